@@ -1,0 +1,139 @@
+"""One scan: its geometry, the optics it was taken with, the detector that saw it."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Scan(BaseModel):
+    """Scan geometry. Frame number n (from 0) is mapped to a probe position, (y, x) row-major.
+
+    `leading` frames come before the first position; after each scan line come `flyback` frames
+    that belong to no position (None: detected from the recording or the camera's frame count,
+    0 where nothing tells). With `serpentine`, odd lines run backwards.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shape: tuple[
+        Annotated[int, Field(ge=1, le=65536)],
+        Annotated[int, Field(ge=1, le=65536)],
+    ]
+    flyback: Annotated[int, Field(ge=0, le=65536)] | None = None
+    leading: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    serpentine: bool = False
+    step_size_angstrom: PositiveFloat | None = None
+    dwell_time_us: PositiveFloat | None = None
+
+    @property
+    def positions(self) -> int:
+        """Number of probe positions, ny * nx."""
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def flyback_frames(self) -> int:
+        """Frames after each line that belong to no position, 0 while undetected."""
+        return self.flyback or 0
+
+    @property
+    def line_frames(self) -> int:
+        """Frames a scan line takes, flyback included."""
+        return self.shape[1] + self.flyback_frames
+
+    @property
+    def frames(self) -> int:
+        """Frames of the whole scan, leading and trailing flyback frames included."""
+        return self.leading + self.shape[0] * self.line_frames
+
+    @property
+    def last_position_frame(self) -> int:
+        """Frame number (from 0) of the last probe position."""
+        return self.frames - self.flyback_frames - 1
+
+    def probes(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Probe position (flat index y*nx + x) of each frame number, -1 where there is none."""
+        ny, nx = self.shape
+        n = frames - self.leading
+        line, column = n // self.line_frames, n % self.line_frames
+        valid = (n >= 0) & (line < ny) & (column < nx)
+        if self.serpentine:
+            column = np.where(line % 2 == 1, nx - 1 - column, column)
+        return np.where(valid, line * nx + column, -1).astype(np.int64)
+
+
+class Optics(BaseModel):
+    """Electron optics and the relation of detector to scan; see docs/conventions.md for signs.
+
+    `rotation_deg` turns detector axes into scan axes (positive: counter-clockwise as displayed
+    with y down), after the optional transpose `flip`. `center` is the zero of the centre of
+    mass in detector pixels (y, x), or "auto": the mean centre of mass of the positions so far.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    energy_ev: PositiveFloat | None = None
+    convergence_semi_angle_mrad: PositiveFloat | None = None
+    pixel_size_mrad: PositiveFloat | None = None
+    rotation_deg: FiniteFloat = 0.0
+    flip: bool = False
+    center: Literal["auto"] | tuple[FiniteFloat, FiniteFloat] = "auto"
+
+    @model_validator(mode="after")
+    def _beam_smaller_than_half_circle(self) -> Self:
+        if (self.convergence_semi_angle_mrad or 0.0) >= 1000.0:
+            raise ValueError("convergence_semi_angle_mrad must be below 1000 (it is in mrad)")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """The camera as its stream describes it.
+
+    `shape` is (height, width) of one decoded pattern in pixels, `dtype` the pixel type of the
+    decoded pattern ("u1", "u2", "u4", "u8"; big-endian when the block says so), `bit_depth` the
+    counter depth. `header` is the camera's own description, kept for the record.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    dtype: str
+    bit_depth: int
+    header: str = ""
+
+
+def new_scan_id(time_ns: int | None = None) -> str:
+    """A scan id: UTC time to the millisecond and 4 random hex digits, safe as a folder name."""
+    moment = datetime.fromtimestamp((time_ns or time.time_ns()) / 1e9, UTC)
+    return f"{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03d}Z-{secrets.token_hex(2)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Acquisition:
+    """One scan by one camera. `started_ns` is UTC since the epoch in nanoseconds."""
+
+    scan: Scan
+    detector: Detector
+    id: str = field(default_factory=new_scan_id)
+    started_ns: int = field(default_factory=time.time_ns)
+    source: str = ""
+    raw_name: str = "raw.bin"
+    sidecars: tuple[tuple[str, bytes], ...] = ()
+    """(file name, content) of small files that belong to the raw record, e.g. raw.hdr."""
+
+
+def iso_utc(time_ns: int) -> str:
+    """ISO 8601 in UTC with microseconds and a Z."""
+    seconds, rest = divmod(time_ns, 1_000_000_000)
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest // 1000:06d}Z"

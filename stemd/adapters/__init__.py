@@ -1,0 +1,1 @@
+"""Cameras and recordings: each module knows one camera's bytes and nothing else."""

@@ -1,0 +1,91 @@
+"""What a camera adapter, a recording and a decoder are to the rest of stemd."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from stemd.acquisition import Acquisition, Scan
+from stemd.blocks import Block, BlockPool, Message
+
+
+class AdapterSettings(BaseModel):
+    """Base of every adapter's config table (its `type` key is taken off before validation)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scan: Scan | None = None
+
+
+class Decoder(Protocol):
+    """Pure: bytes in, messages out; no socket, clock or thread.
+
+    The caller receives into `wants()`, one scatter list of writable views, in order, none empty,
+    and says with `fed(n)` how many bytes it got. Any cut of the stream gives the same patterns.
+    """
+
+    def wants(self) -> Sequence[memoryview]:
+        """Where the next bytes are to land."""
+        ...
+
+    def fed(self, count: int, now_ns: int) -> Iterable[Message]:
+        """`count` bytes have landed; `now_ns` is the UTC time of the receive."""
+        ...
+
+    def flush(self, now_ns: int, *, eof: bool) -> Iterable[Message]:
+        """Nothing more is there for now (give out what is whole) or ever (`eof`)."""
+        ...
+
+
+class Adapter(Protocol):
+    """A camera. `read` runs in a thread of its own; the rest may be called from any thread."""
+
+    def read(self, pool: BlockPool, stop: threading.Event) -> Iterator[Message]:
+        """Messages until `stop` is set or the source ends for good.
+
+        A lost camera is not an end: it is a `Link(False)` and the adapter connects again. Must
+        return within a second of `stop`. Each yielded block is released by the caller.
+        """
+        ...
+
+    def set_scan(self, scan: Scan) -> None:
+        """Scan geometry from the next acquisition on."""
+        ...
+
+    def command(self, name: str, args: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Camera control: "start", "stop", "abort". Raises CameraError where it has none."""
+        ...
+
+    def close(self) -> None:
+        """Wake a blocked `read` after `stop` was set."""
+        ...
+
+
+class Recording(Protocol):
+    """A recorded scan with random access by frame, read by any number of threads."""
+
+    @property
+    def acquisition(self) -> Acquisition:
+        """The scan that the file holds."""
+        ...
+
+    @property
+    def frames(self) -> int:
+        """Frames in the file."""
+        ...
+
+    @property
+    def notices(self) -> Sequence[Message]:
+        """What was noticed on opening: cut-off last frame, holes, frames beyond the scan."""
+        ...
+
+    def blocks(self, start: int, stop: int) -> Iterator[Block]:
+        """Blocks of file frames start..stop-1, views of the mapped file where possible."""
+        ...
+
+    def close(self) -> None:
+        """Unmap."""
+        ...

@@ -1,0 +1,267 @@
+"""What flows from a camera to the engines: messages, blocks of patterns, blocks of events.
+
+All memory for the data path is allocated when the size of a frame is first known and recycled
+from then on: a block goes forward full and comes back empty. When none is free the reader
+waits, which is the back-pressure that reaches the camera through TCP.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.acquisition import Acquisition
+
+BLOCK_BYTES = 512 * 1024
+"""Aim for the bytes of a block: a fraction of the L2 cache, so that it is still there when the
+reduction reads it right after the receive."""
+POOL_BYTES = 64 * 1024 * 1024
+"""Aim for the bytes of all blocks of one camera."""
+
+
+class PoolClosedError(Exception):
+    """The pool was closed while somebody waited for a block: the reader is to end."""
+
+
+class Buffer:
+    """One recycled piece of memory with a count of who still reads it."""
+
+    __slots__ = ("_lock", "_owner", "_users", "bytes", "probe", "sequence", "unpacked")
+
+    def __init__(self, owner: BlockPool | None, size: int, frames: int, unpacked: int) -> None:
+        self.bytes: NDArray[np.uint8] = np.zeros(size, np.uint8)
+        self.unpacked: NDArray[np.uint8] = np.zeros(unpacked, np.uint8)
+        self.sequence: NDArray[np.int64] = np.zeros(frames, np.int64)
+        self.probe: NDArray[np.int64] = np.zeros(frames, np.int64)
+        self._owner = owner
+        self._users = 0
+        self._lock = threading.Lock()
+
+    def retain(self) -> None:
+        """One more reader."""
+        with self._lock:
+            self._users += 1
+
+    def release(self) -> None:
+        """One reader less; the last one gives the memory back."""
+        with self._lock:
+            self._users -= 1
+            last = self._users == 0
+        if last and self._owner is not None:
+            self._owner.give_back(self)
+
+
+class BlockPool:
+    """The buffers of one camera. `configure` sizes them, `take` waits for a free one.
+
+    `configure` is called by the reader only, when the size of a frame changes; buffers of the
+    old size that are still being read die with their last reader.
+    """
+
+    def __init__(self, total_bytes: int = POOL_BYTES, block_bytes: int = BLOCK_BYTES) -> None:
+        self.total_bytes = total_bytes
+        self.block_bytes = block_bytes
+        self.frames = 0
+        self.frame_bytes = 0
+        self.buffers = 0
+        self._size = (0, 0)
+        self._free: deque[Buffer] = deque()
+        self._condition = threading.Condition()
+        self._closed = False
+
+    def configure(self, frame_bytes: int, unpacked_frame_bytes: int = 0) -> int:
+        """Allocate buffers for frames of this many wire bytes; returns frames a buffer holds.
+
+        `unpacked_frame_bytes` is the size of one decoded frame where the wire format is packed.
+        """
+        if self._size != (frame_bytes, unpacked_frame_bytes):
+            each = frame_bytes + unpacked_frame_bytes
+            frames = max(1, min(1024, self.block_bytes // each))
+            count = max(4, self.total_bytes // (frames * each))
+            fresh = [
+                Buffer(self, frames * frame_bytes, frames, frames * unpacked_frame_bytes)
+                for _ in range(count)
+            ]
+            with self._condition:
+                self._size = (frame_bytes, unpacked_frame_bytes)
+                self.frames, self.frame_bytes, self.buffers = frames, frame_bytes, count
+                self._free = deque(fresh)
+        return self.frames
+
+    def take(self) -> Buffer:
+        """A free buffer with one user, the caller. Waits; raises PoolClosedError when closed."""
+        with self._condition:
+            while not self._free:
+                if self._closed:
+                    raise PoolClosedError
+                self._condition.wait(0.5)
+            if self._closed:
+                raise PoolClosedError
+            buffer = self._free.pop()  # last in, first out: the warmest memory
+        buffer.retain()
+        return buffer
+
+    def give_back(self, buffer: Buffer) -> None:
+        """Called by `Buffer.release` only."""
+        with self._condition:
+            if buffer.bytes.size == self.frames * self.frame_bytes:
+                self._free.append(buffer)
+                self._condition.notify()
+
+    def close(self) -> None:
+        """Wake and end whoever waits for a buffer."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()
+
+    @property
+    def free(self) -> int:
+        """Buffers free at this moment."""
+        return len(self._free)
+
+
+@dataclass(slots=True)
+class FrameBlock:
+    """`count` whole patterns, one after the other, in the bytes in which they came.
+
+    Frame i's pixels start at byte `pixel_offset + i * stride` of `pixels` and are
+    `shape[0] * shape[1]` values of `dtype` ("u1", "u2", "u4", "u8"), swapped if `big_endian`.
+    `wire` is what the camera sent for these frames (header and pixels), contiguous: what a
+    recorder writes. For packed formats `pixels` is the unpacked copy, else it is `wire`.
+    `sequence` counts frames of the acquisition from 0, holes included; `probe` is the probe
+    position of each frame, -1 for a frame that belongs to none (flyback, leading, repeated).
+    Who keeps a block beyond the call it was given in says `retain`, and `release` when done.
+    """
+
+    acquisition: Acquisition
+    pixels: NDArray[np.uint8]
+    pixel_offset: int
+    stride: int
+    count: int
+    shape: tuple[int, int]
+    dtype: Literal["u1", "u2", "u4", "u8"]
+    big_endian: bool
+    sequence: NDArray[np.int64]
+    probe: NDArray[np.int64]
+    wire: NDArray[np.uint8]
+    received_ns: int
+    buffer: Buffer | None = None
+
+    def retain(self) -> None:
+        """One more reader of this block's memory."""
+        if self.buffer is not None:
+            self.buffer.retain()
+
+    def release(self) -> None:
+        """One reader less."""
+        if self.buffer is not None:
+            self.buffer.release()
+
+    def patterns(self) -> NDArray[np.unsignedinteger]:
+        """The patterns as a strided (count, height, width) view in wire byte order, no copy."""
+        dtype = np.dtype(("<" if not self.big_endian else ">") + self.dtype)
+        height, width = self.shape
+        return np.ndarray(
+            (self.count, height, width),
+            dtype,
+            buffer=self.pixels,
+            offset=self.pixel_offset,
+            strides=(self.stride, width * dtype.itemsize, dtype.itemsize),
+        )
+
+
+@dataclass(slots=True)
+class EventBlock:
+    """`count` electron hits: probe position (-1: none), y and x on the detector.
+
+    `dwell_ns` is the time since the probe arrived at the position, in nanoseconds (what an
+    acceptance time cuts on). `wire` is what the camera sent, for the recorder. `complete` are
+    runs (first, stop) of probe positions for which no further event is expected.
+    """
+
+    acquisition: Acquisition
+    probe: NDArray[np.int64]
+    y: NDArray[np.uint16]
+    x: NDArray[np.uint16]
+    dwell_ns: NDArray[np.float32]
+    count: int
+    wire: NDArray[np.uint8]
+    received_ns: int
+    complete: Sequence[tuple[int, int]] = ()
+    buffer: Buffer | None = None
+
+    def retain(self) -> None:
+        """One more reader of this block's memory."""
+        if self.buffer is not None:
+            self.buffer.retain()
+
+    def release(self) -> None:
+        """One reader less."""
+        if self.buffer is not None:
+            self.buffer.release()
+
+
+@dataclass(slots=True)
+class Started:
+    """A scan has begun: its first frame, or its first event, is here."""
+
+    acquisition: Acquisition
+
+
+EndReason = Literal["complete", "idle", "disconnected", "restarted", "stopped", "replaced"]
+
+
+@dataclass(slots=True)
+class Ended:
+    """A scan is over. `complete` only when every probe position was seen or is known missing
+    because a later frame has come.
+    """
+
+    acquisition: Acquisition
+    reason: EndReason
+
+
+@dataclass(slots=True)
+class Notice:
+    """Something the operator should know, counted: `kind` is a stable key, `text` for people.
+
+    `count` adds to the pipeline's counter of that kind.
+    """
+
+    kind: str
+    text: str
+    level: Literal["info", "warning", "error"] = "warning"
+    count: int = 1
+    remedy: str = ""
+
+
+@dataclass(slots=True)
+class Link:
+    """The connection to the camera came up or went away."""
+
+    connected: bool
+    text: str = ""
+    remedy: str = ""
+
+
+Block = FrameBlock | EventBlock
+Message = Started | FrameBlock | EventBlock | Ended | Notice | Link
+
+
+@dataclass(slots=True)
+class Counters:
+    """Frames by fate since the acquisition began; published, never reset in mid-scan."""
+
+    frames: int = 0
+    flyback: int = 0
+    leading: int = 0
+    repeated: int = 0
+    extra: int = 0
+    skipped_bytes: int = 0
+    by_kind: dict[str, int] = field(default_factory=dict)
