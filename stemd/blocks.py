@@ -178,23 +178,34 @@ class FrameBlock:
 
 @dataclass(slots=True)
 class EventBlock:
-    """`count` electron hits: probe position (-1: none), y and x on the detector.
+    """`count` electron hits of one acquisition, in compact arrays of at least `count` elements.
 
-    `dwell_ns` is the time since the probe arrived at the position, in nanoseconds (what an
-    acceptance time cuts on). `wire` is what the camera sent, for the recorder. `complete` are
-    runs (first, stop) of probe positions for which no further event is expected.
+    `probe` is the probe position (flat index y*nx + x), `yx` the detector pixel as
+    y << 16 | x, `dwell_ns` the time in nanoseconds since the beam came to the position (what an
+    acceptance time cuts on). `wire` is what the camera sent, for the recorder: it may hold more
+    than these hits, and a block of no hits may only carry bytes or runs. `complete` are runs
+    (first, stop) of probe positions for which no further event is expected.
     """
 
     acquisition: Acquisition
-    probe: NDArray[np.int64]
-    y: NDArray[np.uint16]
-    x: NDArray[np.uint16]
+    probe: NDArray[np.int32]
+    yx: NDArray[np.uint32]
     dwell_ns: NDArray[np.float32]
     count: int
     wire: NDArray[np.uint8]
     received_ns: int
     complete: Sequence[tuple[int, int]] = ()
     buffer: Buffer | None = None
+
+    @property
+    def y(self) -> NDArray[np.uint16]:
+        """Detector row of each hit."""
+        return (self.yx[: self.count] >> np.uint32(16)).astype(np.uint16)
+
+    @property
+    def x(self) -> NDArray[np.uint16]:
+        """Detector column of each hit."""
+        return (self.yx[: self.count] & np.uint32(0xFFFF)).astype(np.uint16)
 
     def retain(self) -> None:
         """One more reader of this block's memory."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block
 from stemd.results import Result
-from stemd.settings import EngineSettings, Settings
+from stemd.settings import Settings
 
 Run = tuple[int, int]
 """Probe positions first..stop-1 (flat indices) that are complete."""
@@ -21,10 +21,10 @@ class PositionMaps:
     """What one pass over the patterns leaves of a scan: a few integers a probe position.
 
     Flat (ny*nx,) int64: `total` = sum I, `moment_y` = sum y I, `moment_x` = sum x I (detector
-    pixels from pixel (0, 0)), `done`, and `detectors[name]` = sum of I over a virtual detector.
-    Integers make the maps exact and additive: any split of the scan into blocks, threads or
-    machines gives the same maps, and every image that follows from them is recomputed from them.
-    The reader thread writes a position once; engines read it after they were told it is done.
+    pixels from pixel (0, 0)), and `detectors[name]` = sum of I over a virtual detector; `done`
+    bool. Integers make the maps exact and additive: any split of the scan into blocks, threads
+    or machines gives the same maps, and every image that follows from them is recomputed from
+    them. The reader thread writes a position once; engines read it after they were told.
     """
 
     def __init__(self, acquisition: Acquisition, detectors: Sequence[str] = ()) -> None:
@@ -34,22 +34,34 @@ class PositionMaps:
         self.moment_y: NDArray[np.int64] = np.zeros(n, np.int64)
         self.moment_x: NDArray[np.int64] = np.zeros(n, np.int64)
         self.done: NDArray[np.bool_] = np.zeros(n, np.bool_)
-        self.detectors: dict[str, NDArray[np.int64]] = {
-            name: np.zeros(n, np.int64) for name in detectors
-        }
+        self.detector_names: tuple[str, ...] = tuple(detectors)
+        self.detector_sums: NDArray[np.int64] = np.zeros((len(detectors), n), np.int64)
+
+    @property
+    def detectors(self) -> Mapping[str, NDArray[np.int64]]:
+        """Sum over each virtual detector by name, flat (ny*nx,)."""
+        names, sums = self.detector_names, self.detector_sums
+        return {name: sums[index] for index, name in enumerate(names)}
+
+    def rename_detectors(self, names: Sequence[str]) -> None:
+        """Other virtual detectors from now on; those that stay keep their image."""
+        old = self.detectors
+        sums = np.zeros((len(names), self.total.size), np.int64)
+        for index, name in enumerate(names):
+            if name in old:
+                sums[index] = old[name]
+        self.detector_names, self.detector_sums = tuple(names), sums
 
 
 class Engine(Protocol):
     """Turns positions or patterns into results. Runs in one thread and owns its accumulators.
 
-    `needs` says what it is given: "positions" (runs of complete positions of the maps) or
-    "patterns" (whole blocks). `policy` is for pattern engines: "required" makes the camera wait
-    when the engine is behind, "best_effort" skips blocks, counted; "inline" runs in the reader
-    thread while the block is in cache and must be quick.
+    `needs` says what it is given: "positions" (runs of complete positions of the maps, in a
+    thread beside the reader's) or "patterns" (whole blocks, in the reader's thread while they
+    are in cache: must be quick).
     """
 
     needs: ClassVar[Literal["positions", "patterns"]]
-    policy: ClassVar[Literal["required", "best_effort", "inline"]]
     name: str
 
     def start(self, acquisition: Acquisition, settings: Settings, maps: PositionMaps) -> None:
@@ -65,9 +77,17 @@ class Engine(Protocol):
         ...
 
     def snapshot(self, *, final: bool) -> Sequence[Result]:
-        """Copies of the images as they are; exact when `final`."""
+        """Copies of the images as they are.
+
+        When `final`, exact: a position engine computes them from the integer maps alone, so
+        that they do not depend on what was consumed when, or whether at all.
+        """
         ...
 
-    def result_names(self, settings: EngineSettings) -> Sequence[str]:
-        """Names of the images that this engine makes with these settings."""
+
+class PatternEngine(Engine, Protocol):
+    """An engine that needs patterns; parts of a scan may be given to several of them."""
+
+    def merge(self, other: Any) -> None:
+        """Add what another engine of the same kind made of a later part of the same scan."""
         ...

@@ -1,0 +1,102 @@
+"""riCOM kernels: the window of eq. 3.4, its band-pass, and adding positions to an image."""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+
+
+def ricom_kernel(
+    size: int, band_pass: tuple[float, float] | None = None, image_size: int = 0
+) -> tuple[F64, F64]:
+    """The (y, x) components of the n x n integration kernel, float64, indexed by d + n//2.
+
+    Thesis eq. 3.4 with a = 1 and distances in scan pixels: K(d) = d / (2 pi |d|^2), K(0) = 0,
+    for a contribution *from* a position *to* the pixel at distance d = (dy, dx) from it.
+    `band_pass` (k_min, k_max) in inverse pixels of an `image_size`-pixel image (eq. 3.8, 3.9):
+    the kernel convolved with the inverse Fourier transform of the ring k_min <= |k| <= k_max,
+    cropped back to n x n.
+    """
+    half = size // 2
+    dy, dx = np.mgrid[-half : half + 1, -half : half + 1].astype(np.float64)
+    square = dy**2 + dx**2
+    square[half, half] = 1.0
+    kernel_y, kernel_x = dy / (2 * math.pi * square), dx / (2 * math.pi * square)
+    if band_pass is None:
+        return kernel_y, kernel_x
+    grid = max(size, image_size)
+    frequency = np.fft.fftfreq(grid) * image_size
+    radius = np.hypot(frequency[:, None], frequency[None, :])
+    ring = (radius >= band_pass[0]) & (radius <= band_pass[1])
+
+    def filtered(kernel: F64) -> F64:
+        padded = np.zeros((grid, grid))
+        padded[:size, :size] = kernel
+        back = np.fft.ifft2(np.fft.fft2(padded) * ring).real
+        return np.ascontiguousarray(back[:size, :size])
+
+    return filtered(kernel_y), filtered(kernel_x)
+
+
+@numba.njit(nogil=True, cache=True)
+def add_positions(image, kernel_y, kernel_x, first, stop, vector_y, vector_x):
+    """Add the riCOM contributions of positions first..stop-1 (flat, row-major) to an image.
+
+    Eq. 3.4 from the position's side: image[r + d] += K_y(d) v_y(r) + K_x(d) v_x(r) for all d in
+    the window; what falls outside the image is dropped. image: float32 (ny, nx), added to;
+    kernel_y, kernel_x: float32 (n, n); vector_y, vector_x: float32 (stop - first,) COM shifts in
+    scan axes. Costs n*n fused multiply-adds a position for each of y and x.
+    """
+    ny, nx = image.shape
+    size = kernel_y.shape[0]
+    half = size // 2
+    for position in range(first, stop):
+        y, x = position // nx, position % nx
+        vy = vector_y[position - first]
+        vx = vector_x[position - first]
+        left, right = max(0, x - half), min(nx, x + half + 1)
+        shift = half - x + left
+        for row in range(max(0, y - half), min(ny, y + half + 1)):
+            line = image[row, left:right]
+            ky = kernel_y[row - y + half, shift : shift + right - left]
+            kx = kernel_x[row - y + half, shift : shift + right - left]
+            for i in range(right - left):
+                line[i] += ky[i] * vy + kx[i] * vx
+
+
+def integrate(vector_y: F64, vector_x: F64, kernel_y: F64, kernel_x: F64) -> F32:
+    """The riCOM image of a whole vector field, by fast Fourier transform in float64.
+
+    vector_y, vector_x: (ny, nx) COM shifts in scan axes, 0 where unknown. The same sum as
+    `add_positions` (no wrap-around: the transform is padded by the kernel's reach).
+    """
+    ny, nx = vector_y.shape
+    half_y = min(kernel_y.shape[0] // 2, ny - 1)
+    half_x = min(kernel_y.shape[1] // 2, nx - 1)
+    middle = kernel_y.shape[0] // 2
+    rows = slice(middle - half_y, middle + half_y + 1)
+    columns = slice(middle - half_x, middle + half_x + 1)
+    fy, fx = fast_length(ny + 2 * half_y), fast_length(nx + 2 * half_x)
+    spectrum = np.fft.rfft2(vector_y, (fy, fx)) * np.fft.rfft2(kernel_y[rows, columns], (fy, fx))
+    spectrum += np.fft.rfft2(vector_x, (fy, fx)) * np.fft.rfft2(kernel_x[rows, columns], (fy, fx))
+    image = np.fft.irfft2(spectrum, (fy, fx))
+    return np.ascontiguousarray(image[half_y : half_y + ny, half_x : half_x + nx], np.float32)
+
+
+def fast_length(n: int) -> int:
+    """The smallest even number >= n whose only prime factors are 2, 3 and 5."""
+    n += n % 2
+    while True:
+        rest = n
+        for prime in (2, 3, 5):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
+            return n
+        n += 2

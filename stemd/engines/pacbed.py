@@ -1,0 +1,77 @@
+"""PACBED: the position-averaged pattern, a running mean over the whole scan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.acquisition import Acquisition
+from stemd.blocks import Block, FrameBlock
+from stemd.engines.base import PositionMaps, Run
+from stemd.engines.kernels.patterns import add_patterns
+from stemd.plugins import Plugin
+from stemd.results import Result
+from stemd.settings import EngineSettings, Settings
+
+
+class PacbedSettings(EngineSettings):
+    """PACBED has no settings."""
+
+
+class PacbedEngine:
+    """`pacbed`: exact integer sum of all patterns over the number of patterns."""
+
+    needs: ClassVar[Literal["positions", "patterns"]] = "patterns"
+
+    def __init__(self, settings: PacbedSettings) -> None:
+        self.name = settings.name or "pacbed"
+
+    def start(self, acquisition: Acquisition, settings: Settings, maps: PositionMaps) -> None:
+        """A scan begins: the sum is allocated, int64 (height * width,)."""
+        self._acquisition, self._settings = acquisition, settings
+        height, width = acquisition.detector.shape
+        self.sum: NDArray[np.int64] = np.zeros(height * width, np.int64)
+        self.count = 0
+
+    def update(self, settings: Settings) -> None:
+        """Only the calibration can change."""
+        self._settings = settings
+
+    def consume(self, item: Run | Block) -> None:
+        """Add a block's patterns."""
+        assert isinstance(item, FrameBlock)
+        like = np.empty(0, item.dtype)
+        self.count += add_patterns(
+            item.pixels,
+            like,
+            item.big_endian,
+            item.pixel_offset,
+            item.stride,
+            item.count,
+            item.probe,
+            self.sum,
+        )
+
+    def merge(self, other: PacbedEngine) -> None:
+        """Add the sum of another part of the same scan."""
+        self.sum += other.sum
+        self.count += other.count
+
+    def snapshot(self, *, final: bool) -> Sequence[Result]:
+        """The mean pattern, float32 (height, width), counts a pattern."""
+        mean = self.sum / max(1, self.count)
+        image = mean.reshape(self._acquisition.detector.shape).astype(np.float32)
+        size = self._settings.optics.pixel_size_mrad
+        extra = {"patterns": self.count}
+        return [Result(self.name, image, "counts", "detector", size, extra)]
+
+
+PLUGIN = Plugin(
+    name="pacbed",
+    summary="position-averaged pattern of the whole scan",
+    settings=PacbedSettings,
+    build=PacbedEngine,
+)

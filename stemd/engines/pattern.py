@@ -1,0 +1,90 @@
+"""The latest pattern: what the camera sees now."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from stemd.acquisition import Acquisition
+from stemd.blocks import Block, FrameBlock
+from stemd.engines.base import PositionMaps, Run
+from stemd.plugins import Plugin
+from stemd.results import Result
+from stemd.settings import EngineSettings, Settings
+
+
+class PatternSettings(EngineSettings):
+    """The latest pattern has no settings."""
+
+
+class PatternEngine:
+    """`pattern`: the last pattern that belongs to a position.
+
+    Inline, because it costs nothing: it holds on to the newest block and copies one pattern
+    when an image is asked for.
+    """
+
+    needs: ClassVar[Literal["positions", "patterns"]] = "patterns"
+
+    def __init__(self, settings: PatternSettings) -> None:
+        self.name = settings.name or "pattern"
+        self._lock = threading.Lock()
+        self._block: FrameBlock | None = None
+        self._index = 0
+
+    def start(self, acquisition: Acquisition, settings: Settings, maps: PositionMaps) -> None:
+        """A scan begins."""
+        self._acquisition, self._settings = acquisition, settings
+
+    def update(self, settings: Settings) -> None:
+        """Only the calibration can change."""
+        self._settings = settings
+
+    def consume(self, item: Run | Block) -> None:
+        """Hold on to the block if it has a pattern of a position."""
+        assert isinstance(item, FrameBlock)
+        index = item.count - 1
+        while index >= 0 and item.probe[index] < 0:
+            index -= 1
+        if index >= 0:
+            item.retain()
+            self._hold(item, index)
+
+    def _hold(self, block: FrameBlock | None, index: int = 0) -> None:
+        with self._lock:
+            old, self._block, self._index = self._block, block, index
+            if old is not None:
+                old.release()
+
+    def merge(self, other: PatternEngine) -> None:
+        """Take over from the engine of a later part of the same scan, if that saw a pattern."""
+        if other._block is not None:
+            other._block.retain()
+            self._hold(other._block, other._index)
+            other._hold(None)
+
+    def snapshot(self, *, final: bool) -> Sequence[Result]:
+        """The pattern, float32 (height, width), counts."""
+        with self._lock:
+            block = self._block
+            if block is None:
+                return []
+            image = block.patterns()[self._index].astype(np.float32)
+            probe = int(block.probe[self._index])
+        if final:
+            self._hold(None)
+        nx = self._acquisition.scan.shape[1]
+        extra = {"position": [probe // nx, probe % nx]}
+        size = self._settings.optics.pixel_size_mrad
+        return [Result(self.name, image, "counts", "detector", size, extra)]
+
+
+PLUGIN = Plugin(
+    name="pattern",
+    summary="the latest pattern",
+    settings=PatternSettings,
+    build=PatternEngine,
+)

@@ -1,0 +1,242 @@
+"""The reduction: what the reader thread does with a block while it is still in cache."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.acquisition import Acquisition, Optics
+from stemd.blocks import Block, EventBlock, FrameBlock
+from stemd.engines.base import PositionMaps, Run
+from stemd.engines.kernels.discs import annuli, disc_edges
+from stemd.engines.kernels.events import accumulate, membership
+from stemd.engines.kernels.moments import reduce_frames
+from stemd.errors import ConfigError
+
+CENTRE_FRAMES = 64
+"""Patterns after which an automatic centre of the virtual detectors is fixed."""
+
+CENTRE_HITS = (256, 65536)
+"""Electron hits after which it is found, and found again for good, where there are no frames."""
+
+_LIKE = {name: np.empty(0, name) for name in ("u1", "u2", "u4", "u8")}
+
+
+def position_runs(probe: NDArray[np.int64]) -> list[Run]:
+    """Runs (first, stop) of consecutive positions among probe numbers, -1 being none."""
+    steps = probe[1:] - probe[:-1]
+    if probe[0] >= 0 and (steps == 1).all():
+        return [(int(probe[0]), int(probe[-1]) + 1)]
+    positions = np.unique(probe[probe >= 0])
+    if positions.size == 0:
+        return []
+    breaks = np.flatnonzero(np.diff(positions) != 1)
+    firsts = positions[np.concatenate(([0], breaks + 1))]
+    lasts = positions[np.concatenate((breaks, [positions.size - 1]))]
+    return [(int(first), int(last) + 1) for first, last in zip(firsts, lasts, strict=True)]
+
+
+class Reducer:
+    """Adds blocks of patterns to the integer maps: sum, moments, all virtual detectors at once.
+
+    `detectors` is {name: (inner, outer)} in mrad or, in `detectors_px`, in detector pixels.
+    Their centre is `optics.center`; with "auto" the COM of the first pattern with counts, and
+    from the 65th pattern of the scan on the mean COM of the first 64: the same for any split
+    into blocks, live or from a file. One reducer belongs to one thread; several with the same
+    maps may reduce disjoint positions at the same time.
+    """
+
+    def __init__(
+        self,
+        acquisition: Acquisition,
+        optics: Optics,
+        maps: PositionMaps,
+        detectors_px: Mapping[str, Sequence[float]],
+        centre: tuple[float, float] | None = None,
+    ) -> None:
+        self._shape = acquisition.detector.shape
+        self._middle = ((self._shape[0] - 1) / 2, (self._shape[1] - 1) / 2)
+        self._maps = maps
+        self._detectors_px = dict(detectors_px)
+        wide = np.dtype(acquisition.detector.dtype).itemsize > 2
+        width = self._shape[1]
+        self._column: NDArray[np.unsignedinteger] = np.empty(
+            width, np.uint64 if wide else np.uint32
+        )
+        self._running = np.empty_like(self._column)
+        self._base = np.empty(width, np.int64)
+        self._one = np.zeros(1, np.int64)
+        self._fixed = centre is not None or optics.center != "auto" or not detectors_px
+        self._hits = 0
+        self._hit_sums = np.zeros(2, np.int64)
+        self._acceptance_ns = 0.0
+        self._seen: list[tuple[float, float]] = []
+        if centre is None and optics.center != "auto":
+            centre = optics.center
+        self.centre: tuple[float, float] | None = centre
+        self._set_centre(centre)
+
+    def _set_centre(self, centre: tuple[float, float] | None) -> None:
+        self.centre = centre
+        y, x = centre or self._middle
+        self._edges = disc_edges(self._shape, (y, x), self._detectors_px)
+        self._disc = np.zeros(max(1, self._edges.discs), np.int64)
+        self._lookup: NDArray[np.uint32] | None = None
+
+    @property
+    def centre_fixed(self) -> bool:
+        """Whether the virtual detectors' centre will not move any more by itself."""
+        return self._fixed
+
+    def update(self, optics: Optics, detectors_px: Mapping[str, Sequence[float]]) -> None:
+        """New centre or virtual detectors from the next block on."""
+        self._detectors_px = dict(detectors_px)
+        if tuple(detectors_px) != self._maps.detector_names:
+            self._maps.rename_detectors(tuple(detectors_px))
+        if optics.center != "auto":
+            self._fixed = True
+            self._set_centre(optics.center)
+        else:
+            self._set_centre(self.centre)
+
+    def reduce(self, block: Block) -> list[Run]:
+        """Add a block to the maps; returns the runs of positions that are now done."""
+        if isinstance(block, EventBlock):
+            runs = self._reduce_events(block)
+        else:
+            runs = self._reduce_frames(block)
+        for first, stop in runs:
+            self._maps.done[first:stop] = True
+        return runs
+
+    def _reduce_frames(self, block: FrameBlock) -> list[Run]:
+        start = 0
+        while not self._fixed and start < block.count:
+            self._find_centre(block, start)
+            start += 1
+        if start < block.count:
+            self._run(block, start, block.count)
+        return position_runs(block.probe[: block.count])
+
+    def _reduce_events(self, block: EventBlock) -> list[Run]:
+        start = 0
+        while not self._fixed and start < block.count:
+            start = self._find_event_centre(block, start)
+        if start < block.count:
+            self._add_hits(block, start, block.count)
+        return list(block.complete)
+
+    def _add_hits(self, block: EventBlock, start: int, stop: int) -> None:
+        if self._lookup is None:
+            y, x = self.centre or self._middle
+            self._lookup = membership(annuli(self._shape, (y, x), self._detectors_px), self._shape)
+        maps = self._maps
+        accumulate(
+            block.probe[start:stop],
+            block.yx[start:stop],
+            block.dwell_ns[start:stop],
+            stop - start,
+            self._acceptance_ns,
+            self._lookup,
+            maps.total,
+            maps.moment_y,
+            maps.moment_x,
+            maps.detector_sums,
+        )
+
+    def _find_event_centre(self, block: EventBlock, start: int) -> int:
+        """Reduce hits up to the next stage of the centre; stages do not depend on the blocks."""
+        stage = next(limit for limit in CENTRE_HITS if self._hits < limit)
+        used = np.flatnonzero(block.probe[start : block.count] >= 0)[: stage - self._hits]
+        stop = block.count
+        if self._hits + used.size == stage:
+            stop = start + int(used[-1]) + 1
+        self._add_hits(block, start, stop)
+        places = block.yx[start:stop][used].astype(np.int64)
+        self._hits += places.size
+        self._hit_sums += (int((places >> 16).sum()), int((places & 0xFFFF).sum()))
+        if self._hits == stage:
+            mean = self._hit_sums / self._hits
+            self._set_centre((float(mean[0]), float(mean[1])))
+            self._fixed = stage == CENTRE_HITS[-1]
+        return stop
+
+    def _find_centre(self, block: FrameBlock, index: int) -> None:
+        position = int(block.probe[index])
+        if position < 0:
+            return
+        maps = self._maps
+        if self.centre is None:
+            self._probe_centre(block, index)
+        self._run(block, index, index + 1)
+        total = int(maps.total[position])
+        if total:
+            self._seen.append(
+                (int(maps.moment_y[position]) / total, int(maps.moment_x[position]) / total)
+            )
+        if len(self._seen) >= CENTRE_FRAMES:
+            mean_y = sum(y for y, _ in self._seen) / len(self._seen)
+            mean_x = sum(x for _, x in self._seen) / len(self._seen)
+            self._set_centre((mean_y, mean_x))
+            self._fixed = True
+
+    def _probe_centre(self, block: FrameBlock, index: int) -> None:
+        pattern = block.patterns()[index].astype(np.int64)
+        total = int(pattern.sum())
+        if total:
+            height, width = self._shape
+            self._set_centre(
+                (
+                    float((pattern.sum(1) * np.arange(height)).sum() / total),
+                    float((pattern.sum(0) * np.arange(width)).sum() / total),
+                )
+            )
+
+    def _run(self, block: FrameBlock, start: int, stop: int) -> None:
+        edges, maps = self._edges, self._maps
+        reduce_frames(
+            block.pixels,
+            _LIKE[block.dtype],
+            block.big_endian,
+            block.pixel_offset + start * block.stride,
+            block.stride,
+            stop - start,
+            self._shape[0],
+            self._shape[1],
+            block.probe[start:stop],
+            edges.start,
+            edges.column,
+            edges.disc,
+            edges.outer,
+            edges.inner,
+            self._column,
+            self._running,
+            self._base,
+            self._disc,
+            maps.total,
+            maps.moment_y,
+            maps.moment_x,
+            maps.detector_sums,
+        )
+
+
+def detector_radii_px(
+    detectors: Mapping[str, Sequence[float]],
+    detectors_px: Mapping[str, Sequence[float]],
+    optics: Optics,
+) -> dict[str, tuple[float, float]]:
+    """All virtual detectors as (inner, outer) radius in pixels.
+
+    Raises ConfigError when radii are given in mrad and `optics.pixel_size_mrad` is not known.
+    """
+    if detectors and optics.pixel_size_mrad is None:
+        raise ConfigError(
+            "virtual detectors are given in mrad but optics.pixel_size_mrad is not set",
+            "set optics.pixel_size_mrad, or give the radii in pixels as detectors_px",
+        )
+    size = optics.pixel_size_mrad or 1.0
+    radii = {name: (pair[0] / size, pair[1] / size) for name, pair in detectors.items()}
+    radii.update({name: (pair[0], pair[1]) for name, pair in detectors_px.items()})
+    return radii

@@ -1,0 +1,151 @@
+"""riCOM: the COM integrated by a small kernel, live, one probe position at a time.
+
+Yu et al., Microsc. Microanal. 28 (2022) 1526; thesis eq. 3.4 to 3.9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+
+from stemd.acquisition import Acquisition
+from stemd.blocks import Block
+from stemd.engines.base import PositionMaps, Run
+from stemd.engines.kernels.ricom import add_positions, integrate, ricom_kernel
+from stemd.engines.vectors import resolve_centre, shifts, to_scan_axes
+from stemd.plugins import Plugin
+from stemd.results import Result
+from stemd.settings import EngineSettings, Settings
+
+Frequency = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+
+
+class RicomSettings(EngineSettings):
+    """`kernel_size` n of the n x n window, odd; `band_pass` [k_min, k_max] in inverse pixels."""
+
+    kernel_size: Annotated[int, Field(ge=3, le=4095)] = 61
+    band_pass: tuple[Frequency, Frequency] | None = None
+
+    @field_validator("kernel_size")
+    @classmethod
+    def _odd(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError(f"must be odd, for example {value + 1}")
+        return value
+
+    @field_validator("band_pass")
+    @classmethod
+    def _ordered(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and value[0] >= value[1]:
+            raise ValueError("must be [k_min, k_max] with k_min below k_max")
+        return value
+
+
+class RicomEngine:
+    """Adds each position's n x n contribution as it comes; the final image comes from the maps.
+
+    While the scan runs the contributions are added with the centre known so far. With an
+    automatic centre the image is built anew from the maps whenever the number of positions has
+    doubled, so the running image never carries the edge of an old estimate and the cost stays
+    below one more pass. A changed setting also rebuilds it: a live image is always of one kind.
+    """
+
+    needs: ClassVar[Literal["positions", "patterns"]] = "positions"
+
+    def __init__(self, settings: RicomSettings) -> None:
+        self.name = settings.name or "ricom"
+        self._own = settings
+
+    def start(self, acquisition: Acquisition, settings: Settings, maps: PositionMaps) -> None:
+        """A scan begins: the image and the kernel are allocated."""
+        self._acquisition, self._settings, self._maps = acquisition, settings, maps
+        self._image: NDArray[np.float32] = np.zeros(maps.shape, np.float32)
+        self._runs: list[Run] = []
+        self._added = 0
+        self._rebuild_at = 1
+        self._centre = resolve_centre(maps, settings.optics, acquisition.detector.shape)
+        self._make_kernel()
+
+    def update(self, settings: Settings) -> None:
+        """Kernel, band-pass, rotation, flip or centre changed: the image is built anew."""
+        self._settings = settings
+        self._make_kernel()
+        self._rebuild()
+
+    def consume(self, item: Run | Block) -> None:
+        """Add a run of complete positions."""
+        assert isinstance(item, tuple)
+        first, stop = item
+        if self._runs and self._runs[-1][1] == first:
+            self._runs[-1] = (self._runs[-1][0], stop)
+        else:
+            self._runs.append(item)
+        self._added += stop - first
+        if self._settings.optics.center == "auto" and self._added >= self._rebuild_at:
+            self._rebuild()
+        else:
+            self._add(first, stop)
+
+    def snapshot(self, *, final: bool) -> Sequence[Result]:
+        """The image, float32 (ny, nx), in detector pixels times scan pixels."""
+        optics = self._settings.optics
+        own = self._own
+        extra: dict[str, Any] = {
+            "kernel_size": own.kernel_size,
+            "band_pass": own.band_pass,
+            "rotation_deg": optics.rotation_deg,
+            "flip": optics.flip,
+        }
+        if final:
+            self._integrate()
+        extra["center"] = list(self._centre)
+        step = self._acquisition.scan.step_size_angstrom
+        return [Result(self.name, self._image.copy(), "px*px", "scan", step, extra)]
+
+    def _make_kernel(self) -> None:
+        own = self._settings.engines.get(self.name, self._own)
+        assert isinstance(own, RicomSettings)
+        self._own = own
+        size = max(self._maps.shape)
+        self._kernel = ricom_kernel(own.kernel_size, own.band_pass, size)
+        self._kernel32 = (self._kernel[0].astype(np.float32), self._kernel[1].astype(np.float32))
+
+    def _add(self, first: int, stop: int) -> None:
+        shift_y, shift_x = shifts(self._maps, self._centre, first, stop)
+        scan_y, scan_x = to_scan_axes(shift_y, shift_x, self._settings.optics)
+        vectors = scan_y.astype(np.float32), scan_x.astype(np.float32)
+        add_positions(self._image, *self._kernel32, first, stop, *vectors)
+
+    def _rebuild(self) -> None:
+        """All positions so far with today's centre and settings, by the cheaper way."""
+        self._rebuild_at = max(1, 2 * self._added)
+        positions = self._maps.total.size
+        if self._added * self._own.kernel_size**2 > 64 * positions * max(1, np.log2(positions)):
+            self._integrate()
+            return
+        self._centre = self._resolve()
+        self._image[:] = 0.0
+        for first, stop in self._runs:
+            self._add(first, stop)
+
+    def _resolve(self) -> tuple[float, float]:
+        return resolve_centre(self._maps, self._settings.optics, self._acquisition.detector.shape)
+
+    def _integrate(self) -> None:
+        self._centre = self._resolve()
+        shift_y, shift_x = shifts(self._maps, self._centre)
+        scan_y, scan_x = to_scan_axes(shift_y, shift_x, self._settings.optics)
+        shape = self._maps.shape
+        self._image[:] = integrate(scan_y.reshape(shape), scan_x.reshape(shape), *self._kernel)
+
+
+PLUGIN = Plugin(
+    name="ricom",
+    summary="real-time integrated centre of mass, live at every position",
+    settings=RicomSettings,
+    build=RicomEngine,
+)

@@ -1,0 +1,128 @@
+"""The fused kernel against the definition of sum, moments and detectors in plain NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from stemd.acquisition import Acquisition, Detector, Optics, Scan
+from stemd.engines.base import PositionMaps
+from stemd.engines.reduction import Reducer, position_runs
+from tests.engines.scenes import blocks_of
+
+Radii = dict[str, tuple[float, float]]
+
+
+def reduced(
+    patterns: NDArray[Any],
+    detectors: Radii,
+    center: tuple[float, float],
+    header: int = 0,
+    probes: NDArray[np.int64] | None = None,
+    positions: int = 0,
+) -> PositionMaps:
+    detector = Detector("t", patterns.shape[1:], f"u{patterns.dtype.itemsize}", 0)
+    acquisition = Acquisition(Scan(shape=(1, positions or len(patterns))), detector)
+    maps = PositionMaps(acquisition, tuple(detectors))
+    reducer = Reducer(acquisition, Optics(center=center), maps, detectors)
+    for block in blocks_of(acquisition, patterns, (3, 1, 5), probes, header):
+        reducer.reduce(block)
+    return maps
+
+
+def expect_equal(
+    maps: PositionMaps, patterns: NDArray[Any], detectors: Radii, center: tuple[float, float]
+) -> None:
+    exact = patterns.astype(object) if patterns.dtype.itemsize > 4 else patterns.astype(np.int64)
+    height, width = patterns.shape[1:]
+    y, x = np.mgrid[:height, :width]
+    square = (y - center[0]) ** 2 + (x - center[1]) ** 2
+    for i, pattern in enumerate(exact):
+        assert maps.total[i] == pattern.sum()
+        assert maps.moment_y[i] == (pattern * y).sum()
+        assert maps.moment_x[i] == (pattern * x).sum()
+        for name, (inner, outer) in detectors.items():
+            mask = (square >= inner**2) & (square < outer**2)
+            assert maps.detectors[name][i] == pattern[mask].sum(), name
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    shape=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    dtype=st.sampled_from(["u1", "<u2", ">u2", "<u4", ">u4"]),
+    header=st.sampled_from([0, 15, 384]),
+    center=st.tuples(st.floats(-5, 45), st.floats(-5, 45)),
+    radii=st.lists(st.floats(0, 60), min_size=4, max_size=4),
+    seed=st.integers(0, 1000),
+)
+def test_sums_moments_and_detectors_equal_their_definition_for_any_detector(
+    shape: tuple[int, int],
+    dtype: str,
+    header: int,
+    center: tuple[float, float],
+    radii: list[float],
+    seed: int,
+) -> None:
+    top = min(np.iinfo(dtype).max, 2**24 - 1)
+    patterns = np.random.default_rng(seed).integers(0, top, (7, *shape), np.uint32, endpoint=True)
+    detectors = {"disc": (0.0, radii[0] + 0.1), "ring": (min(radii), max(radii) + 0.1)}
+    given_patterns = patterns.astype(dtype)
+    maps = reduced(given_patterns, detectors, center, header)
+    expect_equal(maps, given_patterns, detectors, center)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "value"),
+    [
+        ("u1", (515, 515), 255),
+        (">u2", (515, 515), 65535),
+        ("<u2", (1030, 257), 65535),
+        ("<u4", (512, 512), 2**24 - 1),
+        (">u4", (256, 256), 2**32 - 1),
+        ("<u8", (64, 64), 2**40),
+    ],
+)
+def test_nothing_overflows_at_the_maximum_count(
+    dtype: str, shape: tuple[int, int], value: int
+) -> None:
+    patterns = np.full((2, *shape), value, dtype)
+    center = (shape[0] / 2, shape[1] / 2)
+    detectors = {"all": (0.0, 2000.0), "ring": (20.0, 200.0)}
+    expect_equal(reduced(patterns, detectors, center), patterns, detectors, center)
+
+
+def test_frames_that_belong_to_no_position_change_nothing() -> None:
+    patterns = np.full((6, 8, 8), 3, "<u2")
+    probes = np.array([0, 1, -1, -1, 2, 3])
+    maps = reduced(patterns, {}, (4, 4), probes=probes, positions=5)
+    assert maps.total.tolist() == [192, 192, 192, 192, 0]
+    assert maps.done.tolist() == [True, True, True, True, False]
+
+
+@given(st.lists(st.integers(-1, 30), min_size=1, max_size=40))
+def test_runs_cover_exactly_the_positions_among_the_probes(probes: list[int]) -> None:
+    runs = position_runs(np.array(probes, np.int64))
+    covered = [position for first, stop in runs for position in range(first, stop)]
+    assert covered == sorted({probe for probe in probes if probe >= 0})
+
+
+def test_an_automatic_detector_centre_does_not_depend_on_the_blocks() -> None:
+    rng = np.random.default_rng(3)
+    patterns = rng.poisson(2.0, (200, 16, 16)).astype("<u2")
+    patterns[:3] = 0
+    maps = []
+    for sizes in ((1,), (7, 64), (200,), (63, 2)):
+        detector = Detector("t", (16, 16), "u2", 0)
+        acquisition = Acquisition(Scan(shape=(10, 20)), detector)
+        part = PositionMaps(acquisition, ("a",))
+        reducer = Reducer(acquisition, Optics(), part, {"a": (0.0, 5.0)})
+        for block in blocks_of(acquisition, patterns, sizes):
+            reducer.reduce(block)
+        assert reducer.centre_fixed
+        maps.append(part.detectors["a"])
+    assert all((other == maps[0]).all() for other in maps[1:])
