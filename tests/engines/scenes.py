@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd import plugins
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
 from stemd.blocks import FrameBlock
 from stemd.daemon.config import EngineConfig
@@ -57,8 +56,7 @@ def blocks_of(
 
 
 def engine(name: str, **table: Any) -> EngineConfig:
-    plugin = plugins.load("engines", name)
-    return EngineConfig(plugin, plugin.settings.model_validate(table))
+    return EngineConfig.of(name, table)
 
 
 def settings_of(engines: Sequence[EngineConfig], optics: Optics | None = None) -> Settings:

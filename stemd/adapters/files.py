@@ -1,0 +1,148 @@
+"""Recordings of any kind, opened by their suffix, and replayed as a live source."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from stemd import plugins
+from stemd.acquisition import Acquisition, Scan, new_scan_id
+from stemd.adapters.base import AdapterSettings, Recording
+from stemd.blocks import BlockPool, Ended, Link, Message, Started
+from stemd.errors import CameraError, FormatError
+
+ARRAY_SUFFIXES = (".npy", ".h5", ".hdf5")
+_STEP_S = 0.05  # a paced replay sends this much at a time
+
+
+def _openers() -> Mapping[str, Any]:
+    found: dict[str, Any] = {}
+    for plugin in plugins.catalogue("adapters"):
+        if plugin.open_recording is not None:
+            found |= dict.fromkeys(plugin.suffixes, plugin.open_recording)
+    return found
+
+
+def open_recording(path: Path, scan: Scan | None = None) -> Recording:
+    """Open a recorded file with the adapter that reads its suffix.
+
+    `scan` None: detected from the file. Raises FormatError when the file is missing, empty, of an
+    unknown type, not what its suffix says, or does not fit the scan.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    openers = _openers()
+    if not path.exists():
+        raise FormatError(f"{path} does not exist", "check the path")
+    if not path.is_file():
+        raise FormatError(f"{path} is not a file", f"name a file: {', '.join(sorted(openers))}")
+    if suffix not in openers:
+        raise FormatError(
+            f"{path}: {suffix or 'no suffix'} is not a known type of recording",
+            f"known: {', '.join(sorted(openers))}",
+        )
+    if path.stat().st_size == 0:
+        raise FormatError(f"{path} is empty", "copy the file again")
+    try:
+        recording: Recording = openers[suffix](path, scan)
+    except OSError as error:
+        raise FormatError(
+            f"{path} cannot be read: {error.strerror or error}", "check its permissions"
+        ) from error
+    return recording
+
+
+def _open_array(path: Path, scan: Scan | None = None) -> Recording:
+    from stemd.adapters import arrays
+
+    return arrays.open_array(path, scan)
+
+
+class FilesSettings(AdapterSettings):
+    """The config table of a replayed recording.
+
+    `rate_hz` frames a second (None: as fast as they are read), `repeat` starts again at the end.
+    """
+
+    path: Path
+    rate_hz: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
+    repeat: bool = False
+
+
+class FilesAdapter:
+    """Implements adapters.base.Adapter for a recorded file that takes the place of a camera."""
+
+    def __init__(self, settings: FilesSettings) -> None:
+        self.settings = settings
+        self._scan = settings.scan
+
+    def set_scan(self, scan: Scan) -> None:
+        """Scan geometry from the next replay on."""
+        self._scan = scan
+
+    def command(self, name: str, args: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A file cannot be commanded: raises CameraError."""
+        raise CameraError(f"{self.settings.path} is a file, it cannot be told to {name}")
+
+    def close(self) -> None:
+        """Nothing blocks for long: `read` looks at `stop` before every block."""
+
+    def read(self, pool: BlockPool, stop: threading.Event) -> Iterator[Message]:
+        """The file's scan, once or again and again. Raises FormatError as `open_recording`."""
+        path = self.settings.path
+        while not stop.is_set():
+            recording = open_recording(path, self._scan)
+            try:
+                yield Link(True, f"replaying {path}")
+                yield from self._replay(recording, stop)
+            finally:
+                recording.close()
+            if not self.settings.repeat:
+                break
+        yield Link(False, f"{path} has been replayed")
+
+    def _replay(self, recording: Recording, stop: threading.Event) -> Iterator[Message]:
+        stored = recording.acquisition
+        acquisition = Acquisition(
+            scan=stored.scan,
+            detector=stored.detector,
+            id=new_scan_id(),
+            source=str(self.settings.path),
+            raw_name=stored.raw_name,
+            sidecars=stored.sidecars,
+        )
+        yield Started(acquisition)
+        yield from recording.notices
+        rate, frames = self.settings.rate_hz, recording.frames
+        # Without a rate the recording itself cuts blocks, as large as it likes.
+        step = frames if rate is None else max(1, int(rate * _STEP_S))
+        began = time.monotonic()
+        for start in range(0, frames, max(1, step)):
+            for block in recording.blocks(start, min(start + step, frames)):
+                block.acquisition = acquisition
+                block.received_ns = time.time_ns()
+                yield block
+                if stop.is_set():
+                    yield Ended(acquisition, "stopped")
+                    return
+            if rate is not None:
+                due = began + (start + step) / rate
+                if stop.wait(max(0.0, due - time.monotonic())):
+                    yield Ended(acquisition, "stopped")
+                    return
+        yield Ended(acquisition, "complete")
+
+
+PLUGIN = plugins.Plugin(
+    name="files",
+    summary="replays a recorded file as if it were a camera; reads .npy and HDF5 arrays",
+    settings=FilesSettings,
+    build=FilesAdapter,
+    suffixes=ARRAY_SUFFIXES,
+    open_recording=_open_array,
+)

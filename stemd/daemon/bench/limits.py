@@ -1,0 +1,92 @@
+"""The limits: memory read bandwidth, a mapped file summed, a bare receive."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.daemon.bench.harness import Case, Context, Row, repeat
+
+BUFFER_BYTES = 512 * 1024**2
+"""Larger than any cache."""
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def _sum_words(words):  # type: ignore[no-untyped-def]
+    total = np.uint64(0)
+    for i in range(words.size):
+        total += words[i]
+    return total
+
+
+def _numpy_or(words: NDArray[np.uint64]) -> np.uint64:
+    return np.uint64(np.bitwise_or.reduce(words))
+
+
+def memory_read(context: Context) -> float:
+    """Bytes a second that one core reads from memory: the fastest of several read loops."""
+
+    def measure() -> float:
+        words = np.ones(BUFFER_BYTES // 8, np.uint64)
+        loops = (_sum_words, _numpy_or, np.sum)
+        best = min(
+            repeat(lambda loop=loop: loop(words), context.seconds).best_s  # type: ignore[misc]
+            for loop in loops
+        )
+        return words.nbytes / best
+
+    rate: float = context.once("memory-read", measure)
+    return rate
+
+
+def big_file(context: Context, frame_bytes: int, header: bytes) -> Path:
+    """A .mib of about `context.file_bytes` in the page cache, made once a run."""
+
+    def make() -> Path:
+        frames = max(64, context.file_bytes // (len(header) + frame_bytes))
+        handle, name = tempfile.mkstemp(prefix="stemd-bench-", suffix=".mib")
+        rng = np.random.default_rng(0)
+        pattern = rng.poisson(20.0, frame_bytes // 2).astype(">u2").tobytes()
+        text = header.decode("latin-1")
+        with os.fdopen(handle, "wb", buffering=1 << 20) as file:
+            for index in range(frames):
+                numbered = f"{text[:4]}{index + 1:06d}{text[10:]}"
+                file.write(numbered.encode("latin-1"))
+                file.write(pattern)
+        return Path(name)
+
+    path: Path = context.once(f"file-{frame_bytes}", make)
+    return path
+
+
+def mmap_sum(context: Context, path: Path, frames: int) -> float:
+    """Frames a second at which one core maps the file anew and sums it."""
+
+    def measure() -> float:
+        def call() -> None:
+            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as m:
+                m.madvise(mmap.MADV_SEQUENTIAL)
+                words = np.frombuffer(m, np.uint64, count=len(m) // 8)
+                _sum_words(words)
+                del words
+
+        return frames / repeat(call, context.seconds).best_s
+
+    rate: float = context.once(f"mmap-sum-{path}", measure)
+    return rate
+
+
+def cases() -> dict[str, Case]:
+    """Name pattern to case."""
+
+    def memory(context: Context) -> Iterator[Row]:
+        yield Row("memory/read", memory_read(context) / 1e9, "GB/s")
+
+    return {"memory/read": memory}

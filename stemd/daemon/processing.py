@@ -1,0 +1,119 @@
+"""Recorded files through the same data path as live ones, as fast as the disk gives."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from stemd.acquisition import iso_utc
+from stemd.adapters.base import Recording
+from stemd.blocks import FrameBlock, Notice
+from stemd.daemon.scan_run import EngineChoice, ScanPart, ScanRun
+from stemd.daemon.sinks.disk import ScanFolder, ScanSummary
+from stemd.results import Snapshot
+from stemd.settings import Settings
+
+FIRST_FRAMES = 256
+"""Frames read by one thread before the work is split: they fix the detectors' centre."""
+
+Progress = Callable[[int, int], None]
+"""(frames done, frames in all)"""
+
+
+def process_recording(
+    recording: Recording,
+    settings: Settings,
+    engines: Sequence[EngineChoice],
+    jobs: int = 1,
+    progress: Progress = lambda done, total: None,
+) -> tuple[ScanRun, Snapshot]:
+    """All frames of a recording into final images, with `jobs` threads over disjoint frames.
+
+    The images do not depend on `jobs` or on how the file is cut into blocks. Raises what the
+    recording raises, FormatError where its bytes are not what its format says.
+    """
+    run = ScanRun(recording.acquisition, settings, engines)
+    for notice in recording.notices:
+        if isinstance(notice, Notice):
+            run.counters[notice.kind] = run.counters.get(notice.kind, 0) + notice.count
+    frames = recording.frames
+    start = 0
+    while start < frames and (start == 0 or not run.reducer.centre_fixed):
+        stop = min(frames, start + FIRST_FRAMES)
+        _reduce(run, recording, start, stop)
+        start = stop
+    workers = _split(start, frames, jobs)
+    done = [0] * len(workers)
+    errors: list[Exception] = []
+    parts = [run.part() for _ in workers]
+
+    def work(index: int, part: ScanPart, first: int, stop: int) -> None:
+        try:
+            for block in recording.blocks(first, stop):
+                if errors:
+                    return
+                assert isinstance(block, FrameBlock)
+                part.reduce(block)
+                done[index] += block.count
+                block.release()
+        except Exception as error:
+            errors.append(error)
+
+    threads = [
+        threading.Thread(target=work, args=(i, part, *span), name=f"process-{i}", daemon=True)
+        for i, (part, span) in enumerate(zip(parts, workers, strict=True))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(0.1)
+            progress(start + sum(done), frames)
+    if errors:
+        raise errors[0]
+    for part in parts:
+        part.merge()
+    progress(frames, frames)
+    run.end("complete")
+    return run, run.snapshot(final=True)
+
+
+def _reduce(run: ScanRun, recording: Recording, first: int, stop: int) -> None:
+    for block in recording.blocks(first, stop):
+        assert isinstance(block, FrameBlock)
+        run.reduce(block)
+        block.release()
+
+
+def _split(first: int, stop: int, jobs: int) -> list[tuple[int, int]]:
+    """Frames first..stop-1 in `jobs` spans of nearly equal length; none is empty."""
+    count = min(jobs, stop - first)
+    edges = [first + (stop - first) * index // max(1, count) for index in range(count + 1)]
+    return list(itertools.pairwise(edges))
+
+
+def write_run(
+    run: ScanRun, final: Snapshot, folder: Path, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Write `<name>.tif` for every image and scan.json; returns what stands in scan.json.
+
+    Raises SinkError when the folder cannot be written.
+    """
+    target = ScanFolder(folder, run.acquisition, "process", "files")
+    target.create()
+    for failure in target.write_results(final, settings)[1]:
+        raise failure
+    summary = ScanSummary(
+        status=run.status,
+        done=run.maps.done,
+        optics=run.settings.optics,
+        settings=settings | {"processed": iso_utc(time.time_ns())},
+        counters={"frames": run.frames, **run.counters},
+        notes=[f"engine {name} failed: {why}" for name, why in run.failed.items()],
+        finished_ns=run.finished_ns,
+    )
+    return target.write_summary(summary)

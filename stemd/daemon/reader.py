@@ -1,0 +1,166 @@
+"""The reader's thread: camera to blocks to integer maps, and blocks to the recorder."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+from stemd.acquisition import Acquisition
+from stemd.adapters.base import Adapter
+from stemd.blocks import (
+    BlockPool,
+    Ended,
+    EndReason,
+    EventBlock,
+    FrameBlock,
+    Link,
+    Message,
+    Notice,
+    PoolClosedError,
+    Started,
+)
+from stemd.daemon.keeper import ScanKeeper
+from stemd.daemon.scan_run import ScanRun
+from stemd.errors import StemdError
+from stemd.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+RESTART_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+"""Pauses before the adapter is started again after it has failed; the last one repeats."""
+
+
+class Owner(Protocol):
+    """What the reader asks and tells its pipeline; all of it is called in the reader's thread."""
+
+    def begin(self, acquisition: Acquisition) -> tuple[ScanRun, ScanKeeper]:
+        """A scan begins; may wait while too many finished scans are still being written."""
+        ...
+
+    def finish(self, run: ScanRun, keeper: ScanKeeper) -> None:
+        """The scan has ended; the run has been told."""
+        ...
+
+    def noticed(self, notice: Notice) -> None:
+        """Something to count and to tell the operator."""
+        ...
+
+    def linked(self, link: Link) -> None:
+        """The camera came or went."""
+        ...
+
+    def failed(self, error: Exception, pause_s: float) -> None:
+        """The adapter has failed and will be started again after a pause."""
+        ...
+
+    def settings_now(self) -> Settings:
+        """The live settings in force."""
+        ...
+
+
+class Reader:
+    """Runs one adapter in a thread until stopped; an adapter that fails is started again."""
+
+    def __init__(self, name: str, build: Callable[[], Adapter], owner: Owner) -> None:
+        self.name = name
+        self.adapter = build()
+        self.pool = BlockPool()
+        self.counts: Counter[str] = Counter()
+        self.heartbeat = time.monotonic()
+        self.stop = threading.Event()
+        self._build = build
+        self._owner = owner
+        self._run: ScanRun | None = None
+        self._keeper: ScanKeeper | None = None
+        self._abort = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name=f"read-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End: the running scan is ended as stopped, the thread returns within a second."""
+        self.stop.set()
+        self.pool.close()
+        self.adapter.close()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the thread; True when it has ended."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def _loop(self) -> None:
+        failures = 0
+        while not self.stop.is_set():
+            began = time.monotonic()
+            try:
+                for message in self.adapter.read(self.pool, self.stop):
+                    self.heartbeat = time.monotonic()
+                    self._handle(message)
+                break
+            except PoolClosedError:
+                break
+            except Exception as error:
+                if not isinstance(error, StemdError):
+                    log.exception("the adapter failed", pipeline=self.name)
+                failures = 0 if time.monotonic() - began > 60.0 else failures + 1
+                self._end("disconnected")
+                pause = RESTART_S[min(failures, len(RESTART_S)) - 1]
+                self._owner.failed(error, pause)
+                if self.stop.wait(pause):
+                    break
+                self.adapter.close()
+                self.adapter = self._build()
+        self._end("stopped")
+
+    def _handle(self, message: Message) -> None:
+        match message:
+            case FrameBlock() | EventBlock():
+                try:
+                    self._block(message)
+                finally:
+                    message.release()
+            case Started():
+                self._end("replaced")
+                self._run, self._keeper = self._owner.begin(message.acquisition)
+            case Ended():
+                self._end(message.reason)
+            case Notice():
+                self.counts[message.kind] += message.count
+                if self._run is not None:
+                    counters = self._run.counters
+                    counters[message.kind] = counters.get(message.kind, 0) + message.count
+                self._owner.noticed(message)
+            case Link():
+                self._owner.linked(message)
+
+    def _block(self, block: FrameBlock | EventBlock) -> None:
+        run, keeper = self._run, self._keeper
+        if run is None or keeper is None:
+            self.counts["blocks_without_scan"] += 1
+            return
+        settings = self._owner.settings_now()
+        if settings is not run.settings:
+            run.change(settings)
+        run.reduce(block)
+        if keeper.recorder is not None:
+            keeper.recorder.offer(block, self.stop)
+
+    def _end(self, reason: EndReason) -> None:
+        run, keeper = self._run, self._keeper
+        self._run = self._keeper = None
+        if run is not None and keeper is not None:
+            run.end(reason)
+            self._owner.finish(run, keeper)

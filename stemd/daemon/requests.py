@@ -1,0 +1,55 @@
+"""Requests from outside, by MQTT or page: settings and commands in, reply documents out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from stemd.daemon.hub import Json
+from stemd.daemon.live_settings import RefusedError
+from stemd.daemon.pipeline import Pipeline
+from stemd.errors import StemdError
+
+log = structlog.get_logger(__name__)
+
+
+class Requests:
+    """The hub's handler: carries requests out on their pipelines; never raises."""
+
+    def __init__(self, pipelines: Mapping[str, Pipeline]) -> None:
+        self._pipelines = pipelines
+
+    async def __call__(self, pipeline: str, kind: str, request: Mapping[str, Any]) -> Json:
+        """The reply document of A3."""
+        reply: Json = {"id": request.get("id"), "ok": True}
+        target = self._pipelines[pipeline]
+        try:
+            if kind == "settings":
+                reply["revision"] = target.change(request).revision
+            else:
+                reply.update(await self._command(target, request))
+        except RefusedError as error:
+            return reply | {"ok": False, "error": error.as_json()}
+        except StemdError as error:
+            return reply | {
+                "ok": False,
+                "error": {"key": None, "message": error.message, "allowed": error.remedy},
+            }
+        except Exception as error:
+            log.exception("a request failed", pipeline=pipeline, kind=kind)
+            message = f"internal error: {type(error).__name__}: {error}"
+            return reply | {"ok": False, "error": {"key": None, "message": message, "allowed": ""}}
+        return reply
+
+    @staticmethod
+    async def _command(target: Pipeline, request: Mapping[str, Any]) -> Json:
+        name, args = request.get("command"), request.get("args", {})
+        if not isinstance(name, str) or not isinstance(args, Mapping):
+            raise StemdError(
+                "a command is an object with a text `command` and an object `args`",
+                'for example {"id": "1", "command": "start", "args": {}}',
+            )
+        result = await target.command(name, args)
+        return {"revision": target.live.revision, **result}

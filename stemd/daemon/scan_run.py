@@ -1,0 +1,258 @@
+"""One scan on its way from blocks to final images: maps, engines, snapshots."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol, cast
+
+import structlog
+
+from stemd.acquisition import Acquisition
+from stemd.blocks import Block, EndReason, EventBlock, FrameBlock
+from stemd.engines.base import Engine, PatternEngine, PositionMaps, Run
+from stemd.engines.reduction import Reducer, detector_radii_px
+from stemd.engines.virtual_detector import VirtualDetectorSettings
+from stemd.plugins import Plugin
+from stemd.results import Result, Snapshot
+from stemd.settings import EngineSettings, Settings
+
+log = structlog.get_logger(__name__)
+
+POLL_S = 0.01
+"""How often the engines look for new positions: often enough for the eye, rare enough to leave
+the interpreter to the reader, which never has to wake anybody."""
+CUT_OFF = ("stopped", "replaced", "disconnected", "restarted")
+"""Ends that were not the camera's own."""
+SNAPSHOT_SHARE = 0.25
+"""At most this part of the engines' time goes into snapshots; large images come less often."""
+
+
+class EngineChoice(Protocol):
+    """A configured engine: its plugin and validated settings."""
+
+    @property
+    def plugin(self) -> Plugin:
+        """Where the engine comes from."""
+        ...
+
+    @property
+    def settings(self) -> EngineSettings:
+        """Its settings in the config."""
+        ...
+
+
+def virtual_detectors(settings: Settings) -> dict[str, tuple[float, float]]:
+    """All virtual detectors of all engines as {name: (inner, outer) radius in pixels}."""
+    radii: dict[str, tuple[float, float]] = {}
+    for engine in settings.engines.values():
+        if isinstance(engine, VirtualDetectorSettings):
+            radii.update(detector_radii_px(engine.detectors, engine.detectors_px, settings.optics))
+    return radii
+
+
+class ScanRun:
+    """The data path of one acquisition.
+
+    `reduce` is called by the reader's thread and touches only integer maps; `serve` runs in a
+    thread of its own, feeds the engines and makes snapshots until the scan has ended. A failing
+    engine is reported once and left out, the others go on.
+    """
+
+    def __init__(
+        self,
+        acquisition: Acquisition,
+        settings: Settings,
+        engines: Sequence[EngineChoice],
+        centre: tuple[float, float] | None = None,
+    ) -> None:
+        self.acquisition = acquisition
+        self.settings = settings
+        detectors = virtual_detectors(settings)
+        self.maps = PositionMaps(acquisition, tuple(detectors))
+        self.reducer = Reducer(acquisition, settings.optics, self.maps, detectors, centre)
+        self.engines: list[Engine] = []
+        self.failed: dict[str, str] = {}
+        self.choices = tuple(engines)
+        for choice in engines:
+            engine: Engine = choice.plugin.build(choice.settings)
+            engine.start(acquisition, settings, self.maps)
+            self.engines.append(engine)
+        self._inline = [engine for engine in self.engines if engine.needs == "patterns"]
+        self._positional = [engine for engine in self.engines if engine.needs == "positions"]
+        self.history: list[dict[str, Any]] = []
+        self.positions_done = 0
+        self.frames = 0
+        self.hits = 0
+        self.bytes = 0
+        self.counters: dict[str, int] = {}
+        self.received_ns = acquisition.started_ns
+        self.end_reason: EndReason | None = None
+        self.finished_ns = 0
+        self._runs: list[Run] = []
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._sequence = 0
+
+    # The reader's side
+
+    def reduce(self, block: Block) -> None:
+        """Take a block in: moments, virtual detectors, inline engines."""
+        runs = self.reducer.reduce(block)
+        for engine in self._inline:
+            self._guard(engine, engine.consume, block)
+        self.frames += block.count if isinstance(block, FrameBlock) else 0
+        self.hits += block.count if isinstance(block, EventBlock) else 0
+        self.bytes += block.wire.nbytes
+        if runs:
+            self.received_ns = block.received_ns
+            self.add_runs(runs)
+
+    def add_runs(self, runs: Sequence[Run]) -> None:
+        """Announce complete positions to the engines."""
+        with self._lock:
+            for first, stop in runs:
+                self.positions_done += stop - first
+                if self._runs and self._runs[-1][1] == first:
+                    self._runs[-1] = (self._runs[-1][0], stop)
+                else:
+                    self._runs.append((first, stop))
+
+    def change(self, settings: Settings) -> None:
+        """New settings from the next block on; called by the reader's thread."""
+        self.reducer.update(settings.optics, virtual_detectors(settings))
+        self.settings = settings
+
+    def end(self, reason: EndReason) -> None:
+        """No more blocks will come."""
+        self.end_reason = reason
+        self.finished_ns = time.time_ns()
+        self._ended.set()
+
+    def part(self) -> ScanPart:
+        """A helper that reduces other positions of the same scan in another thread."""
+        return ScanPart(self)
+
+    # The engines' side
+
+    def serve(self, publish: Callable[[Snapshot], None], rate_hz: Callable[[], float]) -> Snapshot:
+        """Feed the engines until the scan has ended; returns the final snapshot.
+
+        `publish` gets the snapshots in between, at most `rate_hz()` a second and only when
+        there is something new.
+        """
+        applied = self.settings
+        shown = 0
+        next_time = time.monotonic()
+        while True:
+            ended = self._ended.wait(POLL_S)
+            settings = self.settings
+            if settings is not applied:
+                applied = settings
+                for engine in self.engines:
+                    self._guard(engine, engine.update, settings)
+                shown = -1
+            self._feed()
+            if ended:
+                break
+            now = time.monotonic()
+            if now >= next_time and self.positions_done != shown:
+                shown = self.positions_done
+                publish(self.snapshot(final=False))
+                spent = time.monotonic() - now
+                next_time = now + max(1.0 / rate_hz(), spent / SNAPSHOT_SHARE)
+        return self.snapshot(final=True)
+
+    def _feed(self) -> None:
+        with self._lock:
+            runs, self._runs = self._runs, []
+        for engine in self._positional:
+            for run in runs:
+                self._guard(engine, engine.consume, run)
+
+    def snapshot(self, *, final: bool) -> Snapshot:
+        """All images now; exact, from the integer maps, when `final`."""
+        results: list[Result] = []
+        done = self.positions_done
+        for engine in self.engines:
+            if engine.name not in self.failed:
+                try:
+                    results += engine.snapshot(final=final)
+                except Exception as error:
+                    self._fail(engine, error)
+        self._sequence += 1
+        return Snapshot(
+            acquisition=self.acquisition,
+            results=results,
+            positions_done=done,
+            positions_total=self.acquisition.scan.positions,
+            final=final,
+            sequence=self._sequence,
+            time_ns=self.received_ns,
+            settings_revision=self.settings.revision,
+        )
+
+    def _guard(self, engine: Engine, call: Callable[[Any], None], argument: Any) -> None:
+        if engine.name not in self.failed:
+            try:
+                call(argument)
+            except Exception as error:
+                self._fail(engine, error)
+
+    def _fail(self, engine: Engine, error: Exception) -> None:
+        self.failed[engine.name] = f"{type(error).__name__}: {error}"
+        log.exception(
+            "an engine failed and is left out for the rest of the scan", engine=engine.name
+        )
+
+    @property
+    def status(self) -> Literal["complete", "incomplete", "aborted"]:
+        """`complete` if every position is there, `aborted` if cut off, else `incomplete`."""
+        if self.positions_done >= self.acquisition.scan.positions:
+            return "complete"
+        return "aborted" if self.end_reason in CUT_OFF else "incomplete"
+
+
+class ScanPart:
+    """Reduces blocks of some positions of a run into the run's maps, in a thread of its own.
+
+    The maps are integers and the positions disjoint, so the result does not depend on the
+    split. Engines that need patterns are doubled and merged, in the order of the parts.
+    """
+
+    def __init__(self, run: ScanRun) -> None:
+        self._run = run
+        acquisition, settings = run.acquisition, run.settings
+        self._reducer = Reducer(
+            acquisition,
+            settings.optics,
+            run.maps,
+            virtual_detectors(settings),
+            run.reducer.centre,
+        )
+        self._inline: dict[str, PatternEngine] = {}
+        for choice, engine in zip(run.choices, run.engines, strict=True):
+            if engine.needs == "patterns" and engine.name not in run.failed:
+                double: PatternEngine = choice.plugin.build(choice.settings)
+                double.start(acquisition, settings, run.maps)
+                self._inline[engine.name] = double
+        self._frames = 0
+        self._bytes = 0
+
+    def reduce(self, block: FrameBlock) -> None:
+        """Take a block in."""
+        runs = self._reducer.reduce(block)
+        for engine in self._inline.values():
+            engine.consume(block)
+        self._frames += block.count
+        self._bytes += block.wire.nbytes
+        self._run.add_runs(runs)
+
+    def merge(self) -> None:
+        """Give what was gathered to the run; parts merge in the order of their positions."""
+        self._run.frames += self._frames
+        self._run.bytes += self._bytes
+        for engine in self._run.engines:
+            if engine.name in self._inline:
+                cast(PatternEngine, engine).merge(self._inline[engine.name])

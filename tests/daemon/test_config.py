@@ -1,0 +1,147 @@
+"""The config file: what is right is resolved, what is wrong is named with its line and remedy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import tomli
+
+from stemd.daemon.cli import main
+from stemd.daemon.commands.schema import config_schema
+from stemd.daemon.config import ConfigProblemsError, load, parse
+from stemd.daemon.toml_lines import key_lines
+from stemd.errors import ConfigError
+
+CONFIGS = sorted((Path(__file__).parents[2] / "config").glob("*.toml"))
+
+GOOD = """
+[daemon]
+instrument = "titan-x"
+
+[[pipeline]]
+name = "merlin"
+
+[pipeline.adapter]
+type = "merlin"
+host = "127.0.0.1"
+scan = { shape = [4, 5], flyback = 1 }
+
+[pipeline.optics]
+pixel_size_mrad = 0.5
+
+[[pipeline.engine]]
+type = "ricom"
+kernel_size = 21
+
+[[pipeline.engine]]
+type = "virtual_detector"
+detectors = { bf = [0.0, 20.0] }
+"""
+
+
+def problems(text: str) -> dict[str, tuple[int | None, str, str]]:
+    with pytest.raises(ConfigProblemsError) as caught:
+        parse(text, "test.toml")
+    return {p.key: (p.line, p.message, p.remedy) for p in caught.value.problems}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_example_is_valid_and_fits_the_schema(path: Path) -> None:
+    load(path)
+    jsonschema.validate(tomli.loads(path.read_text()), config_schema())
+
+
+def test_a_good_config_is_resolved_with_defaults() -> None:
+    config = parse(GOOD)
+    pipeline = config.pipelines[0]
+    assert config.daemon.instrument == "titan-x"
+    assert [engine.name for engine in pipeline.engines] == ["ricom", "virtual_detector"]
+    assert pipeline.adapter.scan is not None
+    assert pipeline.adapter.scan.shape == (4, 5)
+    assert pipeline.publish.rate_hz == 10.0
+
+
+def test_all_errors_are_listed_at_once_with_line_and_remedy() -> None:
+    text = (
+        GOOD.replace("kernel_size = 21", "kernal_size = 20")
+        .replace("pixel_size_mrad = 0.5", "pixel_size_mrad = -1")
+        .replace('instrument = "titan-x"', 'instrument = "Titan X"\npassword = "secret"')
+    )
+    found = problems(text)
+    assert found["daemon.instrument"][0] == 3
+    assert "password_file" in found["daemon.password"][2]
+    line, message, remedy = found["pipeline[0].engine[0].kernal_size"]
+    assert (line, message) == (19, "unknown key")
+    assert "did you mean 'kernel_size'" in remedy
+    assert found["pipeline[0].optics.pixel_size_mrad"][0] == 15
+
+
+def test_an_unknown_adapter_names_the_nearest_one() -> None:
+    found = problems(GOOD.replace('type = "merlin"', 'type = "merlinn"'))
+    assert "did you mean 'merlin'" in found["pipeline[0].adapter.type"][2]
+
+
+def test_an_even_kernel_is_refused_with_an_odd_one() -> None:
+    found = problems(GOOD.replace("kernel_size = 21", "kernel_size = 20"))
+    assert "21" in found["pipeline[0].engine[0].kernel_size"][1]
+
+
+def test_detectors_in_mrad_need_the_pixel_size() -> None:
+    found = problems(GOOD.replace("pixel_size_mrad = 0.5", ""))
+    assert "detectors_px" in found["pipeline[0].engine[1].detectors"][2]
+
+
+def test_two_engines_or_pipelines_of_one_name_are_refused() -> None:
+    found = problems(GOOD + '\n[[pipeline.engine]]\ntype = "ricom"\n')
+    assert "pipeline[0].engine[2].name" in found
+    twice = GOOD + '\n[[pipeline]]\nname = "merlin"\nadapter = { type = "merlin", host = "h" }\n'
+    assert "pipeline[1].name" in problems(twice)
+
+
+def test_a_file_without_pipeline_says_so() -> None:
+    assert "pipeline" in problems("[daemon]\n")
+
+
+def test_text_that_is_not_toml_names_the_place() -> None:
+    with pytest.raises(ConfigError, match="line 2"):
+        parse("[daemon]\ninstrument = \n")
+
+
+def test_lines_are_found_in_nested_array_tables() -> None:
+    lines = key_lines(GOOD)
+    assert lines["pipeline", 0, "engine", 1, "type"] == 21
+    assert lines["pipeline", 0, "adapter", "host"] == 10
+
+
+def test_check_prints_problems_and_exits_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(GOOD.replace("kernel_size = 21", "kernel_size = 20"))
+    assert main(["check", str(path)]) == 2
+    assert f"{path}:18:" in capsys.readouterr().err
+    assert main(["check", "--json", str(path)]) == 2
+    document = json.loads(capsys.readouterr().out)
+    assert document["problems"][0]["line"] == 18
+
+
+def test_check_prints_the_resolved_pipelines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "good.toml"
+    path.write_text(GOOD)
+    assert main(["check", "--json", str(path)]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["pipelines"][0]["engines"][0]["kernel_size"] == 21
+    assert main(["check", str(path)]) == 0
+    assert "kernel_size = 21" in capsys.readouterr().out
+
+
+def test_a_config_that_is_not_there_is_one_readable_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", str(tmp_path / "none.toml")]) == 2
+    assert "there is no such file" in capsys.readouterr().err

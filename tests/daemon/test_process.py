@@ -1,0 +1,143 @@
+"""`stemd process`: files of several kinds in, the same images whatever the threads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from stemd.adapters.merlin.encoder import Camera, encode_frame
+from stemd.daemon.cli import main
+from stemd.daemon.commands.process import parse_pairs
+from stemd.errors import ConfigError
+
+
+def write_mib(path: Path, patterns: np.ndarray[Any, Any], **camera: Any) -> Path:
+    kind = Camera(shape=patterns.shape[1:], **camera)
+    path.write_bytes(b"".join(encode_frame(p, kind, i + 1) for i, p in enumerate(patterns)))
+    return path
+
+
+@pytest.fixture
+def patterns() -> np.ndarray[Any, Any]:
+    return np.random.default_rng(0).poisson(5.0, (20, 256, 256)).astype(np.uint16)
+
+
+def images(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
+    return {path.stem: tifffile.imread(path) for path in folder.glob("*.tif")}
+
+
+def test_a_mib_gives_exact_sums_and_a_complete_description(
+    tmp_path: Path, patterns: np.ndarray[Any, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_mib(tmp_path / "scan.mib", patterns)
+    out = tmp_path / "out"
+    assert main(["process", str(path), "--scan", "4x5", "--out", str(out), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document == json.loads((out / "scan" / "scan.json").read_text())
+    assert document["status"] == "complete"
+    assert document["positions_done"] == document["positions_total"] == 20
+    found = images(out / "scan")
+    np.testing.assert_array_equal(found["sum"], patterns.sum((1, 2)).reshape(4, 5))
+    assert {"com_y", "com_x", "field_magnitude", "field_direction", "ricom", "icom"} <= set(found)
+
+
+def test_the_images_do_not_depend_on_threads_or_order_of_options(
+    tmp_path: Path, patterns: np.ndarray[Any, Any]
+) -> None:
+    many = np.concatenate([patterns] * 30)
+    path = write_mib(tmp_path / "scan.mib", many)
+    results = []
+    for jobs in ("1", "2", "3"):
+        out = tmp_path / jobs
+        engine = "virtual_detector:detectors_px={bf=[0,40],adf=[50,110.5]}"
+        arguments = ["process", str(path), "--scan", "20x30", "--jobs", jobs, "--out", str(out)]
+        for name in ("ricom:kernel_size=9", "pacbed", "pattern", "com", engine):
+            arguments += ["--engine", name]
+        assert main(arguments) == 0
+        results.append(images(out / "scan"))
+    assert set(results[0]) >= {"ricom", "pacbed", "pattern", "bf", "adf"}
+    for other in results[1:]:
+        for name, image in results[0].items():
+            assert image.tobytes() == other[name].tobytes(), name
+
+
+def test_an_npy_array_gives_what_the_same_mib_gives(
+    tmp_path: Path, patterns: np.ndarray[Any, Any]
+) -> None:
+    mib = write_mib(tmp_path / "a.mib", patterns)
+    npy = tmp_path / "b.npy"
+    np.save(npy, patterns.reshape(4, 5, 256, 256))
+    arguments = ["process", str(mib), str(npy), "--scan", "4x5", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    first, second = images(tmp_path / "out" / "a"), images(tmp_path / "out" / "b")
+    for name, image in first.items():
+        assert image.tobytes() == second[name].tobytes(), name
+
+
+def test_a_wrong_scan_size_names_sizes_that_fit(
+    tmp_path: Path, patterns: np.ndarray[Any, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_mib(tmp_path / "scan.mib", patterns)
+    assert main(["process", str(path), "--scan", "7x9", "--out", str(tmp_path / "o")]) == 1
+    message = capsys.readouterr().err
+    assert "20" in message
+    assert "4x5" in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["none.mib"], 1, "none.mib"),
+        (["x.txt"], 1, "x.txt"),
+        (["scan.mib", "--scan", "4by5"], 2, "256x256"),
+        (["scan.mib", "--engine", "ricum"], 2, "did you mean 'ricom'"),
+        (["scan.mib", "--engine", "ricom:kernel_size=4"], 2, "kernel_size"),
+        (["scan.mib", "--engine", "virtual_detector:detectors={bf=[0,1]}"], 2, "pixel_size_mrad"),
+        (["scan.mib", "--flyback", "1"], 2, "--scan"),
+        (["scan.mib", "--optics", "rotation=3"], 2, "rotation_deg"),
+    ],
+)
+def test_mistakes_end_in_one_message_with_a_remedy(
+    tmp_path: Path,
+    patterns: np.ndarray[Any, Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    text: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_mib(tmp_path / "scan.mib", patterns)
+    (tmp_path / "x.txt").write_text("hello")
+    assert main(["process", *arguments, "--out", str(tmp_path / "o")]) == code
+    captured = capsys.readouterr().err
+    assert text in captured
+    assert "Traceback" not in captured
+
+
+def test_a_file_that_fails_does_not_keep_the_others_from_being_processed(
+    tmp_path: Path, patterns: np.ndarray[Any, Any]
+) -> None:
+    good = write_mib(tmp_path / "good.mib", patterns)
+    bad = tmp_path / "bad.mib"
+    bad.write_bytes(b"not a recording")
+    arguments = ["process", str(bad), str(good), "--scan", "4x5", "--out", str(tmp_path / "o")]
+    assert main(arguments) == 1
+    assert (tmp_path / "o" / "good" / "sum.tif").exists()
+
+
+def test_pairs_take_toml_values_and_bare_words() -> None:
+    assert parse_pairs("a=1,b=[1,2],c={d=[0,4]},e=auto,f=true", "x") == {
+        "a": 1,
+        "b": [1, 2],
+        "c": {"d": [0, 4]},
+        "e": "auto",
+        "f": True,
+    }
+    with pytest.raises(ConfigError, match="has no value"):
+        parse_pairs("a", "x")

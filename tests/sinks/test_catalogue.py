@@ -1,0 +1,241 @@
+"""The catalogue is true after every kind of end, and `stemd scans` shows it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stemd.daemon.catalogue import Catalogue
+from stemd.daemon.commands import scans
+from stemd.daemon.recovery import recover
+from stemd.daemon.sinks.disk import ScanFolder, ScanSummary
+from stemd.errors import SinkError, StemdError, UsageError
+from tests.conftest import a_snapshot, an_acquisition
+
+DAY_NS = 86_400 * 10**9
+
+
+def a_scan(catalogue: Catalogue, day: int = 0, *, end: bool = True) -> str:
+    """A scan of the given day after 2026-01-01, catalogued; returns its id."""
+    started = 1_767_225_600 * 10**9 + day * DAY_NS
+    acquisition = an_acquisition(started_ns=started)
+    folder = ScanFolder.of_scan(catalogue.data_dir, acquisition, "merlin", "titan")
+    folder.create()
+    catalogue.begin(acquisition, "merlin", "titan", folder.path)
+    if end:
+        folder.write_results(a_snapshot(acquisition, final=True))
+        summary = ScanSummary("complete", np.ones(54, np.bool_), finished_ns=started + 10**9)
+        catalogue.end(acquisition.id, folder.write_summary(summary))
+    return acquisition.id
+
+
+def test_a_scan_is_listed_from_its_start_and_complete_at_its_end(tmp_path: Path) -> None:
+    catalogue = Catalogue(tmp_path)
+    running = a_scan(catalogue, 1, end=False)
+    finished = a_scan(catalogue, 0)
+    assert [scan["id"] for scan in catalogue.list()] == [running, finished]
+    assert catalogue.get(running)["status"] == "acquiring"
+    row = catalogue.get(finished)
+    assert (row["status"], row["results"], row["shape"]) == ("complete", ["ricom"], [6, 9])
+    assert row["bytes"] == (tmp_path / row["folder"] / "ricom.tif").stat().st_size
+    assert row["folder"] == f"2026-01-01/{finished}"
+    assert row["started"] == "2026-01-01T00:00:00.000000Z"
+    assert catalogue.get("nothing") is None
+    catalogue.close()
+
+
+def test_scans_are_chosen_by_time_status_and_number(tmp_path: Path) -> None:
+    catalogue = Catalogue(tmp_path)
+    ids = [a_scan(catalogue, day, end=day != 2) for day in range(4)]
+    since = 1_767_225_600 * 10**9 + DAY_NS
+    assert [scan["id"] for scan in catalogue.list(since)] == ids[:0:-1]
+    assert [scan["id"] for scan in catalogue.list(since, "complete")] == [ids[3], ids[1]]
+    assert [scan["id"] for scan in catalogue.list(limit=2)] == [ids[3], ids[2]]
+    catalogue.close()
+
+
+def test_many_threads_may_write_while_others_read(tmp_path: Path) -> None:
+    catalogue = Catalogue(tmp_path)
+    reader = Catalogue.read_only(tmp_path)
+    threads = [threading.Thread(target=a_scan, args=(catalogue, day)) for day in range(8)]
+    for thread in threads:
+        thread.start()
+    seen = [len(reader.list()) for _ in range(50)]
+    for thread in threads:
+        thread.join()
+    assert seen == sorted(seen)
+    assert len(reader.list(status="complete")) == 8
+    with pytest.raises(SinkError, match="readonly"):
+        a_scan(reader)
+    reader.close()
+    catalogue.close()
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from stemd.daemon.catalogue import Catalogue
+from tests.sinks.test_catalogue import a_scan
+catalogue = Catalogue(Path(sys.argv[1]))
+a_scan(catalogue, 0)
+scan = a_scan(catalogue, 1, end=False)
+folder = catalogue.data_dir / catalogue.get(scan)["folder"]
+(folder / "raw.mib.part").write_bytes(b"frames")
+(folder / "ricom.tif.tmp").write_bytes(b"half")
+print(scan, flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_daemon_was_acquiring_is_kept_named_and_marked_aborted(
+    tmp_path: Path,
+) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        check=False,
+    )
+    killed = ran.stdout.strip()
+    catalogue = Catalogue(tmp_path)
+    living = a_scan(catalogue, 2, end=False)
+    assert recover(catalogue) == [killed]
+    assert catalogue.get(living)["status"] == "acquiring"
+    row = catalogue.get(killed)
+    folder = tmp_path / row["folder"]
+    assert row["status"] == "aborted"
+    assert (folder / "raw.mib").read_bytes() == b"frames"
+    assert {path.name for path in folder.iterdir()} == {"raw.mib", "scan.json"}
+    document = json.loads((folder / "scan.json").read_text())
+    assert document["status"] == "aborted"
+    assert document["scan"]["shape"] == [6, 9]
+    (raw,) = document["files"]
+    assert (raw["name"], raw["bytes"], raw["complete"]) == ("raw.mib", 6, False)
+    assert recover(catalogue) == []
+    catalogue.close()
+
+
+def test_the_scans_of_a_daemon_that_still_lives_are_left_alone(tmp_path: Path) -> None:
+    first, second = Catalogue(tmp_path), Catalogue(tmp_path)
+    running = a_scan(first, end=False)
+    assert recover(second) == []
+    assert second.get(running)["status"] == "acquiring"
+    first.close()
+    assert recover(second) == [running]
+    second.close()
+
+
+def test_a_catalogue_that_is_missing_damaged_or_of_the_future_says_what_to_do(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(SinkError, match="no catalogue") as missing:
+        Catalogue.read_only(tmp_path)
+    assert "--data-dir" in missing.value.remedy
+    (tmp_path / "catalogue.sqlite").write_bytes(b"not a database at all" * 100)
+    with pytest.raises(SinkError, match="not a database") as damaged:
+        Catalogue(tmp_path)
+    assert "move it away" in damaged.value.remedy
+    (tmp_path / "catalogue.sqlite").unlink()
+    Catalogue(tmp_path).close()
+    with sqlite3.connect(tmp_path / "catalogue.sqlite") as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(SinkError, match="schema 99"):
+        Catalogue(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="changing the user needs root")
+def test_a_user_who_may_only_read_can_list_the_scans(tmp_path: Path) -> None:
+    catalogue = Catalogue(tmp_path)
+    a_scan(catalogue)
+    catalogue.close()
+    for path in (tmp_path, *tmp_path.parents[:2]):
+        path.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        reader = Catalogue.read_only(tmp_path)
+        assert len(reader.list()) == 1
+        reader.close()
+    finally:
+        os.seteuid(0)
+
+
+def command(*words: str) -> int:
+    parser = argparse.ArgumentParser()
+    scans.configure(parser)
+    return scans.run(parser.parse_args(list(words)))
+
+
+def test_the_command_lists_and_shows_as_table_and_as_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    catalogue = Catalogue(tmp_path)
+    ids = [a_scan(catalogue, day) for day in range(2)]
+    catalogue.close()
+    config = tmp_path / "c.toml"
+    config.write_text(f'[daemon]\ndata_dir = "{tmp_path}"\n')
+    assert command("--data-dir", str(tmp_path)) == 0
+    table = capsys.readouterr().out
+    assert all(scan_id in table for scan_id in ids)
+    assert "54/54" in table
+    command("list", "--config", str(config), "--json", "--since", "2026-01-02")
+    assert [scan["id"] for scan in json.loads(capsys.readouterr().out)] == [ids[1]]
+    command("show", ids[0], "--data-dir", str(tmp_path), "--json")
+    assert json.loads(capsys.readouterr().out)["folder"] == f"2026-01-01/{ids[0]}"
+    command("show", ids[1], "--data-dir", str(tmp_path))
+    assert ids[1] in capsys.readouterr().out
+    command("--data-dir", str(tmp_path), "--status", "aborted")
+    assert "no scans" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("show",),
+        ("list", "some-id"),
+        ("show", "nothing"),
+        ("--since", "yesterday"),
+        ("--config", "/nowhere.toml"),
+        ("--data-dir", "/nowhere"),
+    ],
+)
+def test_every_mistake_on_the_command_line_has_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    Catalogue(tmp_path / "stemd-data").close()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StemdError) as caught:
+        command(*words)
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-03-01", datetime(2026, 3, 1, tzinfo=UTC)),
+        ("2026-03-01T12:30:00+02:00", datetime(2026, 3, 1, 10, 30, tzinfo=UTC)),
+        ("90m", datetime(2026, 3, 8, 22, 30, tzinfo=UTC)),
+        ("1w", datetime(2026, 3, 2, tzinfo=UTC)),
+    ],
+)
+def test_since_takes_dates_and_ages(text: str, expected: datetime) -> None:
+    now = datetime(2026, 3, 9, tzinfo=UTC)
+    assert scans.parse_since(text, now) == int(expected.timestamp()) * 10**9
+
+
+def test_an_absurd_age_means_everything() -> None:
+    assert scans.parse_since("99999999999d", datetime(2026, 3, 9, tzinfo=UTC)) == 0
+    with pytest.raises(UsageError):
+        scans.parse_since("", datetime(2026, 3, 9, tzinfo=UTC))

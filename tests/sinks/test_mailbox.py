@@ -1,0 +1,149 @@
+"""What waits for the broker stays small, and what must not be lost is not."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stemd.daemon.sinks.mailbox import Image, ImageMailbox, Outbox
+from stemd.daemon.sinks.mqtt_connection import Outgoing
+from stemd.daemon.sinks.mqtt_images import SizeLimit
+from stemd.daemon.sinks.mqtt_settings import MqttSettings
+from tests.conftest import a_snapshot, an_acquisition
+
+SCAN = an_acquisition((2, 3))
+
+
+def image(name: str, sequence: int, *, final: bool = False) -> Image:
+    snapshot = a_snapshot(SCAN, names=(name,), final=final, sequence=sequence)
+    return Image("merlin", snapshot.results[0], snapshot)
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("put"), st.sampled_from("abc"), st.booleans()),
+            st.just(("take",)),
+            st.just(("fail",)),
+        ),
+        max_size=60,
+    )
+)
+def test_whatever_happens_finals_come_all_in_order_and_of_each_growing_image_the_newest(
+    steps: list[tuple[str, ...]],
+) -> None:
+    mailbox = ImageMailbox()
+    finals: list[int] = []
+    newest: dict[str, int] = {}
+    taken: list[Image] = []
+    for number, step in enumerate(steps):
+        if step[0] == "put":
+            _, name, final = step
+            mailbox.put(image(name, number, final=bool(final)))
+            if final:
+                finals.append(number)
+                newest.pop(name, None)
+            else:
+                newest[name] = number
+        elif (found := mailbox.take()) is not None:
+            if step[0] == "take":
+                taken.append(found)
+            else:
+                mailbox.put_back(found)
+        assert len(mailbox) <= len(finals) + 3
+    while (found := mailbox.take()) is not None:
+        taken.append(found)
+    sent = [(found.result.name, found.snapshot.sequence, found.snapshot.final) for found in taken]
+    assert [sequence for _, sequence, final in sent if final] == finals
+    for name in "abc":
+        mine = [(sequence, final) for other, sequence, final in sent if other == name]
+        if name in newest:
+            assert mine[-1] == (newest[name], False)
+
+
+def test_finals_beyond_the_limit_are_dropped_oldest_first_and_counted() -> None:
+    one = image("a", 0, final=True).bytes
+    mailbox = ImageMailbox(final_bytes=3 * one)
+    dropped = [mailbox.put(image("a", number, final=True)) for number in range(5)]
+    assert dropped == [0, 0, 0, 1, 1]
+    assert mailbox.finals_dropped == 2
+    first = mailbox.take()
+    assert first is not None
+    assert first.snapshot.sequence == 2
+
+
+def test_an_unsent_state_is_replaced_and_documents_are_kept_in_order() -> None:
+    outbox = Outbox()
+    outbox.newest(Outgoing("state", b"1"))
+    outbox.queue(Outgoing("scan", b"a", 1))
+    outbox.newest(Outgoing("state", b"2"))
+    outbox.queue(Outgoing("scan", b"b", 1))
+    said = []
+    while (item := outbox.peek()) is not None:
+        said.append(item[1].payload)
+        outbox.sent(*item)
+    assert said == [b"2", b"a", b"b"]
+
+
+def test_a_state_that_changes_while_it_is_being_sent_is_sent_again() -> None:
+    outbox = Outbox()
+    outbox.newest(Outgoing("state", b"1"))
+    item = outbox.peek()
+    assert item is not None
+    outbox.newest(Outgoing("state", b"2"))
+    outbox.sent(*item)
+    left = outbox.peek()
+    assert left is not None
+    assert left[1].payload == b"2"
+
+
+def test_when_too_much_waits_log_lines_go_before_scan_documents() -> None:
+    outbox = Outbox(limit=3)
+    outbox.queue(Outgoing("scan", b"a", 1))
+    outbox.queue(Outgoing("log", b"x"))
+    outbox.queue(Outgoing("scan", b"b", 1))
+    outbox.queue(Outgoing("scan", b"c", 1))
+    outbox.queue(Outgoing("scan", b"d", 1))
+    left = []
+    while (item := outbox.peek()) is not None:
+        left.append(item[1].payload)
+        outbox.sent(*item)
+    assert left == [b"b", b"c", b"d"]
+    assert outbox.dropped == 2
+
+
+def test_one_lost_connection_is_not_blamed_on_the_size_of_an_image() -> None:
+    limit = SizeLimit()
+    limit.begin(None)
+    limit.sending(1000)
+    assert not limit.lost(ConnectionResetError())
+    assert limit.allows(10**9)
+    limit.begin(500)
+    assert not limit.allows(501)
+    assert limit.allows(500)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"url": "http://broker"}, "must be"),
+        ({"url": "mqtt://user:secret@broker"}, "no login in the url"),
+        ({"url": "mqtt://broker:99999"}, "port"),
+        ({"url": "mqtt://broker/path"}, "nothing may follow"),
+        ({"url": "mqtt://b", "password_file": "/x"}, "needs username"),
+        ({"url": "mqtts://b", "cert_file": "/x"}, "go together"),
+        ({"url": "mqtt://b", "ca_file": "/x"}, "mqtts"),
+        ({"url": "mqtt://b", "password": "secret"}, "Extra inputs"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(fields: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MqttSettings(**fields)
+
+
+def test_ports_have_their_usual_defaults_and_addresses_may_be_of_version_6() -> None:
+    assert MqttSettings(url="mqtt://broker").port == 1883
+    assert MqttSettings(url="mqtts://broker").port == 8883
+    six = MqttSettings(url="mqtt://[::1]:1234")
+    assert (six.host, six.port) == ("::1", 1234)
