@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal, Protocol, cast
 
 import structlog
@@ -74,11 +75,17 @@ class ScanRun:
         self.reducer = Reducer(acquisition, settings.optics, self.maps, detectors, centre)
         self.engines: list[Engine] = []
         self.failed: dict[str, str] = {}
-        self.choices = tuple(engines)
+        self.choices: list[EngineChoice] = []
         for choice in engines:
-            engine: Engine = choice.plugin.build(choice.settings)
-            engine.start(acquisition, settings, self.maps)
-            self.engines.append(engine)
+            name = choice.settings.name or choice.plugin.name
+            try:
+                engine: Engine = choice.plugin.build(choice.settings)
+                engine.start(acquisition, settings, self.maps)
+            except Exception as error:
+                self._fail(name, error)
+            else:
+                self.engines.append(engine)
+                self.choices.append(choice)
         self._inline = [engine for engine in self.engines if engine.needs == "patterns"]
         self._positional = [engine for engine in self.engines if engine.needs == "positions"]
         self.history: list[dict[str, Any]] = []
@@ -94,6 +101,9 @@ class ScanRun:
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._sequence = 0
+        self._applied = settings
+        self.heartbeat = time.monotonic()
+        """When the engines' thread last got on."""
 
     # The reader's side
 
@@ -134,6 +144,21 @@ class ScanRun:
         """A helper that reduces other positions of the same scan in another thread."""
         return ScanPart(self)
 
+    def recompute(self, settings: Settings) -> Snapshot:
+        """The final images anew from the maps, with other settings; only after `serve` is over.
+
+        What the reduction summed with the old settings (virtual detectors) keeps them.
+        """
+        held = {
+            name: engine
+            for name, engine in self.settings.engines.items()
+            if isinstance(engine, VirtualDetectorSettings)
+        }
+        self.settings = replace(settings, engines={**settings.engines, **held})
+        for engine in self.engines:
+            self._guard(engine, engine.update, self.settings)
+        return self.snapshot(final=True)
+
     # The engines' side
 
     def serve(self, publish: Callable[[Snapshot], None], rate_hz: Callable[[], float]) -> Snapshot:
@@ -142,14 +167,14 @@ class ScanRun:
         `publish` gets the snapshots in between, at most `rate_hz()` a second and only when
         there is something new.
         """
-        applied = self.settings
         shown = 0
         next_time = time.monotonic()
         while True:
             ended = self._ended.wait(POLL_S)
+            self.heartbeat = time.monotonic()
             settings = self.settings
-            if settings is not applied:
-                applied = settings
+            if settings is not self._applied:
+                self._applied = settings
                 for engine in self.engines:
                     self._guard(engine, engine.update, settings)
                 shown = -1
@@ -180,7 +205,7 @@ class ScanRun:
                 try:
                     results += engine.snapshot(final=final)
                 except Exception as error:
-                    self._fail(engine, error)
+                    self._fail(engine.name, error)
         self._sequence += 1
         return Snapshot(
             acquisition=self.acquisition,
@@ -198,13 +223,11 @@ class ScanRun:
             try:
                 call(argument)
             except Exception as error:
-                self._fail(engine, error)
+                self._fail(engine.name, error)
 
-    def _fail(self, engine: Engine, error: Exception) -> None:
-        self.failed[engine.name] = f"{type(error).__name__}: {error}"
-        log.exception(
-            "an engine failed and is left out for the rest of the scan", engine=engine.name
-        )
+    def _fail(self, engine: str, error: Exception) -> None:
+        self.failed[engine] = f"{type(error).__name__}: {error}"
+        log.exception("an engine failed and is left out for the rest of the scan", engine=engine)
 
     @property
     def status(self) -> Literal["complete", "incomplete", "aborted"]:

@@ -12,8 +12,8 @@ from stemd.blocks import Block, EventBlock, FrameBlock
 from stemd.engines.base import PositionMaps, Run
 from stemd.engines.kernels.discs import annuli, disc_edges
 from stemd.engines.kernels.events import accumulate, membership
-from stemd.engines.kernels.moments import reduce_frames
-from stemd.errors import ConfigError
+from stemd.engines.kernels.moments import MAX_HEIGHT, MAX_WIDTH, reduce_frames
+from stemd.errors import ConfigError, FormatError
 
 CENTRE_FRAMES = 64
 """Patterns after which an automatic centre of the virtual detectors is fixed."""
@@ -61,13 +61,15 @@ class Reducer:
         self._maps = maps
         self._detectors_px = dict(detectors_px)
         wide = np.dtype(acquisition.detector.dtype).itemsize > 2
-        width = self._shape[1]
+        height, width = self._shape
+        if height > MAX_HEIGHT or width > MAX_WIDTH:
+            raise FormatError(
+                f"a detector of {height} x {width} pixels is too large",
+                f"at most {MAX_HEIGHT} rows and {MAX_WIDTH} columns can be summed without overflow",
+            )
         self._column: NDArray[np.unsignedinteger] = np.empty(
             width, np.uint64 if wide else np.uint32
         )
-        self._running = np.empty_like(self._column)
-        self._base = np.empty(width, np.int64)
-        self._one = np.zeros(1, np.int64)
         self._fixed = centre is not None or optics.center != "auto" or not detectors_px
         self._hits = 0
         self._hit_sums = np.zeros(2, np.int64)
@@ -212,8 +214,6 @@ class Reducer:
             edges.outer,
             edges.inner,
             self._column,
-            self._running,
-            self._base,
             self._disc,
             maps.total,
             maps.moment_y,

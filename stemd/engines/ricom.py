@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block
 from stemd.engines.base import PositionMaps, Run
-from stemd.engines.kernels.ricom import add_positions, integrate, ricom_kernel
+from stemd.engines.kernels.ricom import add_positions, integrate, padded, ricom_kernel
 from stemd.engines.vectors import resolve_centre, shifts, to_scan_axes
 from stemd.plugins import Plugin
 from stemd.results import Result
@@ -112,13 +112,13 @@ class RicomEngine:
         self._own = own
         size = max(self._maps.shape)
         self._kernel = ricom_kernel(own.kernel_size, own.band_pass, size)
-        self._kernel32 = (self._kernel[0].astype(np.float32), self._kernel[1].astype(np.float32))
+        self._padded = (padded(self._kernel[0]), padded(self._kernel[1]))
 
     def _add(self, first: int, stop: int) -> None:
         shift_y, shift_x = shifts(self._maps, self._centre, first, stop)
         scan_y, scan_x = to_scan_axes(shift_y, shift_x, self._settings.optics)
         vectors = scan_y.astype(np.float32), scan_x.astype(np.float32)
-        add_positions(self._image, *self._kernel32, first, stop, *vectors)
+        add_positions(self._image, *self._padded, first, stop, *vectors)
 
     def _rebuild(self) -> None:
         """All positions so far with today's centre and settings, by the cheaper way."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Optics
 from stemd.daemon.scan_run import ScanRun
-from stemd.engines.kernels.ricom import add_positions, integrate, ricom_kernel
+from stemd.engines.kernels.ricom import add_positions, integrate, padded, ricom_kernel
 from stemd.results import Snapshot
 from tests.engines.scenes import (
     acquisition_of,
@@ -55,7 +55,7 @@ def test_both_ways_of_adding_equal_equation_3_4(size: int, shape: tuple[int, int
     whole = integrate(com_y, com_x, kernel_y, kernel_x)
     np.testing.assert_allclose(whole, expected, atol=tolerance, rtol=0)
     live = np.zeros(shape, np.float32)
-    kernels = kernel_y.astype(np.float32), kernel_x.astype(np.float32)
+    kernels = padded(kernel_y), padded(kernel_x)
     vectors = com_y.ravel().astype(np.float32), com_x.ravel().astype(np.float32)
     for first in range(0, com_y.size, 13):
         stop = min(com_y.size, first + 13)
@@ -116,7 +116,7 @@ def test_the_live_image_of_a_whole_scan_equals_the_final_one() -> None:
 
 def test_contributions_outside_the_image_are_dropped_not_wrapped() -> None:
     image = np.zeros((5, 6), np.float32)
-    kernel_y, kernel_x = (k.astype(np.float32) for k in ricom_kernel(5))
+    kernel_y, kernel_x = (padded(k) for k in ricom_kernel(5))
     one = np.ones(1, np.float32)
     add_positions(image, kernel_y, kernel_x, 11, 12, 0 * one, one)
     assert (image[:, :3] == 0).all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 
@@ -59,27 +60,26 @@ Case = Callable[[Context], Iterator[Row]]
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Best and total over repeated calls, seconds of wall clock and of this thread's CPU."""
+    """Medians over repeated calls: seconds of wall clock and of this thread's CPU."""
 
-    best_s: float
-    cpu_best_s: float
+    wall_s: float
+    cpu_s: float
     calls: int
 
 
-def repeat(call: Callable[[], object], seconds: float, warm: bool = True) -> Timing:
-    """Call again and again for about `seconds` (three times at least); the best call counts.
+def repeat(call: Callable[[int], object], seconds: float, parts: int = 1) -> Timing:
+    """Call with 0, 1 .. parts-1, 0, 1 .. for about `seconds`; medians of all calls.
 
-    The best, because on a shared machine everything else only makes a call slower.
+    Cut work on much memory into parts of a few milliseconds: then most calls are not
+    interrupted, and yet each part has long left the caches when its turn comes again.
     """
-    if warm:
-        call()
-    best = cpu_best = float("inf")
-    calls = 0
+    call(0)
+    walls: list[float] = []
+    cpus: list[float] = []
     end = time.perf_counter() + seconds
-    while calls < 3 or time.perf_counter() < end:
+    while len(walls) < 3 or time.perf_counter() < end:
         wall, cpu = time.perf_counter(), time.thread_time()
-        call()
-        best = min(best, time.perf_counter() - wall)
-        cpu_best = min(cpu_best, time.thread_time() - cpu)
-        calls += 1
-    return Timing(best, cpu_best, calls)
+        call(len(walls) % parts)
+        walls.append(time.perf_counter() - wall)
+        cpus.append(time.thread_time() - cpu)
+    return Timing(median(walls), median(cpus), len(walls))

@@ -162,6 +162,9 @@ class LiveOwner:
     def failed(self, error: Exception, pause_s: float) -> None:
         """The reader tries again."""
 
+    def exhausted(self) -> None:
+        """A camera does not end."""
+
     def settings_now(self) -> Settings:
         """Fixed settings."""
         return self.settings
