@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition
 
-BLOCK_BYTES = 512 * 1024
+BLOCK_BYTES = 528 * 1024
 """Aim for the bytes of a block: a fraction of the L2 cache, so that it is still there when the
 reduction reads it right after the receive."""
 POOL_BYTES = 64 * 1024 * 1024

@@ -1,0 +1,30 @@
+"""Quantum Detectors Merlin: live over TCP, and recorded .mib files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stemd.acquisition import Scan
+from stemd.adapters.merlin.adapter import MerlinAdapter, MerlinSettings
+from stemd.plugins import Plugin
+
+if TYPE_CHECKING:
+    from stemd.adapters.merlin.recording import MerlinRecording
+
+
+def open_recording(path: Path, scan: Scan | None = None) -> MerlinRecording:
+    """Open a .mib file, with or without its .hdr. Raises FormatError, OSError."""
+    from stemd.adapters.merlin import recording
+
+    return recording.open_recording(path, scan)
+
+
+PLUGIN = Plugin(
+    name="merlin",
+    summary="Quantum Detectors Merlin (Medipix3) over TCP, and its .mib files",
+    settings=MerlinSettings,
+    build=MerlinAdapter,
+    suffixes=(".mib",),
+    open_recording=open_recording,
+)

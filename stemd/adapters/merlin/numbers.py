@@ -1,0 +1,108 @@
+"""How the sequence numbers of a file's frames run, found from few headers where that is enough."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.acquisition import Scan
+from stemd.adapters.merlin.placing import read_sequences
+from stemd.adapters.merlin.scans import flyback_from_count, guess_scan
+
+_LINES = 4  # lines whose ends are looked at for skipped flyback
+_LINE_SEARCH = 4096  # frames searched for the end of the first line where nothing tells the shape
+
+
+@dataclass(frozen=True, slots=True)
+class FrameTable:
+    """Access to the sequence numbers of a file of `count` frames of `stride` bytes."""
+
+    data: NDArray[np.uint8]
+    stride: int
+    count: int
+    invariant: NDArray[np.uint8]
+
+    def read(self, indices: NDArray[np.int64], start: int) -> NDArray[np.int64]:
+        """Unwrapped numbers (from 1) of these frames, 0 where there is no header.
+
+        `start` is the number of frame 0: what is near `start + index` is believed.
+        """
+        out = np.zeros(indices.size, np.int64)
+        hints = indices + start
+        read_sequences(self.data, self.stride, indices, hints, self.invariant, out)
+        return out
+
+    def read_all(self) -> NDArray[np.int64]:
+        """Numbers of all frames, each taken to be near the one before."""
+        indices = np.arange(self.count, dtype=np.int64)
+        out = np.zeros(self.count, np.int64)
+        hints = np.full(self.count, -1, np.int64)
+        read_sequences(self.data, self.stride, indices, hints, self.invariant, out)
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The sequence numbers of a file's first and last frame, and how many frames it has."""
+
+    first: int
+    last: int
+    count: int
+
+    @property
+    def span(self) -> int:
+        """Frames that the camera took between the two, both included."""
+        return self.last - self.first + 1
+
+
+def ends_of(table: FrameTable) -> Ends:
+    """Numbers at both ends; a last header that cannot be read counts as regular."""
+    first = int(table.read(np.zeros(1, np.int64), 1)[0])
+    last = int(table.read(np.array([table.count - 1], np.int64), first)[0])
+    return Ends(first, last or first + table.count - 1, table.count)
+
+
+def skipped_flyback(table: FrameTable, ends: Ends, scan: Scan) -> int:
+    """Numbers left out after each of the first lines, 0 unless it is the same for each."""
+    ny, nx = scan.shape
+    lines = np.arange(1, min(ny, _LINES + 1), dtype=np.int64) * nx + scan.leading
+    lines = lines[lines < table.count]
+    before, after = table.read(lines - 1, ends.first), table.read(lines, ends.first)
+    starts = table.read(lines - nx, ends.first)
+    gaps = np.unique(after - before - 1)
+    whole = before - starts == nx - 1
+    return int(gaps[0]) if gaps.size == 1 and gaps[0] > 0 and bool(np.all(whole)) else 0
+
+
+def shape_from_gaps(table: FrameTable, ends: Ends) -> tuple[int, int] | None:
+    """(ny, nx) where the first gap ends a line and the number of frames is a multiple of it."""
+    if ends.span == ends.count:
+        return None
+    numbers = table.read(np.arange(min(table.count, _LINE_SEARCH), dtype=np.int64), ends.first)
+    gaps = np.flatnonzero(np.diff(numbers) > 1) + 1
+    if not gaps.size or np.any(gaps % gaps[0]) or table.count % gaps[0]:
+        return None
+    nx = int(gaps[0])
+    return table.count // nx, nx
+
+
+def resolve_file(table: FrameTable, ends: Ends, scan: Scan | None, hinted: Scan | None) -> Scan:
+    """The scan of a file with shape and flyback known.
+
+    `scan` is the configured one, `hinted` what the .hdr file tells. Raises FormatError when
+    nothing tells the shape.
+    """
+    if scan is None:
+        shape = shape_from_gaps(table, ends) if hinted is None else None
+        scan = hinted or (Scan(shape=shape) if shape else guess_scan(ends.count, None))
+    filtered = ends.count == scan.positions and ends.span != ends.count
+    if scan.flyback is not None and not (scan.flyback == 0 and filtered):
+        return scan
+    # Numbers left out after every line are flyback frames that somebody has taken out of the
+    # file: a scan said to be without flyback is just that then.
+    found = skipped_flyback(table, ends, scan) if ends.span != ends.count else 0
+    if not found and scan.flyback is None:
+        found = flyback_from_count(scan.shape, ends.span - scan.leading) or 0
+    return scan.model_copy(update={"flyback": found})

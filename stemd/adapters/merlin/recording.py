@@ -1,0 +1,309 @@
+"""Recorded .mib files, with or without their .hdr: mapped, checked and placed block by block."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.acquisition import Acquisition, Detector, Scan
+from stemd.adapters.merlin import placing
+from stemd.adapters.merlin.framing import invariant_part
+from stemd.adapters.merlin.geometry import Geometry, geometry_of
+from stemd.adapters.merlin.hdr import Hdr, hdr_file, parse_hdr
+from stemd.adapters.merlin.header import MAX_HEADER_BYTES, parse_frame_header
+from stemd.adapters.merlin.numbers import Ends, FrameTable, ends_of, resolve_file
+from stemd.adapters.merlin.packing import unpack_frames
+from stemd.adapters.merlin.scans import fitting_shapes
+from stemd.adapters.merlin.tracker import HDR_NAME, RAW_NAME
+from stemd.blocks import BLOCK_BYTES, BlockPool, FrameBlock, Message, Notice
+from stemd.errors import FormatError
+
+_PIECE_BYTES = 32 * 1024 * 1024
+_Table = tuple[NDArray[np.int64], NDArray[np.int64]]
+_NORESERVE = 0x4000  # Linux; the mmap module names it from Python 3.13 on
+
+
+class MerlinRecording:
+    """Implements adapters.base.Recording for a .mib file.
+
+    Blocks are views of the map, raw (R64) frames are unpacked into recycled memory; any number of
+    threads may read disjoint ranges. Raises FormatError when the file is empty, not a .mib file,
+    or does not fit the scan, CameraError never.
+    """
+
+    def __init__(self, path: Path, scan: Scan | None = None) -> None:
+        self.path = path
+        self._notices: list[Message] = []
+        self._lock = threading.Lock()
+        self._map, size = _open_map(path)
+        self._data: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8)
+        try:
+            self._open(size, scan)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, size: int, scan: Scan | None) -> None:
+        start = self._data[:MAX_HEADER_BYTES].tobytes()
+        try:
+            header = parse_frame_header(start)
+            self.geometry: Geometry = geometry_of(header)
+            invariant = invariant_part(start)
+        except FormatError as error:
+            raise FormatError(f"{self.path}: {error.message}", error.remedy) from error
+        self._frames, rest = divmod(size, self.geometry.frame_bytes)
+        if not self._frames:
+            raise FormatError(
+                f"{self.path}: {size} bytes are less than one frame of {self.geometry.frame_bytes}",
+                "the file was cut off; copy it again",
+            )
+        if rest:
+            self._note("partial_frame", f"the last frame is cut off after {rest} bytes")
+        self._invariant = np.frombuffer(bytearray(invariant), np.uint8)
+        table = self._headers()
+        ends = ends_of(table)
+        hdr = _read_hdr(self.path.with_suffix(".hdr"))
+        hinted = Scan(shape=hdr.scan_shape) if hdr is not None and hdr.scan_shape else None
+        resolved = resolve_file(table, ends, scan, hinted)
+        _check_fit(self.path, resolved, ends, hdr, cut=bool(rest))
+        self._state: NDArray[np.int64] = np.zeros(placing.STATE_SIZE, np.int64)
+        placing.set_scan(self._state, resolved)
+        self._state[placing.BASE] = _base(resolved, ends) - 1
+        self._start = ends.first
+        self._skipping = _skips(resolved, ends)
+        self._acquisition = Acquisition(
+            scan=resolved,
+            detector=Detector(
+                name="merlin",
+                shape=self.geometry.shape,
+                dtype=self.geometry.dtype,
+                bit_depth=self.geometry.depth,
+                header=hdr.text if hdr is not None else "",
+            ),
+            source=str(self.path),
+            raw_name=RAW_NAME,
+            sidecars=((HDR_NAME, hdr_file(hdr.raw)),) if hdr is not None else (),
+        )
+        self._regular = self._skipping or ends.span == ends.count
+        self._table: _Table | None = None
+        if not self._regular:
+            self._whole_table()
+        self._tell(resolved, ends)
+
+    def _headers(self) -> FrameTable:
+        return FrameTable(self._data, self.geometry.frame_bytes, self._frames, self._invariant)
+
+    def _note(self, kind: str, text: str, count: int = 1) -> None:
+        with self._lock:
+            self._notices.append(Notice(kind, text, count=count))
+
+    def _tell(self, scan: Scan, ends: Ends) -> None:
+        beyond = ends.last - 1 - int(self._state[placing.BASE]) - scan.frames + 1
+        if beyond > 0:
+            self._note("extra_frames", f"{beyond} frames are beyond the scan", beyond)
+        lost = ends.span - ends.count
+        if lost > 0 and not self._skipping:
+            self._note("missing_frames", f"{lost} frame numbers are not in the file", lost)
+
+    def _whole_table(self) -> _Table:
+        """Frame numbers and positions of a file with holes or repeats, found once.
+
+        The first of equal numbers counts, but a frame that stands where its number says counts
+        before others: so blocks of such frames need no table, whichever thread reads them.
+        """
+        with self._lock:
+            if self._table is None:
+                numbers = self._headers().read_all()
+                expected = np.zeros_like(numbers)
+                if self._regular:
+                    placing.regular_numbers(self._start, self._skipping, self._state, expected)
+                sequence = np.where(numbers > 0, numbers - 1 - self._state[placing.BASE], -1)
+                probe = np.full_like(sequence, -1)
+                seen = np.zeros(self._acquisition.scan.positions, np.uint8)
+                for chosen in (numbers == expected, numbers != expected):
+                    placed = np.empty_like(probe)
+                    part = np.where(chosen, sequence, -1)
+                    placing.place_numbers(part, self._state, placed, seen)
+                    probe[chosen] = placed[chosen]
+                bad = int(np.count_nonzero(numbers == 0))
+                if bad:
+                    text = f"{bad} frames have no usable header"
+                    self._notices.append(Notice("bad_header", text, count=bad))
+                self._table = sequence, probe
+        return self._table
+
+    @property
+    def acquisition(self) -> Acquisition:
+        """The scan that the file holds."""
+        return self._acquisition
+
+    @property
+    def frames(self) -> int:
+        """Whole frames in the file."""
+        return self._frames
+
+    @property
+    def notices(self) -> Sequence[Message]:
+        """What was noticed on opening, and on reading so far."""
+        with self._lock:
+            return tuple(self._notices)
+
+    def blocks(self, start: int, stop: int) -> Iterator[FrameBlock]:
+        """Blocks of file frames start..stop-1 in order, about 512 KiB each."""
+        stop = min(stop, self._frames)
+        geometry, size = self.geometry, self.geometry.frame_bytes
+        pool = None
+        each = max(1, BLOCK_BYTES // size)
+        if geometry.packed:
+            pool = BlockPool(16 * BLOCK_BYTES)
+            each = pool.configure(8, geometry.unpacked_bytes)
+        advised = start * size
+        for first in range(start, stop, each):
+            last = min(first + each, stop)
+            if first * size >= advised:
+                advised = self._advise(advised, start * size, stop * size)
+            yield self._block(first, last, pool)
+
+    def _block(self, first: int, last: int, pool: BlockPool | None) -> FrameBlock:
+        geometry, size = self.geometry, self.geometry.frame_bytes
+        sequence, probe = self._placed(first, last)
+        wire = self._data[first * size : last * size]
+        pixels, offset, stride, buffer = wire, geometry.header_bytes, size, None
+        if pool is not None:
+            buffer, stride, offset = pool.take(), geometry.unpacked_bytes, 0
+            pixels = buffer.unpacked[: (last - first) * stride]
+            unpack_frames(wire, geometry, last - first, pixels)
+        return FrameBlock(
+            acquisition=self._acquisition,
+            pixels=pixels,
+            pixel_offset=offset,
+            stride=stride,
+            count=last - first,
+            shape=geometry.shape,
+            dtype=geometry.dtype,
+            big_endian=not geometry.packed,
+            sequence=sequence,
+            probe=probe,
+            wire=wire,
+            received_ns=self._acquisition.started_ns,
+            buffer=buffer,
+        )
+
+    def _placed(self, first: int, last: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        if self._table is not None:
+            return self._table[0][first:last], self._table[1][first:last]
+        sequence = np.empty(last - first, np.int64)
+        probe = np.empty(last - first, np.int64)
+        bad, odd = placing.place_file(
+            self._data,
+            self.geometry.frame_bytes,
+            first,
+            self._invariant,
+            self._state,
+            self._start,
+            self._skipping,
+            sequence,
+            probe,
+        )
+        if odd:
+            table = self._whole_table()
+            return table[0][first:last], table[1][first:last]
+        if bad:
+            text = f"{bad} of the frames {first} to {last - 1} have no header"
+            self._note("bad_header", text, bad)
+        return sequence, probe
+
+    def _advise(self, at: int, first: int, end: int) -> int:
+        """Have the next piece read ahead and let the last one go; returns where the next begins.
+
+        Letting go keeps resident memory constant; the pages stay in the page cache.
+        """
+        page = mmap.PAGESIZE
+        low = at // page * page
+        ahead = min(end, at + 2 * _PIECE_BYTES)
+        self._map.madvise(mmap.MADV_WILLNEED, low, ahead - low)
+        behind = (max(first, at - 2 * _PIECE_BYTES) + page - 1) // page * page
+        done = max(behind, (at - _PIECE_BYTES) // page * page)
+        if behind < done:
+            self._map.madvise(mmap.MADV_DONTNEED, behind, done - behind)
+        return at + _PIECE_BYTES
+
+    def close(self) -> None:
+        """Unmap; where a block is still being read the map goes with its last reader."""
+        self._data = np.zeros(0, np.uint8)
+        with contextlib.suppress(BufferError):
+            self._map.close()
+
+
+def _open_map(path: Path) -> tuple[mmap.mmap, int]:
+    """A private writable map: nothing is ever written, but kernels know one kind of array only."""
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        if not size:
+            raise FormatError(f"{path} is empty", "copy the file again")
+        if sys.platform == "linux":
+            flags = mmap.MAP_PRIVATE | _NORESERVE
+            mapped = mmap.mmap(
+                file.fileno(), size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE
+            )
+        else:
+            mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
+    return mapped, size
+
+
+def _read_hdr(path: Path) -> Hdr | None:
+    try:
+        return parse_hdr(path.read_bytes()[:MAX_HEADER_BYTES])
+    except OSError:
+        return None
+
+
+def _base(scan: Scan, ends: Ends) -> int:
+    """Sequence number of the scan's first frame.
+
+    A file begins with a scan, or lacks the first frames of one, or was cut out of a longer one.
+    """
+    aligned = (ends.first - 1) // scan.frames * scan.frames + 1
+    return aligned if ends.last - aligned < scan.frames else ends.first
+
+
+def _skips(scan: Scan, ends: Ends) -> bool:
+    """Flyback frames were left out of the file, their numbers were not given to others."""
+    lines = (ends.count - 1 - scan.leading) // scan.shape[1]
+    return (
+        scan.flyback_frames > 0
+        and ends.count > scan.shape[1]
+        and ends.span == ends.count + lines * scan.flyback_frames
+    )
+
+
+def _check_fit(path: Path, scan: Scan, ends: Ends, hdr: Hdr | None, *, cut: bool) -> None:
+    """Raise FormatError unless the frames are a scan, several, or a scan that was cut short."""
+    whole = scan.frames - scan.flyback_frames
+    declared = hdr.frames if hdr is not None else None
+    # Set to endless, or to more frames than there are: the recording ended early.
+    stopped = cut or declared == 0 or (declared or 0) > max(ends.count, whole - 1)
+    rest = ends.span % scan.frames
+    if ends.span < whole:
+        fits = stopped or ends.span > scan.frames - scan.line_frames
+    else:
+        fits = stopped or rest < scan.line_frames or rest >= whole
+    if not fits:
+        ny, nx = scan.shape
+        raise FormatError(
+            f"{path}: {ends.count} frames do not fit a scan of {ny}x{nx} with flyback "
+            f"{scan.flyback_frames} and {scan.leading} leading frames, which takes {scan.frames}",
+            f"set the scan's shape; {fitting_shapes(ends.count)}",
+        )
+
+
+def open_recording(path: Path, scan: Scan | None = None) -> MerlinRecording:
+    """Open a .mib file. Raises FormatError, and OSError where it cannot be read."""
+    return MerlinRecording(path, scan)

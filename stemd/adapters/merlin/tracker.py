@@ -1,0 +1,210 @@
+"""Which scan is under way: opens, closes and counts scans of the frames that the decoder places."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.acquisition import Acquisition, Detector, Scan, new_scan_id
+from stemd.adapters.merlin import placing
+from stemd.adapters.merlin.geometry import Geometry
+from stemd.adapters.merlin.hdr import Hdr, hdr_file
+from stemd.adapters.merlin.scans import Plan, plan, resolve
+from stemd.adapters.merlin.tally import Tallies
+from stemd.blocks import Counters, Ended, EndReason, Message, Notice, Started
+
+RAW_NAME = "raw.mib"
+HDR_NAME = "raw.hdr"
+NO_POSITIONS: NDArray[np.uint8] = np.zeros(0, np.uint8)
+
+
+class ScanTracker:
+    """The scans of one camera connection.
+
+    `scan` is the configured geometry (None: from the HDR) and may be set at any time; it counts
+    from the next scan on. `state` and `seen` are what the placing kernel works on.
+    """
+
+    def __init__(self, scan: Scan | None, source: str, tallies: Tallies) -> None:
+        self.scan = scan
+        self.source = source
+        self.acquisition: Acquisition | None = None
+        self.counters = Counters()
+        self.state: NDArray[np.int64] = np.zeros(placing.STATE_SIZE, np.int64)
+        self.seen = NO_POSITIONS
+        self._tallies = tallies
+        self._hdr: Hdr | None = None
+        self._plan: Plan | None = None
+        self._planned: Scan | None = None
+        self._doubt = ""
+        self._horizon = 0
+        self.new_acquisition(None)
+
+    def new_acquisition(self, hdr: Hdr | None) -> None:
+        """Frame numbers begin again. The open scan, if any, must have been closed."""
+        self._hdr = hdr
+        self._plan = None
+        self.state[placing.LAST] = -1
+        self.state[placing.BASE] = 0
+
+    def renumber(self) -> None:
+        """The camera began again from 1 without a HDR: the last one still counts."""
+        self.new_acquisition(self._hdr)
+
+    @property
+    def planned(self) -> bool:
+        """The scan of the acquisition is known."""
+        return self._plan is not None
+
+    def make_plan(self) -> None:
+        """Find out how the acquisition falls into scans. Raises FormatError where nothing tells."""
+        self._planned = self.scan
+        self._plan = plan(self.scan, self._hdr)
+        self._doubt = self._plan.doubt
+        placing.set_scan(self.state, self._plan.scan)
+        self._look_ahead()
+
+    @property
+    def exhausted(self) -> bool:
+        """Every frame that the acquisition was set to has come."""
+        limit = None if self._plan is None else self._plan.limit
+        return limit is not None and int(self.state[placing.LAST]) + 1 >= limit
+
+    @property
+    def remaining(self) -> int:
+        """Frames to come until the scan at hand, or the next one, is complete; at least 1."""
+        return max(1, self._horizon - int(self.state[placing.LAST]) - 1)
+
+    def _look_ahead(self) -> None:
+        """Find the number of the frame behind the scan at hand or the next one."""
+        horizon = int(self.state[placing.BASE] + self.state[placing.TOTAL])
+        limit = self._known_plan.limit
+        self._horizon = horizon if limit is None else min(horizon, limit)
+
+    def other_scan(self, geometry: Geometry, now_ns: int) -> Generator[Message, None, bool]:
+        """The kernel stopped at a frame outside the open scan: close it, or open the next.
+
+        Returns True when the frame belongs to no scan and is to be passed over.
+        """
+        state = self.state
+        if self.acquisition is not None:
+            yield from self.close("complete", overtaken=True)
+            return False
+        n = int(state[placing.NUMBER])
+        m = n - int(state[placing.BASE])
+        lost, rest = divmod(m, int(state[placing.TOTAL]))
+        # Trailing flyback of a scan that was over already must not open another.
+        flyback = m < 0 or rest > self._known_plan.scan.last_position_frame
+        if n <= state[placing.LAST]:
+            self.counters.repeated += 1
+            yield from self._tallies.add("repeated_frames", f"frame {n + 1} came again")
+        elif m >= 0 and self._known_plan.limit is not None and n >= self._known_plan.limit:
+            self.counters.extra += 1
+            yield from self._tallies.add(
+                "extra_frames",
+                f"frame {n + 1} is beyond the last scan of the acquisition",
+                remedy="set the camera's number of frames to that of the scan, flyback included",
+            )
+        elif flyback:
+            self.counters.flyback += 1
+        else:
+            state[placing.BASE] += lost * state[placing.TOTAL]
+            yield from self._open(geometry, now_ns)
+            return False
+        self.counters.frames += 1
+        state[placing.LAST] = max(n, int(state[placing.LAST]))
+        return True
+
+    @property
+    def _known_plan(self) -> Plan:
+        assert self._plan is not None
+        return self._plan
+
+    def _open(self, geometry: Geometry, now_ns: int) -> Iterator[Message]:
+        state = self.state
+        if self.scan != self._planned:
+            frames = self._hdr.frames if self._hdr is not None else None
+            self._plan = Plan(resolve(self.scan, None, self._hdr), frames or None)
+            self._planned = self.scan
+            state[placing.BASE] = state[placing.NUMBER]
+        scan, limit = self._known_plan.scan, self._known_plan.limit
+        placing.set_scan(state, scan)
+        left = scan.frames if limit is None else limit - int(state[placing.BASE])
+        state[placing.END] = min(scan.frames, left)
+        self._look_ahead()
+        state[placing.N_FRAMES :] = 0
+        self.counters = Counters()
+        self.seen = np.zeros(scan.positions, np.uint8)
+        state[placing.OPEN] = 1
+        hdr = self._hdr
+        self.acquisition = Acquisition(
+            scan=scan,
+            detector=Detector(
+                name="merlin",
+                shape=geometry.shape,
+                dtype=geometry.dtype,
+                bit_depth=geometry.depth,
+                header=hdr.text if hdr is not None else "",
+            ),
+            id=new_scan_id(now_ns),
+            started_ns=now_ns,
+            source=self.source,
+            raw_name=RAW_NAME,
+            sidecars=((HDR_NAME, hdr_file(hdr.raw)),) if hdr is not None else (),
+        )
+        yield Started(self.acquisition)
+        if self._doubt:
+            yield Notice(
+                "frame_count",
+                self._doubt,
+                remedy="set scan.shape and scan.flyback, or the camera's number of frames",
+            )
+            self._doubt = ""
+
+    def count(self) -> None:
+        """Bring `counters` up to date with what the kernel counted."""
+        state, counters = self.state, self.counters
+        counters.frames = int(state[placing.N_FRAMES])
+        counters.flyback = int(state[placing.N_FLYBACK])
+        counters.leading = int(state[placing.N_LEADING])
+        counters.repeated = int(state[placing.N_REPEATED])
+
+    def _holes(self) -> int:
+        """Positions of the open scan that a later frame of it has proven missing."""
+        scan = self._known_plan.scan
+        m = int(self.state[placing.LAST] - self.state[placing.BASE]) + 1 - scan.leading
+        lines, column = divmod(max(0, m), scan.line_frames)
+        known = min(scan.positions, lines * scan.shape[1] + min(column, scan.shape[1]))
+        return known - int(self.state[placing.N_PLACED])
+
+    def close(self, reason: EndReason, *, overtaken: bool = False) -> Iterator[Message]:
+        """End the open scan, if there is one; `overtaken`: a frame of a later scan has come.
+
+        It is "complete" whatever the reason if its last position has been passed, and "stopped"
+        if the camera's number of frames was reached before.
+        """
+        acquisition = self.acquisition
+        if acquisition is None:
+            return
+        state = self.state
+        self.count()
+        scan = acquisition.scan
+        m = int(state[placing.LAST] - state[placing.BASE])
+        passed = overtaken or m >= scan.last_position_frame
+        final: EndReason = "complete" if passed else "stopped" if reason == "complete" else reason
+        holes = scan.positions - int(state[placing.N_PLACED]) if passed else self._holes()
+        if holes:
+            yield Notice("missing_frames", f"{holes} frames did not come", count=holes)
+        if self.counters.repeated:
+            n = self.counters.repeated
+            yield Notice("repeated_frames", f"{n} frames came again", count=n)
+        yield from self._tallies.rest()
+        self.acquisition = None
+        self.seen = NO_POSITIONS
+        state[placing.OPEN] = 0
+        if passed:
+            state[placing.BASE] += state[placing.TOTAL]
+            self._look_ahead()
+        yield Ended(acquisition, final)

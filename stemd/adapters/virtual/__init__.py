@@ -1,0 +1,1 @@
+"""A virtual microscope: specimens, diffraction physics and cameras that know the truth."""
