@@ -1,0 +1,188 @@
+"""The page's messages, pure: binary image frames out, small JSON messages in and out.
+
+An image frame is a 16-byte little-endian header, JSON, and pixels::
+
+    0  4s  magic "STEI"
+    4  u8  version, 1
+    5  u8  flags: bit 0 = final image of its scan
+    6  u16 0
+    8  u32 bytes of JSON, padded with spaces so that pixels start at a multiple of 4
+    12 u32 bytes of pixels: float32, row-major (y, x)
+
+docs/page.md describes every message.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from stemd.results import Result, Snapshot
+
+VERSION = 1
+MAGIC = b"STEI"
+HEADER = struct.Struct("<4sBBHII")
+MAX_INBOUND_BYTES = 64 * 1024
+"""Longest message a viewer may send; nobody needs a tenth of it."""
+
+Json = dict[str, Any]
+Name = Annotated[str, Field(min_length=1, max_length=80)]
+Side = Annotated[int, Field(ge=0, le=65536)]
+
+
+class _Inbound(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Watch(_Inbound):
+    """The images a viewer wants from now on, all of them: {pipeline: {image: longest side}}.
+
+    The side is in pixels: a larger image is sent reduced by a power of two; 0 sends every pixel.
+    """
+
+    type: Literal["watch"]
+    images: Annotated[
+        dict[Name, Annotated[dict[Name, Side], Field(max_length=64)]], Field(max_length=64)
+    ]
+
+
+class Drawn(_Inbound):
+    """An image has been drawn: the viewer is ready for a newer one of this name."""
+
+    type: Literal["drawn"]
+    pipeline: Name
+    name: Name
+
+
+class Token(_Inbound):
+    """The operator's token: from now on this viewer may change settings."""
+
+    type: Literal["token"]
+    token: Annotated[str, Field(max_length=1024)]
+
+
+class Request(_Inbound):
+    """A settings change or a command for a pipeline; `request` as on MQTT."""
+
+    type: Literal["request"]
+    pipeline: Name
+    kind: Literal["settings", "command"]
+    request: dict[str, Any]
+
+
+Inbound = Watch | Drawn | Token | Request
+_inbound: TypeAdapter[Inbound] = TypeAdapter(Annotated[Inbound, Field(discriminator="type")])
+
+
+def parse(text: str) -> Inbound:
+    """One message of a viewer. Raises ValueError with one readable line."""
+    try:
+        return _inbound.validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "message"
+        raise ValueError(f"{where}: {first['msg']}") from error
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN, no infinity and no NumPy scalars: browsers refuse the first two."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    return str(value)
+
+
+def dumps(message: Mapping[str, Any]) -> str:
+    """Strict JSON text of any document of the daemon."""
+    return json.dumps(_plain(message), separators=(",", ":"), ensure_ascii=False)
+
+
+def reduction(shape: tuple[int, ...], max_side: int) -> int:
+    """The power of two by which an image (y, x) is reduced to fit a longest side in pixels."""
+    step = 1
+    while max_side and max(shape) > max_side * step:
+        step *= 2
+    return step
+
+
+def reduced(image: NDArray[np.float32], step: int, *, mean: bool) -> NDArray[np.float32]:
+    """The image (y, x) reduced by `step`: mean of step x step boxes, or every step-th pixel.
+
+    Angles have no plain mean, so they are picked. A remainder at the far edges is dropped.
+    """
+    if step == 1:
+        return image
+    height, width = (max(1, side // step) for side in image.shape)
+    if not mean or min(image.shape) < step:
+        return image[::step, ::step][:height, :width]
+    boxes = image[: height * step, : width * step].reshape(height, step, width, step)
+    return np.asarray(boxes.mean(axis=(1, 3)), np.float32)
+
+
+def is_angle(result: Result) -> bool:
+    """Whether a result's values are angles, which wrap and must not be averaged."""
+    return result.units in ("rad", "deg", "°")
+
+
+def image_meta(pipeline: str, snapshot: Snapshot, result: Result, step: int) -> Json:
+    """The JSON of an image frame. `shape` is (y, x) as sent, `full_shape` before reduction.
+
+    `pixel_size` is that of a pixel as sent, in angstrom ("scan" axes) or mrad ("detector").
+    """
+    full = result.image.shape
+    return {
+        "pipeline": pipeline,
+        "name": result.name,
+        "units": result.units,
+        "axes": result.axes,
+        "pixel_size": None if result.pixel_size is None else result.pixel_size * step,
+        "shape": [max(1, side // step) for side in full],
+        "full_shape": list(full),
+        "step": step,
+        "scan": snapshot.acquisition.id,
+        "scan_shape": list(snapshot.acquisition.scan.shape),
+        "positions_done": snapshot.positions_done,
+        "positions_total": snapshot.positions_total,
+        "final": snapshot.final,
+        "sequence": snapshot.sequence,
+        "time_ns": str(snapshot.time_ns),  # beyond the 53 bits of a browser's numbers
+        "settings_revision": snapshot.settings_revision,
+        "extra": dict(result.extra),
+    }
+
+
+def encode_image(meta: Mapping[str, Any], image: NDArray[np.float32], *, final: bool) -> bytes:
+    """One image frame; `image` is (y, x), stored as little-endian float32."""
+    text = dumps(meta).encode()
+    text += b" " * (-(HEADER.size + len(text)) % 4)
+    pixels = np.ascontiguousarray(image, "<f4")
+    header = HEADER.pack(MAGIC, VERSION, int(final), 0, len(text), pixels.nbytes)
+    return b"".join((header, text, pixels.data.cast("B") if pixels.size else b""))
+
+
+def decode_image(data: bytes) -> tuple[Json, NDArray[np.float32]]:
+    """What `encode_image` made: the JSON and the image (y, x). Raises ValueError."""
+    if len(data) < HEADER.size:
+        raise ValueError(f"an image frame of {len(data)} bytes has no header")
+    magic, version, _flags, _zero, meta_bytes, pixel_bytes = HEADER.unpack_from(data)
+    if magic != MAGIC or version != VERSION:
+        raise ValueError(f"not an image frame of version {VERSION}")
+    if HEADER.size + meta_bytes + pixel_bytes != len(data):
+        raise ValueError(f"an image frame of {len(data)} bytes has other lengths in its header")
+    meta = json.loads(data[HEADER.size : HEADER.size + meta_bytes])
+    pixels = np.frombuffer(data, "<f4", offset=HEADER.size + meta_bytes)
+    return meta, pixels.reshape(meta["shape"]).astype(np.float32)

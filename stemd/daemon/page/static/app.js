@@ -1,0 +1,300 @@
+// Where everything meets: messages in, views updated, one paint a frame of the screen.
+
+import { Archive, fetchImage } from "./archive.js";
+import { MAPS, kindOf } from "./colormap.js";
+import { ContrastPanel } from "./contrastpanel.js";
+import { Controls, describe } from "./controls.js";
+import { keyboard } from "./keys.js";
+import { Lenses } from "./lenses.js";
+import { Link } from "./link.js";
+import { Model } from "./model.js";
+import { Operator } from "./operator.js";
+import { Rings } from "./rings.js";
+import { Stage } from "./stage.js";
+import { Status, documentLine, health, logLine } from "./status.js";
+
+const id = (name) => document.getElementById(name);
+
+const model = new Model();
+const status = new Status();
+const connection = { open: false, ever: false };
+const undrawn = new Map();
+let scheduled = false;
+
+function redraw() {
+  if (scheduled) return;
+  scheduled = true;
+  requestAnimationFrame(paint);
+}
+
+const rings = new Rings(
+  () => (model.past ? null : model.live.settings),
+  () => model.live.centre(),
+  (part) => operator.settings(part),
+);
+const stage = new Stage(model, {
+  redraw,
+  rings: rings.overlay,
+  chosen: () => watch(),
+  grab: (event, view) => lenses.grab(event) ?? (operator.allowed ? rings.grab(event, view) : null),
+});
+const lenses = new Lenses(stage.main, redraw);
+const contrast = new ContrastPanel(id("contrast"), change);
+const controls = new Controls(id("settings"), (part) => operator.settings(part));
+const archive = new Archive(id("past"), openPast);
+
+/** Change how the large image is shown. */
+function change(part) {
+  const { frame } = stage.main;
+  if (!frame) return;
+  model.change(frame.meta, part);
+  stage.restyle(frame.meta.name);
+  if (frame.angle) stage.restyle("field");
+}
+
+function paint() {
+  scheduled = false;
+  const again = stage.main.dirty;
+  stage.paint();
+  if (again) {
+    contrast.update(stage.main);
+    stage.refreshReadout();
+  }
+  lenses.paint();
+  // what has been drawn may be replaced: the daemon sends the newest of each
+  for (const [name, pipeline] of undrawn) link.send({ type: "drawn", pipeline, name });
+  undrawn.clear();
+}
+
+let watched = "";
+
+/** Tell the daemon which images are wanted, and at what size. */
+function watch() {
+  if (!connection.open) return;
+  const images = model.past || !model.pipeline ? {} : { [model.pipeline]: stage.wants() };
+  const text = JSON.stringify(images);
+  if (text === watched) return;
+  watched = text;
+  link.send({ type: "watch", images });
+}
+
+function tabs() {
+  const nav = id("pipelines");
+  const names = [...model.pipelines.keys()];
+  nav.hidden = names.length < 2;
+  nav.replaceChildren(
+    ...names.map((name) => {
+      const tab = document.createElement("button");
+      tab.type = "button";
+      tab.textContent = name;
+      tab.setAttribute("aria-pressed", String(name === model.pipeline));
+      tab.addEventListener("click", () => {
+        model.pipeline = name;
+        closePast();
+        tabs();
+        settings();
+        everything();
+      });
+      return tab;
+    }),
+  );
+}
+
+function settings() {
+  const now = model.live.settings;
+  if (!now) return;
+  controls.imageSize = Math.max(...(stage.main.frame?.meta.scan_shape ?? [256]));
+  controls.update(now, operator.allowed);
+  id("revision").textContent = now.revision === undefined ? "" : `revision ${now.revision}`;
+  stage.main.dirty = true;
+  redraw();
+}
+
+function emptyWords() {
+  const { state } = model.live;
+  const waiting = state.state === "waiting" || !state.state;
+  id("empty-words").textContent = !connection.open
+    ? "Connecting to the microscope …"
+    : waiting
+      ? "Waiting for the camera"
+      : "The first scan line is on its way";
+  id("empty-more").textContent = connection.open
+    ? "The image grows here as soon as the first patterns arrive."
+    : "";
+}
+
+function everything() {
+  status.update(model, connection);
+  emptyWords();
+  stage.update();
+  watch();
+}
+
+function openPast(scan, names) {
+  model.openPast(scan, names);
+  const { source } = model.past;
+  id("past-bar").hidden = false;
+  id("past-name").textContent = scan;
+  stage.scanPort.fit();
+  everything();
+  for (const name of names) {
+    fetchImage(scan, name, 2048).then(
+      (frame) => {
+        source.frames.set(name, frame);
+        stage.update();
+      },
+      (error) => logLine(id("log"), "", { text: error.message }, "error"),
+    );
+  }
+}
+
+function closePast() {
+  model.openPast(null);
+  id("past-bar").hidden = true;
+  everything();
+}
+
+const receive = {
+  hello(_, document_) {
+    model.hello = document_;
+    id("instrument").textContent = document_.instrument;
+    for (const name of document_.pipelines) model.of(name);
+    operator.hello(document_);
+    tabs();
+    everything();
+  },
+  access(_, __, message) {
+    operator.answered(message.operator);
+  },
+  daemon(_, document_) {
+    model.daemon = document_;
+  },
+  health(_, document_) {
+    model.health = document_;
+    health(id("health"), document_);
+  },
+  state(pipeline, document_) {
+    const known = model.pipelines.has(pipeline);
+    model.of(pipeline).state = document_;
+    if (!known) tabs();
+    if (pipeline !== model.pipeline) return;
+    status.update(model, connection);
+    emptyWords();
+    stage.describe();
+  },
+  settings(pipeline, document_) {
+    model.of(pipeline).settings = document_;
+    if (pipeline === model.pipeline) settings();
+  },
+  images(pipeline, document_) {
+    model.of(pipeline).images = document_.images;
+    if (pipeline === model.pipeline) everything();
+  },
+  document(pipeline, document_) {
+    logLine(id("log"), pipeline, documentLine(document_), "info");
+    id("log-empty").hidden = true;
+  },
+  log(pipeline, document_) {
+    logLine(id("log"), pipeline, document_, document_.level ?? "warning");
+    id("log-empty").hidden = true;
+  },
+  reply(_, document_) {
+    operator.replied(document_);
+  },
+};
+
+const link = new Link({
+  status({ open }) {
+    connection.open = open;
+    connection.ever ||= open;
+    watched = "";
+    if (open) {
+      // the daemon tells its newest log lines again
+      id("log").replaceChildren();
+      undrawn.clear();
+    }
+    operator.connected(open);
+    everything();
+  },
+  text(message) {
+    receive[message.type]?.(message.pipeline, message.document, message);
+  },
+  image(frame) {
+    const { pipeline, name } = frame.meta;
+    const source = model.of(pipeline);
+    source.frames.set(name, frame);
+    undrawn.set(name, pipeline);
+    if (pipeline === model.pipeline && !model.past) stage.update();
+    redraw();
+  },
+});
+
+const operator = new Operator(link, model, {
+  changed: () => {
+    settings();
+    for (const button of id("commands").children) button.disabled = !operator.allowed;
+  },
+});
+
+function nextMap() {
+  const { frame, show } = stage.main;
+  if (!frame || frame.angle) return;
+  const names = MAPS[kindOf(frame.meta)];
+  change({ map: names[(names.indexOf(show.map) + 1) % names.length] });
+}
+
+function savePng() {
+  const { main } = stage;
+  if (!main.frame || stage.gridMode) return;
+  main.canvas.toBlob((blob) => {
+    const anchor = document.createElement("a");
+    anchor.href = URL.createObjectURL(blob);
+    anchor.download = `${main.frame.meta.scan}_${main.frame.meta.name}.png`;
+    anchor.click();
+    setTimeout(() => URL.revokeObjectURL(anchor.href), 10000);
+  });
+}
+
+const port = () => stage.port(stage.main.frame);
+const actions = {
+  grid: () => stage.setGrid(!stage.gridMode),
+  fft: () => lenses.toggle("fft", !lenses.fftOn),
+  profile: () => lenses.toggle("profile", !lenses.profileOn),
+  zoomIn: () => port().zoomAt(port().x, port().y, 1.5),
+  zoomOut: () => port().zoomAt(port().x, port().y, 1 / 1.5),
+  fit: () => port().fit(),
+  pan: (dx, dy) => port().pan((dx * 0.15) / port().zoom, (dy * 0.15) / port().zoom),
+  cursor: (dx, dy) => stage.moveCursor(dx, dy),
+  step: (by) => stage.step(by),
+  pick: (i) => {
+    const name = model.source.names()[i];
+    if (name) stage.select(name);
+  },
+  map: nextMap,
+  log: () => change({ log: !stage.main.show?.log }),
+  past: () => archive.show(),
+  help: () => id("help").showModal(),
+};
+
+for (const [button, action] of Object.entries({
+  "grid-button": actions.grid,
+  "fft-button": actions.fft,
+  "profile-button": actions.profile,
+  "zoom-in": actions.zoomIn,
+  "zoom-out": actions.zoomOut,
+  "zoom-fit": actions.fit,
+  "save-button": savePng,
+  "past-button": actions.past,
+  "past-close": closePast,
+  "help-button": actions.help,
+})) {
+  id(button).addEventListener("click", action);
+}
+for (const button of id("commands").children) {
+  button.addEventListener("click", async () => {
+    const reply = await operator.command(button.dataset.command);
+    id("command-reply").textContent = reply.ok ? `${button.textContent}: done` : describe(reply.error);
+  });
+}
+keyboard(actions);
+everything();

@@ -1,0 +1,112 @@
+// Past scans: the list with small pictures, their images in the viewer, their files to download.
+
+import { colour, defaults, limits } from "./contrast.js";
+import { defaultMap } from "./colormap.js";
+import { bytes, count, scanTime, title } from "./format.js";
+import { decode } from "./link.js";
+
+const COVER = ["ricom", "icom", "airpi_phase", "adf", "haadf", "sum"];
+
+/** One image of a past scan as a frame; `side` limits its longest side in pixels, 0 does not. */
+export async function fetchImage(id, name, side) {
+  const reply = await fetch(`api/scans/${id}/image/${encodeURIComponent(name)}?max_side=${side}`);
+  if (!reply.ok) throw new Error(`${title(name)} of scan ${id} cannot be read`);
+  return decode(await reply.arrayBuffer());
+}
+
+function draw(canvas, frame) {
+  const show = defaults(frame.meta, defaultMap(frame.meta));
+  canvas.width = frame.w;
+  canvas.height = frame.h;
+  const context = canvas.getContext("2d");
+  const pixels = context.createImageData(frame.w, frame.h);
+  colour(frame, limits(frame, show), show, new Uint32Array(pixels.data.buffer));
+  context.putImageData(pixels, 0, 0);
+}
+
+function element(tag, className, text) {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  if (text) node.textContent = text;
+  return node;
+}
+
+export class Archive {
+  /** `open(id, names)` shows a past scan in the viewer. */
+  constructor(dialog, open) {
+    this.dialog = dialog;
+    this.list = dialog.querySelector("ul");
+    this.note = dialog.querySelector(".note");
+    this.open = open;
+    this.seen = new IntersectionObserver((entries) => this.reveal(entries));
+  }
+
+  async show() {
+    this.dialog.showModal();
+    this.note.textContent = "Looking …";
+    try {
+      const reply = await fetch("api/scans?limit=200");
+      if (!reply.ok) throw new Error(await reply.text());
+      const { scans } = await reply.json();
+      this.note.textContent = scans.length ? "" : "No scan has been kept yet.";
+      this.list.replaceChildren(...scans.map((scan) => this.card(scan)));
+    } catch (error) {
+      this.note.textContent = `The list cannot be read: ${error.message}`;
+    }
+  }
+
+  card(scan) {
+    const item = element("li");
+    const open = element("button", "cover");
+    const picture = element("canvas");
+    picture.width = picture.height = 1;
+    const cover = COVER.find((name) => scan.images.includes(name)) ?? scan.images[0];
+    open.append(picture);
+    open.setAttribute("aria-label", `Open the scan of ${scanTime(scan.id)}`);
+    open.disabled = !cover;
+    open.addEventListener("click", () => {
+      this.dialog.close();
+      this.open(scan.id, scan.images);
+    });
+    if (cover) {
+      picture.dataset.id = scan.id;
+      picture.dataset.image = cover;
+      this.seen.observe(picture);
+    }
+    const about = element("div", "about");
+    const shape = scan.shape ? `${scan.shape[0]} × ${scan.shape[1]}` : "";
+    const lost = scan.missing > 0 ? ` · ${count(scan.missing)} missing` : "";
+    about.append(
+      element("strong", "", scanTime(scan.id)),
+      element("span", `status ${scan.status}`, scan.status),
+      element("p", "", `${shape}${lost}`),
+      element("p", "mono", scan.id),
+    );
+    const files = element("details");
+    files.append(element("summary", "", `${scan.files.length} files`));
+    for (const file of scan.files) {
+      const link = element("a", "", file.name);
+      link.href = `api/scans/${scan.id}/${encodeURIComponent(file.name)}`;
+      link.download = "";
+      const line = element("div", "file");
+      line.append(link, element("span", "", bytes(file.bytes)));
+      files.append(line);
+    }
+    about.append(files);
+    item.append(open, about);
+    return item;
+  }
+
+  /** Pictures are fetched when they come into sight, and once. */
+  async reveal(entries) {
+    for (const { target, isIntersecting } of entries) {
+      if (!isIntersecting) continue;
+      this.seen.unobserve(target);
+      try {
+        draw(target, await fetchImage(target.dataset.id, target.dataset.image, 192));
+      } catch {
+        target.classList.add("broken");
+      }
+    }
+  }
+}

@@ -1,0 +1,252 @@
+// Controls for every live setting, made from the settings document as it comes.
+
+import { keyTitle, title } from "./format.js";
+
+// What a document of plain values cannot say: ranges, steps and units of the settings known today.
+const HINTS = {
+  "ricom.kernel_size": { min: 3, max: 255, step: 2, unit: "px", slider: true },
+  "ricom.band_pass": { unit: "px⁻¹", names: ["from", "to"], empty: "off", fallback: [0, 64] },
+  "optics.rotation_deg": { min: -180, max: 180, step: 0.5, unit: "°", slider: true },
+  "optics.center": { unit: "px", names: ["y", "x"], empty: "auto", fallback: [0, 0] },
+  "optics.energy_ev": { unit: "eV" },
+  "optics.convergence_semi_angle_mrad": { unit: "mrad" },
+  "optics.pixel_size_mrad": { unit: "mrad" },
+  "publish.rate_hz": { min: 0.5, max: 50, step: 0.5, unit: "Hz" },
+  "scan.shape": { names: ["y", "x"] },
+  "scan.step_size_angstrom": { unit: "Å" },
+  "scan.dwell_time_us": { unit: "µs" },
+};
+const HIDDEN = new Set(["revision", "name", "type"]);
+const GROUPS = { ricom: "riCOM", optics: "Optics", virtual_detector: "Detectors", scan: "Next scan" };
+
+const isGroup = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
+
+/** {a: {b: value}} from the path "a", "b". */
+const nest = (path, value) => path.reduceRight((inner, key) => ({ [key]: inner }), value);
+
+export class Controls {
+  /** `apply(part)` sends a change and resolves to the reply document. */
+  constructor(root, apply) {
+    this.root = root;
+    this.apply = apply;
+    this.fields = new Map();
+    this.layout = "";
+    this.allowed = true;
+    this.imageSize = 256;
+  }
+
+  /** Show these settings. The controls are built again only when the keys change. */
+  update(settings, allowed) {
+    const layout = JSON.stringify(settings, (key, value) =>
+      typeof value === "object" && value !== null && !Array.isArray(value) ? value : shapeOf(value),
+    );
+    if (layout !== this.layout) {
+      this.layout = layout;
+      this.fields.clear();
+      const groups = Object.entries(settings).filter(([key, value]) => !HIDDEN.has(key) && isGroup(value));
+      this.root.replaceChildren(...groups.map(([key, value]) => this.group([key], value)));
+    }
+    this.allowed = allowed;
+    for (const field of this.fields.values()) field.update(settings, allowed);
+  }
+
+  group(path, value) {
+    if (!isGroup(value)) return this.row(path, value);
+    if (!Object.keys(value).length) return document.createDocumentFragment();
+    const box = document.createElement("fieldset");
+    const legend = document.createElement("legend");
+    legend.textContent = GROUPS[path.join()] ?? title(path.at(-1));
+    // "Detectors: detectors" says nothing new to the eye
+    if (path.at(-1).startsWith("detectors")) legend.className = "unseen";
+    box.append(legend);
+    for (const [key, inner] of Object.entries(value)) {
+      if (!HIDDEN.has(key)) box.append(this.group([...path, key], inner));
+    }
+    if (path.join() === "ricom") box.append(this.transfer());
+    return box;
+  }
+
+  row(path, value) {
+    const key = path.join(".");
+    const hint = HINTS[key] ?? {};
+    const row = document.createElement("div");
+    row.className = "row";
+    const id = `set-${key.replaceAll(".", "-")}`;
+    const name = document.createElement("label");
+    name.textContent = path.at(-2)?.startsWith("detectors") ? title(path.at(-1)) : keyTitle(path.at(-1));
+    name.htmlFor = id;
+    const problem = document.createElement("p");
+    problem.className = "problem";
+    problem.id = `${id}-problem`;
+    problem.setAttribute("role", "alert");
+    const inputs = this.inputs(path, value, hint, id);
+    const unit = document.createElement("span");
+    unit.className = "unit";
+    unit.textContent = hint.unit ?? { detectors: "mrad", detectors_px: "px" }[path.at(-2)] ?? "";
+    row.append(name, inputs.box, unit, problem);
+    for (const input of inputs.list) input.setAttribute("aria-describedby", problem.id);
+    let editing = false;
+    inputs.box.addEventListener("input", () => (editing = true));
+    inputs.box.addEventListener("focusout", () => (editing = false));
+    const send = async () => {
+      editing = false;
+      const wanted = inputs.read();
+      problem.textContent = "";
+      row.classList.add("waiting");
+      const reply = await this.apply(nest(path, wanted));
+      row.classList.remove("waiting");
+      if (!reply.ok) {
+        problem.textContent = describe(reply.error);
+        inputs.write(inputs.last);
+      }
+    };
+    for (const input of inputs.list) input.addEventListener("change", send);
+    this.fields.set(key, {
+      update: (settings, allowed) => {
+        const now = path.reduce((inner, part) => inner?.[part], settings);
+        inputs.last = now;
+        if (!editing) inputs.write(now);
+        for (const input of inputs.list) input.disabled = !allowed;
+      },
+    });
+    return row;
+  }
+
+  /** The inputs for one value: {box, list, read(), write(value)}. */
+  inputs(path, value, hint, id) {
+    const box = document.createElement("span");
+    box.className = "inputs";
+    const make = (type, label) => {
+      const input = document.createElement("input");
+      input.type = type;
+      if (label) input.setAttribute("aria-label", `${keyTitle(path.at(-1))}, ${label}`);
+      for (const part of ["min", "max", "step"]) if (hint[part] !== undefined) input[part] = hint[part];
+      if (type === "number" && hint.step === undefined) input.step = "any";
+      box.append(input);
+      return input;
+    };
+    const done = (list, read, write) => {
+      list[0].id = id;
+      return { box, list, read, write, last: value };
+    };
+    if (typeof value === "boolean") {
+      const input = make("checkbox");
+      input.className = "switch";
+      return done([input], () => input.checked, (now) => (input.checked = now === true));
+    }
+    if (hint.names || (Array.isArray(value) && value.length === 2 && value.every(Number.isFinite))) {
+      return this.pair(make, done, hint);
+    }
+    if (typeof value === "number" || (value === null && hint.unit)) {
+      if (!hint.slider) {
+        const input = make("number");
+        const read = () => (input.value === "" ? null : input.valueAsNumber);
+        return done([input], read, (now) => (input.value = now ?? ""));
+      }
+      const slider = make("range");
+      const exact = make("number", "exact value");
+      slider.addEventListener("input", () => {
+        exact.value = slider.value;
+        this.preview?.(path, slider.valueAsNumber);
+      });
+      exact.addEventListener("change", () => (slider.value = exact.value));
+      const read = () => (document.activeElement === exact ? exact : slider).valueAsNumber;
+      const write = (now) => {
+        slider.value = exact.value = now;
+        this.preview?.(path, now);
+      };
+      return done([slider, exact], read, write);
+    }
+    const input = make("text");
+    const write = (now) => (input.value = typeof now === "string" ? now : JSON.stringify(now));
+    const read = () => {
+      try {
+        return JSON.parse(input.value);
+      } catch {
+        return input.value;
+      }
+    };
+    return done([input], read, write);
+  }
+
+  /** Two numbers, or nothing where the hint names what nothing means ("off", "auto"). */
+  pair(make, done, hint) {
+    const names = hint.names ?? ["from", "to"];
+    const list = [];
+    let given = null;
+    if (hint.empty) {
+      given = make("checkbox", `set by hand instead of ${hint.empty}`);
+      given.className = "switch";
+      given.title = `by hand instead of ${hint.empty}`;
+      list.push(given);
+    }
+    const [a, b] = names.map((name) => make("number", name));
+    list.push(a, b);
+    const none = hint.empty === "auto" ? "auto" : null;
+    const read = () => {
+      if (given && !given.checked) return none;
+      const fallback = hint.fallback ?? [0, 0];
+      return [a, b].map((input, i) => (input.value === "" ? fallback[i] : input.valueAsNumber));
+    };
+    const write = (now) => {
+      const set = Array.isArray(now);
+      if (given) given.checked = set;
+      [a, b].forEach((input, i) => {
+        input.value = set ? now[i] : "";
+        input.placeholder = hint.empty ?? "";
+      });
+    };
+    return done(list, read, write);
+  }
+
+  /** riCOM's radial transfer: (1 - cos((n-1)/2 * 2 pi k/N)) / k, N pixels, kernel n. */
+  transfer() {
+    const figure = document.createElement("figure");
+    const canvas = document.createElement("canvas");
+    canvas.width = 520;
+    canvas.height = 120;
+    canvas.setAttribute("role", "img");
+    const caption = document.createElement("figcaption");
+    caption.textContent = "Transfer of the kernel, low to high spatial frequency";
+    figure.append(canvas, caption);
+    this.preview = (path, n) => {
+      if (path.join(".") !== "ricom.kernel_size" || !(n >= 3)) return;
+      const N = Math.max(this.imageSize, n);
+      const at = (k) => (1 - Math.cos(((n - 1) / 2) * ((2 * Math.PI * k) / N))) / k;
+      const values = Array.from({ length: 260 }, (_, i) => at(((i + 1) / 260) * (N / 4)));
+      const most = Math.max(...values);
+      canvas.setAttribute("aria-label", `Transfer of a ${n} pixel kernel`);
+      const context = canvas.getContext("2d");
+      context.clearRect(0, 0, 520, 120);
+      const shade = context.createLinearGradient(0, 0, 0, 120);
+      shade.addColorStop(0, "rgb(127 209 199 / 0.35)");
+      shade.addColorStop(1, "rgb(127 209 199 / 0)");
+      context.beginPath();
+      context.moveTo(0, 119);
+      values.forEach((value, i) => context.lineTo(i * 2, 116 - (value / most) * 106));
+      context.strokeStyle = "#7fd1c7";
+      context.lineWidth = 2.5;
+      context.stroke();
+      context.lineTo(520, 119);
+      context.fillStyle = shade;
+      context.fill();
+    };
+    return figure;
+  }
+}
+
+/** The kind of a value: two documents of the same kinds use the same controls. */
+function shapeOf(value) {
+  if (Array.isArray(value)) return "list";
+  return value === null || value === "auto" ? "list" : typeof value;
+}
+
+/** A refusal in one line: what is wrong and what is allowed. */
+export function describe(error) {
+  if (!error) return "refused";
+  const allowed = error.allowed;
+  const message = error.message ?? "refused";
+  if (allowed === null || allowed === undefined) return message;
+  const text = Array.isArray(allowed) ? allowed.join(", ") : JSON.stringify(allowed);
+  return `${message} (allowed: ${text.replace(/^"|"$/g, "")})`;
+}

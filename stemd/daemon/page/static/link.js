@@ -1,0 +1,87 @@
+// The WebSocket: comes back by itself, and turns its messages into objects.
+
+const MAGIC = 0x49455453; // "STEI", little-endian
+const HEADER = 16;
+const SILENCE_MS = 30000;
+const LONGEST_WAIT_MS = 5000;
+
+/** One binary image frame: {meta, data: Float32Array, w, h}. Throws on anything else. */
+export function decode(buffer) {
+  const view = new DataView(buffer);
+  if (view.byteLength < HEADER || view.getUint32(0, true) !== MAGIC || view.getUint8(4) !== 1) {
+    throw new Error("not an image frame");
+  }
+  const metaBytes = view.getUint32(8, true);
+  const text = new TextDecoder().decode(new Uint8Array(buffer, HEADER, metaBytes));
+  const meta = JSON.parse(text);
+  const [h, w] = meta.shape;
+  return { meta, w, h, data: new Float32Array(buffer, HEADER + metaBytes, w * h) };
+}
+
+export class Link {
+  /** `on` has text(message), image(frame) and status({open, wait}) */
+  constructor(on) {
+    this.on = on;
+    this.tries = 0;
+    this.heard = 0;
+    this.timer = 0;
+    this.open();
+    setInterval(() => this.checkSilence(), 2000);
+    window.addEventListener("online", () => this.now());
+    document.addEventListener("visibilitychange", () => {
+      if (!document.hidden) this.now();
+    });
+  }
+
+  open() {
+    clearTimeout(this.timer);
+    const scheme = location.protocol === "https:" ? "wss:" : "ws:";
+    const socket = new WebSocket(`${scheme}//${location.host}/ws`);
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () => {
+      this.tries = 0;
+      this.heard = performance.now();
+      this.on.status({ open: true });
+    };
+    socket.onmessage = (event) => {
+      this.heard = performance.now();
+      if (typeof event.data === "string") this.on.text(JSON.parse(event.data));
+      else this.on.image(decode(event.data));
+    };
+    socket.onclose = () => {
+      if (this.socket === socket) this.again();
+    };
+    this.socket = socket;
+  }
+
+  /** Try again after a wait that doubles, with some disorder so that viewers do not come at once. */
+  again() {
+    const wait = Math.min(LONGEST_WAIT_MS, 400 * 2 ** this.tries) * (0.75 + 0.5 * Math.random());
+    this.tries += 1;
+    this.on.status({ open: false, wait });
+    this.timer = setTimeout(() => this.open(), wait);
+  }
+
+  /** Try at once if there is no connection. */
+  now() {
+    if (this.socket.readyState === WebSocket.CLOSED) {
+      this.tries = 0;
+      this.open();
+    }
+  }
+
+  /** The daemon says something every few seconds; a dead network says nothing at all. */
+  checkSilence() {
+    const live = this.socket.readyState === WebSocket.OPEN;
+    if (live && performance.now() - this.heard > SILENCE_MS) {
+      const dead = this.socket;
+      dead.onclose = null;
+      dead.close();
+      this.again();
+    }
+  }
+
+  send(message) {
+    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(message));
+  }
+}

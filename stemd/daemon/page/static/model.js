@@ -1,0 +1,125 @@
+// What the page knows: pipelines with their newest documents and images, and how images are shown.
+
+import { defaultMap } from "./colormap.js";
+import { defaults } from "./contrast.js";
+
+const FIRST = ["ricom", "icom", "airpi_phase", "ssb_phase"];
+const LAST = [
+  "field",
+  "com_y",
+  "com_x",
+  "sum",
+  "pattern",
+  "pacbed",
+  "field_magnitude",
+  "field_direction",
+  "airpi_weight",
+];
+const STORE = "stemd.shows";
+
+function place(name) {
+  const first = FIRST.indexOf(name);
+  if (first >= 0) return first - 100;
+  return LAST.indexOf(name) + 1;
+}
+
+class Source {
+  constructor() {
+    this.state = {};
+    this.settings = null;
+    this.images = [];
+    this.frames = new Map();
+  }
+
+  /** Names of the images there are, the most telling first, with the combined field image. */
+  names() {
+    const names = this.images.map((image) => image.name);
+    if (names.includes("field_direction") && names.includes("field_magnitude")) names.push("field");
+    return names.sort((a, b) => place(a) - place(b));
+  }
+
+  /** The centre that the engines use, [y, x] in detector pixels, where an image tells it. */
+  centre() {
+    for (const { meta } of this.frames.values()) if (meta.extra?.center) return meta.extra.center;
+    return null;
+  }
+
+  /** The newest frame of a name, or null. The field is made of magnitude and direction. */
+  frame(name) {
+    if (name !== "field") return this.frames.get(name) ?? null;
+    const size = this.frames.get("field_magnitude");
+    const angle = this.frames.get("field_direction");
+    if (!size || !angle || size.w !== angle.w || size.h !== angle.h) return null;
+    if (this.field?.of !== size || this.field?.and !== angle) {
+      const meta = { ...size.meta, name: "field" };
+      const frame = { meta, w: size.w, h: size.h, data: size.data };
+      this.field = { of: size, and: angle, frame: { ...frame, angle: angle.data, angleMeta: angle.meta } };
+    }
+    return this.field.frame;
+  }
+}
+
+export class Model {
+  constructor() {
+    this.hello = {};
+    this.daemon = {};
+    this.health = {};
+    this.pipelines = new Map();
+    this.pipeline = null;
+    this.past = null; // {id, source} while a past scan is open
+    this.main = null;
+    this.shows = restore();
+  }
+
+  /** The pipeline of a name, made on first use. */
+  of(name) {
+    if (!this.pipelines.has(name)) this.pipelines.set(name, new Source());
+    this.pipeline ??= name;
+    return this.pipelines.get(name);
+  }
+
+  /** The pipeline that is looked at. */
+  get live() {
+    return this.pipelines.get(this.pipeline) ?? new Source();
+  }
+
+  /** Where the images on the screen come from: a pipeline, or a past scan. */
+  get source() {
+    return this.past?.source ?? this.live;
+  }
+
+  /** Look at a past scan with these image names; null goes back to the live images. */
+  openPast(id, names) {
+    this.past = id && { id, source: new Source() };
+    if (this.past) this.past.source.images = names.map((name) => ({ name }));
+  }
+
+  /** How an image of this meta is shown: colour map, contrast, log. Kept between visits. */
+  show(meta) {
+    let show = this.shows.get(meta.name);
+    if (!show) {
+      show = defaults(meta, defaultMap(meta));
+      this.shows.set(meta.name, show);
+    }
+    return show;
+  }
+
+  /** Change how an image is shown. */
+  change(meta, part) {
+    Object.assign(this.show(meta), part);
+    try {
+      localStorage.setItem(STORE, JSON.stringify([...this.shows]));
+    } catch {
+      // a browser that keeps nothing still shows everything
+    }
+  }
+}
+
+function restore() {
+  try {
+    const kept = JSON.parse(localStorage.getItem(STORE) ?? "[]");
+    return new Map(kept.filter(([, show]) => typeof show.map === "string"));
+  } catch {
+    return new Map();
+  }
+}

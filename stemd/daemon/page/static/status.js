@@ -1,0 +1,145 @@
+// The state of the scan and the daemon in plain words, health numbers, and the log's tail.
+
+import { bytes, count, duration, keyTitle, number, scanTime, short } from "./format.js";
+
+const WORDS = {
+  stopped: "Stopped",
+  waiting: "Waiting for the camera",
+  acquiring: "Scanning",
+  finishing: "Finishing the images",
+  fault: "Fault",
+};
+const MAX_LOG = 100;
+
+/** The state document in a few words. */
+export function words(state) {
+  return WORDS[state?.state] ?? "Waiting for the daemon";
+}
+
+/** Seconds until the scan is done at the present speed, NaN when not known. */
+export function remaining(state) {
+  const left = state.positions_total - state.positions_done;
+  return state.positions_per_second > 0 && left > 0 ? left / state.positions_per_second : NaN;
+}
+
+const id = (name) => document.getElementById(name);
+
+function put(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+/** Everything about the scan that is text. */
+export class Status {
+  constructor() {
+    this.said = "";
+  }
+
+  update(model, link) {
+    const { state } = model.live;
+    const done = state.positions_done ?? 0;
+    const total = state.positions_total ?? 0;
+    const part = total ? done / total : 0;
+    const kind = link.open ? (state.state ?? "unknown") : "offline";
+    const text = link.open ? words(state) : link.ever ? "Connection lost, trying again" : "Connecting";
+    document.body.dataset.state = kind;
+    put(id("state-words"), text);
+    const percent = `${Math.floor(part * 100)} %`;
+    const moving = kind === "acquiring";
+    put(id("state-number"), moving && total ? percent : "");
+    id("progress").style.setProperty("--part", part.toFixed(4));
+    const bar = id("progress");
+    bar.setAttribute("aria-valuenow", Math.floor(part * 100));
+    bar.setAttribute("aria-valuetext", `${count(done)} of ${count(total)} positions`);
+    put(id("scan-done"), total ? `${count(done)} of ${count(total)}` : "–");
+    put(id("scan-rate"), state.positions_per_second ? `${short(state.positions_per_second)}/s` : "–");
+    put(id("scan-missing"), state.missing === undefined ? "–" : count(state.missing));
+    id("scan-missing").classList.toggle("warn", state.missing > 0);
+    put(id("scan-left"), moving ? duration(remaining(state)) : "–");
+    put(id("scan-bytes"), bytes(state.bytes));
+    const scan = state.scan;
+    put(id("scan-id"), scan || "–");
+    id("scan-id").title = scan ? scanTime(scan) : "";
+    this.fault(state, link);
+    const place = model.hello.instrument ?? "stemd";
+    document.title = `${moving && total ? `${percent} · ` : ""}${text} · ${place}`;
+    this.say(state.state === "fault" ? `${text}: ${state.last_error?.message ?? ""}` : text);
+  }
+
+  /** The last error with its remedy, large when the pipeline has stopped for it. */
+  fault(state, link) {
+    const error = state.last_error;
+    const box = id("fault");
+    const text = error?.message ?? "";
+    box.hidden = !text || !link.open || state.state === "acquiring";
+    box.classList.toggle("serious", state.state === "fault");
+    put(id("fault-message"), text);
+    put(id("fault-remedy"), error?.remedy ?? "");
+  }
+
+  /** Spoken by a screen reader, once per change. */
+  say(text) {
+    if (text === this.said) return;
+    this.said = text;
+    put(id("spoken"), text);
+  }
+}
+
+/** The health document as a table of plain numbers. */
+export function health(root, document_) {
+  const rows = [];
+  const hidden = new Set(["time", "time_ns", "boot_id"]);
+  const walk = (value, path) => {
+    if (value !== null && typeof value === "object") {
+      for (const [key, inner] of Object.entries(value)) walk(inner, key === "pipelines" ? path : [...path, key]);
+    } else if (!hidden.has(path.at(-1))) rows.push([path, value]);
+  };
+  walk(document_, []);
+  root.replaceChildren(
+    ...rows.flatMap(([path, value]) => {
+      const [term, text] = [document.createElement("dt"), document.createElement("dd")];
+      const key = path.at(-1);
+      term.textContent = [...path.slice(0, -1), keyTitle(key.replace(/_(bytes|s|percent)$/, ""))].join(" · ");
+      text.textContent = reading(key, value);
+      return [term, text];
+    }),
+  );
+}
+
+function reading(key, value) {
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  if (typeof value !== "number") return String(value ?? "–");
+  if (/bytes$/.test(key)) return bytes(value);
+  if (/percent$/.test(key)) return `${number(value, 3)} %`;
+  if (/_ms$/.test(key)) return `${number(value, 3)} ms`;
+  if (/per_second|rate/.test(key)) return `${short(value)}/s`;
+  if (/_s$|age|lag|seconds$/.test(key)) return duration(value);
+  return Number.isInteger(value) ? count(value) : number(value, 4);
+}
+
+/** One line more in the log, the newest on top. */
+export function logLine(root, pipeline, entry, level) {
+  const item = document.createElement("li");
+  item.dataset.level = level;
+  const time = document.createElement("time");
+  const moment = new Date(entry.time ?? Date.now());
+  time.dateTime = moment.toISOString();
+  time.textContent = moment.toLocaleTimeString();
+  const text = document.createElement("span");
+  text.textContent = entry.text ?? entry.message ?? entry.event ?? JSON.stringify(entry);
+  item.append(time, text);
+  if (entry.remedy) {
+    const remedy = document.createElement("em");
+    remedy.textContent = entry.remedy;
+    item.append(remedy);
+  }
+  item.title = pipeline;
+  root.prepend(item);
+  while (root.children.length > MAX_LOG) root.lastElementChild.remove();
+}
+
+/** A scan document ("started", "finished", "aborted") as a line of the log. */
+export function documentLine(document_) {
+  const missing = document_.missing > 0 ? `, ${count(document_.missing)} missing` : "";
+  const time = document_.finished ?? document_.started;
+  return { time, text: `Scan ${document_.event}${missing}: ${document_.id}` };
+}

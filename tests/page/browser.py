@@ -1,0 +1,132 @@
+"""A real browser and a page in its own thread, for tests that look at pixels."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+from page_harness import Microscope
+
+from stemd.daemon.page import Page
+
+T = TypeVar("T")
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+BLANK = (0x10, 0x15, 0x1D)
+"""What the page draws where nothing has been scanned."""
+
+
+def require_browser() -> None:
+    """Skip with a reason where there is no browser; fail where there has to be one."""
+    reason = ""
+    if not CHROMIUM.exists():
+        reason = f"{CHROMIUM} is not installed"
+    try:
+        import playwright.sync_api  # noqa: F401
+    except ImportError:
+        reason = "playwright is not installed (pip install stemd[browser])"
+    if reason and os.environ.get("STEMD_REQUIRE_SERVICES") == "1":
+        pytest.fail(reason)
+    if reason:
+        pytest.skip(reason)
+
+
+class Served:
+    """A microscope and its page on an event loop in a thread; `do` runs code there."""
+
+    def __init__(self, data_dir: Path, **settings: Any) -> None:
+        self.data_dir = data_dir
+        self.settings = settings
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever)
+        self.thread.start()
+        self.scope = Microscope()
+        self.page: Page | None = None
+        self.url = self.start(**settings)
+
+    def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(20)
+
+    def do(self, action: Callable[[], T]) -> T:
+        async def run() -> T:
+            return action()
+
+        return self.wait(run())
+
+    def start(self, **settings: Any) -> str:
+        self.page = self.scope.page(self.data_dir, **settings)
+        return self.wait(self.page.start())
+
+    def stop(self) -> None:
+        if self.page is not None:
+            self.wait(self.page.stop())
+        self.page = None
+
+    def close(self) -> None:
+        self.stop()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
+
+    def grow(self, done: int) -> None:
+        self.do(lambda: self.scope.grow(done))
+
+
+READ = """(side) => {
+  const canvas = document.getElementById("main");
+  const scale = Math.min(canvas.width / side, canvas.height / side);
+  const left = canvas.width / 2 - side * scale / 2, top = canvas.height / 2 - side * scale / 2;
+  const all = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  const found = [];
+  for (let y = 0; y < side; y += 1) for (let x = 0; x < side; x += 1) {
+    const px = Math.floor(left + (x + 0.5) * scale), py = Math.floor(top + (y + 0.5) * scale);
+    const i = 4 * (py * canvas.width + px);
+    found.push(all[i], all[i + 1], all[i + 2]);
+  }
+  return found;
+}"""
+
+
+def seen(tab: Any, side: int = 64) -> np.ndarray:
+    """The colours at the middle of every image pixel as they stand on the screen: (y, x, rgb)."""
+    return np.array(tab.evaluate(READ, side), np.int64).reshape(side, side, 3)
+
+
+def gray(image: np.ndarray, lo: float, hi: float) -> np.ndarray:
+    """The gray levels 0..255 of values between lo and hi: 256 equal steps."""
+    return np.clip(np.floor((image - lo) / (hi - lo) * 256), 0, 255)
+
+
+def same_gray(tab: Any, image: np.ndarray, lo: float, hi: float, rows: slice) -> bool:
+    """Whether the screen shows these rows of an image in gray between these limits."""
+    shown = seen(tab, image.shape[0])[rows]
+    wanted = gray(image.astype(np.float64), lo, hi)[rows]
+    # a value on the edge between two levels may fall to either side in float32
+    near = np.abs(shown - wanted[..., None]).max(axis=-1) <= 1
+    return bool(near.mean() > 0.999)
+
+
+def eventually(check: Callable[[], Any], seconds: float = 10.0) -> None:
+    """Wait until a check holds; fail when it never does."""
+    import time
+
+    end = time.monotonic() + seconds
+    while not check():
+        if time.monotonic() > end:
+            pytest.fail("the page never came to show it")
+        time.sleep(0.05)

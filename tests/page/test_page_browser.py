@@ -1,0 +1,348 @@
+"""The page in a real browser: what is on the screen, what a hand does, what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from browser import BLANK, CHROMIUM, FLAGS, Served, eventually, require_browser, same_gray, seen
+
+pytestmark = pytest.mark.browser
+
+TOKEN = "correct-horse-battery"
+TOP = slice(0, 52)
+"""Rows of the image that the scale bar does not touch."""
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    require_browser()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    served = Served(tmp_path)
+    served.do(served.scope.tell_settings)
+    yield served
+    served.close()
+
+
+@pytest.fixture
+def tab(chromium: Any, served: Served) -> Iterator[Any]:
+    yield from open_tab(chromium, served)
+
+
+def open_tab(chromium: Any, served: Served, **options: Any) -> Iterator[Any]:
+    """A fresh profile with the page; any script error or foreign request fails the test."""
+    context = chromium.new_context(**({"viewport": {"width": 1280, "height": 800}} | options))
+    tab = context.new_page()
+    problems: list[str] = []
+    tab.on("pageerror", lambda error: problems.append(str(error)))
+    tab.on(
+        "console",
+        lambda line: problems.append(line.text) if "Content Security" in line.text else None,
+    )
+    hosts: set[str] = set()
+    tab.on("request", lambda request: hosts.add(request.url.split("/")[2]))
+    tab.goto(served.url)
+    yield tab
+    context.close()
+    assert problems == []
+    assert hosts == {served.url.split("/")[2]}
+
+
+def limits(image: np.ndarray, low: float = 0.5, high: float = 99.5) -> tuple[float, float]:
+    lo, hi = np.percentile(image, [low, high])
+    return float(lo), float(hi)
+
+
+def thumb(tab: Any, name: str) -> None:
+    tab.locator(".thumb", has_text=name).first.click()
+
+
+def test_an_image_grows_on_the_screen_pixel_by_pixel(served: Served, tab: Any) -> None:
+    image = served.scope.images["ricom"][0]
+    for done in (1000, 2048):
+        served.grow(done)
+        flat = image.reshape(-1)
+        eventually(
+            lambda flat=flat, done=done: same_gray(
+                tab, image, *limits(flat[:done]), slice(0, done // 64)
+            )
+        )
+        assert tab.text_content("#scan-done") == f"{done:,} of 4,096".replace(",", "\u202f")
+        # below the beam's line lies background, not the colour of the value 0
+        assert (seen(tab)[done // 64 + 2 : 52] == BLANK).all()
+    served.grow(4096)
+    eventually(lambda: same_gray(tab, image, *limits(image), TOP))
+    assert tab.text_content("#state-words") == "Finishing the images"
+
+
+def test_a_page_opened_between_scans_shows_the_last_one(chromium: Any, served: Served) -> None:
+    served.grow(4096)
+    served.do(lambda: served.scope.tell_state("waiting"))
+    image = served.scope.images["ricom"][0]
+    for tab in open_tab(chromium, served):
+        eventually(lambda tab=tab: same_gray(tab, image, *limits(image), TOP))
+        assert tab.text_content("#state-words") == "Waiting for the camera"
+
+
+def test_another_colour_map_colours_the_same_values(served: Served, tab: Any) -> None:
+    served.grow(4096)
+    image = served.scope.images["ricom"][0]
+    eventually(lambda: same_gray(tab, image, *limits(image), TOP))
+    tab.locator(".swatch", has_text="viridis").click()
+    lo, hi = limits(image)
+    dark, bright = image[TOP] <= lo, image[TOP] >= hi
+    # viridis runs from dark violet to yellow (published end points)
+    eventually(lambda: np.abs(seen(tab)[TOP][bright] - (0xFD, 0xE7, 0x25)).max() <= 3)
+    assert np.abs(seen(tab)[TOP][dark] - (0x44, 0x01, 0x54)).max() <= 3
+
+
+def test_contrast_follows_the_percentiles_that_are_typed(served: Served, tab: Any) -> None:
+    served.grow(4096)
+    image = served.scope.images["ricom"][0]
+    eventually(lambda: same_gray(tab, image, *limits(image), TOP))
+    tab.fill("[data-part=low]", "10")
+    tab.press("[data-part=low]", "Enter")
+    tab.fill("[data-part=high]", "80")
+    tab.press("[data-part=high]", "Enter")
+    eventually(lambda: same_gray(tab, image, *limits(image, 10, 80), TOP))
+
+
+def test_contrast_by_hand_stays_while_the_image_grows(served: Served, tab: Any) -> None:
+    served.grow(2048)
+    image = served.scope.images["ricom"][0]
+    eventually(lambda: tab.locator("#empty").is_hidden())
+    tab.select_option("[data-part=mode]", "manual")
+    tab.fill("[data-part=low]", "-0.1")
+    tab.press("[data-part=low]", "Enter")
+    tab.fill("[data-part=high]", "0.4")
+    tab.press("[data-part=high]", "Enter")
+    served.grow(4096)
+    eventually(lambda: same_gray(tab, image, -0.1, 0.4, TOP))
+
+
+def test_the_full_range_shows_the_extremes(served: Served, tab: Any) -> None:
+    served.grow(4096)
+    image = served.scope.images["ricom"][0]
+    eventually(lambda: tab.locator("#empty").is_hidden())
+    tab.select_option("[data-part=mode]", "full")
+    eventually(lambda: same_gray(tab, image, float(image.min()), float(image.max()), TOP))
+
+
+def test_the_pixel_under_the_pointer_is_read_out_with_units(served: Served, tab: Any) -> None:
+    served.grow(4096)
+    eventually(lambda: tab.locator("#empty").is_hidden())
+    thumb(tab, "ADF")
+    image = served.scope.images["adf"][0]
+    eventually(lambda: same_gray(tab, image, *limits(image), TOP))
+    box = tab.locator("#main").bounding_box()
+    scale = min(box["width"], box["height"]) / 64
+    y, x = 20, 40
+    tab.mouse.move(
+        box["x"] + box["width"] / 2 + (x + 0.5 - 32) * scale,
+        box["y"] + box["height"] / 2 + (y + 0.5 - 32) * scale,
+    )
+    eventually(lambda: "y 20, x 40" in tab.text_content("#readout"))
+    text = tab.text_content("#readout")
+    assert text.startswith(f"{image[y, x]:.0f} counts")
+    assert "0.4 nm, 0.8 nm" in text
+
+
+def test_zoom_by_the_wheel_keeps_what_is_under_the_pointer(served: Served, tab: Any) -> None:
+    served.grow(4096)
+    eventually(lambda: tab.locator("#empty").is_hidden())
+    box = tab.locator("#main").bounding_box()
+    tab.mouse.move(box["x"] + box["width"] / 2 + 60, box["y"] + box["height"] / 2 - 45)
+    eventually(lambda: "y " in tab.text_content("#readout"))
+    before = tab.text_content("#readout")
+    whole = edges(tab)
+    tab.mouse.wheel(0, -300)
+    eventually(lambda: edges(tab) < 0.7 * whole)
+    assert tab.text_content("#readout") == before
+
+
+def edges(tab: Any) -> int:
+    """How often the colour changes along the middle row of the screen's image."""
+    changes: int = tab.evaluate(
+        """() => { const c = document.getElementById("main"); const y = c.height >> 1;
+        const d = c.getContext("2d").getImageData(0, y, c.width, 1).data; let n = 0;
+        for (let i = 4; i < d.length; i += 4) n += d[i] !== d[i - 4]; return n; }"""
+    )
+    return changes
+
+
+def test_a_finished_scan_is_announced_to_a_screen_reader(served: Served, tab: Any) -> None:
+    served.grow(64)
+    eventually(lambda: tab.text_content("#spoken") == "Scanning")
+    served.do(lambda: served.scope.tell_state("waiting"))
+    eventually(lambda: tab.text_content("#spoken") == "Waiting for the camera")
+
+
+def test_a_fault_stands_on_the_page_with_its_remedy(served: Served, tab: Any) -> None:
+    error = {"message": "the camera at 10.0.0.5:6342 refused", "remedy": "switch the camera on"}
+    served.do(lambda: served.scope.tell_state("fault", last_error=error))
+    eventually(lambda: tab.locator("#fault").is_visible())
+    assert tab.text_content("#fault-message") == error["message"]
+    assert tab.text_content("#fault-remedy") == error["remedy"]
+
+
+def test_the_page_comes_back_by_itself_after_the_daemon_was_gone(served: Served, tab: Any) -> None:
+    served.grow(1024)
+    eventually(lambda: tab.text_content("#state-words") == "Scanning")
+    port = served.url.rstrip("/").rpartition(":")[2]
+    served.stop()
+    eventually(lambda: tab.text_content("#state-words") == "Connection lost, trying again")
+    served.start(listen=f"127.0.0.1:{port}")
+    eventually(lambda: tab.text_content("#state-words") == "Scanning")
+    served.grow(4096)
+    image = served.scope.images["ricom"][0]
+    eventually(lambda: same_gray(tab, image, *limits(image), TOP))
+
+
+def test_a_new_kernel_size_is_sent_and_its_image_shown(served: Served, tab: Any) -> None:
+    served.grow(4096)
+    before = served.scope.images["ricom"][0]
+    eventually(lambda: same_gray(tab, before, *limits(before), TOP))
+    tab.fill("#settings input[aria-label='Kernel size, exact value']", "21")
+    tab.press("#settings input[aria-label='Kernel size, exact value']", "Enter")
+    eventually(lambda: tab.text_content("#revision") == "revision 4")
+    pipeline, kind, request = served.scope.requests[-1]
+    assert (pipeline, kind, request["ricom"]) == ("merlin", "settings", {"kernel_size": 21})
+    after = served.scope.images["ricom"][0]
+    assert np.abs(after - before).max() > 0.05
+    eventually(lambda: same_gray(tab, after, *limits(after), TOP))
+
+
+def test_a_refused_setting_says_why_and_goes_back(served: Served, tab: Any) -> None:
+    served.grow(64)
+    field = "#settings input[aria-label='Kernel size, exact value']"
+    tab.wait_for_selector(field)
+    tab.fill(field, "20")
+    tab.press(field, "Enter")
+    problem = tab.locator("#set-ricom-kernel_size-problem")
+    eventually(lambda: "must be odd" in problem.text_content())
+    assert tab.input_value(field) == "61"
+
+
+def test_a_detector_ring_is_dragged_and_the_images_change(served: Served, tab: Any) -> None:
+    served.grow(4096)
+    thumb(tab, "Mean pattern")
+    eventually(lambda: tab.text_content("#image-title") == "Mean pattern")
+    eventually(lambda: (seen(tab, 128)[64, 64] > 200).any())
+    box = tab.locator("#main").bounding_box()
+    scale = min(box["width"], box["height"]) / 128
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    # the outer edge of ADF stands at 27 mrad; a pixel is 0.5 mrad
+    tab.mouse.move(middle[0] + 54 * scale, middle[1])
+    tab.mouse.down()
+    tab.mouse.move(middle[0] + 50 * scale, middle[1], steps=4)
+    tab.mouse.move(middle[0] + 44 * scale, middle[1], steps=4)
+    tab.mouse.up()
+
+    def outer() -> float:
+        detectors = served.scope.settings["virtual_detector"]["detectors"]
+        assert detectors["bf"] == [0.0, 10.0]
+        assert detectors["adf"][0] == 13.0
+        return detectors["adf"][1]
+
+    eventually(lambda: abs(outer() - 22.0) < 0.5)
+    changed = tab.locator("#settings input[aria-label='Adf, to']")
+    eventually(lambda: float(changed.input_value()) == outer())
+
+
+def test_without_the_token_the_controls_are_locked_and_with_it_they_work(
+    chromium: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text(TOKEN)
+    served = Served(tmp_path, token_file=tmp_path / "token")
+    served.do(served.scope.tell_settings)
+    served.grow(64)
+    try:
+        for tab in open_tab(chromium, served):
+            field = "#settings input[aria-label='Kernel size, exact value']"
+            tab.wait_for_selector(field)
+            assert tab.is_disabled(field)
+            assert "operator's token" in tab.text_content("#locked")
+            tab.click("#key-button")
+            tab.fill("#token", "wrong")
+            tab.press("#token", "Enter")
+            eventually(lambda tab=tab: "not the operator" in tab.text_content("#key-problem"))
+            tab.fill("#token", TOKEN)
+            tab.press("#token", "Enter")
+            eventually(lambda tab=tab, field=field: tab.is_enabled(field))
+            tab.fill(field, "33")
+            tab.press(field, "Enter")
+            eventually(lambda: served.scope.settings["ricom"]["kernel_size"] == 33)
+    finally:
+        served.close()
+
+
+def test_a_past_scan_is_opened_and_left_again(served: Served, tab: Any) -> None:
+    past = served.scope.images["ricom"][0].copy()
+    served.scope.keep(served.data_dir)
+    served.scope.seed = 9
+    served.scope.images = served.scope.make_images()
+    served.do(served.scope.new_scan)
+    served.grow(4096)
+    live = served.scope.images["ricom"][0]
+    eventually(lambda: same_gray(tab, live, *limits(live), TOP))
+    tab.click("#past-button")
+    tab.click(".cover")
+    eventually(lambda: same_gray(tab, past, *limits(past), TOP))
+    assert not same_gray(tab, live, *limits(live), TOP)
+    tab.click("#past-close")
+    eventually(lambda: same_gray(tab, live, *limits(live), TOP))
+
+
+def test_all_of_the_page_is_reached_and_used_by_keyboard(served: Served, tab: Any) -> None:
+    served.grow(4096)
+    eventually(lambda: tab.text_content("#image-title") == "riCOM")
+    tab.keyboard.press("]")
+    eventually(lambda: tab.text_content("#image-title") == "ADF")
+    tab.keyboard.press("g")
+    eventually(lambda: tab.locator(".cell").first.is_visible())
+    tab.locator(".cell").nth(2).press("Enter")
+    eventually(lambda: tab.text_content("#image-title") == "BF")
+    tab.focus("#main")
+    tab.keyboard.press("Shift+ArrowRight")
+    eventually(lambda: "x 33" in tab.text_content("#spoken"))
+    tab.keyboard.press("f")
+    eventually(lambda: tab.locator("#fft").is_visible())
+    tab.keyboard.press("p")
+    eventually(lambda: tab.locator("#profile").is_visible())
+    tab.keyboard.press("?")
+    assert tab.locator("#help").is_visible()
+
+
+def test_every_control_has_a_name_for_a_screen_reader(served: Served, tab: Any) -> None:
+    served.grow(4096)
+    tab.wait_for_selector("#settings input")
+    nameless = tab.evaluate(
+        """() => [...document.querySelectorAll("button, input:not([hidden]), select, [role=img]")]
+        .filter((n) => !(n.getAttribute("aria-label") || n.textContent.trim()
+          || [...(n.labels ?? [])].some((l) => l.textContent.trim())))
+        .map((n) => n.outerHTML)"""
+    )
+    assert nameless == []
+
+
+def test_the_page_fits_a_phone(chromium: Any, served: Served) -> None:
+    served.grow(4096)
+    image = served.scope.images["ricom"][0]
+    phone = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
+    for tab in open_tab(chromium, served, **phone):
+        eventually(lambda tab=tab: tab.text_content("#image-title") == "riCOM")
+        assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        assert tab.locator("#main").bounding_box()["width"] > 260
+        eventually(lambda tab=tab: same_gray(tab, image, *limits(image), TOP))

@@ -1,0 +1,214 @@
+"""The page's arithmetic (spectrum, percentiles, colour tables, profiles), run in the browser
+and compared with NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from browser import CHROMIUM, FLAGS, Served, require_browser
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """run(module, expression, argument): an expression in which `m` is the page's module."""
+    require_browser()
+    from playwright.sync_api import sync_playwright
+
+    served = Served(tmp_path_factory.mktemp("data"))
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        tab = browser.new_page()
+        tab.goto(f"{served.url}icon.svg")
+        tab.goto(served.url)
+
+        def call(module: str, expression: str, argument: Any = None) -> Any:
+            source = f"async (a) => {{ const m = await import('/{module}'); return {expression}; }}"
+            return tab.evaluate(source, argument)
+
+        yield call
+        browser.close()
+    served.close()
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (16, 12), (33, 20)])
+def test_the_power_spectrum_is_that_of_numpy(run: Any, shape: tuple[int, int]) -> None:
+    image = np.random.default_rng(3).normal(5, 1, shape).astype(np.float32)
+    got = run(
+        "fft.js",
+        "(({n, power}) => ({n, power: [...power]}))"
+        "(m.powerSpectrum(new Float32Array(a.data), a.w, a.h))",
+        {"data": image.ravel().tolist(), "w": shape[1], "h": shape[0]},
+    )
+    h, w = shape
+    hann = [0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(n) + 0.5) / n) for n in (h, w)]
+    windowed = (image - image.mean(dtype=np.float64)) * hann[0][:, None] * hann[1]
+    n = got["n"]
+    assert n == 2 ** int(np.ceil(np.log2(max(shape))))
+    expected = np.abs(np.fft.fftshift(np.fft.fft2(windowed, (n, n)))) ** 2
+    power = np.array(got["power"]).reshape(n, n)
+    np.testing.assert_allclose(power, expected, rtol=1e-4, atol=1e-6 * expected.max())
+
+
+@pytest.mark.parametrize("percent", [0, 0.5, 37.3, 99.5, 100])
+def test_percentiles_are_those_of_numpy_and_leave_out_what_is_not_scanned(
+    run: Any, percent: float
+) -> None:
+    values = np.random.default_rng(4).normal(0, 1, 500).astype(np.float32)
+    data = np.concatenate([values, np.zeros(300, np.float32)])
+    meta = {"axes": "scan", "positions_done": 500, "positions_total": 800, "name": "x"}
+    got = run(
+        "contrast.js",
+        "m.percentile(m.sample({data: new Float32Array(a.data), meta: a.meta}, false), a.q)",
+        {"data": data.tolist(), "meta": meta, "q": percent},
+    )
+    assert got == pytest.approx(np.percentile(values, percent), rel=1e-5)
+
+
+def test_zeros_of_a_finished_image_are_values_like_others(run: Any) -> None:
+    meta = {"axes": "scan", "positions_done": 4, "positions_total": 4, "name": "x"}
+    got = run(
+        "contrast.js",
+        "[...m.sample({data: new Float32Array([0, 0, 1, 2]), meta: a}, false)]",
+        meta,
+    )
+    assert got == [0, 0, 1, 2]
+
+
+def oklab_lightness(rgb: np.ndarray) -> np.ndarray:
+    """OKLab L of sRGB 0..255 (n, 3); matrices of Ottosson 2020, by rows."""
+    c = rgb / 255
+    linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
+    cone = (
+        linear
+        @ np.array(
+            [
+                [0.4122214708, 0.5363325363, 0.0514459929],
+                [0.2119034982, 0.6806995451, 0.1073969566],
+                [0.0883024619, 0.2817188376, 0.6299787005],
+            ]
+        ).T
+    )
+    return np.cbrt(cone) @ np.array([0.2104542553, 0.7936177850, -0.0040720468])
+
+
+def table(run: Any, name: str) -> np.ndarray:
+    words = np.array(run("colormap.js", "[...m.lut(a)]", name), np.int64)
+    assert words.shape == (256,)
+    assert (words >> 24 == 255).all()
+    return np.stack([words & 255, (words >> 8) & 255, (words >> 16) & 255], axis=1)
+
+
+@pytest.mark.parametrize("name", ["viridis", "inferno", "magma", "cividis"])
+def test_sequential_maps_grow_lighter_in_even_steps(run: Any, name: str) -> None:
+    light = oklab_lightness(table(run, name))
+    even = np.linspace(light[0], light[-1], 256)
+    assert np.abs(light - even).max() < 0.03
+    assert light[-1] - light[0] > 0.5
+
+
+def test_gray_is_the_screens_own_gray(run: Any) -> None:
+    np.testing.assert_array_equal(table(run, "gray"), np.arange(256)[:, None].repeat(3, axis=1))
+
+
+@pytest.mark.parametrize(
+    ("name", "anchors"),
+    [
+        ("viridis", {0: "440154", 127: "21918c", 255: "fde725"}),
+        ("inferno", {0: "000004", 127: "bc3754", 255: "fcffa4"}),
+        ("magma", {0: "000004", 127: "b73779", 255: "fcfdbf"}),
+        ("cividis", {0: "00224e", 127: "7d7c78", 255: "fee838"}),
+    ],
+)
+def test_maps_of_a_known_name_have_its_colours(
+    run: Any, name: str, anchors: dict[int, str]
+) -> None:
+    colours = table(run, name)
+    for place, text in anchors.items():
+        wanted = np.frombuffer(bytes.fromhex(text), np.uint8).astype(int)
+        assert np.abs(colours[place] - wanted).max() < 26, (place, colours[place], wanted)
+
+
+@pytest.mark.parametrize("name", ["ice-ember", "blue-red"])
+def test_diverging_maps_are_equally_light_at_equal_distance_from_the_middle(
+    run: Any, name: str
+) -> None:
+    colours = table(run, name)
+    light = oklab_lightness(colours)
+    assert np.abs(light - light[::-1]).max() < 0.03
+    assert np.ptp(colours[127]) < 12
+    assert np.abs(colours[0] - colours[255]).max() > 60
+
+
+def test_the_cyclic_map_closes_and_is_equally_light_all_round(run: Any) -> None:
+    colours = table(run, "hue wheel")
+    steps = np.abs(np.diff(np.vstack([colours, colours[:1]]), axis=0)).max(axis=1)
+    assert steps.max() <= 6
+    assert np.ptp(oklab_lightness(colours)) < 0.02
+
+
+def test_a_profile_across_a_ramp_is_a_straight_line(run: Any) -> None:
+    y, x = np.mgrid[0:20, 0:30]
+    ramp = (2.0 * x + 3.0 * y).astype(np.float32)
+    got = run(
+        "profile.js",
+        "[...m.sampleLine({data: new Float32Array(a.data), w: 30, h: 20,"
+        " meta: {axes: 'scan'}}, a.from, a.to).values]",
+        {
+            "data": ramp.ravel().tolist(),
+            "from": {"x": 5.5 / 30, "y": 4.5 / 20},
+            "to": {"x": 25.5 / 30, "y": 14.5 / 20},
+        },
+    )
+    np.testing.assert_allclose(
+        got, np.linspace(2 * 5 + 3 * 4, 2 * 25 + 3 * 14, len(got)), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("expression", "text"),
+    [
+        ("m.number(0)", "0"),
+        ("m.number(1234567)", "1.23e6"),
+        ("m.number(-0.000123)", "−1.23e−4"),
+        ("m.number(3.14159)", "3.142"),
+        ("m.count(1234567)", "1\u202f234\u202f567"),
+        ("m.bytes(5 * 1024 ** 3)", "5 GiB"),
+        ("m.length(25)", "2.5 nm"),
+        ("m.length(0.5)", "50 pm"),
+        ("m.duration(200)", "3 min 20 s"),
+        ("m.ticks(-1, 1, 4).join()", "-1,-0.5,0,0.5,1"),
+        ("m.niceBelow(7)", 5),
+        ("m.title('adf_restored')", "ADF restored"),
+    ],
+)
+def test_numbers_are_written_as_people_write_them(run: Any, expression: str, text: Any) -> None:
+    assert run("format.js", expression) == text
+
+
+def test_the_page_reads_frames_as_the_server_writes_them(run: Any) -> None:
+    from stemd.daemon.page.protocol import encode_image
+
+    image = np.array([[1.5, -2.0, 3.25]], np.float32)
+    data = encode_image({"shape": [1, 3], "name": "µ"}, image, final=True)
+    got = run(
+        "link.js",
+        "(({meta, w, h, data}) => ({meta, w, h, data: [...data]}))"
+        "(m.decode(new Uint8Array(a).buffer))",
+        list(data),
+    )
+    expected = {"meta": {"shape": [1, 3], "name": "µ"}, "w": 3, "h": 1, "data": [1.5, -2, 3.25]}
+    assert got == expected
+
+
+def test_static_files_are_all_reachable_modules(run: Any) -> None:
+    static = Path(__file__).parents[2] / "stemd/daemon/page/static"
+    pure = {"app.js", "fft-worker.js", "stage.js", "lenses.js"}  # these need the whole page
+    for path in static.glob("*.js"):
+        if path.name not in pure:
+            assert run(path.name, "Object.keys(m).length") > 0, path.name
