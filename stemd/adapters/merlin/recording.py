@@ -26,6 +26,8 @@ from stemd.blocks import BLOCK_BYTES, BlockPool, FrameBlock, Message, Notice
 from stemd.errors import FormatError
 
 _PIECE_BYTES = 32 * 1024 * 1024
+FILE_BLOCK_BYTES = 4 * 1024 * 1024
+"""Larger than a block from a camera: these pixels come from memory in any case."""
 _Table = tuple[NDArray[np.int64], NDArray[np.int64]]
 _NORESERVE = 0x4000  # Linux; the mmap module names it from Python 3.13 on
 
@@ -156,11 +158,11 @@ class MerlinRecording:
             return tuple(self._notices)
 
     def blocks(self, start: int, stop: int) -> Iterator[FrameBlock]:
-        """Blocks of file frames start..stop-1 in order, about 512 KiB each."""
+        """Blocks of file frames start..stop-1 in order, about 4 MiB each."""
         stop = min(stop, self._frames)
         geometry, size = self.geometry, self.geometry.frame_bytes
         pool = None
-        each = max(1, BLOCK_BYTES // size)
+        each = max(1, FILE_BLOCK_BYTES // size)
         if geometry.packed:
             pool = BlockPool(16 * BLOCK_BYTES)
             each = pool.configure(8, geometry.unpacked_bytes)
