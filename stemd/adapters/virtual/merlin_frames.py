@@ -238,6 +238,8 @@ class FileSource:
                 f"{path} holds {self._data.size} bytes, less than one frame of {self._frame}",
                 "the file is cut off: name a whole one",
             )
+        last = parse_frame_header(bytes(self._data[(self.frames - 1) * self._frame :][:20_000]))
+        self._left_out = max(0, last.sequence - self.header.sequence + 1 - self.frames)
         beside = path.with_suffix(".hdr")
         self._hdr = beside.read_bytes() if beside.is_file() else None
 
@@ -252,9 +254,13 @@ class FileSource:
         return self.geometry.depth
 
     def hdr(self, frames: int, time_ns: int) -> bytes:
-        """The .hdr file's bytes, or a made-up HDR text."""
+        """The .hdr file's bytes, or a made-up HDR text.
+
+        A file may have been written without its flyback frames; the camera had counted them.
+        """
         if self._hdr is not None:
             return self._hdr
+        frames += self._left_out if frames == self.frames else 0
         depth = 12 if self.depth not in (1, 6, 12, 24) else self.depth
         camera = Camera(self.geometry.shape, depth, self.geometry.packed, self.geometry.chips)
         return encode_hdr(camera, frames, time_ns=time_ns)
