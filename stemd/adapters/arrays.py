@@ -67,6 +67,7 @@ class ArrayRecording:
             raw_name="raw" + path.suffix,
         )
         self.notices: Sequence[Message] = _notices(self._scan, self._frames)
+        self.splits = True
 
     @property
     def acquisition(self) -> Acquisition:

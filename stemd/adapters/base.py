@@ -78,6 +78,11 @@ class Recording(Protocol):
         ...
 
     @property
+    def splits(self) -> bool:
+        """Whether disjoint ranges of `blocks` are read independently, at no extra cost."""
+        ...
+
+    @property
     def notices(self) -> Sequence[Message]:
         """What was noticed on opening: cut-off last frame, holes, frames beyond the scan."""
         ...

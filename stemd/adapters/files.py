@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,19 +20,23 @@ ARRAY_SUFFIXES = (".npy", ".h5", ".hdf5")
 _STEP_S = 0.05  # a paced replay sends this much at a time
 
 
-def _openers() -> Mapping[str, Any]:
-    found: dict[str, Any] = {}
+def _openers() -> Mapping[str, plugins.Plugin]:
+    found: dict[str, plugins.Plugin] = {}
     for plugin in plugins.catalogue("adapters"):
         if plugin.open_recording is not None:
-            found |= dict.fromkeys(plugin.suffixes, plugin.open_recording)
+            found |= dict.fromkeys(plugin.suffixes, plugin)
     return found
 
 
-def open_recording(path: Path, scan: Scan | None = None) -> Recording:
+def open_recording(
+    path: Path, scan: Scan | None = None, settings: AdapterSettings | None = None
+) -> Recording:
     """Open a recorded file with the adapter that reads its suffix.
 
-    `scan` None: detected from the file. Raises FormatError when the file is missing, empty, of an
-    unknown type, not what its suffix says, or does not fit the scan.
+    `scan` None: detected from the file. `settings` are those of the camera that wrote it, used
+    where they fit the file's kind (an event camera's line pulses). Raises FormatError
+    when the file is missing, empty, of an unknown type, not what its suffix says, or does not
+    fit the scan.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -48,8 +52,12 @@ def open_recording(path: Path, scan: Scan | None = None) -> Recording:
         )
     if path.stat().st_size == 0:
         raise FormatError(f"{path} is empty", "copy the file again")
+    plugin = openers[suffix]
+    opener: Callable[..., Recording] | None = plugin.open_recording
+    assert opener is not None
+    options = {"settings": settings} if isinstance(settings, plugin.settings) else {}
     try:
-        recording: Recording = openers[suffix](path, scan)
+        recording = opener(path, scan, **options)
     except OSError as error:
         raise FormatError(
             f"{path} cannot be read: {error.strerror or error}", "check its permissions"
@@ -57,7 +65,9 @@ def open_recording(path: Path, scan: Scan | None = None) -> Recording:
     return recording
 
 
-def _open_array(path: Path, scan: Scan | None = None) -> Recording:
+def _open_array(
+    path: Path, scan: Scan | None = None, settings: AdapterSettings | None = None
+) -> Recording:
     from stemd.adapters import arrays
 
     return arrays.open_array(path, scan)

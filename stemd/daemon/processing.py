@@ -11,7 +11,7 @@ from typing import Any
 
 from stemd.acquisition import iso_utc
 from stemd.adapters.base import Recording
-from stemd.blocks import FrameBlock, Notice
+from stemd.blocks import EventBlock, FrameBlock, Notice
 from stemd.daemon.scan_run import EngineChoice, ScanPart, ScanRun
 from stemd.daemon.sinks.disk import ScanFolder, ScanSummary
 from stemd.results import Snapshot
@@ -41,6 +41,16 @@ def process_recording(
         if isinstance(notice, Notice):
             run.counters[notice.kind] = run.counters.get(notice.kind, 0) + notice.count
     frames = recording.frames
+    if not recording.splits:
+        positions = 0
+        for block in recording.blocks(0, frames):
+            run.reduce(block)
+            if isinstance(block, EventBlock):
+                positions += sum(stop - first for first, stop in block.complete)
+            progress(positions, frames)
+            block.release()
+        run.end("complete")
+        return run, run.snapshot(final=True)
     start = 0
     while start < frames and (start == 0 or not run.reducer.centre_fixed):
         stop = min(frames, start + FIRST_FRAMES)

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition
-from stemd.blocks import Block, FrameBlock
+from stemd.blocks import Block, EventBlock, FrameBlock
 from stemd.engines.base import PositionMaps, Run
+from stemd.engines.kernels.events import add_to_pattern
 from stemd.engines.kernels.patterns import add_patterns
 from stemd.plugins import Plugin
 from stemd.results import Result
@@ -22,7 +23,7 @@ class PacbedSettings(EngineSettings):
 
 
 class PacbedEngine:
-    """`pacbed`: exact integer sum of all patterns over the number of patterns."""
+    """`pacbed`: exact integer sum of all patterns, or hits, over the number of positions."""
 
     needs: ClassVar[Literal["positions", "patterns"]] = "patterns"
 
@@ -41,7 +42,13 @@ class PacbedEngine:
         self._settings = settings
 
     def consume(self, item: Run | Block) -> None:
-        """Add a block's patterns."""
+        """Add a block's patterns, or its hits."""
+        if isinstance(item, EventBlock):
+            shape = self._acquisition.detector.shape
+            image = self.sum.reshape(shape)
+            add_to_pattern(item.probe, item.yx, item.dwell_ns, item.count, 0.0, image)
+            self.count += sum(stop - first for first, stop in item.complete)
+            return
         assert isinstance(item, FrameBlock)
         like = np.empty(0, item.dtype)
         self.count += add_patterns(

@@ -9,8 +9,9 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from stemd.acquisition import Acquisition
-from stemd.blocks import Block, FrameBlock
+from stemd.blocks import Block, EventBlock, FrameBlock
 from stemd.engines.base import PositionMaps, Run
+from stemd.engines.kernels.events import add_to_pattern
 from stemd.plugins import Plugin
 from stemd.results import Result
 from stemd.settings import EngineSettings, Settings
@@ -21,7 +22,8 @@ class PatternSettings(EngineSettings):
 
 
 class PatternEngine:
-    """`pattern`: the last pattern that belongs to a position.
+    """`pattern`: the last pattern that belongs to a position; of an event camera, the hits of
+    the newest block.
 
     Inline, because it costs nothing: it holds on to the newest block and copies one pattern
     when an image is asked for.
@@ -32,7 +34,7 @@ class PatternEngine:
     def __init__(self, settings: PatternSettings) -> None:
         self.name = settings.name or "pattern"
         self._lock = threading.Lock()
-        self._block: FrameBlock | None = None
+        self._block: Block | None = None
         self._index = 0
 
     def start(self, acquisition: Acquisition, settings: Settings, maps: PositionMaps) -> None:
@@ -44,7 +46,12 @@ class PatternEngine:
         self._settings = settings
 
     def consume(self, item: Run | Block) -> None:
-        """Hold on to the block if it has a pattern of a position."""
+        """Hold on to the block if it has a pattern, or hits, of a position."""
+        if isinstance(item, EventBlock):
+            if item.count and item.probe[item.count - 1] >= 0:
+                item.retain()
+                self._hold(item, item.count - 1)
+            return
         assert isinstance(item, FrameBlock)
         index = item.count - 1
         while index >= 0 and item.probe[index] < 0:
@@ -53,7 +60,7 @@ class PatternEngine:
             item.retain()
             self._hold(item, index)
 
-    def _hold(self, block: FrameBlock | None, index: int = 0) -> None:
+    def _hold(self, block: Block | None, index: int = 0) -> None:
         with self._lock:
             old, self._block, self._index = self._block, block, index
             if old is not None:
@@ -72,7 +79,12 @@ class PatternEngine:
             block = self._block
             if block is None:
                 return []
-            image = block.patterns()[self._index].astype(np.float32)
+            if isinstance(block, EventBlock):
+                hits = np.zeros(self._acquisition.detector.shape, np.int64)
+                add_to_pattern(block.probe, block.yx, block.dwell_ns, block.count, 0.0, hits)
+                image = hits.astype(np.float32)
+            else:
+                image = block.patterns()[self._index].astype(np.float32)
             probe = int(block.probe[self._index])
         if final:
             self._hold(None)

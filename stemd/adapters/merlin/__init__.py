@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from stemd.adapters.merlin.recording import MerlinRecording
 
 
-def open_recording(path: Path, scan: Scan | None = None) -> MerlinRecording:
+def open_recording(
+    path: Path, scan: Scan | None = None, settings: MerlinSettings | None = None
+) -> MerlinRecording:
     """Open a .mib file, with or without its .hdr. Raises FormatError, OSError."""
     from stemd.adapters.merlin import recording
 

@@ -152,6 +152,11 @@ class MerlinRecording:
         return self._frames
 
     @property
+    def splits(self) -> bool:
+        """Any range is read by itself."""
+        return True
+
+    @property
     def notices(self) -> Sequence[Message]:
         """What was noticed on opening, and on reading so far."""
         with self._lock:

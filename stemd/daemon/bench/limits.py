@@ -40,7 +40,7 @@ def memory_read(context: Context) -> float:
         for loop in (_sum_words, _numpy_or, np.sum):
             timing = repeat(lambda part, loop=loop: loop(parts[part]), context.seconds, PARTS)  # type: ignore[misc]
             best = min(best, timing.wall_s)
-        return parts[0].nbytes / best
+        return float(parts[0].nbytes / best)
 
     rate: float = context.once("memory-read", measure)
     return rate

@@ -237,7 +237,8 @@ def _camera_command(args: argparse.Namespace, data_dir: Path) -> list[str]:
     command += ["--detector", "64x64", "--rate", f"{args.rate:g}", "--dose", f"{args.dose:g}"]
     command += ["--step", f"{STEP_ANGSTROM:g}", "--pixel-size-mrad", f"{PIXEL_MRAD:g}"]
     command += ["--energy", "300e3", "--convergence", "20", "--flyback", str(FLYBACK)]
-    command += ["--gap", "1.0", "--truth", str(data_dir / "truth"), "--truth-kernel", "61", "--stay"]
+    command += ["--gap", "1.0", "--truth", str(data_dir / "truth"), "--truth-kernel", "61"]
+    command += ["--stay"]
     if args.scans is not None:
         command += ["--scans", str(args.scans)]
     return command

@@ -14,6 +14,7 @@ from stemd.errors import ConfigError, StemdError, UsageError
 
 if TYPE_CHECKING:
     from stemd.acquisition import Optics, Scan
+    from stemd.adapters.base import AdapterSettings
     from stemd.daemon.config import EngineConfig
     from stemd.settings import Settings
 
@@ -61,12 +62,12 @@ def run(args: argparse.Namespace) -> int:
     from stemd.adapters.files import open_recording
     from stemd.daemon.processing import process_recording, write_run
 
-    settings, engines = _plan(args)
+    settings, engines, camera = _plan(args)
     targets = _targets(args.files, args.out)
     failures = 0
     for path, target in targets.items():
         try:
-            recording = open_recording(path, settings.scan)
+            recording = open_recording(path, settings.scan, camera)
             try:
                 began = time.perf_counter()
                 with _Bar(path.name, quiet=args.json) as bar:
@@ -84,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             sys.stdout.write(json.dumps(document) + "\n")
         else:
-            _report(path, target, document, done.frames / max(seconds, 1e-9), recording)
+            _report(path, target, document, done.positions_done / max(seconds, 1e-9), recording)
     return 1 if failures else 0
 
 
@@ -92,7 +93,7 @@ def _report(path: Path, target: Path, document: Any, rate: float, recording: Any
     shape = "x".join(str(n) for n in document["scan"]["shape"])
     sys.stdout.write(
         f"{path}: {shape} positions, {document['positions_done']} done, "
-        f"{document['missing']} missing, {rate:,.0f} frames/s -> {target}\n"
+        f"{document['missing']} missing, {rate:,.0f} positions/s -> {target}\n"
     )
     for notice in recording.notices:
         sys.stdout.write(f"  note: {notice.text}\n")
@@ -118,14 +119,16 @@ def _jobs(asked: int) -> int:
     return asked or len(os.sched_getaffinity(0))
 
 
-def _plan(args: argparse.Namespace) -> tuple[Settings, list[EngineConfig]]:
+def _plan(
+    args: argparse.Namespace,
+) -> tuple[Settings, list[EngineConfig], AdapterSettings | None]:
     from stemd.daemon.config import EngineConfig, load
     from stemd.daemon.scan_run import virtual_detectors
     from stemd.settings import Settings
 
     optics_table = parse_pairs(args.optics, "--optics")
     engines: list[EngineConfig] = []
-    scan = None
+    scan, camera = None, None
     if args.config is not None:
         config = load(args.config)
         names = [pipeline.name for pipeline in config.pipelines]
@@ -137,6 +140,7 @@ def _plan(args: argparse.Namespace) -> tuple[Settings, list[EngineConfig]]:
             )
         pipeline = config.pipelines[names.index(wanted)]
         engines, scan = list(pipeline.engines), pipeline.adapter.scan
+        camera = pipeline.adapter
         optics_table = pipeline.optics.model_dump(exclude_unset=True) | optics_table
     specs = args.engine or ([] if engines else list(DEFAULT_ENGINES))
     for spec in specs:
@@ -151,7 +155,7 @@ def _plan(args: argparse.Namespace) -> tuple[Settings, list[EngineConfig]]:
         scan=_scan(args, scan),
     )
     virtual_detectors(settings)
-    return settings, engines
+    return settings, engines, camera
 
 
 def _optics(table: dict[str, Any]) -> Optics:

@@ -1,0 +1,39 @@
+"""AdvaCam's event cameras: .t3p and .t3pa files, recorded or growing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stemd.acquisition import Scan
+from stemd.adapters.advapix.settings import AdvapixSettings
+from stemd.plugins import Plugin
+
+if TYPE_CHECKING:
+    from stemd.adapters.advapix.adapter import AdvapixAdapter
+    from stemd.adapters.timepix3.recording import EventRecording
+
+__all__ = ["PLUGIN"]
+
+
+def _build(settings: AdvapixSettings) -> AdvapixAdapter:
+    # imported late: the kernels take a while and `stemd plugins` does not need them
+    from stemd.adapters.advapix.adapter import AdvapixAdapter
+
+    return AdvapixAdapter(settings)
+
+
+def _open(path: Path, scan: Scan | None = None, **options: Any) -> EventRecording:
+    from stemd.adapters.advapix.recording import open_recording
+
+    return open_recording(path, scan, **options)
+
+
+PLUGIN = Plugin(
+    name="advapix",
+    summary="AdvaCam event camera through the .t3p file Pixet writes; .t3p and .t3pa files",
+    settings=AdvapixSettings,
+    build=_build,
+    suffixes=(".t3p", ".t3pa"),
+    open_recording=_open,
+)

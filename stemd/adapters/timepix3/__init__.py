@@ -1,0 +1,39 @@
+"""Timepix3 event cameras: SERVAL's words over TCP and in .tpx3 files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stemd.acquisition import Scan
+from stemd.adapters.timepix3.settings import Timepix3Settings
+from stemd.plugins import Plugin
+
+if TYPE_CHECKING:
+    from stemd.adapters.timepix3.adapter import Timepix3Adapter
+    from stemd.adapters.timepix3.recording import EventRecording
+
+__all__ = ["PLUGIN"]
+
+
+def _build(settings: Timepix3Settings) -> Timepix3Adapter:
+    # imported late: the kernels take a while and `stemd plugins` does not need them
+    from stemd.adapters.timepix3.adapter import Timepix3Adapter
+
+    return Timepix3Adapter(settings)
+
+
+def _open(path: Path, scan: Scan | None = None, **options: Any) -> EventRecording:
+    from stemd.adapters.timepix3.recording import open_recording
+
+    return open_recording(path, scan, **options)
+
+
+PLUGIN = Plugin(
+    name="timepix3",
+    summary="Timepix3 event camera behind SERVAL (TCP), and .tpx3 files",
+    settings=Timepix3Settings,
+    build=_build,
+    suffixes=(".tpx3", ".raw"),
+    open_recording=_open,
+)

@@ -1,0 +1,395 @@
+"""The decoder of event streams: bytes in; scans and blocks of hits with positions out."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.acquisition import Acquisition, Detector, Scan
+from stemd.adapters.timepix3.cluster import WAIT_US, Joiner
+from stemd.adapters.timepix3.front import BLOCK_RECORDS, DONE, FULL, GARBAGE, Front, Hits
+from stemd.adapters.timepix3.health import SyncHealth
+from stemd.adapters.timepix3.history import History, Wire, scan_runs
+from stemd.adapters.timepix3.hot import HotPixelFinder
+from stemd.adapters.timepix3.settings import EventSettings
+from stemd.adapters.timepix3.sync import CLOSED, RESET, SYNC_FILE, Output, ScanSync, SyncStart
+from stemd.adapters.timepix3.words import TICKS_PER_US
+from stemd.blocks import BlockPool, Buffer, Ended, EndReason, EventBlock, Message, Notice, Started
+from stemd.errors import ConfigError
+
+OUTPUT_HITS = BLOCK_RECORDS + 64
+EVENT_BYTES = 12
+QUIET_GAPS = 16
+"""A stream that ends within so many mean gaps between hits of the scan's end was not cut off."""
+HEALTH_TICKS = int(1e6 * TICKS_PER_US)
+
+Bytes = NDArray[np.uint8]
+
+
+def _told(hot: list[tuple[int, int]]) -> Iterator[Notice]:
+    if hot:
+        listed = ", ".join(f"[{y}, {x}]" for y, x in hot[:20])
+        yield Notice(
+            "hot_pixels",
+            f"{len(hot)} hot pixels are ignored from now on: {listed}"
+            + (", ..." if len(hot) > 20 else ""),
+            level="info",
+            count=len(hot),
+            remedy="write them to hot_pixels in the config to ignore them from the first hit",
+        )
+
+
+class EventDecoder:
+    """Pure decoder of one stream; the same hits for any cut of the bytes.
+
+    Give it bytes either as a `Decoder` (`wants`, `fed`, `flush`: received straight into pool
+    buffers) or by `consume` (slices of a mapped file). Raises ConfigError without a scan: the
+    bytes of event cameras do not tell its size.
+    """
+
+    def __init__(
+        self,
+        settings: EventSettings,
+        front: Front,
+        pool: BlockPool,
+        *,
+        scan: Scan | None = None,
+        name: str = "Timepix3",
+        source: str = "",
+        raw_name: str = "raw.tpx3",
+        start: SyncStart | None = None,
+    ) -> None:
+        scan = scan or settings.scan
+        if scan is None:
+            raise ConfigError(
+                "the scan of an event camera must be configured: its stream does not tell the size",
+                "set scan.shape = [ny, nx], and dwell_time_us where it is known",
+            )
+        self._settings = settings
+        self._front = front
+        self._pool = pool
+        self._start = start
+        self._source, self._raw_name = source, raw_name
+        self._detector = Detector(name, front.layout.shape, "u2", 16)
+        self._hits = Hits()
+        self._joiner = None
+        if settings.cluster is not None:
+            wait_us = min(WAIT_US, settings.reorder_window_us / 2)
+            self._joiner = Joiner(settings.cluster, wait_us, front.layout.shape, self._hits)
+        learns = settings.hot_pixels == "learn"
+        self._hot = HotPixelFinder(front.layout.shape, settings.learn_hits if learns else 0)
+        if settings.hot_pixels != "learn":
+            front.set_masked(settings.hot_pixels)
+        if start is not None:
+            front.set_time(start.time_ticks)
+        self._buffer: Buffer | None = None
+        self._fill = 0
+        self._history = History()
+        self._checked = -(1 << 62)
+        self.acquisition: Acquisition | None = None
+        self.skipped_bytes = 0
+        self._set_scan(scan)
+
+    def _set_scan(self, scan: Scan) -> None:
+        self.scan = scan
+        self._next_scan: Scan | None = None
+        self._sync = ScanSync(self._settings, scan, self._start)
+        self._health = SyncHealth(self._settings, scan)
+        self._done = 0
+
+    def set_scan(self, scan: Scan) -> None:
+        """Geometry from the next scan on."""
+        self._next_scan = scan
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of one record of the stream."""
+        return self._front.record_bytes
+
+    # Receiving into the pool's buffers
+
+    @property
+    def _block_bytes(self) -> int:
+        return BLOCK_RECORDS * self._front.record_bytes
+
+    def _take(self) -> Buffer:
+        self._pool.configure(self._block_bytes, OUTPUT_HITS * EVENT_BYTES)
+        return self._pool.take()
+
+    def wants(self) -> Sequence[memoryview]:
+        """Where the next bytes are to land: the free end of a block."""
+        if self._buffer is None:
+            self._buffer = self._take()
+            self._fill = 0
+        return [self._buffer.bytes.data[self._fill : self._block_bytes]]
+
+    def fed(self, count: int, now_ns: int) -> Iterator[Message]:
+        """`count` bytes have landed; decodes when the block is full."""
+        self._fill += count
+        if self._fill == self._block_bytes:
+            yield from self._decode_buffer(now_ns)
+
+    def flush(self, now_ns: int, *, eof: bool) -> Iterator[Message]:
+        """Decode what is whole; at `eof` also end the scan."""
+        if self._fill >= self._front.record_bytes:
+            yield from self._decode_buffer(now_ns)
+        if eof:
+            if self._fill:
+                yield Notice("cut_off", f"the stream ends {self._fill} bytes into a record")
+                self._fill = 0
+            yield from self.finish("disconnected", now_ns)
+
+    def _decode_buffer(self, now_ns: int) -> Iterator[Message]:
+        size = self._front.record_bytes
+        more = True
+        while more:
+            buffer, filled = self._buffer, self._fill
+            assert buffer is not None
+            position = yield from self.consume(buffer.bytes[:filled], now_ns, buffer)
+            step = position
+            while step and position % size == 0 and filled - position >= size:
+                data = buffer.bytes[position:filled]
+                step = yield from self.consume(data, now_ns, buffer, output=False)
+                position += step
+            # what is left stands at an odd place (garbage before it) or is cut off: move it
+            rest = filled - position
+            self._buffer, self._fill = (self._take(), rest) if rest else (None, 0)
+            if self._buffer is not None:
+                self._buffer.bytes[:rest] = buffer.bytes[position:filled]
+            buffer.release()
+            more = rest >= size and position > 0
+
+    # Decoding
+
+    def consume(
+        self, data: Bytes, now_ns: int, buffer: Buffer | None = None, *, output: bool = True
+    ) -> Generator[Message, None, int]:
+        """Messages of the whole records of `data`; returns the bytes used.
+
+        What is not used is to be given again with what follows. `buffer` owns `data`; `output`:
+        its other half is free for the hits.
+        """
+        size = self._front.record_bytes
+        whole = data.size - data.size % size
+        if self._next_scan is not None and self.acquisition is None:
+            yield from self._change_scan(now_ns)
+        wire = Wire(data[:whole], buffer, self._front.now, buffer if output else None)
+        self._history.keep(
+            wire,
+            blocks=self._pool.buffers // 4,
+            small=self._block_bytes // 4,
+            before=wire.start_ticks - 2 * self._sync.window_ticks,
+            everything=self._sync.newer_scan_waits,
+        )
+        carrier = self.acquisition  # whose record these bytes still have to reach
+        record, why = 0, FULL
+        while why == FULL:
+            self._hits.limit = min(self._hits.room, self._hot.to_see or self._hits.room)
+            record, hits, items, why = self._front.decode(data[:whole], record, self._hits)
+            if why == GARBAGE:
+                whole = self._front.resync(data, record * size)
+                wire.data = data[:whole]
+                self._history.shorten(whole)
+            carrier = yield from self._pass_on(hits, items, now_ns, wire, carrier)
+        if why == GARBAGE:
+            yield from self._skipped(whole - record * size)
+        yield from self._check()
+        return whole
+
+    def _skipped(self, count: int) -> Iterator[Message]:
+        self.skipped_bytes += count
+        if count:
+            yield Notice(
+                "skipped_bytes", f"{count} bytes that are no words were skipped", count=count
+            )
+
+    def _pass_on(
+        self, count: int, items: int, now_ns: int, wire: Wire, carrier: Acquisition | None
+    ) -> Generator[Message, None, Acquisition | None]:
+        """Hits of one pass through hot-pixel learning and clustering to their positions."""
+        found = self._hot.look(self._hits, count)
+        if found is not None:
+            self._front.set_masked(found)
+            yield from _told(found)
+        hits = self._hits
+        if self._joiner is not None:
+            hits, count = self._joiner.join(hits, count, items)
+        return (yield from self._assign(hits, count, items, now_ns, wire, carrier))
+
+    def _assign(
+        self,
+        hits: Hits,
+        count: int,
+        items: int,
+        now_ns: int,
+        wire: Wire,
+        carrier: Acquisition | None,
+    ) -> Generator[Message, None, Acquisition | None]:
+        hit = item = 0
+        while True:
+            if wire.output is None:
+                buffer = self._take()
+            else:
+                buffer = wire.output
+                buffer.retain()
+            out = Output.within(buffer.unpacked, OUTPUT_HITS)
+            hit, item, written, why = self._sync.assign(hits, count, hit, items, item, out)
+            if self._sync.open_scan >= 0 and self.acquisition is None:
+                yield from self._begin(now_ns)
+                carrier = None
+            acquisition = self.acquisition
+            if acquisition is None:
+                buffer.release()
+            else:
+                upto = self._done
+                if why == CLOSED:
+                    upto = self._sync.progress_when_closed()
+                elif why == DONE:
+                    upto = self._sync.progress(settled=False)
+                bytes_due = wire.data if carrier is acquisition else wire.data[:0]
+                carrier = None if carrier is acquisition else carrier
+                block = self._block(acquisition, out, written, bytes_due, upto, now_ns, buffer)
+                if written or bytes_due.size or block.complete:
+                    wire.output = None
+                    yield block
+                else:
+                    buffer.release()
+            if why == CLOSED:
+                yield from self._end(self._sync.end_reason)
+            elif why == RESET:
+                yield from self._clock_reset(items, item)
+                item += 1
+            elif why == DONE:
+                return carrier
+
+    def _block(
+        self,
+        acquisition: Acquisition,
+        out: Output,
+        count: int,
+        wire: Bytes,
+        upto: int,
+        now_ns: int,
+        buffer: Buffer | None,
+    ) -> EventBlock:
+        runs = scan_runs(self._done, upto, self.scan.shape[1], serpentine=self.scan.serpentine)
+        self._done = max(self._done, upto)
+        return EventBlock(
+            acquisition, out.probe, out.yx, out.dwell_ns, count, wire, now_ns, runs, buffer
+        )
+
+    # Scans
+
+    def _begin(self, now_ns: int) -> Iterator[Message]:
+        """A scan begins: announce it, and hand its record the bytes it began in."""
+        first = self._history.wires[0]
+        start = self._sync.begins(max(first.start_ticks, 0))
+        self.acquisition = acquisition = Acquisition(
+            self.scan,
+            self._detector,
+            started_ns=now_ns,
+            source=self._source,
+            raw_name=self._raw_name,
+            sidecars=((SYNC_FILE, start.dumps()),),
+        )
+        self._done = 0
+        self._health.scan_began(self.counters())
+        yield Started(acquisition)
+        out = Output.within(np.empty(0, np.uint8), 0)
+        skip = self._front.record_start(first.data)
+        for wire in self._history.wires:
+            data, skip = wire.data[skip:], 0
+            if wire.buffer is not None:
+                wire.buffer.retain()
+            if data.size:
+                yield self._block(acquisition, out, 0, data, 0, now_ns, wire.buffer)
+
+    def _end(self, reason: EndReason) -> Iterator[Message]:
+        acquisition = self.acquisition
+        self._sync.close_scan()
+        if acquisition is None:
+            return
+        counters = self.counters()
+        yield from self._health.counted(counters)
+        yield from self._health.scan_ended(counters, self._sync.line_period_us)
+        self.acquisition = None
+        yield Ended(acquisition, reason)
+
+    def _clock_reset(self, items: int, item: int) -> Iterator[Message]:
+        yield Notice(
+            "clock_reset",
+            "the camera's clock was reset in mid-stream",
+            remedy="line pulses whose counter goes on keep the scan; else it begins again",
+        )
+        scans_are_over = self._sync.clock_was_reset()
+        if scans_are_over:
+            yield from self._end("restarted")
+            self._sync.forget_scans()
+
+    def finish(self, reason: EndReason, now_ns: int) -> Iterator[Message]:
+        """No more bytes for now ("idle") or ever: end the scan with what has come.
+
+        "complete" instead of `reason` when the hits reach to the end of the scan, as closely as
+        their rate lets one tell.
+        """
+        wire = Wire(np.empty(0, np.uint8), None, self._front.now)
+        count = self._front.finish(self._hits)
+        if count:
+            yield from self._pass_on(count, 0, now_ns, wire, None)
+        if self._joiner is not None:
+            joined, count = self._joiner.finish()
+            yield from self._assign(joined, count, 0, now_ns, wire, None)
+        self._checked = -(1 << 62)
+        yield from self._check()
+        while self.acquisition is not None:
+            yield from self._end_open_scan(reason, now_ns)
+            # hits of a scan behind it may have waited for the reorder window to pass
+            yield from self._assign(self._hits, 0, 0, now_ns, wire, None)
+        self._history.clear()
+
+    def _end_open_scan(self, reason: EndReason, now_ns: int) -> Iterator[Message]:
+        acquisition = self.acquisition
+        assert acquisition is not None
+        upto, total = self._sync.progress(settled=True), self.scan.positions
+        mean = self._sync.hits_of_scan / upto if upto else 0.0
+        if upto and (total - upto) * mean <= QUIET_GAPS:
+            upto, reason = total, "complete"
+        elif self._sync.newer_scan_waits:
+            reason = "restarted"
+        none = Output.within(np.empty(0, np.uint8), 0)
+        yield self._block(acquisition, none, 0, np.empty(0, np.uint8), upto, now_ns, None)
+        yield from self._end(reason)
+
+    def _change_scan(self, now_ns: int) -> Iterator[Message]:
+        scan = self._next_scan
+        assert scan is not None
+        self._start = None
+        self._history.clear()
+        self._set_scan(scan)
+        yield Notice(
+            "scan_changed",
+            f"the scan is {scan.shape[0]}x{scan.shape[1]} from now on",
+            level="info",
+        )
+
+    # What was seen
+
+    def counters(self) -> dict[str, int]:
+        """Everything counted since the beginning of the stream."""
+        return {
+            **self._front.counters(),
+            **self._sync.counters(),
+            "skipped_bytes": self.skipped_bytes,
+        }
+
+    def _check(self) -> Iterable[Message]:
+        """Once a second of camera time: what was counted, and what looks wrong."""
+        now = self._front.now
+        if 0 <= now - self._checked < HEALTH_TICKS:
+            return
+        self._checked = now
+        counters = self.counters()
+        yield from self._health.counted(counters)
+        yield from self._health.doubts(counters, self._sync.pulse_age_s, self._sync.line_period_us)

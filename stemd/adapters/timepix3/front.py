@@ -1,0 +1,158 @@
+"""What turns an event camera's bytes into hits and pulses: the first half of its decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.adapters.timepix3 import clock
+from stemd.adapters.timepix3.decode import DONE, FULL, GARBAGE, decode
+from stemd.adapters.timepix3.settings import ColumnCorrection
+from stemd.adapters.timepix3.words import MAGIC, TICKS_PER_US, Layout
+
+__all__ = ["BLOCK_RECORDS", "DONE", "FULL", "GARBAGE", "Front", "Hits", "WordsFront"]
+
+BLOCK_RECORDS = 16384
+"""Records decoded at a time: with what is made of them they fit a fraction of the L2 cache."""
+ITEMS = 4096
+
+
+class Hits:
+    """Scratch for the hits of one pass, used again and again by one thread."""
+
+    def __init__(self, size: int = BLOCK_RECORDS + 2 * clock.STRAYS) -> None:
+        self.times: NDArray[np.int64] = np.zeros(size, np.int64)
+        self.places: NDArray[np.uint32] = np.zeros(size, np.uint32)
+        self.tots: NDArray[np.uint16] = np.zeros(size, np.uint16)
+        self.items: NDArray[np.int64] = np.zeros((ITEMS, 5), np.int64)
+        self.room = self.limit = size - clock.STRAYS - 1
+        """Hits that fit; after `limit` hits a pass stops with FULL."""
+
+
+class Front(Protocol):
+    """Decodes records of a fixed size; keeps the state of the stream between calls."""
+
+    record_bytes: int
+    layout: Layout
+
+    def decode(self, data: NDArray[np.uint8], first: int, hits: Hits) -> tuple[int, int, int, int]:
+        """Whole records of `data` from number `first`; see `timepix3.decode.decode`."""
+        ...
+
+    def resync(self, data: NDArray[np.uint8], start: int) -> int:
+        """After GARBAGE: byte at or behind `start` where decoding may go on."""
+        ...
+
+    def finish(self, hits: Hits) -> int:
+        """The stream is over: hits that were kept back, now in `hits`."""
+        ...
+
+    def record_start(self, data: NDArray[np.uint8]) -> int:
+        """First byte of `data` at which a recording may begin."""
+        ...
+
+    def set_masked(self, pixels: Sequence[tuple[int, int]]) -> None:
+        """Ignore hits in these pixels (y, x) from the next record on."""
+        ...
+
+    def set_time(self, ticks: int) -> None:
+        """Before the first record: the unwrapped time about which the stream begins."""
+        ...
+
+    @property
+    def now(self) -> int:
+        """Latest unwrapped time, ticks."""
+        ...
+
+    def counters(self) -> dict[str, int]:
+        """What has been decoded so far, by kind."""
+        ...
+
+
+class WordsFront:
+    """Timepix3 words, with or without chunk headers."""
+
+    record_bytes = 8
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        back_limit_us: float = 100_000.0,
+        headers_required: bool = False,
+        correction: Sequence[ColumnCorrection] = (),
+    ) -> None:
+        self.layout = layout
+        headers = clock.HEADERS_REQUIRED if headers_required else clock.HEADERS_AUTO
+        self._state = clock.new_state(layout.chips, int(back_limit_us * TICKS_PER_US), headers)
+        self._orientation = layout.orientation()
+        self._mask = layout.address_mask(())
+        self._strays = np.zeros((clock.STRAYS, 5), np.int64)
+        self._correction = np.zeros(layout.chips * 256 if correction else 0, np.int32)
+        for entry in correction:
+            self._correction[entry.chip * 256 + entry.column] = entry.ticks
+
+    def decode(self, data: NDArray[np.uint8], first: int, hits: Hits) -> tuple[int, int, int, int]:
+        """See `Front`."""
+        words = data[: data.size & ~7].view(np.uint64)
+        following, count, items, why = decode(
+            words,
+            first,
+            self._state,
+            self._orientation,
+            self._mask,
+            self._correction,
+            self._strays,
+            hits.limit,
+            hits.times,
+            hits.places,
+            hits.tots,
+            hits.items,
+        )
+        return following, count, items, why
+
+    def resync(self, data: NDArray[np.uint8], start: int) -> int:
+        """The next plausible chunk header, or where one could still begin."""
+        raw = data[start:].tobytes()
+        at = raw.find(b"TPX3")
+        while at >= 0 and len(raw) - at >= 8:
+            size = int.from_bytes(raw[at + 6 : at + 8], "little")
+            if raw[at + 5] == 0 and size % 8 == 0 and raw[at + 4] < 64:
+                return start + at
+            at = raw.find(b"TPX3", at + 1)
+        return start + (at if at >= 0 else max(0, len(raw) - 3))
+
+    def finish(self, hits: Hits) -> int:
+        """See `Front`."""
+        return int(
+            clock.release_strays(
+                self._state[0], self._strays, hits.times, hits.places, hits.tots, 0
+            )
+        )
+
+    def record_start(self, data: NDArray[np.uint8]) -> int:
+        """The first chunk header; 0 for bare words."""
+        if self._state["bare"][0]:
+            return 0
+        low = data[: data.size & ~7].view(np.uint32)[::2]
+        return int(np.argmax(low == MAGIC)) * 8
+
+    def set_masked(self, pixels: Sequence[tuple[int, int]]) -> None:
+        """See `Front`."""
+        self._mask = self.layout.address_mask(pixels)
+
+    def set_time(self, ticks: int) -> None:
+        """See `Front`."""
+        self._state["now"], self._state["started"] = ticks, 1
+
+    @property
+    def now(self) -> int:
+        """See `Front`."""
+        return int(self._state["now"][0])
+
+    def counters(self) -> dict[str, int]:
+        """See `Front`."""
+        return {name: int(self._state[name][0]) for name in clock.COUNTERS}

@@ -1,0 +1,121 @@
+"""Saying in plain words what looks wrong with the stream or its synchronisation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from stemd.acquisition import Scan
+from stemd.adapters.timepix3.settings import EventSettings
+from stemd.adapters.timepix3.words import TDC_NAMES
+from stemd.blocks import Notice
+
+NO_PULSES_S = 1.0
+"""Camera time without line pulses after which the operator is told."""
+LEAST_HITS = 10_000
+"""Fewer hits than this prove nothing."""
+INTERVAL_TOLERANCE = 0.02
+OUTSIDE_MARGIN = 0.2
+"""Part of the hits outside lines beyond what flyback explains that is worth a word."""
+
+_COUNTED = {
+    "missed": ("missed_pulses", "line pulses were missed; their lines keep their numbers"),
+    "spurious": ("spurious_pulses", "pulses came too early to be line pulses and were ignored"),
+    "disagreed": ("pulse_count_doubt", "times interval and counter of the line pulses disagreed"),
+    "overflow": ("hold_overflow", "hits were dropped: too many waited for their line"),
+    "late": ("late_hits", "hits came after their scan or line was over"),
+    "broken_chunks": ("broken_chunks", "chunks were shorter than their header says"),
+    "unknown": ("unknown_words", "words of unknown kind were skipped"),
+    "foreign_chip": ("foreign_chips", "words of chips that the layout does not have were skipped"),
+    "integrated": ("integrated_words", "words of the integrating mode (no time) were skipped"),
+    "lost_data": ("lost_data", "gaps in which the camera lost hits"),
+}
+
+
+class SyncHealth:
+    """Compares counters with those of the last look; each doubt is told once a scan."""
+
+    def __init__(self, settings: EventSettings, scan: Scan) -> None:
+        self._settings = settings
+        self._scan = scan
+        self._before: dict[str, int] = {}
+        self._told: set[str] = set()
+        self._scan_start: dict[str, int] = {}
+
+    def scan_began(self, counters: Mapping[str, int]) -> None:
+        """A new scan: doubts may be told again."""
+        self._told.clear()
+        self._scan_start = dict(counters)
+
+    def counted(self, counters: Mapping[str, int]) -> Iterator[Notice]:
+        """Notices about what was counted since the last call."""
+        for name, (kind, text) in _COUNTED.items():
+            more = counters.get(name, 0) - self._before.get(name, 0)
+            if more > 0:
+                yield Notice(kind, f"{more} {text}", count=more)
+        self._before = dict(counters)
+
+    def doubts(
+        self, counters: Mapping[str, int], pulse_age_s: float, period_us: float
+    ) -> Iterator[Notice]:
+        """Notices about what looks wrong now. Times in camera seconds and microseconds."""
+        if self._settings.sync != "tdc":
+            return
+        hits = counters.get("pixels", 0)
+        edge = TDC_NAMES[self._settings.tdc.start_edge]
+        if hits >= LEAST_HITS and pulse_age_s > NO_PULSES_S and self._new("no_line_pulses"):
+            others = counters.get("other_edges", 0)
+            yield Notice(
+                "no_line_pulses",
+                f"no {edge} pulses for {pulse_age_s:.1f} s although hits arrive"
+                + (f"; {others} edges came on other inputs or of the other sign" if others else ""),
+                remedy="check the cable from the scan generator, tdc.input and tdc.edge",
+            )
+        dwell = self._scan.dwell_time_us
+        if dwell is not None and period_us > 0.0:
+            least = self._scan.shape[1] * dwell
+            slots = self._scan.line_frames
+            known = self._scan.flyback is not None
+            wrong = period_us < least * (1 - INTERVAL_TOLERANCE) or (
+                known and abs(period_us / (slots * dwell) - 1) > INTERVAL_TOLERANCE
+            )
+            if wrong and self._new("line_interval"):
+                expected = slots if known else self._scan.shape[1]
+                yield Notice(
+                    "line_interval",
+                    f"line pulses come every {period_us:.1f} us, but {expected} dwell times of "
+                    f"{dwell:g} us take {expected * dwell:.1f} us",
+                    remedy="check scan.shape, scan.flyback and scan.dwell_time_us",
+                )
+
+    def scan_ended(self, counters: Mapping[str, int], period_us: float) -> Iterator[Notice]:
+        """What the whole scan tells."""
+        gained = {
+            name: counters.get(name, 0) - self._scan_start.get(name, 0)
+            for name in ("outside", "assigned")
+        }
+        total = gained["outside"] + gained["assigned"]
+        if total < LEAST_HITS:
+            return
+        outside = gained["outside"] / total
+        if outside > self._flyback_part(period_us) + OUTSIDE_MARGIN:
+            yield Notice(
+                "hits_outside_lines",
+                f"{100 * outside:.0f} % of the hits fell outside the scan lines",
+                remedy="check scan.shape, scan.dwell_time_us and the line pulses; "
+                "blank the beam between lines if it is long parked there",
+            )
+
+    def _flyback_part(self, period_us: float) -> float:
+        """Part of the time between lines that belongs to no position."""
+        slots = self._scan.line_frames
+        part = (slots - self._scan.shape[1]) / slots
+        dwell = self._scan.dwell_time_us
+        if dwell is not None and period_us > 0.0:
+            part = max(part, 1 - self._scan.shape[1] * dwell / period_us)
+        return part
+
+    def _new(self, kind: str) -> bool:
+        if kind in self._told:
+            return False
+        self._told.add(kind)
+        return True

@@ -1,0 +1,96 @@
+"""What the decoder remembers of the stream: recent bytes, and which positions are over."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.blocks import Buffer
+
+MOST_BLOCKS = 32
+"""Blocks remembered so that the record of a scan can begin before the scan does."""
+MOST_PIECES = 256
+"""Pieces remembered, copies of small ones (a slow stream) included."""
+
+Bytes = NDArray[np.uint8]
+
+
+def scan_runs(done: int, upto: int, nx: int, *, serpentine: bool) -> list[tuple[int, int]]:
+    """Runs (first, stop) of flat positions that are the done..upto-1 first in scan order."""
+    if upto <= done:
+        return []
+    if not serpentine:
+        return [(done, upto)]
+    runs: list[tuple[int, int]] = []
+    while done < upto:
+        row, column = divmod(done, nx)
+        stop = min(upto - row * nx, nx)
+        run = (row * nx + column, row * nx + stop)
+        if row % 2 == 1:
+            run = ((row + 1) * nx - stop, (row + 1) * nx - column)
+        if runs and runs[-1][1] == run[0]:
+            run = (runs.pop()[0], run[1])
+        runs.append(run)
+        done = row * nx + stop
+    return runs
+
+
+@dataclass(slots=True)
+class Wire:
+    """Bytes as they came, kept until they can belong to no scan to come."""
+
+    data: Bytes
+    buffer: Buffer | None
+    start_ticks: int
+    output: Buffer | None = None
+    """Where hits may be written, until they are."""
+
+    def release(self) -> None:
+        """Give the block back."""
+        if self.buffer is not None:
+            self.buffer.release()
+
+
+class History:
+    """The newest pieces of the stream, oldest first."""
+
+    def __init__(self) -> None:
+        self.wires: deque[Wire] = deque()
+        self._blocks = 0
+
+    def keep(self, wire: Wire, *, blocks: int, small: int, before: int, everything: bool) -> None:
+        """Remember a piece; forget those that ended before the time `before` (ticks).
+
+        At most `blocks` pieces stay in the blocks they came in, those of less than `small` bytes
+        are copied. `everything`: a scan waits to begin, forget none for its age.
+        """
+        kept = Wire(wire.data, wire.buffer, wire.start_ticks)
+        if wire.buffer is not None and wire.data.size < small:
+            kept = Wire(wire.data.copy(), None, wire.start_ticks)
+        elif wire.buffer is not None:
+            wire.buffer.retain()
+        self.wires.append(kept)
+        self._blocks += kept.buffer is not None
+        while (
+            self._blocks > min(MOST_BLOCKS, max(1, blocks))
+            or len(self.wires) > MOST_PIECES
+            or (len(self.wires) > 1 and not everything and self.wires[1].start_ticks < before)
+        ):
+            self._forget_oldest()
+
+    def shorten(self, size: int) -> None:
+        """The newest piece ends after so many bytes."""
+        self.wires[-1].data = self.wires[-1].data[:size]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        while self.wires:
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        oldest = self.wires.popleft()
+        self._blocks -= oldest.buffer is not None
+        oldest.release()

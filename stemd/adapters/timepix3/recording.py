@@ -1,0 +1,217 @@
+"""Recorded event streams: the mapped file through the same decoder as the live stream."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.acquisition import Acquisition, Scan
+from stemd.adapters.timepix3.decoder import EventDecoder
+from stemd.adapters.timepix3.front import BLOCK_RECORDS, Front, WordsFront
+from stemd.adapters.timepix3.settings import EventSettings, Timepix3Settings
+from stemd.adapters.timepix3.sync import SyncStart
+from stemd.adapters.timepix3.words import MAGIC
+from stemd.blocks import Block, BlockPool, Ended, EventBlock, Message, Notice, Started
+from stemd.errors import CameraError, FormatError
+
+FrontMaker = Callable[[], Front]
+
+
+def map_file(path: Path) -> NDArray[np.uint8]:
+    """The file's bytes; raises CameraError when it cannot be read or is empty."""
+    try:
+        size = path.stat().st_size
+        if size == 0:
+            raise CameraError(f"{path} is empty", "check that the recording was written")
+        # copy on write: the kernels want writable arrays but nothing is written
+        return np.asarray(np.memmap(path, np.uint8, mode="c"))
+    except OSError as error:
+        raise CameraError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def sync_start(path: Path) -> SyncStart | None:
+    """Where the recorded scan begins, from the small file that stemd wrote beside it."""
+    beside = path.with_suffix(".sync.json")
+    try:
+        return SyncStart.loads(beside.read_bytes(), str(beside))
+    except FileNotFoundError:
+        return None
+
+
+class EventRecording:
+    """A recorded event stream, read from its beginning in one pass.
+
+    `messages` gives everything: one acquisition for each scan in the file. As a `Recording` it
+    is the first scan alone, and its "frames" are probe positions: `blocks(a, b)` are the events
+    of positions a..b-1, decoded from the beginning of the file each time, since the position of
+    an event follows from the line pulses before it. `data`: the file's records where they are
+    not the file's bytes.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        settings: EventSettings,
+        front: FrontMaker,
+        *,
+        scan: Scan | None = None,
+        name: str = "Timepix3",
+        raw_name: str = "raw.tpx3",
+        data: NDArray[np.uint8] | None = None,
+    ) -> None:
+        self.path = path
+        self._settings = settings
+        self._front = front
+        self._name, self._raw_name = name, raw_name
+        self._data: NDArray[np.uint8] | None = map_file(path) if data is None else data
+        self._start = sync_start(path)
+        self._scan = scan or settings.scan
+        self._notices: list[Message] = []
+        self._acquisition: Acquisition | None = None
+        self.counters: dict[str, int] = {}
+        self._decoder(BlockPool(total_bytes=0))  # raises for a scan that is not known
+
+    def _decoder(self, pool: BlockPool) -> EventDecoder:
+        return EventDecoder(
+            self._settings,
+            self._front(),
+            pool,
+            scan=self._scan,
+            name=self._name,
+            source=str(self.path),
+            raw_name=self._raw_name,
+            start=self._start,
+        )
+
+    def messages(
+        self, pool: BlockPool | None = None, stop: threading.Event | None = None
+    ) -> Iterator[Message]:
+        """Started, blocks, Ended of every scan in the file, and notices; blocks are released
+        by whoever takes them.
+        """
+        data = self._data
+        if data is None:
+            raise CameraError(f"{self.path} has been closed")
+        decoder = self._decoder(pool or BlockPool())
+        step = BLOCK_RECORDS * decoder.record_bytes
+        # the time of a recorded stream is that of the recording: the same for every reading
+        now_ns = self.path.stat().st_mtime_ns
+        position = 0
+        while data.size - position >= decoder.record_bytes:
+            if stop is not None and stop.is_set():
+                yield from decoder.finish("stopped", now_ns)
+                return
+            piece = data[position : position + step]
+            if piece.ctypes.data % 8:
+                piece = piece.copy()
+            used = yield from decoder.consume(piece, now_ns)
+            if used == 0:
+                break
+            position += used
+        if position < data.size:
+            yield Notice("cut_off", f"{data.size - position} bytes at the end are no whole record")
+        yield from decoder.finish("disconnected", now_ns)
+        self.counters = decoder.counters()
+        if self._acquisition is None and not self.counters["assigned"]:
+            yield Notice(
+                "no_scan",
+                f"{self.path} holds {self.counters['pixels']} hits but no scan was found in it: "
+                f"{self.counters['line_pulses']} line pulses",
+                remedy='check tdc.input and tdc.edge, or use sync = "dwell"',
+            )
+
+    @property
+    def acquisition(self) -> Acquisition:
+        """The first scan of the file. Raises FormatError when there is none."""
+        if self._acquisition is None:
+            for message in self.messages():
+                if isinstance(message, EventBlock):
+                    message.release()
+                elif isinstance(message, Started):
+                    self._acquisition = message.acquisition
+                    break
+                elif isinstance(message, Notice):
+                    self._notices.append(message)
+        if self._acquisition is None:
+            last = self._notices[-1] if self._notices else None
+            raise FormatError(
+                getattr(last, "text", f"{self.path} holds no scan"), getattr(last, "remedy", "")
+            )
+        return self._acquisition
+
+    @property
+    def frames(self) -> int:
+        """Probe positions of the scan."""
+        return self.acquisition.scan.positions
+
+    @property
+    def splits(self) -> bool:
+        """Events are found by reading from the beginning."""
+        return False
+
+    @property
+    def notices(self) -> Sequence[Message]:
+        """What was noticed before the scan began."""
+        return self._notices
+
+    def blocks(self, start: int, stop: int) -> Iterator[Block]:
+        """Events of positions start..stop-1 of the first scan; the caller releases them."""
+        acquisition = self.acquisition
+        whole = start <= 0 and stop >= acquisition.scan.positions
+        for message in self.messages():
+            if isinstance(message, Ended):
+                return
+            if not isinstance(message, EventBlock):
+                continue
+            message.acquisition = acquisition
+            if not whole:
+                _keep(message, start, stop)
+            yield message
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._data = None
+
+
+def _keep(block: EventBlock, start: int, stop: int) -> None:
+    """Leave only the events and runs of positions start..stop-1 in a block."""
+    probe = block.probe[: block.count]
+    inside = np.flatnonzero((probe >= start) & (probe < stop))
+    block.probe = probe[inside]
+    block.yx = block.yx[inside]
+    block.dwell_ns = block.dwell_ns[inside]
+    block.count = inside.size
+    runs = [(max(first, start), min(last, stop)) for first, last in block.complete]
+    block.complete = [run for run in runs if run[0] < run[1]]
+
+
+def looks_like_chunks(path: Path) -> bool:
+    """Whether the file begins with a chunk header; else its words are bare."""
+    head = map_file(path)[:8]
+    return head.size == 8 and int(head.view(np.uint32)[0]) == MAGIC
+
+
+def open_recording(
+    path: Path, scan: Scan | None = None, settings: Timepix3Settings | None = None
+) -> EventRecording:
+    """A .tpx3 file, or bare words (.raw). Without `settings` those of a quad with TDC1 pulses,
+    or the dwell clock where only that can tell the positions.
+
+    Raises CameraError when it cannot be read, ConfigError when the scan is not known.
+    """
+    chosen = settings or Timepix3Settings(scan=scan)
+    chunked = path.suffix.lower() == ".tpx3" or looks_like_chunks(path)
+
+    def front() -> Front:
+        return WordsFront(
+            chosen.detector_layout,
+            back_limit_us=chosen.back_limit_ms * 1000.0,
+            headers_required=chunked,
+            correction=chosen.time_correction,
+        )
+
+    return EventRecording(path, chosen, front, scan=scan)

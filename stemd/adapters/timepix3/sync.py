@@ -1,0 +1,259 @@
+"""The state of the synchronisation of hits with the scan, and what can be asked of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.acquisition import Scan
+from stemd.adapters.timepix3 import lines as kernels
+from stemd.adapters.timepix3 import pulses
+from stemd.adapters.timepix3.front import Hits
+from stemd.adapters.timepix3.lines import CLOSED, DONE, FULL, RESET
+from stemd.adapters.timepix3.pulses import COMPLETE, IDLE, NEVER
+from stemd.adapters.timepix3.settings import EventSettings
+from stemd.adapters.timepix3.words import PIXEL_CLOCK_BITS, TICK_NS, TICKS_PER_US
+from stemd.errors import ConfigError, FormatError
+
+__all__ = ["CLOSED", "DONE", "FULL", "RESET", "Output", "ScanSync", "SyncStart"]
+
+SYNC_FILE = "raw.sync.json"
+"""Name of the small file beside a recording that tells where its scan begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncStart:
+    """Where in a recording its scan begins, so that it can be processed again exactly.
+
+    A recording begins a little before its scan and may hold line pulses of the scan before.
+    `time_ticks`: unwrapped time near the first byte. `first_pulse`: time modulo 2^34 ticks of
+    the pulse of row `first_row` (-1: no pulses), on chip `chip`. `scan`: number of the scan by
+    the dwell clock.
+    """
+
+    time_ticks: int
+    first_pulse: int = -1
+    first_row: int = 0
+    chip: int = -1
+    scan: int = 0
+
+    def dumps(self) -> bytes:
+        """The content of the small file."""
+        return json.dumps({name: getattr(self, name) for name in self.__slots__}).encode()
+
+    @classmethod
+    def loads(cls, text: bytes, name: str) -> SyncStart:
+        """From the content of the file `name`; raises FormatError when it is something else."""
+        try:
+            values = json.loads(text)
+            return cls(**{key: int(values[key]) for key in cls.__slots__})
+        except (ValueError, TypeError, KeyError) as error:
+            raise FormatError(
+                f"{name} does not tell where the scan begins ({error})",
+                "delete it to take the first line pulse of the recording as the first line",
+            ) from error
+
+
+@dataclass(slots=True)
+class Output:
+    """Arrays that hits with a position are written to."""
+
+    probe: NDArray[np.int32]
+    yx: NDArray[np.uint32]
+    dwell_ns: NDArray[np.float32]
+
+    @classmethod
+    def within(cls, memory: NDArray[np.uint8], hits: int) -> Output:
+        """Views of 12 bytes a hit of `memory`."""
+        return cls(
+            memory[: 4 * hits].view(np.int32),
+            memory[4 * hits : 8 * hits].view(np.uint32),
+            memory[8 * hits : 12 * hits].view(np.float32),
+        )
+
+
+class ScanSync:
+    """Gives hits their probe positions and knows which positions are over."""
+
+    def __init__(self, settings: EventSettings, scan: Scan, start: SyncStart | None = None) -> None:
+        self.scan = scan
+        ny, nx = scan.shape
+        if ny * nx > np.iinfo(np.int32).max:
+            raise ConfigError(f"a scan of {ny}x{nx} has too many positions", "at most 2^31 - 1")
+        self._state = np.zeros(1, pulses.STATE)
+        self._lines = np.zeros(pulses.LINES, pulses.LINE)
+        self._hold_times = np.zeros(settings.hold_hits, np.int64)
+        self._hold_places = np.zeros(settings.hold_hits, np.uint32)
+        dwell = (scan.dwell_time_us or 0.0) * TICKS_PER_US
+        tdc = settings.tdc
+        by_pulses = settings.sync == "tdc"
+        delay = tdc.line_delay_us if by_pulses else settings.clock_origin_us
+        acceptance = settings.acceptance_time_ns
+        values = {
+            "mode": pulses.PULSES if by_pulses else pulses.CLOCK,
+            "ny": ny,
+            "nx": nx,
+            "line_slots": scan.line_frames,
+            "leading": scan.leading,
+            "serpentine": scan.serpentine,
+            "start_edge": tdc.start_edge,
+            "stop_edge": tdc.stop_edge,
+            "frame_edge": tdc.frame_edge,
+            "source": -1 if tdc.chip is None else tdc.chip,
+            "delay": delay * TICKS_PER_US,
+            "window": settings.reorder_window_us * TICKS_PER_US,
+            "acceptance": NEVER if acceptance is None else acceptance / TICK_NS,
+            "idle": max(settings.idle_timeout_s * 1e6 * TICKS_PER_US, 8 * dwell * nx),
+            "period_given": (tdc.line_time_us or 0.0) * TICKS_PER_US,
+            # with a pulse at the end of each line the lines tell their own duration
+            "dwell_given": 0.0 if by_pulses and tdc.stop_edge >= 0 else dwell,
+            "now": -(1 << 62),
+            "scan": -1,
+            "closed": -1,
+            "newest_scan": -1,
+            "close_at": NEVER,
+            "first_pulse": -1,
+        }
+        for name, value in values.items():
+            self._state[name] = value
+        if start is not None:
+            self._begin_at(start)
+        self._first_time: int | None = None
+        self.assigned = 0
+        self.hits_of_scan = 0
+
+    def _begin_at(self, start: SyncStart) -> None:
+        self._state["first_pulse"] = start.first_pulse
+        self._state["first_row"] = start.first_row
+        if start.chip >= 0:
+            self._state["source"] = start.chip
+        if self._state["mode"][0] == pulses.CLOCK:
+            self._state["closed"] = start.scan - 1
+
+    def assign(
+        self, hits: Hits, count: int, first: int, items: int, first_item: int, out: Output
+    ) -> tuple[int, int, int, int]:
+        """See `timepix3.lines.assign`."""
+        if count and self._first_time is None:
+            self._first_time = int(hits.times[0])
+        scan = self.open_scan
+        hit, item, written, why = kernels.assign(
+            hits.times,
+            hits.places,
+            count,
+            first,
+            hits.items,
+            items,
+            first_item,
+            self._state,
+            self._lines,
+            self._hold_times,
+            self._hold_places,
+            out.probe,
+            out.yx,
+            out.dwell_ns,
+        )
+        if scan != self.open_scan:
+            self.hits_of_scan = 0
+        self.assigned += written
+        self.hits_of_scan += written
+        return hit, item, written, why
+
+    @property
+    def open_scan(self) -> int:
+        """Number of the scan that hits are given out for, -1: none."""
+        return int(self._state["scan"][0])
+
+    @property
+    def newer_scan_waits(self) -> bool:
+        """Whether a scan behind the open one has begun."""
+        newest = int(self._state["newest_scan"][0])
+        return newest > max(self.open_scan, int(self._state["closed"][0]))
+
+    @property
+    def end_reason(self) -> Literal["complete", "restarted", "idle"]:
+        """How the scan that `assign` reported as CLOSED has ended."""
+        reason = int(self._state["end_reason"][0])
+        if reason == COMPLETE:
+            return "complete"
+        return "idle" if reason == IDLE else "restarted"
+
+    @property
+    def window_ticks(self) -> int:
+        """The reorder window."""
+        return int(self._state["window"][0])
+
+    def progress(self, *, settled: bool) -> int:
+        """Positions of the open scan, in scan order, for which no hit is expected any more.
+
+        `settled`: nothing older is to come, so the reorder window need not be waited for.
+        """
+        behind = 0 if settled else self.window_ticks
+        now = max(int(self._state["now"][0]), 0)
+        return int(kernels.progress(self._state, self._lines, float(now - behind)))
+
+    def progress_when_closed(self) -> int:
+        """Positions of the scan that was just closed for which its lines were seen."""
+        if self.end_reason == "complete":
+            return self.scan.positions
+        if self.end_reason == "idle":
+            return self.progress(settled=True)
+        until = float(self._state["close_at"][0]) - self.window_ticks
+        return int(kernels.progress(self._state, self._lines, until))
+
+    def begins(self, time_ticks: int) -> SyncStart:
+        """How the open scan is found again in a recording that begins at this time."""
+        lines = self._lines[: min(int(self._state["lines"][0]), pulses.LINES)]
+        mine = lines[(lines["scan"] == self.open_scan) & (lines["pulse"] >= 0)]
+        if self._state["mode"][0] == pulses.CLOCK or mine.size == 0:
+            return SyncStart(time_ticks, scan=self.open_scan)
+        first = mine[np.argmin(mine["start"])]
+        pulse = int(first["pulse"]) & (1 << PIXEL_CLOCK_BITS) - 1
+        return SyncStart(
+            time_ticks, pulse, int(first["row"]), int(self._state["source"][0]), self.open_scan
+        )
+
+    def close_scan(self) -> None:
+        """No more hits are given out for the open scan; the next line pulse begins another."""
+        if not self.newer_scan_waits:
+            self._state["frame_mark"] = 1
+        self._state["closed"] = max(self.open_scan, int(self._state["closed"][0]))
+        self._state["scan"] = -1
+        self._state["close_at"] = NEVER
+
+    def clock_was_reset(self) -> bool:
+        """Forget times of the old clock; True when the open scan cannot go on."""
+        state = self._state
+        state["outside"] += state["held"]
+        state["held"] = state["drain"] = state["head"] = 0
+        state["after_reset"] = state["lines"] > 0
+        state["lines"] = state["hint"] = 0
+        state["now"] = -(1 << 62)
+        state["close_at"] = NEVER
+        return bool(state["mode"][0] == pulses.CLOCK)
+
+    def forget_scans(self) -> None:
+        """The dwell clock began again: so do the numbers of the scans."""
+        self._state["closed"] = self._state["newest_scan"] = -1
+
+    @property
+    def line_period_us(self) -> float:
+        """Time from line to line as learnt, 0 while not known."""
+        return float(self._state["period"][0]) / TICKS_PER_US
+
+    @property
+    def pulse_age_s(self) -> float:
+        """Camera time since the last line pulse, or since the first hit where none came."""
+        since = float(self._state["last_pulse"][0])
+        if self._state["line_pulses"][0] == 0:
+            since = float(self._first_time or 0)
+        return max(0.0, float(self._state["now"][0]) - since) / (1e6 * TICKS_PER_US)
+
+    def counters(self) -> dict[str, int]:
+        """Hits and pulses by fate since the beginning."""
+        found = {name: int(self._state[name][0]) for name in pulses.COUNTERS}
+        return {"assigned": self.assigned, **found, "held": int(self._state["held"][0])}

@@ -1,0 +1,211 @@
+"""AdvaCam's records: .t3p, .t3pa, and a file that grows."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from stemd.acquisition import Scan
+from stemd.adapters.advapix.adapter import AdvapixAdapter, make_front
+from stemd.adapters.advapix.recording import open_recording
+from stemd.adapters.advapix.records import (
+    LOST_DATA_BEGINS,
+    LOST_DATA_ENDS,
+    RECORD,
+    SHORT_RECORD,
+    records,
+)
+from stemd.adapters.advapix.settings import AdvapixSettings
+from stemd.adapters.timepix3.decoder import EventDecoder
+from stemd.blocks import BlockPool, Ended, Link
+from stemd.errors import CameraError, ConfigError, FormatError
+
+from .streams import Electrons, Received, expected, receive
+
+SCAN = Scan(shape=(20, 30), flyback=2, dwell_time_us=10.0)
+FRAME = 20 * 32 * 6400
+
+
+def hits(count: int, scans: int = 1, seed: int = 0) -> Electrons:
+    """Hits by the dwell clock, the clock at zero when the first scan begins."""
+    random = np.random.default_rng(seed)
+    time = np.sort(random.integers(16, scans * FRAME, count))
+    probe = SCAN.probes(time // 6400 % (FRAME // 6400))
+    y, x = random.integers(0, 256, count), random.integers(0, 256, count)
+    return Electrons(time, y, x, probe, time[:0])
+
+
+def chosen(**changes: object) -> AdvapixSettings:
+    return AdvapixSettings.model_validate({"scan": SCAN, "reorder_window_us": 500.0, **changes})
+
+
+def decoder(made: AdvapixSettings) -> EventDecoder:
+    return EventDecoder(made, make_front(made), BlockPool(16 << 20), raw_name="raw.t3p")
+
+
+def shuffled(sent: Electrons, by: int, seed: int = 0) -> np.ndarray:
+    """The records of these hits out of order, by at most `by` ticks."""
+    order = np.argsort(sent.time + np.random.default_rng(seed).integers(0, by, sent.time.size))
+    return records(sent.time[order], sent.y[order], sent.x[order], 7)
+
+
+@hypothesis_settings(max_examples=15, deadline=None)
+@given(cuts=st.lists(st.integers(1, 5000), max_size=30), seed=st.integers(0, 99))
+def test_records_out_of_order_and_cut_anywhere_get_their_positions(
+    cuts: list[int], seed: int
+) -> None:
+    sent = hits(3000, scans=2, seed=seed)
+    stream = shuffled(sent, 200_000, seed).tobytes()
+    got = receive(stream, decoder(chosen()), cuts=cuts, flush=lambda number: number % 2 == 0)
+    for number in range(2):
+        part = sent.time // FRAME == number
+        wanted = Electrons(
+            sent.time[part], sent.y[part], sent.x[part], sent.probe[part], sent.line_starts
+        )
+        assert (got.hits(number) == expected(wanted)).all()
+
+
+@pytest.mark.parametrize("bits", [28, 30])
+def test_a_counter_that_wraps_is_unwrapped(bits: int) -> None:
+    slow = Scan(shape=(10, 20), dwell_time_us=1e6)
+    second = 640_000_000
+    time = np.arange(400, dtype=np.int64) * second // 2 + 1000
+    sent = Electrons(time, time % 256, time % 251, time // second, time[:0])
+    made = records(sent.time, sent.y, sent.x, clock_bits=bits)
+    assert made["toa"].max() < 2**bits
+    got = receive(made.tobytes(), decoder(chosen(scan=slow, clock_bits=bits)))
+    assert (got.hits() == expected(sent)).all()
+
+
+def test_a_counter_that_never_wraps_is_found_out() -> None:
+    slow = Scan(shape=(10, 20), dwell_time_us=1e6)
+    second = 640_000_000
+    time = np.arange(400, dtype=np.int64) * second // 2 + 1000
+    sent = Electrons(time, time % 256, time % 251, time // second, time[:0])
+    made = records(sent.time, sent.y, sent.x, clock_bits=56)
+    got = receive(made.tobytes(), decoder(chosen(scan=slow)))
+    assert (got.hits() == expected(sent)).all()
+
+
+def test_marks_of_lost_data_are_counted_and_are_no_hits() -> None:
+    sent = hits(2000)
+    made = records(sent.time, sent.y, sent.x)
+    marks = np.zeros(2, RECORD)
+    marks["index"] = LOST_DATA_BEGINS, LOST_DATA_ENDS
+    marks["overflow"] = 1
+    marks["toa"] = 5, 400
+    stream = np.concatenate([made[:900], marks, made[900:]])
+    machine = decoder(chosen())
+    got = receive(stream.tobytes(), machine)
+    assert (got.hits() == expected(sent)).all()
+    assert machine.counters()["lost_data"] == 1
+    assert "lost_data" in got.notices()
+
+
+def test_records_of_twelve_bytes_are_read_too() -> None:
+    sent = hits(2000)
+    long = records(sent.time, sent.y, sent.x)
+    short = np.zeros(long.size, SHORT_RECORD)
+    for name in SHORT_RECORD.names or ():
+        short[name] = long[name]
+    got = receive(short.tobytes(), decoder(chosen(record_bytes=12)))
+    assert (got.hits() == expected(sent)).all()
+
+
+def test_chips_in_a_row_lie_side_by_side() -> None:
+    sent = hits(2000)
+    chip = np.arange(2000) % 3
+    stream = records(sent.time, sent.y, sent.x, chip=chip).tobytes()
+    wide = Electrons(sent.time, sent.y, sent.x + 256 * chip, sent.probe, sent.line_starts)
+    machine = decoder(chosen(chips=3))
+    assert (receive(stream, machine).hits() == expected(wide)).all()
+    alone = decoder(chosen())
+    receive(stream, alone)
+    assert alone.counters()["unknown"] == int((chip > 0).sum())
+
+
+@hypothesis_settings(max_examples=40, deadline=None)
+@given(data=st.binary(max_size=3000), size=st.sampled_from([12, 16]))
+def test_no_bytes_break_the_decoder(data: bytes, size: int) -> None:
+    machine = decoder(chosen(record_bytes=size, hold_hits=1024))
+    receive(data, machine)
+    counters = machine.counters()
+    assert counters["pixels"] + counters["unknown"] + counters["control"] == len(data) // size
+
+
+def test_text_files_give_the_same_hits_as_binary_ones(tmp_path: Path) -> None:
+    sent = hits(3000)
+    made = shuffled(sent, 100_000)
+    (tmp_path / "a.t3p").write_bytes(made.tobytes())
+    lines = ["Index\tMatrix Index\tToA\tToT\tFToA\tOverflow"]
+    lines += [
+        f"{n}\t{r['index']}\t{r['toa']}\t{r['tot']}\t{r['ftoa']}\t0" for n, r in enumerate(made)
+    ]
+    (tmp_path / "a.t3pa").write_text("\r\n".join(lines) + "\n")
+    tables = []
+    for name in ("a.t3p", "a.t3pa"):
+        got = Received()
+        for message in open_recording(tmp_path / name, SCAN).messages():
+            got.take(message)
+        tables.append(got.hits())
+    assert (tables[0] == tables[1]).all()
+    assert (tables[0] == expected(sent)).all()
+
+
+def test_a_text_file_without_hits_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.t3pa").write_text("nothing\nhere\n")
+    with pytest.raises(FormatError, match="no hits"):
+        open_recording(tmp_path / "a.t3pa", SCAN)
+
+
+def test_a_file_is_followed_while_it_grows_and_when_it_begins_again(tmp_path: Path) -> None:
+    path = tmp_path / "live.t3p"
+    adapter = AdvapixAdapter(chosen(path=path, idle_timeout_s=1.0))
+    stop, got = threading.Event(), Received()
+
+    def read() -> None:
+        for message in adapter.read(BlockPool(16 << 20), stop):
+            got.take(message)
+
+    def until(kind: type, count: int) -> None:
+        end = time.monotonic() + 60
+        while len(got.of(kind)) < count:
+            assert time.monotonic() < end, f"waited in vain for {kind}"
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    until(Link, 1)
+    sent = hits(4000)
+    stream = records(sent.time, sent.y, sent.x).tobytes()
+    with path.open("wb") as file:
+        for start in range(0, len(stream), 7001):
+            file.write(stream[start : start + 7001])
+            file.flush()
+            time.sleep(0.01)
+    until(Ended, 1)
+    path.unlink()
+    until(Link, 4)
+    path.write_bytes(stream)
+    until(Ended, 2)
+    stop.set()
+    adapter.close()
+    thread.join(2)
+    assert not thread.is_alive()
+    assert (got.hits(0) == expected(sent)).all()
+    assert (got.hits(1) == expected(sent)).all()
+
+
+def test_a_file_cannot_be_commanded_and_must_be_named(tmp_path: Path) -> None:
+    adapter = AdvapixAdapter(chosen(path=tmp_path / "x.t3p"))
+    with pytest.raises(CameraError, match="start"):
+        adapter.command("start", {})
+    with pytest.raises(ConfigError, match="path"):
+        AdvapixAdapter(chosen())
