@@ -211,6 +211,7 @@ class Reducer:
             edges.start,
             edges.column,
             edges.disc,
+            edges.sign,
             edges.outer,
             edges.inner,
             self._column,

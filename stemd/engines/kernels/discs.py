@@ -15,7 +15,7 @@ class DiscEdges:
 
     Edges start[y]..start[y+1]-1 are to be applied when rows 0..y-1 have been added to the
     running column sums: +C_x where the disc ends above row y, -C_x where it begins at row y.
-    `disc` is the disc's number, or -1 - number for a minus. `outer`, `inner`: for each virtual
+    `disc` is the disc's number, `sign` 1 or -1. `outer`, `inner`: for each virtual
     detector the number of the disc it consists of and of the one cut out of it (-1: none).
     """
 
@@ -23,6 +23,7 @@ class DiscEdges:
     start: NDArray[np.int64]
     column: NDArray[np.int32]
     disc: NDArray[np.int32]
+    sign: NDArray[np.int64]
     outer: NDArray[np.int64]
     inner: NDArray[np.int64]
     discs: int
@@ -42,25 +43,26 @@ def disc_edges(
     radii = sorted({float(r) for pair in detectors_px.values() for r in pair if r > 0.0})
     number = {radius: index for index, radius in enumerate(radii)}
     x = np.arange(width)
-    rows: list[tuple[int, int, int]] = []
+    rows: list[tuple[int, int, int, int]] = []
     for radius, disc in number.items():
         half = radius**2 - (x - center[1]) ** 2
         for column in np.flatnonzero(half > 0.0):
             y = np.arange(height)
             inside = np.flatnonzero((y - center[0]) ** 2 + (column - center[1]) ** 2 < radius**2)
             if inside.size:
-                rows.append((int(inside[-1]) + 1, int(column), disc))
+                rows.append((int(inside[-1]) + 1, disc, 1, int(column)))
                 if inside[0] > 0:
-                    rows.append((int(inside[0]), int(column), -1 - disc))
+                    rows.append((int(inside[0]), disc, -1, int(column)))
     rows.sort()
-    table = np.array(rows, np.int64).reshape(-1, 3)
+    table = np.array(rows, np.int64).reshape(-1, 4)
     start = np.searchsorted(table[:, 0], np.arange(height + 2)).astype(np.int64)
     pairs = list(detectors_px.values())
     return DiscEdges(
         names=tuple(detectors_px),
         start=start,
-        column=table[:, 1].astype(np.int32),
-        disc=table[:, 2].astype(np.int32),
+        column=table[:, 3].astype(np.int32),
+        disc=table[:, 1].astype(np.int32),
+        sign=np.ascontiguousarray(table[:, 2]),
         outer=np.array([number[float(pair[1])] for pair in pairs], np.int64),
         inner=np.array([number.get(float(pair[0]), -1) for pair in pairs], np.int64),
         discs=len(radii),

@@ -40,25 +40,30 @@ def _load(pixel, swap, like):
 
 
 @numba.njit(nogil=True, cache=True)
-def _two_rows(pixels, width, column, swap):
-    """Add two consecutive rows to the column sums; returns sums of (both, the second)."""
+def _two_rows(pixels, start, width, column, swap):
+    """Add the rows at pixels[start], pixels[start + width] to the column sums.
+
+    Returns the sums of (both rows, the second row). Takes no slices: a slice is counted as one
+    more user of the memory, which costs as much as adding half a row.
+    """
     zero = column.dtype.type(0)
     both = zero
     second = zero
-    w = np.uint64(width)
+    upper = np.uint64(start)
+    lower = np.uint64(start + width)
     if swap:
         for i in range(width):
             x = np.uint64(i)
-            b = zero + byte_swap(pixels[w + x])
-            pair = zero + byte_swap(pixels[x]) + b
+            b = zero + byte_swap(pixels[lower + x])
+            pair = zero + byte_swap(pixels[upper + x]) + b
             column[x] += pair
             both += pair
             second += b
     else:
         for i in range(width):
             x = np.uint64(i)
-            b = zero + pixels[w + x]
-            pair = zero + pixels[x] + b
+            b = zero + pixels[lower + x]
+            pair = zero + pixels[upper + x] + b
             column[x] += pair
             both += pair
             second += b
@@ -79,6 +84,7 @@ def reduce_frames(
     edge_start,
     edge_column,
     edge_disc,
+    edge_sign,
     outer,
     inner,
     column,
@@ -114,29 +120,21 @@ def reduce_frames(
         column[:] = 0
         disc[:] = 0
         for y in range(0, height - 1, 2):
-            if edge_start[y] != edge_start[y + 2]:
-                for edge in range(edge_start[y], edge_start[y + 2]):
-                    x = edge_column[edge]
-                    value = np.int64(column[x])
-                    if edge >= edge_start[y + 1]:
-                        value += np.int64(_load(pixels[y * width + x], swap, zero))
-                    if edge_disc[edge] >= 0:
-                        disc[edge_disc[edge]] += value
-                    else:
-                        disc[-1 - edge_disc[edge]] -= value
+            for edge in range(edge_start[y], edge_start[y + 1]):
+                disc[edge_disc[edge]] += edge_sign[edge] * np.int64(column[edge_column[edge]])
+            for edge in range(edge_start[y + 1], edge_start[y + 2]):
+                x = edge_column[edge]
+                value = np.int64(column[x]) + np.int64(_load(pixels[y * width + x], swap, zero))
+                disc[edge_disc[edge]] += edge_sign[edge] * value
             ahead = first + (y // 2) * bytes_pair + AHEAD_BYTES
             for line in range(0, bytes_pair, _LINE_BYTES):
                 prefetch(wire, ahead + line)
-            both, second = _two_rows(pixels[y * width : (y + 2) * width], width, column, swap)
+            both, second = _two_rows(pixels, y * width, width, column, swap)
             frame_y += y * np.int64(both) + np.int64(second)
         if height % 2:
             y = height - 1
             for edge in range(edge_start[y], edge_start[height]):
-                value = np.int64(column[edge_column[edge]])
-                if edge_disc[edge] >= 0:
-                    disc[edge_disc[edge]] += value
-                else:
-                    disc[-1 - edge_disc[edge]] -= value
+                disc[edge_disc[edge]] += edge_sign[edge] * np.int64(column[edge_column[edge]])
             last = zero
             for x in range(width):
                 pixel = _load(pixels[y * width + x], swap, zero)
