@@ -21,7 +21,8 @@ _SEVEN = np.uint64(0x7F7F7F7F7F7F7F7F)
 _UPWARD = np.uint64(0x8040201008040201)
 _DOWNWARD = np.uint64(0x0102040810204080)
 _BYTE = np.uint64(0xFF)
-_0, _7, _8, _12, _16, _20, _32 = (np.uint64(n) for n in (0, 7, 8, 12, 16, 20, 32))
+_0, _1, _2, _7, _8, _12 = (np.uint64(n) for n in (0, 1, 2, 7, 8, 12))
+_16, _20, _31, _32 = (np.uint64(n) for n in (16, 20, 31, 32))
 
 
 @njit(inline="always")
@@ -39,6 +40,14 @@ def _swap8(x: np.uint64) -> np.uint64:
 
 
 @njit(inline="always")
+def _join(high: np.uint64, low: np.uint64) -> np.uint64:
+    """Two 32-bit counts from the lower two 16-bit halves of each, 12 bits in every half."""
+    first = ((high & _U16) << _12) + (low & _U16)
+    second = (((high >> _16) & _U16) << _12) + ((low >> _16) & _U16)
+    return first | (second << _32)
+
+
+@njit(inline="always")
 def _unpack_chip(
     wire: NDArray[np.uint64],
     w0: int,
@@ -49,33 +58,45 @@ def _unpack_chip(
     turned: bool,
 ) -> None:
     """256 pixels of one chip: wire words from `w0` to output words from `o0`."""
+    # unsigned, so that no index can count from the end: that keeps loops from being vectorised
+    w, o, last = np.uint64(w0), np.uint64(o0), np.uint64(w0 + 63)
     if depth == 1:
-        for j in range(4):
-            x = wire[w0 + (3 - j if turned else j)]
-            base = o0 + 8 * j
+        for word in range(4):
+            x = wire[w0 + (3 - word if turned else word)]
+            base = o0 + 8 * word
             for b in range(8):
                 # little-endian load: byte 7 of the word is its lowest byte as sent big-endian
                 byte = (x >> np.uint64(8 * (b if turned else 7 - b))) & _BYTE
                 bits = (byte * _LOW) & (_DOWNWARD if turned else _UPWARD)
                 out[base + b] = ((bits + _SEVEN) >> _7) & _LOW
+    elif depth == 6 and turned:
+        for i in range(32):
+            j = np.uint64(i)
+            out[o + j] = wire[w + _31 - j]
     elif depth == 6:
-        for j in range(32):
-            out[o0 + j] = wire[w0 + 31 - j] if turned else _swap8(wire[w0 + j])
+        for i in range(32):
+            j = np.uint64(i)
+            out[o + j] = _swap8(wire[w + j])
+    elif depth == 12 and turned:
+        for i in range(64):
+            j = np.uint64(i)
+            out[o + j] = _swap2(wire[last - j])
     elif depth == 12:
-        for j in range(64):
-            out[o0 + j] = _swap2(wire[w0 + 63 - j]) if turned else _swap8(wire[w0 + j])
+        for i in range(64):
+            j = np.uint64(i)
+            out[o + j] = _swap8(wire[w + j])
+    elif turned:
+        for i in range(64):
+            j = np.uint64(i)
+            high, low = _swap2(wire[last - j]), _swap2(wire[last + np.uint64(plane) - j])
+            out[o + _2 * j] = _join(high, low)
+            out[o + _2 * j + _1] = _join(high >> _32, low >> _32)
     else:
-        for j in range(64):
-            if turned:
-                high, low = _swap2(wire[w0 + 63 - j]), _swap2(wire[w0 + plane + 63 - j])
-            else:
-                high, low = _swap8(wire[w0 + j]), _swap8(wire[w0 + plane + j])
-            for half in range(2):
-                s = np.uint64(32 * half)
-                first = (((high >> s) & _U16) << _12) + ((low >> s) & _U16)
-                s = np.uint64(32 * half + 16)
-                second = (((high >> s) & _U16) << _12) + ((low >> s) & _U16)
-                out[o0 + 2 * j + half] = first | (second << _32)
+        for i in range(64):
+            j = np.uint64(i)
+            high, low = _swap8(wire[w + j]), _swap8(wire[w + np.uint64(plane) + j])
+            out[o + _2 * j] = _join(high, low)
+            out[o + _2 * j + _1] = _join(high >> _32, low >> _32)
 
 
 @njit(nogil=True, cache=True)

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
-from stemd.blocks import FrameBlock
+from stemd.blocks import BLOCK_BYTES, FrameBlock
 from stemd.daemon.bench.harness import Case, Context, Row, repeat
 from stemd.daemon.bench.limits import PARTS, memory_read
 from stemd.engines.base import PositionMaps
@@ -79,6 +79,34 @@ def moments(kind: str, size: int, detectors: int, context: Context) -> Iterator[
     )
 
 
+def unpack(depth: int, context: Context) -> Iterator[Row]:
+    """R64 raw frames of a single chip into pixels, one thread, in blocks as they come."""
+    from stemd.adapters.merlin.encoder import Camera, encode_frame
+    from stemd.adapters.merlin.packing import unpack_frames
+
+    kind = Camera(shape=(256, 256), depth=depth, raw=True)
+    geometry = kind.geometry()
+    top = min(2**depth - 1, 4095)
+    pattern = np.random.default_rng(2).integers(0, top, (256, 256), endpoint=True)
+    frame = np.frombuffer(encode_frame(pattern.astype(np.uint16), kind, 1), np.uint8)
+    count = max(1, BLOCK_BYTES // (geometry.frame_bytes + geometry.unpacked_bytes))
+    parts = MOMENT_BYTES // (count * frame.size) // 2
+    wires = np.tile(frame, (parts, count)).reshape(parts, -1)
+    out = np.zeros(count * geometry.unpacked_bytes, np.uint8)
+    timing = repeat(
+        lambda part: unpack_frames(wires[part], geometry, count, out), context.seconds, parts
+    )
+    traffic = geometry.frame_bytes + geometry.unpacked_bytes
+    yield Row(
+        f"unpack/r64-{depth}/256",
+        count / timing.wall_s,
+        "frames/s",
+        memory_read(context) / traffic,
+        "memory/read of packed and unpacked bytes",
+        timing.cpu_s / count * 1e6,
+    )
+
+
 def ricom(size: int, context: Context) -> Iterator[Row]:
     """Adding positions to a 256 x 256 image, one thread."""
     shape = (256, 256)
@@ -119,6 +147,8 @@ def cases() -> dict[str, Case]:
             for detectors in DETECTORS:
                 suffix = f"+{detectors}-detectors" if detectors else ""
                 add(f"moments/{kind}/{size}{suffix}", partial(moments, kind, size, detectors))
+    for depth in (1, 6, 12, 24):
+        add(f"unpack/r64-{depth}/256", partial(unpack, depth))
     for size in (21, 61, 101):
         add(f"ricom/{size}", partial(ricom, size))
     return found

@@ -46,6 +46,15 @@ def memory_read(context: Context) -> float:
     return rate
 
 
+def merlin_header(dtype: str, size: int) -> bytes:
+    """The MQ1 header of frame 1 of a single chip."""
+    from stemd.adapters.merlin.encoder import Camera
+    from stemd.adapters.merlin.header import encode_frame_header
+
+    depth = {"U08": 6, "U16": 12, "U32": 24}[dtype]
+    return encode_frame_header(Camera(shape=(size, size), depth=depth).header())
+
+
 def big_file(context: Context, frame_bytes: int, header: bytes) -> Path:
     """A .mib of about `context.file_bytes` in the page cache, made once a run."""
 
@@ -89,4 +98,10 @@ def cases() -> dict[str, Case]:
     def memory(context: Context) -> Iterator[Row]:
         yield Row("memory/read", memory_read(context) / 1e9, "GB/s")
 
-    return {"memory/read": memory}
+    def mapped(context: Context) -> Iterator[Row]:
+        frame_bytes = 256 * 256 * 2
+        path = big_file(context, frame_bytes, merlin_header("U16", 256))
+        frames = path.stat().st_size // (384 + frame_bytes)
+        yield Row("mmap/sum-u16/256", mmap_sum(context, path, frames), "frames/s")
+
+    return {"memory/read": memory, "mmap/sum-u16/256": mapped}

@@ -19,7 +19,7 @@ from stemd.acquisition import Acquisition, Optics, Scan
 from stemd.adapters.files import open_recording
 from stemd.blocks import Link, Notice
 from stemd.daemon.bench.harness import Case, Context, Row
-from stemd.daemon.bench.limits import big_file, mmap_sum
+from stemd.daemon.bench.limits import big_file, merlin_header, mmap_sum
 from stemd.daemon.config import EngineConfig
 from stemd.daemon.keeper import ScanKeeper
 from stemd.daemon.processing import process_recording
@@ -48,21 +48,13 @@ def settings_for(engines: list[EngineConfig]) -> Settings:
     return Settings(optics=optics, engines={engine.name: engine.settings for engine in engines})
 
 
-def _header(dtype: str, size: int) -> bytes:
-    from stemd.adapters.merlin.encoder import Camera
-    from stemd.adapters.merlin.header import encode_frame_header
-
-    depth = {"U08": 6, "U16": 12, "U32": 24}[dtype]
-    return encode_frame_header(Camera(shape=(size, size), depth=depth).header())
-
-
 def process(
     kind: str, size: int, kernel: int, annuli: int, jobs: int, context: Context
 ) -> Iterator[Row]:
     """`stemd process` of a file in page cache: all of it but writing the images."""
     dtype, item = SIZES[kind]
     frame_bytes = size * size * item
-    path = big_file(context, frame_bytes, _header(dtype, size))
+    path = big_file(context, frame_bytes, merlin_header(dtype, size))
     engines = engines_of(kernel, annuli)
     frames = path.stat().st_size // (384 + frame_bytes)
     limit = mmap_sum(context, path, frames)
