@@ -128,6 +128,7 @@ class LiveOwner:
         self.engines = engines
         self.settings = settings_for(engines)
         self.positions = 0
+        self.ended_bytes = 0
         self.scans = 0
         self.run: ScanRun | None = None
 
@@ -142,6 +143,7 @@ class LiveOwner:
     def finish(self, run: ScanRun, keeper: ScanKeeper) -> None:
         """A scan has ended."""
         self.positions += run.positions_done
+        self.ended_bytes += run.bytes
         self.scans += 1
         self.run = None
 
@@ -160,6 +162,12 @@ class LiveOwner:
     def settings_now(self) -> Settings:
         """Fixed settings."""
         return self.settings
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all blocks so far."""
+        run = self.run
+        return self.ended_bytes + (run.bytes if run is not None else 0)
 
     @property
     def done(self) -> int:
