@@ -99,7 +99,7 @@ class ScanRun:
         self.finished_ns = 0
         self._runs: list[Run] = []
         self._lock = threading.Lock()
-        self._ended = threading.Event()
+        self.ended = threading.Event()
         self._sequence = 0
         self._applied = settings
         self.heartbeat = time.monotonic()
@@ -138,7 +138,7 @@ class ScanRun:
         """No more blocks will come."""
         self.end_reason = reason
         self.finished_ns = time.time_ns()
-        self._ended.set()
+        self.ended.set()
 
     def part(self) -> ScanPart:
         """A helper that reduces other positions of the same scan in another thread."""
@@ -170,7 +170,7 @@ class ScanRun:
         shown = 0
         next_time = time.monotonic()
         while True:
-            ended = self._ended.wait(POLL_S)
+            ended = self.ended.wait(POLL_S)
             self.heartbeat = time.monotonic()
             settings = self.settings
             if settings is not self._applied:
@@ -178,7 +178,7 @@ class ScanRun:
                 for engine in self.engines:
                     self._guard(engine, engine.update, settings)
                 shown = -1
-            self._feed()
+            self.feed()
             if ended:
                 break
             now = time.monotonic()
@@ -189,7 +189,8 @@ class ScanRun:
                 next_time = now + max(1.0 / rate_hz(), spent / SNAPSHOT_SHARE)
         return self.snapshot(final=True)
 
-    def _feed(self) -> None:
+    def feed(self) -> None:
+        """Give the engines the positions that have become complete."""
         with self._lock:
             runs, self._runs = self._runs, []
         for engine in self._positional:

@@ -10,10 +10,15 @@ from numpy.typing import NDArray
 from stemd.acquisition import Acquisition, Optics
 from stemd.blocks import Block, EventBlock, FrameBlock
 from stemd.engines.base import PositionMaps, Run
-from stemd.engines.kernels.discs import annuli, disc_edges
+from stemd.engines.kernels.annuli import annuli
 from stemd.engines.kernels.events import accumulate, membership
-from stemd.engines.kernels.moments import MAX_HEIGHT, MAX_WIDTH, reduce_frames
-from stemd.errors import ConfigError, FormatError
+from stemd.engines.kernels.moments import (
+    MASKS_AT_ONCE,
+    WEIGHTS,
+    padded_masks,
+    reduce_frames,
+)
+from stemd.errors import ConfigError
 
 CENTRE_FRAMES = 64
 """Patterns after which an automatic centre of the virtual detectors is fixed."""
@@ -60,16 +65,7 @@ class Reducer:
         self._middle = ((self._shape[0] - 1) / 2, (self._shape[1] - 1) / 2)
         self._maps = maps
         self._detectors_px = dict(detectors_px)
-        wide = np.dtype(acquisition.detector.dtype).itemsize > 2
-        height, width = self._shape
-        if height > MAX_HEIGHT or width > MAX_WIDTH:
-            raise FormatError(
-                f"a detector of {height} x {width} pixels is too large",
-                f"at most {MAX_HEIGHT} rows and {MAX_WIDTH} columns can be summed without overflow",
-            )
-        self._column: NDArray[np.unsignedinteger] = np.empty(
-            width, np.uint64 if wide else np.uint32
-        )
+        self._sums = np.zeros(3 + MASKS_AT_ONCE, np.int64)
         self._fixed = centre is not None or optics.center != "auto" or not detectors_px
         self._hits = 0
         self._hit_sums = np.zeros(2, np.int64)
@@ -83,8 +79,9 @@ class Reducer:
     def _set_centre(self, centre: tuple[float, float] | None) -> None:
         self.centre = centre
         y, x = centre or self._middle
-        self._edges = disc_edges(self._shape, (y, x), self._detectors_px)
-        self._disc = np.zeros(max(1, self._edges.discs), np.int64)
+        masks = annuli(self._shape, (y, x), self._detectors_px)
+        self._masks = padded_masks(masks, self._shape[0] * self._shape[1])
+        self._mask_sums = np.array([mask.sum() for mask in masks], np.int64)
         self._lookup: NDArray[np.uint32] | None = None
 
     @property
@@ -197,7 +194,7 @@ class Reducer:
             )
 
     def _run(self, block: FrameBlock, start: int, stop: int) -> None:
-        edges, maps = self._edges, self._maps
+        maps = self._maps
         reduce_frames(
             block.pixels,
             _LIKE[block.dtype],
@@ -208,14 +205,10 @@ class Reducer:
             self._shape[0],
             self._shape[1],
             block.probe[start:stop],
-            edges.start,
-            edges.column,
-            edges.disc,
-            edges.sign,
-            edges.outer,
-            edges.inner,
-            self._column,
-            self._disc,
+            WEIGHTS,
+            self._masks,
+            self._mask_sums,
+            self._sums,
             maps.total,
             maps.moment_y,
             maps.moment_x,

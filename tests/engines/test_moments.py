@@ -81,6 +81,7 @@ def test_sums_moments_and_detectors_equal_their_definition_for_any_detector(
     [
         ("u1", (515, 515), 255),
         (">u2", (515, 515), 65535),
+        ("<u2", (300, 2070), 65535),
         ("<u2", (1030, 257), 65535),
         ("<u4", (512, 512), 2**24 - 1),
         (">u4", (256, 256), 2**32 - 1),
@@ -90,7 +91,10 @@ def test_sums_moments_and_detectors_equal_their_definition_for_any_detector(
 def test_nothing_overflows_at_the_maximum_count(
     dtype: str, shape: tuple[int, int], value: int
 ) -> None:
-    patterns = np.full((2, *shape), value, dtype)
+    patterns = np.full((4, *shape), value, dtype)
+    patterns[1, :, : shape[1] // 2] = 0
+    patterns[2, :, shape[1] // 2 :] = 0
+    patterns[3, ::2, ::3] = 0
     center = (shape[0] / 2, shape[1] / 2)
     detectors = {"all": (0.0, 2000.0), "ring": (20.0, 200.0)}
     expect_equal(reduced(patterns, detectors, center), patterns, detectors, center)

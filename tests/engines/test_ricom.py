@@ -105,7 +105,7 @@ def test_the_live_image_of_a_whole_scan_equals_the_final_one() -> None:
     for block in blocks_of(acquisition, patterns, (17,)):
         run.reduce(block)
     run.end("complete")
-    run._feed()
+    run.feed()
     seen.append(run.snapshot(final=False))
     final = run.snapshot(final=True)
     live = seen[0].results[0].image

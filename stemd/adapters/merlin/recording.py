@@ -234,8 +234,11 @@ class MerlinRecording:
         """
         page = mmap.PAGESIZE
         low = at // page * page
+        if at > first:
+            low += _PIECE_BYTES
         ahead = min(end, at + 2 * _PIECE_BYTES)
-        self._map.madvise(mmap.MADV_WILLNEED, low, ahead - low)
+        if low < ahead:
+            self._map.madvise(mmap.MADV_WILLNEED, low, ahead - low)
         behind = (max(first, at - 2 * _PIECE_BYTES) + page - 1) // page * page
         done = max(behind, (at - _PIECE_BYTES) // page * page)
         if behind < done:

@@ -1,73 +1,88 @@
 """Sum, first moments and virtual detectors of whole patterns in one pass over their bytes.
 
-Rows are taken in pairs, in the order in which they lie in memory, and each pixel is read once.
-A running sum is kept for every detector column, C_x(y) = sum of I(y', x) for y' <= y, and each
-pair of rows gives two more sums: of both rows and of the second one. From them follow, exactly
-in integers and without a multiplication a pixel,
-
-    sum I   = sum_x C_x(H-1)
-    sum x I = sum_x x C_x(H-1)
-    sum y I = sum over pairs of y (sum of both rows) + (sum of the second row)
-
-and a virtual detector costs only its rim: the part of column x inside a disc is one interval of
-rows y0..y1, whose sum is C_x(y1) - C_x(y0 - 1). An annulus is the difference of two discs.
+Everything is a weighted sum of the pixels with small integer weights: 1 for the sum, the column
+for the x moment, 0 or 1 for a virtual detector. The y moment needs no multiplication: with
+R(y) = sum of rows 0..y, the sum of R over H rows counts row y (H - y) times. Exact in integers
+for every detector size and pixel value.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
-from stemd.engines.kernels.intrinsics import byte_swap, prefetch
+from stemd.engines.kernels.dots import (
+    BIAS_16,
+    CHUNK_COLUMNS,
+    LANES,
+    MAX_BITS,
+    add_rows,
+    rows_at_once,
+)
+from stemd.engines.kernels.intrinsics import byte_swap
 
-MAX_WIDTH = 32767
-"""Detector columns up to which a pair of rows of 16-bit pixels cannot overflow 32 bits."""
-MAX_HEIGHT = 65536
-"""Detector rows up to which a column of 16-bit pixels cannot."""
-AHEAD_BYTES = 3072
-"""How far ahead memory is asked for: two rows side by side are two streams, which the
-processor's own prefetcher does not follow well (measured: 15 microseconds a pattern without,
-6 with)."""
-_LINE_BYTES = 64
+WEIGHTS = np.arange(-CHUNK_COLUMNS // 2, CHUNK_COLUMNS // 2, dtype=np.int16)
+_HALF = CHUNK_COLUMNS // 2
+_ROWS = np.array([rows_at_once(columns) for columns in range(CHUNK_COLUMNS + 1)])
+
+
+MASKS_AT_ONCE = 4
+"""Two or more virtual detectors are summed in groups of so many, the last filled with zeros."""
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
-def _load(pixel, swap, like):
-    """A pixel in native byte order, widened to the accumulator's type."""
+def _add(
+    wire,
+    like,
+    swap,
+    at,
+    bytes_row,
+    rows,
+    columns,
+    weights,
+    weight_at,
+    count,
+    masks,
+    mask_at,
+    width,
+    size,
+    out,
+):
+    """`add_rows` for a byte order and a number of masks that are known only at run time."""
     if swap:
-        return like + byte_swap(pixel)
-    return like + pixel
-
-
-@numba.njit(nogil=True, cache=True)
-def _two_rows(pixels, start, width, column, swap):
-    """Add the rows at pixels[start], pixels[start + width] to the column sums.
-
-    Returns the sums of (both rows, the second row). Takes no slices: a slice is counted as one
-    more user of the memory, which costs as much as adding half a row.
-    """
-    zero = column.dtype.type(0)
-    both = zero
-    second = zero
-    upper = np.uint64(start)
-    lower = np.uint64(start + width)
-    if swap:
-        for i in range(width):
-            x = np.uint64(i)
-            b = zero + byte_swap(pixels[lower + x])
-            pair = zero + byte_swap(pixels[upper + x]) + b
-            column[x] += pair
-            both += pair
-            second += b
+        if count == 0:
+            add_rows(
+                wire, like, True, at, bytes_row, rows, columns,
+                weights, weight_at, 0, masks, mask_at, width, size, out,
+            )  # fmt: skip
+        elif count == 1:
+            add_rows(
+                wire, like, True, at, bytes_row, rows, columns,
+                weights, weight_at, 1, masks, mask_at, width, size, out,
+            )  # fmt: skip
+        else:
+            add_rows(
+                wire, like, True, at, bytes_row, rows, columns,
+                weights, weight_at, MASKS_AT_ONCE, masks, mask_at, width, size, out,
+            )  # fmt: skip
+    elif count == 0:
+        add_rows(
+            wire, like, False, at, bytes_row, rows, columns,
+            weights, weight_at, 0, masks, mask_at, width, size, out,
+        )  # fmt: skip
+    elif count == 1:
+        add_rows(
+            wire, like, False, at, bytes_row, rows, columns,
+            weights, weight_at, 1, masks, mask_at, width, size, out,
+        )  # fmt: skip
     else:
-        for i in range(width):
-            x = np.uint64(i)
-            b = zero + pixels[lower + x]
-            pair = zero + pixels[upper + x] + b
-            column[x] += pair
-            both += pair
-            second += b
-    return both, second
+        add_rows(
+            wire, like, False, at, bytes_row, rows, columns,
+            weights, weight_at, MASKS_AT_ONCE, masks, mask_at, width, size, out,
+        )  # fmt: skip
 
 
 @numba.njit(nogil=True, cache=True)
@@ -81,14 +96,10 @@ def reduce_frames(
     height,
     width,
     probe,
-    edge_start,
-    edge_column,
-    edge_disc,
-    edge_sign,
-    outer,
-    inner,
-    column,
-    disc,
+    weights,
+    masks,
+    mask_sums,
+    sums,
     total,
     moment_y,
     moment_x,
@@ -97,61 +108,74 @@ def reduce_frames(
     """Reduce `count` patterns to a few integers each, written at their probe positions.
 
     wire: uint8 (bytes,), pixels of frame i from byte offset + i*stride, height*width values of
-    the type of `like` (an empty array), byte order reversed if `swap`. probe: int64 (count,),
-    -1 = belongs to no position. edge_*: the rims of the discs (kernels/discs.py). outer, inner:
-    for each detector the disc it is made of, and the one taken out of it or -1.
-    column: scratch (width,), uint32 for 8 and 16-bit pixels, else uint64; disc: scratch int64
-    (number of discs,).
+    the type of `like` (an empty array of uint8 to uint64), byte order reversed if
+    `swap`. probe: int64 (count,), -1 = belongs to no position. weights: WEIGHTS. masks: int8
+    (padded detectors * height * width,), 1 where a pixel belongs to the virtual detector, from
+    `padded_masks`; mask_sums: int64 (detectors,). sums: scratch int64 (3 + MASKS_AT_ONCE,).
     total, moment_y, moment_x: int64 (positions,), detectors: int64 (n, positions): added to.
-    The caller guarantees probe < positions, pixels inside `wire`, and the largest shape.
+    The caller guarantees probe < positions and pixels inside `wire`.
     """
-    bytes_frame = height * width * like.itemsize
-    bytes_pair = 2 * width * like.itemsize
-    zero = column.dtype.type(0)
+    size = like.itemsize
+    bytes_row = width * size
+    bias = np.int64(BIAS_16 if size == 2 else 0)
+    vector_columns = width // LANES * LANES if 8 * size <= MAX_BITS else 0
+    pixels_mask = height * width
+    detector_count = detectors.shape[0]
+    at_once = min(detector_count, MASKS_AT_ONCE)
     for frame in range(count):
         position = probe[frame]
         if position < 0:
             continue
         first = offset + frame * stride
-        pixels = wire[first : first + bytes_frame].view(like.dtype)
         frame_sum = np.int64(0)
         frame_y = np.int64(0)
         frame_x = np.int64(0)
-        column[:] = 0
-        disc[:] = 0
-        for y in range(0, height - 1, 2):
-            for edge in range(edge_start[y], edge_start[y + 1]):
-                disc[edge_disc[edge]] += edge_sign[edge] * np.int64(column[edge_column[edge]])
-            for edge in range(edge_start[y + 1], edge_start[y + 2]):
-                x = edge_column[edge]
-                value = np.int64(column[x]) + np.int64(_load(pixels[y * width + x], swap, zero))
-                disc[edge_disc[edge]] += edge_sign[edge] * value
-            ahead = first + (y // 2) * bytes_pair + AHEAD_BYTES
-            for line in range(0, bytes_pair, _LINE_BYTES):
-                prefetch(wire, ahead + line)
-            both, second = _two_rows(pixels, y * width, width, column, swap)
-            frame_y += y * np.int64(both) + np.int64(second)
-        if height % 2:
-            y = height - 1
-            for edge in range(edge_start[y], edge_start[height]):
-                disc[edge_disc[edge]] += edge_sign[edge] * np.int64(column[edge_column[edge]])
-            last = zero
-            for x in range(width):
-                pixel = _load(pixels[y * width + x], swap, zero)
-                column[x] += pixel
-                last += pixel
-            frame_y += y * np.int64(last)
-        for edge in range(edge_start[height], edge_start[height + 1]):
-            disc[edge_disc[edge]] += np.int64(column[edge_column[edge]])
-        for x in range(width):
-            value = np.int64(column[x])
-            frame_sum += value
-            frame_x += x * value
-        total[position] += frame_sum
-        moment_y[position] += frame_y
-        moment_x[position] += frame_x
-        for detector in range(outer.size):
-            value = disc[outer[detector]]
-            if inner[detector] >= 0:
-                value -= disc[inner[detector]]
-            detectors[detector, position] += value
+        for x in range(0, vector_columns, CHUNK_COLUMNS):
+            columns = min(CHUNK_COLUMNS, vector_columns - x)
+            step = _ROWS[columns]
+            half = columns // 2
+            for y in range(0, height, step):
+                rows = min(step, height - y)
+                at = first + y * bytes_row + x * size
+                group = 0
+                while True:
+                    mask_at = group * pixels_mask + y * width + x
+                    _add(
+                        wire, like, swap, at, bytes_row, rows, columns,
+                        weights, _HALF - half, at_once, masks, mask_at, width, pixels_mask, sums,
+                    )  # fmt: skip
+                    for detector in range(group, min(group + at_once, detector_count)):
+                        detectors[detector, position] += sums[3 + detector - group]
+                    group += MASKS_AT_ONCE
+                    if group >= detector_count:
+                        break
+                frame_sum += sums[0]
+                frame_y += (y + rows) * sums[0] - sums[1]
+                frame_x += (x + half) * sums[0] + sums[2]
+        if vector_columns < width:
+            pixels = wire[first : first + height * bytes_row].view(like.dtype)
+            for y in range(height):
+                for x in range(vector_columns, width):
+                    pixel = pixels[y * width + x]
+                    value = np.int64(byte_swap(pixel) if swap else pixel) - bias
+                    frame_sum += value
+                    frame_y += y * value
+                    frame_x += x * value
+                    for detector in range(detector_count):
+                        mask = masks[detector * pixels_mask + y * width + x]
+                        detectors[detector, position] += value * mask
+        total[position] += frame_sum + bias * height * width
+        moment_y[position] += frame_y + bias * width * (height * (height - 1) // 2)
+        moment_x[position] += frame_x + bias * height * (width * (width - 1) // 2)
+        for detector in range(detector_count):
+            detectors[detector, position] += bias * mask_sums[detector]
+
+
+def padded_masks(masks: Sequence[NDArray[np.bool_]], pixels: int) -> NDArray[np.int8]:
+    """Masks of `pixels` pixels each, one after another, filled up to what the kernel reads."""
+    count = len(masks)
+    padded = count if count < 2 else -(-count // MASKS_AT_ONCE) * MASKS_AT_ONCE
+    flat = np.zeros(max(1, padded) * pixels, np.int8)
+    for index, mask in enumerate(masks):
+        flat[index * pixels : (index + 1) * pixels] = mask.ravel()
+    return flat
