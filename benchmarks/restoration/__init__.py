@@ -1,0 +1,1 @@
+"""How good restoration is, against classical filters: see score.py."""

@@ -1,0 +1,128 @@
+"""Training itself: it goes on where it was stopped, and what is exported is what was trained."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs the extra 'training'")
+pytest.importorskip("onnx", reason="training needs the extra 'training'")
+
+from training.restoration import export, train  # noqa: E402
+from training.restoration.losses import restoration_loss  # noqa: E402
+from training.restoration.network import Layout, RestorationNetwork  # noqa: E402
+from training.restoration.optimiser import orthogonal  # noqa: E402
+
+TINY = Layout((8, 12), (1, 1), (1,))
+
+
+def recipe() -> train.Recipe:
+    return train.Recipe(layout=TINY, seed=3, size=32, batch=2, learning_rate=1e-3)
+
+
+def steps(run: train.Run, count: int) -> None:
+    for _ in range(count):
+        run.learn(*train.batch(run.recipe.seed, run.step, run.recipe.batch, run.recipe.size))
+
+
+def scrambled(layout: Layout) -> RestorationNetwork:
+    """A network none of whose layers is the identity."""
+    torch.manual_seed(0)
+    network = RestorationNetwork(layout)
+    for values in network.parameters():
+        values.data = torch.randn_like(values) * 0.1
+    return network.eval()
+
+
+def test_an_interrupted_training_ends_with_the_same_weights(tmp_path):
+    whole = train.Run(recipe())
+    steps(whole, 6)
+    first = train.Run(recipe())
+    steps(first, 4)
+    first.save(tmp_path / "state.pt")
+    second = train.Run(recipe())
+    second.restore(tmp_path / "state.pt")
+    assert second.step == 4
+    steps(second, 2)
+    for name in ("network", "averaged"):
+        expected = getattr(whole, name).state_dict()
+        for key, values in getattr(second, name).state_dict().items():
+            assert torch.equal(values, expected[key]), key
+
+
+def test_training_makes_the_loss_smaller():
+    run = train.Run(recipe())
+    noisy, truth = train.batch(1, 0, 4, 32)
+    losses = [run.learn(noisy, truth) for _ in range(150)]
+    assert losses[-1] < losses[0] - 0.3
+
+
+def test_the_command_resumes_and_finishes(tmp_path, monkeypatch):
+    state, finished = tmp_path / "state.pt", tmp_path / "finished.pt"
+    common = ["train", "--size", "32", "--batch", "1"]
+    monkeypatch.setattr("sys.argv", [*common, "--state", str(state), "--steps", "2"])
+    train.main()
+    monkeypatch.setattr("sys.argv", [*common, "--state", str(state), "--steps", "3"])
+    train.main()
+    assert train.load_averaged(state)[1] == 3
+    final = ["--state", str(finished), "--from", str(state), "--finish", "2"]
+    monkeypatch.setattr("sys.argv", [*common, *final])
+    train.main()
+    assert train.load_averaged(finished)[1] == 5
+
+
+def test_the_learning_rate_rises_stays_and_falls_to_zero():
+    plain = train.Recipe()
+    assert plain.fraction(0) < plain.fraction(100) < plain.fraction(10_000) == 1.0
+    last = train.Recipe(finish_at=1000, finish_steps=200)
+    assert last.fraction(800) == 1.0
+    assert last.fraction(900) == 0.5
+    assert last.fraction(1000) == 0.0
+
+
+def test_muon_turns_every_direction_about_equally_far():
+    torch.manual_seed(0)
+    for shape in ((12, 30), (30, 12)):
+        turned = orthogonal(torch.randn(shape))
+        values = torch.linalg.svdvals(turned)
+        assert 0.5 < values.min() < values.max() < 1.4
+
+
+def test_a_broken_pair_ends_the_training_instead_of_stalling_it(tmp_path, monkeypatch):
+    def broken(*_: object) -> None:
+        raise ValueError("no such pair")
+
+    monkeypatch.setattr(train, "pair", broken)
+    with pytest.raises(RuntimeError, match="pair could not be made"):
+        train.train(train.Run(recipe()), tmp_path / "s.pt", 3, 60.0, 60.0)
+
+
+def test_the_truth_has_the_smallest_loss():
+    _, truth = train.batch(2, 0, 3, 32)
+    best = restoration_loss(truth, truth)
+    for worse in (truth + 0.05, truth * 0.9, truth.roll(1, -1)):
+        assert restoration_loss(worse, truth) > best + 0.1
+
+
+@pytest.mark.parametrize("layout", [TINY, Layout((8, 8, 8), (0, 1, 2), (2, 0)), Layout()])
+def test_the_exported_graph_computes_what_the_network_does(layout):
+    pytest.importorskip("onnxruntime")
+    network = scrambled(layout)
+    for values in network.parameters():
+        values.data = values.data.half().float()
+    model = export.as_onnx(network, {"stemd.multiple": str(layout.multiple)})
+    scale = float(network(torch.randn(1, 1, 64, 64)).detach().abs().max())
+    assert export.largest_difference(model, network) < 1e-4 * max(1.0, scale)
+
+
+def test_every_multiple_of_the_layouts_multiple_is_a_size_that_works():
+    network = scrambled(TINY)
+    assert TINY.multiple == 4
+    for shape in ((4, 4), (8, 20), (36, 12)):
+        assert network(torch.zeros(1, 1, *shape)).shape == (1, 1, *shape)
+
+
+def test_a_new_network_lets_no_wild_values_out():
+    out = RestorationNetwork(Layout())(torch.randn(1, 1, 64, 64)).detach().numpy()
+    assert np.isfinite(out).all()
+    assert np.abs(out).max() < 3.0

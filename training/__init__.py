@@ -1,0 +1,1 @@
+"""How the networks that stemd ships were trained; not part of the installed package."""

@@ -1,0 +1,1 @@
+"""The restoration network: synthetic images, training, export. See README.md."""

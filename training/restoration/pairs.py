@@ -1,0 +1,188 @@
+"""Training pairs: a truth, and the image that a scan would have made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.engines.distortions import Detector, Distortions, Jitter, Spikes, Tail, distort
+from stemd.engines.robust_scale import normalise
+from training.restoration import kernels
+from training.restoration.fields import blurred, field_scene, flat_scene, smooth_noise
+from training.restoration.lattices import lattice_scene, scattered_atoms
+
+Image = NDArray[np.float32]
+
+MARGIN = 12
+"""Pixels drawn around each pair and cut off: lines move and smear across the border."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What the network sees and what it should say, both (n, n) on the network's scale.
+
+    `noisy` is normalised by its own mean and deviation; `truth` by the same two numbers.
+    """
+
+    noisy: Image
+    truth: Image
+
+
+def pair(seed: int, index: int, size: int) -> Pair:
+    """Pair number `index` of the endless series `seed`, (size, size); always the same one."""
+    rng = np.random.default_rng([seed, index])
+    shape = (size + 2 * MARGIN, size + 2 * MARGIN)
+    inner = slice(MARGIN, -MARGIN)
+    while True:
+        truth = truth_scene(shape, rng)
+        noisy, wanted = (image[inner, inner] for image in _recorded(truth, rng))
+        seen = normalise(noisy)
+        scaled = ((wanted - seen.mean) / seen.deviation).astype(np.float32)
+        # an image that was cut off almost everywhere teaches nothing: the next draw
+        if abs(float(scaled.mean())) < 1.0:
+            return Pair(seen.values, scaled)
+
+
+def truth_scene(shape: tuple[int, int], rng: np.random.Generator) -> Image:
+    """An undistorted image (ny, nx), finite, in [0, 1], with any contrast and background."""
+    kind = rng.choice(["lattice", "field", "both", "atoms", "flat"], p=[0.5, 0.3, 0.08, 0.07, 0.05])
+    if kind == "flat":
+        return flat_scene(shape, rng) / np.float32(2.0)
+    if kind == "lattice":
+        image = lattice_scene(shape, rng)
+    elif kind == "atoms":
+        image = scattered_atoms(shape, rng)
+    else:
+        image = field_scene(shape, rng)
+    if float(np.ptp(image)) < 1e-6:
+        return flat_scene(shape, rng) / np.float32(2.0)
+    image = _spread(image)
+    if kind == "both":
+        where = 1.0 / (1.0 + np.exp(-np.exp(rng.uniform(1, 4)) * smooth_noise(shape, 3.5, rng)))
+        image = image * where.astype(np.float32) * np.float32(rng.uniform(0.2, 1.5))
+        image = _spread(image + _spread(lattice_scene(shape, rng)))
+    return _contrast(image, rng)
+
+
+def _spread(image: Image) -> Image:
+    low, high = float(image.min()), float(image.max())
+    return ((image - low) / max(high - low, 1e-9)).astype(np.float32)
+
+
+def _contrast(image: Image, rng: np.random.Generator) -> Image:
+    """Differential, inverted, bent contrast; uneven illumination; a dark level."""
+    if rng.random() < 0.06:
+        angle = rng.uniform(0.0, 2.0 * np.pi)
+        gy, gx = np.gradient(image)
+        image = _spread((np.cos(angle) * gy + np.sin(angle) * gx).astype(np.float32))
+    if rng.random() < 0.22:
+        image = 1.0 - image
+    if rng.random() < 0.3:
+        image = image ** np.float32(np.exp(rng.normal(0.0, 0.4)))
+    if rng.random() < 0.15:
+        shape = (image.shape[0], image.shape[1])
+        image = image * (1.0 + np.float32(0.25) * np.tanh(smooth_noise(shape, 4.0, rng)))
+    dark = rng.choice([0.0, rng.uniform(0.0, 0.3), rng.uniform(0.3, 0.95)], p=[0.3, 0.45, 0.25])
+    lit: Image = (dark + (1.0 - dark) * _spread(image)).astype(np.float32)
+    return lit
+
+
+def _recorded(truth: Image, rng: np.random.Generator) -> tuple[Image, Image]:
+    """(noisy, wanted) in one unit: the truth through a random microscope."""
+    mean, contrast = float(truth.mean()), float(truth.std())
+    # the signal-to-noise ratio of a pixel is what makes an image hard, so it is drawn evenly;
+    # the electrons a pixel follow from it: ratio = contrast / sqrt(mean / electrons)
+    ratio = np.exp(rng.uniform(np.log(0.15), np.log(20.0)))
+    electrons = float(np.clip((ratio * mean / max(contrast, 0.02 * mean)) ** 2, 0.02, 2e4))
+    scale = np.float32(electrons / mean)
+    wanted = truth * scale
+    what = _distortions(wanted, rng)
+    if rng.random() < 0.1:
+        noisy = _additive(wanted, what, contrast * float(scale) / ratio, rng)
+    else:
+        noisy = distort(wanted, what, rng)
+    if rng.random() < 0.08:
+        noisy = blurred(noisy, rng.uniform(0.3, 0.8))
+    if rng.random() < 0.05:
+        _annotate(noisy, wanted, rng)
+    return noisy, wanted
+
+
+def _distortions(wanted: Image, rng: np.random.Generator) -> Distortions:
+    top = float(wanted.max())
+    ceiling = top + 3.0 * np.sqrt(top) + 1.0
+    deviation = float(np.sqrt(max(wanted.mean(), 1e-6)))
+    readout = deviation * rng.uniform(0.0, 0.7) if rng.random() < 0.3 else 0.0
+    return Distortions(
+        jitter=_jitter(rng),
+        tail=_tail(rng),
+        detector=Detector(
+            gain_spread=rng.uniform(0.0, 1.0) if rng.random() < 0.7 else 0.0,
+            readout=readout,
+            line_noise=deviation * rng.uniform(0.0, 0.3) if rng.random() < 0.15 else 0.0,
+            saturation=ceiling - np.ptp(wanted) * rng.uniform(0.0, 0.3)
+            if rng.random() < 0.05
+            else np.inf,
+            clip_black=rng.random() < (0.1 if readout > 0.0 else 0.5),
+            step=ceiling / rng.integers(16, 256) if rng.random() < 0.2 else 0.0,
+        ),
+        spikes=_spikes(ceiling, rng) if rng.random() < 0.2 else None,
+    )
+
+
+def _jitter(rng: np.random.Generator) -> Jitter | None:
+    kind = rng.choice(["none", "published", "any"], p=[0.25, 0.35, 0.4])
+    if kind == "none":
+        return None
+    cubic = bool(rng.random() < 0.7)
+    if kind == "published":
+        return Jitter(0.25, 0.5, 0.5, cubic)
+    sigma = np.exp(rng.uniform(np.log(0.1), np.log(3.0 if rng.random() < 0.3 else 1.2)))
+    return Jitter(sigma * rng.uniform(0.0, 0.8), sigma, rng.uniform(0.0, 0.9), cubic)
+
+
+def _tail(rng: np.random.Generator) -> Tail | None:
+    kind = rng.choice(["none", "exponential", "half_lorentzian", "box"], p=[0.4, 0.25, 0.15, 0.2])
+    if kind == "none":
+        return None
+    if kind == "exponential":
+        return Tail("exponential", np.exp(rng.uniform(np.log(0.25), np.log(4.0))))
+    if kind == "half_lorentzian":
+        return Tail("half_lorentzian", np.exp(rng.uniform(np.log(0.5), np.log(12.0))))
+    return Tail("box", rng.uniform(1.2, 4.0))
+
+
+def _spikes(ceiling: float, rng: np.random.Generator) -> Spikes:
+    value = ceiling * np.exp(rng.uniform(0.0, 3.5))
+    few = np.exp(rng.uniform(np.log(5e-5), np.log(4e-3), 3)) * (rng.random(3) < 0.5)
+    return Spikes(hot=few[0], hot_value=value, dead=few[1], xrays=few[2], xray_value=value)
+
+
+def _additive(wanted: Image, what: Distortions, sigma: float, rng: np.random.Generator) -> Image:
+    """Noise that does not count electrons: of images computed from patterns, as riCOM is."""
+    moved = distort(wanted, Distortions(what.jitter, False, what.tail, what.detector), rng)
+    shape = (wanted.shape[0], wanted.shape[1])
+    slope = rng.choice([0.0, rng.uniform(0.0, 1.0)])
+    noise = smooth_noise(shape, slope, rng, finest=rng.choice([0.0, rng.uniform(0.0, 0.7)]))
+    return moved + np.float32(sigma) * noise
+
+
+def _annotate(noisy: Image, wanted: Image, rng: np.random.Generator) -> None:
+    """Blank areas, frames and strokes that carry no noise, in both images alike."""
+    value = float(rng.choice([wanted.min(), wanted.max(), rng.uniform(wanted.min(), wanted.max())]))
+    shape = (wanted.shape[0], wanted.shape[1])
+    cover = np.zeros(shape, np.float32)
+    if rng.random() < 0.6:
+        sides = np.stack([np.arange(4) * np.pi / 2, rng.uniform(0.4, 1.0, 4)], axis=1)
+        size = rng.uniform(0.1, 0.6) * min(shape)
+        centre = (rng.uniform(-0.1, 1.1) * shape[0], rng.uniform(-0.1, 1.1) * shape[1])
+        angle = rng.choice([0.0, rng.uniform(0.0, 6.3)])
+        kernels.draw_shape(cover, centre, (size, size), angle, sides, 0.01, 0, 1.0, True)
+    else:
+        points = np.cumsum(rng.normal(0.0, 6.0, (2, 12)), axis=1)
+        points += rng.uniform(0.0, 1.0, (2, 1)) * np.array(shape)[:, None]
+        kernels.draw_stroke(cover, points[0], points[1], rng.uniform(0.5, 1.5), 1.0, True)
+    noisy += cover * (np.float32(value) - noisy)
+    wanted += cover * (np.float32(value) - wanted)
