@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from page_harness import Microscope
 
-from stemd.daemon.page import Page
+from stemd.daemon.page.server import Page
 
 T = TypeVar("T")
 CHROMIUM = Path("/usr/bin/chromium")
@@ -121,7 +121,7 @@ def same_gray(tab: Any, image: np.ndarray, lo: float, hi: float, rows: slice) ->
     return bool(near.mean() > 0.999)
 
 
-def eventually(check: Callable[[], Any], seconds: float = 10.0) -> None:
+def eventually(check: Callable[[], Any], seconds: float = 45.0) -> None:
     """Wait until a check holds; fail when it never does."""
     import time
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan, new_scan_id
 from stemd.daemon.hub import Hub
-from stemd.daemon.page import Page, PageSettings
+from stemd.daemon.page.server import Page
+from stemd.daemon.page.settings import PageSettings
 from stemd.daemon.sinks.images import write_tiff
 from stemd.results import Result, Snapshot
 
@@ -195,7 +196,7 @@ class Microscope:
             self.hub.snapshot(self.pipeline, self.snapshot(self.done))
         return {"id": request.get("id"), "ok": True, "revision": self.revision}
 
-    def keep(self, data_dir: Path) -> None:
+    def keep(self, data_dir: Path, status: str = "complete") -> None:
         """Write the scan as a finished one into the data folder."""
         scan_id = self.acquisition.id
         day = f"{scan_id[:4]}-{scan_id[4:6]}-{scan_id[6:8]}"
@@ -204,7 +205,7 @@ class Microscope:
         total = self.acquisition.scan.positions
         document = {
             "id": scan_id,
-            "status": "complete",
+            "status": status,
             "pipeline": self.pipeline,
             "scan": {"shape": list(self.shape)},
             "positions_total": total,

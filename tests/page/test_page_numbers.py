@@ -64,17 +64,68 @@ def test_percentiles_are_those_of_numpy_and_leave_out_what_is_not_scanned(
     meta = {"axes": "scan", "positions_done": 500, "positions_total": 800, "name": "x"}
     got = run(
         "contrast.js",
-        "m.percentile(m.sample({data: new Float32Array(a.data), meta: a.meta}, false), a.q)",
+        "m.percentile("
+        "m.sample({data: new Float32Array(a.data), w: 40, h: 20, meta: a.meta}, false), a.q)",
         {"data": data.tolist(), "meta": meta, "q": percent},
     )
     assert got == pytest.approx(np.percentile(values, percent), rel=1e-5)
+
+
+PARTS = {
+    "axes": "scan",
+    "name": "x",
+    "units": "",
+    "scan_shape": [4, 3],
+    "positions_total": 12,
+    "final": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("meta", "visible"),
+    [
+        # 7 of 12 positions: two whole lines, one position of the third, nothing below
+        ({"positions_done": 7}, [1, 0, 3, 4, 5, 0, 7]),
+        # one more was passed but is missing: the beam is in the fourth line
+        ({"positions_done": 9, "reached": 10}, [1, 0, 3, 4, 5, 0, 7, 0, 0, 99, 99]),
+        # cut off: zeros after the count are blank, values there are kept
+        ({"positions_done": 7, "final": True}, [1, 0, 3, 4, 5, 0, 7, 99, 99]),
+        ({"positions_done": 12, "final": True}, [1, 0, 3, 4, 5, 0, 7, 0, 0, 0, 99, 99]),
+    ],
+)
+def test_what_is_not_scanned_follows_the_beam_and_not_the_values(
+    run: Any, meta: dict[str, Any], visible: list[int]
+) -> None:
+    # zeros above the beam are counts of none; 99 below it is what a kernel spreads ahead
+    data = [1, 0, 3, 4, 5, 0, 7, 0, 0, 0, 99, 99]
+    got = run(
+        "contrast.js",
+        "(() => { const f = {data: new Float32Array(a.data), w: 3, h: 4, meta: a.meta};"
+        " const out = new Uint32Array(12).fill(7);"
+        " m.colour(f, {lo: -1, hi: 100}, {map: 'gray', log: false}, out);"
+        " return {sample: [...m.sample(f, false)], drawn: [...out].map((c) => c > 0)}; })()",
+        {"data": data, "meta": PARTS | meta},
+    )
+    assert got["sample"] == sorted(visible)
+    assert sum(got["drawn"]) == len(visible)
+
+
+def test_the_half_averaged_line_at_the_beam_of_a_thumbnail_is_left_out(run: Any) -> None:
+    # four lines reduced to two; 10 of 12 positions: the second is in part an average with nothing
+    meta = PARTS | {"positions_done": 10, "step": 2}
+    got = run(
+        "contrast.js",
+        "[...m.sample({data: new Float32Array([5, 6, 7, 2, 0, 0]), w: 3, h: 2, meta: a}, false)]",
+        meta,
+    )
+    assert got == [5, 6, 7]
 
 
 def test_zeros_of_a_finished_image_are_values_like_others(run: Any) -> None:
     meta = {"axes": "scan", "positions_done": 4, "positions_total": 4, "name": "x"}
     got = run(
         "contrast.js",
-        "[...m.sample({data: new Float32Array([0, 0, 1, 2]), meta: a}, false)]",
+        "[...m.sample({data: new Float32Array([0, 0, 1, 2]), w: 2, h: 2, meta: a}, false)]",
         meta,
     )
     assert got == [0, 0, 1, 2]

@@ -48,8 +48,10 @@ class Archive:
             yield from sorted((scan for scan in scans if scan.is_dir()), reverse=True)
 
     def scans(self, limit: int = 100) -> list[Json]:
-        """The newest scans, newest first: id, status, shape, counts, image names, files."""
-        return [self._summary(folder) for folder in islice(self._folders(), min(limit, MAX_LISTED))]
+        """The newest scans that are over, newest first: id, status, shape, counts, files."""
+        known = (self._summary(folder) for folder in self._folders())
+        over = (scan for scan in known if scan["status"] != "acquiring")
+        return list(islice(over, min(limit, MAX_LISTED)))
 
     def _summary(self, folder: Path) -> Json:
         document = _document(folder / "scan.json")

@@ -107,7 +107,7 @@ class Audience:
         viewer = Viewer(socket, self._encoder, operator=self._access.open)
         self._greet(viewer)
         self._viewers.add(viewer)
-        sender = asyncio.create_task(viewer.send())
+        sender = asyncio.create_task(_send(viewer))
         requests: set[asyncio.Task[None]] = set()
         try:
             async for message in socket:
@@ -182,6 +182,17 @@ class Audience:
     async def _request(self, viewer: Viewer, message: protocol.Request) -> None:
         reply = await self._hub.request(message.pipeline, message.kind, message.request)
         viewer.reply(_document("reply", message.pipeline, reply))
+
+
+async def _send(viewer: Viewer) -> None:
+    """Send until the socket is gone; a failure closes it, so that the browser comes back."""
+    try:
+        await viewer.send()
+    except ConnectionError:
+        log.debug("page: a viewer has gone")
+    except Exception:
+        log.exception("page: sending to a viewer failed")
+        await viewer.socket.close(code=1011, message=b"sending failed")
 
 
 def _document(kind: str, pipeline: str, document: Json) -> str:

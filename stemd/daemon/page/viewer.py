@@ -14,10 +14,13 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+import structlog
 from aiohttp import web
 
 from stemd.daemon.page import protocol
 from stemd.results import Result, Snapshot
+
+log = structlog.get_logger(__name__)
 
 MAX_LINES = 200
 """Log lines and scan documents that wait for one viewer."""
@@ -157,7 +160,12 @@ class Viewer:
                     await self._idle()
                 continue
             key, waiting = found
-            frame = await self._encoder.frame(key[0], waiting)
+            try:
+                frame = await self._encoder.frame(key[0], waiting)
+            except Exception:
+                # an engine's mistake in one image must not cost the viewer the others
+                log.exception("page: an image cannot be shown", pipeline=key[0], image=key[1])
+                continue
             self._undrawn.add(key)
             await self.socket.send_bytes(frame)
 

@@ -118,9 +118,8 @@ function emptyWords() {
     : waiting
       ? "Waiting for the camera"
       : "The first scan line is on its way";
-  id("empty-more").textContent = connection.open
-    ? "The image grows here as soon as the first patterns arrive."
-    : "";
+  const more = "The image grows here as soon as the first patterns arrive.";
+  id("empty-more").textContent = connection.open ? more : "";
 }
 
 function everything() {
@@ -192,11 +191,9 @@ const receive = {
   },
   document(pipeline, document_) {
     logLine(id("log"), pipeline, documentLine(document_), "info");
-    id("log-empty").hidden = true;
   },
   log(pipeline, document_) {
     logLine(id("log"), pipeline, document_, document_.level ?? "warning");
-    id("log-empty").hidden = true;
   },
   reply(_, document_) {
     operator.replied(document_);
@@ -222,6 +219,9 @@ const link = new Link({
   image(frame) {
     const { pipeline, name } = frame.meta;
     const source = model.of(pipeline);
+    const { state } = source;
+    const missing = state.scan === frame.meta.scan ? (state.missing ?? 0) : 0;
+    frame.meta.reached = frame.meta.positions_done + missing;
     source.frames.set(name, frame);
     undrawn.set(name, pipeline);
     if (pipeline === model.pipeline && !model.past) stage.update();

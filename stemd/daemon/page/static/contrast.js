@@ -8,10 +8,30 @@ const sorted = new WeakMap();
 /** A full turn in the units of an angle image. */
 export const turn = (meta) => (meta.units === "rad" ? 2 * Math.PI : 360);
 
-/** Whether pixels that are exactly 0 are positions that have not been scanned (yet). */
+/** Whether a scan image is not whole (yet). */
 export function hasBlanks(meta) {
   if (meta.axes === "detector") return false;
   return (meta.positions_done ?? 0) < (meta.positions_total ?? 0);
+}
+
+/**
+ * Which pixels of a frame have not been scanned: those from index `hard` on, and those from
+ * `soft` on that are exactly 0. Above the beam a 0 is a value (no counts); below it riCOM has
+ * values already, since a kernel reaches ahead, that are no image yet. `meta.reached` counts the
+ * positions that the beam has passed, the missing ones with them.
+ */
+export function blanks({ meta, w, h }) {
+  const all = w * h;
+  if (!hasBlanks(meta)) return { soft: all, hard: all };
+  if (!meta.scan_shape) return { soft: 0, hard: all };
+  const [ny, nx] = meta.scan_shape;
+  // in a reduced image the line at the beam is in part an average with nothing: it is left out
+  const round = meta.step > 1 ? Math.floor : Math.ceil;
+  const row = (positions) => Math.min(h, round((round(positions / nx) * h) / ny));
+  const soft = Math.floor(Math.floor(meta.positions_done / nx) * (h / ny)) * w;
+  // a scan that was cut off is final: holes may have kept its count behind its last lines
+  const hard = meta.final ? all : row(meta.reached ?? meta.positions_done) * w;
+  return { soft: Math.min(soft, hard), hard };
 }
 
 /** How an image is shown until somebody changes it. */
@@ -31,15 +51,15 @@ export function sample(frame, log) {
 
 function take(frame, log) {
   const { data } = frame;
-  const blanks = hasBlanks(frame.meta);
-  const step = Math.max(1, Math.floor(data.length / SAMPLES));
-  const taken = new Float32Array(Math.ceil(data.length / step));
+  const { soft, hard } = blanks(frame);
+  const step = Math.max(1, Math.floor(hard / SAMPLES));
+  const taken = new Float32Array(Math.ceil(hard / step));
   let n = 0;
   // an odd step does not fall on the same columns of an image whose width is a power of two
   const stride = step > 1 ? step | 1 : 1;
-  for (let i = 0; i < data.length && n < taken.length; i += stride) {
+  for (let i = 0; i < hard && n < taken.length; i += stride) {
     const value = data[i];
-    if (value !== value || (blanks && value === 0) || (log && value <= 0)) continue;
+    if (value !== value || (i >= soft && value === 0) || (log && value <= 0)) continue;
     taken[n] = value;
     n += 1;
   }
@@ -85,17 +105,17 @@ export function limits(frame, show) {
 /** Colours of a frame into RGBA words `out`; blanks and NaN become transparent. */
 export function colour(frame, { lo, hi }, show, out) {
   const { data, angle } = frame;
-  const blanks = hasBlanks(frame.meta);
+  const { soft, hard: n } = blanks(frame);
   const colours = lut(show.map);
-  const n = data.length;
+  out.fill(0, n);
   const flip = show.invert ? 255 : 0;
   if (angle) {
-    colourField(frame, { lo, hi }, out, blanks);
+    colourField(frame, { lo, hi }, out, soft, n);
   } else if (kindOf(frame.meta) === "cyclic") {
     const scale = 256 / turn(frame.meta);
     for (let i = 0; i < n; i += 1) {
       const value = data[i];
-      if (value !== value || (blanks && value === 0)) out[i] = 0;
+      if (value !== value || (i >= soft && value === 0)) out[i] = 0;
       else out[i] = colours[(Math.floor(value * scale) & 255) ^ flip];
     }
   } else if (show.log) {
@@ -103,7 +123,7 @@ export function colour(frame, { lo, hi }, show, out) {
     const scale = 255.999 / (Math.log(hi) - base);
     for (let i = 0; i < n; i += 1) {
       const value = data[i];
-      if (value !== value || (blanks && value === 0)) {
+      if (value !== value || (i >= soft && value === 0)) {
         out[i] = 0;
         continue;
       }
@@ -114,7 +134,7 @@ export function colour(frame, { lo, hi }, show, out) {
     const scale = 255.999 / (hi - lo);
     for (let i = 0; i < n; i += 1) {
       const value = data[i];
-      if (value !== value || (blanks && value === 0)) {
+      if (value !== value || (i >= soft && value === 0)) {
         out[i] = 0;
         continue;
       }
@@ -125,14 +145,14 @@ export function colour(frame, { lo, hi }, show, out) {
 }
 
 /** Direction as hue, magnitude as brightness. */
-function colourField(frame, { hi }, out, blanks) {
+function colourField(frame, { hi }, out, soft, n) {
   const { data, angle } = frame;
   const colours = lut("hue wheel");
   const scale = 256 / turn(frame.angleMeta);
   const bright = 1 / (hi || 1);
-  for (let i = 0; i < data.length; i += 1) {
+  for (let i = 0; i < n; i += 1) {
     const size = data[i];
-    if (size !== size || (blanks && size === 0 && angle[i] === 0)) {
+    if (size !== size || (i >= soft && size === 0 && angle[i] === 0)) {
       out[i] = 0;
       continue;
     }

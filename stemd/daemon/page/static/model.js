@@ -50,8 +50,12 @@ class Source {
     const size = this.frames.get("field_magnitude");
     const angle = this.frames.get("field_direction");
     if (!size || !angle || size.w !== angle.w || size.h !== angle.h) return null;
+    // the two come one after the other: until the second of a new scan is here the old pair stays
+    if (size.meta.scan !== angle.meta.scan) return this.field?.frame ?? null;
     if (this.field?.of !== size || this.field?.and !== angle) {
-      const meta = { ...size.meta, name: "field" };
+      const older = size.meta.sequence <= angle.meta.sequence ? size.meta : angle.meta;
+      const { positions_done, reached, final } = older;
+      const meta = { ...size.meta, name: "field", positions_done, reached, final };
       const frame = { meta, w: size.w, h: size.h, data: size.data };
       this.field = { of: size, and: angle, frame: { ...frame, angle: angle.data, angleMeta: angle.meta } };
     }

@@ -44,7 +44,7 @@ export function beamLine(context, view) {
   const { meta } = frame;
   if (!hasBlanks(meta) || meta.final || !meta.scan_shape) return;
   const [ny, nx] = meta.scan_shape;
-  const row = Math.min(ny, meta.positions_done / nx) * (frame.h / ny);
+  const row = Math.min(ny, (meta.reached ?? meta.positions_done) / nx) * (frame.h / ny);
   const [left, y] = view.toScreen(0, row);
   const [right] = view.toScreen(frame.w, row);
   const size = 6 * ratio;
@@ -143,6 +143,7 @@ export function resolutionRings(context, view) {
     context.arc(x, y, radius, 0, 2 * Math.PI);
     context.stroke();
     context.setLineDash([]);
+    if (x + radius * Math.SQRT1_2 > view.canvas.width - 34 * view.ratio) continue;
     const diagonal = radius * Math.SQRT1_2;
     label(context, `${angstrom} Å`, x + diagonal, y - diagonal, 11 * view.ratio, "left");
     context.setLineDash([3 * view.ratio, 4 * view.ratio]);

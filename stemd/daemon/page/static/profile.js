@@ -1,12 +1,12 @@
 // Line profile: sampling along the line, and its plot.
 
-import { hasBlanks } from "./contrast.js";
+import { blanks } from "./contrast.js";
 import { distance, number, ticks } from "./format.js";
 
 /** Values along a line between two image fractions, about one a pixel, linear in between. */
 export function sampleLine(frame, from, to) {
   const { w, h, data } = frame;
-  const blanks = hasBlanks(frame.meta);
+  const { soft, hard } = blanks(frame);
   // fractions count from the outer edge; a pixel's value stands at its centre
   const [x0, y0] = [from.x * w - 0.5, from.y * h - 0.5];
   const [dx, dy] = [(to.x - from.x) * w, (to.y - from.y) * h];
@@ -15,8 +15,9 @@ export function sampleLine(frame, from, to) {
   const values = new Float32Array(n);
   const at = (x, y) => {
     const inside = x >= 0 && y >= 0 && x < w && y < h;
-    const value = inside ? data[y * w + x] : NaN;
-    return blanks && value === 0 ? NaN : value;
+    const i = y * w + x;
+    if (!inside || i >= hard) return NaN;
+    return i >= soft && data[i] === 0 ? NaN : data[i];
   };
   for (let i = 0; i < n; i += 1) {
     const t = i / (n - 1);
@@ -65,7 +66,7 @@ export function plot(canvas, frame, line) {
     context.fillText(number(value, 3), box.left - 6, toY(value) + 4);
   }
   const unit = frame.meta.pixel_size || 1;
-  for (const value of ticks(0, pixels * unit, Math.max(2, (box.right - box.left) / 80))) {
+  for (const value of ticks(0, pixels * unit, Math.max(2, (box.right - box.left) / 50))) {
     const x = toX(value / unit / pixels);
     context.textAlign = x > box.right - 24 ? "right" : "center";
     if (value > 0) context.fillText(distance(value / unit, frame.meta), x, H - 7);

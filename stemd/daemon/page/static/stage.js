@@ -100,7 +100,10 @@ export class Stage {
       id("grid").style.setProperty("--columns", Math.ceil(Math.sqrt(names.length)));
     }
     for (const [name, { view, button }] of this.gridMode ? this.cells : this.thumbs) {
-      this.give(view, source.frame(name));
+      const frame = source.frame(name);
+      this.give(view, frame);
+      // an image that is made at the end of a scan shows the scan before until then
+      button.classList.toggle("old", this.isOld(frame));
       button.setAttribute("aria-pressed", String(name === this.model.main));
     }
     this.give(this.main, source.frame(this.model.main));
@@ -172,18 +175,21 @@ export class Stage {
   /** Words for the image: heading, badge, what a screen reader hears. */
   describe() {
     const { frame } = this.main;
-    const { source, past } = this.model;
     id("empty").hidden = Boolean(frame) || this.gridMode;
     const heading = this.gridMode ? "All images" : this.model.main ? title(this.model.main) : "No image yet";
     id("image-title").textContent = heading;
     const note = id("image-note");
-    const running = source.state.scan;
-    const old = !past && frame && running && frame.meta.scan !== running;
+    const old = this.isOld(frame);
     note.hidden = !old;
     note.textContent = old ? "from the scan before" : "";
     if (!frame) return;
     const [h, w] = frame.meta.full_shape;
     this.canvas.setAttribute("aria-label", `${heading}, ${h} by ${w} pixels`);
+  }
+
+  isOld(frame) {
+    const running = this.model.live.state.scan;
+    return Boolean(!this.model.past && frame && running && frame.meta.scan !== running);
   }
 
   hover(event) {

@@ -112,7 +112,7 @@ function reading(key, value) {
   if (/percent$/.test(key)) return `${number(value, 3)} %`;
   if (/_ms$/.test(key)) return `${number(value, 3)} ms`;
   if (/per_second|rate/.test(key)) return `${short(value)}/s`;
-  if (/_s$|age|lag|seconds$/.test(key)) return duration(value);
+  if (/_s$|_seconds$/.test(key)) return duration(value);
   return Number.isInteger(value) ? count(value) : number(value, 4);
 }
 
