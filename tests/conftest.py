@@ -111,13 +111,18 @@ class Mosquitto:
         return f"mqtt://127.0.0.1:{self.port}"
 
 
+def require(program: str) -> None:
+    """Skip the test where a program is missing, or fail it where all must be there."""
+    if shutil.which(program) is None:
+        if os.environ.get("STEMD_REQUIRE_SERVICES") == "1":
+            pytest.fail(f"{program} is not on PATH and STEMD_REQUIRE_SERVICES=1")
+        pytest.skip(f"{program} is not on PATH")
+
+
 @pytest.fixture
 def mosquitto_with(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
     """Starts mosquitto with the given config lines; mark the test with `mosquitto`."""
-    if shutil.which("mosquitto") is None:
-        if os.environ.get("STEMD_REQUIRE_SERVICES") == "1":
-            pytest.fail("mosquitto is not on PATH and STEMD_REQUIRE_SERVICES=1")
-        pytest.skip("mosquitto is not on PATH")
+    require("mosquitto")
     brokers: list[Mosquitto] = []
 
     def start(*options: str) -> Mosquitto:

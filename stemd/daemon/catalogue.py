@@ -8,7 +8,6 @@ taken, whatever has become of the daemon's process id meanwhile.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import secrets
@@ -19,13 +18,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from stemd.acquisition import Acquisition, iso_utc
+from stemd.daemon.locks import holder_is_dead, lock_path, take_lock
 from stemd.daemon.sinks.documents import to_json
 from stemd.daemon.sinks.files import disk_error
 from stemd.errors import SinkError
 
 CATALOGUE_FILE = "catalogue.sqlite"
 SCHEMA_VERSION = 1
-_LOCKS = ".locks"
 _BUSY_SECONDS = 5.0
 _COLUMNS = (
     "id, pipeline, instrument, status, started_ns, finished_ns, ny, nx, positions_done,"
@@ -53,6 +52,20 @@ CREATE TABLE IF NOT EXISTS scans (
 CREATE INDEX IF NOT EXISTS scans_by_time ON scans (started_ns);
 CREATE INDEX IF NOT EXISTS scans_by_status ON scans (status);
 """
+_SESSIONS = """
+CREATE TABLE IF NOT EXISTS sessions (
+    id TEXT PRIMARY KEY,
+    pipeline TEXT NOT NULL,
+    name TEXT NOT NULL,
+    status TEXT NOT NULL,
+    started_ns INTEGER NOT NULL,
+    document TEXT NOT NULL
+) STRICT;
+"""
+_SUMMARY = (
+    *("missing", "optics", "counters", "source", "notes", "versions"),
+    *("session", "recomputed", "deleted"),
+)
 
 
 class Catalogue:
@@ -69,16 +82,24 @@ class Catalogue:
         self._owner = secrets.token_hex(8)
         try:
             data_dir.mkdir(parents=True, exist_ok=True)
-            self._owner_fd = _take_lock(_lock_path(data_dir, self._owner))
+            self._owner_fd = take_lock(lock_path(data_dir, self._owner))
         except OSError as error:
             raise disk_error(error, "prepare the data folder", data_dir) from error
         try:
-            self._db = self._open(f"{self.path.absolute().as_uri()}?mode=rwc")
-            with self._using() as db:
-                self._prepare(db)
+            self._connect()
         except SinkError:
             self._release_lock()
             raise
+
+    def _connect(self) -> None:
+        self._db = self._open(f"{self.path.absolute().as_uri()}?mode=rwc")
+        try:
+            self._prepare(self._db)
+            self._file: int | None = self.path.stat().st_ino
+        except sqlite3.Error as error:
+            raise self._error(error) from error
+        except OSError as error:
+            raise disk_error(error, "open the catalogue", self.path) from error
 
     @classmethod
     def read_only(cls, data_dir: Path) -> Self:
@@ -86,6 +107,7 @@ class Catalogue:
         self = cls.__new__(cls)
         self.data_dir, self.path = data_dir, data_dir / CATALOGUE_FILE
         self._lock, self._owner, self._owner_fd = threading.Lock(), "", -1
+        self._file = None
         if not self.path.is_file():
             raise SinkError(
                 f"{self.path}: there is no catalogue",
@@ -120,10 +142,13 @@ class Catalogue:
         if db.execute("PRAGMA user_version").fetchone()[0] == 0:
             db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         _check_version(db, self.path)
+        db.execute(_SESSIONS)  # an addition: who does not know it is not disturbed
 
     @contextlib.contextmanager
     def _using(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
+            if self._file is not None and not self._is_there():
+                self._open_again()
             try:
                 yield self._db
             except sqlite3.Error as error:
@@ -131,6 +156,24 @@ class Catalogue:
                     with contextlib.suppress(sqlite3.Error):
                         self._db.rollback()
                 raise self._error(error) from error
+
+    def _is_there(self) -> bool:
+        try:
+            return self.path.stat().st_ino == self._file
+        except OSError:
+            return False
+
+    def _open_again(self) -> None:
+        """The file was removed under us: what is written to the old one would be lost."""
+        self._db.close()
+        self._release_lock()
+        self._owner = secrets.token_hex(8)  # an old lock that comes back stays ours to lose
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            self._owner_fd = take_lock(lock_path(self.data_dir, self._owner))
+        except OSError as error:
+            raise disk_error(error, "prepare the data folder", self.data_dir) from error
+        self._connect()
 
     def _error(self, error: sqlite3.Error) -> SinkError:
         text = str(error)
@@ -168,29 +211,71 @@ class Catalogue:
                 ),
             )
 
-    def end(self, scan_id: str, document: Mapping[str, Any]) -> None:
-        """A scan is over; `document` is what stands in its scan.json."""
+    def end(self, scan_id: str, document: Mapping[str, Any], folder: Path | None = None) -> None:
+        """A scan is over; `document` is what stands in its scan.json.
+
+        A scan whose beginning could not be written is entered now, if its `folder` is given.
+        """
         files: Sequence[Mapping[str, Any]] = document.get("files", ())
         names = [str(file["name"]) for file in files]
         results = [name.removesuffix(".tif") for name in names if name.endswith(".tif")]
-        summary = {
-            key: document.get(key)
-            for key in ("missing", "optics", "counters", "source", "notes", "versions")
-        }
+        values = (
+            document["status"],
+            document["finished_ns"],
+            document["positions_done"],
+            to_json(results),
+            sum(int(file["bytes"]) for file in files),
+            to_json({key: document.get(key) for key in _SUMMARY}),
+            scan_id,
+        )
         with self._using() as db:
-            db.execute(
+            changed = db.execute(
                 "UPDATE scans SET status = ?, finished_ns = ?, positions_done = ?, results = ?,"
                 " bytes = ?, summary = ?, owner = '' WHERE id = ?",
-                (
-                    document["status"],
-                    document["finished_ns"],
-                    document["positions_done"],
-                    to_json(results),
-                    sum(int(file["bytes"]) for file in files),
-                    to_json(summary),
-                    scan_id,
-                ),
+                values,
+            ).rowcount
+            if not changed and folder is not None:
+                ny, nx = document["scan"]["shape"]
+                db.execute(
+                    "INSERT INTO scans (status, finished_ns, positions_done, results, bytes,"
+                    " summary, id, pipeline, instrument, started_ns, ny, nx, positions_total,"
+                    " folder, owner) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '')",
+                    (
+                        *values,
+                        document["pipeline"],
+                        document["instrument"],
+                        document["started_ns"],
+                        ny,
+                        nx,
+                        ny * nx,
+                        _relative(folder, self.data_dir),
+                    ),
+                )
+
+    def known(self) -> set[str]:
+        """The ids of all scans."""
+        with self._using() as db:
+            return {row["id"] for row in db.execute("SELECT id FROM scans")}
+
+    def put_session(self, document: Mapping[str, Any]) -> None:
+        """A session has begun, got on or ended; `document` is what stands in its session.json."""
+        keys = ("id", "pipeline", "name", "status", "started_ns")
+        with self._using() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO sessions (id, pipeline, name, status, started_ns, document)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (*(document[key] for key in keys), to_json(document)),
             )
+
+    def sessions(self) -> Sequence[dict[str, Any]]:
+        """Session documents, the newest first."""
+        with self._using() as db:
+            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'sessions'").fetchone():
+                return []
+            rows = db.execute(
+                "SELECT document FROM sessions ORDER BY started_ns DESC, id DESC"
+            ).fetchall()
+        return [json.loads(row["document"]) for row in rows]
 
     def list(
         self,
@@ -222,7 +307,10 @@ class Catalogue:
             rows = db.execute(
                 "SELECT id, folder, owner FROM scans WHERE owner != '' ORDER BY started_ns"
             ).fetchall()
-        dead = {owner: _is_dead(self.data_dir, owner) for owner in {row["owner"] for row in rows}}
+        dead = {
+            owner: holder_is_dead(lock_path(self.data_dir, owner))
+            for owner in {row["owner"] for row in rows}
+        }
         return [(row["id"], self.data_dir / row["folder"]) for row in rows if dead[row["owner"]]]
 
     def mark_aborted(self, scan_id: str, finished_ns: int) -> None:
@@ -243,7 +331,7 @@ class Catalogue:
     def _release_lock(self) -> None:
         if self._owner_fd >= 0:
             with contextlib.suppress(OSError):
-                _lock_path(self.data_dir, self._owner).unlink()
+                lock_path(self.data_dir, self._owner).unlink()
             os.close(self._owner_fd)
             self._owner_fd = -1
 
@@ -262,34 +350,6 @@ def _relative(folder: Path, data_dir: Path) -> str:
         return str(folder.relative_to(data_dir))
     except ValueError:
         raise SinkError(f"{folder} does not lie in {data_dir}", "") from None
-
-
-def _lock_path(data_dir: Path, owner: str) -> Path:
-    return data_dir / _LOCKS / f"{owner}.lock"
-
-
-def _take_lock(path: Path) -> int:
-    path.parent.mkdir(exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return fd
-
-
-def _is_dead(data_dir: Path, owner: str) -> bool:
-    """True when nobody holds the owner's lock any more; its file is then cleared away."""
-    path = _lock_path(data_dir, owner)
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return not path.exists()
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink(missing_ok=True)
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-    return True
 
 
 def _as_json(row: sqlite3.Row) -> dict[str, Any]:

@@ -20,7 +20,8 @@ COMMANDS = {
     "process": "run recorded files through the same engines",
     "virtual": "a virtual detector that speaks a camera's protocol",
     "bench": "measure this machine and every kernel against its limit",
-    "scans": "list the scans of a data folder, or show one",
+    "scans": "list the scans of a data folder, show one, verify checksums",
+    "install-service": "put the systemd units of this stemd in place",
 }
 
 
@@ -38,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _module(name: str) -> Any:
-    return importlib.import_module(f"stemd.daemon.commands.{name}")
+    return importlib.import_module(f"stemd.daemon.commands.{name.replace('-', '_')}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

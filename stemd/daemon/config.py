@@ -15,6 +15,7 @@ from stemd import plugins
 from stemd.acquisition import Optics, Scan
 from stemd.adapters.base import AdapterSettings
 from stemd.daemon.page.settings import PageSettings
+from stemd.daemon.session_plan import SessionPlan
 from stemd.daemon.sinks.mqtt_settings import MqttSettings
 from stemd.daemon.toml_lines import key_lines, line_of
 from stemd.engines.reduction import detector_radii_px
@@ -31,12 +32,31 @@ class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class RetentionTable(_Table):
+    """`[daemon.retention]`: what may be deleted, the oldest scan first; default: nothing.
+
+    Scans older than `max_age_days` go, and as many as it takes to have `min_free_gb` free.
+    `delete` "raw" takes the raw records only, "scan" whole scans. Below `warn_free_gb` there
+    is a warning.
+    """
+
+    max_age_days: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
+    min_free_gb: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
+    delete: Literal["raw", "scan"] = "raw"
+    warn_free_gb: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 10.0
+
+
 class DaemonTable(_Table):
-    """`[daemon]`: the instrument's name in MQTT topics, where files go, how much is logged."""
+    """`[daemon]`: the instrument's name in MQTT topics, where files go, how much is logged.
+
+    `reserve_mb`: free space that raw records leave for images and the catalogue.
+    """
 
     instrument: Name = "stemd"
     data_dir: Path = Path("stemd-data")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    reserve_mb: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 64.0
+    retention: RetentionTable = RetentionTable()
 
 
 class PublishTable(_Table):
@@ -106,6 +126,14 @@ class Config:
     mqtt: MqttSettings | None
     page: PageSettings | None
     pipelines: tuple[PipelineConfig, ...]
+    sessions: tuple[SessionPlan, ...] = ()
+
+    def sessions_of(self, pipeline: str) -> tuple[SessionPlan, ...]:
+        """The sessions of one pipeline, in the file's order."""
+        only = len(self.pipelines) == 1
+        return tuple(
+            s for s in self.sessions if s.pipeline == pipeline or (only and s.pipeline is None)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +318,7 @@ class _Reader:
         return engines
 
     def config(self, data: Mapping[str, Any]) -> Config | None:
-        known = ("daemon", "mqtt", "page", "pipeline")
+        known = ("daemon", "mqtt", "page", "pipeline", "session")
         for key in data:
             if key not in known:
                 self.problems.append(Problem((key,), "unknown table", remedy=_nearest(key, known)))
@@ -319,9 +347,29 @@ class _Reader:
                         "names are MQTT topics: give each pipeline its own",
                     )
                 )
+        sessions = list(self.sessions(data.get("session", []), pipelines))
         if self.problems or daemon is None:
             return None
-        return Config(daemon, mqtt, page, tuple(pipelines))
+        return Config(daemon, mqtt, page, tuple(pipelines), tuple(sessions))
+
+    def sessions(self, tables: Any, pipelines: Sequence[PipelineConfig]) -> Iterable[SessionPlan]:
+        if not isinstance(tables, list):
+            self.problems.append(Problem(("session",), "must be an array: write [[session]]"))
+            return
+        names = [pipeline.name for pipeline in pipelines]
+        for index, table in enumerate(tables):
+            path = ("session", index)
+            plan = self.model(SessionPlan, table, path)
+            if plan is None:
+                continue
+            if plan.pipeline is None and len(names) != 1:
+                remedy = f"one of: {', '.join(names)}"
+                self.problems.append(Problem((*path, "pipeline"), "is missing", "", remedy))
+            elif plan.pipeline is not None and plan.pipeline not in names:
+                remedy = f"one of: {', '.join(names)}"
+                problem = Problem((*path, "pipeline"), "is not a pipeline", plan.pipeline, remedy)
+                self.problems.append(problem)
+            yield plan
 
 
 def parse(text: str, source: str = "config") -> Config:

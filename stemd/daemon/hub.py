@@ -40,7 +40,7 @@ class Listener(Protocol):
         ...
 
     def on_document(self, pipeline: str, document: Json) -> None:
-        """A scan document: `started`, `finished`, `aborted`."""
+        """A scan document: `event` is `started`, `finished`, `aborted`; or a `session`'s."""
         ...
 
     def on_log(self, pipeline: str, entry: Json) -> None:
@@ -139,7 +139,7 @@ class Hub:
             listener.on_snapshot(pipeline, snapshot)
 
     def document(self, pipeline: str, document: Json) -> None:
-        """Publish a scan document."""
+        """Publish a scan document, or a session's."""
         for listener in self._listeners:
             listener.on_document(pipeline, document)
 

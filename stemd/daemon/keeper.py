@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-import structlog
-
 from stemd.acquisition import Acquisition
-from stemd.daemon.catalogue import Catalogue
 from stemd.daemon.scan_run import ScanRun
 from stemd.daemon.sinks.disk import ScanFolder, ScanSummary, scan_document
 from stemd.daemon.sinks.recorder import RawRecorder
+from stemd.daemon.store import Store
 from stemd.errors import SinkError, StemdError
 from stemd.results import Snapshot
-
-log = structlog.get_logger(__name__)
 
 
 class ScanKeeper:
@@ -29,22 +25,25 @@ class ScanKeeper:
     def __init__(
         self,
         acquisition: Acquisition,
-        data_dir: Path,
+        store: Store,
         pipeline: str,
-        instrument: str,
-        catalogue: Catalogue | None,
         on_error: Callable[[StemdError], None],
+        session: str | None = None,
     ) -> None:
-        self.folder = ScanFolder.of_scan(data_dir, acquisition, pipeline, instrument)
+        self.folder = ScanFolder.of_scan(store.data_dir, acquisition, pipeline, store.instrument)
         self.recorder: RawRecorder | None = None
         self.notes: list[str] = []
-        self._catalogue = catalogue
+        self.summary: ScanSummary | None = None
+        self.failed = False
+        self.session = session
+        self._store = store
         self._on_error = on_error
         self._usable = False
 
     def open(self, *, record_raw: bool) -> None:
         """Make the folder, enter the catalogue, start the record."""
         try:
+            self._store.check()
             self.folder.create()
             self._usable = True
         except SinkError as error:
@@ -52,12 +51,13 @@ class ScanKeeper:
             return
         acquisition, folder = self.folder.acquisition, self.folder
         try:
-            if self._catalogue is not None:
-                self._catalogue.begin(acquisition, folder.pipeline, folder.instrument, folder.path)
+            self._store.catalogue.begin(
+                acquisition, folder.pipeline, folder.instrument, folder.path
+            )
         except SinkError as error:
             self._report(error)
         if record_raw:
-            recorder = RawRecorder(self._report)
+            recorder = RawRecorder(self._report, reserve_bytes=self._store.reserve_bytes)
             if recorder.start(acquisition, folder.path):
                 self.recorder = recorder
 
@@ -66,9 +66,13 @@ class ScanKeeper:
     ) -> dict[str, Any]:
         """Finish the record, write results, scan.json and the catalogue row.
 
-        Returns the scan document, complete in memory even where the disk failed.
+        Returns the scan document, complete in memory even where the disk failed; it is then
+        written when the disk takes it.
         """
         counters: dict[str, Any] = {"frames": run.frames}
+        done = run.maps.done
+        if done.any():
+            counters["counts_per_position"] = round(float(run.maps.total[done].mean()), 3)
         if self.recorder is not None:
             try:
                 for record in self.recorder.finish():
@@ -81,29 +85,72 @@ class ScanKeeper:
             for failure in self.folder.write_results(final, settings)[1]:
                 self._report(failure)
         self.notes += [f"engine {name} failed: {why}" for name, why in run.failed.items()]
-        summary = ScanSummary(
+        self.summary = ScanSummary(
             status=run.status,
-            done=run.maps.done,
+            done=done,
             optics=run.settings.optics,
             settings=settings,
             settings_history=run.history,
             counters=counters | run.counters,
             notes=self.notes,
             finished_ns=run.finished_ns or time.time_ns(),
+            session=self.session,
         )
+        return self._write_down()
+
+    def write_images(
+        self, snapshot: Snapshot, settings: Mapping[str, Any], ending: str = ""
+    ) -> list[str]:
+        """Write images as `<name><ending>.tif`; returns the files' names. Raises SinkError."""
+        if not self._usable:
+            raise SinkError(
+                f"{self.folder.path}: the folder of this scan could not be made",
+                "see the pipeline's last error; the next scan tries again",
+            )
+        named = dataclasses.replace(
+            snapshot,
+            results=[dataclasses.replace(r, name=r.name + ending) for r in snapshot.results],
+        )
+        written, failures = self.folder.write_results(named, settings)
+        if failures:
+            raise failures[0]
+        return [record.name for record in written]
+
+    def amend(self, recomputed: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Write scan.json and the catalogue row of a finished scan again.
+
+        With what was recomputed if so, and with the files that have been added since.
+        """
+        assert self.summary is not None
+        if recomputed is not None:
+            self.summary.recomputed = [*self.summary.recomputed, recomputed]
+        return self._write_down()
+
+    def _write_down(self) -> dict[str, Any]:
+        assert self.summary is not None
         folder = self.folder
         document = scan_document(
-            folder.acquisition, folder.pipeline, folder.instrument, summary, folder.files.values()
+            folder.acquisition,
+            folder.pipeline,
+            folder.instrument,
+            self.summary,
+            folder.files.values(),
         )
         try:
-            if self._usable:
-                document = self.folder.write_summary(summary)
-                if self._catalogue is not None:
-                    self._catalogue.end(self.folder.acquisition.id, document)
+            self._store.check()
+            if not self._usable:
+                folder.path.mkdir(parents=True, exist_ok=True)
+            document = folder.write_summary(self.summary)
+            self._store.catalogue.end(folder.acquisition.id, document, folder.path)
+        except OSError:
+            self._store.owe(folder.path, document)
         except SinkError as error:
-            self._report(error)
+            if self._usable:
+                self._report(error)
+            self._store.owe(folder.path, document)
         return document
 
     def _report(self, error: StemdError) -> None:
+        self.failed = True
         self.notes.append(str(error))
         self._on_error(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections import Counter
@@ -24,6 +25,7 @@ from stemd.blocks import (
     PoolClosedError,
     Started,
 )
+from stemd.daemon.heartbeats import Pulse
 from stemd.daemon.keeper import ScanKeeper
 from stemd.daemon.scan_run import ScanRun
 from stemd.errors import StemdError
@@ -31,8 +33,12 @@ from stemd.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-RESTART_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+RESTART_S = (0.3, 0.6, 1.2, 5.0, 10.0, 30.0)
 """Pauses before the adapter is started again after it has failed; the last one repeats."""
+JITTER = (0.75, 1.25)
+"""Pauses are stretched by a random factor: what fails together must not come back together."""
+GOOD_AFTER_S = 60.0
+"""An adapter that has run for so long starts with a clean record."""
 
 
 class Owner(Protocol):
@@ -58,6 +64,10 @@ class Owner(Protocol):
         """The adapter has failed and will be started again after a pause."""
         ...
 
+    def exhausted(self) -> None:
+        """The source has ended for good, as a file does."""
+        ...
+
     def settings_now(self) -> Settings:
         """The live settings in force."""
         ...
@@ -71,8 +81,10 @@ class Reader:
         self.adapter = build()
         self.pool = BlockPool()
         self.counts: Counter[str] = Counter()
-        self.heartbeat = time.monotonic()
-        self.stop = threading.Event()
+        self.stop = Pulse()
+        self.failures = 0
+        self._failed = False
+        self._retry = threading.Event()
         self._build = build
         self._owner = owner
         self._run: ScanRun | None = None
@@ -90,6 +102,11 @@ class Reader:
         self.pool.close()
         self.adapter.close()
 
+    def retry(self) -> None:
+        """Start a failed adapter again now, with a clean record."""
+        self.failures = 0
+        self._retry.set()
+
     def join(self, timeout_s: float) -> bool:
         """Wait for the thread; True when it has ended."""
         if self._thread.ident is not None:
@@ -101,29 +118,52 @@ class Reader:
         """Whether the thread runs."""
         return self._thread.is_alive()
 
+    @property
+    def age_s(self) -> float:
+        """Seconds since the thread last showed that it gets on; 0 when there is nothing to do."""
+        return self.stop.age_s if self.alive else 0.0
+
     def _loop(self) -> None:
-        failures = 0
         while not self.stop.is_set():
             began = time.monotonic()
             try:
+                if self._failed:
+                    self._build_again()
                 for message in self.adapter.read(self.pool, self.stop):
-                    self.heartbeat = time.monotonic()
+                    self.stop.beat()
                     self._handle(message)
+                if not self.stop.is_set():
+                    self._end("stopped")
+                    self._owner.exhausted()
                 break
             except PoolClosedError:
                 break
             except Exception as error:
                 if not isinstance(error, StemdError):
                     log.exception("the adapter failed", pipeline=self.name)
-                failures = 0 if time.monotonic() - began > 60.0 else failures + 1
+                self._failed = True
+                good = time.monotonic() - began > GOOD_AFTER_S
+                self.failures = 1 if good else self.failures + 1
                 self._end("disconnected")
-                pause = RESTART_S[min(failures, len(RESTART_S)) - 1]
+                pause = RESTART_S[min(self.failures, len(RESTART_S)) - 1] * random.uniform(*JITTER)
                 self._owner.failed(error, pause)
-                if self.stop.wait(pause):
-                    break
-                self.adapter.close()
-                self.adapter = self._build()
+                self._rest(pause)
         self._end("stopped")
+
+    def _build_again(self) -> None:
+        self.adapter.close()
+        self.adapter = self._build()
+        scan = self._owner.settings_now().scan
+        if scan is not None:
+            self.adapter.set_scan(scan)
+        self._failed = False
+
+    def _rest(self, seconds: float) -> None:
+        self._retry.clear()
+        until = time.monotonic() + seconds
+        while not self.stop.is_set() and time.monotonic() < until:
+            if self._retry.wait(min(0.2, max(0.0, until - time.monotonic()))):
+                break
 
     def _handle(self, message: Message) -> None:
         match message:

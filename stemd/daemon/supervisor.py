@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import platform
 import secrets
-import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -20,20 +18,24 @@ from stemd import __version__
 from stemd.acquisition import iso_utc
 from stemd.daemon import systemd
 from stemd.daemon.broker import EmbeddedBroker
-from stemd.daemon.catalogue import Catalogue
 from stemd.daemon.config import Config, PipelineConfig
+from stemd.daemon.disk_watch import DiskWatch
 from stemd.daemon.hub import Hub, Json
 from stemd.daemon.metrics import metrics_text
 from stemd.daemon.page.server import Page
 from stemd.daemon.pipeline import Pipeline
-from stemd.daemon.recovery import recover
+from stemd.daemon.recovery import enter_missing, recover
 from stemd.daemon.requests import Requests
-from stemd.daemon.sinks.files import disk_error
 from stemd.daemon.sinks.mqtt import MqttSink
+from stemd.daemon.store import Store
 from stemd.daemon.warm import warm_up
 from stemd.errors import ConfigError, StemdError
 
 HEALTH_PERIOD_S = 5.0
+DISK_PERIOD_S = 5.0
+WARM_TYPES = ("u1", "u2", "u4")
+"""Pixel types for which the kernels are compiled before READY."""
+_BEATS_A_PERIOD = 2.0
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +63,10 @@ class Daemon:
         self._broker_port = broker_port
         self._started = time.monotonic()
         self._stop = asyncio.Event()
-        self._catalogue: Catalogue | None = None
+        self._store: Store | None = None
+        self._disk: DiskWatch | None = None
+        self._reloading = asyncio.Lock()
+        self._told_broker: Json | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._process = psutil.Process()
 
@@ -89,7 +94,11 @@ class Daemon:
 
     async def _start(self) -> None:
         config = self.config
-        self._catalogue = await asyncio.to_thread(self._open_data_dir)
+        table = config.daemon
+        self._store = await asyncio.to_thread(
+            Store, table.data_dir, table.instrument, reserve_bytes=int(table.reserve_mb * 2**20)
+        )
+        self._disk = DiskWatch(self._store, table.retention)
         if config.page is not None:
             self.page = Page(
                 config.page,
@@ -115,37 +124,27 @@ class Daemon:
             self._start_pipeline(pipeline)
         self._publish_state()
         self._spawn(self._health_loop(), "health")
-        self._spawn(self._recover(), "recover")
+        self._spawn(self._disk_loop(self._disk), "disk")
+        self._spawn(self._recover(self._store), "recover")
         await asyncio.gather(*(pipeline.ready.wait() for pipeline in self.pipelines.values()))
         self.ready.set()
         systemd.notify(f"READY=1\nSTATUS={self._status_line()}")
         log.info("ready", pipelines=list(self.pipelines), page=self.page_url)
 
-    def _open_data_dir(self) -> Catalogue:
-        try:
-            self.data_dir.mkdir(parents=True, exist_ok=True)
-            probe = self.data_dir / f".stemd-{os.getpid()}"
-            probe.write_bytes(b"")
-            probe.unlink()
-        except OSError as error:
-            raise disk_error(error, "write to daemon.data_dir", self.data_dir) from error
-        return Catalogue(self.data_dir)
-
     @staticmethod
     def _warm(pipelines: tuple[PipelineConfig, ...]) -> None:
         for pipeline in pipelines:
-            warm_up(pipeline.engines, pipeline.optics, ("u2",))
+            warm_up(pipeline.engines, pipeline.optics, WARM_TYPES)
 
     def _start_pipeline(self, config: PipelineConfig) -> None:
-        pipeline = Pipeline(
-            config, self.hub, self.data_dir, self.config.daemon.instrument, self._catalogue
-        )
+        assert self._store is not None
+        pipeline = Pipeline(config, self.hub, self._store)
         self.pipelines[config.name] = pipeline
-        pipeline.start()
+        pipeline.start(self.config.sessions_of(config.name))
 
     async def _end(self) -> None:
         for task in self._tasks:
-            if task.get_name() in ("health", "recover"):
+            if task.get_name() in ("health", "disk", "recover", "reload"):
                 task.cancel()
         await asyncio.gather(*(pipeline.stop() for pipeline in self.pipelines.values()))
         if self.mqtt is not None:
@@ -157,8 +156,8 @@ class Daemon:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._catalogue is not None:
-            self._catalogue.close()
+        if self._store is not None:
+            self._store.close()
         log.info("stopped", uptime_s=round(time.monotonic() - self._started, 1))
 
     def _spawn(self, work: Any, name: str) -> None:
@@ -170,9 +169,9 @@ class Daemon:
         if not task.cancelled() and task.exception() is not None:
             log.error("a task failed", task=task.get_name(), exc_info=task.exception())
 
-    async def _recover(self) -> None:
-        if self._catalogue is not None:
-            await asyncio.to_thread(recover, self._catalogue)
+    async def _recover(self, store: Store) -> None:
+        await asyncio.to_thread(recover, store.catalogue)
+        await asyncio.to_thread(enter_missing, store.catalogue, store.instrument, self.started_ns)
 
     # Config reload
 
@@ -183,9 +182,13 @@ class Daemon:
         """Read the config again; only pipelines that changed are restarted."""
         if self._reload is None:
             return
+        async with self._reloading:
+            await self._read_again(self._reload)
+
+    async def _read_again(self, read: Callable[[], Config]) -> None:
         systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
-            config = await asyncio.to_thread(self._reload)
+            config = await asyncio.to_thread(read)
             if (config.daemon, config.mqtt, config.page) != (
                 self.config.daemon,
                 self.config.mqtt,
@@ -209,6 +212,8 @@ class Daemon:
             if name not in new or new[name] != pipeline.config:
                 await pipeline.stop()
                 del self.pipelines[name]
+            elif config.sessions_of(name) != self.config.sessions_of(name):
+                await pipeline.sessions.resume(config.sessions_of(name))
         self.config = config
         for name, pipeline_config in new.items():
             if name not in self.pipelines:
@@ -223,6 +228,7 @@ class Daemon:
 
     def _publish_state(self) -> None:
         now = time.time_ns()
+        self._told_broker = self._broker_state()
         self.hub.daemon(
             {
                 "version": __version__,
@@ -239,13 +245,17 @@ class Daemon:
             }
         )
 
+    def _broker_state(self) -> Json | None:
+        """What of the broker's status is a state, not a counter."""
+        if self.mqtt is None:
+            return None
+        status = self.mqtt.status.as_json()
+        return {key: status[key] for key in ("connected", "images_connected", "version", "error")}
+
     def health(self) -> Json:
         """The health document of A3."""
         now = time.time_ns()
-        try:
-            free: int | None = shutil.disk_usage(self.data_dir).free
-        except OSError:
-            free = None
+        disk = self._disk.document() if self._disk is not None else {}
         broker: Mapping[str, Any] = self.mqtt.status.as_json() if self.mqtt is not None else {}
         return {
             "time": iso_utc(now),
@@ -254,7 +264,9 @@ class Daemon:
             "memory_bytes": self._process.memory_info().rss,
             "cpu_seconds": round(sum(self._process.cpu_times()[:2]), 2),
             "threads": self._process.num_threads(),
-            "disk_free_bytes": free,
+            "open_files": self._process.num_fds(),
+            "disk_free_bytes": disk.get("free_bytes"),
+            "disk": disk,
             "mqtt_connected": broker.get("connected"),
             "broker": dict(broker),
             "viewers": self.page.viewers if self.page is not None else 0,
@@ -263,18 +275,45 @@ class Daemon:
 
     def _healthy(self) -> tuple[bool, Json]:
         health = self.health()
-        dead = [name for name, p in self.pipelines.items() if not p.reader.alive]
+        dead = [name for name, p in self.pipelines.items() if p.dead]
         faults = [name for name, p in self.pipelines.items() if p.state == "fault"]
-        return not dead and not faults, {**health, "dead": dead, "faults": faults}
+        hung = [f"{name}: {thread}" for name, p in self.pipelines.items() for thread in p.stalled]
+        disk = self._disk is not None and self._disk.error is not None
+        well = not (dead or faults or hung or disk)
+        return well, {**health, "dead": dead, "faults": faults, "stalled": hung}
+
+    def _getting_on(self) -> bool:
+        """Whether every thread gets on: only then is the watchdog fed."""
+        return not any(p.dead or p.stalled for p in self.pipelines.values())
 
     async def _health_loop(self) -> None:
         period = systemd.watchdog_period_s()
+        pause = min(period or 1.0, 1.0) / _BEATS_A_PERIOD
         next_health = time.monotonic()
         while True:
             if time.monotonic() >= next_health:
                 next_health = time.monotonic() + HEALTH_PERIOD_S
                 self.hub.healthy(self.health())
                 systemd.notify(f"STATUS={self._status_line()}")
-            if period is not None and all(p.reader.alive for p in self.pipelines.values()):
+            if self._broker_state() != self._told_broker:
+                self._publish_state()
+            if period is not None and self._getting_on():
                 systemd.notify("WATCHDOG=1")
-            await asyncio.sleep(min(period or HEALTH_PERIOD_S, HEALTH_PERIOD_S, 1.0))
+            await asyncio.sleep(pause)
+
+    async def _disk_loop(self, disk: DiskWatch) -> None:
+        while True:
+            await self._look_at_disk(disk)
+            await asyncio.sleep(DISK_PERIOD_S)
+
+    async def _look_at_disk(self, disk: DiskWatch) -> None:
+        for news in await asyncio.to_thread(disk.look):
+            for pipeline in self.pipelines.values():
+                if news == "failed" and disk.error is not None:
+                    pipeline.disk_failed(disk.error)
+                elif news == "well":
+                    pipeline.disk_is_well()
+                elif news == "low":
+                    pipeline.troubles.tell("warning", *disk.warning, "disk_low")
+            if news in ("low", "enough"):
+                log.info("free space", low=disk.low, folder=str(self.data_dir))

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from stemd.acquisition import iso_utc
+from stemd.daemon.session_book import SessionBook
+from stemd.daemon.session_plan import SessionPlan
 from stemd.daemon.sinks.disk import ScanSummary, scan_document
 from stemd.daemon.sinks.files import FileRecord
 from tests.conftest import OutsideClient, a_snapshot, an_acquisition, wait_until
@@ -73,6 +75,9 @@ def tell_a_scan(sink: RunningSink) -> None:
     finished = scan_document(acquisition, "merlin", "titan", summary, [record])
     sink.call(hub.document, "merlin", {"event": "finished", **finished})
     sink.call(hub.snapshot, "merlin", a_snapshot(acquisition, final=True))
+    book = SessionBook.begin(SessionPlan(name="night", scans=2), "merlin")
+    book.got(finished)
+    sink.call(hub.document, "merlin", book.shown())
     sink.call(hub.log, "merlin", {"level": "warning", "message": "m", "remedy": "r"})
 
 

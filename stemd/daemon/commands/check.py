@@ -61,6 +61,7 @@ def resolved(config: Any) -> dict[str, Any]:
             }
             for pipeline in config.pipelines
         ],
+        "sessions": [session.model_dump(mode="json") for session in config.sessions],
     }
 
 
@@ -81,6 +82,8 @@ def _print(source: str, document: dict[str, Any]) -> None:
             _leaves(branch.add(f"engine [cyan]{engine['type']}[/]"), engine)
         _leaves(branch.add("publish"), pipeline["publish"])
         _leaves(branch.add("record"), pipeline["record"])
+    for session in document["sessions"]:
+        _leaves(tree.add(f"[bold]session {session['name']}[/]"), session)
     Console(highlight=False, soft_wrap=True).print(tree)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
+import sys
 from pathlib import Path
 
 EXAMPLE = "stemd run /etc/stemd/stemd.toml"
@@ -30,4 +32,8 @@ def run(args: argparse.Namespace) -> int:
         await Daemon(config, lambda: load(path)).run()
 
     asyncio.run(serve())
-    return 0
+    # All is written and closed. Taking the interpreter and the compiled kernels apart would
+    # keep whoever waits for the end waiting for up to a second more.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

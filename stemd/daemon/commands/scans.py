@@ -1,4 +1,4 @@
-"""`stemd scans`: what has been acquired, from the catalogue."""
+"""`stemd scans`: what has been acquired, from the catalogue, and whether it is still whole."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.table import Table
 
 from stemd.daemon.catalogue import Catalogue
 from stemd.daemon.sinks.documents import to_json
+from stemd.daemon.verify import verify
 from stemd.errors import ConfigError, UsageError
 
 HELP = "list the scans of a data folder, or show one"
@@ -29,9 +30,15 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument(
-        "action", nargs="?", choices=("list", "show"), default="list", help="default: list"
+        "action",
+        nargs="?",
+        choices=("list", "show", "verify", "sessions"),
+        default="list",
+        help="default: list; verify compares every file with its checksum",
     )
-    parser.add_argument("id", nargs="?", metavar="ID", help="the scan to show, or how it begins")
+    parser.add_argument(
+        "ids", nargs="*", metavar="ID", help="the scan to show, or those to verify (default: all)"
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--data-dir", type=Path, metavar="D", help="default: stemd-data, as the demo"
@@ -49,15 +56,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List or show. Raises UsageError, ConfigError, SinkError."""
-    if args.action == "show" and not args.id:
+    if args.action == "show" and len(args.ids) != 1:
         raise UsageError("show needs the id of a scan", "stemd scans lists them")
-    if args.action == "list" and args.id:
-        raise UsageError(f"list takes no id ({args.id!r})", f"stemd scans show {args.id}")
+    if args.action in ("list", "sessions") and args.ids:
+        raise UsageError(
+            f"{args.action} takes no id ({args.ids[0]!r})", f"stemd scans show {args.ids[0]}"
+        )
     since_ns = None if args.since is None else parse_since(args.since, datetime.now(UTC))
     catalogue = Catalogue.read_only(_data_dir(args))
     try:
         if args.action == "show":
-            _show(_find(catalogue, args.id), as_json=args.json)
+            _show(_find(catalogue, args.ids[0]), as_json=args.json)
+        elif args.action == "verify":
+            every = catalogue.list(since_ns, args.status)
+            scans = [_find(catalogue, wanted) for wanted in args.ids] or every
+            return _verify(scans, catalogue.data_dir, as_json=args.json)
+        elif args.action == "sessions":
+            _sessions(catalogue.sessions(), as_json=args.json)
         else:
             scans = catalogue.list(since_ns, args.status, args.limit or None)
             _list(scans, as_json=args.json)
@@ -152,3 +167,45 @@ def _show(scan: dict[str, Any], *, as_json: bool) -> None:
         text = value if isinstance(value, str) else to_json(value)
         table.add_row(key.replace("_", " "), text)
     Console().print(table)
+
+
+def _verify(scans: Sequence[dict[str, Any]], data_dir: Path, *, as_json: bool) -> int:
+    """Exit code 0 when every file is as it was written, else 1."""
+    reports = []
+    for scan in scans:
+        if scan["status"] == "acquiring" or (scan.get("deleted") or {}).get("what") == "scan":
+            continue
+        problems = verify(data_dir / scan["folder"])
+        reports.append({"id": scan["id"], "ok": not problems, "problems": problems})
+        if not as_json:
+            sys.stdout.write(f"{scan['id']}  {'ok' if not problems else 'DAMAGED'}\n")
+            for problem in problems:
+                sys.stdout.write(f"  {problem}\n")
+    bad = sum(not report["ok"] for report in reports)
+    if as_json:
+        sys.stdout.write(to_json(reports, indent=1) + "\n")
+    else:
+        sys.stdout.write(f"{len(reports)} scans, {bad} damaged\n")
+    return 1 if bad else 0
+
+
+def _sessions(sessions: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(to_json(sessions, indent=1) + "\n")
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("session", "name", "pipeline", "status", "started (UTC)", "scans", "reason"):
+        table.add_column(title)
+    for session in sessions:
+        counts = session["counts"]
+        table.add_row(
+            session["id"],
+            session["name"],
+            session["pipeline"],
+            session["status"],
+            session["started"][:19].replace("T", " "),
+            f"{counts['complete']}/{sum(counts.values())} complete",
+            session["reason"],
+        )
+    console = Console()
+    console.print(table if sessions else "no sessions")

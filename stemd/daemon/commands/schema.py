@@ -26,6 +26,7 @@ def config_schema() -> dict[str, Any]:
     from stemd.acquisition import Optics
     from stemd.daemon.config import DaemonTable, PublishTable, RecordTable
     from stemd.daemon.page.settings import PageSettings
+    from stemd.daemon.session_plan import SessionPlan
     from stemd.daemon.sinks.mqtt_settings import MqttSettings
 
     definitions: dict[str, Any] = {}
@@ -71,6 +72,7 @@ def config_schema() -> dict[str, Any]:
             "mqtt": table(MqttSettings),
             "page": table(PageSettings),
             "pipeline": {"type": "array", "minItems": 1, "items": pipeline},
+            "session": {"type": "array", "items": table(SessionPlan)},
         },
         "$defs": definitions,
     }

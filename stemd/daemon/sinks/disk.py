@@ -59,7 +59,8 @@ class ScanSummary:
 
     `settings` are the live settings at the end, with their `revision`; `settings_history` lists
     `{"revision", "time", "time_ns", "positions_done", "changes"}` for every change in mid-scan.
-    `done` is the flat mask of finished probe positions.
+    `done` is the flat mask of finished probe positions. `recomputed` lists what was made anew
+    from the maps after the scan; `session` is the id of the session the scan belongs to.
     """
 
     status: Status
@@ -70,6 +71,8 @@ class ScanSummary:
     counters: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
     finished_ns: int = field(default_factory=time.time_ns)
+    session: str | None = None
+    recomputed: Sequence[Mapping[str, Any]] = ()
 
 
 def scan_document(
@@ -113,6 +116,8 @@ def scan_document(
         "counters": dict(summary.counters),
         "settings": dict(summary.settings),
         "settings_history": [dict(change) for change in summary.settings_history],
+        "recomputed": [dict(change) for change in summary.recomputed],
+        "session": summary.session,
         "notes": list(summary.notes),
         "versions": versions(),
         "files": [record.as_json() for record in files],

@@ -137,7 +137,10 @@ class MqttSink:
             self._images.put(Image(pipeline, result, snapshot))
 
     def on_document(self, pipeline: str, document_: Json) -> None:
-        """A scan document: `started`, `finished`, `aborted`."""
+        """A scan document: `started`, `finished`, `aborted`; or a session's (retained)."""
+        if document_.get("event") == "session":
+            self._retain(pipeline, "session", document_)
+            return
         self._queue(document(self._topics.of(pipeline, "scan"), document_, qos=1))
 
     def on_log(self, pipeline: str, entry: Json) -> None:

@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +82,12 @@ class RawRecorder:
         self._hashed_bytes = 0
         self._path = self._part = Path()
         self._sidecars: list[FileRecord] = []
+        self._progress = time.monotonic()
+
+    @property
+    def stalled_s(self) -> float:
+        """Seconds for which blocks have been waiting and none was written."""
+        return time.monotonic() - self._progress if self._queue else 0.0
 
     @property
     def recording(self) -> bool:
@@ -148,6 +155,8 @@ class RawRecorder:
             if not self.recording or self._ending or full:
                 self.blocks_refused += 1
                 return False
+            if not self._queue:
+                self._progress = time.monotonic()
             block.retain()
             self._queue.append(block)
             self._queued_bytes += size
@@ -225,6 +234,7 @@ class RawRecorder:
         size = block.wire.nbytes
         with self._changed:
             self._queue.popleft()
+            self._progress = time.monotonic()
             self._queued_bytes -= size
             self.bytes_written += size if written else 0
             self.blocks_refused += not written

@@ -1,0 +1,168 @@
+"""The commands of a pipeline: camera control, recording, saving, recomputing, sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from stemd.acquisition import iso_utc
+from stemd.daemon.config import Problem, problems_of
+from stemd.daemon.live_settings import LiveSettings, RefusedError
+from stemd.daemon.session_plan import SessionPlan
+from stemd.errors import StemdError
+from stemd.results import Snapshot
+
+if TYPE_CHECKING:
+    from stemd.daemon.keeper import ScanKeeper
+    from stemd.daemon.pipeline import Pipeline
+
+Args = Mapping[str, Any]
+
+ARGUMENTS: Mapping[str, tuple[str, ...]] = {
+    "start": ("scans", "scan", "settings"),
+    "stop": (),
+    "abort": (),
+    "record": ("raw",),
+    "save": (),
+    "recompute": ("settings", "write"),
+    "reset": (),
+    "session": ("stop", *SessionPlan.model_fields),
+}
+"""Every command and the arguments it knows."""
+
+
+class Orders:
+    """Carries commands out, one at a time."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    async def carry_out(self, name: str, args: Args) -> Mapping[str, Any]:
+        """What the reply says beyond the id. Raises StemdError; nothing is done then."""
+        known = ARGUMENTS.get(name)
+        if known is None:
+            raise _refused("command", "unknown command", repr(name), ", ".join(ARGUMENTS))
+        for key in args:
+            if key not in known:
+                allowed = ", ".join(known) or f"{name} takes no arguments"
+                raise _refused(f"args.{key}", "unknown argument", "", allowed)
+        method = getattr(self, f"_{name}")
+        result: Mapping[str, Any] = await method(args)
+        return result
+
+    async def _start(self, args: Args) -> Args:
+        scans = args.get("scans", 1)
+        if isinstance(scans, bool) or not isinstance(scans, int) or scans < 0:
+            raise _refused("args.scans", "must be a number of scans", repr(scans), "0 is endless")
+        change = dict(_table(args, "settings"))
+        if "scan" in args:
+            change["scan"] = _table(args, "scan")
+        if change:
+            self._pipeline.change(change)
+        return await self._pipeline.camera("start", {"scans": scans})
+
+    async def _stop(self, args: Args) -> Args:
+        return await self._pipeline.camera("stop", args)
+
+    async def _abort(self, args: Args) -> Args:
+        return await self._pipeline.camera("abort", args)
+
+    async def _record(self, args: Args) -> Args:
+        raw = _flag(args, "raw", default=True)
+        self._pipeline.change({"record": {"raw": raw}})
+        return {}
+
+    async def _save(self, args: Args) -> Args:
+        """Images as they are now; of a running scan under names that say how far it was."""
+        pipeline = self._pipeline
+        keeper, snapshot = pipeline.keeper, pipeline.newest
+        if keeper is not None and snapshot is not None and not snapshot.final:
+            ending = f"_at_{snapshot.positions_done}"
+        else:
+            keeper, snapshot = self._last()
+            ending = ""
+        settings = pipeline.live.as_json()
+        files = await asyncio.to_thread(keeper.write_images, snapshot, settings, ending)
+        if not ending:
+            await asyncio.to_thread(keeper.amend)
+        return {"scan": snapshot.acquisition.id, "files": files}
+
+    def _last(self) -> tuple[ScanKeeper, Snapshot]:
+        last = self._pipeline.last
+        if last is None:
+            raise StemdError(
+                "no scan has been finished since the pipeline was started",
+                "for an older scan: stemd process its raw record",
+            )
+        return last.keeper, last.final
+
+    async def _recompute(self, args: Args) -> Args:
+        """The images of the last finished scan anew from its maps."""
+        pipeline = self._pipeline
+        write = _flag(args, "write", default=False)
+        self._last()
+        last = pipeline.last
+        assert last is not None
+        change = _table(args, "settings")
+        live: LiveSettings = pipeline.change(change) if change else pipeline.live
+        final = await asyncio.to_thread(last.run.recompute, live.engines)
+        now = time.time_ns()
+        entry = {
+            "time": iso_utc(now),
+            "time_ns": now,
+            "revision": live.revision,
+            "settings": live.as_json(),
+            "images": [result.name for result in final.results],
+            "written": write,
+        }
+
+        def write_down() -> None:
+            if write:
+                last.keeper.write_images(final, live.as_json())
+            last.keeper.amend(entry)
+
+        await asyncio.to_thread(write_down)
+        last.final = final
+        pipeline.publish_final(final)
+        return {"scan": final.acquisition.id, "images": entry["images"], "written": write}
+
+    async def _reset(self, args: Args) -> Args:
+        """The config's settings, no error, and another try for what is out of order."""
+        self._pipeline.reset()
+        return {}
+
+    async def _session(self, args: Args) -> Args:
+        sessions = self._pipeline.sessions
+        if "stop" in args:
+            if args["stop"] is not True or len(args) > 1:
+                raise _refused("args.stop", "must stand alone", repr(args["stop"]), "true")
+            return {"session": sessions.stop("stopped by command")}
+        try:
+            plan = SessionPlan.model_validate(dict(args))
+        except ValidationError as error:
+            raise RefusedError(problems_of(error, SessionPlan, ("args",))[0]) from error
+        if plan.pipeline not in (None, self._pipeline.name):
+            raise _refused("args.pipeline", "is not this one", "", self._pipeline.name)
+        return {"session": sessions.begin(plan)}
+
+
+def _refused(key: str, message: str, value: str = "", allowed: str = "") -> RefusedError:
+    return RefusedError(Problem((key,), message, value, allowed))
+
+
+def _flag(args: Args, key: str, *, default: bool) -> bool:
+    value = args.get(key, default)
+    if not isinstance(value, bool):
+        raise _refused(f"args.{key}", "must be true or false", repr(value), "true, false")
+    return value
+
+
+def _table(args: Args, key: str) -> Mapping[str, Any]:
+    value = args.get(key, {})
+    if not isinstance(value, Mapping):
+        raise _refused(f"args.{key}", "must be an object", repr(value), "a JSON object")
+    return value
