@@ -25,6 +25,10 @@ from stemd.daemon.scan_run import ScanRun
 from stemd.errors import StemdError
 
 WORD_BYTES = 8
+LINK_HITS_S = 40_000_000
+"""What the link of one chip carries at most, 0.3 GB a second."""
+LIVE = "live/timepix3/ricom61+annulus"
+LIVE_LINK = "live/timepix3-40M-hits/ricom61+annulus"
 DWELL_TICKS = 640
 """One microsecond on the clock of 1.5625 ns."""
 SHAPE = (256, 256)
@@ -95,10 +99,21 @@ def process(hits_a_position: int, kernel: int, annuli: int, context: Context) ->
 
 
 @contextmanager
-def camera() -> Iterator[int]:
-    """A virtual Timepix3 in another process, one scan repeated as fast as it is taken."""
-    command = [sys.executable, "-m", "stemd", "virtual", "timepix3", "--repeat", "--rate", "0"]
-    command += ["--scan", "128x128", "--dose", "100", "--specimen", "vacuum", "--port", "0"]
+def camera(positions_s: int) -> Iterator[int]:
+    """A virtual Timepix3 in another process, one scan repeated; 0: as fast as it is taken."""
+    command = [sys.executable, "-m", "stemd", "virtual", "timepix3", "--repeat"]
+    command += [
+        "--rate",
+        str(positions_s),
+        "--scan",
+        "128x128",
+        "--dose",
+        "100",
+        "--specimen",
+        "vacuum",
+        "--port",
+        "0",
+    ]
     command += ["--gap", "0"]
     process = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, text=True)
     try:
@@ -113,12 +128,12 @@ def camera() -> Iterator[int]:
         process.wait(5)
 
 
-def live(context: Context) -> Iterator[Row]:
+def live(name: str, positions_s: int, context: Context) -> Iterator[Row]:
     """The whole path over loopback TCP against a bare receive of the same sender, in turns."""
     plugin = plugins.load("adapters", "timepix3")
     seconds = max(2.0, context.seconds)
     rates, limits, cpus = [], [], []
-    with camera() as port:
+    with camera(positions_s) as port:
         for _ in range(3):
             limits.append(bare_receive(port, seconds)[0] / WORD_BYTES)
             owner = LiveOwner(engines_of(61, 1))
@@ -140,7 +155,6 @@ def live(context: Context) -> Iterator[Row]:
             reader.join(5.0)
     order = sorted(range(3), key=lambda i: rates[i] / limits[i])[1]
     note = f"{cpus[order] * 1e9:.1f} CPU ns a word"
-    name = "live/timepix3/ricom61+annulus"
     yield Row(name, rates[order], "words/s", limits[order], "bare receive", note=note)
 
 
@@ -150,5 +164,6 @@ def cases() -> dict[str, Case]:
         "events/tpx3/20-hits/ricom61+annulus": partial(process, 20, 61, 1),
         "events/tpx3/100-hits/ricom61+annulus": partial(process, 100, 61, 1),
         "events/tpx3/100-hits/ricom21": partial(process, 100, 21, 0),
-        "live/timepix3/ricom61+annulus": live,
+        LIVE: partial(live, LIVE, 0),
+        LIVE_LINK: partial(live, LIVE_LINK, LINK_HITS_S // 100),
     }

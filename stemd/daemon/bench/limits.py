@@ -81,6 +81,8 @@ def big_file(context: Context, frame_bytes: int, header: bytes) -> Path:
                 numbered = f"{text[:4]}{index + 1:06d}{text[10:]}"
                 file.write(numbered.encode("latin-1"))
                 file.write(pattern)
+            file.flush()
+            os.fsync(file.fileno())  # or the system writes it back while something is measured
         return Path(name)
 
     path: Path = context.once(f"file-{frame_bytes}", make)
