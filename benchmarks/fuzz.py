@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import mmap
 import os
@@ -143,6 +144,7 @@ class Watched:
             self.refused += 1
         finally:
             if traced:
+                gc.collect()  # a pool and its blocks refer to each other
                 self.largest = max(self.largest, tracemalloc.get_traced_memory()[1])
                 tracemalloc.stop()
         self.inputs += 1
