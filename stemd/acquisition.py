@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
+MAX_POSITIONS = 1 << 26
+"""Of one scan: 8192 x 8192. The maps take some 50 bytes a position; a size from the wire beyond
+this is a mistake and must not become an allocation."""
 
 
 class Scan(BaseModel):
@@ -35,6 +38,12 @@ class Scan(BaseModel):
     serpentine: bool = False
     step_size_angstrom: PositiveFloat | None = None
     dwell_time_us: PositiveFloat | None = None
+
+    @model_validator(mode="after")
+    def _fits_into_memory(self) -> Self:
+        if self.positions > MAX_POSITIONS:
+            raise ValueError(f"a scan has at most {MAX_POSITIONS} positions (8192 x 8192)")
+        return self
 
     @property
     def positions(self) -> int:

@@ -32,6 +32,7 @@ class DiskWatch:
         self._free: int | None = None
         self._total: int | None = None
         self._next_retention = 0.0
+        self._began_ns, self._began = time.time_ns(), time.monotonic()
 
     def look(self) -> list[News]:
         """See how the disk is, write what is owed, delete what may go; what has changed."""
@@ -64,10 +65,15 @@ class DiskWatch:
             return
         self._next_retention = time.monotonic() + RETENTION_PERIOD_S
         try:
-            self.deleted += len(retain(self._store, self._table))
+            self.deleted += len(retain(self._store, self._table, self._trusted_ns()))
         except SinkError as error:
             self.error = error
         self._measure()
+
+    def _trusted_ns(self) -> int:
+        """The time of day, but no more than has passed: a clock stepped ahead ages no scan."""
+        passed = int((time.monotonic() - self._began) * 1e9)
+        return min(time.time_ns(), self._began_ns + passed)
 
     @property
     def warning(self) -> tuple[str, str]:

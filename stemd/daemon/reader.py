@@ -153,6 +153,9 @@ class Reader:
     def _build_again(self) -> None:
         self.adapter.close()
         self.adapter = self._build()
+        # what failed may hold blocks that nobody gives back: they go with their pool
+        self.pool.close()
+        self.pool = BlockPool()
         scan = self._owner.settings_now().scan
         if scan is not None:
             self.adapter.set_scan(scan)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -256,3 +257,14 @@ def test_a_disk_that_was_unmounted_is_missed_and_nothing_is_written_to_what_lies
         store.close()
         for mounted in (place, tmp_path / "moved"):
             subprocess.run(["umount", "-l", str(mounted)], check=False, capture_output=True)
+
+
+def test_a_clock_that_is_stepped_ahead_does_not_age_scans(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: NOW)
+    old, young = keep_scan(store, 8), keep_scan(store, 6)
+    watch = DiskWatch(store, RetentionTable(max_age_days=7, warn_free_gb=0))
+    monkeypatch.setattr(time, "time_ns", lambda: NOW + 400 * DAY_NS)
+    watch.look()
+    assert (watch.deleted, "raw.mib" in names(old), "raw.mib" in names(young)) == (1, False, True)

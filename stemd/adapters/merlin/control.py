@@ -27,6 +27,7 @@ _MEANING = {
     OUT_OF_RANGE: ("the value is out of range", "see the camera's manual for the allowed range"),
 }
 _HEAD = re.compile(rb"MPX,(\d{10}),")
+_STATUS = re.compile(r"-?[0-9]{1,9}")
 _BODY_START = re.compile(rb"(?:GET|SET|CMD),")
 
 
@@ -94,7 +95,7 @@ def parse_reply(body: str) -> Reply:
     kind, _, rest = body.partition(",")
     name, _, tail = rest.partition(",")
     value, _, status = tail.rpartition(",")
-    if kind not in ("GET", "SET", "CMD") or not name or not status.strip().lstrip("-").isdigit():
+    if kind not in ("GET", "SET", "CMD") or not name or not _STATUS.fullmatch(status.strip()):
         raise CameraError(
             f"the camera's control port replied {body[:60]!r}",
             "check that control_port is the camera's control port (6341), not its data port",

@@ -66,7 +66,7 @@ def _bad(what: str) -> FormatError:
 
 def _integer(fields: Sequence[str], index: int, name: str, low: int, high: int) -> int:
     text = fields[index].strip() if index < len(fields) else ""
-    if not (text.isascii() and text.isdigit()):
+    if not _is_number(text):
         raise _bad(f"{name} (field {index}) is {text[:20]!r}, not a number")
     value = int(text[:20])
     if not low <= value <= high:
@@ -74,9 +74,14 @@ def _integer(fields: Sequence[str], index: int, name: str, low: int, high: int) 
     return value
 
 
+def _is_number(text: str) -> bool:
+    """Whether int() takes it: Latin-1 has superscript digits, which isdigit() alone lets pass."""
+    return text.isascii() and text.isdigit()
+
+
 def _depth(extended: Sequence[str], code: str) -> int:
     # The depth is the last field that is not empty: its index differs between software versions.
-    digits = [f.strip() for f in extended if f.strip().isdigit()]
+    digits = [f.strip() for f in extended if _is_number(f.strip())]
     if digits:
         depth = int(digits[-1][:4])
         if 1 <= depth <= 64:
@@ -90,9 +95,14 @@ def _depth(extended: Sequence[str], code: str) -> int:
 def _exposure_ns(extended: Sequence[str]) -> int:
     for text in extended[2:3]:
         number = text.strip().lower().removesuffix("ns")
-        if number.isdigit():
+        if _is_number(number):
             return int(number[:18])
     return 0
+
+
+def _gain(fields: Sequence[str]) -> int:
+    text = fields[13].strip() if len(fields) > 13 else ""
+    return int(text[:9]) if _is_number(text) else 0
 
 
 def _float(text: str) -> float:
@@ -148,7 +158,7 @@ def parse_frame_header(data: bytes) -> FrameHeader:
         local_time=fields[9].strip() if len(fields) > 9 else "",
         utc_time=extended[1].strip() if len(extended) > 1 else "",
         exposure_ns=_exposure_ns(extended),
-        gain=int(fields[13]) if len(fields) > 13 and fields[13].strip().isdigit() else 0,
+        gain=_gain(fields),
         thresholds_kev=tuple(_float(text) for text in fields[14 : min(22, at)]),
     )
 

@@ -28,7 +28,7 @@ ALL, COMPLETE, OTHER_SCAN, RESTART, BAD = 0, 1, 2, 3, 4
 to no open scan; numbers begin again; the bytes are not the expected frame."""
 
 _TURN = 1_000_000
-_REORDER = 1000  # a step back by no more than this is a repeat, not a new beginning
+_REORDER = 8  # number 1 behind no more frames than this is a repeat, behind more a new beginning
 
 
 def set_scan(state: NDArray[np.int64], scan: Scan) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from stemd.acquisition import Scan
+from stemd.acquisition import MAX_POSITIONS, Scan
 from stemd.adapters.merlin.hdr import Hdr
 from stemd.errors import FormatError
 
@@ -68,9 +68,9 @@ def guess_scan(frames: int | None, hdr: Hdr | None) -> Scan:
     if shape is None and frames:
         side = math.isqrt(frames)
         shape = (side, side) if side * side == frames else (1, frames)
-    if shape is None or max(shape) > 65536:
+    if shape is None or max(shape) > 65536 or math.prod(shape) > MAX_POSITIONS:
         raise FormatError(
-            "the size of the scan is not configured and the camera does not tell it "
+            "the size of the scan is not configured and the camera does not tell a possible one "
             f"(frames in acquisition: {frames if frames else 'endless or unknown'})",
             "set scan.shape = [ny, nx]",
         )

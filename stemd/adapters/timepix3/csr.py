@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from stemd.acquisition import Acquisition, Detector, Scan
+from stemd.acquisition import MAX_POSITIONS, Acquisition, Detector, Scan
 from stemd.adapters.timepix3.decoder import EVENT_BYTES, OUTPUT_HITS
 from stemd.adapters.timepix3.front import BLOCK_RECORDS
 from stemd.adapters.timepix3.settings import EventSettings
@@ -29,6 +29,8 @@ from stemd.errors import FormatError
 HEADER_BYTES = 32
 MAX_BODY_BYTES = 1 << 30
 """A chunk that claims to be longer is refused before memory is taken for it."""
+FIRST_BYTES = 4 << 20
+"""Memory taken for a message before it has come; beyond, it grows as the bytes arrive."""
 _DTYPES = {code: np.dtype(name) for code, name in ((2, "u1"), (3, "u2"), (4, "u4"), (5, "u8"))}
 _ACQUISITION, _SCAN, _CHUNK, _SCAN_END, _ACQUISITION_END = range(5)
 
@@ -119,6 +121,7 @@ class CsrDecoder:
         self.acquisition: Acquisition | None = None
         self._message = np.zeros(HEADER_BYTES, np.uint8)
         self._fill = 0
+        self._size = HEADER_BYTES
         self._begin: NDArray[np.uint8] | None = None
         self._scan = Scan(shape=(1, 1))
         self._detector = Detector("Timepix3", (256, 256), "u2", 16)
@@ -139,15 +142,15 @@ class CsrDecoder:
         self._fill += count
         if self._fill < self._message.size:
             return
-        if self._message.size == HEADER_BYTES:
-            body = self._body_bytes()
-            if body:
-                grown = np.empty(HEADER_BYTES + body, np.uint8)
-                grown[:HEADER_BYTES] = self._message
-                self._message = grown
-                return
+        if self._fill == HEADER_BYTES:
+            self._size = HEADER_BYTES + self._body_bytes()
+        if self._fill < self._size:
+            grown = np.empty(min(self._size, max(FIRST_BYTES, 2 * self._fill)), np.uint8)
+            grown[: self._fill] = self._message
+            self._message = grown
+            return
         message, self._message = self._message, np.zeros(HEADER_BYTES, np.uint8)
-        self._fill = 0
+        self._fill, self._size = 0, HEADER_BYTES
         yield from self._take(message, now_ns)
 
     def flush(self, now_ns: int, *, eof: bool) -> Iterator[Message]:
@@ -203,7 +206,7 @@ class CsrDecoder:
     def _start_acquisition(self, message: NDArray[np.uint8]) -> None:
         head = message.tobytes()
         tot, ny, nx, pointer, height, width, index = struct.unpack_from("<BHHBHHB", head, 2)
-        if min(ny, nx, height, width) == 0:
+        if min(ny, nx, height, width) == 0 or ny * nx > MAX_POSITIONS:
             raise FormatError(f"sparse stream: scan {ny}x{nx}, detector {height}x{width}")
         self._tot = tot == 1
         self._index_types = (self._dtype(pointer), self._dtype(index))

@@ -134,10 +134,10 @@ class WordsFront:
         )
 
     def record_start(self, data: NDArray[np.uint8]) -> int:
-        """The first chunk header; 0 for bare words."""
-        if self._state["bare"][0]:
-            return 0
+        """The first chunk header; 0 for bare words, and where there is none."""
         low = data[: data.size & ~7].view(np.uint32)[::2]
+        if self._state["bare"][0] or low.size == 0:
+            return 0
         return int(np.argmax(low == MAGIC)) * 8
 
     def set_masked(self, pixels: Sequence[tuple[int, int]]) -> None:

@@ -235,7 +235,10 @@ def assign(
                 close_at = s.close_at
             if k >= 0:
                 line = lines[k]
-                start, end, dwell = line.start, line.stop, line.dwell
+                # A boundary that was rounded across the hit must not leave it outside for ever.
+                start = min(line.start, np.float64(time))
+                end = max(line.stop, np.nextafter(np.float64(time), np.inf))
+                dwell = line.dwell
                 base, sign = line.row * nx, 1
                 if s.serpentine and line.row & 1:
                     base, sign = base + nx - 1, -1

@@ -72,6 +72,8 @@ class RawRecorder:
         self._on_error = on_error
         self._queue_bytes = queue_bytes
         self._reserve_bytes = reserve_bytes
+        # looked at often enough that not even a small reserve is used up between two looks
+        self._step_bytes = max(1 << 20, min(WRITE_BACK_BYTES, reserve_bytes // 4))
         self._changed = threading.Condition()
         self._queue: deque[Block] = deque()
         self._queued_bytes = 0
@@ -210,7 +212,7 @@ class RawRecorder:
                     os.ftruncate(self._fd, self.bytes_written)
                 self._fail(disk_error(error, "write the record", self._part))
             since_write_back += self._done(block, written=self.error is None)
-            if since_write_back >= WRITE_BACK_BYTES:
+            if since_write_back >= self._step_bytes:
                 self._write_back(self.bytes_written - since_write_back, since_write_back)
                 since_write_back = 0
         with self._changed:

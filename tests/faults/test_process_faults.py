@@ -1,0 +1,160 @@
+"""A daemon that is killed, doubled, starved of file handles, or given another time of day."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import wait_until
+from tests.daemon.rig import CONFIG, POSITIONS, Rig
+from tests.daemon.running import RunningDaemon
+from tests.faults.conftest import Row, same
+
+pytestmark = pytest.mark.mosquitto
+
+Rows = Callable[[str], Row]
+
+
+def test_what_a_killed_daemon_had_received_is_on_disk_and_the_next_start_says_so(
+    make_rig: Callable[..., Rig], row: Rows
+) -> None:
+    line = row("SIGKILL in mid-scan")
+    rig = make_rig()
+    rig.start()
+    rig.camera.begin()
+    rig.camera.more(rig.camera.frames[:20])
+    rig.until_state(lambda s: s["state"] == "acquiring" and s["positions_done"] == 20, "20 came")
+    rig.daemon.stop(signal.SIGKILL)
+    rig.start()
+
+    def mended() -> bool:
+        return [s["status"] for s in rig.daemon.scans()] == ["aborted"]
+
+    wait_until(mended, "the next start mends the scan", 30.0)
+    (document,) = rig.daemon.scans()
+    assert (document["positions_done"], document["missing"]) == (20, POSITIONS - 20)
+    same(rig, document, rig.camera.frames[:20])
+    assert any("died" in note for note in document["notes"])
+    line.said = document["notes"][-1]
+    listed = subprocess.run(
+        [sys.executable, "-m", "stemd", "scans", "verify", "--data-dir", str(rig.data)],
+        capture_output=True,
+        text=True,
+    )
+    assert listed.returncode == 0, listed.stdout
+    whole = line.heal(rig)
+    line.count(rig, document, whole)
+
+
+def test_a_second_daemon_of_the_instrument_is_refused_and_the_first_goes_on(
+    rig: Rig, row: Rows
+) -> None:
+    line = row("two daemons on one instrument")
+    rig.camera.begin()
+    rig.camera.more(rig.camera.frames[:20])
+    rig.until_state(lambda s: s["positions_done"] == 20, "20 came")
+    config = rig.daemon.config
+    second = subprocess.run(
+        [sys.executable, "-m", "stemd", "run", str(config)], capture_output=True, text=True
+    )
+    assert second.returncode == 1
+    assert f"process {rig.daemon.process.pid}" in second.stderr
+    line.said = second.stderr.strip().splitlines()[-2]
+    rig.camera.more(rig.camera.frames[20:])
+    document = rig.finished()[0]
+    assert document["status"] == "complete"
+    same(rig, document, rig.camera.frames)
+    line.heal(rig)
+    line.count(rig)
+
+
+def test_without_file_handles_images_go_on_and_everything_is_kept_when_there_are_some(
+    rig: Rig, row: Rows
+) -> None:
+    line = row("out of file handles")
+    pid = rig.daemon.process.pid
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (psutil.Process(pid).num_fds(), before[1]))
+    try:
+        rig.camera.scan()
+        document = rig.finished()[0]
+        assert (document["status"], document["positions_done"]) == ("complete", POSITIONS)
+        line.wrong(rig, "disk", "too many open files")
+        line.remember_memory(rig)
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    path = rig.data / document["started"][:10] / document["id"] / "scan.json"
+    wait_until(path.exists, "what was owed is written", 30.0)
+    line.heal(rig)
+    line.count(rig)
+    assert rig.daemon.process.poll() is None
+
+
+CLOCK = """
+import os, sys, time
+steps = {path!r}
+real, real_ns = time.time, time.time_ns
+def step():
+    try:
+        return float(open(steps).read() or 0)
+    except OSError:
+        return 0.0
+time.time = lambda: real() + step()
+time.time_ns = lambda: real_ns() + int(step() * 1e9)
+from stemd.daemon.cli import main
+sys.exit(main(["run", {config!r}]))
+"""
+
+
+class SteppedDaemon(RunningDaemon):
+    """A daemon whose time of day is that of the machine plus what stands in a file."""
+
+    def __init__(self, folder: Path, text: str, steps: Path) -> None:
+        super().__init__(folder, text)
+        super().stop(signal.SIGKILL)
+        program = CLOCK.format(path=str(steps), config=str(self.config))
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", program], stderr=self.log, stdout=self.log
+        )
+
+
+@pytest.mark.parametrize("seconds", [-7200.0, 400 * 86400.0], ids=["back", "forward"])
+def test_a_step_of_the_clock_in_mid_scan_loses_nothing_and_deletes_nothing(
+    make_rig: Callable[..., Rig], row: Rows, tmp_path: Path, seconds: float
+) -> None:
+    line = row(f"clock stepped by {seconds / 3600:+.0f} h in mid-scan")
+    steps = tmp_path / "steps"
+    rig = make_rig(daemon='retention = { max_age_days = 30, delete = "scan" }')
+    rig.daemons.append(SteppedDaemon(rig.folder, CONFIG.format(**rig.options), steps))
+    rig.until_state(lambda s: s.get("camera_connected"), "the camera is found")
+    first = line.heal(rig)
+    rig.camera.begin()
+    rig.camera.more(rig.camera.frames[:20])
+    rig.until_state(lambda s: s["state"] == "acquiring" and s["positions_done"] == 20, "20 came")
+    steps.write_text(str(seconds))
+    rig.camera.more(rig.camera.frames[20:])
+    second = rig.finished(2)[-1]
+    assert second["status"] == "complete"
+    same(rig, second, rig.camera.frames)
+    rig.camera.scan()
+    third = rig.finished(3)[-1]
+    same(rig, third, rig.camera.frames)
+    os.kill(rig.daemon.process.pid, signal.SIGHUP)
+    health = len(rig.client.on("stemd/rig/daemon/health"))
+    wait_until(
+        lambda: len(rig.client.on("stemd/rig/daemon/health")) > health + 1, "it lives on", 30.0
+    )
+    for scan in (first, second, third):
+        assert rig.folder_of(scan).is_dir()
+    assert len({scan["id"] for scan in (first, second, third)}) == 3
+    rig.until_state(lambda s: s["state"] == "waiting" and s["last_error"] is None, "all is well")
+    line.healed = "yes"
+    line.count(rig)
