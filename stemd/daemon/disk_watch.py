@@ -61,7 +61,7 @@ class DiskWatch:
             self._total = None
 
     def _retain(self) -> None:
-        if time.monotonic() < self._next_retention:
+        if time.monotonic() < self._next_retention and not self._short:
             return
         self._next_retention = time.monotonic() + RETENTION_PERIOD_S
         try:
@@ -69,6 +69,12 @@ class DiskWatch:
         except SinkError as error:
             self.error = error
         self._measure()
+
+    @property
+    def _short(self) -> bool:
+        """Less is free than is asked for: a fast camera fills a disk within a minute."""
+        wanted = self._table.min_free_gb
+        return wanted is not None and self._free is not None and self._free < wanted * 1e9
 
     def _trusted_ns(self) -> int:
         """The time of day, but no more than has passed: a clock stepped ahead ages no scan."""

@@ -229,6 +229,21 @@ def test_low_space_is_told_once_and_again_when_it_is_over(
     assert watch.look() == ["enough"]
 
 
+def test_a_disk_that_runs_short_between_two_rounds_is_cleared_at_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = [5 * 10**9]
+    monkeypatch.setattr(store, "free_bytes", lambda: free[0])
+    watch = DiskWatch(store, RetentionTable(min_free_gb=3, warn_free_gb=0))
+    watch.look()
+    oldest = keep_scan(store, 3)
+    watch.look()
+    assert "raw.mib" in names(oldest)
+    free[0] = 2 * 10**9
+    watch.look()
+    assert "raw.mib" not in names(oldest)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 def test_a_disk_that_was_unmounted_is_missed_and_nothing_is_written_to_what_lies_beneath(
     tmp_path: Path,
