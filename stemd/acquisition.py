@@ -87,6 +87,8 @@ class Optics(BaseModel):
     `rotation_deg` turns detector axes into scan axes (positive: counter-clockwise as displayed
     with y down), after the optional transpose `flip`. `center` is the zero of the centre of
     mass in detector pixels (y, x), or "auto": the mean centre of mass of the positions so far.
+    `acceptance_time_ns`: of an event camera's electrons only those count that come so soon after
+    the beam reached their position (dose slicing); frames know no such time.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -97,6 +99,7 @@ class Optics(BaseModel):
     rotation_deg: FiniteFloat = 0.0
     flip: bool = False
     center: Literal["auto"] | tuple[FiniteFloat, FiniteFloat] = "auto"
+    acceptance_time_ns: PositiveFloat | None = None
 
     @model_validator(mode="after")
     def _beam_smaller_than_half_circle(self) -> Self:

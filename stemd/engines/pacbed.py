@@ -38,7 +38,7 @@ class PacbedEngine:
         self.count = 0
 
     def update(self, settings: Settings) -> None:
-        """Only the calibration can change."""
+        """A new calibration or acceptance time."""
         self._settings = settings
 
     def consume(self, item: Run | Block) -> None:
@@ -46,7 +46,8 @@ class PacbedEngine:
         if isinstance(item, EventBlock):
             shape = self._acquisition.detector.shape
             image = self.sum.reshape(shape)
-            add_to_pattern(item.probe, item.yx, item.dwell_ns, item.count, 0.0, image)
+            acceptance_ns = self._settings.optics.acceptance_time_ns or 0.0
+            add_to_pattern(item.probe, item.yx, item.dwell_ns, item.count, acceptance_ns, image)
             self.count += sum(stop - first for first, stop in item.complete)
             return
         assert isinstance(item, FrameBlock)

@@ -42,7 +42,7 @@ class PatternEngine:
         self._acquisition, self._settings = acquisition, settings
 
     def update(self, settings: Settings) -> None:
-        """Only the calibration can change."""
+        """A new calibration or acceptance time."""
         self._settings = settings
 
     def consume(self, item: Run | Block) -> None:
@@ -81,7 +81,10 @@ class PatternEngine:
                 return []
             if isinstance(block, EventBlock):
                 hits = np.zeros(self._acquisition.detector.shape, np.int64)
-                add_to_pattern(block.probe, block.yx, block.dwell_ns, block.count, 0.0, hits)
+                accepted_ns = self._settings.optics.acceptance_time_ns or 0.0
+                add_to_pattern(
+                    block.probe, block.yx, block.dwell_ns, block.count, accepted_ns, hits
+                )
                 image = hits.astype(np.float32)
             else:
                 image = block.patterns()[self._index].astype(np.float32)

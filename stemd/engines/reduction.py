@@ -69,7 +69,7 @@ class Reducer:
         self._fixed = centre is not None or optics.center != "auto" or not detectors_px
         self._hits = 0
         self._hit_sums = np.zeros(2, np.int64)
-        self._acceptance_ns = 0.0
+        self._acceptance_ns = optics.acceptance_time_ns or 0.0
         self._seen: list[tuple[float, float]] = []
         if centre is None and optics.center != "auto":
             centre = optics.center
@@ -90,7 +90,8 @@ class Reducer:
         return self._fixed
 
     def update(self, optics: Optics, detectors_px: Mapping[str, Sequence[float]]) -> None:
-        """New centre or virtual detectors from the next block on."""
+        """New centre, acceptance time or virtual detectors from the next block on."""
+        self._acceptance_ns = optics.acceptance_time_ns or 0.0
         self._detectors_px = dict(detectors_px)
         if tuple(detectors_px) != self._maps.detector_names:
             self._maps.rename_detectors(tuple(detectors_px))

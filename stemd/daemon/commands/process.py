@@ -49,7 +49,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--optics",
         metavar="key=value,...",
         default="",
-        help="energy_ev, convergence_semi_angle_mrad, pixel_size_mrad, rotation_deg, flip, center",
+        help="energy_ev, convergence_semi_angle_mrad, pixel_size_mrad, rotation_deg, flip, center, "
+        "acceptance_time_ns",
     )
     parser.add_argument(
         "--jobs", type=int, default=0, metavar="N", help="threads; default: one a free core"
