@@ -28,6 +28,11 @@ def _openers() -> Mapping[str, plugins.Plugin]:
     return found
 
 
+def recording_suffixes() -> list[str]:
+    """Suffixes of the files that `open_recording` reads."""
+    return sorted(_openers())
+
+
 def open_recording(
     path: Path, scan: Scan | None = None, settings: AdapterSettings | None = None
 ) -> Recording:

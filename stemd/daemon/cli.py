@@ -14,7 +14,7 @@ from stemd.errors import StemdError
 COMMANDS = {
     "demo": "watch a virtual microscope live: nothing else to install",
     "run": "the daemon: run the pipelines of a config file",
-    "check": "validate a config file and list everything that is wrong with it",
+    "check": "everything that is wrong with a config file or a recording",
     "schema": "the JSON Schema of the config file, for editors",
     "plugins": "adapters and engines, and whether they can be used here",
     "process": "run recorded files through the same engines",

@@ -1,4 +1,4 @@
-"""`stemd check`: everything that is wrong with a config, or what it resolves to."""
+"""`stemd check`: everything that is wrong with a config or a recording, or what it holds."""
 
 from __future__ import annotations
 
@@ -12,13 +12,27 @@ EXAMPLE = "stemd check config/merlin.toml"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="the config file (TOML)")
+    parser.add_argument(
+        "config", type=Path, metavar="FILE", help="a config file (TOML), or a recording"
+    )
+    parser.add_argument("--scan", metavar="YxX", help="of a recording that does not tell it")
+    parser.add_argument(
+        "--camera",
+        type=Path,
+        metavar="CONFIG",
+        help="the config under which an event camera recorded: its line pulses, its layout",
+    )
     parser.add_argument("--json", action="store_true", help="JSON instead of text")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the resolved pipelines. Raises ConfigError listing all problems."""
     import json
+
+    from stemd.adapters.files import recording_suffixes
+
+    if args.config.suffix.lower() in recording_suffixes():
+        return _recording(args)
 
     from stemd.daemon.config import Config, ConfigProblemsError, load
 
@@ -36,6 +50,17 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(str(args.config), document)
     return 0
+
+
+def _recording(args: argparse.Namespace) -> int:
+    from stemd.daemon.commands.check_recording import look_at, report
+    from stemd.daemon.config import load, parse_scan
+
+    scan = parse_scan(args.scan) if args.scan else None
+    camera = load(args.camera).pipelines[0].adapter if args.camera else None
+    if scan is None and camera is not None:
+        scan = camera.scan
+    return report(look_at(args.config, scan, camera), as_json=args.json)
 
 
 def resolved(config: Any) -> dict[str, Any]:
