@@ -74,10 +74,11 @@ class _Graph:
         return self.add("Add", [fused, x])
 
     def group(self, x: str) -> str:
-        made = list(
-            itertools.accumulate(range(BLOCKS), lambda y, _: self.dense_block(y), initial=x)
-        )
-        fused = self.conv(self.add("Concat", made[1:], axis=1), 1, BLOCKS * WIDTH, WIDTH)
+        made, inner = [], x
+        for _ in range(BLOCKS):
+            inner = self.dense_block(inner)
+            made.append(inner)
+        fused = self.conv(self.add("Concat", made, axis=1), 1, BLOCKS * WIDTH, WIDTH)
         return self.add("Add", [fused, x])
 
 
