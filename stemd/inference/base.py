@@ -43,7 +43,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What runs: library and version, device, precision, shapes; `why` this one was taken."""
+    """What runs: library and version, device, precision, shapes; `why` this one was taken.
+
+    Open sides beyond the second must be multiples of `multiple`.
+    """
 
     model: str
     backend: str
@@ -52,6 +55,7 @@ class Info:
     precision: str
     input_shape: Shape
     output_shape: Shape
+    multiple: int = 1
     why: str = ""
 
     def __str__(self) -> str:
@@ -114,7 +118,22 @@ def checked(info: Info, batch: Batch) -> Batch:
             f"model {info.model} takes {described(info.input_shape)}, not {described(array.shape)}",
             "see stemd models list",
         )
+    # not left to the libraries: some of them cut an odd line off without a word
+    if any(
+        want is None and side % info.multiple
+        for want, side in zip(info.input_shape[2:], array.shape[2:], strict=True)
+    ):
+        raise NetworkError(
+            f"model {info.model} takes sides that are multiples of {info.multiple}, "
+            f"not {described(array.shape)}",
+            "pad the image",
+        )
     return array
+
+
+def multiple_of(model: ModelFile) -> int:
+    """What the model's sides must be multiples of, by its metadata. Raises NetworkError."""
+    return model.number("stemd.multiple", 1)
 
 
 def described(shape: Sequence[int | None]) -> str:

@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 
 from stemd.errors import NetworkError
-from stemd.inference.base import Backend, Batch, Info, Options, Shape, blamed, checked, only
+from stemd.inference.base import (
+    Backend,
+    Batch,
+    Info,
+    Options,
+    Shape,
+    blamed,
+    checked,
+    multiple_of,
+    only,
+)
 from stemd.inference.model_file import ModelFile
 
 
@@ -36,7 +46,9 @@ class OnnxRuntimeNetwork:
             )
         self._input = inputs[0].name
         version = onnxruntime.__version__
-        self.info = Info(model.name, "onnxruntime", version, "CPU", "float32", *shapes)
+        self.info = Info(
+            model.name, "onnxruntime", version, "CPU", "float32", *shapes, multiple_of(model)
+        )
 
     def run(self, batch: Batch) -> Batch:
         """See inference.base.Network."""

@@ -10,8 +10,22 @@ from typing import Any
 import numpy as np
 
 from stemd.errors import NetworkError
-from stemd.inference.base import Backend, Batch, Info, Options, Shape, blamed, checked, only
+from stemd.inference.base import (
+    Backend,
+    Batch,
+    Info,
+    Options,
+    Shape,
+    blamed,
+    checked,
+    multiple_of,
+    only,
+)
 from stemd.inference.model_file import ModelFile
+
+LEAST_THREADS = 2
+"""With one thread OpenVINO 2026.4 loses the error of a batch that does not fit into memory: it
+returns the result of the batch before, or ends the process. With two it says so."""
 
 
 class OpenVinoNetwork:
@@ -25,7 +39,7 @@ class OpenVinoNetwork:
         half = "BF16" in able and not options.exact
         settings = {
             "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
-            "INFERENCE_NUM_THREADS": options.threads,
+            "INFERENCE_NUM_THREADS": max(LEAST_THREADS, options.threads),
             "NUM_STREAMS": 1,
             # pinned to a core, the network would keep the reader off it
             "ENABLE_CPU_PINNING": False,
@@ -50,6 +64,7 @@ class OpenVinoNetwork:
             core.get_property("CPU", "FULL_DEVICE_NAME").strip(),
             "bfloat16" if half else "float32",
             *shapes,
+            multiple_of(model),
         )
 
     def run(self, batch: Batch) -> Batch:

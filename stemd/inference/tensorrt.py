@@ -16,7 +16,17 @@ from typing import Any
 import numpy as np
 
 from stemd.errors import NetworkError
-from stemd.inference.base import Backend, Batch, Info, Options, Shape, blamed, checked, only
+from stemd.inference.base import (
+    Backend,
+    Batch,
+    Info,
+    Options,
+    Shape,
+    blamed,
+    checked,
+    multiple_of,
+    only,
+)
 from stemd.inference.model_file import ModelFile
 
 WORKSPACE_BYTES = 2 * 1024**3
@@ -66,7 +76,8 @@ class TensorRtNetwork:
             [_shape(graph.get_input(i).shape) for i in range(graph.num_inputs)],
             [_shape(graph.get_output(i).shape) for i in range(graph.num_outputs)],
         )
-        smallest, usual, largest = _profile(model, source[0], options)
+        step = multiple_of(model)
+        smallest, usual, largest = _profile(step, source[0], options)
         precision = "float32" if options.exact else "float16"
         sides = "x".join(map(str, largest))
         place = _cache() / f"{model.sha256[:32]}-{trt.__version__}-{_plain(device)}-{sides}"
@@ -103,7 +114,7 @@ class TensorRtNetwork:
             self._host.append(buffer)
             self._device.append(self._cuda.mem_alloc(buffer.nbytes))
             self._context.set_tensor_address(name, int(self._device[-1]))
-        self.info = Info(model.name, "tensorrt", trt.__version__, device, precision, *source)
+        self.info = Info(model.name, "tensorrt", trt.__version__, device, precision, *source, step)
 
     def run(self, batch: Batch) -> Batch:
         """See inference.base.Network; a side beyond the largest one is an error too."""
@@ -142,9 +153,8 @@ def _shape(dims: Any) -> Shape:
     return tuple(None if side < 0 else int(side) for side in dims)
 
 
-def _profile(model: ModelFile, shape: Shape, options: Options) -> tuple[tuple[int, ...], ...]:
+def _profile(step: int, shape: Shape, options: Options) -> tuple[tuple[int, ...], ...]:
     """Smallest, usual and largest batch; open sides are multiples of the model's own multiple."""
-    step = model.number("stemd.multiple", 1)
     most = options.largest
     if most is None:
         side = LARGEST_SIDE - LARGEST_SIDE % step or step

@@ -128,7 +128,7 @@ def _check(args: argparse.Namespace) -> int:
     network = choice.load(model, args.backend, Options(threads=args.threads))
     loading_s = time.perf_counter() - began
     reference = choice.load(model, "onnxruntime", Options(threads=args.threads, exact=True))
-    shape = _batch_shape(model, network, args.size)
+    shape = _batch_shape(network, args.size)
     batch = _test_image(shape)
     expected = reference.run(batch)
     found = network.run(batch)
@@ -176,8 +176,8 @@ def _check(args: argparse.Namespace) -> int:
     return 0
 
 
-def _batch_shape(model: ModelFile, network: Network, size: int) -> tuple[int, ...]:
-    step = model.number("stemd.multiple", 1)
+def _batch_shape(network: Network, size: int) -> tuple[int, ...]:
+    step = network.info.multiple
     side = max(step, size - size % step)
     shape = network.info.input_shape
     return tuple(n if n is not None else 1 if i == 0 else side for i, n in enumerate(shape))
