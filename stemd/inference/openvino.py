@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import threading
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -46,7 +47,8 @@ class OpenVinoNetwork:
         }
         with blamed(model.name, "load it with OpenVINO"):
             graph = core.read_model(BytesIO(model.data))
-            self._compiled: Any = core.compile_model(graph, "CPU", settings)
+            self._compile = partial(core.compile_model, graph, "CPU", settings)
+            self._compiled: Any = self._compile()
         shapes = only(
             model.name,
             [_shape(port) for port in self._compiled.inputs],
@@ -71,10 +73,17 @@ class OpenVinoNetwork:
         """See inference.base.Network."""
         array = checked(self.info, batch)
         with blamed(self.info.model, f"run a batch of {array.shape}"):
-            request = getattr(self._requests, "mine", None)
-            if request is None:
-                request = self._requests.mine = self._compiled.create_infer_request()
-            request.infer([array], share_inputs=True)
+            compiled = self._compiled
+            known, request = getattr(self._requests, "mine", (None, None))
+            if known is not compiled:
+                request = compiled.create_infer_request()
+                self._requests.mine = compiled, request
+            try:
+                request.infer([array], share_inputs=True)
+            except Exception:
+                # its graph keeps the size that did not fit, for every later batch too
+                self._compiled = self._compile()
+                raise
             return np.array(request.get_output_tensor(0).data, np.float32)
 
 
