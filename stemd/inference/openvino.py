@@ -74,6 +74,8 @@ class OpenVinoNetwork:
         array = checked(self.info, batch)
         with blamed(self.info.model, f"run a batch of {array.shape}"):
             compiled = self._compiled
+            known: Any
+            request: Any
             known, request = getattr(self._requests, "mine", (None, None))
             if known is not compiled:
                 request = compiled.create_infer_request()
