@@ -35,18 +35,19 @@ class Tile:
 
 
 def tiles(size: int, tile: int, halo: int, multiple: int) -> Iterator[Tile]:
-    """Tiles that cover `size` pixels, all of one length, a multiple of `multiple`.
+    """Tiles that cover `size` pixels, all of one length; `size` is a multiple of `multiple`.
 
-    The inner parts lie side by side without overlap; the length is the image's, rounded up,
-    where the image is not larger than one tile with its halo.
+    Inner parts lie side by side without overlap. Tiles begin at multiples, so that a network
+    which works on blocks of pixels cuts them as it would cut the whole image.
     """
-    length = tile + 2 * halo
+    length = tile + 2 * halo + multiple
     length += -length % multiple
     if size <= length:
-        yield Tile(0, size + -size % multiple, 0, size)
+        yield Tile(0, size, 0, size)
         return
     for inner in range(0, size, tile):
         first = min(max(0, inner - halo), size - length)
+        first -= first % multiple
         yield Tile(first, first + length, inner, min(size, inner + tile))
 
 
@@ -99,19 +100,19 @@ def _tiled(
 ) -> Image:
     ny, nx = values.shape
     multiple = network.info.multiple
+    missing = -ny % multiple, -nx % multiple
+    if any(missing):
+        # the image goes on as in a mirror to a size that the network takes
+        values = np.pad(values, ((0, missing[0]), (0, missing[1])), "symmetric")
     out = np.empty_like(values)
-    for y in tiles(ny, tile, halo, multiple):
-        for x in tiles(nx, tile, halo, multiple):
+    for y in tiles(values.shape[0], tile, halo, multiple):
+        for x in tiles(values.shape[1], tile, halo, multiple):
             if cancelled():
                 raise CancelledError
             part = values[y.first : y.stop, x.first : x.stop]
-            missing = y.stop - y.first - part.shape[0], x.stop - x.first - part.shape[1]
-            if any(missing):
-                # the image goes on as in a mirror to a size that the network takes
-                part = np.pad(part, ((0, missing[0]), (0, missing[1])), "symmetric")
             done = network.run(part[None, None])[0, 0]
             out[y.inner_first : y.inner_stop, x.inner_first : x.inner_stop] = done[
                 y.inner_first - y.first : y.inner_stop - y.first,
                 x.inner_first - x.first : x.inner_stop - x.first,
             ]
-    return out
+    return out[:ny, :nx]
