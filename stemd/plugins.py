@@ -33,6 +33,7 @@ class Plugin:
     `settings` is the model of its config table (without `type`), `build` makes the part from a
     validated settings object. `unavailable` returns why it cannot be used here, or None.
     `suffixes` and `open_recording` are for adapters that read recorded files of these endings.
+    `works_on`: what an adapter gives, and what is enough for an engine.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Plugin:
     unavailable: Callable[[], str | None] = _always
     suffixes: tuple[str, ...] = ()
     open_recording: Callable[..., Any] | None = None
+    works_on: Literal["patterns", "images"] = "patterns"
 
 
 def _module_names(kind: Kind) -> Iterator[str]:

@@ -101,6 +101,7 @@ class Pipeline:
         self._waiting: Snapshot | None = None
         self._waiting_lock = threading.Lock()
         self._stalled: set[str] = set()
+        self._awaited: dict[str, asyncio.Future[Snapshot]] = {}
         self._engine_errors: dict[str, str] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -171,6 +172,13 @@ class Pipeline:
             result = await self._orders.carry_out(name, args)
         self.settle()
         return result
+
+    def over(self, scan_id: str) -> asyncio.Future[Snapshot]:
+        """The finished images of a scan that will begin, when they are there."""
+        future: asyncio.Future[Snapshot] = self._loop.create_future()
+        self._awaited[scan_id] = future
+        future.add_done_callback(lambda _: self._awaited.pop(scan_id, None))
+        return future
 
     async def camera(self, name: str, args: Mapping[str, Any]) -> Mapping[str, Any]:
         """A camera command through the adapter. Raises StemdError."""
@@ -292,6 +300,9 @@ class Pipeline:
                 self.publish_final(replace(final, results=late))
             if self.current is None:
                 self.newest = final
+            awaited = self._awaited.get(run.acquisition.id)
+            if awaited is not None and not awaited.done():
+                awaited.set_result(final)
             tiff = "tiff" in self.live.record.results
             settings = self.live.as_json()
             document = await asyncio.to_thread(keeper.close, run, final, settings, tiff=tiff)

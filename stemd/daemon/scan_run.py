@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, cast
 import structlog
 
 from stemd.acquisition import Acquisition
-from stemd.blocks import Block, EndReason, EventBlock, FrameBlock
+from stemd.blocks import Block, EndReason, EventBlock, FrameBlock, ImageBlock
 from stemd.engines.base import Engine, ImageEngine, PatternEngine, PositionMaps, Run
 from stemd.engines.reduction import Reducer, detector_radii_px
 from stemd.engines.virtual_detector import VirtualDetectorSettings
@@ -102,6 +102,7 @@ class ScanRun:
         ]
         self.early: frozenset[str] = frozenset()
         """Finished images that `serve` has published before it has returned."""
+        self._given: list[Result] = []
         self.history: list[dict[str, Any]] = []
         self.positions_done = 0
         self.frames = 0
@@ -132,6 +133,15 @@ class ScanRun:
         if runs:
             self.received_ns = block.received_ns
             self.add_runs(runs)
+
+    def take(self, block: ImageBlock) -> None:
+        """Take a finished image in: all positions are done."""
+        size = self.acquisition.scan.step_size_angstrom
+        self._given.append(Result(block.name, block.image, "counts", "scan", size))
+        self.maps.done[:] = True
+        self.bytes += block.wire.nbytes
+        self.received_ns = block.received_ns
+        self.positions_done = self.acquisition.scan.positions
 
     def add_runs(self, runs: Sequence[Run]) -> None:
         """Announce complete positions to the engines."""
@@ -241,7 +251,7 @@ class ScanRun:
         return replace(snapshot, results=results)
 
     def _snapshot(self, *, final: bool) -> Snapshot:
-        results: list[Result] = []
+        results = list(self._given)
         done = self.positions_done
         for engine in self.engines:
             if engine.name not in self.failed and engine.needs != "images":

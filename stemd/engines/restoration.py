@@ -191,4 +191,5 @@ PLUGIN = Plugin(
     summary="an image of the scan restored by a network: noise, scan jitter, fast-scan tails",
     settings=RestorationSettings,
     build=RestorationEngine,
+    works_on="images",
 )
