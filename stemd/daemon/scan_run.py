@@ -183,6 +183,16 @@ class ScanRun:
             self._guard(engine, engine.update, self.settings)
         return self.snapshot(final=True)
 
+    def finals_of(self, maps: PositionMaps) -> list[Result]:
+        """What the engines that need no more than maps make of others of the same scan."""
+        results: list[Result] = []
+        for choice, engine in zip(self.choices, self.engines, strict=True):
+            if engine.needs == "positions" and engine.name not in self.failed:
+                double: Engine = choice.plugin.build(choice.settings)
+                double.start(self.acquisition, self.settings, maps)
+                results += double.snapshot(final=True)
+        return results
+
     # The engines' side
 
     def serve(
