@@ -16,6 +16,7 @@ from stemd.blocks import Block
 from stemd.engines.base import PositionMaps, Run
 from stemd.engines.tiling import CancelledError, restore
 from stemd.errors import NetworkError
+from stemd.inference.catalogue import find
 from stemd.inference.choice import BackendName
 from stemd.inference.worker import shared
 from stemd.plugins import Plugin
@@ -186,10 +187,20 @@ def without_holes(image: Image, done: NDArray[np.bool_]) -> Image:
     return filled
 
 
+def _doubt(settings: RestorationSettings) -> str | None:
+    for model in (settings.model, settings.final_model):
+        try:
+            find(model or settings.model)
+        except NetworkError as error:
+            return f"{error.message}; {error.remedy}"
+    return None
+
+
 PLUGIN = Plugin(
     name="restoration",
     summary="an image of the scan restored by a network: noise, scan jitter, fast-scan tails",
     settings=RestorationSettings,
     build=RestorationEngine,
+    doubt=_doubt,
     works_on="images",
 )

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stemd.daemon.cli import main
 from stemd.daemon.scan_run import ScanRun
 from stemd.engines.restoration import RestorationEngine, RestorationSettings, without_holes
 from stemd.engines.tiling import CancelledError, restore, tiles
@@ -317,6 +318,29 @@ def test_the_engine_names_itself_as_configured() -> None:
     assert RestorationEngine(RestorationSettings(input="adf")).name == "restoration"
     own = RestorationSettings(input="adf", name="denoised")
     assert RestorationEngine(own).name == "denoised"
+
+
+def test_check_doubts_a_model_that_is_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "images.toml"
+    text = """
+[[pipeline]]
+name = "scope"
+[pipeline.adapter]
+type = "images"
+[[pipeline.engine]]
+type = "restoration"
+input = "image"
+model = "PATH"
+"""
+    path = tmp_path / "later.onnx"
+    config.write_text(text.replace("PATH", str(path)))
+    assert main(["check", str(config)]) == 0
+    assert "later.onnx" in capsys.readouterr().err
+    models.write(tmp_path, models.box_blur(), "later")
+    assert main(["check", str(config)]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_networks_run_in_a_thread_of_low_priority_urgent_jobs_first() -> None:
