@@ -52,9 +52,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List (the default), check or import."""
-    from stemd.daemon.logs import set_up_logs
+    from stemd.daemon.logs import warnings_to_stderr
 
-    set_up_logs("warning")
+    warnings_to_stderr()
     if args.models == "check":
         return _check(args)
     return _import(args) if args.models == "import" else _list(args)

@@ -67,10 +67,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Process each file. A file that fails is reported, the others are still processed."""
     from stemd.adapters.files import open_recording
-    from stemd.daemon.logs import set_up_logs
+    from stemd.daemon.logs import warnings_to_stderr
     from stemd.daemon.processing import process_recording, with_correction, write_run
 
-    set_up_logs("warning")
+    warnings_to_stderr()
     settings, engines, camera = _plan(args)
     targets = _targets(args.files, args.out)
     failures = 0
