@@ -219,6 +219,27 @@ class EventBlock:
 
 
 @dataclass(slots=True)
+class ImageBlock:
+    """A finished image, from a source that has no patterns: all positions of its acquisition.
+
+    `image` is float32 (ny, nx), not written to again; `name` is what engines know it by; `wire`
+    is the file that it came in.
+    """
+
+    acquisition: Acquisition
+    name: str
+    image: NDArray[np.float32]
+    wire: NDArray[np.uint8]
+    received_ns: int
+
+    def retain(self) -> None:
+        """Nothing: the memory is not recycled."""
+
+    def release(self) -> None:
+        """Nothing: the memory is not recycled."""
+
+
+@dataclass(slots=True)
 class Started:
     """A scan has begun: its first frame, or its first event, is here."""
 
@@ -262,7 +283,7 @@ class Link:
 
 
 Block = FrameBlock | EventBlock
-Message = Started | FrameBlock | EventBlock | Ended | Notice | Link
+Message = Started | FrameBlock | EventBlock | ImageBlock | Ended | Notice | Link
 
 
 @dataclass(slots=True)

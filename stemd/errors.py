@@ -43,3 +43,11 @@ class FormatError(StemdError):
 
 class SinkError(StemdError):
     """A broker, disk or port that does not take what it is given."""
+
+
+class NetworkError(StemdError):
+    """A network, or the library that is to run it, cannot be used."""
+
+
+class NetworkMemoryError(NetworkError):
+    """A batch that does not fit into the memory of the device."""

@@ -26,6 +26,10 @@ def _always() -> str | None:
     return None
 
 
+def _no_doubt(settings: Any) -> str | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Plugin:
     """One adapter or engine.
@@ -33,6 +37,8 @@ class Plugin:
     `settings` is the model of its config table (without `type`), `build` makes the part from a
     validated settings object. `unavailable` returns why it cannot be used here, or None.
     `suffixes` and `open_recording` are for adapters that read recorded files of these endings.
+    `doubt` says what is amiss with settings that are allowed, such as a model that is not there.
+    `works_on`: what an adapter gives, and what is enough for an engine.
     """
 
     name: str
@@ -42,6 +48,8 @@ class Plugin:
     unavailable: Callable[[], str | None] = _always
     suffixes: tuple[str, ...] = ()
     open_recording: Callable[..., Any] | None = None
+    doubt: Callable[[Any], str | None] = _no_doubt
+    works_on: Literal["patterns", "images"] = "patterns"
 
 
 def _module_names(kind: Kind) -> Iterator[str]:

@@ -18,6 +18,7 @@ COMMANDS = {
     "schema": "the JSON Schema of the config file, for editors",
     "plugins": "adapters and engines, and whether they can be used here",
     "process": "run recorded files through the same engines",
+    "models": "networks: list, check on a backend, import published weights",
     "virtual": "a virtual detector that speaks a camera's protocol",
     "bench": "measure this machine and every kernel against its limit",
     "scans": "list the scans of a data folder, show one, verify checksums",

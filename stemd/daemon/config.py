@@ -277,6 +277,12 @@ class _Reader:
         publish = self.model(PublishTable, table.get("publish", {}), (*path, "publish"))
         record = self.model(RecordTable, table.get("record", {}), (*path, "record"))
         engines = self.engines(table.get("engine", []), (*path, "engine"), optics)
+        if adapter is not None and adapter[0].works_on == "images":
+            for index, engine in enumerate(engines):
+                if engine.plugin.works_on != "images":
+                    message = f"needs patterns, which the adapter {adapter[0].name} does not give"
+                    where = (*path, "engine", index, "type")
+                    self.problems.append(Problem(where, message, repr(engine.plugin.name)))
         if len(self.problems) > before or not (named and adapter and optics and publish and record):
             return None
         name: str = named.name  # type: ignore[attr-defined]

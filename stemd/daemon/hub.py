@@ -8,7 +8,7 @@ that has slow work to do keeps its own mailbox.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from stemd.results import Snapshot
@@ -56,6 +56,20 @@ class View:
     settings: Json = field(default_factory=dict)
     snapshot: Snapshot | None = None
     last_final: Snapshot | None = None
+
+
+def _joined(before: Snapshot | None, now: Snapshot) -> Snapshot:
+    """The images of both where they are of one scan, the newer ones where both have them."""
+    if before is None or before.acquisition.id != now.acquisition.id:
+        return now
+    names = {result.name for result in now.results}
+    kept = [result for result in before.results if result.name not in names]
+    return replace(now, results=[*kept, *now.results])
+
+
+def _older(first: Snapshot, second: Snapshot) -> bool:
+    """Whether the first is of an earlier scan than the second."""
+    return first.acquisition.started_ns < second.acquisition.started_ns
 
 
 Handler = Callable[[str, str, Mapping[str, Any]], Awaitable[Json]]
@@ -130,11 +144,13 @@ class Hub:
             listener.on_settings(pipeline, settings)
 
     def snapshot(self, pipeline: str, snapshot: Snapshot) -> None:
-        """Publish images."""
+        """Publish images; finished ones of a scan may come in several parts."""
         view = self.view(pipeline)
-        view.snapshot = snapshot
-        if snapshot.final:
-            view.last_final = snapshot
+        whole = _joined(view.last_final, snapshot) if snapshot.final else snapshot
+        if view.snapshot is None or not _older(snapshot, view.snapshot):
+            view.snapshot = whole
+        if snapshot.final and (view.last_final is None or not _older(snapshot, view.last_final)):
+            view.last_final = whole
         for listener in self._listeners:
             listener.on_snapshot(pipeline, snapshot)
 

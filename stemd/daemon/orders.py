@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from stemd.acquisition import iso_utc
+from stemd.acquisition import iso_utc, new_scan_id
 from stemd.daemon.config import Problem, problems_of
 from stemd.daemon.live_settings import LiveSettings, RefusedError
 from stemd.daemon.session_plan import SessionPlan
+from stemd.daemon.sinks.images import encode_tiff
 from stemd.errors import StemdError
 from stemd.results import Snapshot
 
 if TYPE_CHECKING:
     from stemd.daemon.keeper import ScanKeeper
     from stemd.daemon.pipeline import Pipeline
+
+RESTORE_S = 300.0
+"""How long an image sent by command may take until its reply."""
 
 Args = Mapping[str, Any]
 
@@ -30,6 +35,7 @@ ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "save": (),
     "recompute": ("settings", "write"),
     "reset": (),
+    "restore": ("tiff",),
     "session": ("stop", *SessionPlan.model_fields),
 }
 """Every command and the arguments it knows."""
@@ -134,6 +140,38 @@ class Orders:
         """The config's settings, no error, and another try for what is out of order."""
         self._pipeline.reset()
         return {}
+
+    async def _restore(self, args: Args) -> Args:
+        """An image through the engines, as a scan of its own; the reply has what they made."""
+        if self._pipeline.config.adapter_plugin.works_on != "images":
+            raise StemdError(
+                f"pipeline {self._pipeline.name} takes patterns, not images",
+                "send restore to a pipeline whose adapter is images",
+            )
+        scan = new_scan_id()
+        over = self._pipeline.over(scan)
+        try:
+            await self._pipeline.camera("restore", {**args, "scan": scan})
+            async with asyncio.timeout(RESTORE_S):
+                final = await over
+        except TimeoutError as error:
+            raise StemdError(
+                f"the image was not restored within {RESTORE_S:.0f} s",
+                "it may still come on the image topics; a faster model or backend helps",
+            ) from error
+        finally:
+            over.cancel()
+        made = [result for result in final.results if result.name.endswith("_restored")]
+        if not made:
+            raise StemdError(
+                "no engine has restored the image", "see the pipeline's last error and its engines"
+            )
+
+        def encoded() -> dict[str, str]:
+            return {r.name: base64.b64encode(encode_tiff(r, final)).decode() for r in made}
+
+        tiffs = await asyncio.to_thread(encoded)
+        return {"scan": scan, "images": list(tiffs), "tiffs": tiffs}
 
     async def _session(self, args: Args) -> Args:
         sessions = self._pipeline.sessions

@@ -101,6 +101,8 @@ class Pipeline:
         self._waiting: Snapshot | None = None
         self._waiting_lock = threading.Lock()
         self._stalled: set[str] = set()
+        self._awaited: dict[str, asyncio.Future[Snapshot]] = {}
+        self._engine_errors: dict[str, str] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     # The event loop's side
@@ -170,6 +172,13 @@ class Pipeline:
             result = await self._orders.carry_out(name, args)
         self.settle()
         return result
+
+    def over(self, scan_id: str) -> asyncio.Future[Snapshot]:
+        """The finished images of a scan that will begin, when they are there."""
+        future: asyncio.Future[Snapshot] = self._loop.create_future()
+        self._awaited[scan_id] = future
+        future.add_done_callback(lambda _: self._awaited.pop(scan_id, None))
+        return future
 
     async def camera(self, name: str, args: Mapping[str, Any]) -> Mapping[str, Any]:
         """A camera command through the adapter. Raises StemdError."""
@@ -286,7 +295,14 @@ class Pipeline:
 
     async def _finish(self, run: ScanRun, keeper: ScanKeeper, final: Snapshot) -> None:
         try:
-            self.publish_final(final)
+            late = [result for result in final.results if result.name not in run.early]
+            if late or not run.early:
+                self.publish_final(replace(final, results=late))
+            if self.current is None:
+                self.newest = final
+            awaited = self._awaited.get(run.acquisition.id)
+            if awaited is not None and not awaited.done():
+                awaited.set_result(final)
             tiff = "tiff" in self.live.record.results
             settings = self.live.as_json()
             document = await asyncio.to_thread(keeper.close, run, final, settings, tiff=tiff)
@@ -294,6 +310,7 @@ class Pipeline:
             if not keeper.failed:
                 self.troubles.over("disk")
             self._tell_finished(run, document)
+            self._engines_well(run)
         except Exception as error:
             log.exception("a scan could not be finished", scan=run.acquisition.id)
             text = f"scan {run.acquisition.id}: {type(error).__name__}: {error}"
@@ -323,6 +340,22 @@ class Pipeline:
             seconds=round((run.finished_ns - run.acquisition.started_ns) / 1e9, 2),
         )
 
+    def engine_failed(self, engine: str, error: StemdError) -> None:
+        """An engine was left out of a scan: told once, not again for every scan."""
+        if self._engine_errors.get(engine) != error.message:
+            self._engine_errors[engine] = error.message
+            self.troubles.error(
+                StemdError(f"engine {engine}: {error.message}", error.remedy), "engine"
+            )
+            self.settle()
+
+    def _engines_well(self, run: ScanRun) -> None:
+        """What was wrong with engines that have worked in this scan is over."""
+        for engine in set(self._engine_errors) - set(run.failed):
+            del self._engine_errors[engine]
+            if not self._engine_errors:
+                self.troubles.over("engine")
+
     def disk_failed(self, error: StemdError) -> None:
         """The disk does not take what it is given."""
         self.troubles.error(error, "disk")
@@ -343,7 +376,12 @@ class Pipeline:
 
     def _begin(self, acquisition: Acquisition) -> tuple[ScanRun, ScanKeeper]:
         live = self.live
-        run = ScanRun(acquisition, live.engines, self.config.engines)
+        run = ScanRun(
+            acquisition,
+            live.engines,
+            self.config.engines,
+            report=partial(self._post, self.engine_failed),
+        )
         keeper = ScanKeeper(
             acquisition,
             self._store,
@@ -360,7 +398,11 @@ class Pipeline:
 
     def _serve(self, run: ScanRun, keeper: ScanKeeper) -> None:
         try:
-            final = run.serve(self._publish, lambda: self.live.publish.rate_hz)
+            final = run.serve(
+                self._publish,
+                lambda: self.live.publish.rate_hz,
+                partial(self._post, self.publish_final),
+            )
         except Exception:
             log.exception("the engines' thread failed", pipeline=self.name)
             run.ended.wait()

@@ -6,15 +6,20 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from stemd.acquisition import iso_utc
 from stemd.adapters.base import Recording
 from stemd.blocks import EventBlock, FrameBlock, Notice
 from stemd.daemon.scan_run import EngineChoice, ScanPart, ScanRun
 from stemd.daemon.sinks.disk import ScanFolder, ScanSummary
-from stemd.results import Snapshot
+from stemd.engines.correction import find_shifts, moved
+from stemd.errors import UsageError
+from stemd.results import Result, Snapshot
 from stemd.settings import Settings
 
 FIRST_FRAMES = 256
@@ -90,6 +95,42 @@ def process_recording(
     progress(frames, frames)
     run.end("complete")
     return run, run.snapshot(final=True)
+
+
+def with_correction(run: ScanRun, final: Snapshot, image: str | None = None) -> Snapshot:
+    """The images again with every pattern where the beam really was, as `<name>_corrected`.
+
+    Where it was follows from an image and its restored one: `image`, or the first that has been
+    restored. `shift_y` and `shift_x` (scan pixels) say by how much. Raises UsageError when
+    nothing has been restored.
+    """
+    named = {result.name: result for result in final.results}
+    restored = [r for r in final.results if f"{r.extra.get('input')}_restored" == r.name]
+    found = next((r for r in restored if image in (None, r.extra["input"])), None)
+    if found is None:
+        raise UsageError(
+            f"--correct: there is no restored image{f' of {image}' if image else ''}",
+            "add --engine restoration:input=NAME with the name of an image"
+            + "".join(f"; {run.failed[name]}" for name in run.failed),
+        )
+    source = named[found.extra["input"]]
+    if source.image.shape != run.maps.shape:
+        raise UsageError(
+            f"--correct: {source.name} has {source.image.shape} pixels, the scan "
+            f"{run.maps.shape} positions",
+            "restore an image that has one pixel a probe position",
+        )
+    shifts = find_shifts(source.image, found.image)
+    step = run.acquisition.scan.step_size_angstrom
+    extra = {"correction": source.name, "model": found.extra["model"]}
+    results = list(final.results)
+    for name, values in (("shift_y", shifts.y), ("shift_x", shifts.x)):
+        results.append(Result(name, values.astype(np.float32), "px", "scan", step, extra))
+    results += [
+        replace(result, name=f"{result.name}_corrected", extra={**result.extra, **extra})
+        for result in run.finals_of(moved(run.acquisition, run.maps, shifts))
+    ]
+    return replace(final, results=results)
 
 
 def _reduce(run: ScanRun, recording: Recording, first: int, stop: int) -> None:

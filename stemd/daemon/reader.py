@@ -19,6 +19,7 @@ from stemd.blocks import (
     EndReason,
     EventBlock,
     FrameBlock,
+    ImageBlock,
     Link,
     Message,
     Notice,
@@ -175,6 +176,11 @@ class Reader:
                     self._block(message)
                 finally:
                     message.release()
+            case ImageBlock():
+                if self._run is not None:
+                    self._run.take(message)
+                if self._keeper is not None and self._keeper.recorder is not None:
+                    self._keeper.recorder.offer(message, self.stop)
             case Started():
                 self._end("replaced")
                 self._run, self._keeper = self._owner.begin(message.acquisition)

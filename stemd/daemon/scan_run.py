@@ -11,10 +11,11 @@ from typing import Any, Literal, Protocol, cast
 import structlog
 
 from stemd.acquisition import Acquisition
-from stemd.blocks import Block, EndReason, EventBlock, FrameBlock
-from stemd.engines.base import Engine, PatternEngine, PositionMaps, Run
+from stemd.blocks import Block, EndReason, EventBlock, FrameBlock, ImageBlock
+from stemd.engines.base import Engine, ImageEngine, PatternEngine, PositionMaps, Run
 from stemd.engines.reduction import Reducer, detector_radii_px
 from stemd.engines.virtual_detector import VirtualDetectorSettings
+from stemd.errors import StemdError
 from stemd.plugins import Plugin
 from stemd.results import Result, Snapshot
 from stemd.settings import EngineSettings, Settings
@@ -28,6 +29,11 @@ CUT_OFF = ("stopped", "replaced", "disconnected", "restarted")
 """Ends that were not the camera's own."""
 SNAPSHOT_SHARE = 0.25
 """At most this part of the engines' time goes into snapshots; large images come less often."""
+WAIT_S = 0.5
+"""Between two signs of life while an engine still works on finished images."""
+
+Report = Callable[[str, StemdError], None]
+"""(engine, error): an engine has failed for a reason that the user can do something about."""
 
 
 class EngineChoice(Protocol):
@@ -58,7 +64,8 @@ class ScanRun:
 
     `reduce` is called by the reader's thread and touches only integer maps; `serve` runs in a
     thread of its own, feeds the engines and makes snapshots until the scan has ended. A failing
-    engine is reported once and left out, the others go on.
+    engine is reported once and left out, the others go on. Engines that work on images get what
+    the others have made, in their order.
     """
 
     def __init__(
@@ -67,8 +74,10 @@ class ScanRun:
         settings: Settings,
         engines: Sequence[EngineChoice],
         centre: tuple[float, float] | None = None,
+        report: Report | None = None,
     ) -> None:
         self.acquisition = acquisition
+        self._report = report
         self.settings = settings
         detectors = virtual_detectors(settings)
         self.maps = PositionMaps(acquisition, tuple(detectors))
@@ -88,6 +97,12 @@ class ScanRun:
                 self.choices.append(choice)
         self._inline = [engine for engine in self.engines if engine.needs == "patterns"]
         self._positional = [engine for engine in self.engines if engine.needs == "positions"]
+        self._imaging = [
+            cast(ImageEngine, engine) for engine in self.engines if engine.needs == "images"
+        ]
+        self.early: frozenset[str] = frozenset()
+        """Finished images that `serve` has published before it has returned."""
+        self._given: list[Result] = []
         self.history: list[dict[str, Any]] = []
         self.positions_done = 0
         self.frames = 0
@@ -118,6 +133,15 @@ class ScanRun:
         if runs:
             self.received_ns = block.received_ns
             self.add_runs(runs)
+
+    def take(self, block: ImageBlock) -> None:
+        """Take a finished image in: all positions are done."""
+        size = self.acquisition.scan.step_size_angstrom
+        self._given.append(Result(block.name, block.image, "counts", "scan", size))
+        self.maps.done[:] = True
+        self.bytes += block.wire.nbytes
+        self.received_ns = block.received_ns
+        self.positions_done = self.acquisition.scan.positions
 
     def add_runs(self, runs: Sequence[Run]) -> None:
         """Announce complete positions to the engines."""
@@ -159,13 +183,29 @@ class ScanRun:
             self._guard(engine, engine.update, self.settings)
         return self.snapshot(final=True)
 
+    def finals_of(self, maps: PositionMaps) -> list[Result]:
+        """What the engines that need no more than maps make of others of the same scan."""
+        results: list[Result] = []
+        for choice, engine in zip(self.choices, self.engines, strict=True):
+            if engine.needs == "positions" and engine.name not in self.failed:
+                double: Engine = choice.plugin.build(choice.settings)
+                double.start(self.acquisition, self.settings, maps)
+                results += double.snapshot(final=True)
+        return results
+
     # The engines' side
 
-    def serve(self, publish: Callable[[Snapshot], None], rate_hz: Callable[[], float]) -> Snapshot:
+    def serve(
+        self,
+        publish: Callable[[Snapshot], None],
+        rate_hz: Callable[[], float],
+        publish_final: Callable[[Snapshot], None] = lambda snapshot: None,
+    ) -> Snapshot:
         """Feed the engines until the scan has ended; returns the final snapshot.
 
         `publish` gets the snapshots in between, at most `rate_hz()` a second and only when
-        there is something new.
+        there is something new. `publish_final` gets the finished images that must not wait for
+        engines which work on images; `early` has their names.
         """
         shown = 0
         next_time = time.monotonic()
@@ -187,7 +227,12 @@ class ScanRun:
                 publish(self.snapshot(final=False))
                 spent = time.monotonic() - now
                 next_time = now + max(1.0 / rate_hz(), spent / SNAPSHOT_SHARE)
-        return self.snapshot(final=True)
+        first = self._snapshot(final=True)
+        if not self._imaging:
+            return first
+        publish_final(first)
+        self.early = frozenset(result.name for result in first.results)
+        return self._with_images(first)
 
     def feed(self) -> None:
         """Give the engines the positions that have become complete."""
@@ -199,10 +244,27 @@ class ScanRun:
 
     def snapshot(self, *, final: bool) -> Snapshot:
         """All images now; exact, from the integer maps, when `final`."""
-        results: list[Result] = []
+        return self._with_images(self._snapshot(final=final))
+
+    def _with_images(self, snapshot: Snapshot) -> Snapshot:
+        """With what the engines that work on images have made, if final from just these."""
+        results = list(snapshot.results)
+        for engine in self._imaging:
+            if engine.name not in self.failed:
+                try:
+                    engine.offer(results, final=snapshot.final)
+                    while snapshot.final and not engine.wait(WAIT_S):
+                        self.heartbeat = time.monotonic()
+                    results += engine.snapshot(final=snapshot.final)
+                except Exception as error:
+                    self._fail(engine.name, error)
+        return replace(snapshot, results=results)
+
+    def _snapshot(self, *, final: bool) -> Snapshot:
+        results = list(self._given)
         done = self.positions_done
         for engine in self.engines:
-            if engine.name not in self.failed:
+            if engine.name not in self.failed and engine.needs != "images":
                 try:
                     results += engine.snapshot(final=final)
                 except Exception as error:
@@ -227,6 +289,11 @@ class ScanRun:
                 self._fail(engine.name, error)
 
     def _fail(self, engine: str, error: Exception) -> None:
+        if isinstance(error, StemdError):
+            self.failed[engine] = str(error)
+            if self._report is not None:
+                self._report(engine, error)
+            return
         self.failed[engine] = f"{type(error).__name__}: {error}"
         log.exception("an engine failed and is left out for the rest of the scan", engine=engine)
 

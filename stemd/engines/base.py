@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,11 +57,15 @@ class Engine(Protocol):
     """Turns positions or patterns into results. Runs in one thread and owns its accumulators.
 
     `needs` says what it is given: "positions" (runs of complete positions of the maps, in a
-    thread beside the reader's) or "patterns" (whole blocks, in the reader's thread while they
-    are in cache: must be quick).
+    thread beside the reader's), "patterns" (whole blocks, in the reader's thread while they
+    are in cache: must be quick) or "images" (what the other engines have made: `ImageEngine`).
     """
 
-    needs: ClassVar[Literal["positions", "patterns"]]
+    @property
+    def needs(self) -> Literal["positions", "patterns", "images"]:
+        """What the engine is given."""
+        ...
+
     name: str
 
     def start(self, acquisition: Acquisition, settings: Settings, maps: PositionMaps) -> None:
@@ -90,4 +94,20 @@ class PatternEngine(Engine, Protocol):
 
     def merge(self, other: Any) -> None:
         """Add what another engine of the same kind made of a later part of the same scan."""
+        ...
+
+
+class ImageEngine(Engine, Protocol):
+    """An engine that works on other engines' images, in a thread of its own."""
+
+    def offer(self, results: Sequence[Result], *, final: bool) -> None:
+        """The newest images of the engines before it; returns at once.
+
+        Unfinished images may be left out when there is no time; the finished ones, which come
+        once, may not.
+        """
+        ...
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether what was offered last has been worked on, waiting for it for a while."""
         ...

@@ -64,6 +64,8 @@ type = "com"
 type = "virtual_detector"
 detectors = {{ bf = [0.0, 20.0] }}
 
+{engines}
+
 [pipeline.publish]
 rate_hz = 20.0
 
@@ -206,7 +208,7 @@ class Rig:
     def __init__(self, folder: Path, broker: Mosquitto, camera: MerlinRig, **config: Any) -> None:
         self.folder, self.broker, self.camera = folder, broker, camera
         self.options: dict[str, Any] = {
-            **{"idle": 4.0, "reserve": 1, "daemon": "", "mqtt": "", "sessions": ""},
+            **{"idle": 4.0, "reserve": 1, "daemon": "", "mqtt": "", "sessions": "", "engines": ""},
             **{"broker": broker.url, "port": camera.port, "control": camera.control_port},
             **config,
         }

@@ -14,6 +14,7 @@ from stemd.adapters.merlin.encoder import Camera, encode_frame
 from stemd.daemon.cli import main
 from stemd.daemon.commands.process import parse_pairs
 from stemd.errors import ConfigError
+from tests.inference import models
 
 
 def write_mib(path: Path, patterns: np.ndarray[Any, Any], **camera: Any) -> Path:
@@ -141,3 +142,25 @@ def test_pairs_take_toml_values_and_bare_words() -> None:
     }
     with pytest.raises(ConfigError, match="has no value"):
         parse_pairs("a", "x")
+
+
+def test_probe_positions_are_corrected_by_a_restored_image(
+    tmp_path: Path, patterns: np.ndarray[Any, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = models.write(tmp_path, models.box_blur())
+    many = np.concatenate([patterns] * 30)
+    path = write_mib(tmp_path / "scan.mib", many)
+    out = tmp_path / "out"
+    arguments = ["process", str(path), "--scan", "20x30", "--out", str(out), "--engine", "sum"]
+    assert main([*arguments, "--correct"]) == 1
+    assert "restoration:input=" in capsys.readouterr().err
+    arguments += ["--engine", "ricom", "--engine", f"restoration:input=sum,model={model}"]
+    assert main([*arguments, "--correct", "bf"]) == 1
+    assert "no restored image of bf" in capsys.readouterr().err
+    assert main([*arguments, "--correct", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["notes"] == []
+    found = images(out / "scan")
+    assert set(found) >= {"sum_restored", "shift_y", "shift_x", "sum_corrected", "ricom_corrected"}
+    assert found["shift_x"].shape == (20, 30)
+    np.testing.assert_allclose(found["sum_corrected"].mean(), found["sum"].mean(), rtol=0.01)

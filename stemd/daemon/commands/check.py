@@ -45,10 +45,17 @@ def run(args: argparse.Namespace) -> int:
             return error.exit_code
         raise
     document = resolved(config)
+    doubts = [
+        f"pipeline {pipeline.name}, engine {engine.name}: {doubt}"
+        for pipeline in config.pipelines
+        for engine in pipeline.engines
+        if (doubt := engine.plugin.doubt(engine.settings))
+    ]
     if args.json:
-        sys.stdout.write(json.dumps({"ok": True, **document}, indent=1) + "\n")
+        sys.stdout.write(json.dumps({"ok": True, "doubts": doubts, **document}, indent=1) + "\n")
     else:
         _print(str(args.config), document)
+        sys.stderr.writelines(f"warning: {doubt}\n" for doubt in doubts)
     return 0
 
 

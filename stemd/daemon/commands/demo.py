@@ -54,7 +54,7 @@ kernel_size = 61
 type = "virtual_detector"
 detectors = {{ bf = [0.0, 20.0], adf = [22.0, 60.0] }}
 
-[[pipeline.engine]]
+{restoration}[[pipeline.engine]]
 type = "com"
 
 [[pipeline.engine]]
@@ -71,6 +71,13 @@ type = "pattern"
 
 [pipeline.record]
 raw = true
+"""
+
+RESTORATION = """\
+[[pipeline.engine]]
+type = "restoration"
+input = "adf"
+
 """
 
 STEP_ANGSTROM = 0.2
@@ -173,6 +180,7 @@ async def _demo(args: argparse.Namespace, data_dir: Path) -> int:
             camera="stemd " + " ".join(command) + " --port {port}",
             data_dir=json.dumps(str(data_dir)),
             page=page,
+            restoration=_restoration(),
             port=0,
             ny=scan.shape[0],
             nx=scan.shape[1],
@@ -242,6 +250,13 @@ def _camera_command(args: argparse.Namespace, data_dir: Path) -> list[str]:
     if args.scans is not None:
         command += ["--scans", str(args.scans)]
     return command
+
+
+def _restoration() -> str:
+    """The engine's table, where its network is installed."""
+    from stemd.inference.catalogue import installed
+
+    return RESTORATION if any(each.name == "restoration" for each in installed()) else ""
 
 
 def _page_table(asked: int | None) -> str:

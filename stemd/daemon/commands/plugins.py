@@ -15,7 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """List adapters, engines and sinks."""
+    """List adapters, engines, sinks and inference backends."""
     rows = _rows()
     if args.json:
         sys.stdout.write(json.dumps(rows, indent=1) + "\n")
@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _rows() -> list[dict[str, str | None]]:
     from stemd import plugins
+    from stemd.inference import choice
 
     kinds: tuple[plugins.Kind, ...] = ("adapters", "engines")
     rows: list[dict[str, str | None]] = [
@@ -55,4 +56,7 @@ def _rows() -> list[dict[str, str | None]]:
     }
     for name, summary in sinks.items():
         rows.append({"kind": "sink", "name": name, "summary": summary, "unavailable": None})
+    for backend in map(choice.backend, choice.BEST_FIRST):
+        about = {"name": backend.name, "summary": backend.summary}
+        rows.append({"kind": "inference", **about, "unavailable": backend.unavailable()})
     return rows

@@ -53,6 +53,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "acceptance_time_ns",
     )
     parser.add_argument(
+        "--correct",
+        nargs="?",
+        const="",
+        metavar="IMAGE",
+        help="correct the probe positions by IMAGE and its restored one (default: the first)",
+    )
+    parser.add_argument(
         "--jobs", type=int, default=0, metavar="N", help="threads; default: one a free core"
     )
     parser.add_argument("--json", action="store_true", help="scan documents as JSON lines")
@@ -61,8 +68,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Process each file. A file that fails is reported, the others are still processed."""
     from stemd.adapters.files import open_recording
-    from stemd.daemon.processing import process_recording, write_run
+    from stemd.daemon.logs import warnings_to_stderr
+    from stemd.daemon.processing import process_recording, with_correction, write_run
 
+    warnings_to_stderr()
     settings, engines, camera = _plan(args)
     targets = _targets(args.files, args.out)
     failures = 0
@@ -75,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
                     done, final = process_recording(
                         recording, settings, engines, _jobs(args.jobs), bar.update
                     )
+                if args.correct is not None:
+                    final = with_correction(done, final, args.correct or None)
                 seconds = time.perf_counter() - began
                 document = write_run(done, final, target, _settings_json(settings))
             finally:

@@ -18,6 +18,8 @@ Json = dict[str, Any]
 T = TypeVar("T")
 
 MAX_REQUEST_BYTES = 64 * 1024
+MAX_COMMAND_BYTES = 48 * 1024 * 1024
+"""A command may carry an image: 4096 x 4096 pixels of 16 bits, in base64."""
 MAX_ID_CHARACTERS = 128
 DUPLICATE_SECONDS = 600.0
 MAX_REMEMBERED_IDS = 10_000
@@ -77,7 +79,8 @@ class Gate:
         body: Mapping[str, Any] | None = None
         error: Json | None = None
         try:
-            parsed = parse_object(message.payload)
+            most = MAX_COMMAND_BYTES if kind == "command" else MAX_REQUEST_BYTES
+            parsed = parse_object(message.payload, most)
             request_id = _checked_id(parsed, kind)
             self._check(message, parsed, pipeline, kind, request_id)
             body = parsed
@@ -122,10 +125,10 @@ class Gate:
         return False
 
 
-def parse_object(payload: bytes) -> Json:
+def parse_object(payload: bytes, most: int = MAX_REQUEST_BYTES) -> Json:
     """A JSON object from outside, of bounded size. Raises with the reply's error inside."""
-    if len(payload) > MAX_REQUEST_BYTES:
-        _refuse("", f"the request has {len(payload)} bytes", f"at most {MAX_REQUEST_BYTES} bytes")
+    if len(payload) > most:
+        _refuse("", f"the request has {len(payload)} bytes", f"at most {most} bytes")
     try:
         parsed = json.loads(payload.decode("utf-8"), parse_constant=_not_json)
     except (ValueError, RecursionError) as error:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from stemd.acquisition import Acquisition
-from stemd.blocks import Block
+from stemd.blocks import Block, ImageBlock
 from stemd.daemon.sinks.files import (
     PART,
     FileRecord,
@@ -75,7 +75,7 @@ class RawRecorder:
         # looked at often enough that not even a small reserve is used up between two looks
         self._step_bytes = max(1 << 20, min(WRITE_BACK_BYTES, reserve_bytes // 4))
         self._changed = threading.Condition()
-        self._queue: deque[Block] = deque()
+        self._queue: deque[Block | ImageBlock] = deque()
         self._queued_bytes = 0
         self._ending = False
         self._fd = -1
@@ -142,7 +142,7 @@ class RawRecorder:
                 self._part.unlink()
         self._fail(error)
 
-    def offer(self, block: Block, stop: StopFlag) -> bool:
+    def offer(self, block: Block | ImageBlock, stop: StopFlag) -> bool:
         """Hand a block over; it is retained until written. False when it will not be written."""
         size = block.wire.nbytes
         with self._changed:
@@ -224,14 +224,14 @@ class RawRecorder:
         for block in abandoned:
             block.release()
 
-    def _next(self) -> Block | None:
+    def _next(self) -> Block | ImageBlock | None:
         """The next block to write, left in the queue; None when the scan is over."""
         with self._changed:
             while not self._queue and not self._ending:
                 self._changed.wait()
             return self._queue[0] if self._queue else None
 
-    def _done(self, block: Block, *, written: bool) -> int:
+    def _done(self, block: Block | ImageBlock, *, written: bool) -> int:
         """Take the block off the queue and count it, in one step: the hash must miss nothing."""
         size = block.wire.nbytes
         with self._changed:

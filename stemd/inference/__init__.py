@@ -1,0 +1,1 @@
+"""Networks on whatever runs them: one small protocol, a module a backend."""

@@ -1,0 +1,109 @@
+"""OpenVINO on the CPU: bfloat16 where the processor computes in it, else float32."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from functools import partial
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+
+from stemd.errors import NetworkError
+from stemd.inference.base import (
+    Backend,
+    Batch,
+    Info,
+    Options,
+    Shape,
+    blamed,
+    checked,
+    multiple_of,
+    only,
+)
+from stemd.inference.model_file import ModelFile
+
+LEAST_THREADS = 2
+"""With one thread OpenVINO 2026.4 loses the error of a batch that does not fit into memory: it
+returns the result of the batch before, or ends the process. With two it says so."""
+
+
+class OpenVinoNetwork:
+    """Implements inference.base.Network; a request may serve one thread, so each has its own."""
+
+    def __init__(self, model: ModelFile, options: Options) -> None:
+        import openvino
+
+        core = openvino.Core()
+        able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        half = "BF16" in able and not options.exact
+        settings = {
+            "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
+            "INFERENCE_NUM_THREADS": max(LEAST_THREADS, options.threads),
+            "NUM_STREAMS": 1,
+            # pinned to a core, the network would keep the reader off it
+            "ENABLE_CPU_PINNING": False,
+        }
+        with blamed(model.name, "load it with OpenVINO"):
+            graph = core.read_model(BytesIO(model.data))
+            self._compile = partial(core.compile_model, graph, "CPU", settings)
+            self._compiled: Any = self._compile()
+        shapes = only(
+            model.name,
+            [_shape(port) for port in self._compiled.inputs],
+            [_shape(port) for port in self._compiled.outputs],
+        )
+        if self._compiled.inputs[0].get_element_type() != openvino.Type.f32:
+            raise NetworkError(
+                f"model {model.name} does not take float32 numbers", "name another model"
+            )
+        self._requests = threading.local()
+        self.info = Info(
+            model.name,
+            "openvino",
+            openvino.__version__.split("-")[0],
+            core.get_property("CPU", "FULL_DEVICE_NAME").strip(),
+            "bfloat16" if half else "float32",
+            *shapes,
+            multiple_of(model),
+        )
+
+    def run(self, batch: Batch) -> Batch:
+        """See inference.base.Network."""
+        array = checked(self.info, batch)
+        with blamed(self.info.model, f"run a batch of {array.shape}"):
+            compiled = self._compiled
+            known: Any
+            request: Any
+            known, request = getattr(self._requests, "mine", (None, None))
+            if known is not compiled:
+                request = compiled.create_infer_request()
+                self._requests.mine = compiled, request
+            try:
+                request.infer([array], share_inputs=True)
+            except Exception:
+                # its graph keeps the size that did not fit, for every later batch too
+                self._compiled = self._compile()
+                raise
+            return np.array(request.get_output_tensor(0).data, np.float32)
+
+
+def _shape(port: Any) -> Shape:
+    return tuple(
+        None if side.is_dynamic else int(side.get_length()) for side in port.get_partial_shape()
+    )
+
+
+def _unavailable() -> str | None:
+    if importlib.util.find_spec("openvino") is None:
+        return "openvino is not installed: pip install 'stemd[openvino]'"
+    return None
+
+
+BACKEND = Backend(
+    name="openvino",
+    summary="OpenVINO on the CPU, bfloat16 where the processor has it",
+    unavailable=_unavailable,
+    load=OpenVinoNetwork,
+)

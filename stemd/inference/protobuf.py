@@ -1,0 +1,47 @@
+"""The wire format of protocol buffers: enough to read a few fields without their library."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+def fields(message: bytes | memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """(field number, whole number or contents) of a message; fixed-size fields are left out.
+
+    Raises ValueError or IndexError where the bytes are no message.
+    """
+    view = memoryview(message)
+    at = 0
+    while at < len(view):
+        tag, at = varint(view, at)
+        kind = tag & 7
+        if kind == _VARINT:
+            value, at = varint(view, at)
+            yield tag >> 3, value
+        elif kind == _BYTES:
+            size, at = varint(view, at)
+            if at + size > len(view):
+                raise ValueError("a field ends beyond its message")
+            yield tag >> 3, view[at : at + size]
+            at += size
+        elif kind in (_FIXED64, _FIXED32):
+            at += 8 if kind == _FIXED64 else 4
+        else:
+            raise ValueError(f"there is no wire type {kind}")
+    if at != len(view):
+        raise ValueError("the last field is cut off")
+
+
+def varint(view: bytes | memoryview, at: int) -> tuple[int, int]:
+    """A number of variable length at `at`, and where it ends."""
+    value = shift = 0
+    while True:
+        byte = view[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+        if shift >= 70:
+            raise ValueError("a number of more than 64 bits")

@@ -1,0 +1,92 @@
+"""The one thread in which networks are run beside a scan, at low priority."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import queue
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+from stemd.inference import choice
+from stemd.inference.base import Network, Options
+from stemd.inference.catalogue import find
+from stemd.inference.choice import BackendName
+from stemd.inference.model_file import ModelFile, read_model
+
+NICENESS = 10
+MAX_LOADED = 4
+T = TypeVar("T")
+_Key = tuple[Path, int, int, BackendName, int]
+
+
+class NetworkThread:
+    """Runs jobs one after the other, urgent ones first, and keeps the networks they load.
+
+    One thread for all scans and pipelines: networks never take more of the machine than it and
+    the threads that the libraries start from it, which inherit its priority. The thread is
+    started by the first job and ends with the process.
+    """
+
+    def __init__(self, name: str = "networks") -> None:
+        self._name = name
+        self._jobs: queue.PriorityQueue[tuple[int, int, Callable[[], None]]] = queue.PriorityQueue()
+        self._count = itertools.count()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._loaded: OrderedDict[_Key, tuple[ModelFile, Network]] = OrderedDict()
+
+    def submit(self, job: Callable[[], T], *, urgent: bool = False) -> Future[T]:
+        """Have a job done; its result, or what it raises, is in the future."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(job())
+            except BaseException as error:
+                future.set_exception(error)
+
+        self._jobs.put((0 if urgent else 1, next(self._count), run))
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+                self._thread.start()
+        return future
+
+    def network(self, name: str, backend: BackendName, threads: int) -> tuple[ModelFile, Network]:
+        """A network by name or path, loaded once as long as its file stays the same.
+
+        To be called by jobs. Raises NetworkError.
+        """
+        path = find(name)
+        about = path.stat()
+        key = (path, about.st_mtime_ns, about.st_size, backend, threads)
+        if key not in self._loaded:
+            model = read_model(path)
+            self._loaded[key] = model, choice.load(model, backend, Options(threads))
+            while len(self._loaded) > MAX_LOADED:
+                self._loaded.popitem(last=False)
+        self._loaded.move_to_end(key)
+        return self._loaded[key]
+
+    def _work(self) -> None:
+        # Linux has a niceness for each thread, and gives it to the threads that this one starts
+        with contextlib.suppress(OSError, AttributeError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        while True:
+            _, _, run = self._jobs.get()
+            run()
+
+
+@cache
+def shared() -> NetworkThread:
+    """The process's own thread for networks."""
+    return NetworkThread()

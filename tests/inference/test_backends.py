@@ -1,0 +1,235 @@
+"""What every inference backend must do; a backend that can be used here is tested here."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stemd.errors import ConfigError, NetworkError, NetworkMemoryError
+from stemd.inference import choice
+from stemd.inference.base import TOLERANCE, Network, Options
+from stemd.inference.model_file import model_of
+from tests.inference import models
+
+USABLE = [name for name in choice.BEST_FIRST if choice.backend(name).unavailable() is None]
+SHAPES = [(1, 1, 16, 16), (1, 1, 33, 64), (4, 1, 50, 17), (2, 1, 128, 96), (1, 1, 1, 1)]
+
+
+@pytest.fixture(params=USABLE)
+def name(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
+
+
+def load(name: Any, data: bytes, **options: Any) -> Network:
+    return choice.load(models.model(data), name, Options(**options))
+
+
+def noise(shape: tuple[int, ...], seed: int = 0) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def difference(found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
+    """Root mean square, in deviations of what is expected."""
+    return float(np.sqrt(np.mean((found - expected) ** 2)) / expected.std())
+
+
+def test_both_backends_for_processors_are_tested() -> None:
+    assert {"onnxruntime", "openvino"} <= set(USABLE)
+
+
+def test_the_reference_computes_what_the_layers_say() -> None:
+    batch = noise((2, 1, 40, 56))
+    found = load("onnxruntime", models.smoother()).run(batch)
+    assert difference(found, models.smoothed(batch)) < 1e-6
+
+
+def test_numbers_are_those_of_onnxruntime_within_the_stated_tolerance(name: str) -> None:
+    reference = load("onnxruntime", models.smoother())
+    for exact in (False, True):
+        network = load(name, models.smoother(), exact=exact)
+        allowed = TOLERANCE[network.info.precision]
+        assert not exact or network.info.precision == "float32"
+        for seed, shape in enumerate(SHAPES[:-1]):
+            batch = noise(shape, seed)
+            assert difference(network.run(batch), reference.run(batch)) <= allowed, shape
+
+
+def test_any_size_and_batch_one_after_the_other(name: str) -> None:
+    network = load(name, models.smoother())
+    for shape in [*SHAPES, *SHAPES]:
+        found = network.run(noise(shape))
+        assert found.shape == shape
+        assert found.dtype == np.float32
+
+
+def test_images_of_a_batch_do_not_see_each_other(name: str) -> None:
+    network = load(name, models.smoother(), exact=True)
+    batch = noise((3, 1, 24, 32))
+    together = network.run(batch)
+    for index in range(3):
+        alone = network.run(batch[index : index + 1])
+        np.testing.assert_allclose(together[index : index + 1], alone, atol=1e-5)
+
+
+def test_a_result_is_the_callers_and_the_batch_stays_as_it_is(name: str) -> None:
+    network = load(name, models.smoother())
+    batch = noise((1, 1, 32, 32))
+    before = batch.copy()
+    first = network.run(batch)
+    kept = first.copy()
+    network.run(noise((1, 1, 32, 32), 5))
+    np.testing.assert_array_equal(first, kept)
+    np.testing.assert_array_equal(batch, before)
+    first[:] = 0.0  # writable, and nobody else's
+
+
+def test_strided_views_and_other_numbers_are_taken(name: str) -> None:
+    network = load(name, models.smoother(), exact=True)
+    wide = noise((1, 1, 40, 80))
+    expected = network.run(np.ascontiguousarray(wide[..., ::2]))
+    np.testing.assert_allclose(network.run(wide[..., ::2]), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        network.run(wide[..., ::2].astype(np.float64)),  # type: ignore[arg-type]
+        expected,
+        atol=1e-6,
+    )
+
+
+def test_several_threads_share_a_network(name: str) -> None:
+    network = load(name, models.smoother(), exact=True)
+    batches = [noise((1 + i % 2, 1, 32 + 8 * i, 48), i) for i in range(4)]
+    expected = [network.run(batch) for batch in batches]
+    wrong: list[str] = []
+
+    def work(index: int) -> None:
+        for turn in range(10):
+            which = (index + turn) % len(batches)
+            if not np.allclose(network.run(batches[which]), expected[which], atol=1e-5):
+                wrong.append(f"thread {index}, batch {which}")
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_info_says_what_runs(name: str) -> None:
+    info = load(name, models.smoother()).info
+    assert info.backend == name
+    assert info.model == "tiny"
+    assert info.version
+    assert info.device
+    assert info.input_shape == (None, 1, None, None)
+    assert info.output_shape == (None, 1, None, None)
+    assert info.precision in TOLERANCE
+
+
+def test_a_model_of_fixed_size_takes_that_size_only(name: str) -> None:
+    network = load(name, models.smoother(shape=(1, 1, 24, 32)))
+    assert network.info.input_shape == (1, 1, 24, 32)
+    assert network.run(noise((1, 1, 24, 32))).shape == (1, 1, 24, 32)
+    with pytest.raises(NetworkError, match=r"\(1, 1, 24, 32\), not \(1, 1, 32, 32\)"):
+        network.run(noise((1, 1, 32, 32)))
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 16, 16), (16, 16), (0, 1, 16, 16), (1, 1, 16, 16, 1)])
+def test_a_batch_of_the_wrong_shape_is_one_clear_error(name: str, shape: tuple[int, ...]) -> None:
+    network = load(name, models.smoother())
+    with pytest.raises(NetworkError, match=r"takes \(any, 1, any, any\)"):
+        network.run(np.zeros(shape, np.float32))
+
+
+def test_a_size_that_the_layers_do_not_take_is_one_clear_error(name: str) -> None:
+    network = load(name, models.halved())
+    with pytest.raises(NetworkError, match="tiny"):
+        network.run(noise((1, 1, 15, 16)))
+    batch = noise((1, 1, 14, 16))
+    np.testing.assert_allclose(network.run(batch), batch, rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [(models.two_inputs(), "2 inputs"), (models.of_integers(), "float32")],
+    ids=["two inputs", "integers"],
+)
+def test_a_model_of_another_kind_is_refused(name: str, data: bytes, says: str) -> None:
+    with pytest.raises(NetworkError, match=says):
+        load(name, data)
+
+
+def damaged() -> list[bytes]:
+    sound = models.smoother()
+    rng = np.random.default_rng(3)
+    torn = bytearray(sound)
+    for at in rng.integers(8, 200, 40):
+        torn[at] ^= 0xFF
+    return [sound[: len(sound) // 2], sound[:-1], b"", b"ONNX?" * 99, bytes(torn)]
+
+
+@pytest.mark.parametrize("index", range(5))
+def test_a_corrupt_model_is_one_clear_error(name: str, index: int) -> None:
+    with pytest.raises(NetworkError) as caught:
+        load(name, damaged()[index])
+    assert "tiny" in caught.value.message
+    assert caught.value.remedy
+    assert "\n" not in caught.value.message
+
+
+def test_a_batch_beyond_all_memory_is_said_to_be_that(name: str) -> None:
+    network = load(name, models.hungry())
+    assert network.run(noise((1, 1, 8, 8))).shape == (1, 1, 8, 8)
+    with pytest.raises(NetworkMemoryError, match="memory"):
+        network.run(noise((1, 1, 1024, 1024)))
+    assert network.run(noise((1, 1, 8, 8))).shape == (1, 1, 8, 8)
+
+
+def test_a_missing_library_is_named_with_its_remedy(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda module: None)
+    with pytest.raises(NetworkError, match=f"{name} cannot be used: .*not installed") as caught:
+        load(name, models.smoother())
+    assert "pip install" in caught.value.remedy
+
+
+def test_auto_takes_the_best_that_works_and_says_why() -> None:
+    info = load("auto", models.smoother()).info
+    assert info.backend == USABLE[0]
+    assert "best" in info.why
+    for missing in set(choice.BEST_FIRST) - set(USABLE):
+        assert f"{missing}:" in info.why
+
+
+def test_auto_goes_on_where_a_backend_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    info = load("auto", models.smoother()).info
+    if "tensorrt" not in USABLE:
+        assert info.backend == "onnxruntime"
+        assert "openvino:" in info.why
+
+
+def test_auto_gives_the_models_own_error_when_no_backend_takes_it() -> None:
+    with pytest.raises(NetworkError, match="2 inputs"):
+        load("auto", models.two_inputs())
+
+
+def test_an_unknown_backend_is_refused_with_those_that_exist() -> None:
+    with pytest.raises(ConfigError, match="onnxrt") as caught:
+        choice.load(models.model(models.smoother()), "onnxrt")  # type: ignore[arg-type]
+    assert "onnxruntime" in caught.value.remedy
+
+
+def test_metadata_are_read_without_any_library() -> None:
+    model = model_of(models.smoother(multiple="16", task="restoration"), "tiny")
+    assert model.metadata == {"stemd.multiple": "16", "stemd.task": "restoration"}
+    assert model.number("stemd.multiple", 1) == 16
+    assert model.number("stemd.halo", 96) == 96
+    with pytest.raises(NetworkError, match=r"stemd\.task"):
+        model.number("stemd.task", 1)
