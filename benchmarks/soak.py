@@ -189,8 +189,8 @@ class Soak:
             others = OTHER_FAULTS if early else OTHER_FAULTS[:-1]
             fault = self.pick.choice(CAMERA_FAULTS * 3 + others * 2)
             self.faults[fault] += 1
-        if fault == "kill":
-            self.finished(30.0)
+        if fault in ("kill", "reset"):
+            self.finished(30.0)  # else they take scans before with them, which are under way
         sent = Sent(number, fault)
         self.sent.append(sent)
         if fault == "broker frozen":
