@@ -194,7 +194,7 @@ def tpx3(data: bytes) -> None:
     cuts = _cuts(data)
     made = _tpx3_settings(cuts.choice(("tdc", "dwell")), cuts.random() < 0.5)
     front = WordsFront(made.detector_layout, back_limit_us=made.back_limit_ms * 1000.0)
-    _stream(EventDecoder(made, front, BlockPool(16 << 20)), data)
+    _stream(EventDecoder(made, front, BlockPool(4 << 20)), data)
 
 
 def tpx3_seeds() -> list[bytes]:
@@ -210,7 +210,7 @@ def tpx3_seeds() -> list[bytes]:
 
 def sparse(data: bytes) -> None:
     """SERVAL's sparse stream."""
-    _stream(CsrDecoder(_tpx3_settings("tdc", False), BlockPool(16 << 20)), data)
+    _stream(CsrDecoder(_tpx3_settings("tdc", False), BlockPool(4 << 20)), data)
 
 
 def sparse_seeds() -> list[bytes]:
@@ -223,7 +223,7 @@ def sparse_seeds() -> list[bytes]:
 
 def t3p(data: bytes) -> None:
     """AdvaCam's binary records."""
-    _stream(EventDecoder(T3P, make_front(T3P), BlockPool(16 << 20), raw_name="raw.t3p"), data)
+    _stream(EventDecoder(T3P, make_front(T3P), BlockPool(4 << 20), raw_name="raw.t3p"), data)
 
 
 def t3pa(data: bytes) -> None:

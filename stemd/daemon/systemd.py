@@ -5,9 +5,16 @@ from __future__ import annotations
 import os
 import socket
 
+_REPEATED = ("WATCHDOG=", "STATUS=")
+_PATIENCE_S = 0.3
+
 
 def notify(message: str) -> bool:
-    """Send e.g. "READY=1" to the manager named in NOTIFY_SOCKET; False where there is none."""
+    """Send e.g. "READY=1" to the manager named in NOTIFY_SOCKET; False where there is none.
+
+    A manager that does not read must not hold the daemon up: nothing waits for it, but turns of
+    the service (READY, STOPPING, RELOADING) for a moment.
+    """
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return False
@@ -15,6 +22,7 @@ def notify(message: str) -> bool:
         address = "\0" + address[1:]
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+            channel.settimeout(0.0 if message.startswith(_REPEATED) else _PATIENCE_S)
             channel.sendto(message.encode(), address)
     except OSError:
         return False

@@ -57,6 +57,10 @@ def test_a_superscript_digit_in_a_header_is_not_a_number(field: int) -> None:
     assert header.depth in (4, 12)
 
 
+def test_a_status_among_control_characters_is_read() -> None:
+    assert parse_reply("SET,GAIN,3\x1c").status == 3
+
+
 def test_a_superscript_status_of_the_control_port_is_refused() -> None:
     with pytest.raises(CameraError, match="replied"):
         parse_reply("SET,GAIN,³")

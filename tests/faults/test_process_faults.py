@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import resource
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from benchmarks.shutdown import STATES, run
+from stemd.daemon.systemd import notify
 from tests.conftest import wait_until
 from tests.daemon.rig import CONFIG, POSITIONS, Rig
 from tests.daemon.running import RunningDaemon
@@ -96,6 +101,37 @@ def test_without_file_handles_images_go_on_and_everything_is_kept_when_there_are
     line.heal(rig)
     line.count(rig)
     assert rig.daemon.process.poll() is None
+
+
+def test_a_manager_that_does_not_read_its_notifications_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        sent = [notify("WATCHDOG=1") for _ in range(2000)]
+        assert sent[0]
+        assert not sent[-1]
+        assert not notify("STOPPING=1")
+        manager.recv(100)
+        assert notify("STOPPING=1")
+
+
+def test_the_daemon_ends_soon_in_every_state() -> None:
+    report = run(len(STATES), seed=random.SystemRandom().randrange(1 << 30))
+    assert report["failed"] == []
+
+
+def test_a_soak_of_some_scans_misses_nothing() -> None:
+    out = subprocess.run(
+        [sys.executable, "-m", "benchmarks.soak", "--scans", "30", "--faults", "15"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    report = json.loads(out.stdout)
+    assert (report["missing"], report["short_or_changed"]) == ([], [])
+    assert (out.returncode, report["scans_sent"]) == (0, 30)
 
 
 CLOCK = """

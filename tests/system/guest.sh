@@ -55,7 +55,7 @@ systemctl stop stemd || fail stop
 took=$((($(date +%s%N) - began) / 1000000))
 [ "$(property Result)" = success ] || fail "stopped with $(property Result)"
 [ "$(property ExecMainStatus)" = 0 ] || fail "exit status $(property ExecMainStatus)"
-[ "$took" -lt 5000 ] || fail "stopping took $took ms"
+[ "$took" -lt 2000 ] || fail "stopping took $took ms"
 echo "selftest: stopped in $took ms"
 
 sed -i 's/^data_port.*/data_prot = 1/' /etc/stemd/stemd.toml

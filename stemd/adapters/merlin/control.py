@@ -100,7 +100,7 @@ def parse_reply(body: str) -> Reply:
             f"the camera's control port replied {body[:60]!r}",
             "check that control_port is the camera's control port (6341), not its data port",
         )
-    return Reply(kind, name, value, int(status))
+    return Reply(kind, name, value, int(status.strip()))
 
 
 def parse_request(body: str) -> Request | None:
