@@ -76,7 +76,7 @@ raw = true
 RESTORATION = """\
 [[pipeline.engine]]
 type = "restoration"
-input = "adf"
+input = "bf"
 
 """
 
