@@ -58,6 +58,11 @@ class StreamDecoder(Protocol):
         """Geometry from the next scan on."""
         ...
 
+    @property
+    def change_waits(self) -> bool:
+        """Another geometry waits for the end of a scan that seems whole."""
+        ...
+
 
 class Timepix3Adapter:
     """Receives from SERVAL (connecting to it, or listening for it) and controls it by REST."""
@@ -162,7 +167,8 @@ class Timepix3Adapter:
                         yield from decoder.flush(now, eof=False)
                         waiting = False
                     quiet = time.monotonic() - last
-                    if decoder.acquisition is not None and quiet > self._settings.idle_timeout_s:
+                    over = decoder.change_waits or quiet > self._settings.idle_timeout_s
+                    if decoder.acquisition is not None and over:
                         yield from decoder.finish("idle", now)
                 continue
             except OSError as error:

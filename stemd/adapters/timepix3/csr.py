@@ -133,6 +133,11 @@ class CsrDecoder:
         """Step size, dwell time and so on from the next scan on; the shape comes with it."""
         self._wanted_scan = scan
 
+    @property
+    def change_waits(self) -> bool:
+        """A message is a whole scan: nothing ever waits."""
+        return False
+
     def wants(self) -> Sequence[memoryview]:
         """The rest of the message that is being received."""
         return [self._message.data[self._fill :]]

@@ -104,6 +104,13 @@ class EventDecoder:
         self._next_scan = scan
 
     @property
+    def change_waits(self) -> bool:
+        """Another geometry waits for the end of a scan whose last position has been reached."""
+        if self._next_scan is None or self.acquisition is None:
+            return False
+        return self.scan.positions - self._sync.progress(settled=True) <= 1
+
+    @property
     def record_bytes(self) -> int:
         """Bytes of one record of the stream."""
         return self._front.record_bytes
