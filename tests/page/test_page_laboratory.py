@@ -53,7 +53,7 @@ def chromium() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
     require_browser()
-    camera = ("--rate", "400", "--specimen", "nanoparticle", "--wait-for-start", "--stay")
+    camera = ("--rate", "400", "--rotation", "30", "--dose", "20000", "--wait-for-start", "--stay")
     laboratory = Laboratory(tmp_path_factory.mktemp("laboratory"), (SIDE, SIDE), camera)
     yield laboratory
     laboratory.close()
@@ -151,3 +151,18 @@ def test_rotating_turns_the_image_of_the_running_scan(tab: Any) -> None:
     tab.fill(field, "0")
     tab.press(field, "Enter")
     eventually(lambda: newest(tab, "ricom")[0]["extra"]["rotation_deg"] == 0.0)
+
+
+def test_the_rotation_is_estimated_with_one_click_and_applied_with_another(tab: Any) -> None:
+    eventually(lambda: rows_done(tab, "ricom") > 40)
+    revision = tab.text_content("#revision")
+    button, field = tab.locator(".estimate button"), "input[aria-label='Rotation, exact value']"
+    button.click()
+    eventually(lambda: button.text_content() == "Apply")
+    angle = float(tab.input_value(field))
+    assert abs(angle - 30.0) < 5.0  # the camera's
+    assert tab.text_content("#revision") == revision
+    button.click()
+    eventually(lambda: newest(tab, "ricom")[0]["extra"]["rotation_deg"] == angle)
+    eventually(lambda: button.text_content() == "Estimate")
+    assert float(tab.input_value(field)) == angle

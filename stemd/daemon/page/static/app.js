@@ -40,7 +40,11 @@ const stage = new Stage(model, {
 });
 const lenses = new Lenses(stage.main, redraw);
 const contrast = new ContrastPanel(id("contrast"), change);
-const controls = new Controls(id("settings"), (part) => operator.settings(part));
+const controls = new Controls(
+  id("settings"),
+  (part) => operator.settings(part),
+  (command) => operator.command(command),
+);
 const archive = new Archive(id("past"), openPast);
 
 /** Change how the large image is shown. */

@@ -1,6 +1,7 @@
 // Controls for every live setting, made from the settings document as it comes.
 
 import { keyTitle, title } from "./format.js";
+import { RotationEstimate } from "./rotation.js";
 
 // What a document of plain values cannot say: ranges, steps and units of the settings known today.
 const HINTS = {
@@ -25,10 +26,11 @@ const isGroup = (value) => value !== null && typeof value === "object" && !Array
 const nest = (path, value) => path.reduceRight((inner, key) => ({ [key]: inner }), value);
 
 export class Controls {
-  /** `apply(part)` sends a change and resolves to the reply document. */
-  constructor(root, apply) {
+  /** `apply(part)` sends a change, `ask(command)` a command; both resolve to the reply document. */
+  constructor(root, apply, ask) {
     this.root = root;
     this.apply = apply;
+    this.ask = ask;
     this.fields = new Map();
     this.layout = "";
     this.allowed = true;
@@ -86,7 +88,24 @@ export class Controls {
     row.append(name, inputs.box, unit, problem);
     for (const input of inputs.list) input.setAttribute("aria-describedby", problem.id);
     let editing = false;
-    inputs.box.addEventListener("input", () => (editing = true));
+    const estimate =
+      key === "optics.rotation_deg" &&
+      new RotationEstimate({
+        ask: () => this.ask("estimate_rotation"),
+        fill: (degrees) => {
+          editing = true;
+          inputs.write(degrees);
+        },
+        apply: (part) => {
+          editing = false;
+          return this.apply(part);
+        },
+      });
+    if (estimate) problem.before(estimate.box);
+    inputs.box.addEventListener("input", () => {
+      editing = true;
+      if (estimate) estimate.forget();
+    });
     inputs.box.addEventListener("focusout", () => (editing = false));
     const send = async () => {
       editing = false;
@@ -107,6 +126,7 @@ export class Controls {
         inputs.last = now;
         if (!editing) inputs.write(now);
         for (const input of inputs.list) input.disabled = !allowed;
+        if (estimate) estimate.update(settings.optics.flip, allowed);
       },
     });
     return row;
