@@ -27,6 +27,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -310,19 +311,18 @@ async def browser_speed(side: int, rate: float, seconds: float) -> None:
     from stemd.daemon.page.settings import PageSettings
     from stemd.results import Result, Snapshot
 
-    sent_ns = 0
+    sent_ns: deque[int] = deque()
     lags_ms: list[float] = []
 
     class Encoder(viewer.Encoder):
         async def frame(self, pipeline: str, waiting: viewer.Waiting) -> bytes:
-            nonlocal sent_ns
             if waiting.result.name == "ricom":
-                sent_ns = waiting.snapshot.time_ns
+                sent_ns.append(waiting.snapshot.time_ns)
             return await super().frame(pipeline, waiting)
 
     def drawn(self: viewer.Viewer, message: Drawn) -> None:
         if message.name == "ricom":
-            lags_ms.append((time.time_ns() - sent_ns) / 1e6)
+            lags_ms.append((time.time_ns() - sent_ns.popleft()) / 1e6)
         heard(self, message)
 
     heard = viewer.Viewer.drawn
