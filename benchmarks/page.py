@@ -114,10 +114,11 @@ class LightViewer:
         start = 0
         while (end := self._message(start)) is not None:
             start = end
-        rest = self._filled - start
-        view[:rest] = bytes(view[start : self._filled])
-        self._filled = rest
-        if rest > len(view) // 2:
+        if start:
+            rest = self._filled - start
+            view[:rest] = bytes(view[start : self._filled])
+            self._filled = rest
+        elif self._filled > len(view) // 2:
             view.release()
             self._buffer += bytes(len(self._buffer))
 
@@ -165,7 +166,8 @@ def look(port: int, viewers: int, *, thumbnails: bool) -> None:
                 elif sys.stdin.readline() == "":
                     return
                 else:
-                    say(str(sum(viewer.images for viewer in all_viewers)))
+                    images = sum(viewer.images for viewer in all_viewers)
+                    say(f"{images} {time.process_time()}")
 
 
 # The cost of viewers
@@ -227,8 +229,8 @@ def measure(daemon: Daemon, seconds: float) -> tuple[float, float]:
 
 def measure_viewed(
     daemon: Daemon, seconds: float, viewers: int, *, thumbnails: bool
-) -> tuple[float, float, float]:
-    """The same while so many look on, and the images a second that each of them got."""
+) -> tuple[float, float, float, float]:
+    """The same while so many look on, images a second for each, processors that they used."""
     more = ["--thumbnails"] if thumbnails else []
     looking = subprocess.Popen(
         [sys.executable, __file__, "look", str(daemon.page), str(viewers), *more],
@@ -239,20 +241,21 @@ def measure_viewed(
     assert looking.stdin is not None
     assert looking.stdout is not None
 
-    def images() -> int:
+    def heard() -> tuple[int, float]:
         assert looking.stdin is not None
         assert looking.stdout is not None
         looking.stdin.write("\n")
         looking.stdin.flush()
-        return int(looking.stdout.readline())
+        images, cpu = looking.stdout.readline().split()
+        return int(images), float(cpu)
 
     looking.stdout.readline()
-    before, began = images(), time.monotonic()
+    (first, cpu_began), began = heard(), time.monotonic()
     speed, cpu_us = measure(daemon, seconds)
-    each = (images() - before) / (time.monotonic() - began) / viewers
+    (last, cpu_ended), spent = heard(), time.monotonic() - began
     looking.stdin.close()
     looking.wait(20)
-    return speed, cpu_us, each
+    return speed, cpu_us, (last - first) / spent / viewers, (cpu_ended - cpu_began) / spent
 
 
 def viewers_cost(args: argparse.Namespace) -> None:
@@ -264,11 +267,11 @@ def viewers_cost(args: argparse.Namespace) -> None:
         try:
             while daemon.positions() < 4 * scan * scan:
                 time.sleep(0.5)
-            ratios, alone_us, viewed_us, speeds, got, costs = [], [], [], [], [], []
+            ratios, alone_us, viewed_us, speeds, got, costs, eaten = ([] for _ in range(7))
             alone, cpu = measure(daemon, seconds)
             for turn in range(turns):
                 alone_us.append(cpu)
-                viewed, cpu_viewed, each = measure_viewed(
+                viewed, cpu_viewed, each, used = measure_viewed(
                     daemon, seconds, viewers, thumbnails=args.thumbnails
                 )
                 viewed_us.append(cpu_viewed)
@@ -276,6 +279,7 @@ def viewers_cost(args: argparse.Namespace) -> None:
                 ratios.append(viewed / ((alone + after) / 2))
                 speeds.append(alone)
                 got.append(each)
+                eaten.append(used)
                 page = (cpu_viewed - (alone_us[-1] + cpu) / 2) * viewed / 1e6
                 costs.append(page / (each * viewers) * 1e6)
                 say(f"turn {turn}: {alone:8.0f}/s alone, {viewed:8.0f}/s viewed: {ratios[-1]:.3f}")
@@ -289,6 +293,7 @@ def viewers_cost(args: argparse.Namespace) -> None:
     say(f"  daemon, alone           {middle(alone_us):10.2f} us of processor a position")
     say(f"  daemon, with viewers    {middle(viewed_us):10.2f} us of processor a position")
     say(f"  each viewer got         {middle(got):10.1f} images/s")
+    say(f"  the viewers used        {middle(eaten):10.2f} processors")
     say(f"  an image for one viewer {middle(costs):10.1f} us of the daemon's processor")
 
 

@@ -14,6 +14,8 @@ const HINTS = {
   "optics.convergence_semi_angle_mrad": { unit: "mrad" },
   "optics.pixel_size_mrad": { unit: "mrad" },
   "publish.rate_hz": { min: 0.5, max: 50, step: 0.5, unit: "Hz" },
+  "publish.images": { empty: "all" },
+  "scan.flyback": { empty: "auto" },
   "scan.shape": { names: ["y", "x"] },
   "scan.step_size_angstrom": { unit: "Å" },
   "scan.dwell_time_us": { unit: "µs" },
@@ -180,8 +182,12 @@ export class Controls {
       return done([slider, exact], read, write);
     }
     const input = make("text");
-    const write = (now) => (input.value = typeof now === "string" ? now : JSON.stringify(now));
+    input.placeholder = hint.empty ?? "";
+    const write = (now) => {
+      input.value = now === null ? "" : typeof now === "string" ? now : JSON.stringify(now);
+    };
     const read = () => {
+      if (input.value.trim() === "") return null;
       try {
         return JSON.parse(input.value);
       } catch {
