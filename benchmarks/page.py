@@ -7,7 +7,8 @@
 viewers alternate; the ratio of a pair of neighbours is what counts, the median of all pairs is
 told. The viewers live in one other process, ask for what a browser asks for and say `drawn` for
 every image. They share the processors with the daemon and the camera, so the speed also pays for
-their reading; the daemon's own processor time a position is told beside it.
+their reading. Where others use the machine too the ratio says little: the processors that the
+event loop's thread takes, which does all of the page's work, say more.
 
 `browser`: headless Chromium draws images that come at a fixed rate. Lag is from the moment an
 image is handed to the page until its pixels are drawn.
@@ -28,6 +29,7 @@ import tempfile
 import time
 import urllib.request
 from collections import deque
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -206,10 +208,13 @@ class Daemon:
             return 0
         return int(health.get("pipelines", {}).get("bench", {}).get("positions", 0))
 
-    def cpu_s(self) -> float:
-        """Processor seconds of the daemon so far, all threads."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    def cpu_s(self) -> tuple[float, float]:
+        """Processor seconds of the daemon so far: all threads, and the event loop's alone."""
+        pid = self.process.pid
+        # schedstat counts in nanoseconds, stat in ticks of 10 ms
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        loop = int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]) / 1e9
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), loop
 
     def close(self) -> None:
         """End both."""
@@ -218,19 +223,29 @@ class Daemon:
             process.wait(20)
 
 
-def measure(daemon: Daemon, seconds: float) -> tuple[float, float]:
-    """(positions a second, microseconds of the daemon's processor time a position)."""
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn: scan speed, the daemon's processor time, and what the viewers got and used."""
+
+    positions_per_s: float
+    cpu_us_per_position: float
+    loop_processors: float
+    images_per_s: float = 0.0
+    viewers_processors: float = 0.0
+
+
+def measure(daemon: Daemon, seconds: float) -> Turn:
+    """A turn without viewers, or with those that are there."""
     time.sleep(0.5)
-    first, cpu, began = daemon.positions(), daemon.cpu_s(), time.monotonic()
+    first, (cpu, loop), began = daemon.positions(), daemon.cpu_s(), time.monotonic()
     time.sleep(seconds)
-    last, cpu_end, ended = daemon.positions(), daemon.cpu_s(), time.monotonic()
-    return (last - first) / (ended - began), (cpu_end - cpu) / max(1, last - first) * 1e6
+    last, (cpu_end, loop_end), spent = daemon.positions(), daemon.cpu_s(), time.monotonic() - began
+    positions = max(1, last - first)
+    return Turn(positions / spent, (cpu_end - cpu) / positions * 1e6, (loop_end - loop) / spent)
 
 
-def measure_viewed(
-    daemon: Daemon, seconds: float, viewers: int, *, thumbnails: bool
-) -> tuple[float, float, float, float]:
-    """The same while so many look on, images a second for each, processors that they used."""
+def measure_viewed(daemon: Daemon, seconds: float, viewers: int, *, thumbnails: bool) -> Turn:
+    """A turn with viewers in a process of their own."""
     more = ["--thumbnails"] if thumbnails else []
     looking = subprocess.Popen(
         [sys.executable, __file__, "look", str(daemon.page), str(viewers), *more],
@@ -251,11 +266,12 @@ def measure_viewed(
 
     looking.stdout.readline()
     (first, cpu_began), began = heard(), time.monotonic()
-    speed, cpu_us = measure(daemon, seconds)
+    turn = measure(daemon, seconds)
     (last, cpu_ended), spent = heard(), time.monotonic() - began
     looking.stdin.close()
     looking.wait(20)
-    return speed, cpu_us, (last - first) / spent / viewers, (cpu_ended - cpu_began) / spent
+    each = (last - first) / spent / viewers
+    return replace(turn, images_per_s=each, viewers_processors=(cpu_ended - cpu_began) / spent)
 
 
 def viewers_cost(args: argparse.Namespace) -> None:
@@ -267,34 +283,32 @@ def viewers_cost(args: argparse.Namespace) -> None:
         try:
             while daemon.positions() < 4 * scan * scan:
                 time.sleep(0.5)
-            ratios, alone_us, viewed_us, speeds, got, costs, eaten = ([] for _ in range(7))
-            alone, cpu = measure(daemon, seconds)
+            alone, viewed = [measure(daemon, seconds)], []
+            ratios = []
             for turn in range(turns):
-                alone_us.append(cpu)
-                viewed, cpu_viewed, each, used = measure_viewed(
-                    daemon, seconds, viewers, thumbnails=args.thumbnails
-                )
-                viewed_us.append(cpu_viewed)
-                after, cpu = measure(daemon, seconds)
-                ratios.append(viewed / ((alone + after) / 2))
-                speeds.append(alone)
-                got.append(each)
-                eaten.append(used)
-                page = (cpu_viewed - (alone_us[-1] + cpu) / 2) * viewed / 1e6
-                costs.append(page / (each * viewers) * 1e6)
-                say(f"turn {turn}: {alone:8.0f}/s alone, {viewed:8.0f}/s viewed: {ratios[-1]:.3f}")
-                alone = after
+                viewed.append(measure_viewed(daemon, seconds, viewers, thumbnails=args.thumbnails))
+                alone.append(measure(daemon, seconds))
+                around = (alone[-2].positions_per_s + alone[-1].positions_per_s) / 2
+                ratios.append(viewed[-1].positions_per_s / around)
+                speeds = f"{around:8.0f}/s alone, {viewed[-1].positions_per_s:8.0f}/s viewed"
+                say(f"turn {turn}: {speeds}: {ratios[-1]:.3f}")
         finally:
             daemon.close()
-    middle = statistics.median
+
+    def middle(turns: list[Turn], name: str) -> float:
+        return statistics.median(getattr(turn, name) for turn in turns)
+
+    spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
     say(f"{viewers} viewers, {scan} x {scan} of {detector} x {detector}, medians of {turns} turns:")
-    say(f"  speed alone             {middle(speeds):10.0f} positions/s")
-    say(f"  speed with viewers      {middle(ratios):10.3f} of that")
-    say(f"  daemon, alone           {middle(alone_us):10.2f} us of processor a position")
-    say(f"  daemon, with viewers    {middle(viewed_us):10.2f} us of processor a position")
-    say(f"  each viewer got         {middle(got):10.1f} images/s")
-    say(f"  the viewers used        {middle(eaten):10.2f} processors")
-    say(f"  an image for one viewer {middle(costs):10.1f} us of the daemon's processor")
+    say(f"  speed alone            {middle(alone, 'positions_per_s'):10.0f} positions/s")
+    say(f"  speed with viewers     {statistics.median(ratios):10.3f} of that ({spread})")
+    for name, text in (
+        ("cpu_us_per_position", "us a position     "),
+        ("loop_processors", "processors, loop  "),
+    ):
+        say(f"  {text}     {middle(alone, name):10.4f} alone, {middle(viewed, name):.4f} viewed")
+    say(f"  each viewer got        {middle(viewed, 'images_per_s'):10.1f} images/s")
+    say(f"  the viewers used       {middle(viewed, 'viewers_processors'):10.3f} processors")
 
 
 # A browser
