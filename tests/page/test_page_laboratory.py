@@ -15,7 +15,7 @@ pytestmark = pytest.mark.browser
 
 SIDE = 96
 LISTEN = """
-window.sent = []; window.frames = []; window.newest = {};
+window.sent = []; window.replies = {}; window.frames = []; window.newest = {};
 const send = WebSocket.prototype.send;
 WebSocket.prototype.send = function (text) {
   const message = JSON.parse(text);
@@ -27,7 +27,11 @@ window.WebSocket = class extends Real {
   constructor(...rest) {
     super(...rest);
     this.addEventListener("message", ({ data }) => {
-      if (typeof data === "string") return;
+      if (typeof data === "string") {
+        const { type, document } = JSON.parse(data);
+        if (type === "reply") window.replies[document.id] = document.revision;
+        return;
+      }
       const bytes = new DataView(data).getUint32(8, true);
       const meta = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 16, bytes)));
       window.frames.push({ at: performance.now(), ...meta });
@@ -94,13 +98,12 @@ def rows_done(tab: Any, name: str) -> int:
 
 def tell_delay(tab: Any, name: str) -> None:
     """Wait for the first image made with what was asked for last; `pytest -s` shows how long."""
-    at, revision = tab.evaluate(
-        "() => { const { at } = sent.findLast((m) => m.kind === 'settings');"
-        " return [at, frames.findLast((f) => f.at < at).settings_revision]; }"
-    )
-    newer = "([name, at, r]) => frames.find((f) => f.name === name && f.settings_revision > r)?.at"
-    eventually(lambda: tab.evaluate(newer, [name, at, revision]) is not None)
-    delay_ms = tab.evaluate(newer, [name, at, revision]) - at
+    last = "sent.findLast((m) => m.kind === 'settings')"
+    eventually(lambda: tab.evaluate(f"() => replies[{last}.request.id] !== undefined"))
+    at, revision = tab.evaluate(f"() => [{last}.at, replies[{last}.request.id]]")
+    newer = "([name, r]) => frames.find((f) => f.name === name && f.settings_revision >= r)?.at"
+    eventually(lambda: tab.evaluate(newer, [name, revision]) is not None)
+    delay_ms = tab.evaluate(newer, [name, revision]) - at
     sys.stdout.write(f"\n{name} obeyed after {delay_ms:.0f} ms\n")
 
 
