@@ -1,4 +1,4 @@
-"""The commands of a pipeline: camera control, recording, saving, recomputing, sessions."""
+"""The commands of a pipeline: camera, recording, saving, recomputing, estimates, sessions."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from stemd.daemon.config import Problem, problems_of
 from stemd.daemon.live_settings import LiveSettings, RefusedError
 from stemd.daemon.session_plan import SessionPlan
 from stemd.daemon.sinks.images import encode_tiff
+from stemd.engines.rotation import MIN_SIDE, RotationEstimate, estimate_rotation
+from stemd.engines.vectors import resolve_centre, shifts
 from stemd.errors import StemdError
 from stemd.results import Snapshot
 
 if TYPE_CHECKING:
     from stemd.daemon.keeper import ScanKeeper
     from stemd.daemon.pipeline import Pipeline
+    from stemd.daemon.scan_run import ScanRun
 
 RESTORE_S = 300.0
 """How long an image sent by command may take until its reply."""
@@ -34,6 +37,7 @@ ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "record": ("raw",),
     "save": (),
     "recompute": ("settings", "write"),
+    "estimate_rotation": (),
     "reset": (),
     "restore": ("tiff",),
     "session": ("stop", *SessionPlan.model_fields),
@@ -136,6 +140,19 @@ class Orders:
         pipeline.publish_final(final)
         return {"scan": final.acquisition.id, "images": entry["images"], "written": write}
 
+    async def _estimate_rotation(self, args: Args) -> Args:
+        """The rotation and hand that leave the running or last scan's COM field without curl."""
+        run = self._pipeline.current or self._pipeline.last_run
+        if run is None:
+            raise StemdError("there has been no scan to estimate the rotation from", "scan first")
+        found = await asyncio.to_thread(_rotation_of, run)
+        return {
+            "scan": run.acquisition.id,
+            "rotation_deg": round(found.rotation_deg, 1),
+            "flip": found.flip,
+            "confidence": round(found.confidence, 2),
+        }
+
     async def _reset(self, args: Args) -> Args:
         """The config's settings, no error, and another try for what is out of order."""
         self._pipeline.reset()
@@ -186,6 +203,21 @@ class Orders:
         if plan.pipeline not in (None, self._pipeline.name):
             raise _refused("args.pipeline", "is not this one", "", self._pipeline.name)
         return {"session": sessions.begin(plan)}
+
+
+def _rotation_of(run: ScanRun) -> RotationEstimate:
+    """From the lines up to the newest position; one that is missing counts as no shift."""
+    optics, (_, columns) = run.settings.optics, run.maps.shape
+    done = run.maps.done.nonzero()[0]
+    lines = (int(done[-1]) + 1) // columns if done.size else 0
+    if min(lines, columns) < MIN_SIDE:
+        raise StemdError(
+            f"{lines} scanned lines of {columns} positions are too few for the rotation",
+            f"ask again from {MIN_SIDE} x {MIN_SIDE} positions on",
+        )
+    centre = resolve_centre(run.maps, optics, run.acquisition.detector.shape)
+    field = (part.reshape(lines, columns) for part in shifts(run.maps, centre, 0, lines * columns))
+    return estimate_rotation(*field, rotation_deg=optics.rotation_deg, flip=optics.flip)
 
 
 def _refused(key: str, message: str, value: str = "", allowed: str = "") -> RefusedError:

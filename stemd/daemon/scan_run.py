@@ -204,11 +204,12 @@ class ScanRun:
         """Feed the engines until the scan has ended; returns the final snapshot.
 
         `publish` gets the snapshots in between, at most `rate_hz()` a second and only when
-        there is something new. `publish_final` gets the finished images that must not wait for
-        engines which work on images; `early` has their names.
+        there is something new. Changed settings are shown at once: who turns a knob watches.
+        `publish_final` gets the finished images that must not wait for engines which work on
+        images; `early` has their names.
         """
         shown = 0
-        next_time = time.monotonic()
+        next_time = rested = time.monotonic()
         while True:
             ended = self.ended.wait(POLL_S)
             self.heartbeat = time.monotonic()
@@ -217,7 +218,7 @@ class ScanRun:
                 self._applied = settings
                 for engine in self.engines:
                     self._guard(engine, engine.update, settings)
-                shown = -1
+                shown, next_time = -1, rested
             self.feed()
             if ended:
                 break
@@ -225,8 +226,8 @@ class ScanRun:
             if now >= next_time and self.positions_done != shown:
                 shown = self.positions_done
                 publish(self.snapshot(final=False))
-                spent = time.monotonic() - now
-                next_time = now + max(1.0 / rate_hz(), spent / SNAPSHOT_SHARE)
+                rested = now + (time.monotonic() - now) / SNAPSHOT_SHARE
+                next_time = max(now + 1.0 / rate_hz(), rested)
         first = self._snapshot(final=True)
         if not self._imaging:
             return first

@@ -12,6 +12,7 @@ import tifffile
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from stemd.engines.rotation import estimate_rotation
 from tests.conftest import OutsideClient, wait_until
 from tests.daemon.rig import BASE, POSITIONS, Rig
 
@@ -31,6 +32,7 @@ pytestmark = pytest.mark.mosquitto
         ("session", {"name": "n", "each": [{"nothing": {}}]}, "nothing"),
         ("session", {"stop": True}, None),
         ("recompute", {}, None),
+        ("estimate_rotation", {"flip": True}, "args.flip"),
         ("save", {}, None),
     ],
 )
@@ -114,6 +116,24 @@ def test_recompute_writes_to_disk_when_told_and_scan_json_lists_what_is_there(ri
     assert np.array_equal(tifffile.imread(folder / "ricom.tif"), rig.last_image()[0])
     sizes = {file["name"]: file["bytes"] for file in document["files"]}
     assert sizes == {p.name: p.stat().st_size for p in folder.iterdir() if p.suffix != ".json"}
+
+
+def test_the_rotation_is_estimated_from_the_maps_of_the_last_scan(rig: Rig) -> None:
+    rig.camera.on_start = lambda: (rig.camera.begin(), rig.camera.more(rig.camera.frames[:10]))
+    assert rig.order("start")["ok"]
+    rig.until_state(lambda s: s["state"] == "acquiring" and s["positions_done"] == 10, "10 came")
+    early = rig.order("estimate_rotation")
+    assert (early["ok"], early["error"]["allowed"]) == (False, "ask again from 6 x 6 positions on")
+    rig.camera.more(rig.camera.frames[10:])
+    rig.finished()
+    reply = rig.order("estimate_rotation")
+    fields = (rig.last_image(name)[0].astype(float) for name in ("com_y", "com_x"))
+    expected = estimate_rotation(*fields)
+    assert reply["rotation_deg"] == pytest.approx(expected.rotation_deg, abs=0.06)
+    assert (reply["flip"], reply["scan"]) == (expected.flip, rig.events("finished")[0]["id"])
+    assert reply["confidence"] == pytest.approx(expected.confidence, abs=0.006)
+    assert rig.documents("settings") == []  # it only tells
+    rig.check_messages()
 
 
 def test_a_virtual_detector_is_recomputed_with_the_radii_it_was_measured_with(rig: Rig) -> None:

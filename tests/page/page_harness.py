@@ -99,6 +99,7 @@ class Microscope:
             "optics": {"rotation_deg": 0.0, "flip": False, "center": "auto"},
             "ricom": {"kernel_size": 61, "band_pass": None},
             "virtual_detector": {"detectors": {"bf": [0.0, 10.0], "adf": [13.0, 27.0]}},
+            "scan": {"shape": list(self.shape), "step_size_angstrom": STEP_ANGSTROM},
             "publish": {"rate_hz": 10.0},
             "record": {"raw": True},
         }

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from browser import CHROMIUM, FLAGS, Served, require_browser
 
+from stemd.engines.kernels.ricom import integrate, ricom_kernel
+
 pytestmark = pytest.mark.browser
 
 
@@ -263,3 +265,25 @@ def test_static_files_are_all_reachable_modules(run: Any) -> None:
     for path in static.glob("*.js"):
         if path.name not in pure:
             assert run(path.name, "Object.keys(m).length") > 0, path.name
+
+
+@pytest.mark.parametrize("size", [3, 21, 61])
+@pytest.mark.parametrize("band", [None, (4.0, 20.0), (0.0, 50.0)])
+def test_the_transfer_curve_is_what_the_kernel_does_to_a_wave(
+    run: Any, size: int, band: tuple[float, float] | None
+) -> None:
+    waves = np.array([2, 7, 12, 25, 40])  # in an image of 256 pixels
+    got = run(
+        "transfer.js",
+        "m.transfer(a.n, a.band, 256, a.k)",
+        {"n": size, "band": band, "k": (waves / 256).tolist()},
+    )
+    kernel = ricom_kernel(size, band, 256)
+    x = np.arange(256 + 2 * size) / 256
+    inside = slice(size, -size)
+    for wave, part in zip(waves, got, strict=True):
+        phase = 2 * np.pi * wave * x
+        gradient = np.tile(-2 * np.pi * wave / 256 * np.sin(phase), (2 * size + 9, 1))
+        row = integrate(np.zeros_like(gradient), gradient, *kernel)[size + 4, inside]
+        amplitude = 2 * (row * np.cos(phase[inside])).mean()
+        assert part == pytest.approx(amplitude, abs=2e-3)

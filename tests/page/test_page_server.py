@@ -103,8 +103,9 @@ async def test_a_viewer_gets_no_image_that_it_did_not_ask_for(
     shown.scope.grow(64)
     await viewer.silence()
     await viewer.watch(adf=0)
-    assert (await viewer.image())[0]["name"] == "adf"
-    shown.scope.grow(128)
+    for done in (128, 192):
+        assert (await viewer.image())[0]["name"] == "adf"
+        shown.scope.grow(done)
     await viewer.silence()
 
 
@@ -122,7 +123,7 @@ async def test_thumbnails_are_reduced_and_the_large_image_is_not(
     np.testing.assert_allclose(image, full.reshape(16, 4, 16, 4).mean(axis=(1, 3)), rtol=1e-5)
 
 
-async def test_a_viewer_that_has_not_drawn_gets_one_frame_and_then_the_newest(
+async def test_a_viewer_that_has_not_drawn_gets_two_frames_and_then_the_newest(
     shown: Shown, client: aiohttp.ClientSession
 ) -> None:
     viewer = await look(client, shown.url)
@@ -133,10 +134,21 @@ async def test_a_viewer_that_has_not_drawn_gets_one_frame_and_then_the_newest(
         shown.scope.grow(line * 64)
         await asyncio.sleep(0)
     assert (await viewer.image())[0]["positions_done"] <= 30 * 64
+    assert (await viewer.image())[0]["positions_done"] <= 30 * 64
+    for line in range(31, 41):
+        shown.scope.grow(line * 64)
+        await asyncio.sleep(0)
+    await viewer.silence()  # one is being drawn, one has come meanwhile
+    await viewer.send(type="drawn", pipeline="merlin", name="ricom")
+    assert (await viewer.image())[0]["positions_done"] == 40 * 64
+    for _ in range(9):  # more than it was sent
+        await viewer.send(type="drawn", pipeline="merlin", name="ricom")
     await viewer.silence()
-    await viewer.send(type="drawn", pipeline="merlin", name="ricom")
-    assert (await viewer.image())[0]["positions_done"] == 30 * 64
-    await viewer.send(type="drawn", pipeline="merlin", name="ricom")
+    for line in range(41, 51):
+        shown.scope.grow(line * 64)
+        await asyncio.sleep(0.01)
+    first, second = await viewer.image(), await viewer.image()
+    assert first[0]["positions_done"] < second[0]["positions_done"] < 50 * 64
     await viewer.silence()
 
 

@@ -2,15 +2,15 @@
 
 Nothing here grows with a viewer's slowness: of each image, and of each retained document, only
 the newest waits; log lines wait in a short queue that drops its oldest. A newer frame of an
-image is sent when the viewer has said that it has drawn the last one, so that neither the
-socket's buffers nor the browser's queue fill with old frames.
+image is sent when the viewer has drawn all but the last one, so that neither the socket's
+buffers nor the browser's queue fill with old frames: one is on its way while one is drawn.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,8 @@ MAX_LINES = 200
 """Log lines and scan documents that wait for one viewer."""
 TICK_S = 5.0
 """Longest silence towards a viewer; the page takes 30 s of it for a lost connection."""
+MAX_UNDRAWN = 2
+"""Frames of one image that a viewer has been sent and has not drawn."""
 INLINE_BYTES = 1 << 20
 """Images up to this size are encoded on the event loop (under 1 ms), larger ones in a thread."""
 
@@ -86,7 +88,7 @@ class Viewer:
         self.skipped = 0
         self._encoder = encoder
         self._images: dict[Key, Waiting] = {}
-        self._undrawn: set[Key] = set()
+        self._undrawn: Counter[Key] = Counter()
         self._retained: dict[tuple[str, str], str] = {}
         self._lines: deque[str] = deque(maxlen=MAX_LINES)
         self._replies = itertools.count()
@@ -131,8 +133,12 @@ class Viewer:
             self._wake.set()
 
     def drawn(self, message: protocol.Drawn) -> None:
-        """The viewer has drawn the last image of this name."""
-        self._undrawn.discard((message.pipeline, message.name))
+        """The viewer has drawn, or left out for a newer one, an image of this name."""
+        key = (message.pipeline, message.name)
+        if self._undrawn[key] > 1:
+            self._undrawn[key] -= 1
+        else:
+            del self._undrawn[key]
         self._wake.set()
 
     @property
@@ -142,7 +148,7 @@ class Viewer:
 
     def _next_image(self) -> tuple[Key, Waiting] | None:
         for key in self._images:
-            if key not in self._undrawn:
+            if self._undrawn[key] < MAX_UNDRAWN:
                 return key, self._images.pop(key)
         return None
 
@@ -166,7 +172,7 @@ class Viewer:
                 # an engine's mistake in one image must not cost the viewer the others
                 log.exception("page: an image cannot be shown", pipeline=key[0], image=key[1])
                 continue
-            self._undrawn.add(key)
+            self._undrawn[key] += 1
             await self.socket.send_bytes(frame)
 
     async def _idle(self) -> None:

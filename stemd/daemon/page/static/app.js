@@ -18,7 +18,7 @@ const id = (name) => document.getElementById(name);
 const model = new Model();
 const status = new Status();
 const connection = { open: false, ever: false };
-const undrawn = new Map();
+let undrawn = [];
 let scheduled = false;
 
 function redraw() {
@@ -40,7 +40,11 @@ const stage = new Stage(model, {
 });
 const lenses = new Lenses(stage.main, redraw);
 const contrast = new ContrastPanel(id("contrast"), change);
-const controls = new Controls(id("settings"), (part) => operator.settings(part));
+const controls = new Controls(
+  id("settings"),
+  (part) => operator.settings(part),
+  (command) => operator.command(command),
+);
 const archive = new Archive(id("past"), openPast);
 
 /** Change how the large image is shown. */
@@ -62,8 +66,8 @@ function paint() {
   }
   lenses.paint();
   // what has been drawn may be replaced: the daemon sends the newest of each
-  for (const [name, pipeline] of undrawn) link.send({ type: "drawn", pipeline, name });
-  undrawn.clear();
+  for (const { name, pipeline } of undrawn) link.send({ type: "drawn", pipeline, name });
+  undrawn = [];
 }
 
 let watched = "";
@@ -208,7 +212,7 @@ const link = new Link({
     if (open) {
       // the daemon tells its newest log lines again
       id("log").replaceChildren();
-      undrawn.clear();
+      undrawn = [];
     }
     operator.connected(open);
     everything();
@@ -223,7 +227,7 @@ const link = new Link({
     const missing = state.scan === frame.meta.scan ? (state.missing ?? 0) : 0;
     frame.meta.reached = frame.meta.positions_done + missing;
     source.frames.set(name, frame);
-    undrawn.set(name, pipeline);
+    undrawn.push({ name, pipeline });
     if (pipeline === model.pipeline && !model.past) stage.update();
     redraw();
   },

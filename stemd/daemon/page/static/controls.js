@@ -1,6 +1,8 @@
 // Controls for every live setting, made from the settings document as it comes.
 
 import { keyTitle, title } from "./format.js";
+import { RotationEstimate } from "./rotation.js";
+import { TransferCurve } from "./transfer.js";
 
 // What a document of plain values cannot say: ranges, steps and units of the settings known today.
 const HINTS = {
@@ -12,6 +14,8 @@ const HINTS = {
   "optics.convergence_semi_angle_mrad": { unit: "mrad" },
   "optics.pixel_size_mrad": { unit: "mrad" },
   "publish.rate_hz": { min: 0.5, max: 50, step: 0.5, unit: "Hz" },
+  "publish.images": { empty: "all" },
+  "scan.flyback": { empty: "auto" },
   "scan.shape": { names: ["y", "x"] },
   "scan.step_size_angstrom": { unit: "Å" },
   "scan.dwell_time_us": { unit: "µs" },
@@ -25,14 +29,16 @@ const isGroup = (value) => value !== null && typeof value === "object" && !Array
 const nest = (path, value) => path.reduceRight((inner, key) => ({ [key]: inner }), value);
 
 export class Controls {
-  /** `apply(part)` sends a change and resolves to the reply document. */
-  constructor(root, apply) {
+  /** `apply(part)` sends a change, `ask(command)` a command; both resolve to the reply document. */
+  constructor(root, apply, ask) {
     this.root = root;
     this.apply = apply;
+    this.ask = ask;
     this.fields = new Map();
     this.layout = "";
     this.allowed = true;
     this.imageSize = 256;
+    this.curve = new TransferCurve();
   }
 
   /** Show these settings. The controls are built again only when the keys change. */
@@ -48,6 +54,9 @@ export class Controls {
     }
     this.allowed = allowed;
     for (const field of this.fields.values()) field.update(settings, allowed);
+    const { kernel_size: n, band_pass: band } = settings.ricom ?? {};
+    const step = settings.scan?.step_size_angstrom ?? null;
+    this.curve.show({ n, band, size: this.imageSize, step });
   }
 
   group(path, value) {
@@ -62,7 +71,7 @@ export class Controls {
     for (const [key, inner] of Object.entries(value)) {
       if (!HIDDEN.has(key)) box.append(this.group([...path, key], inner));
     }
-    if (path.join() === "ricom") box.append(this.transfer());
+    if (path.join() === "ricom") box.append(this.curve.figure);
     return box;
   }
 
@@ -86,7 +95,24 @@ export class Controls {
     row.append(name, inputs.box, unit, problem);
     for (const input of inputs.list) input.setAttribute("aria-describedby", problem.id);
     let editing = false;
-    inputs.box.addEventListener("input", () => (editing = true));
+    const estimate =
+      key === "optics.rotation_deg" &&
+      new RotationEstimate({
+        ask: () => this.ask("estimate_rotation"),
+        fill: (degrees) => {
+          editing = true;
+          inputs.write(degrees);
+        },
+        apply: (part) => {
+          editing = false;
+          return this.apply(part);
+        },
+      });
+    if (estimate) problem.before(estimate.box);
+    inputs.box.addEventListener("input", () => {
+      editing = true;
+      if (estimate) estimate.forget();
+    });
     inputs.box.addEventListener("focusout", () => (editing = false));
     const send = async () => {
       editing = false;
@@ -107,6 +133,7 @@ export class Controls {
         inputs.last = now;
         if (!editing) inputs.write(now);
         for (const input of inputs.list) input.disabled = !allowed;
+        if (estimate) estimate.update(settings.optics.flip, allowed);
       },
     });
     return row;
@@ -147,19 +174,20 @@ export class Controls {
       const exact = make("number", "exact value");
       slider.addEventListener("input", () => {
         exact.value = slider.value;
-        this.preview?.(path, slider.valueAsNumber);
+        if (path.join(".") === "ricom.kernel_size") this.curve.show({ n: slider.valueAsNumber });
       });
       exact.addEventListener("change", () => (slider.value = exact.value));
       const read = () => (document.activeElement === exact ? exact : slider).valueAsNumber;
-      const write = (now) => {
-        slider.value = exact.value = now;
-        this.preview?.(path, now);
-      };
+      const write = (now) => (slider.value = exact.value = now);
       return done([slider, exact], read, write);
     }
     const input = make("text");
-    const write = (now) => (input.value = typeof now === "string" ? now : JSON.stringify(now));
+    input.placeholder = hint.empty ?? "";
+    const write = (now) => {
+      input.value = now === null ? "" : typeof now === "string" ? now : JSON.stringify(now);
+    };
     const read = () => {
+      if (input.value.trim() === "") return null;
       try {
         return JSON.parse(input.value);
       } catch {
@@ -197,41 +225,6 @@ export class Controls {
       });
     };
     return done(list, read, write);
-  }
-
-  /** riCOM's radial transfer: (1 - cos((n-1)/2 * 2 pi k/N)) / k, N pixels, kernel n. */
-  transfer() {
-    const figure = document.createElement("figure");
-    const canvas = document.createElement("canvas");
-    canvas.width = 520;
-    canvas.height = 120;
-    canvas.setAttribute("role", "img");
-    const caption = document.createElement("figcaption");
-    caption.textContent = "Transfer of the kernel, low to high spatial frequency";
-    figure.append(canvas, caption);
-    this.preview = (path, n) => {
-      if (path.join(".") !== "ricom.kernel_size" || !(n >= 3)) return;
-      const N = Math.max(this.imageSize, n);
-      const at = (k) => (1 - Math.cos(((n - 1) / 2) * ((2 * Math.PI * k) / N))) / k;
-      const values = Array.from({ length: 260 }, (_, i) => at(((i + 1) / 260) * (N / 4)));
-      const most = Math.max(...values);
-      canvas.setAttribute("aria-label", `Transfer of a ${n} pixel kernel`);
-      const context = canvas.getContext("2d");
-      context.clearRect(0, 0, 520, 120);
-      const shade = context.createLinearGradient(0, 0, 0, 120);
-      shade.addColorStop(0, "rgb(127 209 199 / 0.35)");
-      shade.addColorStop(1, "rgb(127 209 199 / 0)");
-      context.beginPath();
-      context.moveTo(0, 119);
-      values.forEach((value, i) => context.lineTo(i * 2, 116 - (value / most) * 106));
-      context.strokeStyle = "#7fd1c7";
-      context.lineWidth = 2.5;
-      context.stroke();
-      context.lineTo(520, 119);
-      context.fillStyle = shade;
-      context.fill();
-    };
-    return figure;
   }
 }
 
