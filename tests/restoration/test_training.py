@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra 'training'")
 pytest.importorskip("onnx", reason="training needs the extra 'training'")
 
-from training.restoration import export, train  # noqa: E402
+from training.restoration import export, shipped, train  # noqa: E402
 from training.restoration.losses import restoration_loss  # noqa: E402
 from training.restoration.network import Layout, RestorationNetwork  # noqa: E402
 from training.restoration.optimiser import orthogonal  # noqa: E402
@@ -126,3 +129,21 @@ def test_a_new_network_lets_no_wild_values_out():
     out = RestorationNetwork(Layout())(torch.randn(1, 1, 64, 64)).detach().numpy()
     assert np.isfinite(out).all()
     assert np.abs(out).max() < 3.0
+
+
+def test_a_training_goes_on_from_what_was_shipped(tmp_path: Path) -> None:
+    network = scrambled(TINY)
+    metadata = {"stemd.layout": json.dumps(TINY.as_dict()), "stemd.steps": "41"}
+    path = tmp_path / "shipped.onnx"
+    export.onnx.save(export.as_onnx(network, metadata), path)
+    again, step = shipped.load_shipped(path)
+    assert step == 41
+    image = torch.randn((1, 1, 32, 48), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.allclose(again(image), network(image), atol=2e-2)
+    run = train.Run(recipe())
+    run.restore(path)
+    assert run.step == 0
+    for mine, theirs in zip(run.network.parameters(), again.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    steps(run, 1)

@@ -31,6 +31,7 @@ from training.restoration.losses import restoration_loss
 from training.restoration.network import Layout, RestorationNetwork
 from training.restoration.optimiser import optimisers
 from training.restoration.pairs import pair
+from training.restoration.shipped import load_shipped
 
 log = structlog.get_logger()
 
@@ -114,7 +115,14 @@ class Run:
         partial.replace(path)
 
     def restore(self, path: Path) -> None:
-        """Go on from a checkpoint of the same layout."""
+        """Go on from a checkpoint of the same layout, or from the weights of an exported model,
+        which know no optimiser's state: the learning rate rises anew.
+        """
+        if path.suffix == ".onnx":
+            network, _ = load_shipped(path)
+            self.network.load_state_dict(network.state_dict())
+            self.averaged.load_state_dict(network.state_dict())
+            return
         state = torch.load(path, weights_only=True)
         self.network.load_state_dict(state["network"])
         self.averaged.load_state_dict(state["averaged"])
@@ -214,7 +222,9 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--state", type=Path, default=Path("state/restoration.pt"))
-    parser.add_argument("--from", dest="origin", type=Path, help="start from this checkpoint")
+    parser.add_argument(
+        "--from", dest="origin", type=Path, help="start from this checkpoint, or exported .onnx"
+    )
     parser.add_argument("--steps", type=int, default=1_000_000, help="train up to this step")
     parser.add_argument("--finish", type=int, default=0, help="fall to zero within N steps")
     parser.add_argument("--seed", type=int, default=1)
