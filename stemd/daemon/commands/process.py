@@ -69,7 +69,12 @@ def run(args: argparse.Namespace) -> int:
     """Process each file. A file that fails is reported, the others are still processed."""
     from stemd.adapters.files import open_recording
     from stemd.daemon.logs import warnings_to_stderr
-    from stemd.daemon.processing import process_recording, with_correction, write_run
+    from stemd.daemon.processing import (
+        outcome_of,
+        process_recording,
+        with_correction,
+        write_run,
+    )
 
     warnings_to_stderr()
     settings, engines, camera = _plan(args)
@@ -87,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
                 if args.correct is not None:
                     final = with_correction(done, final, args.correct or None)
                 seconds = time.perf_counter() - began
-                document = write_run(done, final, target, _settings_json(settings))
+                document = write_run(outcome_of(done), final, target, _settings_json(settings))
             finally:
                 recording.close()
         except StemdError as error:

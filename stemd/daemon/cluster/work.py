@@ -1,0 +1,197 @@
+"""What a worker does: look at a file, reduce a span of it, make the images of a scan.
+
+Plain functions of plain values, so that they run in any process; nothing here knows of Dask.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from stemd import __version__
+from stemd.acquisition import Acquisition
+from stemd.adapters.base import Checkpoint, Recording, SequentialRecording
+from stemd.adapters.files import open_recording
+from stemd.blocks import Block, Message
+from stemd.daemon.cluster.parts import Centre, Part, Recipe
+from stemd.daemon.processing import FIRST_FRAMES, Outcome, outcome_of
+from stemd.daemon.scan_run import ScanRun
+from stemd.errors import FormatError, StemdError
+from stemd.results import Snapshot
+
+EDGE_BYTES = 64 * 1024
+"""Bytes at either end of a file that tell it from another of the same size."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error that another attempt would only repeat, as a value: nobody tries again."""
+
+    message: str
+    remedy: str
+    worker: str
+
+    def error(self) -> StemdError:
+        """The error, to be raised where somebody reads it."""
+        return StemdError(f"{self.message} (on {self.worker})", self.remedy)
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A file as a worker sees it. `extent` counts units: frames, or the
+    bytes of a `sequential` stream."""
+
+    acquisition: Acquisition
+    extent: int
+    sequential: bool
+    unit_bytes: int
+    identity: dict[str, Any]
+    notices: tuple[Message, ...]
+    version: str = __version__
+
+
+def _plain(work: Callable[P, T]) -> Callable[P, T | Failure]:
+    """The same function, with errors that are about the file or the settings as a value."""
+
+    @wraps(work)
+    def called(*args: P.args, **kwargs: P.kwargs) -> T | Failure:
+        try:
+            return work(*args, **kwargs)
+        except StemdError as error:
+            return Failure(error.message, error.remedy, f"{socket.gethostname()}:{os.getpid()}")
+
+    return called
+
+
+def identity_of(path: Path) -> dict[str, Any]:
+    """What tells a file from another, or from itself after a change, at the cost of two reads."""
+    status = path.stat()
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        digest.update(file.read(EDGE_BYTES))
+        file.seek(max(0, status.st_size - EDGE_BYTES))
+        digest.update(file.read(EDGE_BYTES))
+    return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "edges": digest.hexdigest()}
+
+
+def _open(recipe: Recipe) -> Recording:
+    return open_recording(recipe.path, recipe.scan, recipe.camera)
+
+
+@_plain
+def describe(recipe: Recipe) -> Description:
+    """Open a file and say what is in it."""
+    recipe.reduction()  # raises for an engine that is missing here or cannot be spread
+    recording = _open(recipe)
+    try:
+        acquisition = recording.acquisition
+        identity = identity_of(recipe.path)
+        if isinstance(recording, SequentialRecording):
+            extent, unit, sequential = recording.extent, 1, True
+        else:
+            extent, sequential = recording.frames, False
+            unit = max(1, identity["bytes"] // max(1, extent))
+        notices = tuple(recording.notices)
+        return Description(acquisition, extent, sequential, unit, identity, notices)
+    finally:
+        recording.close()
+
+
+@_plain
+def reduce_span(
+    recipe: Recipe,
+    acquisition: Acquisition,
+    identity: dict[str, Any],
+    first: int,
+    stop: int,
+    *,
+    leads: bool,
+    centre: Centre = None,
+    checkpoint: Checkpoint | None = None,
+) -> Part:
+    """Reduce frames first..stop-1 of a file, or the events from byte `first` to about `stop`.
+
+    `leads`: this span begins the scan and goes on until the virtual detectors' centre is fixed;
+    all others are given it. Raises FormatError when the file is not what it was.
+    """
+    if identity_of(recipe.path) != identity:
+        raise FormatError(
+            f"{recipe.path} has changed since it was first looked at",
+            "wait until it is written, then process it again",
+        )
+    run = ScanRun(acquisition, recipe.settings, recipe.gatherers(), None if leads else centre)
+    recording = _open(recipe)
+    try:
+        if isinstance(recording, SequentialRecording):
+            stop, after = _reduce_stream(recording, run, checkpoint, stop, leads=leads)
+            part = Part.of(run, first, stop)
+            return replace(part, over=after is None, checkpoint=after)
+        return Part.of(run, first, _reduce_frames(recording, run, first, stop, leads=leads))
+    finally:
+        recording.close()
+
+
+def _reduce_frames(
+    recording: Recording, run: ScanRun, first: int, stop: int, *, leads: bool
+) -> int:
+    """Returns the frame behind the last one."""
+    while leads and first < recording.frames and not run.reducer.centre_fixed:
+        upto = min(recording.frames, first + FIRST_FRAMES)
+        drain(recording.blocks(first, upto), run)
+        first = upto
+    stop = max(first, min(stop, recording.frames))
+    if first < stop:
+        drain(recording.blocks(first, stop), run)
+    return stop
+
+
+def _reduce_stream(
+    recording: SequentialRecording,
+    run: ScanRun,
+    checkpoint: Checkpoint | None,
+    stop: int,
+    *,
+    leads: bool,
+) -> tuple[int, Checkpoint | None]:
+    """Returns the byte behind the last one, and the checkpoint there."""
+    while True:
+        checkpoint = drain(recording.resume(run.acquisition, checkpoint, stop), run)
+        if checkpoint is None:
+            return recording.extent, None
+        stop = int(checkpoint["position"][0])
+        if not leads or run.reducer.centre_fixed:
+            return stop, checkpoint
+        stop += 1
+
+
+def drain(blocks: Iterator[Block], run: ScanRun) -> Any:
+    """Reduce every block; what the generator returns."""
+    while True:
+        try:
+            block = next(blocks)
+        except StopIteration as end:
+            return end.value
+        run.reduce(block)
+        block.release()
+
+
+@_plain
+def finish(
+    recipe: Recipe, acquisition: Acquisition, reduced: Part, notices: Sequence[Message]
+) -> tuple[Outcome, Snapshot]:
+    """The final images of a reduced scan, and what is to be said about it."""
+    run = ScanRun(acquisition, recipe.settings, recipe.choices(), reduced.centre)
+    run.count(notices)
+    reduced.add_to(run)
+    run.end("complete")
+    final = run.snapshot(final=True)
+    return outcome_of(run), final
