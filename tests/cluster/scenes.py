@@ -112,7 +112,7 @@ def write_mib(path: Path, scan: Scan, *, lost: tuple[int, ...] = (), raw: bool =
     return path
 
 
-def write_events(path: Path, scan: Scan, hits: int = 120_000, **changes: Any) -> AdapterSettings:
+def write_events(path: Path, scan: Scan, hits: int = 300_000, **changes: Any) -> AdapterSettings:
     """A .tpx3 file of a quad with line pulses that arrive late; its camera's settings."""
-    path.write_bytes(Timepix3(late_words=200).stream(electrons(scan, hits)))
+    path.write_bytes(Timepix3(late_words=9000).stream(electrons(scan, hits)))
     return settings(scan, **changes)
