@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -174,10 +174,17 @@ def _compact(values: NDArray[np.int64]) -> NDArray[Any]:
     return values.astype(np.min_scalar_type(int(values.max(initial=0))))
 
 
-def merge(recipe: Recipe, acquisition: Acquisition, parts: Sequence[Part]) -> Part:
-    """One part of several, given in the order of the file."""
-    run = ScanRun(acquisition, recipe.settings, recipe.gatherers(), parts[-1].centre)
+def merge(recipe: Recipe, acquisition: Acquisition, parts: Iterable[Part]) -> Part:
+    """One part of several, given in the order of the file; holds one of them at a time."""
+    run: ScanRun | None = None
+    first, last = 0, None
     for part in parts:
+        if run is None:
+            first = part.first
+            run = ScanRun(acquisition, recipe.settings, recipe.gatherers(), part.centre)
         part.add_to(run)
-    merged = Part.of(run, parts[0].first, parts[-1].stop)
-    return replace(merged, centre=parts[-1].centre, fixed=parts[-1].fixed, over=parts[-1].over)
+        last = part
+    if run is None or last is None:
+        raise ValueError("there are no parts to merge")
+    merged = Part.of(run, first, last.stop)
+    return replace(merged, centre=last.centre, fixed=last.fixed, over=last.over)
