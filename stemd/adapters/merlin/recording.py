@@ -157,6 +157,11 @@ class MerlinRecording:
         return True
 
     @property
+    def has_table(self) -> bool:
+        """Whether headers all over the file had to be read to place its frames."""
+        return self._table is not None
+
+    @property
     def notices(self) -> Sequence[Message]:
         """What was noticed on opening, and on reading so far."""
         with self._lock:

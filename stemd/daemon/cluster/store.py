@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -151,7 +152,8 @@ def _read(path: Path) -> Part | None:
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    with np.load(path, allow_pickle=False) as file:
+    # numpy leaves a file open that it cannot read
+    with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 
 
@@ -166,5 +168,6 @@ def _write(path: Path, arrays: Mapping[str, NDArray[Any]], *, compressed: bool =
         temporary.write_bytes(packed.getbuffer())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise disk_error(error, "write", path) from error

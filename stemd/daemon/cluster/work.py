@@ -5,9 +5,12 @@ Plain functions of plain values, so that they run in any process; nothing here k
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -83,18 +86,52 @@ def identity_of(path: Path) -> dict[str, Any]:
     return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "edges": digest.hexdigest()}
 
 
-def _open(recipe: Recipe) -> Recording:
-    return open_recording(recipe.path, recipe.scan, recipe.camera)
+class _Opened:
+    """The last recording of this process whose opening read headers all over the file.
+
+    A file with holes would else be read through for each of its parts. All others are opened
+    for each part anew, and what was mapped of them is let go.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: tuple[str, Recording] | None = None
+
+    @contextlib.contextmanager
+    def open(self, recipe: Recipe, identity: dict[str, Any]) -> Iterator[Recording]:
+        scan = recipe.scan.model_dump_json() if recipe.scan else ""
+        key = json.dumps([str(recipe.path), identity, scan])
+        with self._lock:
+            kept = self._kept
+        if kept is not None and kept[0] == key:
+            yield kept[1]
+            return
+        recording = open_recording(recipe.path, recipe.scan, recipe.camera)
+        try:
+            yield recording
+        finally:
+            if getattr(recording, "has_table", False):
+                with self._lock:
+                    self._kept = key, recording  # the one before is closed with its last user
+            else:
+                recording.close()
+
+
+_opened = _Opened()
 
 
 @_plain
 def describe(recipe: Recipe) -> Description:
     """Open a file and say what is in it."""
     recipe.reduction()  # raises for an engine that is missing here or cannot be spread
-    recording = _open(recipe)
-    try:
+    if not recipe.path.exists():
+        raise FormatError(
+            f"{recipe.path} does not exist",
+            "every worker must see the file under the same path: use storage that all share",
+        )
+    identity = identity_of(recipe.path) if recipe.path.is_file() else {}
+    with _opened.open(recipe, identity) as recording:
         acquisition = recording.acquisition
-        identity = identity_of(recipe.path)
         if isinstance(recording, SequentialRecording):
             extent, unit, sequential = recording.extent, 1, True
         else:
@@ -102,8 +139,6 @@ def describe(recipe: Recipe) -> Description:
             unit = max(1, identity["bytes"] // max(1, extent))
         notices = tuple(recording.notices)
         return Description(acquisition, extent, sequential, unit, identity, notices)
-    finally:
-        recording.close()
 
 
 @_plain
@@ -129,15 +164,12 @@ def reduce_span(
             "wait until it is written, then process it again",
         )
     run = ScanRun(acquisition, recipe.settings, recipe.gatherers(), None if leads else centre)
-    recording = _open(recipe)
-    try:
+    with _opened.open(recipe, identity) as recording:
         if isinstance(recording, SequentialRecording):
             stop, after = _reduce_stream(recording, run, checkpoint, stop, leads=leads)
             part = Part.of(run, first, stop)
             return replace(part, over=after is None, checkpoint=after)
         return Part.of(run, first, _reduce_frames(recording, run, first, stop, leads=leads))
-    finally:
-        recording.close()
 
 
 def _reduce_frames(
