@@ -111,6 +111,18 @@ def spread(pool: Pool, made: Recipe, out: Path, part_bytes: int) -> float:
     return time.perf_counter() - began
 
 
+def cpu_seconds(way: Callable[[], float], processes: list[psutil.Process]) -> float:
+    """CPU of this process and of others while something runs; the others must be awake."""
+
+    def spent() -> float:
+        others = sum(sum(process.cpu_times()[:2]) for process in processes)
+        return others + time.process_time()
+
+    began = spent()
+    way()
+    return spent() - began
+
+
 def nothing(number: int) -> int:
     """A task that costs nothing itself."""
     return number
@@ -140,11 +152,20 @@ def part_sizes(made: Recipe, out: Path, part_bytes: int) -> dict[str, float]:
     about = work.describe(made)
     assert isinstance(about, work.Description)
     stop = part_bytes // about.unit_bytes
-    began = time.perf_counter()
-    part = work.reduce_span(
-        made, about.acquisition, about.identity, 0, stop, leads=False, centre=(128.0, 128.0)
-    )
-    seconds = time.perf_counter() - began
+
+    def reduce(upto: int) -> Any:
+        return work.reduce_span(
+            made, about.acquisition, about.identity, 0, upto, leads=False, centre=(128.0, 128.0)
+        )
+
+    def cpu_ms(upto: int) -> float:
+        reduce(upto)
+        began = time.process_time()
+        for _ in range(5):
+            reduce(upto)
+        return 200.0 * (time.process_time() - began)
+
+    part = reduce(stop)
     assert not isinstance(part, work.Failure)
     store = PartStore(out, "size")
     began = time.perf_counter()
@@ -154,7 +175,8 @@ def part_sizes(made: Recipe, out: Path, part_bytes: int) -> dict[str, float]:
     return {
         "part_mib_read": part_bytes / 2**20,
         "part_kib_returned": size / 2**10,
-        "part_ms_on_worker": 1e3 * seconds,
+        "part_cpu_ms": cpu_ms(stop),
+        "part_of_one_pattern_cpu_ms": cpu_ms(1),
         "part_ms_to_save": 1e3 * saved,
     }
 
@@ -218,6 +240,10 @@ def main() -> None:
                 "median_s": {name: statistics.median(each) for name, each in seconds.items()},
                 "median_ratio": {name: statistics.median(each) for name, each in middle.items()},
                 "worker_rss_mib": peak / 2**20,
+                "cpu_s": {
+                    "plain": cpu_seconds(ways["plain"], []),
+                    "one worker": cpu_seconds(ways["one worker"], processes),
+                },
                 **part_sizes(made, scratch / "part", part_bytes),
                 **task_cost(one, processes[0], args.tasks),
             }

@@ -62,7 +62,7 @@ class TaskQueue:
 
     def run(self, tick: Callable[[], None]) -> None:
         """Until no task is left; `tick` after each batch. Raises ClusterError."""
-        self._submit()
+        self.give_out()
         while self._running:
             tick()
             for future, value in self.pool.collect():
@@ -73,10 +73,11 @@ class TaskQueue:
                     task.failed(_explained(task.name, value))
                 else:
                     task.then(value)
-                self._submit()
+                self.give_out()
         tick()
 
-    def _submit(self) -> None:
+    def give_out(self) -> None:
+        """Send what there is room for, now: the caller still has something to do."""
         now = time.monotonic()
         if now >= self._counted + RECOUNT_S:
             self._counted = now

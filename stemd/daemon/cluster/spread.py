@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +27,8 @@ PART_BYTES = 256 * 1024 * 1024
 cost, far less than a worker's memory; the bytes are mapped and let go, not held."""
 IMAGES_FIRST = 1e9
 """Urgency of making images: results come early and what they are made of is let go."""
+FRESH_PARTS = 32
+"""Parts of a file that are kept in memory until it is merged; the others are read again."""
 PARTS_FOLDER = "parts"
 
 Written = Callable[["Goal", Outcome, Snapshot, Sequence[Message]], None]
@@ -154,6 +156,7 @@ class Reduction:
         self._size = size
         self._known: list[Span] = []
         self._begun: set[int] = set()
+        self._fresh: dict[Span, Part] = {}
         self._open = 0
         self._centre: Centre = None
 
@@ -229,6 +232,8 @@ class Reduction:
         if part.checkpoint is not None:
             self._points.save(part.checkpoint)  # before the part: a part promises its checkpoint
         self._store.save(part)
+        if len(self._fresh) < FRESH_PARTS:
+            self._fresh[part.first, part.stop] = replace(part, checkpoint=None)
         self._known.append((part.first, part.stop))
         self._count(part.first, part.stop)
         leads = self._centre is None and part.first == 0
@@ -270,13 +275,17 @@ class Reduction:
                 then=partial(self._file.finished, goal),
                 urgency=IMAGES_FIRST + self._file.urgency,
             )
+        self._file.queue.give_out()  # the images are made while the folder is tidied
+        if len(spans) > 1:
+            self._store.save(merged)
+            self._store.keep_only([(merged.first, merged.stop)])
 
     def _merged(self, spans: Sequence[Span]) -> Part | None:
-        """All parts as one, which takes their place in the folder; None where one is lost."""
+        """All parts as one; None where one is lost."""
 
         def parts() -> Iterator[Part]:
             for span in spans:
-                part = self._store.load(*span)
+                part = self._fresh.pop(span, None) or self._store.load(*span)
                 if part is None:
                     self._known.remove(span)
                     raise _PartLostError
@@ -286,9 +295,6 @@ class Reduction:
             merged = merge(self._recipe, self._about.acquisition, parts())
         except _PartLostError:
             return None
-        if len(spans) > 1:
-            self._store.save(merged)
-            self._store.keep_only([(merged.first, merged.stop)])
         return merged
 
 
