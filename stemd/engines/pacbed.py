@@ -69,8 +69,8 @@ class PacbedEngine:
         self.count += other.count
 
     def gathers_by(self, settings: Settings) -> Mapping[str, Any]:
-        """Nothing: a sum is a sum."""
-        return {}
+        """The acceptance time of electrons."""
+        return {"acceptance_time_ns": settings.optics.acceptance_time_ns}
 
     def gathered(self) -> Gathered:
         """`sum` (height * width,) and `count`."""

@@ -80,8 +80,8 @@ class PatternEngine:
             self._restored = other._restored
 
     def gathers_by(self, settings: Settings) -> Mapping[str, Any]:
-        """Nothing: the last pattern is the last pattern."""
-        return {}
+        """The acceptance time of electrons."""
+        return {"acceptance_time_ns": settings.optics.acceptance_time_ns}
 
     def gathered(self) -> Gathered:
         """`image` float32 (height, width) and the `position` it belongs to, if there is one."""

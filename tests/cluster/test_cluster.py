@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from stemd.errors import ClusterError, StemdError
 from stemd.results import Snapshot
 
 from ..conftest import free_port
+from ..inference import models
 from .conftest import Processes
 from .scenes import plainly, recipe, same, write_events, write_mib, write_npy
 
@@ -211,6 +213,40 @@ def test_a_sweep_gives_each_point_its_images_and_shares_the_reduction(
             engines += ["--engine", f"virtual_detector:detectors_px={{bf=[0,{radius}]}}"]
             assert main(["process", *common, *engines, "--out", str(plain)]) == 0
             _same_folders(out / path.stem / name, plain / path.stem)
+
+
+def test_an_acceptance_time_is_a_reduction_of_its_own(
+    tmp_path: Path, cluster: Processes, events: Recipe
+) -> None:
+    recipes = [
+        replace(
+            events,
+            settings=replace(
+                events.settings,
+                optics=events.settings.optics.model_copy(update={"acceptance_time_ns": limit}),
+            ),
+        )
+        for limit in (None, 300.0)
+    ]
+    found = Spread(cluster.address).run({tmp_path / "out": recipes})
+    for number, made in enumerate(recipes):
+        same(found[tmp_path / "out" / str(number)], plainly(made))
+
+
+def test_images_are_restored_and_corrected_by_workers(tmp_path: Path, cluster: Processes) -> None:
+    path = write_npy(tmp_path / "a.npy", Scan(shape=(24, 20)))
+    model = models.write(tmp_path, models.box_blur())
+    arguments = ["process", str(path), "--correct", "--engine", "com"]
+    for engine in (
+        "virtual_detector:detectors_px={bf=[0,6]}",
+        f"restoration:input=bf,model={model}",
+    ):
+        arguments += ["--engine", engine]
+    for more, out in ((["--cluster", cluster.address], "spread"), ([], "plain")):
+        assert main([*arguments, *more, "--out", str(tmp_path / out)]) == 0
+    shutil.rmtree(tmp_path / "spread" / "a" / "parts")
+    assert (tmp_path / "spread" / "a" / "bf_corrected.tif").exists()
+    _same_folders(tmp_path / "spread" / "a", tmp_path / "plain" / "a")
 
 
 def _same_folders(found: Path, wanted: Path) -> None:

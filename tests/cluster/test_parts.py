@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +140,24 @@ def test_any_cut_in_any_order_gives_the_same_images(
     order = data.draw(st.permutations(range(7)))
     parts = in_parts(made, edges, tmp_path_factory.mktemp("parts"), list(order))
     same(images(made, parts), plainly(made))
+
+
+@pytest.mark.parametrize("kind", ["mib-raw", "events", "events-joined"])
+def test_memory_of_a_part_is_gone_with_it(kind: str, files: dict[str, Recipe]) -> None:
+    """Without help of the collector of cycles, which workers call rarely."""
+    made = files[kind]
+    about = done(work.describe(made))
+    common = (made, about.acquisition, about.identity, 0, about.extent // 4)
+    done(work.reduce_span(*common, leads=True))
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        sizes = []
+        for _ in range(4):
+            done(work.reduce_span(*common, leads=True))
+            sizes.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert sizes[-1] - sizes[0] < 2_000_000

@@ -177,11 +177,15 @@ class MerlinRecording:
             pool = BlockPool(16 * BLOCK_BYTES)
             each = pool.configure(8, geometry.unpacked_bytes)
         advised = start * size
-        for first in range(start, stop, each):
-            last = min(first + each, stop)
-            if first * size >= advised:
-                advised = self._advise(advised, start * size, stop * size)
-            yield self._block(first, last, pool)
+        try:
+            for first in range(start, stop, each):
+                last = min(first + each, stop)
+                if first * size >= advised:
+                    advised = self._advise(advised, start * size, stop * size)
+                yield self._block(first, last, pool)
+        finally:
+            if pool is not None:
+                pool.close()
 
     def _block(self, first: int, last: int, pool: BlockPool | None) -> FrameBlock:
         geometry, size = self.geometry, self.geometry.frame_bytes

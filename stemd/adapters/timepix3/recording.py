@@ -19,6 +19,9 @@ from stemd.adapters.timepix3.words import MAGIC
 from stemd.blocks import Block, BlockPool, Ended, EventBlock, Message, Notice, Started
 from stemd.errors import CameraError, FormatError
 
+SECTION_POOL_BYTES = 4 * 1024 * 1024
+"""Memory for hits where whoever takes a block releases it before the next."""
+
 FrontMaker = Callable[[], Front]
 
 
@@ -94,8 +97,18 @@ class EventRecording:
         """Started, blocks, Ended of every scan in the file, and notices; blocks are released
         by whoever takes them.
         """
+        if pool is not None:
+            yield from self._messages(pool, stop)
+            return
+        own = BlockPool()
+        try:
+            yield from self._messages(own, stop)
+        finally:
+            own.close()
+
+    def _messages(self, pool: BlockPool, stop: threading.Event | None) -> Iterator[Message]:
         data = self._open_data()
-        decoder = self._decoder(pool or BlockPool())
+        decoder = self._decoder(pool)
         now_ns = self._now_ns()
         position = 0
         while data.size - position >= decoder.record_bytes:
@@ -141,8 +154,17 @@ class EventRecording:
         over. The blocks of all sections are those of `blocks` over the whole scan, wherever it
         is cut.
         """
+        pool = BlockPool(SECTION_POOL_BYTES)
+        try:
+            return (yield from self._resume(acquisition, checkpoint, stop, pool))
+        finally:
+            pool.close()
+
+    def _resume(
+        self, acquisition: Acquisition, checkpoint: Checkpoint | None, stop: int, pool: BlockPool
+    ) -> Generator[EventBlock, None, Checkpoint | None]:
         data = self._open_data()
-        decoder = self._decoder(BlockPool())
+        decoder = self._decoder(pool)
         now_ns = self._now_ns()
         position = 0
         if checkpoint is not None:

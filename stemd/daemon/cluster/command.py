@@ -44,7 +44,10 @@ def process_on_cluster(
         raise UsageError(f"--part-mib {args.part_mib} must be 1 or more", "leave it out for 256")
     swept = points([parse_axis(text) for text in args.sweep], settings, engines)
     files = {
-        target: [Goal(_recipe(path, point, camera), target / point.folder) for point in swept]
+        target: [
+            Goal(_recipe(path, point, camera, args.correct), target / point.folder)
+            for point in swept
+        ]
         for path, target in targets.items()
     }
     paths = {target: path for path, target in targets.items()}
@@ -72,10 +75,12 @@ def process_on_cluster(
     return 1 if failures else 0
 
 
-def _recipe(path: Path, point: Point, camera: AdapterSettings | None) -> Recipe:
+def _recipe(
+    path: Path, point: Point, camera: AdapterSettings | None, correct: str | None
+) -> Recipe:
     pairs = tuple((engine.plugin.name, engine.settings) for engine in point.engines)
     # workers have other working directories
-    return Recipe(path.absolute(), point.settings.scan, camera, point.settings, pairs)
+    return Recipe(path.absolute(), point.settings.scan, camera, point.settings, pairs, correct)
 
 
 class ClusterBar:

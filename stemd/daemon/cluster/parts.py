@@ -20,13 +20,19 @@ from stemd.errors import ConfigError
 from stemd.settings import EngineSettings, Settings
 
 Centre = tuple[float, float] | None
+LATE_OPTICS = {
+    *("energy_ev", "convergence_semi_angle_mrad", "pixel_size_mrad"),
+    *("rotation_deg", "flip", "center"),
+}
+"""Optics that matter only when images are made; the centre also to virtual detectors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """What to do with a file, in a form that any process can take up.
 
-    `engines` are (type, settings) pairs; `scan` and `camera` as in `open_recording`.
+    `engines` are (type, settings) pairs; `scan` and `camera` as in `open_recording`;
+    `correct` as in `--correct`: an image, "" for the first, None for no correction.
     """
 
     path: Path
@@ -34,6 +40,7 @@ class Recipe:
     camera: AdapterSettings | None
     settings: Settings
     engines: tuple[tuple[str, EngineSettings], ...]
+    correct: str | None = None
 
     def choices(self) -> list[EngineConfig]:
         """The engines with their plugins. Raises ConfigError where one is not installed."""
@@ -67,7 +74,9 @@ class Recipe:
         """
         radii = virtual_detectors(self.settings)
         center = self.settings.optics.center if radii else None
+        optics = self.settings.optics.model_dump(mode="json", exclude=LATE_OPTICS)
         return {
+            "optics": optics,
             "scan": self.scan.model_dump(mode="json") if self.scan else None,
             "camera": self.camera.model_dump(mode="json") if self.camera else None,
             "detectors": {name: list(pair) for name, pair in radii.items()},

@@ -23,7 +23,7 @@ from stemd.adapters.base import Checkpoint, Recording, SequentialRecording
 from stemd.adapters.files import open_recording
 from stemd.blocks import Block, Message
 from stemd.daemon.cluster.parts import Centre, Part, Recipe
-from stemd.daemon.processing import FIRST_FRAMES, Outcome, outcome_of
+from stemd.daemon.processing import FIRST_FRAMES, Outcome, outcome_of, with_correction
 from stemd.daemon.scan_run import ScanRun
 from stemd.errors import FormatError, StemdError
 from stemd.results import Snapshot
@@ -226,4 +226,6 @@ def finish(
     reduced.add_to(run)
     run.end("complete")
     final = run.snapshot(final=True)
+    if recipe.correct is not None:
+        final = with_correction(run, final, recipe.correct or None)
     return outcome_of(run), final
