@@ -110,14 +110,18 @@ class BlockPool:
     def give_back(self, buffer: Buffer) -> None:
         """Called by `Buffer.release` only."""
         with self._condition:
-            if buffer.bytes.size == self.frames * self.frame_bytes:
+            if not self._closed and buffer.bytes.size == self.frames * self.frame_bytes:
                 self._free.append(buffer)
                 self._condition.notify()
 
     def close(self) -> None:
-        """Wake and end whoever waits for a buffer."""
+        """Wake and end whoever waits for a buffer; memory goes with its last reader.
+
+        A pool that is not closed waits for the collector of cycles: its buffers know it.
+        """
         with self._condition:
             self._closed = True
+            self._free.clear()
             self._condition.notify_all()
 
     @property

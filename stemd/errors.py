@@ -41,6 +41,10 @@ class FormatError(StemdError):
     """Bytes that are not what their format says."""
 
 
+class ClusterError(StemdError):
+    """A Dask cluster that cannot be reached, or that has lost what it was given."""
+
+
 class SinkError(StemdError):
     """A broker, disk or port that does not take what it is given."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from stemd.acquisition import Acquisition, Scan
@@ -93,4 +94,28 @@ class Recording(Protocol):
 
     def close(self) -> None:
         """Unmap."""
+        ...
+
+
+Checkpoint = Mapping[str, NDArray[Any]]
+"""Where a decoder stands in its stream, as plain arrays; `position` (1,) is the byte."""
+
+
+@runtime_checkable
+class SequentialRecording(Recording, Protocol):
+    """A recording in which every part needs to know what came before it."""
+
+    @property
+    def extent(self) -> int:
+        """Bytes of the stream: what `resume` and its checkpoints count."""
+        ...
+
+    def resume(
+        self, acquisition: Acquisition, checkpoint: Checkpoint | None, stop: int
+    ) -> Generator[Block, None, Checkpoint | None]:
+        """Blocks from a checkpoint (None: the beginning) to about byte `stop`.
+
+        Returns the checkpoint of what follows, None when the scan is over. The blocks of all
+        sections are those of `blocks`, wherever the stream is cut.
+        """
         ...

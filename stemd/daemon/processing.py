@@ -6,15 +6,16 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from stemd.acquisition import iso_utc
+from stemd.acquisition import Acquisition, Optics, iso_utc
 from stemd.adapters.base import Recording
-from stemd.blocks import EventBlock, FrameBlock, Notice
+from stemd.blocks import EventBlock, FrameBlock
 from stemd.daemon.scan_run import EngineChoice, ScanPart, ScanRun
 from stemd.daemon.sinks.disk import ScanFolder, ScanSummary
 from stemd.engines.correction import find_shifts, moved
@@ -42,9 +43,7 @@ def process_recording(
     recording raises, FormatError where its bytes are not what its format says.
     """
     run = ScanRun(recording.acquisition, settings, engines)
-    for notice in recording.notices:
-        if isinstance(notice, Notice):
-            run.counters[notice.kind] = run.counters.get(notice.kind, 0) + notice.count
+    run.count(recording.notices)
     frames = recording.frames
     if not recording.splits:
         positions = 0
@@ -147,24 +146,55 @@ def _split(first: int, stop: int, jobs: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(edges))
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What scan.json says of a processed scan; `done` is the flat mask of its positions."""
+
+    acquisition: Acquisition
+    status: Literal["complete", "incomplete", "aborted"]
+    done: NDArray[np.bool_]
+    optics: Optics
+    counters: dict[str, int]
+    notes: list[str]
+    finished_ns: int
+
+    @property
+    def positions_done(self) -> int:
+        """Probe positions that have a value."""
+        return int(np.count_nonzero(self.done))
+
+
+def outcome_of(run: ScanRun) -> Outcome:
+    """What is to be said of a run that has ended."""
+    return Outcome(
+        run.acquisition,
+        run.status,
+        run.maps.done,
+        run.settings.optics,
+        {"frames": run.frames, **run.counters},
+        [f"engine {name} failed: {why}" for name, why in run.failed.items()],
+        run.finished_ns,
+    )
+
+
 def write_run(
-    run: ScanRun, final: Snapshot, folder: Path, settings: dict[str, Any]
+    outcome: Outcome, final: Snapshot, folder: Path, settings: dict[str, Any]
 ) -> dict[str, Any]:
     """Write `<name>.tif` for every image and scan.json; returns what stands in scan.json.
 
     Raises SinkError when the folder cannot be written.
     """
-    target = ScanFolder(folder, run.acquisition, "process", "files")
+    target = ScanFolder(folder, outcome.acquisition, "process", "files")
     target.create()
     for failure in target.write_results(final, settings)[1]:
         raise failure
     summary = ScanSummary(
-        status=run.status,
-        done=run.maps.done,
-        optics=run.settings.optics,
+        status=outcome.status,
+        done=outcome.done,
+        optics=outcome.optics,
         settings=settings | {"processed": iso_utc(time.time_ns())},
-        counters={"frames": run.frames, **run.counters},
-        notes=[f"engine {name} failed: {why}" for name, why in run.failed.items()],
-        finished_ns=run.finished_ns,
+        counters=outcome.counters,
+        notes=outcome.notes,
+        finished_ns=outcome.finished_ns,
     )
     return target.write_summary(summary)

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, cast
 import structlog
 
 from stemd.acquisition import Acquisition
-from stemd.blocks import Block, EndReason, EventBlock, FrameBlock, ImageBlock
+from stemd.blocks import Block, EndReason, EventBlock, FrameBlock, ImageBlock, Message, Notice
 from stemd.engines.base import Engine, ImageEngine, PatternEngine, PositionMaps, Run
 from stemd.engines.reduction import Reducer, detector_radii_px
 from stemd.engines.virtual_detector import VirtualDetectorSettings
@@ -163,6 +163,12 @@ class ScanRun:
         self.end_reason = reason
         self.finished_ns = time.time_ns()
         self.ended.set()
+
+    def count(self, notices: Sequence[Message]) -> None:
+        """Count what was noticed outside of the blocks."""
+        for notice in notices:
+            if isinstance(notice, Notice):
+                self.counters[notice.kind] = self.counters.get(notice.kind, 0) + notice.count
 
     def part(self) -> ScanPart:
         """A helper that reduces other positions of the same scan in another thread."""

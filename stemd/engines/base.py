@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,4 +110,33 @@ class ImageEngine(Engine, Protocol):
 
     def wait(self, timeout_s: float) -> bool:
         """Whether what was offered last has been worked on, waiting for it for a while."""
+        ...
+
+
+Gathered = Mapping[str, NDArray[Any]]
+"""What an engine has gathered, as plain arrays: for files and other machines."""
+
+
+@runtime_checkable
+class SpreadEngine(PatternEngine, Protocol):
+    """A pattern engine whose parts may be gathered in other processes, or on other machines.
+
+    A double of it gathers a part of the scan and gives out `gathered()`; elsewhere, or later,
+    another double takes that with `restore` and is merged. Position engines need none of this:
+    their images follow from the integer maps.
+    """
+
+    def gathers_by(self, settings: Settings) -> Mapping[str, Any]:
+        """The settings that decide what `consume` gathers, as plain JSON types.
+
+        Parts that were gathered with equal ones serve every other choice of the rest.
+        """
+        ...
+
+    def gathered(self) -> Gathered:
+        """Everything that `merge` needs, as arrays of numbers; nothing while nothing was seen."""
+        ...
+
+    def restore(self, gathered: Gathered) -> None:
+        """Be, after `start`, the engine that gave this out; arrays may be kept, not written to."""
         ...

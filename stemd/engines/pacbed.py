@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block, EventBlock, FrameBlock
-from stemd.engines.base import PositionMaps, Run
+from stemd.engines.base import Gathered, PositionMaps, Run
 from stemd.engines.kernels.events import add_to_pattern
 from stemd.engines.kernels.patterns import add_patterns
 from stemd.plugins import Plugin
@@ -67,6 +67,19 @@ class PacbedEngine:
         """Add the sum of another part of the same scan."""
         self.sum += other.sum
         self.count += other.count
+
+    def gathers_by(self, settings: Settings) -> Mapping[str, Any]:
+        """The acceptance time of electrons."""
+        return {"acceptance_time_ns": settings.optics.acceptance_time_ns}
+
+    def gathered(self) -> Gathered:
+        """`sum` (height * width,) and `count`."""
+        return {"sum": self.sum.copy(), "count": np.int64(self.count).reshape(1)}
+
+    def restore(self, gathered: Gathered) -> None:
+        """Take a sum back."""
+        self.sum[:] = gathered["sum"]
+        self.count = int(gathered["count"][0])
 
     def snapshot(self, *, final: bool) -> Sequence[Result]:
         """The mean pattern, float32 (height, width), counts a pattern."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block, EventBlock, FrameBlock
-from stemd.engines.base import PositionMaps, Run
+from stemd.engines.base import Gathered, PositionMaps, Run
 from stemd.engines.kernels.events import add_to_pattern
 from stemd.plugins import Plugin
 from stemd.results import Result
@@ -36,6 +37,7 @@ class PatternEngine:
         self._lock = threading.Lock()
         self._block: Block | None = None
         self._index = 0
+        self._restored: tuple[NDArray[np.float32], int] | None = None
 
     def start(self, acquisition: Acquisition, settings: Settings, maps: PositionMaps) -> None:
         """A scan begins."""
@@ -63,6 +65,7 @@ class PatternEngine:
     def _hold(self, block: Block | None, index: int = 0) -> None:
         with self._lock:
             old, self._block, self._index = self._block, block, index
+            self._restored = None
             if old is not None:
                 old.release()
 
@@ -72,13 +75,32 @@ class PatternEngine:
             other._block.retain()
             self._hold(other._block, other._index)
             other._hold(None)
+        elif other._restored is not None:
+            self._hold(None)
+            self._restored = other._restored
 
-    def snapshot(self, *, final: bool) -> Sequence[Result]:
-        """The pattern, float32 (height, width), counts."""
+    def gathers_by(self, settings: Settings) -> Mapping[str, Any]:
+        """The acceptance time of electrons."""
+        return {"acceptance_time_ns": settings.optics.acceptance_time_ns}
+
+    def gathered(self) -> Gathered:
+        """`image` float32 (height, width) and the `position` it belongs to, if there is one."""
+        latest = self._latest()
+        if latest is None:
+            return {}
+        return {"image": latest[0], "position": np.int64(latest[1]).reshape(1)}
+
+    def restore(self, gathered: Gathered) -> None:
+        """Take a pattern back."""
+        self._hold(None)
+        if gathered:
+            self._restored = gathered["image"], int(gathered["position"][0])
+
+    def _latest(self) -> tuple[NDArray[np.float32], int] | None:
         with self._lock:
             block = self._block
             if block is None:
-                return []
+                return self._restored
             if isinstance(block, EventBlock):
                 hits = np.zeros(self._acquisition.detector.shape, np.int64)
                 accepted_ns = self._settings.optics.acceptance_time_ns or 0.0
@@ -88,7 +110,14 @@ class PatternEngine:
                 image = hits.astype(np.float32)
             else:
                 image = block.patterns()[self._index].astype(np.float32)
-            probe = int(block.probe[self._index])
+            return image, int(block.probe[self._index])
+
+    def snapshot(self, *, final: bool) -> Sequence[Result]:
+        """The pattern, float32 (height, width), counts."""
+        latest = self._latest()
+        if latest is None:
+            return []
+        image, probe = latest
         if final:
             self._hold(None)
         nx = self._acquisition.scan.shape[1]

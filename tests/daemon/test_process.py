@@ -12,7 +12,7 @@ import tifffile
 
 from stemd.adapters.merlin.encoder import Camera, encode_frame
 from stemd.daemon.cli import main
-from stemd.daemon.commands.process import parse_pairs
+from stemd.daemon.pairs import parse_pairs
 from stemd.errors import ConfigError
 from tests.inference import models
 

@@ -7,7 +7,7 @@ and 12 bytes. Index: chip << 16 | y << 8 | x. There is no header and no scan in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -192,6 +192,22 @@ class RecordsFront:
         """See `Front`; `lost_data` are the gaps that the camera has marked."""
         found = {name: int(self._state[name][0]) for name in clocks.COUNTERS}
         return {**found, "lost_data": int(self._clock[2])}
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """See `Front`."""
+        return {
+            "state": self._state.copy(),
+            "strays": self._strays.copy(),
+            "clock": self._clock.copy(),
+            "table": self._table.copy(),
+        }
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """See `Front`."""
+        self._state = state["state"].copy()
+        self._strays = state["strays"].copy()
+        self._clock = state["clock"].copy()
+        self._table = state["table"].copy()
 
 
 @njit(nogil=True, cache=True)

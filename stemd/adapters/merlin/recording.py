@@ -157,6 +157,11 @@ class MerlinRecording:
         return True
 
     @property
+    def has_table(self) -> bool:
+        """Whether headers all over the file had to be read to place its frames."""
+        return self._table is not None
+
+    @property
     def notices(self) -> Sequence[Message]:
         """What was noticed on opening, and on reading so far."""
         with self._lock:
@@ -172,11 +177,15 @@ class MerlinRecording:
             pool = BlockPool(16 * BLOCK_BYTES)
             each = pool.configure(8, geometry.unpacked_bytes)
         advised = start * size
-        for first in range(start, stop, each):
-            last = min(first + each, stop)
-            if first * size >= advised:
-                advised = self._advise(advised, start * size, stop * size)
-            yield self._block(first, last, pool)
+        try:
+            for first in range(start, stop, each):
+                last = min(first + each, stop)
+                if first * size >= advised:
+                    advised = self._advise(advised, start * size, stop * size)
+                yield self._block(first, last, pool)
+        finally:
+            if pool is not None:
+                pool.close()
 
     def _block(self, first: int, last: int, pool: BlockPool | None) -> FrameBlock:
         geometry, size = self.geometry, self.geometry.frame_bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -192,3 +193,22 @@ class Joiner:
         """The electrons that are still open."""
         out = self._electrons
         return out, finish(self._open, self._marks, out.times, out.places, out.tots)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The open clusters and the pixels that are theirs."""
+        numbers = np.arange(self._marks[_HEAD], self._marks[_COUNT])
+        pixels = np.flatnonzero(self._owner >= self._marks[_HEAD])
+        return {
+            "marks": self._marks.copy(),
+            "open": self._open[numbers % OPEN],
+            "pixels": pixels,
+            "owners": self._owner.ravel()[pixels],
+        }
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on with the open clusters of another one."""
+        self._marks = state["marks"].copy()
+        numbers = np.arange(self._marks[_HEAD], self._marks[_COUNT])
+        self._open[numbers % OPEN] = state["open"]
+        self._owner[:] = -1
+        self._owner.ravel()[state["pixels"]] = state["owners"]

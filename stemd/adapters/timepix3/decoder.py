@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -380,6 +381,44 @@ class EventDecoder:
             f"the scan is {scan.shape[0]}x{scan.shape[1]} from now on",
             level="info",
         )
+
+    # Going on elsewhere
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """All that the next bytes' hits depend on, between two `consume`, as named arrays.
+
+        Not in it: bytes kept for the record of a scan to come, and what was told of the stream.
+        """
+        parts: dict[str, Mapping[str, NDArray[Any]]] = {
+            "front": self._front.state(),
+            "hot": self._hot.state(),
+            "sync": self._sync.state(),
+        }
+        if self._joiner is not None:
+            parts["joiner"] = self._joiner.state()
+        found = {
+            f"{part}.{name}": array for part, made in parts.items() for name, array in made.items()
+        }
+        begun = self.acquisition is not None
+        return {**found, "decoder": np.array([self._done, self.skipped_bytes, begun], np.int64)}
+
+    def restore(self, state: Mapping[str, NDArray[Any]], acquisition: Acquisition) -> None:
+        """Go on, as `acquisition`, where a decoder of the same settings gave this out."""
+
+        def part(of: str) -> dict[str, NDArray[Any]]:
+            return {
+                name.removeprefix(f"{of}."): array
+                for name, array in state.items()
+                if name.startswith(f"{of}.")
+            }
+
+        self._front.restore(part("front"))
+        self._hot.restore(part("hot"))
+        self._sync.restore(part("sync"))
+        if self._joiner is not None:
+            self._joiner.restore(part("joiner"))
+        self._done, self.skipped_bytes, begun = (int(value) for value in state["decoder"])
+        self.acquisition = acquisition if begun else None
 
     # What was seen
 

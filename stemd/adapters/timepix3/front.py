@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,14 @@ class Front(Protocol):
 
     def counters(self) -> dict[str, int]:
         """What has been decoded so far, by kind."""
+        ...
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """All that decoding depends on, copied: what `restore` of another one takes."""
+        ...
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on where the front that gave this out was."""
         ...
 
 
@@ -156,3 +164,17 @@ class WordsFront:
     def counters(self) -> dict[str, int]:
         """See `Front`."""
         return {name: int(self._state[name][0]) for name in clock.COUNTERS}
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """See `Front`."""
+        return {
+            "state": self._state.copy(),
+            "strays": self._strays.copy(),
+            "mask": self._mask.copy(),
+        }
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """See `Front`."""
+        self._state = state["state"].copy()
+        self._strays = state["strays"].copy()
+        self._mask = state["mask"].copy()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -57,3 +60,13 @@ class HotPixelFinder:
         count_hits(hits.places, used, self._counts)
         self.to_see -= used
         return None if self.to_see else hot_pixels(self._counts)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """What was counted, as long as it still matters."""
+        counts = self._counts if self.to_see else self._counts[:0]
+        return {"to_see": np.array([self.to_see]), "counts": counts.copy()}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on counting where another one was."""
+        self.to_see = int(state["to_see"][0])
+        self._counts = state["counts"].astype(np.int64)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Scan
+from stemd.adapters.base import Checkpoint
 from stemd.adapters.timepix3.decoder import EventDecoder
 from stemd.adapters.timepix3.front import BLOCK_RECORDS, Front, WordsFront
 from stemd.adapters.timepix3.settings import EventSettings, Timepix3Settings
@@ -17,6 +18,9 @@ from stemd.adapters.timepix3.sync import SyncStart
 from stemd.adapters.timepix3.words import MAGIC
 from stemd.blocks import Block, BlockPool, Ended, EventBlock, Message, Notice, Started
 from stemd.errors import CameraError, FormatError
+
+SECTION_POOL_BYTES = 4 * 1024 * 1024
+"""Memory for hits where whoever takes a block releases it before the next."""
 
 FrontMaker = Callable[[], Front]
 
@@ -93,22 +97,25 @@ class EventRecording:
         """Started, blocks, Ended of every scan in the file, and notices; blocks are released
         by whoever takes them.
         """
-        data = self._data
-        if data is None:
-            raise CameraError(f"{self.path} has been closed")
-        decoder = self._decoder(pool or BlockPool())
-        step = BLOCK_RECORDS * decoder.record_bytes
-        # the time of a recorded stream is that of the recording: the same for every reading
-        now_ns = self.path.stat().st_mtime_ns
+        if pool is not None:
+            yield from self._messages(pool, stop)
+            return
+        own = BlockPool()
+        try:
+            yield from self._messages(own, stop)
+        finally:
+            own.close()
+
+    def _messages(self, pool: BlockPool, stop: threading.Event | None) -> Iterator[Message]:
+        data = self._open_data()
+        decoder = self._decoder(pool)
+        now_ns = self._now_ns()
         position = 0
         while data.size - position >= decoder.record_bytes:
             if stop is not None and stop.is_set():
                 yield from decoder.finish("stopped", now_ns)
                 return
-            piece = data[position : position + step]
-            if piece.ctypes.data % 8:
-                piece = piece.copy()
-            used = yield from decoder.consume(piece, now_ns)
+            used = yield from decoder.consume(_piece(data, position, decoder), now_ns)
             if used == 0:
                 break
             position += used
@@ -123,6 +130,58 @@ class EventRecording:
                 f"{self.counters['line_pulses']} line pulses",
                 remedy='check tdc.input and tdc.edge, or use sync = "dwell"',
             )
+
+    def _open_data(self) -> NDArray[np.uint8]:
+        if self._data is None:
+            raise CameraError(f"{self.path} has been closed")
+        return self._data
+
+    def _now_ns(self) -> int:
+        # the time of a recorded stream is that of the recording: the same for every reading
+        return self.path.stat().st_mtime_ns
+
+    @property
+    def extent(self) -> int:
+        """Bytes of the stream."""
+        return self._open_data().size
+
+    def resume(
+        self, acquisition: Acquisition, checkpoint: Checkpoint | None, stop: int
+    ) -> Generator[EventBlock, None, Checkpoint | None]:
+        """Blocks of the first scan from a checkpoint (None: the beginning) to about byte `stop`.
+
+        The caller releases them. Returns the checkpoint for what follows, None when the scan is
+        over. The blocks of all sections are those of `blocks` over the whole scan, wherever it
+        is cut.
+        """
+        pool = BlockPool(SECTION_POOL_BYTES)
+        try:
+            return (yield from self._resume(acquisition, checkpoint, stop, pool))
+        finally:
+            pool.close()
+
+    def _resume(
+        self, acquisition: Acquisition, checkpoint: Checkpoint | None, stop: int, pool: BlockPool
+    ) -> Generator[EventBlock, None, Checkpoint | None]:
+        data = self._open_data()
+        decoder = self._decoder(pool)
+        now_ns = self._now_ns()
+        position = 0
+        if checkpoint is not None:
+            decoder.restore(checkpoint, acquisition)
+            position = int(checkpoint["position"][0])
+        while data.size - position >= decoder.record_bytes:
+            if position >= stop:
+                return {**decoder.state(), "position": np.array([position], np.int64)}
+            piece = decoder.consume(_piece(data, position, decoder), now_ns)
+            used = yield from _first_scan(piece, acquisition)
+            if used is None:
+                return None
+            if used == 0:
+                break
+            position += used
+        yield from _first_scan(_ended(decoder, now_ns), acquisition)
+        return None
 
     @property
     def acquisition(self) -> Acquisition:
@@ -175,6 +234,32 @@ class EventRecording:
     def close(self) -> None:
         """Let go of the file."""
         self._data = None
+
+
+def _piece(data: NDArray[np.uint8], position: int, decoder: EventDecoder) -> NDArray[np.uint8]:
+    piece = data[position : position + BLOCK_RECORDS * decoder.record_bytes]
+    return piece.copy() if piece.ctypes.data % 8 else piece
+
+
+def _ended(decoder: EventDecoder, now_ns: int) -> Generator[Message, None, int]:
+    yield from decoder.finish("disconnected", now_ns)
+    return 0
+
+
+def _first_scan(
+    messages: Generator[Message, None, int], acquisition: Acquisition
+) -> Generator[EventBlock, None, int | None]:
+    """The blocks among some messages; returns what these return, None where the scan ended."""
+    while True:
+        try:
+            message = next(messages)
+        except StopIteration as end:
+            return int(end.value)
+        if isinstance(message, Ended):
+            return None
+        if isinstance(message, EventBlock):
+            message.acquisition = acquisition
+            yield message
 
 
 def _keep(block: EventBlock, start: int, stop: int) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -257,3 +258,28 @@ class ScanSync:
         """Hits and pulses by fate since the beginning."""
         found = {name: int(self._state[name][0]) for name in pulses.COUNTERS}
         return {"assigned": self.assigned, **found, "held": int(self._state["held"][0])}
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Lines, held hits and counters, copied: what `restore` of another one takes."""
+        head, held = int(self._state["head"][0]), int(self._state["held"][0])
+        waiting = (head + np.arange(held)) % self._hold_times.size
+        totals = [self.assigned, self.hits_of_scan, self._first_time is not None]
+        return {
+            "state": self._state.copy(),
+            "lines": self._lines[: min(int(self._state["lines"][0]), pulses.LINES)].copy(),
+            "hold_times": self._hold_times[waiting],
+            "hold_places": self._hold_places[waiting],
+            "totals": np.array([*totals, self._first_time or 0], np.int64),
+        }
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on where the one that gave this out was."""
+        self._state = state["state"].copy()
+        self._lines[: state["lines"].size] = state["lines"]
+        held = state["hold_times"].size
+        self._hold_times[:held] = state["hold_times"]
+        self._hold_places[:held] = state["hold_places"]
+        self._state["head"] = 0
+        assigned, of_scan, begun, first_time = (int(value) for value in state["totals"])
+        self.assigned, self.hits_of_scan = assigned, of_scan
+        self._first_time = first_time if begun else None

@@ -7,14 +7,17 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stemd.errors import ConfigError, StemdError, UsageError
+from stemd.daemon.pairs import parse_pairs
+from stemd.errors import StemdError, UsageError
 
 if TYPE_CHECKING:
     from stemd.acquisition import Optics, Scan
     from stemd.adapters.base import AdapterSettings
+    from stemd.blocks import Message
     from stemd.daemon.config import EngineConfig
     from stemd.settings import Settings
 
@@ -62,6 +65,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs", type=int, default=0, metavar="N", help="threads; default: one a free core"
     )
+    spread = parser.add_argument_group("cluster")
+    spread.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="a Dask scheduler (tcp://host:8786, or its scheduler file), or local[:N] workers",
+    )
+    spread.add_argument(
+        "--sweep",
+        action="append",
+        default=[],
+        metavar="ENGINE.KEY=VALUE,...",
+        help="the images for each value; repeatable: all combinations",
+    )
+    spread.add_argument(
+        "--part-mib", type=int, default=256, metavar="N", help="MiB of a file a task; default: 256"
+    )
     parser.add_argument("--json", action="store_true", help="scan documents as JSON lines")
 
 
@@ -69,11 +88,22 @@ def run(args: argparse.Namespace) -> int:
     """Process each file. A file that fails is reported, the others are still processed."""
     from stemd.adapters.files import open_recording
     from stemd.daemon.logs import warnings_to_stderr
-    from stemd.daemon.processing import process_recording, with_correction, write_run
+    from stemd.daemon.processing import (
+        outcome_of,
+        process_recording,
+        with_correction,
+        write_run,
+    )
 
     warnings_to_stderr()
     settings, engines, camera = _plan(args)
     targets = _targets(args.files, args.out)
+    if args.cluster is not None:
+        from stemd.daemon.cluster.command import process_on_cluster
+
+        return process_on_cluster(args, targets, settings, engines, camera)
+    if args.sweep:
+        raise UsageError("--sweep needs --cluster", "add --cluster local to use this machine")
     failures = 0
     for path, target in targets.items():
         try:
@@ -87,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
                 if args.correct is not None:
                     final = with_correction(done, final, args.correct or None)
                 seconds = time.perf_counter() - began
-                document = write_run(done, final, target, _settings_json(settings))
+                document = write_run(outcome_of(done), final, target, settings_json(settings))
             finally:
                 recording.close()
         except StemdError as error:
@@ -97,18 +127,22 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             sys.stdout.write(json.dumps(document) + "\n")
         else:
-            _report(path, target, document, done.positions_done / max(seconds, 1e-9), recording)
+            rate = done.positions_done / max(seconds, 1e-9)
+            report(path, target, document, recording.notices, f", {rate:,.0f} positions/s")
     return 1 if failures else 0
 
 
-def _report(path: Path, target: Path, document: Any, rate: float, recording: Any) -> None:
+def report(
+    path: Path, target: Path, document: Any, notices: Sequence[Message], rate: str = ""
+) -> None:
+    """One line for a set of images, and what was noticed about the file."""
     shape = "x".join(str(n) for n in document["scan"]["shape"])
     sys.stdout.write(
         f"{path}: {shape} positions, {document['positions_done']} done, "
-        f"{document['missing']} missing, {rate:,.0f} positions/s -> {target}\n"
+        f"{document['missing']} missing{rate} -> {target}\n"
     )
-    for notice in recording.notices:
-        sys.stdout.write(f"  note: {notice.text}\n")
+    for notice in notices:
+        sys.stdout.write(f"  note: {getattr(notice, 'text', notice)}\n")
 
 
 def _targets(files: list[Path], out: Path) -> dict[Path, Path]:
@@ -206,35 +240,8 @@ def _scan(args: argparse.Namespace, from_config: Scan | None) -> Scan | None:
     return None
 
 
-def parse_pairs(text: str, source: str) -> dict[str, Any]:
-    """`key=value,key=[1,2]` with TOML values; bare words are strings. Raises ConfigError."""
-    import tomli
-
-    table: dict[str, Any] = {}
-    for pair in _split_pairs(text):
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise ConfigError(f"{source}: {pair!r} has no value", "write key=value,key=value")
-        try:
-            table[key.strip()] = tomli.loads(f"value = {value}")["value"]
-        except tomli.TOMLDecodeError:
-            table[key.strip()] = value.strip()
-    return table
-
-
-def _split_pairs(text: str) -> list[str]:
-    pairs, depth, current = [], 0, ""
-    for character in text:
-        depth += (character in "[{") - (character in "]}")
-        if character == "," and depth == 0:
-            pairs.append(current)
-            current = ""
-        else:
-            current += character
-    return [pair for pair in [*pairs, current] if pair.strip()]
-
-
-def _settings_json(settings: Settings) -> dict[str, Any]:
+def settings_json(settings: Settings) -> dict[str, Any]:
+    """As they stand in scan.json."""
     return {
         "revision": settings.revision,
         "optics": settings.optics.model_dump(mode="json"),

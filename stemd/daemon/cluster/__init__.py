@@ -1,0 +1,1 @@
+"""Recordings spread over a Dask cluster."""

@@ -1,0 +1,176 @@
+"""A Dask cluster as somewhere to run plain functions: submit, collect, say what went wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import itertools
+import json
+import logging
+import os
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from stemd.errors import ClusterError, UsageError
+
+CONNECT_S = 10.0
+RETRIES = 2
+"""Further attempts at a task whose worker lives but could not read, say, a busy file system."""
+GRAPH_WARNING = "1 GiB"
+"""Dask warns of large arguments; the merged maps of a scan are large, and go out once."""
+
+
+class Pool:
+    """The workers of a cluster. Tasks come back in the order in which they end."""
+
+    def __init__(self, client: Any, address: str) -> None:
+        distributed: Any = importlib.import_module("distributed")
+        self._client = client
+        self._address = address
+        self._numbers = itertools.count()
+        self._session = uuid.uuid4().hex[:8]
+        self._completed = distributed.as_completed(
+            loop=client.loop, with_results=True, raise_errors=False
+        )
+
+    @property
+    def dashboard(self) -> str:
+        """Address of Dask's own page, or nothing."""
+        return str(self._client.dashboard_link or "")
+
+    def threads(self) -> int:
+        """Threads of all workers that are there now."""
+        try:
+            return sum(self._client.nthreads().values())
+        except Exception as error:
+            raise self._lost() from error
+
+    def submit(
+        self, name: str, work: Callable[..., Any], *args: Any, priority: float = 0.0, **more: Any
+    ) -> Any:
+        """Have `work` done by some worker, the sooner the higher the priority; its future.
+
+        `name` is what the dashboard shows. A future among `args` stands for its value.
+        """
+        future = self._client.submit(
+            work,
+            *args,
+            key=f"{name}-{self._session}-{next(self._numbers)}",
+            priority=priority,
+            retries=RETRIES,
+            pure=False,
+            **more,
+        )
+        self._completed.add(future)
+        return future
+
+    def hold(self, value: Any) -> Any:
+        """A value that several tasks take: sent once; made again where a lost worker had it."""
+        key = f"hold-{self._session}-{next(self._numbers)}"
+        return self._client.submit(_same, value, key=key, pure=False)
+
+    def collect(self) -> Iterator[tuple[Any, Any]]:
+        """Tasks that have ended, with their values; waits for one.
+
+        A value that is an exception says why a task could not be done. Raises ClusterError when
+        the scheduler is gone.
+        """
+        for future, value in self._completed.next_batch():
+            if future.status == "finished":
+                yield future, value
+            elif future.status == "error":
+                yield future, value[1]
+            else:
+                raise self._lost()
+
+    def _lost(self) -> ClusterError:
+        return ClusterError(
+            f"the connection to the scheduler at {self._address} was lost",
+            "start the scheduler again, then repeat the command: finished parts are kept",
+        )
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+@contextlib.contextmanager
+def connect(address: str) -> Iterator[Pool]:
+    """A running scheduler (`tcp://host:8786`, or its scheduler file), or `local[:N]` workers.
+
+    Raises ClusterError when it cannot be reached, UsageError for an address that is none.
+    """
+    try:
+        dask: Any = importlib.import_module("dask")
+        distributed: Any = importlib.import_module("distributed")
+    except ImportError as error:
+        raise UsageError(
+            "--cluster needs Dask, which is not installed", "pip install 'stemd[cluster]'"
+        ) from error
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    settings = {"distributed.admin.large-graph-warning-threshold": GRAPH_WARNING}
+    with dask.config.set(settings), contextlib.ExitStack() as stack:
+        if address == "local" or address.startswith("local:"):
+            target: Any = stack.enter_context(_local(distributed, workers_of(address)))
+            more = {}
+        elif address.endswith(".json"):
+            target, more = None, {"scheduler_file": _scheduler_file(address)}
+        else:
+            target, more = address, {}
+        try:
+            client = distributed.Client(target, timeout=CONNECT_S, set_as_default=False, **more)
+        except (OSError, TimeoutError, ValueError, ImportError) as error:
+            raise ClusterError(
+                f"no Dask scheduler answers at {address} ({type(error).__name__}: {error})",
+                "check the address (dask scheduler prints it, such as tcp://host:8786) and that "
+                "no firewall is between",
+            ) from error
+        try:
+            yield Pool(client, address)
+        finally:
+            with contextlib.suppress(Exception):
+                client.close(timeout=2)
+
+
+def workers_of(address: str) -> int:
+    """Workers that `local[:N]` asks for; one for each free core by default."""
+    _, _, count = address.partition(":")
+    if not count:
+        return len(os.sched_getaffinity(0))
+    if not count.isdecimal() or int(count) < 1:
+        raise UsageError(
+            f"--cluster {address}: {count!r} is not a number of workers", "for example local:4"
+        )
+    return int(count)
+
+
+def _scheduler_file(name: str) -> str:
+    try:
+        json.loads(Path(name).read_text())
+    except (OSError, ValueError) as error:
+        raise ClusterError(
+            f"--cluster {name}: is not a scheduler file that can be read ({error})",
+            "dask scheduler --scheduler-file writes it",
+        ) from error
+    return name
+
+
+@contextlib.contextmanager
+def _local(distributed: Any, workers: int) -> Iterator[Any]:
+    with warnings.catch_warnings():
+        # the dashboard's port may be taken: another one is found, and its address is told
+        warnings.simplefilter("ignore")
+        cluster = distributed.LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            silence_logs=logging.CRITICAL,
+        )
+    try:
+        yield cluster
+    finally:
+        with contextlib.suppress(Exception):
+            cluster.close(timeout=5)

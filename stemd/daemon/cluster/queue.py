@@ -1,0 +1,113 @@
+"""Tasks that wait for a place on the cluster, and what is to happen with what they give."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from stemd.daemon.cluster.connect import Pool
+from stemd.daemon.cluster.work import Failure
+from stemd.errors import ClusterError, StemdError
+
+TASKS_A_THREAD = 3
+"""Tasks given out for each thread: one runs, the others wait so that it never does."""
+LEAST_TASKS = 8
+RECOUNT_S = 2.0
+"""How often the workers are counted: clusters grow and shrink."""
+
+
+@dataclass(order=True, slots=True)
+class _Task:
+    order: tuple[float, int]
+    name: str = field(compare=False)
+    work: Callable[..., Any] = field(compare=False)
+    args: tuple[Any, ...] = field(compare=False)
+    more: dict[str, Any] = field(compare=False)
+    then: Callable[[Any], None] = field(compare=False)
+    failed: Callable[[StemdError], None] = field(compare=False)
+
+
+class TaskQueue:
+    """Gives tasks to the cluster, the most urgent first, a bounded number at a time.
+
+    What a task gives goes to `then`, an error to `failed`; both may add tasks. All of it happens
+    in the thread that calls `run`.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.threads = 0
+        self._waiting: list[_Task] = []
+        self._running: dict[Any, _Task] = {}
+        self._numbers = itertools.count()
+        self._counted = 0.0
+
+    def add(
+        self,
+        name: str,
+        work: Callable[..., Any],
+        *args: Any,
+        then: Callable[[Any], None],
+        failed: Callable[[StemdError], None],
+        urgency: float = 0.0,
+        **more: Any,
+    ) -> None:
+        """One more task; `name` groups tasks on the dashboard."""
+        order = (-urgency, next(self._numbers))
+        heapq.heappush(self._waiting, _Task(order, name, work, args, more, then, failed))
+
+    def run(self, tick: Callable[[], None]) -> None:
+        """Until no task is left; `tick` after each batch. Raises ClusterError."""
+        self.give_out()
+        while self._running:
+            tick()
+            for future, value in self.pool.collect():
+                task = self._running.pop(future.key)
+                if isinstance(value, Failure):
+                    task.failed(value.error())
+                elif isinstance(value, BaseException):
+                    task.failed(_explained(task.name, value))
+                else:
+                    task.then(value)
+                self.give_out()
+        tick()
+
+    def give_out(self) -> None:
+        """Send what there is room for, now: the caller still has something to do."""
+        now = time.monotonic()
+        if now >= self._counted + RECOUNT_S:
+            self._counted = now
+            self.threads = self.pool.threads()
+        room = max(LEAST_TASKS, TASKS_A_THREAD * self.threads)
+        while self._waiting and len(self._running) < room:
+            task = heapq.heappop(self._waiting)
+            urgency = -task.order[0]
+            future = self.pool.submit(
+                task.name, task.work, *task.args, priority=urgency, **task.more
+            )
+            self._running[future.key] = task
+            task.args = (future,)  # the future itself: without it the cluster forgets the task
+
+
+def _explained(task: str, error: BaseException) -> ClusterError:
+    from distributed import KilledWorker
+
+    if isinstance(error, KilledWorker):
+        return ClusterError(
+            f"every worker that tried to {task} died",
+            "look at the workers' logs: too little memory for a part (see --part-mib), a job's "
+            "time limit, or a file that was cut off while it was read",
+        )
+    if isinstance(error, ModuleNotFoundError):
+        return ClusterError(
+            f"a worker cannot {task}: {error}",
+            "install the same stemd, with the extra 'cluster', where the workers run",
+        )
+    return ClusterError(
+        f"a worker could not {task}: {type(error).__name__}: {error}",
+        "look at the workers' logs; what is finished is kept and the same command goes on",
+    )

@@ -1,0 +1,231 @@
+"""What a worker does: look at a file, reduce a span of it, make the images of a scan.
+
+Plain functions of plain values, so that they run in any process; nothing here knows of Dask.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from stemd import __version__
+from stemd.acquisition import Acquisition
+from stemd.adapters.base import Checkpoint, Recording, SequentialRecording
+from stemd.adapters.files import open_recording
+from stemd.blocks import Block, Message
+from stemd.daemon.cluster.parts import Centre, Part, Recipe
+from stemd.daemon.processing import FIRST_FRAMES, Outcome, outcome_of, with_correction
+from stemd.daemon.scan_run import ScanRun
+from stemd.errors import FormatError, StemdError
+from stemd.results import Snapshot
+
+EDGE_BYTES = 64 * 1024
+"""Bytes at either end of a file that tell it from another of the same size."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error that another attempt would only repeat, as a value: nobody tries again."""
+
+    message: str
+    remedy: str
+    worker: str
+
+    def error(self) -> StemdError:
+        """The error, to be raised where somebody reads it."""
+        return StemdError(f"{self.message} (on {self.worker})", self.remedy)
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A file as a worker sees it. `extent` counts units: frames, or the
+    bytes of a `sequential` stream."""
+
+    acquisition: Acquisition
+    extent: int
+    sequential: bool
+    unit_bytes: int
+    identity: dict[str, Any]
+    notices: tuple[Message, ...]
+    version: str = __version__
+
+
+def _plain(work: Callable[P, T]) -> Callable[P, T | Failure]:
+    """The same function, with errors that are about the file or the settings as a value."""
+
+    @wraps(work)
+    def called(*args: P.args, **kwargs: P.kwargs) -> T | Failure:
+        try:
+            return work(*args, **kwargs)
+        except StemdError as error:
+            return Failure(error.message, error.remedy, f"{socket.gethostname()}:{os.getpid()}")
+
+    return called
+
+
+def identity_of(path: Path) -> dict[str, Any]:
+    """What tells a file from another, or from itself after a change, at the cost of two reads."""
+    status = path.stat()
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        digest.update(file.read(EDGE_BYTES))
+        file.seek(max(0, status.st_size - EDGE_BYTES))
+        digest.update(file.read(EDGE_BYTES))
+    return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "edges": digest.hexdigest()}
+
+
+class _Opened:
+    """The last recording of this process whose opening read headers all over the file.
+
+    A file with holes would else be read through for each of its parts. All others are opened
+    for each part anew, and what was mapped of them is let go.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: tuple[str, Recording] | None = None
+
+    @contextlib.contextmanager
+    def open(self, recipe: Recipe, identity: dict[str, Any]) -> Iterator[Recording]:
+        scan = recipe.scan.model_dump_json() if recipe.scan else ""
+        key = json.dumps([str(recipe.path), identity, scan])
+        with self._lock:
+            kept = self._kept
+        if kept is not None and kept[0] == key:
+            yield kept[1]
+            return
+        recording = open_recording(recipe.path, recipe.scan, recipe.camera)
+        try:
+            yield recording
+        finally:
+            if getattr(recording, "has_table", False):
+                with self._lock:
+                    self._kept = key, recording  # the one before is closed with its last user
+            else:
+                recording.close()
+
+
+_opened = _Opened()
+
+
+@_plain
+def describe(recipe: Recipe) -> Description:
+    """Open a file and say what is in it."""
+    recipe.reduction()  # raises for an engine that is missing here or cannot be spread
+    if not recipe.path.exists():
+        raise FormatError(
+            f"{recipe.path} does not exist",
+            "every worker must see the file under the same path: use storage that all share",
+        )
+    identity = identity_of(recipe.path) if recipe.path.is_file() else {}
+    with _opened.open(recipe, identity) as recording:
+        acquisition = recording.acquisition
+        if isinstance(recording, SequentialRecording):
+            extent, unit, sequential = recording.extent, 1, True
+        else:
+            extent, sequential = recording.frames, False
+            unit = max(1, identity["bytes"] // max(1, extent))
+        notices = tuple(recording.notices)
+        return Description(acquisition, extent, sequential, unit, identity, notices)
+
+
+@_plain
+def reduce_span(
+    recipe: Recipe,
+    acquisition: Acquisition,
+    identity: dict[str, Any],
+    first: int,
+    stop: int,
+    *,
+    leads: bool,
+    centre: Centre = None,
+    checkpoint: Checkpoint | None = None,
+) -> Part:
+    """Reduce frames first..stop-1 of a file, or the events from byte `first` to about `stop`.
+
+    `leads`: this span begins the scan and goes on until the virtual detectors' centre is fixed;
+    all others are given it. Raises FormatError when the file is not what it was.
+    """
+    if identity_of(recipe.path) != identity:
+        raise FormatError(
+            f"{recipe.path} has changed since it was first looked at",
+            "wait until it is written, then process it again",
+        )
+    run = ScanRun(acquisition, recipe.settings, recipe.gatherers(), None if leads else centre)
+    with _opened.open(recipe, identity) as recording:
+        if isinstance(recording, SequentialRecording):
+            stop, after = _reduce_stream(recording, run, checkpoint, stop, leads=leads)
+            part = Part.of(run, first, stop)
+            return replace(part, over=after is None, checkpoint=after)
+        return Part.of(run, first, _reduce_frames(recording, run, first, stop, leads=leads))
+
+
+def _reduce_frames(
+    recording: Recording, run: ScanRun, first: int, stop: int, *, leads: bool
+) -> int:
+    """Returns the frame behind the last one."""
+    while leads and first < recording.frames and not run.reducer.centre_fixed:
+        upto = min(recording.frames, first + FIRST_FRAMES)
+        drain(recording.blocks(first, upto), run)
+        first = upto
+    stop = max(first, min(stop, recording.frames))
+    if first < stop:
+        drain(recording.blocks(first, stop), run)
+    return stop
+
+
+def _reduce_stream(
+    recording: SequentialRecording,
+    run: ScanRun,
+    checkpoint: Checkpoint | None,
+    stop: int,
+    *,
+    leads: bool,
+) -> tuple[int, Checkpoint | None]:
+    """Returns the byte behind the last one, and the checkpoint there."""
+    while True:
+        checkpoint = drain(recording.resume(run.acquisition, checkpoint, stop), run)
+        if checkpoint is None:
+            return recording.extent, None
+        stop = int(checkpoint["position"][0])
+        if not leads or run.reducer.centre_fixed:
+            return stop, checkpoint
+        stop += 1
+
+
+def drain(blocks: Iterator[Block], run: ScanRun) -> Any:
+    """Reduce every block; what the generator returns."""
+    while True:
+        try:
+            block = next(blocks)
+        except StopIteration as end:
+            return end.value
+        run.reduce(block)
+        block.release()
+
+
+@_plain
+def finish(
+    recipe: Recipe, acquisition: Acquisition, reduced: Part, notices: Sequence[Message]
+) -> tuple[Outcome, Snapshot]:
+    """The final images of a reduced scan, and what is to be said about it."""
+    run = ScanRun(acquisition, recipe.settings, recipe.choices(), reduced.centre)
+    run.count(notices)
+    reduced.add_to(run)
+    run.end("complete")
+    final = run.snapshot(final=True)
+    if recipe.correct is not None:
+        final = with_correction(run, final, recipe.correct or None)
+    return outcome_of(run), final

@@ -1,0 +1,163 @@
+"""Any cut of a recording into parts gives the images of the whole, through files and back."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from stemd.acquisition import Scan
+from stemd.daemon.cluster import work
+from stemd.daemon.cluster.parts import Part, Recipe, merge
+from stemd.daemon.cluster.store import CheckpointStore, PartStore, gaps, key_of
+from stemd.daemon.processing import Outcome
+from stemd.results import Snapshot
+
+from .scenes import plainly, recipe, same, write_events, write_mib, write_npy
+
+ANY_CUT = hypothesis_settings(
+    max_examples=10,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+FRAMES = Scan(shape=(19, 41), flyback=2, leading=3)
+EVENTS = Scan(shape=(24, 31), flyback=3, dwell_time_us=1.0)
+
+T = Any
+
+
+def done(value: T | work.Failure) -> T:
+    """The value, or the error it stands for."""
+    if isinstance(value, work.Failure):
+        raise value.error()
+    return value
+
+
+def in_parts(made: Recipe, edges: list[int], folder: Path, order: list[int]) -> list[Part]:
+    """Parts between the edges (units of the file), reduced in some order, read back from files.
+
+    Events cannot be reduced in any order before their checkpoints are known: a first pass makes
+    them, the second takes them up in any order.
+    """
+    about = done(work.describe(made))
+    store = PartStore(folder, key_of(about.identity, made.reduction()))
+    points = CheckpointStore(folder, "x")
+    common = (made, about.acquisition, about.identity)
+    edges = sorted({edge for edge in edges if 0 < edge < about.extent})
+    lead = done(work.reduce_span(*common, 0, (*edges, about.extent)[0], leads=True))
+    spans = [(lead.first, lead.stop)]
+    if lead.checkpoint is not None:
+        points.save(lead.checkpoint)
+    store.save(lead)
+    rest = [edge for edge in (*edges, about.extent) if edge > lead.stop]
+    if about.sequential:
+        part, cuts = lead, []
+        for edge in rest:
+            if part.over:
+                break
+            first, known = part.stop, points.load(part.stop)
+            assert known is not None
+            if edge <= first:
+                continue
+            part = done(
+                work.reduce_span(
+                    *common, first, edge, leads=False, centre=lead.centre, checkpoint=known
+                )
+            )
+            if part.checkpoint is not None:
+                points.save(part.checkpoint)
+            cuts.append((first, part.stop))
+    else:
+        cuts = list(zip([lead.stop, *rest], rest, strict=False))
+    for index in sorted(range(len(cuts)), key=lambda i: order[i % len(order)]):
+        first, stop = cuts[index]
+        known = points.load(first) if about.sequential else None
+        part = done(
+            work.reduce_span(
+                *common, first, stop, leads=False, centre=lead.centre, checkpoint=known
+            )
+        )
+        assert (part.first, part.stop) == (first, stop)
+        store.save(part)
+        spans.append((first, stop))
+    found = store.spans()
+    assert gaps(found, about.extent) == (sorted(spans), [])
+    parts = [store.load(*span) for span in found]
+    assert all(part is not None for part in parts)
+    return [part for part in parts if part is not None]
+
+
+def images(made: Recipe, parts: list[Part]) -> tuple[Outcome, Snapshot]:
+    """From parts to final images as the cluster makes them."""
+    about = done(work.describe(made))
+    merged = merge(made, about.acquisition, parts)
+    return done(work.finish(made, about.acquisition, merged, about.notices))  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Recipe]:
+    folder = tmp_path_factory.mktemp("recordings")
+    learns = {"hot_pixels": "learn", "learn_hits": 30_000, "cluster": {}}
+    serpentine = EVENTS.model_copy(update={"serpentine": True})
+    small = Scan(shape=(20, 23))
+    quad, odd = folder / "quad.tpx3", folder / "odd.tpx3"
+    return {
+        "npy": recipe(write_npy(folder / "a.npy", FRAMES), FRAMES),
+        "npy-centre": recipe(folder / "a.npy", FRAMES, center=(16.5, 14.25), rotation_deg=20.0),
+        "mib": recipe(write_mib(folder / "b.mib", small), small),
+        "mib-holes": recipe(write_mib(folder / "c.mib", small, lost=(7, 8, 200, 201, 333)), small),
+        "mib-raw": recipe(write_mib(folder / "d.mib", small, raw=True), small),
+        "events": recipe(quad, EVENTS, write_events(quad, EVENTS)),
+        "events-joined": recipe(odd, serpentine, write_events(odd, serpentine, **learns)),
+        "events-dwell": recipe(quad, EVENTS, write_events(quad, EVENTS, sync="dwell")),
+    }
+
+
+KINDS = [
+    "npy", "npy-centre", "mib", "mib-holes", "mib-raw",
+    "events", "events-joined", "events-dwell",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@ANY_CUT
+@given(data=st.data())
+def test_any_cut_in_any_order_gives_the_same_images(
+    kind: str,
+    files: dict[str, Recipe],
+    tmp_path_factory: pytest.TempPathFactory,
+    data: st.DataObject,
+) -> None:
+    made = files[kind]
+    extent = done(work.describe(made)).extent
+    edges = data.draw(st.lists(st.integers(1, extent - 1), max_size=6))
+    order = data.draw(st.permutations(range(7)))
+    parts = in_parts(made, edges, tmp_path_factory.mktemp("parts"), list(order))
+    same(images(made, parts), plainly(made))
+
+
+@pytest.mark.parametrize("kind", ["mib-raw", "events", "events-joined"])
+def test_memory_of_a_part_is_gone_with_it(kind: str, files: dict[str, Recipe]) -> None:
+    """Without help of the collector of cycles, which workers call rarely."""
+    made = files[kind]
+    about = done(work.describe(made))
+    common = (made, about.acquisition, about.identity, 0, about.extent // 4)
+    done(work.reduce_span(*common, leads=True))
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        sizes = []
+        for _ in range(4):
+            done(work.reduce_span(*common, leads=True))
+            sizes.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert sizes[-1] - sizes[0] < 2_000_000
