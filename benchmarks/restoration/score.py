@@ -3,9 +3,9 @@
     python -m benchmarks.restoration.score --model stemd/models/restoration.onnx
 
 Doses 5e2 to 5e5 e/A^2, without and with scan noise (AR(1), phi 0.5, 0.5 and 0.25 pixels), and
-with a fast scan's tail on top; detector pulses spread by 30 %. Classical results do not change,
-so
-`--cache benchmarks/restoration/classical.json` keeps them between runs (without: half an hour). Needs scipy, scikit-image, bm3d and onnxruntime.
+with a fast scan's tail on top; detector pulses spread by 30 %. Classical results do not change:
+`--cache benchmarks/restoration/classical.json` keeps them (without it: half an hour). Needs
+scipy, scikit-image, bm3d and onnxruntime.
 """
 
 from __future__ import annotations
