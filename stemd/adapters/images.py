@@ -13,6 +13,8 @@ import io
 import queue
 import threading
 import time
+import traceback
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -263,7 +265,16 @@ def _by_rosettasciio(path: Path, suffix: str) -> tuple[Any, float | None]:
             "pip install 'stemd[images]'",
         )
     reader = importlib.import_module(f"rsciio.{READERS[suffix]}")
-    found = [each for each in reader.file_reader(str(path)) if np.ndim(each["data"]) >= 2]
+    with warnings.catch_warnings():
+        # some readers leave their file to be closed when it is forgotten: forget it here
+        warnings.simplefilter("ignore", ResourceWarning)
+        try:
+            found = [each for each in reader.file_reader(str(path)) if np.ndim(each["data"]) >= 2]
+        except Exception as error:
+            traceback.clear_frames(error.__traceback__)
+            raise
+        for each in found:
+            each["data"] = np.array(each["data"])
     if not found:
         raise FormatError("holds no image", "check the file")
     axes = [axis for axis in found[0]["axes"] if not axis.get("navigate")]

@@ -15,14 +15,19 @@ from stemd.engines.vectors import to_scan_axes
 F64 = NDArray[np.float64]
 
 
-def atoms(shape: tuple[int, int], width: float, seed: int) -> F64:
-    """Bright atoms at random places on a dark ground, each of height 1."""
+def atoms(shape: tuple[int, int], width: float, seed: int, *, apart: bool = False) -> F64:
+    """Bright atoms of height 1 at random places, no two of them touching if `apart`."""
     rng = np.random.default_rng(seed)
     count = int(shape[0] * shape[1] / (30 * width**2))
     y, x = np.mgrid[: shape[0], : shape[1]].astype(float)
     image = np.zeros(shape)
+    placed: list[tuple[float, float]] = []
     for cy, cx in rng.uniform((0, 0), shape, (count, 2)):
-        image += np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * width**2))
+        if not apart or all(
+            (cy - y0) ** 2 + (cx - x0) ** 2 > (4 * width) ** 2 for y0, x0 in placed
+        ):
+            placed.append((cy, cx))
+            image += np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * width**2))
     return image
 
 
@@ -57,14 +62,14 @@ def noisy(fields: tuple[F64, F64], part: float, seed: int = 1) -> tuple[F64, F64
 def test_a_clean_field_gives_its_rotation_and_hand(
     rotation: float, flip: bool, known: bool, seed: int, shape: tuple[int, int]
 ) -> None:
-    fields = as_the_camera_sees(atoms(shape, 2.0, seed), rotation, flip)
+    fields = as_the_camera_sees(atoms(shape, 2.0, seed, apart=True), rotation, flip)
     found = estimate_rotation(*fields, flip=known)
     assert found.flip == flip
     assert turn(found.rotation_deg, rotation) < 1.0
     assert found.confidence > 0.5
     optics = Optics(rotation_deg=found.rotation_deg, flip=found.flip)
     back = to_scan_axes(*fields, optics)
-    truth = np.gradient(atoms(shape, 2.0, seed))
+    truth = np.gradient(atoms(shape, 2.0, seed, apart=True))
     np.testing.assert_allclose(back[0], truth[0], atol=0.02 * np.abs(truth[0]).max())
 
 
