@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import signal
+import socket
 import subprocess
+import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -150,6 +154,68 @@ def test_a_broker_killed_in_mid_scan_costs_the_scan_nothing(
     line.healed = "yes"
     line.count(rig, *scans)
     line.remember_memory(rig)
+
+
+class Throttle:
+    """Passes a broker's connections on, so many bytes a second towards it."""
+
+    def __init__(self, port: int, bytes_s: int) -> None:
+        self._broker, self._bytes_s = port, bytes_s
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._server.getsockname()[1])
+        self._links: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                here, _ = self._server.accept()
+                here.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+                there = socket.create_connection(("127.0.0.1", self._broker))
+                self._links += [here, there]
+                for ends, rate in (((here, there), self._bytes_s), ((there, here), 0)):
+                    threading.Thread(target=self._pass, args=(*ends, rate), daemon=True).start()
+
+    @staticmethod
+    def _pass(source: socket.socket, target: socket.socket, bytes_s: int) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(4096):
+                target.sendall(data)
+                if bytes_s:
+                    time.sleep(len(data) / bytes_s)
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Cut everything."""
+        for each in (self._server, *self._links):
+            each.close()
+
+
+def test_a_slow_broker_holds_no_scan_up_and_gets_every_result(
+    make_rig: Callable[..., Rig], row: Rows
+) -> None:
+    line = row("broker slow, 20 kB a second")
+    rig = make_rig()
+    slow = Throttle(rig.broker.port, 20_000)
+    try:
+        watched = Watched(rig, broker=f"mqtt://127.0.0.1:{slow.port}")
+        watched.until(lambda h: h["mqtt_connected"], "the broker is found")
+        rig.camera.wait_for_client()
+        for _ in range(3):
+            rig.camera.scan()
+        scans = watched.kept(3)
+        line.remember_memory(rig)
+        for scan in scans:
+            assert scan["status"] == "complete"
+            same(rig, scan, rig.camera.frames)
+        nothing_dropped(watched)
+        final_image_is_there(rig, rig.broker.port, max(scans, key=lambda scan: scan["id"]))
+        line.healed = "yes"
+        line.count(rig, *scans)
+    finally:
+        slow.close()
 
 
 def test_a_frozen_broker_holds_no_scan_up_and_gets_everything_when_it_thaws(

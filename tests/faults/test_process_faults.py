@@ -194,3 +194,41 @@ def test_a_step_of_the_clock_in_mid_scan_loses_nothing_and_deletes_nothing(
     rig.until_state(lambda s: s["state"] == "waiting" and s["last_error"] is None, "all is well")
     line.healed = "yes"
     line.count(rig)
+
+
+SLOW = """
+import os, sys, time
+real = os.write
+def slow(fd, data):
+    time.sleep({seconds})
+    return real(fd, bytes(data)[:{most}])
+os.write = slow
+from stemd.daemon.cli import main
+sys.exit(main(["run", {config!r}]))
+"""
+
+
+def test_a_slow_disk_delays_the_record_and_loses_nothing(
+    make_rig: Callable[..., Rig], row: Rows
+) -> None:
+    line = row("disk slow, 0.1 s for each 256 KiB")
+    rig = make_rig()
+    daemon = RunningDaemon(rig.folder, CONFIG.format(**rig.options))
+    daemon.stop(signal.SIGKILL)
+    program = SLOW.format(seconds=0.1, most=256 * 1024, config=str(daemon.config))
+    daemon.process = subprocess.Popen(
+        [sys.executable, "-c", program], stderr=daemon.log, stdout=daemon.log
+    )
+    rig.daemons.append(daemon)
+    rig.until_state(lambda s: s.get("camera_connected"), "the camera is found")
+    scans = []
+    for count in (1, 2, 3):
+        rig.camera.scan()
+        scans.append(rig.finished(count)[-1])
+    for scan in scans:
+        assert scan["status"] == "complete"
+        same(rig, scan, rig.camera.frames)
+    rig.until_state(lambda s: s["state"] == "waiting" and s["last_error"] is None, "all is well")
+    line.healed = "yes"
+    line.count(rig)
+    line.remember_memory(rig)
