@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
-from stemd.adapters.virtual.beam import Beam
 from stemd.adapters.virtual.diffraction import Camera, PatternRenderer
 from stemd.adapters.virtual.fft import LANES, SIZES, size_of, transform, twiddles
 from stemd.adapters.virtual.kernels import sample_counts
 from stemd.adapters.virtual.microscope import Microscope, Setup
 from stemd.adapters.virtual.scan import ScanPath
 from stemd.adapters.virtual.specimen import Atoms, Box, Specimen, build
+from stemd.beam import Beam
 
 VACUUM = build("vacuum", (10.0, 10.0))
 

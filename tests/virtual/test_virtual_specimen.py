@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 
-from stemd.adapters.virtual.beam import Beam
 from stemd.adapters.virtual.scattering import (
     LOBATO,
     VOLT_ANGSTROM_SQUARED,
@@ -13,6 +12,7 @@ from stemd.adapters.virtual.scattering import (
     scattering_factor,
 )
 from stemd.adapters.virtual.specimen import SPECIMENS, SRTIO3, build
+from stemd.beam import Beam
 from stemd.errors import UsageError
 
 BOHR = 0.529177

@@ -141,9 +141,9 @@ def add_server(parser: argparse.ArgumentParser) -> None:
 
 def setup(args: argparse.Namespace) -> Setup:
     """The microscope's setup. Raises UsageError."""
-    from stemd.adapters.virtual.beam import Beam
     from stemd.adapters.virtual.diffraction import Camera
     from stemd.adapters.virtual.microscope import Setup
+    from stemd.beam import Beam
 
     frame_time = 1 / args.rate if args.rate > 0 else 1e-4
     scan = Scan(

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.adapters.virtual.beam import Beam
 from stemd.adapters.virtual.fft import LANES, SIZES, size_of, twiddles
 from stemd.adapters.virtual.kernels import WAVE_STEPS, bin_patterns, enlarge_patterns, render
 from stemd.adapters.virtual.specimen import Specimen
+from stemd.beam import Beam
 from stemd.errors import UsageError
 
 WINDOW_AIRY_RADII = 20.0

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
-from stemd.adapters.virtual.beam import Beam
 from stemd.adapters.virtual.diffraction import Camera, PatternRenderer
 from stemd.adapters.virtual.kernels import sample_counts
 from stemd.adapters.virtual.scan import ScanPath
 from stemd.adapters.virtual.specimen import build
 from stemd.adapters.virtual.truth import Truth, compute
+from stemd.beam import Beam
 
 CACHE_BYTES = 512 * 1024 * 1024
 """Expected patterns of one scan are kept for the next ones if they fit into this."""

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.adapters.virtual.beam import Beam
 from stemd.adapters.virtual.diffraction import Camera
 from stemd.adapters.virtual.scan import ScanPath
 from stemd.adapters.virtual.specimen import Specimen
+from stemd.beam import Beam
 from stemd.errors import SinkError, UsageError
 
 Image = NDArray[np.float32]
