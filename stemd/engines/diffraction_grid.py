@@ -13,13 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Optics
+from stemd.blocks import FrameBlock
+from stemd.engines.kernels.grid import ACROSS, bin_runs, grid_entries
+from stemd.engines.kernels.runs import LANES
 from stemd.errors import StemdError
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
-SHARES = 64
+SHARES = ACROSS**2
 """Binned counts are in these parts of a count: whole numbers, so sums do not depend on order."""
-_ACROSS = 8  # points across a detector pixel, _ACROSS**2 == SHARES
+_LIKE = {name: np.empty(0, name) for name in ("u1", "u2", "u4", "u8")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,9 @@ class GridTable:
     `source[e]` (flat) to grid pixel `target[e]` (index among the circle's pixels).
 
     `first` (height * width + 1,): entries of pixel p are first[p]..first[p+1]-1, for hits.
-    `coverage` (n,): which part of a grid pixel's area lies on the detector, 0 to 1.
+    `coverage` (n,): which part of a grid pixel's area lies on the detector, 0 to 1. The same
+    again for whole patterns: grid pixel k takes the runs `runs[k]`..`runs[k+1]`-1, run r being
+    `shares[r]` (16,) of the detector pixels from `starts[r]` on.
     """
 
     source: I32
@@ -77,6 +82,22 @@ class GridTable:
     share: I32
     first: I32
     coverage: F32
+    runs: I32
+    starts: I32
+    shares: NDArray[np.uint8]
+
+    def add_frames(
+        self, block: FrameBlock, frames: NDArray[np.int64], out: I32, places: NDArray[np.int64]
+    ) -> int:
+        """Write the block's patterns number `frames` to out[places], (m, n), in SHARES of a count.
+
+        Returns how many sums were too large for 32 bits and were cut off.
+        """
+        size = (self.first.size - 1) * int(block.dtype[1])
+        return int(bin_runs(
+            block.pixels, _LIKE[block.dtype], block.big_endian, block.pixel_offset, block.stride,
+            size, frames, self.runs, self.starts, self.shares, out, places,
+        ))  # fmt: skip
 
 
 def beam_angles(optics: Optics) -> tuple[float, float]:
@@ -107,32 +128,50 @@ def grid_table(
     pixel is cut into 8 x 8 points, each of which goes to the grid pixel that it falls in.
     """
     height, width = shape
-    step = (np.arange(_ACROSS) + 0.5) / _ACROSS - 0.5
-    y = (np.arange(height)[:, None] + step - center[0]).reshape(-1)
-    x = (np.arange(width)[:, None] + step - center[1]).reshape(-1)
-    v, u = np.meshgrid(y, x, indexing="ij")
-    if flip:
-        v, u = u, v
-    cosine, sine = math.cos(math.radians(rotation_deg)), math.sin(math.radians(rotation_deg))
-    scale = grid.per_angle / pixels_per_angle
-    row = np.rint((v * cosine - u * sine) * scale).astype(np.int64) + grid.half
-    column = np.rint((v * sine + u * cosine) * scale).astype(np.int64) + grid.half
     place = np.full(grid.side**2, -1, np.int64)
     place[grid.members] = np.arange(grid.members.size)
-    inside = (row >= 0) & (row < grid.side) & (column >= 0) & (column < grid.side)
-    target = np.where(inside, place[np.where(inside, row * grid.side + column, 0)], -1)
-    pixel = np.repeat(np.arange(height), _ACROSS)[:, None] * width
-    pixel = pixel + np.repeat(np.arange(width), _ACROSS)[None, :]
-    count = grid.members.size
-    keep = target >= 0
-    key, share = np.unique(pixel[keep] * count + target[keep], return_counts=True)
-    source, goal = np.divmod(key, count)
+    turn = math.radians(rotation_deg)
+    scale = grid.per_angle / pixels_per_angle
+    geometry = (
+        height, width, float(center[0]), float(center[1]), flip, math.cos(turn), math.sin(turn),
+        scale, grid.half, place,
+    )  # fmt: skip
+    entries = np.empty((2 * height * width, 3), np.int32)
+    found = grid_entries(*geometry, entries)
+    if found > entries.shape[0]:  # grid pixels that are smaller than the detector's
+        entries = np.empty((found, 3), np.int32)
+        grid_entries(*geometry, entries)
+    source, goal, share = (np.ascontiguousarray(part) for part in entries[:found].T)
     whole = (pixels_per_angle / grid.per_angle) ** 2 * SHARES
-    coverage = np.bincount(goal, weights=share, minlength=count) / whole
+    coverage = np.bincount(goal, weights=share, minlength=grid.members.size) / whole
     return GridTable(
-        source.astype(np.int32),
-        goal.astype(np.int32),
-        share.astype(np.int32),
+        source,
+        goal,
+        share,
         np.searchsorted(source, np.arange(height * width + 1)).astype(np.int32),
         np.clip(coverage, 0.0, 1.0).astype(np.float32),
+        *_runs(source, goal, share, shape, grid.members.size),
     )
+
+
+def _runs(
+    source: I32, target: I32, share: I32, shape: tuple[int, int], count: int
+) -> tuple[I32, I32, NDArray[np.uint8]]:
+    """The entries of each of `count` grid pixels as runs of LANES detector pixels."""
+    order = np.argsort(target, kind="stable")
+    source, target, share = source[order], target[order], share[order]
+    row, column = np.divmod(source, shape[1])
+    new = np.ones(source.size, np.bool_)
+    new[1:] = (target[1:] != target[:-1]) | (row[1:] != row[:-1])
+    begins = np.flatnonzero(new)
+    segment = np.cumsum(new) - 1
+    chunk = (column - column[begins][segment]) // LANES
+    new[1:] |= chunk[1:] != chunk[:-1]
+    begins = np.flatnonzero(new)
+    run = np.cumsum(new) - 1
+    # the last runs begin earlier, so as not to read behind the pattern
+    starts = np.minimum(source[begins], max(0, shape[0] * shape[1] - LANES))
+    shares = np.zeros((begins.size, LANES), np.uint8)
+    shares[run, source - starts[run]] = share
+    edges = np.searchsorted(target[begins], np.arange(count + 1))
+    return edges.astype(np.int32), starts.astype(np.int32), shares
