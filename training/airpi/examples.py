@@ -231,5 +231,3 @@ def draw(
         weight.reshape(n, WINDOW, WINDOW),
         data.overlap[chosen],
     )
-
-

@@ -197,9 +197,9 @@ class Source:
             order = np.empty(0, np.int64)
             while not self._stop.is_set():
                 if order.size < self._recipe.batch:
-                    if time.monotonic() - self._looked > LOOK_AGAIN_S and len(
-                        self._shards()
-                    ) > len(self._parts):
+                    if time.monotonic() - self._looked > LOOK_AGAIN_S and len(self._shards()) > len(
+                        self._parts
+                    ):
                         data = self._look()
                         log.info("shards", shards=len(self._parts), examples=len(data))
                     order = self._rng.permutation(len(data))
