@@ -109,7 +109,8 @@ def beam_angles(optics: Optics) -> tuple[float, float]:
                 f"optics.{key} is not set, and the phase cannot be had without it",
                 f"set {key} in [pipeline.optics]",
             )
-    assert alpha is not None and pixel is not None
+    assert alpha is not None
+    assert pixel is not None
     return alpha, pixel
 
 

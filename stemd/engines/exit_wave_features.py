@@ -30,6 +30,8 @@ semi-angle, 6.6 radii of the Airy disc."""
 WINDOW = 13
 """Pixels across the part of the field for which the network gives the transmission."""
 SCALARS = 6
+FEATURES = 1
+"""Version of what is computed here; a network knows which one it was trained with."""
 FAINT = 1e-4
 """Share of the electrons in a pixel, added to the disc's, below which intensity counts little."""
 USUAL = 0.02
@@ -83,7 +85,8 @@ def fill_features(counts, groups, disc, known, optics, out):  # type: ignore[no-
     (K,), 1 where the detector sees the pixel, else 0; optics: float32 (SCALARS,), `scalars`; out:
     float32 (n, 9 K + SCALARS). With N the mean of the nine sums, p the disc, a pixel becomes
 
-        x = (c - N p) / sqrt(N (p + FAINT) + QUIET) / sqrt(1 + N USUAL^2),   x / sqrt(1 + (x/SOFT)^2)
+        x / sqrt(1 + (x / SOFT)^2),
+        x = (c - N p) / sqrt(N (p + FAINT) + QUIET) / sqrt(1 + N USUAL^2)
 
     and 0 where it is not known. A group without electrons is all 0 but for the plain numbers.
     """
