@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numba
@@ -156,26 +157,45 @@ def symmetries() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64
     return np.stack(pixels), np.stack(places), np.stack(inside)
 
 
-@numba.njit(nogil=True, cache=True)
-def _poisson(mean):  # type: ignore[no-untyped-def]
-    """A Poisson number: by products of uniforms below 16, above by the normal distribution."""
-    if mean <= 0.0:
-        return 0.0
-    if mean < 16.0:
+@numba.njit(nogil=True, cache=True, inline="always")
+def _random(state):  # type: ignore[no-untyped-def]
+    """64 random bits: SplitMix64 (Steele, Lea, Flood 2014). state: uint64 (1,)."""
+    state[0] += np.uint64(0x9E3779B97F4A7C15)
+    z = state[0]
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@numba.njit(nogil=True, cache=True, inline="always")
+def _poisson(mean, state, normal):  # type: ignore[no-untyped-def]
+    """A Poisson number: by products of uniforms below 4, else from a normal deviate z, by
+    m + sqrt(m) z + (z^2 - 1) / 6 (Cornish and Fisher), rounded. normal: float32 (65536,),
+    quantiles of the normal distribution.
+    """
+    if mean < 4.0:
         limit = math.exp(-mean)
-        product = np.random.random()
-        n = 0
-        while product > limit:
-            product *= np.random.random()
+        product = 1.0
+        n = -1
+        while product >= limit:
+            product *= (_random(state) >> np.uint64(11)) * 2.0**-53
             n += 1
         return float(n)
-    return max(0.0, np.rint(mean + math.sqrt(mean) * np.random.normal()))
+    z = float(normal[_random(state) >> np.uint64(48)])
+    return max(0.0, np.rint(mean + math.sqrt(mean) * z + (z * z - 1.0) / 6.0))
+
+
+@cache
+def normal_quantiles() -> F32:
+    """float32 (65536,): the normal distribution cut into equally likely parts, their medians."""
+    inverse = NormalDist().inv_cdf
+    return np.array([inverse((n + 0.5) / 65536) for n in range(65536)], np.float32)
 
 
 @numba.njit(nogil=True, cache=True)
-def _draw(seed, root, chosen, pixels, places, electrons, known, optics, disc, out):  # type: ignore[no-untyped-def]
+def _draw(seed, normal, root, chosen, pixels, places, electrons, known, optics, disc, out):  # type: ignore[no-untyped-def]
     """Features of example chosen[i], turned, twice with electrons of their own; see `draw`."""
-    np.random.seed(seed)
+    state = np.array([seed], np.uint64)
     size = disc.size
     counts = np.empty((9, size), np.float32)
     group = np.arange(9).reshape(1, 9)
@@ -185,7 +205,8 @@ def _draw(seed, root, chosen, pixels, places, electrons, known, optics, disc, ou
                 row = root[chosen[i], places[i, j]]
                 for k in range(size):
                     amplitude = row[pixels[i, k]] / UNITS
-                    counts[j, k] = _poisson(electrons[i] * amplitude * amplitude)
+                    mean = electrons[i] * amplitude * amplitude
+                    counts[j, k] = _poisson(mean, state, normal)
             seen = known[i // SAME_MASK]
             fill_features(counts, group, disc, seen, optics[i], out[twin, i : i + 1])
 
@@ -219,8 +240,8 @@ def draw(
                 known[m] = distance <= reach
                 optics[m * SAME_MASK : (m + 1) * SAME_MASK, -1] = reach - 2.5
     out = np.empty((2, n, inputs()), np.float32)
-    _draw(int(rng.integers(2**31)), data.root, chosen, pixels[turn], places[turn], electrons,
-          known, optics, GRID.disc(), out)  # fmt: skip
+    _draw(int(rng.integers(2**62)), normal_quantiles(), data.root, chosen, pixels[turn],
+          places[turn], electrons, known, optics, GRID.disc(), out)  # fmt: skip
     flat = data.change[chosen].reshape(n, 2, -1).astype(np.float32)
     change = np.take_along_axis(flat, inside[turn][:, None, :], axis=2)
     heavy = data.weight[chosen].reshape(n, -1).astype(np.float32)

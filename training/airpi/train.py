@@ -95,7 +95,11 @@ class Run:
         self.network = ExitWaveNetwork(recipe.layout)
         self.averaged = copy.deepcopy(self.network).requires_grad_(False)
         self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), recipe.learning_rate, betas=(0.9, 0.99), weight_decay=0.02
+            self.network.parameters(),
+            recipe.learning_rate,
+            betas=(0.9, 0.99),
+            weight_decay=0.02,
+            fused=True,
         )
         self.step = 0
 
