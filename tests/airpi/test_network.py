@@ -131,7 +131,7 @@ def test_the_error_of_the_mean_of_many_patches_is_what_they_have_in_common():
     drawn = [bias + noise * torch.from_numpy(rng.standard_normal(shape, np.float32)) for _ in "ab"]
     for overlap in (0.0, 9.0, 1e9):
         found = train.error(*drawn, truth, weight, torch.full((4000,), overlap)).mean()
-        expected = 2 * (bias**2 + noise**2 / (1 + overlap / 9)) / train.FLOOR
+        expected = 2 * (bias**2 + noise**2 / (1 + overlap / train.ALIKE)) / train.FLOOR
         assert abs(float(found) / expected - 1) < 0.02
 
 
