@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.engines.exit_wave_features import GRID, WINDOW, fill_features, inputs, scalars
+from stemd.engines.patch_offsets import centred
 from training.airpi.samples import DETECTOR, Group, incident
 from training.airpi.shards import read_shard
 
@@ -28,6 +29,8 @@ FINE = 2
 DARK = 0.05
 """Of the probe's largest intensity: below it the transmission is not asked for."""
 UNITS = 65535
+READY = 2
+"""Version of what is kept ready."""
 SAME_MASK = 32
 """Examples of a batch that share a detector."""
 K = GRID.members.size
@@ -37,7 +40,8 @@ K = GRID.members.size
 class Examples:
     """`root` uint16 (n, 9, K): square root of the share of the electrons in each grid pixel, in
     units of 1 / `UNITS`;
-    `change` float16 (n, 2, w, w): D = T - 1, real and imaginary; `weight` float16 (n, w, w): the
+    `change` float16 (n, 2, w, w): D = T - 1, real and imaginary,
+    T without the phase of its weighted mean (`centred`); `weight` float16 (n, w, w): the
     probe's intensity, of sum 1, 0 where it is dark; `optics` float32 (n, SCALARS); `overlap`
     float32 (n,): patches that lie over a place of the stitched object.
     """
@@ -93,7 +97,8 @@ def _example(group: Group) -> tuple[F32, F32, F32, F32, float]:
     intensity = np.abs(probe) ** 2
     weight = np.where(intensity >= DARK * intensity.max(), intensity, 0.0)
     product = real_space(group.wave) * np.conj(probe)
-    change = np.where(weight > 0, product / np.maximum(intensity, 1e-30) - 1.0, 0.0)
+    through = product / np.maximum(intensity, 1e-30)
+    change = np.where(weight > 0, centred(through, weight) - 1.0, 0.0)
     root = np.rint(UNITS * np.sqrt(np.clip(on_grid(group.patterns), 0.0, 1.0)))
     pixel = what.side / DETECTOR
     area = float((intensity >= 0.5 * intensity.max()).sum()) * pixel**2
@@ -108,7 +113,7 @@ def _example(group: Group) -> tuple[F32, F32, F32, F32, float]:
 
 def examples(path: Path) -> Examples:
     """All samples of a shard; kept beside it, ready to be read again."""
-    ready = path.with_suffix(".ready")
+    ready = path.with_suffix(f".ready{READY}")
     if not ready.exists():
         rows = [_example(group) for group in read_shard(path)]
         kinds = (np.uint16, np.float16, np.float16, np.float32, np.float32)

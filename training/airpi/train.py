@@ -35,12 +35,12 @@ log = structlog.get_logger()
 
 WARM_UP_STEPS = 300
 AVERAGING = 0.999
-FLOOR = 0.003
-"""Added to the mean square of D, by which errors are divided: nothing is exact to 5 %."""
+FLOOR = 0.0005
+"""Added to the mean square of D, by which errors are divided: nothing is exact to 2 %."""
 VALIDATION_DOSES = (5.0, 100.0, 1e3, 1e9)
 LOOK_AGAIN_S = 120.0
 ALIKE = 36.0
-"""Found by stitching: with 9, images at 100 electrons a pattern were noisier than they need be."""
+"""Found by stitching: with 9, images at 100 electrons a pattern were noisier than need be."""
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
