@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from stemd.acquisition import Optics
 from stemd.beam import Beam
-from stemd.engines.exit_wave_features import GRID, SCALARS, WINDOW, inputs
+from stemd.engines.exit_wave_features import GRID, WINDOW, inputs
 from stemd.engines.exit_wave_model import model_metadata
 
 BEAM = Beam(300e3, 20.0)
@@ -55,8 +54,9 @@ def linear(
 
 
 def reader() -> bytes:
-    """D's imaginary part is a tenth of the first pixel's feature about the middle of each of the
-    nine patterns, a third of the window each: whatever is wrong with a group shows."""
+    """D is a random sum of the pixels of the disc in all nine patterns: whatever is wrong with a
+    group shows.
+    """
     weight = np.zeros((inputs(), 2, WINDOW, WINDOW), np.float32)
     disc = np.flatnonzero(np.hypot(*GRID.vectors.T) < 0.9)
     rng = np.random.default_rng(3)
@@ -83,16 +83,3 @@ def random_patterns(
     tilt = rng.normal(0, 0.02, (count, 2, 1, 1))
     mean = dose * disc * np.clip(1 + tilt[:, 0] * y + tilt[:, 1] * x, 0, 3) + 0.02
     return rng.poisson(mean).astype(np.uint16)
-
-
-__all__ = [
-    "BEAM",
-    "GRID",
-    "OPTICS",
-    "SCALARS",
-    "linear",
-    "onnx",
-    "random_patterns",
-    "reader",
-    "write",
-]
