@@ -64,9 +64,13 @@ def bin_from(where: str, context: Context) -> Iterator[Row]:
     )
     limit = memory_read(context) / (SIZE * SIZE * 2) if where == "memory" else None
     yield Row(
-        f"airpi/bin/{where}/{SIZE}", count / timing.wall_s, "frames/s", limit,
-        "memory/read" if limit else "", timing.cpu_s / count * 1e6,
-    )  # fmt: skip
+        f"airpi/bin/{where}/{SIZE}",
+        count / timing.wall_s,
+        "frames/s",
+        limit,
+        "memory/read" if limit else "",
+        timing.cpu_s / count * 1e6,
+    )
 
 
 def bin_events(context: Context) -> Iterator[Row]:
@@ -80,30 +84,49 @@ def bin_events(context: Context) -> Iterator[Row]:
 
     def call(part: int) -> None:
         bin_hits(
-            probe_, yx, dwell, probe_.size, 0.0, SIZE, 0, table.first, table.target, table.share,
+            probe_,
+            yx,
+            dwell,
+            probe_.size,
+            0.0,
+            SIZE,
+            0,
+            table.first,
+            table.target,
+            table.share,
             out,
-        )  # fmt: skip
+        )
 
     timing = repeat(call, context.seconds)
-    yield Row("airpi/bin/events", probe_.size / timing.wall_s, "hits/s",
-              cpu_us_per_frame=timing.cpu_s / LINE * 1e6, note=f"{HITS} hits a position")  # fmt: skip
+    yield Row(
+        "airpi/bin/events",
+        probe_.size / timing.wall_s,
+        "hits/s",
+        cpu_us_per_frame=timing.cpu_s / LINE * 1e6,
+        note=f"{HITS} hits a position",
+    )
 
 
 def features(context: Context) -> Iterator[Row]:
     """The network's input from binned patterns, one thread."""
     rng = np.random.default_rng(0)
-    counts = rng.poisson(2000.0 * GRID.disc(), (LINE * 3, GRID.members.size)).astype(np.float32)
+    disc = GRID.disc()
+    counts = rng.poisson(2000.0 * disc, (LINE * 3, GRID.members.size)).astype(np.float32)
     groups = rng.integers(0, LINE * 3, (BATCH, 9))
     out = np.zeros((BATCH, inputs()), np.float32)
     told = scalars(BEAM, STEP_ANGSTROM, 3.75)
     known = np.ones(GRID.members.size, np.float32)
 
     def call(part: int) -> None:
-        fill_features(counts, groups, GRID.disc(), known, told, out)
+        fill_features(counts, groups, disc, known, told, out)
 
     timing = repeat(call, context.seconds)
-    yield Row("airpi/features", BATCH / timing.wall_s, "positions/s",
-              cpu_us_per_frame=timing.cpu_s / BATCH * 1e6)  # fmt: skip
+    yield Row(
+        "airpi/features",
+        BATCH / timing.wall_s,
+        "positions/s",
+        cpu_us_per_frame=timing.cpu_s / BATCH * 1e6,
+    )
 
 
 def stitch(context: Context) -> Iterator[Row]:
@@ -113,8 +136,12 @@ def stitch(context: Context) -> Iterator[Row]:
     patches = rng.normal(size=(BATCH, WINDOW, WINDOW)).astype(np.complex64)
     places = rng.uniform(10.0, 420.0, (BATCH, 2))
     timing = repeat(lambda part: stitcher.add(patches, places), context.seconds)
-    yield Row("airpi/stitching", BATCH / timing.wall_s, "positions/s",
-              cpu_us_per_frame=timing.cpu_s / BATCH * 1e6)  # fmt: skip
+    yield Row(
+        "airpi/stitching",
+        BATCH / timing.wall_s,
+        "positions/s",
+        cpu_us_per_frame=timing.cpu_s / BATCH * 1e6,
+    )
 
 
 def network(context: Context) -> Iterator[Row]:
@@ -122,8 +149,12 @@ def network(context: Context) -> Iterator[Row]:
     loaded = Loaded(MODEL, "auto", THREADS, BATCH, shared_thread=False)
     batch = np.random.default_rng(0).normal(size=(BATCH, inputs())).astype(np.float32)
     timing = repeat(lambda part: loaded.begin(batch)(), context.seconds)
-    yield Row("airpi/network", BATCH / timing.wall_s, "positions/s",
-              note=f"{loaded.about}, {THREADS} threads")  # fmt: skip
+    yield Row(
+        "airpi/network",
+        BATCH / timing.wall_s,
+        "positions/s",
+        note=f"{loaded.about}, {THREADS} threads",
+    )
 
 
 def together(context: Context) -> Iterator[Row]:
@@ -151,9 +182,13 @@ def together(context: Context) -> Iterator[Row]:
     call(0)
     call(0)
     timing = repeat(call, context.seconds)
-    yield Row("airpi/engine", block.count / timing.wall_s, "positions/s",
-              note=f"{SIZE} x {SIZE} x 16 bits, {THREADS} threads for the network"
-                   + "".join(f"; {why}" for why in run.failed.values()))  # fmt: skip
+    yield Row(
+        "airpi/engine",
+        block.count / timing.wall_s,
+        "positions/s",
+        note=f"{SIZE} x {SIZE} x 16 bits, {THREADS} threads for the network"
+        + "".join(f"; {why}" for why in run.failed.values()),
+    )
 
 
 def cases() -> dict[str, Case]:
