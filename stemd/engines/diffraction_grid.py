@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Optics
 from stemd.blocks import FrameBlock
-from stemd.engines.kernels.grid import ACROSS, bin_runs, grid_entries
+from stemd.engines.kernels.grid import bin_runs, grid_entries
 from stemd.engines.kernels.runs import LANES
 from stemd.errors import StemdError
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
-SHARES = ACROSS**2
-"""Binned counts are in these parts of a count: whole numbers, so sums do not depend on order."""
 _LIKE = {name: np.empty(0, name) for name in ("u1", "u2", "u4", "u8")}
 
 
@@ -51,7 +49,7 @@ class DiffractionGrid:
     def vectors(self) -> NDArray[np.float64]:
         """Scattering vectors (n, 2), y and x in semi-angles, of the pixels of the circle."""
         y, x = np.divmod(self.members, self.side)
-        return np.stack([y - self.half, x - self.half], axis=1) / self.per_angle
+        return np.asarray(np.stack([y - self.half, x - self.half], axis=1) / self.per_angle)
 
     def disc(self) -> F32:
         """Share of the electrons of an empty specimen in each pixel of the circle, sum 1.
@@ -63,7 +61,7 @@ class DiffractionGrid:
         part = ((np.arange(fine) + 0.5) / fine - 0.5) / self.per_angle
         points = self.vectors[:, None, None, :] + np.stack(np.meshgrid(part, part), axis=-1)
         inside = (np.hypot(points[..., 0], points[..., 1]) <= 1.0).mean(axis=(1, 2))
-        return (inside / inside.sum()).astype(np.float32)
+        return np.asarray(inside / inside.sum(), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +124,8 @@ def grid_table(
 
     `pixels_per_angle`: detector pixels a convergence semi-angle. `flip` transposes, then
     `rotation_deg` turns detector axes into scan axes, as docs/conventions.md has it. A detector
-    pixel is cut into 8 x 8 points, each of which goes to the grid pixel that it falls in.
+    pixel is shared out by area: points instead of areas made some grid pixels larger than others
+    by a tenth where they are not much larger than the detector's.
     """
     height, width = shape
     place = np.full(grid.side**2, -1, np.int64)
@@ -143,16 +142,36 @@ def grid_table(
         entries = np.empty((found, 3), np.int32)
         grid_entries(*geometry, entries)
     source, goal, share = (np.ascontiguousarray(part) for part in entries[:found].T)
-    whole = (pixels_per_angle / grid.per_angle) ** 2 * SHARES
-    coverage = np.bincount(goal, weights=share, minlength=grid.members.size) / whole
     return GridTable(
         source,
         goal,
         share,
         np.searchsorted(source, np.arange(height * width + 1)).astype(np.int32),
-        np.clip(coverage, 0.0, 1.0).astype(np.float32),
+        _coverage(grid, shape, center, turn, flip, scale),
         *_runs(source, goal, share, shape, grid.members.size),
     )
+
+
+def _coverage(
+    grid: DiffractionGrid,
+    shape: tuple[int, int],
+    center: tuple[float, float],
+    turn: float,
+    flip: bool,
+    scale: float,
+) -> F32:
+    """Which part of each grid pixel lies on the detector, (n,), by 8 x 8 points of it."""
+    part = ((np.arange(8) + 0.5) / 8 - 0.5) / grid.per_angle
+    points = grid.vectors[:, None, None, :] + np.stack(np.meshgrid(part, part), axis=-1)
+    row, column = (points[..., axis] * grid.per_angle / scale for axis in (0, 1))
+    y = row * math.cos(turn) + column * math.sin(turn)
+    x = -row * math.sin(turn) + column * math.cos(turn)
+    if flip:
+        y, x = x, y
+    inside = np.ones(y.shape, np.bool_)
+    for place, middle, size in ((y, center[0], shape[0]), (x, center[1], shape[1])):
+        inside &= (place + middle >= -0.5) & (place + middle <= size - 0.5)
+    return np.asarray(inside.mean(axis=(1, 2)), np.float32)
 
 
 def _runs(

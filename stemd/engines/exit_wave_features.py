@@ -102,7 +102,7 @@ def fill_features(counts, groups, disc, known, optics, out):  # type: ignore[no-
             part = np.float32(0.0)
             for k in range(K):
                 part += row[k] * known[k]
-            total += part
+            total += float(part)
         # of all electrons, as if those of the disc that the detector does not see were counted
         N = np.float32(total / 9.0 / max(share, 0.05))
         common = np.float32(1.0 / math.sqrt(1.0 + N * USUAL * USUAL))

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.engines.exit_wave_features import FEATURES, GRID, SCALARS, WINDOW, inputs
+from stemd.engines.exit_wave_features import FEATURES, GRID, SAMPLES, SCALARS, WINDOW, inputs
 from stemd.errors import NetworkError
 from stemd.inference.base import Network, takes
+from stemd.inference.catalogue import find
 from stemd.inference.choice import BackendName
-from stemd.inference.model_file import ModelFile
+from stemd.inference.model_file import ModelFile, read_model
 from stemd.inference.worker import shared
 
-TASK = "exit-wave"
+F32 = NDArray[np.float32]
+C64 = NDArray[np.complex64]
+
+TASK = "airpi"
 
 
 def model_metadata() -> Mapping[str, str]:
@@ -25,12 +31,13 @@ def model_metadata() -> Mapping[str, str]:
         "stemd.window": str(WINDOW),
         "stemd.half": str(GRID.half),
         "stemd.per_angle": f"{GRID.per_angle:g}",
+        "stemd.samples": str(SAMPLES),
         "stemd.scalars": str(SCALARS),
     }
 
 
 def check_model(model: ModelFile) -> None:
-    """Raises NetworkError unless this is a network of exit waves, for features as made here."""
+    """Raises NetworkError unless this is AIRPI's, for features as made here."""
     for key, expected in model_metadata().items():
         found = model.metadata.get(key)
         if found == expected or _number(found) == _number(expected) is not None:
@@ -55,28 +62,61 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-def load(name: str, backend: BackendName, threads: int, batch: int) -> tuple[ModelFile, Network]:
-    """The network by name or path, loaded in the process's thread for networks.
+def find_model(name: str) -> None:
+    """Raises NetworkError unless there is such a model, and it is AIRPI's."""
+    path = find(name)
+    about = path.stat()
+    _check_file(path, about.st_mtime_ns, about.st_size)
 
-    Raises NetworkError when it cannot be had or is of another kind.
+
+@lru_cache(maxsize=8)
+def _check_file(path: Path, changed_ns: int, size: int) -> None:
+    check_model(read_model(path))
+
+
+class Loaded:
+    """A network by name or path, loaded when it is first needed, and kept by the process.
+
+    With `shared_thread` batches are run in the process's thread for networks, so that all that
+    goes on beside a scan shares it; else by whoever calls.
     """
-    thread = shared()
-    largest = (batch, inputs())
 
-    def job() -> tuple[ModelFile, Network]:
-        model, network = thread.network(name, backend, threads, largest, check_model)
-        takes_exit_waves(network)
-        return model, network
+    def __init__(
+        self, name: str, backend: BackendName, threads: int, batch: int, *, shared_thread: bool
+    ) -> None:
+        self._name, self._backend, self._threads = name, backend, threads
+        self._largest = (batch, inputs())
+        self._shared = shared_thread
+        self._network: Network | None = None
+        self.sha256 = ""
 
-    return thread.submit(job, urgent=True).result()
+    @property
+    def about(self) -> str:
+        """What runs; empty while nothing has."""
+        return "" if self._network is None else str(self._network.info)
+
+    def begin(self, features: F32) -> Callable[[], C64]:
+        """Have a batch worked on; what is returned waits for its T. Raises NetworkError."""
+        network = self._network or self._load()
+        if not self._shared:
+            return partial(transmission, network, features)
+        return shared().submit(partial(transmission, network, features)).result
+
+    def _load(self) -> Network:
+        thread = shared()
+
+        def job() -> tuple[ModelFile, Network]:
+            return thread.network(
+                self._name, self._backend, self._threads, self._largest, check_model
+            )
+
+        model, network = thread.submit(job, urgent=True).result()
+        takes(network.info, (None, inputs()), "AIRPI's network", (None, 2, WINDOW, WINDOW))
+        self._network, self.sha256 = network, model.sha256
+        return network
 
 
-def takes_exit_waves(network: Network) -> None:
-    """Raises NetworkError unless input and output have the shapes of the features and patches."""
-    takes(network.info, (None, inputs()), (None, 2, WINDOW, WINDOW), "a network of exit waves")
-
-
-def transmission(network: Network, features: NDArray[np.float32]) -> NDArray[np.complex64]:
+def transmission(network: Network, features: F32) -> C64:
     """T = psi_out / psi_in of each group, complex64 (n, WINDOW, WINDOW). Raises NetworkError."""
     out = network.run(features)
     changed = np.empty((out.shape[0], WINDOW, WINDOW), np.complex64)

@@ -55,6 +55,7 @@ class ScanLines:
         self.made: Bool = np.zeros(ny, np.bool_)
         """Lines that need not be made any more."""
         self._slot: NDArray[np.int64] = np.full(ny, -1, np.int64)
+        self._refused: Bool = np.zeros(ny, np.bool_)
         self._free = list(range(held - 1, -1, -1))
         self.low, self.high = ny, -1
         """First and last line of which a position is done."""
@@ -64,7 +65,7 @@ class ScanLines:
     @property
     def held(self) -> int:
         """Lines for which there is memory."""
-        return self.counts.shape[0]
+        return int(self.counts.shape[0])
 
     @property
     def used(self) -> int:
@@ -82,8 +83,11 @@ class ScanLines:
             return slot
         if not self._is_needed(line, reach):
             return TOO_LATE
+        if self._refused[line]:
+            return NO_ROOM  # as a whole: a line of which hits are missing would show it
         if not self._free:
             if not self.grows:
+                self._refused[line] = True
                 return NO_ROOM
             more = max(1, self.held // 2)
             self._free = list(range(self.held + more - 1, self.held - 1, -1))

@@ -8,56 +8,89 @@ import numpy as np
 from stemd.engines.kernels.intrinsics import byte_swap, prefetch
 from stemd.engines.kernels.runs import sum_runs
 
-ACROSS = 8
-"""Points across a detector pixel."""
+SHARES = 64
+"""Binned counts are in these parts of a count: whole numbers, so sums do not depend on order."""
 _MOST = np.int64(2**31 - 1)
 _CACHE_LINE = 64
 
 
 @numba.njit(nogil=True, cache=True)
+def _clip(polygon, count, axis, sign, limit, out):
+    """The part of a convex polygon (count, 2) with sign * coordinate <= sign * limit."""
+    found = 0
+    for i in range(count):
+        j = (i + 1) % count
+        a, b = sign * (limit - polygon[i, axis]), sign * (limit - polygon[j, axis])
+        if a >= 0.0:
+            out[found] = polygon[i]
+            found += 1
+        if (a > 0.0 and b < 0.0) or (a < 0.0 and b > 0.0):
+            part = a / (a - b)
+            for k in range(2):
+                out[found, k] = polygon[i, k] + part * (polygon[j, k] - polygon[i, k])
+            found += 1
+    return found
+
+
+@numba.njit(nogil=True, cache=True)
+def _area(polygon, count):
+    """Area of a polygon (count, 2)."""
+    twice = 0.0
+    for i in range(count):
+        j = (i + 1) % count
+        twice += polygon[i, 0] * polygon[j, 1] - polygon[j, 0] * polygon[i, 1]
+    return abs(twice) / 2.0
+
+
+@numba.njit(nogil=True, cache=True)
 def grid_entries(height, width, y0, x0, flip, cosine, sine, scale, half, place, entries):
-    """Cut each detector pixel into 8 x 8 points and see which grid pixel each falls in.
+    """Which part of each detector pixel's area lies in which grid pixel.
 
     (y0, x0): the zero angle; scale: grid pixels a detector pixel; place: int64 (side * side,),
     number of the grid pixel or -1; entries: int32 (n, 3), written as (detector pixel, grid pixel,
-    points), by ascending pixels, as far as there is room. Returns how many there are.
+    SHARES of the detector pixel), by ascending pixels, as far as there is room. Parts are rounded
+    such that those of a detector pixel add up to the rounded whole. Returns how many there are.
     """
     side = 2 * half + 1
     count = 0
-    seen = np.empty(ACROSS * ACROSS, np.int64)
-    points = np.empty(ACROSS * ACROSS, np.int64)
+    corners = np.empty((4, 2))
+    one, two = np.empty((9, 2)), np.empty((9, 2))
     for row in range(height):
         for column in range(width):
-            found = 0
-            for i in range(ACROSS):
-                for j in range(ACROSS):
-                    v = row + ((i + 0.5) / ACROSS - 0.5) - y0
-                    u = column + ((j + 0.5) / ACROSS - 0.5) - x0
-                    if flip:
-                        v, u = u, v
-                    y = np.int64(np.rint((v * cosine - u * sine) * scale)) + half
-                    x = np.int64(np.rint((v * sine + u * cosine) * scale)) + half
-                    if y < 0 or y >= side or x < 0 or x >= side or place[y * side + x] < 0:
-                        continue
+            for n in range(4):
+                v = row - y0 + (-0.5 if n < 2 else 0.5)
+                u = column - x0 + (-0.5 if n == 0 or n == 3 else 0.5)
+                if flip:
+                    v, u = u, v
+                corners[n, 0] = (v * cosine - u * sine) * scale + half
+                corners[n, 1] = (v * sine + u * cosine) * scale + half
+            first_y = np.int64(np.floor(corners[:, 0].min() + 0.5))
+            last_y = np.int64(np.ceil(corners[:, 0].max() - 0.5))
+            first_x = np.int64(np.floor(corners[:, 1].min() + 0.5))
+            last_x = np.int64(np.ceil(corners[:, 1].max() - 0.5))
+            total, given = 0.0, 0
+            for y in range(max(0, first_y), min(side - 1, last_y) + 1):
+                for x in range(max(0, first_x), min(side - 1, last_x) + 1):
                     target = place[y * side + x]
-                    at = found
-                    while at > 0 and seen[at - 1] > target:
-                        at -= 1
-                    if at > 0 and seen[at - 1] == target:
-                        points[at - 1] += 1
+                    if target < 0:
                         continue
-                    for k in range(found, at, -1):
-                        seen[k] = seen[k - 1]
-                        points[k] = points[k - 1]
-                    seen[at] = target
-                    points[at] = 1
-                    found += 1
-            for k in range(found):
-                if count < entries.shape[0]:
-                    entries[count, 0] = row * width + column
-                    entries[count, 1] = seen[k]
-                    entries[count, 2] = points[k]
-                count += 1
+                    if first_y == last_y and first_x == last_x:
+                        total += SHARES
+                    else:
+                        n = _clip(corners, 4, 0, 1.0, y + 0.5, one)
+                        n = _clip(one, n, 0, -1.0, y - 0.5, two)
+                        n = _clip(two, n, 1, 1.0, x + 0.5, one)
+                        n = _clip(one, n, 1, -1.0, x - 0.5, two)
+                        total += SHARES * _area(two, n) / scale**2
+                    share = np.int64(np.rint(total)) - given
+                    if share <= 0:
+                        continue
+                    given += share
+                    if count < entries.shape[0]:
+                        entries[count, 0] = row * width + column
+                        entries[count, 1] = target
+                        entries[count, 2] = share
+                    count += 1
     return count
 
 
