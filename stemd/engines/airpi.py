@@ -47,8 +47,10 @@ class AirpiSettings(EngineSettings):
     `repetition` m adds up the patterns of m x m positions, "auto" as many as the dose asks for;
     `every`: of m positions and lines one is made, "auto": each half box. `when_slow`: what to do
     when the camera is faster than the network. `probe`: where the disc is and how large, from
-    the parameters or from the first patterns. Repetition, every and the optics' centre, rotation
-    and flip are obeyed at once, the others from the next scan on.
+    the parameters or from the first patterns. `least_transfer`: the smaller, the more of the
+    coarse structure comes back, and of its noise (`patch_offsets`). Repetition, every,
+    least_transfer and the optics' centre, rotation and flip are obeyed at once, the others from
+    the next scan on.
     """
 
     model: Annotated[str, Field(min_length=1)] = "airpi"
@@ -58,6 +60,7 @@ class AirpiSettings(EngineSettings):
     oversample: Annotated[int, Field(ge=1, le=8)] = 1
     repetition: Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_REPETITION)] = 1
     every: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
+    least_transfer: Annotated[float, Field(gt=0.0, le=1.0)] = 0.2
     when_slow: Literal["coarser", "skip"] = "coarser"
     probe: Literal["parameters", "pacbed"] = "parameters"
     defocus_angstrom: FiniteFloat = 0.0
@@ -136,7 +139,7 @@ class AirpiEngine:
         thing = self._object
         if thing is None:
             return []
-        phase, weight = thing.images()
+        phase, weight = thing.images(self._own.least_transfer)
         size = thing.geometry.pixel_angstrom
         extra = self._about(thing)
         return [
@@ -200,8 +203,10 @@ class AirpiEngine:
     # engines.base.SpreadEngine
 
     def gathers_by(self, settings: Settings) -> Mapping[str, Any]:
-        """All settings but how the network is run, and all optics."""
-        own = self._settings_in(settings).model_dump(mode="json", exclude={"threads"})
+        """All settings but how the network is run and how the image is made, and all optics."""
+        own = self._settings_in(settings).model_dump(
+            mode="json", exclude={"threads", "least_transfer"}
+        )
         return {"optics": settings.optics.model_dump(mode="json"), **own}
 
     def gathered(self) -> Gathered:

@@ -31,6 +31,7 @@ from stemd.engines.exit_wave_features import (
 )
 from stemd.engines.kernels.grid import SHARES, bin_hits
 from stemd.engines.neighbourhoods import Neighbourhood
+from stemd.engines.patch_offsets import centred, with_coarse_structure
 from stemd.engines.probe import probe
 from stemd.engines.scan_lines import TOO_LATE, ScanLines
 from stemd.engines.stitching import Stitcher
@@ -262,15 +263,22 @@ class ExitWaveObject:
             self._place(*waits)
 
     def _place(self, wait: Callable[[], C64], places: NDArray[np.float64]) -> None:
-        patches = wait() * self._intensity
+        patches = centred(wait(), self._intensity) * self._intensity
         with self._stitching:
             self.stitcher.add(patches, places)
 
-    def images(self) -> tuple[F32, F32]:
-        """Phase in radian and weight, float32; 0 where nothing is known."""
+    def images(self, least_transfer: float) -> tuple[F32, F32]:
+        """Phase in radian, of mean 0, and weight, float32; 0 where nothing is known.
+
+        `least_transfer`: see `patch_offsets.with_coarse_structure`.
+        """
         with self._stitching:
             thing, weight = self.stitcher.object(), self.stitcher.weight
-        return np.angle(thing).astype(np.float32), weight
+        phase = with_coarse_structure(
+            np.angle(thing).astype(np.float32), weight > 0, self.stitcher.probe_intensity,
+            self.stitcher.patch_weight, least_transfer,
+        )  # fmt: skip
+        return phase, weight
 
     def merge(self, other: ExitWaveObject) -> None:
         """Take over what another one has of a later part of the scan; lines are left to make."""

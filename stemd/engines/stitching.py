@@ -83,6 +83,11 @@ class Stitcher:
         shifted = np.einsum("aik,kl,bjl->abij", matrices, share, matrices)
         known = shifted >= LEAST * shifted.max(axis=(2, 3), keepdims=True)
         self._weights: F32 = np.where(known, shifted, 0.0).astype(np.float32)
+        about = slice(0, 2 * (window // 2) * oversample + 1)
+        self.probe_intensity: F64 = shifted[0, 0, about, about]
+        """On the object's pixels, its middle in the middle."""
+        self.patch_weight: F64 = self._weights[0, 0, about, about].astype(np.float64)
+        """What of it a patch is added with."""
         self._real: NDArray[np.int64] = np.zeros(shape, np.int64)
         self._imaginary: NDArray[np.int64] = np.zeros(shape, np.int64)
         self._weight: NDArray[np.int64] = np.zeros(shape, np.int64)
