@@ -49,6 +49,8 @@ def main() -> None:
     order = pickle.load(sys.stdin.buffer)
     limit_memory(order.memory_bytes)
     Worker(order, out).run(sys.stdin.buffer)
+    # a thread that still writes to nobody, or reads from nobody, must not hold this up
+    os._exit(0)
 
 
 if __name__ == "__main__":

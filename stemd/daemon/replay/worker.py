@@ -8,10 +8,9 @@ on, and what is asked for afterwards makes the finished images anew.
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import IO, Any
 
 import structlog
@@ -19,11 +18,11 @@ import structlog
 from stemd.acquisition import Scan
 from stemd.adapters.base import Recording
 from stemd.adapters.files import open_recording
-from stemd.blocks import Block, EventBlock
 from stemd.daemon.live_settings import LiveSettings, RefusedError
 from stemd.daemon.orders import rotation_of
 from stemd.daemon.replay.outbox import Outbox
 from stemd.daemon.replay.pace import FASTEST_BYTES_PER_S, Pace
+from stemd.daemon.replay.parts import parts, steps_of
 from stemd.daemon.replay.wire import Order
 from stemd.daemon.scan_run import ScanRun, virtual_detectors
 from stemd.errors import StemdError
@@ -31,7 +30,7 @@ from stemd.results import Snapshot
 
 Json = dict[str, Any]
 
-STEPS_PER_S = 20.0
+PARTS_PER_S = 20.0
 """How often a part of the record is read."""
 IDLE_S = 900.0
 """A finished replay of which nothing is asked for so long ends: its maps are memory."""
@@ -54,7 +53,7 @@ def settings_of(order: Order) -> LiveSettings:
 
 
 class Worker:
-    """Plays one order; `run` returns when nobody has asked for anything for long."""
+    """Plays one order; `run` returns when the requests end, or when none has come for long."""
 
     def __init__(self, order: Order, out: IO[bytes]) -> None:
         self._order = order
@@ -64,6 +63,7 @@ class Worker:
         self._run: ScanRun | None = None
         self._applied = self._live
         self._again = False
+        self._gone = False
         self._state = "preparing"
         self._done = self._total = 0
 
@@ -85,23 +85,24 @@ class Worker:
             message = f"{type(error).__name__}: {error}"
             self._tell("failed", message=message, remedy="see the daemon's log")
         self._outbox.close()
-        writer.join()
+        # whoever has closed the requests reads no more answers: they are not waited for
+        writer.join(0.0 if self._gone else None)
 
     def _obey(self) -> None:
         order = self._order
         scan = Scan.model_validate(order.scan) if order.scan else None
         recording = open_recording(order.record, scan, order.config.adapter)
         try:
-            steps = recording.frames if recording.splits else recording.acquisition.scan.positions
-            self._pace.measure(steps, order.record.stat().st_size)
+            self._pace.measure(steps_of(recording), order.record.stat().st_size)
             self._tell_settings()
             self._play(recording)
-            while self._wait():
+            while self._wait() and not self._gone:
                 if self._again:
                     self._play(recording)
                 else:
                     self._renew(recording)
-            self._tell("ended", message="nothing was asked of this replay for a long time")
+            if not self._gone:
+                self._tell("ended", message="nothing was asked of this replay for a long time")
         finally:
             recording.close()
 
@@ -110,7 +111,7 @@ class Worker:
         end = time.monotonic() + IDLE_S
         changed = self._pace.changed
         with changed:
-            while not self._again and self._applied is self._live:
+            while not (self._gone or self._again) and self._applied is self._live:
                 left = end - time.monotonic()
                 if left <= 0:
                     return False
@@ -139,27 +140,24 @@ class Worker:
         engines.start()
         self._pace.begin()
         try:
-            for block in self._blocks(recording):
-                if self._again:
+            for part in parts(recording, lambda: self._pace.per_s / PARTS_PER_S):
+                for block in part.blocks:
+                    self._apply(run)
+                    run.reduce(block)
+                    block.release()
+                    if self._broken_off:
+                        break
+                self._rest(run, part.steps)
+                if self._broken_off:
                     break
-                self._apply(run)
-                run.reduce(block)
-                steps = _steps(block)
-                block.release()
-                self._rest(run, steps)
         finally:
-            run.end("stopped" if self._again else "complete")
+            run.end("stopped" if self._broken_off else "complete")
             engines.join()
 
-    def _blocks(self, recording: Recording) -> Iterator[Block]:
-        if not recording.splits:
-            yield from recording.blocks(0, recording.frames)
-            return
-        start = 0
-        while start < recording.frames:
-            stop = min(recording.frames, start + max(1, int(self._pace.per_s / STEPS_PER_S)))
-            yield from recording.blocks(start, stop)
-            start = stop
+    @property
+    def _broken_off(self) -> bool:
+        """Whether this pass is of no use any more."""
+        return self._again or self._gone
 
     def _apply(self, run: ScanRun) -> None:
         live = self._live
@@ -169,11 +167,11 @@ class Worker:
 
     def _rest(self, run: ScanRun, steps: int) -> None:
         self._pace.rest(steps)
-        while self._pace.paused and not self._again:
+        while self._pace.paused and not self._broken_off:
             # settings are obeyed while the scan stands still, too
             self._apply(run)
             with self._pace.changed:
-                if self._pace.paused and not self._again and self._applied is self._live:
+                if self._pace.paused and not self._broken_off and self._applied is self._live:
                     self._pace.changed.wait()
 
     def _serve(self, run: ScanRun) -> None:
@@ -205,7 +203,7 @@ class Worker:
             run.reduce(block)
             pause_s = block.wire.nbytes / FASTEST_BYTES_PER_S
             block.release()
-            if self._again or self._live is not self._applied:
+            if self._broken_off or self._live is not self._applied:
                 return  # something newer is wanted
             time.sleep(pause_s)
         run.end("complete")
@@ -216,7 +214,7 @@ class Worker:
     # Telling
 
     def _show(self, run: ScanRun, snapshot: Snapshot) -> None:
-        if run is not self._run or self._again:
+        if run is not self._run or self._broken_off:
             return
         self._done = snapshot.positions_done
         done = run.maps.done
@@ -251,7 +249,7 @@ class Worker:
         try:
             self._outbox.drain()
         except OSError:
-            os._exit(0)  # the daemon has closed the pipe: nobody waits for anything
+            self._leave()  # the daemon has closed the pipe: nobody waits for anything
 
     # Listening
 
@@ -265,7 +263,12 @@ class Worker:
                     self._set_pace(message)
                 case "settings" | "command" as kind:
                     self._outbox.text("reply", self._answer(kind, message["request"]))
-        os._exit(0)  # the daemon has gone, or has no more use for this
+        self._leave()  # the daemon has gone, or has no more use for this
+
+    def _leave(self) -> None:
+        with self._pace.changed:
+            self._gone = True
+            self._pace.changed.notify_all()
 
     def _set_pace(self, message: Mapping[str, Any]) -> None:
         with self._pace.changed:
@@ -309,10 +312,3 @@ class Worker:
             "flip": found.flip,
             "confidence": round(found.confidence, 2),
         }
-
-
-def _steps(block: Block) -> int:
-    """What the pace counts: frames, or positions where there are no frames."""
-    if isinstance(block, EventBlock):
-        return sum(stop - first for first, stop in block.complete)
-    return block.count

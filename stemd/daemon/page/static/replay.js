@@ -34,21 +34,22 @@ class FromImages {
     this.show = show;
     this.done = 0;
     this.timer = 0;
+    this.playing = false;
   }
 
   play(seconds) {
     this.pause();
     if (this.done >= this.total) this.done = 0;
+    this.playing = true;
     let then = performance.now();
     const step = () => {
       const now = performance.now();
       this.done = Math.min(this.total, this.done + ((now - then) / 1000 / seconds) * this.total);
       then = now;
+      this.playing = this.done < this.total;
       this.put();
-      if (this.done < this.total) {
-        const cost = performance.now() - now;
-        this.timer = setTimeout(step, Math.max(TICK_MS, cost / SHARE));
-      } else this.timer = 0;
+      const cost = performance.now() - now;
+      if (this.playing) this.timer = setTimeout(step, Math.max(TICK_MS, cost / SHARE));
     };
     step();
   }
@@ -61,11 +62,7 @@ class FromImages {
 
   pause() {
     clearTimeout(this.timer);
-    this.timer = 0;
-  }
-
-  get playing() {
-    return this.timer !== 0;
+    this.playing = false;
   }
 }
 
