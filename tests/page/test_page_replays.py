@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,12 @@ class Room:
 
 def replays() -> list[psutil.Process]:
     """The processes of replays that this one has started."""
-    return [p for p in psutil.Process().children() if "stemd.daemon.replay" in p.cmdline()]
+    found = []
+    for process in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):  # one that ends at this moment is none
+            if "stemd.daemon.replay" in process.cmdline():
+                found.append(process)
+    return found
 
 
 async def gone() -> bool:
