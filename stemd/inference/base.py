@@ -92,9 +92,12 @@ class Backend:
     load: Callable[[ModelFile, Options], Network]
 
 
-def takes(info: Info, expected: Shape, what: str) -> None:
-    """Raises NetworkError unless the model's input and output have this shape."""
-    for side, shape in (("takes", info.input_shape), ("gives", info.output_shape)):
+def takes(info: Info, inputs: Shape, outputs: Shape, what: str) -> None:
+    """Raises NetworkError unless the model's input and output have these shapes."""
+    for side, shape, expected in (
+        ("takes", info.input_shape, inputs),
+        ("gives", info.output_shape, outputs),
+    ):
         if not _fits(shape, expected):
             raise NetworkError(
                 f"model {info.model} {side} {described(shape)}, which is not {what}: "
