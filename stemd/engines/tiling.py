@@ -72,7 +72,8 @@ def restore(
     """
     estimated = model.metadata.get("stemd.inputs") == ESTIMATE
     inputs = len(CHANNELS) if estimated else 1
-    takes(network.info, (None, inputs, None, None), (None, 1, None, None), "a restoration model")
+    given, made = (None, inputs, None, None), (None, 1, None, None)
+    takes(network.info, given, "a restoration model", made)
     scaled = _normalised(image, model)
     halo = model.number("stemd.halo", USUAL_HALO_PX)
     through = _corrected if estimated else _direct

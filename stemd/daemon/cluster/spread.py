@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -19,6 +19,7 @@ from stemd.daemon.cluster.queue import TaskQueue
 from stemd.daemon.cluster.store import CheckpointStore, PartStore, Span, cut, gaps, key_of
 from stemd.daemon.cluster.work import Description
 from stemd.daemon.processing import FIRST_FRAMES, Outcome
+from stemd.engines.base import Gathered
 from stemd.errors import ClusterError, StemdError
 from stemd.results import Snapshot
 
@@ -159,13 +160,15 @@ class Reduction:
         self._fresh: dict[Span, Part] = {}
         self._open = 0
         self._centre: Centre = None
+        self._found: Mapping[str, Gathered] | None = None
 
     def begin(self) -> None:
         """Take up the parts that are there, and begin with those that are not."""
         self._known, _ = gaps(self._store.spans(), self._about.extent)
         if self._known:
             part = self._store.load(*self._known[-1])
-            self._centre = part.centre if part is not None else None
+            if part is not None:
+                self._centre, self._found = part.centre, part.found
         for first, stop in self._known:
             self._count(first, stop)
         self._go_on()
@@ -174,8 +177,8 @@ class Reduction:
         missing = gaps(self._known, self._about.extent)[1]
         if not missing:
             self._complete()
-        elif self._recipe.needs_centre and missing[0][0] == 0:
-            # all others need the centre that it finds
+        elif self._recipe.needs_lead and missing[0][0] == 0:
+            # all others need what it finds
             least = self._file.part_bytes if self._about.sequential else FIRST_FRAMES
             self._submit(0, min(least, self._size), leads=True)
         elif self._about.sequential:
@@ -195,7 +198,7 @@ class Reduction:
                     self._file.bytes_done -= span[1] - span[0]
                 self._known = []
                 self._store.keep_only([])
-                self._submit(0, self._size, leads=self._recipe.needs_centre)
+                self._submit(0, self._size, leads=self._recipe.needs_lead)
                 return
             for low, high in pairwise([first, *edges, stop]):
                 if high == stop and high - low > self._size:
@@ -223,6 +226,7 @@ class Reduction:
             min(stop, about.extent),
             leads=leads,
             centre=self._centre,
+            found=self._found,
             checkpoint=checkpoint,
             then=self._reduced,
         )
@@ -236,10 +240,10 @@ class Reduction:
             self._fresh[part.first, part.stop] = replace(part, checkpoint=None)
         self._known.append((part.first, part.stop))
         self._count(part.first, part.stop)
-        leads = self._centre is None and part.first == 0
+        leads = self._found is None and part.first == 0
         if leads:
-            self._centre = part.centre
-        if leads and self._recipe.needs_centre:
+            self._centre, self._found = part.centre, part.found
+        if leads and self._recipe.needs_lead:
             self._go_on()
         elif part.checkpoint is not None and self._is_free(part.stop):
             self._submit(part.stop, part.stop + self._size, checkpoint=part.checkpoint)

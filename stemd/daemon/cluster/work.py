@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -25,6 +25,7 @@ from stemd.blocks import Block, Message
 from stemd.daemon.cluster.parts import Centre, Part, Recipe
 from stemd.daemon.processing import FIRST_FRAMES, Outcome, outcome_of, with_correction
 from stemd.daemon.scan_run import ScanRun
+from stemd.engines.base import Gathered
 from stemd.errors import FormatError, StemdError
 from stemd.results import Snapshot
 
@@ -151,12 +152,14 @@ def reduce_span(
     *,
     leads: bool,
     centre: Centre = None,
+    found: Mapping[str, Gathered] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Part:
     """Reduce frames first..stop-1 of a file, or the events from byte `first` to about `stop`.
 
-    `leads`: this span begins the scan and goes on until the virtual detectors' centre is fixed;
-    all others are given it. Raises FormatError when the file is not what it was.
+    `leads`: this span begins the scan and goes on until the virtual detectors' centre is fixed
+    and engines have found out what they must know; all others are given it, if they need it.
+    Raises FormatError when the file is not what it was.
     """
     if identity_of(recipe.path) != identity:
         raise FormatError(
@@ -164,6 +167,8 @@ def reduce_span(
             "wait until it is written, then process it again",
         )
     run = ScanRun(acquisition, recipe.settings, recipe.gatherers(), None if leads else centre)
+    if first:
+        run.follow(found or {})
     with _opened.open(recipe, identity) as recording:
         if isinstance(recording, SequentialRecording):
             stop, after = _reduce_stream(recording, run, checkpoint, stop, leads=leads)
@@ -176,7 +181,7 @@ def _reduce_frames(
     recording: Recording, run: ScanRun, first: int, stop: int, *, leads: bool
 ) -> int:
     """Returns the frame behind the last one."""
-    while leads and first < recording.frames and not run.reducer.centre_fixed:
+    while leads and first < recording.frames and not run.first_found:
         upto = min(recording.frames, first + FIRST_FRAMES)
         drain(recording.blocks(first, upto), run)
         first = upto
@@ -200,7 +205,7 @@ def _reduce_stream(
         if checkpoint is None:
             return recording.extent, None
         stop = int(checkpoint["position"][0])
-        if not leads or run.reducer.centre_fixed:
+        if not leads or run.first_found:
             return stop, checkpoint
         stop += 1
 
