@@ -289,8 +289,8 @@ class AirpiEngine:
             chosen = thing.neighbourhood
             self._say(
                 "coarser",
-                f"the network is slower than the camera: from line {line} on it takes every "
-                f"{chosen.every}th position and line, with the patterns of {chosen.repetition} x "
+                f"the network is slower than the camera: from line {line} on it takes one of every "
+                f"{chosen.every} positions and lines, with the patterns of {chosen.repetition} x "
                 f"{chosen.repetition} positions",
                 REMEDY + "; a faster processor, or fewer positions, makes it whole during the scan",
             )
