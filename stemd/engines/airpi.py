@@ -58,9 +58,9 @@ class AirpiSettings(EngineSettings):
     threads: Annotated[int, Field(ge=1, le=256)] = 2
     batch: Annotated[int, Field(ge=1, le=4096)] = 64
     oversample: Annotated[int, Field(ge=1, le=8)] = 1
-    repetition: Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_REPETITION)] = 1
+    repetition: Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_REPETITION)] = "auto"
     every: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
-    least_transfer: Annotated[float, Field(gt=0.0, le=1.0)] = 0.25
+    least_transfer: Annotated[float, Field(gt=0.0, le=1.0)] = 0.3
     when_slow: Literal["coarser", "skip"] = "coarser"
     probe: Literal["parameters", "pacbed"] = "parameters"
     defocus_angstrom: FiniteFloat = 0.0

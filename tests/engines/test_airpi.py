@@ -283,7 +283,11 @@ def test_the_disc_of_the_first_patterns_replaces_a_wrong_angle(model: str) -> No
     assert [notice.kind for notice in notices] == ["airpi_angle"]
 
 
-def test_with_auto_the_dose_decides_how_many_patterns_are_added_up(model: str) -> None:
+def test_with_auto_the_dose_decides_how_many_patterns_are_added_up(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stemd.engines.coarseness.AUTO_STEP", 0.9)
+    monkeypatch.setattr("stemd.engines.coarseness.AUTO_ELECTRONS", 100.0)
     few = images_of(random_patterns(99, dose=0.02), chosen(model, repetition="auto"))
     many = images_of(random_patterns(99, dose=3.0), chosen(model, repetition="auto"))
     assert few["airpi_phase"].extra["repetition"] == 2
