@@ -60,7 +60,7 @@ class SsbSettings(EngineSettings):
 
 
 class SsbEngine:
-    """`ssb_phase` in radian. Implements engines.base.SpreadEngine and engines.base.SlowEngine.
+    """`ssb_phase` in radian. Implements base.SlowEngine and base.FindingEngine of the engines.
 
     While a camera waits blocks go through a bounded queue: one thread bins them, one makes the
     images. Without a camera `consume` bins and `snapshot` makes the image.
@@ -172,6 +172,23 @@ class SsbEngine:
             self._beside.abandon()
             if why:
                 self._say("not_made", f"the image was not made: {why}")
+
+    # engines.base.FindingEngine: parts of few counts cannot tell where the disc is
+
+    def finds(self, settings: Settings) -> bool:
+        """Whether the first patterns decide which cells are kept."""
+        return settings.optics.center == "auto"
+
+    def found(self) -> Gathered | None:
+        """The middle cell, y and x; None until it is known."""
+        origin = self._kept.origin
+        return None if origin is None else {"origin": np.array(origin, np.int64)}
+
+    def follow(self, found: Gathered) -> None:
+        """Keep the cells about the same middle cell as the first part of the scan."""
+        if "origin" in found and self._kept.origin is None:
+            y, x = (int(n) for n in found["origin"])
+            self._kept.place(self._kept.lattice.middle((y, x)))
 
     # engines.base.SpreadEngine
 
