@@ -136,6 +136,8 @@ class AirpiEngine:
             self._beside.check()
         elif final:
             self._complete(self._make_ready)
+            if self._object is not None:
+                self._network.load()  # parts may all have been made elsewhere: what ran is told
         thing = self._object
         if thing is None:
             return []
