@@ -60,7 +60,7 @@ class AirpiSettings(EngineSettings):
     oversample: Annotated[int, Field(ge=1, le=8)] = 1
     repetition: Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_REPETITION)] = 1
     every: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
-    least_transfer: Annotated[float, Field(gt=0.0, le=1.0)] = 0.2
+    least_transfer: Annotated[float, Field(gt=0.0, le=1.0)] = 0.25
     when_slow: Literal["coarser", "skip"] = "coarser"
     probe: Literal["parameters", "pacbed"] = "parameters"
     defocus_angstrom: FiniteFloat = 0.0
@@ -289,8 +289,8 @@ class AirpiEngine:
             chosen = thing.neighbourhood
             self._say(
                 "coarser",
-                f"the network is slower than the camera: from line {line} on it takes every "
-                f"{chosen.every}th position and line, with the patterns of {chosen.repetition} x "
+                f"the network is slower than the camera: from line {line} on it takes one of every "
+                f"{chosen.every} positions and lines, with the patterns of {chosen.repetition} x "
                 f"{chosen.repetition} positions",
                 REMEDY + "; a faster processor, or fewer positions, makes it whole during the scan",
             )

@@ -263,7 +263,9 @@ class ExitWaveObject:
             self._place(*waits)
 
     def _place(self, wait: Callable[[], C64], places: NDArray[np.float64]) -> None:
-        patches = centred(wait(), self._intensity) * self._intensity
+        patches: C64 = np.multiply(
+            centred(wait(), self._intensity), self._intensity, dtype=np.complex64
+        )
         with self._stitching:
             self.stitcher.add(patches, places)
 

@@ -19,7 +19,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from stemd.engines.exit_wave_features import FEATURES, GRID, SAMPLES, SCALARS, WINDOW, inputs
+from stemd.engines.exit_wave_features import WINDOW, inputs
+from stemd.engines.exit_wave_model import model_metadata
 from training.airpi.network import Block, ExitWaveNetwork, K
 from training.airpi.train import load_averaged
 
@@ -120,13 +121,7 @@ def largest_difference(model: onnx.ModelProto, network: ExitWaveNetwork) -> floa
 def metadata_of(network: ExitWaveNetwork, steps: int) -> dict[str, str]:
     """What the engine must know of a model, and checks."""
     return {
-        "stemd.task": "airpi",
-        "stemd.features": str(FEATURES),
-        "stemd.half": str(GRID.half),
-        "stemd.per_angle": f"{GRID.per_angle:g}",
-        "stemd.samples": str(SAMPLES),
-        "stemd.scalars": str(SCALARS),
-        "stemd.window": str(WINDOW),
+        **model_metadata(),
         "stemd.layout": json.dumps(network.layout.as_dict()),
         "stemd.steps": str(steps),
     }

@@ -116,6 +116,8 @@ def _about(model: ModelFile) -> dict[str, str]:
 def _check(args: argparse.Namespace) -> int:
     import numpy as np
 
+    from stemd.engines.estimate.channels import channels
+    from stemd.engines.tiling import ESTIMATE
     from stemd.inference import choice
     from stemd.inference.base import TOLERANCE, Options
     from stemd.inference.catalogue import find
@@ -129,7 +131,10 @@ def _check(args: argparse.Namespace) -> int:
     loading_s = time.perf_counter() - began
     reference = choice.load(model, "onnxruntime", Options(threads=args.threads, exact=True))
     shape = _batch_shape(network, args.size)
-    batch = _test_image(shape)
+    if model.metadata.get("stemd.inputs") == ESTIMATE:
+        batch = channels(_test_image(shape[-2:]))[None]
+    else:
+        batch = _test_image(shape)
     expected = reference.run(batch)
     found = network.run(batch)
     deviation = float(expected.std()) or 1.0
