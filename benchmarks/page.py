@@ -339,7 +339,7 @@ def viewers_cost(args: argparse.Namespace) -> None:
             daemon.close()
 
     def middle(turns: list[Turn], name: str) -> float:
-        return statistics.median(getattr(turn, name) for turn in turns)
+        return float(statistics.median(getattr(turn, name) for turn in turns))
 
     spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
     say(f"{viewers} viewers, {scan} x {scan} of {detector} x {detector}, medians of {turns} turns:")
