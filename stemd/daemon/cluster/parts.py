@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from stemd import plugins
 from stemd.acquisition import Acquisition, Scan
 from stemd.adapters.base import AdapterSettings, Checkpoint
+from stemd.adapters.remote import RecordingPath
 from stemd.daemon.config import EngineConfig
 from stemd.daemon.scan_run import EngineChoice, ScanRun, virtual_detectors
 from stemd.engines.base import Gathered, SpreadEngine
@@ -35,7 +35,7 @@ class Recipe:
     `correct` as in `--correct`: an image, "" for the first, None for no correction.
     """
 
-    path: Path
+    path: RecordingPath
     scan: Scan | None
     camera: AdapterSettings | None
     settings: Settings

@@ -102,13 +102,14 @@ class SpreadFile:
                     self.fail(error)
 
         more["urgency"] = self.urgency if urgency is None else urgency
-        self.queue.add(name, called, *args, then=go_on, failed=self.fail, **more)
+        self.queue.add(name, called, *args, then=go_on, failed=self.fail, owner=self, **more)
 
     def fail(self, error: StemdError) -> None:
         """Nothing more is done with this file."""
         if not self.over:
             self.over = True
             self.bytes_done = self.bytes_total
+            self.queue.drop(self)
             self._tell(error)
 
     def finished(self, goal: Goal, made: tuple[Outcome, Snapshot]) -> None:

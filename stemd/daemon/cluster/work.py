@@ -21,6 +21,7 @@ from stemd import __version__
 from stemd.acquisition import Acquisition
 from stemd.adapters.base import Checkpoint, Recording, SequentialRecording
 from stemd.adapters.files import open_recording
+from stemd.adapters.remote import RecordingPath, RemoteBytes, RemoteFile
 from stemd.blocks import Block, Message
 from stemd.daemon.cluster.parts import Centre, Part, Recipe
 from stemd.daemon.processing import FIRST_FRAMES, Outcome, outcome_of, with_correction
@@ -75,8 +76,14 @@ def _plain(work: Callable[P, T]) -> Callable[P, T | Failure]:
     return called
 
 
-def identity_of(path: Path) -> dict[str, Any]:
+def identity_of(path: RecordingPath) -> dict[str, Any]:
     """What tells a file from another, or from itself after a change, at the cost of two reads."""
+    if isinstance(path, RemoteFile):
+        source = RemoteBytes(path)
+        edges = source.read(0, min(EDGE_BYTES, source.size))
+        edges += source.read(max(0, source.size - EDGE_BYTES), source.size)
+        tags = {"bytes": source.size, **source.tags}
+        return {**tags, "edges": hashlib.sha256(edges).hexdigest()}
     status = path.stat()
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -86,11 +93,20 @@ def identity_of(path: Path) -> dict[str, Any]:
     return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "edges": digest.hexdigest()}
 
 
-class _Opened:
-    """The last recording of this process whose opening read headers all over the file.
+def _changed(path: RecordingPath, identity: dict[str, Any]) -> bool:
+    if isinstance(path, RemoteFile):
+        source = RemoteBytes(path)
+        if source.tags:  # the ends cost two requests for each part, and tell no more
+            known = {key: value for key, value in identity.items() if key != "edges"}
+            return {"bytes": source.size, **source.tags} != known
+    return identity_of(path) != identity
 
-    A file with holes would else be read through for each of its parts. All others are opened
-    for each part anew, and what was mapped of them is let go.
+
+class _Opened:
+    """The last recording of this process whose opening read all over the file, or from afar.
+
+    A file with holes would else be read through for each of its parts, and a remote one be
+    waited for. All others are opened for each part anew, and what was mapped of them is let go.
     """
 
     def __init__(self) -> None:
@@ -99,8 +115,8 @@ class _Opened:
 
     @contextlib.contextmanager
     def open(self, recipe: Recipe, identity: dict[str, Any]) -> Iterator[Recording]:
-        scan = recipe.scan.model_dump_json() if recipe.scan else ""
-        key = json.dumps([str(recipe.path), identity, scan])
+        said = [each.model_dump_json() if each else "" for each in (recipe.scan, recipe.camera)]
+        key = json.dumps([repr(recipe.path), identity, said])
         with self._lock:
             kept = self._kept
         if kept is not None and kept[0] == key:
@@ -110,7 +126,7 @@ class _Opened:
         try:
             yield recording
         finally:
-            if getattr(recording, "has_table", False):
+            if isinstance(recipe.path, RemoteFile) or getattr(recording, "has_table", False):
                 with self._lock:
                     self._kept = key, recording  # the one before is closed with its last user
             else:
@@ -124,12 +140,13 @@ _opened = _Opened()
 def describe(recipe: Recipe) -> Description:
     """Open a file and say what is in it."""
     recipe.reduction()  # raises for an engine that is missing here or cannot be spread
-    if not recipe.path.exists():
+    path = recipe.path
+    if isinstance(path, Path) and not path.exists():
         raise FormatError(
-            f"{recipe.path} does not exist",
+            f"{path} does not exist",
             "every worker must see the file under the same path: use storage that all share",
         )
-    identity = identity_of(recipe.path) if recipe.path.is_file() else {}
+    identity = identity_of(path) if isinstance(path, RemoteFile) or path.is_file() else {}
     with _opened.open(recipe, identity) as recording:
         acquisition = recording.acquisition
         if isinstance(recording, SequentialRecording):
@@ -158,7 +175,7 @@ def reduce_span(
     `leads`: this span begins the scan and goes on until the virtual detectors' centre is fixed;
     all others are given it. Raises FormatError when the file is not what it was.
     """
-    if identity_of(recipe.path) != identity:
+    if _changed(recipe.path, identity):
         raise FormatError(
             f"{recipe.path} has changed since it was first looked at",
             "wait until it is written, then process it again",
