@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from stemd.errors import CameraError, FormatError, StemdError
 
-CHUNK_BYTES = 8 * 1024 * 1024
+CHUNK_BYTES = 4 * 1024 * 1024
 """A range that is asked for at a time: object stores answer after some ten milliseconds, so that
 smaller ones wait more than they read."""
 AHEAD = 3

@@ -19,7 +19,7 @@ from stemd.daemon.cluster.queue import TaskQueue
 from stemd.daemon.cluster.store import CheckpointStore, PartStore, Span, cut, gaps, key_of
 from stemd.daemon.cluster.work import Description
 from stemd.daemon.processing import FIRST_FRAMES, Outcome
-from stemd.errors import ClusterError, StemdError
+from stemd.errors import ClusterError, FormatError, StemdError
 from stemd.results import Snapshot
 
 PART_BYTES = 256 * 1024 * 1024
@@ -77,11 +77,16 @@ class SpreadFile:
         self._waiting: list[Reduction] = []
         self._open = len(goals)
         self._notices: Sequence[Message] = ()
+        self.first: FirstPart | None = None
 
     def begin(self) -> None:
-        """Have a worker look at the file."""
-        recipe = next(iter(self._groups.values()))[0].recipe
-        self.add("describe", work.describe, recipe, then=self._described)
+        """Have a worker look at the file, and where nothing is known of it begin at once."""
+        recipes = [goals[0].recipe for goals in self._groups.values()]
+        found = next((recipe for recipe in recipes if recipe.needs_centre), recipes[0])
+        self.add("describe", work.describe, found, then=self._described)
+        if not self.folder.exists():
+            self.first = FirstPart()
+            self.add("reduce", work.reduce_first, recipes[0], self.part_bytes, then=self.first.come)
 
     def add(
         self,
@@ -140,6 +145,30 @@ class SpreadFile:
             self._waiting.pop(0).begin()
 
 
+class FirstPart:
+    """The first part of a file, which is made while the file is being described.
+
+    Without it the workers had nothing to do until then.
+    """
+
+    def __init__(self) -> None:
+        self._found: tuple[dict[str, Any], Part] | None = None
+        self._came = False
+        self._taker: Callable[[tuple[dict[str, Any], Part] | None], None] | None = None
+
+    def come(self, found: tuple[dict[str, Any], Part] | None) -> None:
+        """It is there, or there is none."""
+        self._found, self._came = found, True
+        if self._taker is not None:
+            self._taker(found)
+
+    def give(self, taker: Callable[[tuple[dict[str, Any], Part] | None], None]) -> None:
+        """Call this with it, as soon as it is there."""
+        self._taker = taker
+        if self._came:
+            taker(self._found)
+
+
 class Reduction:
     """One way to reduce a file, and the sets of images that are made from it."""
 
@@ -150,38 +179,56 @@ class Reduction:
         self._store = PartStore(file.folder, key_of(about.identity, settings))
         decoding = {"scan": settings["scan"], "camera": settings["camera"]}
         self._points = CheckpointStore(file.folder, key_of(about.identity, decoding))
-        line = about.acquisition.scan.line_frames
-        size = max(1, file.part_bytes // about.unit_bytes)
-        if not about.sequential and size > line:
-            size -= size % line
-        self._size = size
+        self._size = about.units(file.part_bytes)
+        self._first = about.first_units(file.part_bytes, leads=self._recipe.needs_centre)
         self._known: list[Span] = []
         self._begun: set[int] = set()
         self._fresh: dict[Span, Part] = {}
         self._open = 0
-        self._centre: Centre = None
+        self._centre: Centre = about.centre if self._recipe.needs_centre else None
 
     def begin(self) -> None:
         """Take up the parts that are there, and begin with those that are not."""
         self._known, _ = gaps(self._store.spans(), self._about.extent)
         if self._known:
             part = self._store.load(*self._known[-1])
-            self._centre = part.centre if part is not None else None
+            self._centre = part.centre if part is not None else self._centre
         for first, stop in self._known:
             self._count(first, stop)
-        self._go_on()
+        first_part, self._file.first = self._file.first, None
+        if first_part is None or self._about.sequential:
+            self._go_on()
+            return
+        self._open += 1
+        self._begun.add(0)
+        if self._centre is not None or not self._recipe.needs_centre:
+            for first, stop in cut([(self._first, self._about.extent)], self._size):
+                self._submit(first, stop)
+        first_part.give(self._first_came)
+
+    def _first_came(self, found: tuple[dict[str, Any], Part] | None) -> None:
+        if found is None or found[0] != self._about.identity:
+            raise FormatError(
+                f"{self._recipe.path} has changed since it was first looked at",
+                "wait until it is written, then process it again",
+            )
+        self._reduced(found[1])
 
     def _go_on(self) -> None:
         missing = gaps(self._known, self._about.extent)[1]
         if not missing:
             self._complete()
-        elif self._recipe.needs_centre and missing[0][0] == 0:
+        elif self._recipe.needs_centre and self._centre is None and missing[0][0] == 0:
             # all others need the centre that it finds
             least = self._file.part_bytes if self._about.sequential else FIRST_FRAMES
             self._submit(0, min(least, self._size), leads=True)
         elif self._about.sequential:
             self._stream(missing)
         else:
+            if missing[0][0] == 0 and self._recipe.needs_centre:
+                edge = min(self._first, missing[0][1])
+                self._submit(0, edge, leads=True)
+                missing[0] = edge, missing[0][1]
             for first, stop in cut(missing, self._size):
                 self._submit(first, stop)
 
@@ -241,7 +288,7 @@ class Reduction:
         if leads:
             self._centre = part.centre
         if leads and self._recipe.needs_centre:
-            self._go_on()
+            self._go_on()  # nobody else could begin
         elif part.checkpoint is not None and self._is_free(part.stop):
             self._submit(part.stop, part.stop + self._size, checkpoint=part.checkpoint)
         elif not self._open:

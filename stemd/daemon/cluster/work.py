@@ -51,8 +51,9 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """A file as a worker sees it. `extent` counts units: frames, or the
-    bytes of a `sequential` stream."""
+    """A file as a worker sees it. `extent` counts units: frames, or the bytes of a `sequential`
+    stream. `centre` of the virtual detectors, where it was asked for and could be found at once.
+    """
 
     acquisition: Acquisition
     extent: int
@@ -60,7 +61,19 @@ class Description:
     unit_bytes: int
     identity: dict[str, Any]
     notices: tuple[Message, ...]
+    centre: Centre = None
     version: str = __version__
+
+    def units(self, part_bytes: int) -> int:
+        """Units of a part of about so many bytes: whole lines of frames, where one fits."""
+        line = self.acquisition.scan.line_frames
+        size = max(1, part_bytes // self.unit_bytes)
+        return size - size % line if not self.sequential and size > line else size
+
+    def first_units(self, part_bytes: int, *, leads: bool) -> int:
+        """Units of the first part: where it leads, at least what can fix the centre."""
+        least = FIRST_FRAMES if leads and not self.sequential else 0
+        return min(self.extent, max(self.units(part_bytes), least))
 
 
 def _plain(work: Callable[P, T]) -> Callable[P, T | Failure]:
@@ -138,7 +151,11 @@ _opened = _Opened()
 
 @_plain
 def describe(recipe: Recipe) -> Description:
-    """Open a file and say what is in it."""
+    """Open a file and say what is in it, and where its first patterns put the detectors."""
+    return _look(recipe, find_centre=recipe.needs_centre)
+
+
+def _look(recipe: Recipe, *, find_centre: bool) -> Description:
     recipe.reduction()  # raises for an engine that is missing here or cannot be spread
     path = recipe.path
     if isinstance(path, Path) and not path.exists():
@@ -154,8 +171,34 @@ def describe(recipe: Recipe) -> Description:
         else:
             extent, sequential = recording.frames, False
             unit = max(1, identity["bytes"] // max(1, extent))
+        centre = _first_centre(recipe, recording) if find_centre and not sequential else None
         notices = tuple(recording.notices)
-        return Description(acquisition, extent, sequential, unit, identity, notices)
+        return Description(acquisition, extent, sequential, unit, identity, notices, centre)
+
+
+def _first_centre(recipe: Recipe, recording: Recording) -> Centre:
+    """None where the scan is too short to fix it."""
+    run = ScanRun(recording.acquisition, recipe.settings, [])
+    for block in recording.blocks(0, min(recording.frames, FIRST_FRAMES)):
+        run.reduce(block)
+        block.release()
+        if run.reducer.centre_fixed:
+            return run.reducer.centre
+    return None
+
+
+@_plain
+def reduce_first(recipe: Recipe, part_bytes: int) -> tuple[dict[str, Any], Part] | None:
+    """The first part of a file that nobody has described yet, and the file's identity.
+
+    None for an event stream: its parts need more to be known.
+    """
+    about = _look(recipe, find_centre=False)
+    if about.sequential:
+        return None
+    stop = about.first_units(part_bytes, leads=recipe.needs_centre)
+    part = _reduce(recipe, about.acquisition, about.identity, 0, stop, leads=recipe.needs_centre)
+    return about.identity, part
 
 
 @_plain
@@ -175,6 +218,29 @@ def reduce_span(
     `leads`: this span begins the scan and goes on until the virtual detectors' centre is fixed;
     all others are given it. Raises FormatError when the file is not what it was.
     """
+    return _reduce(
+        recipe,
+        acquisition,
+        identity,
+        first,
+        stop,
+        leads=leads,
+        centre=centre,
+        checkpoint=checkpoint,
+    )
+
+
+def _reduce(
+    recipe: Recipe,
+    acquisition: Acquisition,
+    identity: dict[str, Any],
+    first: int,
+    stop: int,
+    *,
+    leads: bool,
+    centre: Centre = None,
+    checkpoint: Checkpoint | None = None,
+) -> Part:
     if _changed(recipe.path, identity):
         raise FormatError(
             f"{recipe.path} has changed since it was first looked at",
