@@ -1,9 +1,10 @@
 """What the live page costs the scan, how fast a browser draws, and how soon a scan obeys.
 
-    python benchmarks/page.py viewers [--viewers 20] [--turns 9] [--seconds 4] [--thumbnails]
+    python benchmarks/page.py viewers [--viewers 20] [--turns 9] [--rate 0] [--thumbnails]
     python benchmarks/page.py browser [--side 1024] [--rate 20] [--seconds 10]
 
-`viewers`: `stemd run` reads a virtual camera that sends as fast as it can. Turns without and with
+`viewers`: `stemd run` reads a virtual camera that sends as fast as it can, or `--rate` frames a
+second, as a real one does. Turns without and with
 viewers alternate; the ratio of a pair of neighbours is what counts, the median of all pairs is
 told. The viewers live in one other process, ask for what a browser asks for and say `drawn` for
 every image. They share the processors with the daemon and the camera, so the speed also pays for
@@ -178,7 +179,7 @@ def look(port: int, viewers: int, *, thumbnails: bool) -> None:
 class Daemon:
     """A camera that never rests and `stemd run` on it."""
 
-    def __init__(self, folder: Path, scan: int, detector: int) -> None:
+    def __init__(self, folder: Path, scan: int, detector: int, rate: int) -> None:
         self.page = free_port()
         ports = {"page": self.page, "camera": free_port(), "control": free_port()}
         config = folder / "bench.toml"
@@ -187,7 +188,7 @@ class Daemon:
         self.camera = subprocess.Popen(
             [
                 *stemd,
-                *("virtual", "merlin", "--rate", "0", "--pool", "64", "--scans", "0"),
+                *("virtual", "merlin", "--rate", str(rate), "--pool", "64", "--scans", "0"),
                 *("--scan", f"{scan}x{scan}", "--detector", f"{detector}x{detector}"),
                 *("--port", str(ports["camera"]), "--control-port", str(ports["control"])),
             ],
@@ -279,7 +280,7 @@ def viewers_cost(args: argparse.Namespace) -> None:
     viewers, turns, seconds = args.viewers, args.turns, args.seconds
     scan, detector = args.scan, args.detector
     with tempfile.TemporaryDirectory() as folder:
-        daemon = Daemon(Path(folder), scan, detector)
+        daemon = Daemon(Path(folder), scan, detector, args.rate)
         try:
             while daemon.positions() < 4 * scan * scan:
                 time.sleep(0.5)
@@ -409,6 +410,7 @@ def main() -> None:
     viewers.add_argument("--seconds", type=float, default=4.0)
     viewers.add_argument("--scan", type=int, default=256)
     viewers.add_argument("--detector", type=int, default=256)
+    viewers.add_argument("--rate", type=int, default=0, help="frames a second; 0: no pause")
     viewers.add_argument("--thumbnails", action="store_true", help="all images, as a browser does")
     browser = commands.add_parser("browser")
     browser.add_argument("--side", type=int, default=1024)

@@ -23,7 +23,10 @@ from benchmarks.restoration.measures import column_errors, psnr, ssim
 from benchmarks.restoration.methods import METHODS
 from benchmarks.restoration.specimens import Specimen, specimens
 from stemd.engines.distortions import Distortions, Jitter, Tail, distort
-from stemd.engines.robust_scale import normalise
+from stemd.engines.tiling import restore
+from stemd.inference import choice
+from stemd.inference.choice import BackendName
+from stemd.inference.model_file import read_model
 
 Image = NDArray[np.float32]
 Row = dict[str, float]
@@ -38,28 +41,15 @@ NETWORK = "network"
 
 
 class Network:
-    """The exported network on one thread of ONNX Runtime."""
+    """An exported network as the engine uses it, on one thread of a backend."""
 
-    def __init__(self, path: Path) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
-        self.multiple = int(self.session.get_modelmeta().custom_metadata_map["stemd.multiple"])
+    def __init__(self, path: Path, backend: BackendName = "onnxruntime") -> None:
+        self.model = read_model(path)
+        self.network = choice.load(self.model, backend)
 
     def __call__(self, image: Image) -> Image:
         """Restore one image (ny, nx) of any size."""
-        ny, nx = image.shape
-        seen = normalise(image)
-        pad = [(0, -side % self.multiple) for side in image.shape]
-        padded = np.pad(seen.values, pad, mode="reflect")
-        (out,) = self.session.run(None, {"image": padded[None, None]})
-        restored: Image = np.asarray(out)[0, 0, :ny, :nx]
-        # the mean is what was measured, spikes apart
-        return seen.undone(restored - restored.mean() + seen.values.mean())
+        return restore(image, self.model, self.network)
 
 
 def measured(image: Image, truth: Image, specimen: Specimen) -> Row:
@@ -128,13 +118,14 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--model", type=Path, default=Path("stemd/models/restoration.onnx"))
+    parser.add_argument("--backend", default="onnxruntime", choices=choice.BEST_FIRST)
     parser.add_argument("--cache", type=Path, help="JSON file that keeps the classical results")
     parser.add_argument("--json", type=Path, help="write every number here")
     options = parser.parse_args()
     cache: dict[str, Any] = {}
     if options.cache is not None and options.cache.exists():
         cache = json.loads(options.cache.read_text())
-    rows = score(Network(options.model), cache)
+    rows = score(Network(options.model, options.backend), cache)
     if options.cache is not None:
         options.cache.write_text(json.dumps(cache))
     if options.json is not None:

@@ -145,7 +145,7 @@ class Orders:
         run = self._pipeline.current or self._pipeline.last_run
         if run is None:
             raise StemdError("there has been no scan to estimate the rotation from", "scan first")
-        found = await asyncio.to_thread(_rotation_of, run)
+        found = await asyncio.to_thread(rotation_of, run)
         return {
             "scan": run.acquisition.id,
             "rotation_deg": round(found.rotation_deg, 1),
@@ -205,7 +205,7 @@ class Orders:
         return {"session": sessions.begin(plan)}
 
 
-def _rotation_of(run: ScanRun) -> RotationEstimate:
+def rotation_of(run: ScanRun) -> RotationEstimate:
     """From the lines up to the newest position; one that is missing counts as no shift."""
     optics, (_, columns) = run.settings.optics, run.maps.shape
     done = run.maps.done.nonzero()[0]

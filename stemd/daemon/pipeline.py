@@ -124,6 +124,8 @@ class Pipeline:
         if not await asyncio.to_thread(self.reader.join, JOIN_S):
             log.error("the reader does not end and is left behind", pipeline=self.name)
         await asyncio.sleep(0)  # what the reader's thread posted last
+        for run in list(self.serving):
+            run.hurry("stemd was stopped")
         self.settle()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._quiet.wait(), WRITE_S)
@@ -365,6 +367,9 @@ class Pipeline:
 
     def begin(self, acquisition: Acquisition) -> tuple[ScanRun, ScanKeeper]:
         """A scan begins (reader's thread)."""
+        # what is waited for in the end must not be what the camera waits for in the beginning
+        for run in sorted(self.serving, key=lambda run: run.acquisition.started_ns)[:-1]:
+            run.hurry("later scans were waiting")
         while not self._finishing.acquire(timeout=0.2):
             if self.reader.stop.is_set():
                 break
@@ -381,6 +386,8 @@ class Pipeline:
             live.engines,
             self.config.engines,
             report=partial(self._post, self.engine_failed),
+            live=True,
+            notice=self.noticed,
         )
         keeper = ScanKeeper(
             acquisition,

@@ -56,7 +56,7 @@ def process_recording(
         run.end("complete")
         return run, run.snapshot(final=True)
     start = 0
-    while start < frames and (start == 0 or not run.reducer.centre_fixed):
+    while start < frames and (start == 0 or not run.first_found):
         stop = min(frames, start + FIRST_FRAMES)
         _reduce(run, recording, start, stop)
         start = stop

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Protocol, cast
 
@@ -12,7 +12,16 @@ import structlog
 
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block, EndReason, EventBlock, FrameBlock, ImageBlock, Message, Notice
-from stemd.engines.base import Engine, ImageEngine, PatternEngine, PositionMaps, Run
+from stemd.engines.base import (
+    Engine,
+    FindingEngine,
+    Gathered,
+    ImageEngine,
+    PatternEngine,
+    PositionMaps,
+    Run,
+    SlowEngine,
+)
 from stemd.engines.reduction import Reducer, detector_radii_px
 from stemd.engines.virtual_detector import VirtualDetectorSettings
 from stemd.errors import StemdError
@@ -65,7 +74,9 @@ class ScanRun:
     `reduce` is called by the reader's thread and touches only integer maps; `serve` runs in a
     thread of its own, feeds the engines and makes snapshots until the scan has ended. A failing
     engine is reported once and left out, the others go on. Engines that work on images get what
-    the others have made, in their order.
+    the others have made, in their order. With `live` a camera waits: slow engines work beside
+    the scan, and their finished images come after all others; `notice` is told what they have
+    to say, by any thread.
     """
 
     def __init__(
@@ -75,26 +86,36 @@ class ScanRun:
         engines: Sequence[EngineChoice],
         centre: tuple[float, float] | None = None,
         report: Report | None = None,
+        *,
+        live: bool = False,
+        notice: Callable[[Notice], None] = lambda notice: None,
     ) -> None:
         self.acquisition = acquisition
         self._report = report
+        self._notice = notice
         self.settings = settings
         detectors = virtual_detectors(settings)
         self.maps = PositionMaps(acquisition, tuple(detectors))
         self.reducer = Reducer(acquisition, settings.optics, self.maps, detectors, centre)
         self.engines: list[Engine] = []
+        self._slow: list[SlowEngine] = []
         self.failed: dict[str, str] = {}
+        self.counters: dict[str, int] = {}
+        self._counting = threading.Lock()
         self.choices: list[EngineChoice] = []
         for choice in engines:
             name = choice.settings.name or choice.plugin.name
             try:
                 engine: Engine = choice.plugin.build(choice.settings)
+                if isinstance(engine, SlowEngine):
+                    engine.prepare(self.told, beside=live)
                 engine.start(acquisition, settings, self.maps)
             except Exception as error:
-                self._fail(name, error)
+                self.leave_out(name, error)
             else:
                 self.engines.append(engine)
                 self.choices.append(choice)
+        self._slow = [engine for engine in self.engines if live and isinstance(engine, SlowEngine)]
         self._inline = [engine for engine in self.engines if engine.needs == "patterns"]
         self._positional = [engine for engine in self.engines if engine.needs == "positions"]
         self._imaging = [
@@ -108,7 +129,6 @@ class ScanRun:
         self.frames = 0
         self.hits = 0
         self.bytes = 0
-        self.counters: dict[str, int] = {}
         self.received_ns = acquisition.started_ns
         self.end_reason: EndReason | None = None
         self.finished_ns = 0
@@ -162,13 +182,49 @@ class ScanRun:
         """No more blocks will come."""
         self.end_reason = reason
         self.finished_ns = time.time_ns()
+        for engine in self._slow:
+            engine.finish()
         self.ended.set()
+
+    def hurry(self, why: str) -> None:
+        """Leave undone what slow engines have not done yet."""
+        for engine in self._slow:
+            engine.abandon(why)
 
     def count(self, notices: Sequence[Message]) -> None:
         """Count what was noticed outside of the blocks."""
         for notice in notices:
-            if isinstance(notice, Notice):
-                self.counters[notice.kind] = self.counters.get(notice.kind, 0) + notice.count
+            if isinstance(notice, Notice) and notice.count:
+                with self._counting:
+                    self.counters[notice.kind] = self.counters.get(notice.kind, 0) + notice.count
+
+    def told(self, notice: Notice) -> None:
+        """Count what an engine has to say, and pass it on."""
+        self.count([notice])
+        self._notice(notice)
+
+    @property
+    def first_found(self) -> bool:
+        """Whether all is known that the first patterns decide, so that parts may be made."""
+        return self.reducer.centre_fixed and all(
+            engine.found() is not None or not engine.finds(self.settings)
+            for engine in self.engines
+            if isinstance(engine, FindingEngine) and engine.name not in self.failed
+        )
+
+    def found(self) -> dict[str, Gathered]:
+        """What engines have found out from the first patterns."""
+        return {
+            engine.name: engine.found() or {}
+            for engine in self.engines
+            if isinstance(engine, FindingEngine) and engine.name not in self.failed
+        }
+
+    def follow(self, found: Mapping[str, Gathered]) -> None:
+        """Be a later part of a scan whose first part has found this out."""
+        for engine in self.engines:
+            if isinstance(engine, FindingEngine):
+                self._guard(engine, engine.follow, found.get(engine.name, {}))
 
     def part(self) -> ScanPart:
         """A helper that reduces other positions of the same scan in another thread."""
@@ -235,11 +291,16 @@ class ScanRun:
                 rested = now + (time.monotonic() - now) / SNAPSHOT_SHARE
                 next_time = max(now + 1.0 / rate_hz(), rested)
         first = self._snapshot(final=True)
-        if not self._imaging:
+        if not self._imaging and not self._slow:
             return first
         publish_final(first)
         self.early = frozenset(result.name for result in first.results)
-        return self._with_images(first)
+        with_images = self._with_images(first)
+        if self._imaging and self._slow:
+            late = [r for r in with_images.results if r.name not in self.early]
+            publish_final(replace(with_images, results=late))
+            self.early = frozenset(result.name for result in with_images.results)
+        return self._with_slow(with_images)
 
     def feed(self) -> None:
         """Give the engines the positions that have become complete."""
@@ -251,7 +312,20 @@ class ScanRun:
 
     def snapshot(self, *, final: bool) -> Snapshot:
         """All images now; exact, from the integer maps, when `final`."""
-        return self._with_images(self._snapshot(final=final))
+        return self._with_slow(self._with_images(self._snapshot(final=final)))
+
+    def _with_slow(self, snapshot: Snapshot) -> Snapshot:
+        """With the images of slow engines, if final when they are done."""
+        results = list(snapshot.results)
+        for engine in self._slow:
+            if engine.name not in self.failed:
+                try:
+                    while snapshot.final and not engine.wait(WAIT_S):
+                        self.heartbeat = time.monotonic()
+                    results += engine.snapshot(final=snapshot.final)
+                except Exception as error:
+                    self.leave_out(engine.name, error)
+        return replace(snapshot, results=results)
 
     def _with_images(self, snapshot: Snapshot) -> Snapshot:
         """With what the engines that work on images have made, if final from just these."""
@@ -264,18 +338,20 @@ class ScanRun:
                         self.heartbeat = time.monotonic()
                     results += engine.snapshot(final=snapshot.final)
                 except Exception as error:
-                    self._fail(engine.name, error)
+                    self.leave_out(engine.name, error)
         return replace(snapshot, results=results)
 
     def _snapshot(self, *, final: bool) -> Snapshot:
         results = list(self._given)
         done = self.positions_done
         for engine in self.engines:
-            if engine.name not in self.failed and engine.needs != "images":
+            if engine in self._slow or engine.needs == "images":
+                continue
+            if engine.name not in self.failed:
                 try:
                     results += engine.snapshot(final=final)
                 except Exception as error:
-                    self._fail(engine.name, error)
+                    self.leave_out(engine.name, error)
         self._sequence += 1
         return Snapshot(
             acquisition=self.acquisition,
@@ -293,11 +369,18 @@ class ScanRun:
             try:
                 call(argument)
             except Exception as error:
-                self._fail(engine.name, error)
+                self.leave_out(engine.name, error)
 
-    def _fail(self, engine: str, error: Exception) -> None:
-        if isinstance(error, StemdError):
+    def leave_out(self, engine: str, error: Exception) -> None:
+        """An engine has failed: it is reported once and gets nothing more. By any thread."""
+        with self._counting:
+            if engine in self.failed:
+                return
             self.failed[engine] = str(error)
+        for each in self._slow:
+            if each.name == engine:
+                each.abandon()
+        if isinstance(error, StemdError):
             if self._report is not None:
                 self._report(engine, error)
             return
@@ -333,7 +416,11 @@ class ScanPart:
         for choice, engine in zip(run.choices, run.engines, strict=True):
             if engine.needs == "patterns" and engine.name not in run.failed:
                 double: PatternEngine = choice.plugin.build(choice.settings)
+                if isinstance(double, SlowEngine):
+                    double.prepare(run.told, beside=False)
                 double.start(acquisition, settings, run.maps)
+                if isinstance(engine, FindingEngine) and isinstance(double, FindingEngine):
+                    double.follow(engine.found() or {})
                 self._inline[engine.name] = double
         self._frames = 0
         self._bytes = 0
@@ -341,8 +428,12 @@ class ScanPart:
     def reduce(self, block: FrameBlock) -> None:
         """Take a block in."""
         runs = self._reducer.reduce(block)
-        for engine in self._inline.values():
-            engine.consume(block)
+        for name, engine in list(self._inline.items()):
+            try:
+                engine.consume(block)
+            except Exception as error:
+                del self._inline[name]
+                self._run.leave_out(name, error)
         self._frames += block.count
         self._bytes += block.wire.nbytes
         self._run.add_runs(runs)
@@ -352,5 +443,8 @@ class ScanPart:
         self._run.frames += self._frames
         self._run.bytes += self._bytes
         for engine in self._run.engines:
-            if engine.name in self._inline:
-                cast(PatternEngine, engine).merge(self._inline[engine.name])
+            if engine.name in self._inline and engine.name not in self._run.failed:
+                try:
+                    cast(PatternEngine, engine).merge(self._inline[engine.name])
+                except Exception as error:
+                    self._run.leave_out(engine.name, error)

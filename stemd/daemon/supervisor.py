@@ -107,6 +107,7 @@ class Daemon:
                 self.data_dir,
                 self._healthy,
                 metrics_text(self.health),
+                self._config_of,
             )
             self.page_url = await self.page.start()
         self.hub.handler = Requests(self.pipelines)
@@ -130,6 +131,10 @@ class Daemon:
         self.ready.set()
         systemd.notify(f"READY=1\nSTATUS={self._status_line()}")
         log.info("ready", pipelines=list(self.pipelines), page=self.page_url)
+
+    def _config_of(self, name: str) -> PipelineConfig | None:
+        pipeline = self.pipelines.get(name)
+        return pipeline.config if pipeline is not None else None
 
     @staticmethod
     def _warm(pipelines: tuple[PipelineConfig, ...]) -> None:

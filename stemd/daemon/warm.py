@@ -19,10 +19,13 @@ def warm_up(engines: Iterable[EngineConfig], optics: Optics, dtypes: Iterable[st
     Takes seconds where nothing is cached, milliseconds where it is.
     """
     chosen = tuple(engines)
+    alpha = optics.convergence_semi_angle_mrad
+    if alpha is not None:  # the whole disc on a tiny detector, as some engines ask for
+        optics = optics.model_copy(update={"pixel_size_mrad": alpha, "center": (3.5, 3.5)})
     settings = Settings(optics=optics, engines={engine.name: engine.settings for engine in chosen})
     for dtype in dtypes:
         shape = (8, 8)
-        scan = Scan(shape=(2, 4))
+        scan = Scan(shape=(2, 4), step_size_angstrom=1.0)
         acquisition = Acquisition(scan, Detector("warm-up", shape, dtype, 0), id="warm-up")
         run = ScanRun(acquisition, settings, chosen)
         bytes_frame = shape[0] * shape[1] * int(dtype[1])

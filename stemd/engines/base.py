@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition
-from stemd.blocks import Block
+from stemd.blocks import Block, Notice
 from stemd.results import Result
 from stemd.settings import Settings
 
@@ -139,4 +139,55 @@ class SpreadEngine(PatternEngine, Protocol):
 
     def restore(self, gathered: Gathered) -> None:
         """Be, after `start`, the engine that gave this out; arrays may be kept, not written to."""
+        ...
+
+
+@runtime_checkable
+class FindingEngine(SpreadEngine, Protocol):
+    """A spread engine that finds something out from the first patterns of a scan.
+
+    All later parts must follow what the first one has found, or images would depend on the cut.
+    """
+
+    def finds(self, settings: Settings) -> bool:
+        """Whether there is anything to be found out with these settings."""
+        ...
+
+    def found(self) -> Gathered | None:
+        """What was found out, as arrays of numbers; None until then."""
+        ...
+
+    def follow(self, found: Gathered) -> None:
+        """After `start`: be a later part of a scan whose first part has found this out.
+
+        Empty where there is nothing to be found out.
+        """
+        ...
+
+
+@runtime_checkable
+class SlowEngine(PatternEngine, Protocol):
+    """A pattern engine that takes longer than a camera can wait.
+
+    Beside a scan `consume` returns at once and the engine works in threads of its own, leaving
+    out, counted and told, what it has no time for. Else `consume` takes as long as it takes.
+    """
+
+    def prepare(self, tell: Callable[[Notice], None], *, beside: bool) -> None:
+        """Before `start`: whether a camera is waiting, and where to say what must be known.
+
+        `tell` may be called by any thread.
+        """
+        ...
+
+    def finish(self) -> None:
+        """No more blocks will come; returns at once."""
+        ...
+
+    def wait(self, timeout_s: float) -> bool:
+        """After `finish`: whether everything has been worked on, waiting for it for a while."""
+        ...
+
+    def abandon(self, why: str = "") -> None:
+        """Leave undone what is not done yet, release every block; tell `why`, if it is said."""
         ...

@@ -9,7 +9,7 @@ of the patches over the sum of the weights.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +83,11 @@ class Stitcher:
         shifted = np.einsum("aik,kl,bjl->abij", matrices, share, matrices)
         known = shifted >= LEAST * shifted.max(axis=(2, 3), keepdims=True)
         self._weights: F32 = np.where(known, shifted, 0.0).astype(np.float32)
+        about = slice(0, 2 * (window // 2) * oversample + 1)
+        self.probe_intensity: F64 = shifted[0, 0, about, about]
+        """On the object's pixels, its middle in the middle."""
+        self.patch_weight: F64 = self._weights[0, 0, about, about].astype(np.float64)
+        """What of it a patch is added with."""
         self._real: NDArray[np.int64] = np.zeros(shape, np.int64)
         self._imaginary: NDArray[np.int64] = np.zeros(shape, np.int64)
         self._weight: NDArray[np.int64] = np.zeros(shape, np.int64)
@@ -115,6 +120,27 @@ class Stitcher:
             self._real += other._real
             self._imaginary += other._imaginary
             self._weight += other._weight
+
+    def gathered(self) -> Mapping[str, NDArray[np.int64]]:
+        """The sums of the rows that anything was added to, as arrays: for files and machines."""
+        rows = np.flatnonzero(self._weight.any(axis=1))
+        span = (int(rows[0]), int(rows[-1]) + 1) if rows.size else (0, 0)
+        part = slice(*span)
+        return {
+            "rows": np.array(span, np.int64),
+            "real": self._real[part].copy(),
+            "imaginary": self._imaginary[part].copy(),
+            "weight": self._weight[part].copy(),
+        }
+
+    def restore(self, gathered: Mapping[str, NDArray[np.int64]]) -> None:
+        """Be the stitcher, of the same geometry, that gave this out."""
+        part = slice(*(int(row) for row in gathered["rows"]))
+        for whole in (self._real, self._imaginary, self._weight):
+            whole[:] = 0
+        self._real[part] = gathered["real"]
+        self._imaginary[part] = gathered["imaginary"]
+        self._weight[part] = gathered["weight"]
 
     @property
     def weight(self) -> F32:

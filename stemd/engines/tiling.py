@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stemd.engines.estimate.channels import CHANNELS, channels
 from stemd.engines.robust_scale import Normalised, normalise
 from stemd.errors import NetworkError, NetworkMemoryError
 from stemd.inference.base import Network, takes
@@ -18,6 +19,10 @@ Image = NDArray[np.float32]
 TILE_PX, SMALLEST_TILE_PX = 512, 64
 """Pixels a tile adds to the image, its surroundings not counted; less where memory is short."""
 USUAL_HALO_PX = 96
+SEAM_PX = 32
+"""Tiles fade into each other over at most this on either side of their border."""
+ESTIMATE = "stemd.engines.estimate.channels"
+"""`stemd.inputs` of models that are given an estimate, and give what is to be added to it."""
 
 
 class CancelledError(Exception):
@@ -65,12 +70,16 @@ def restore(
     made smaller. Raises NetworkError when the model is not one for restoration, and
     CancelledError soon after `cancelled` has become true.
     """
-    takes(network.info, (None, 1, None, None), "a restoration model")
+    estimated = model.metadata.get("stemd.inputs") == ESTIMATE
+    inputs = len(CHANNELS) if estimated else 1
+    given, made = (None, inputs, None, None), (None, 1, None, None)
+    takes(network.info, given, "a restoration model", made)
     scaled = _normalised(image, model)
     halo = model.number("stemd.halo", USUAL_HALO_PX)
+    through = _corrected if estimated else _direct
     while True:
         try:
-            values = _tiled(scaled.values, network, tile, halo, cancelled)
+            values = _tiled(scaled.values, network, through, tile, halo, cancelled)
             break
         except NetworkMemoryError:
             if tile <= SMALLEST_TILE_PX:
@@ -78,6 +87,17 @@ def restore(
             tile //= 2
     values -= np.float32(values.mean(dtype=np.float64))
     return scaled.undone(values)
+
+
+def _direct(part: Image, network: Network) -> Image:
+    out: Image = network.run(part[None, None])[0, 0]
+    return out
+
+
+def _corrected(part: Image, network: Network) -> Image:
+    given = channels(part)
+    out: Image = given[CHANNELS.index("shown")] + network.run(given[None])[0, 0]
+    return out
 
 
 def _normalised(image: Image, model: ModelFile) -> Normalised:
@@ -96,7 +116,12 @@ def _normalised(image: Image, model: ModelFile) -> Normalised:
 
 
 def _tiled(
-    values: Image, network: Network, tile: int, halo: int, cancelled: Callable[[], bool]
+    values: Image,
+    network: Network,
+    through: Callable[[Image, Network], Image],
+    tile: int,
+    halo: int,
+    cancelled: Callable[[], bool],
 ) -> Image:
     ny, nx = values.shape
     multiple = network.info.multiple
@@ -104,15 +129,29 @@ def _tiled(
     if any(missing):
         # the image goes on as in a mirror to a size that the network takes
         values = np.pad(values, ((0, missing[0]), (0, missing[1])), "symmetric")
-    out = np.empty_like(values)
+    out = np.zeros_like(values)
+    seam = min(SEAM_PX, halo // 2, tile // 2)
     for y in tiles(values.shape[0], tile, halo, multiple):
         for x in tiles(values.shape[1], tile, halo, multiple):
             if cancelled():
                 raise CancelledError
-            part = values[y.first : y.stop, x.first : x.stop]
-            done = network.run(part[None, None])[0, 0]
-            out[y.inner_first : y.inner_stop, x.inner_first : x.inner_stop] = done[
-                y.inner_first - y.first : y.inner_stop - y.first,
-                x.inner_first - x.first : x.inner_stop - x.first,
-            ]
+            done = through(values[y.first : y.stop, x.first : x.stop], network)
+            done *= _share(y, values.shape[0], seam)[:, None]
+            done *= _share(x, values.shape[1], seam)[None]
+            out[y.first : y.stop, x.first : x.stop] += done
     return out[:ny, :nx]
+
+
+def _share(tile: Tile, size: int, seam: int) -> Image:
+    """What a tile's pixels count, (stop - first,): 1 within, falling to 0 across its borders.
+
+    The shares of two neighbours add up to 1 everywhere.
+    """
+    pixels = np.arange(tile.first, tile.stop, dtype=np.float32) + np.float32(0.5)
+    share = np.ones(pixels.size, np.float32)
+    width = np.float32(max(2 * seam, 1e-3))
+    if tile.inner_first > 0:
+        share *= np.clip((pixels - tile.inner_first) / width + np.float32(0.5), 0.0, 1.0)
+    if tile.inner_stop < size:
+        share *= np.clip((tile.inner_stop - pixels) / width + np.float32(0.5), 0.0, 1.0)
+    return share

@@ -20,7 +20,7 @@ DetectorName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
 RESERVED = frozenset(
     (
         *("com_y", "com_x", "field_magnitude", "field_direction"),
-        *("ricom", "icom", "sum", "pacbed", "pattern"),
+        *("ricom", "icom", "sum", "pacbed", "pattern", "ssb_phase"),
     )
 )
 

@@ -92,13 +92,19 @@ class Backend:
     load: Callable[[ModelFile, Options], Network]
 
 
-def takes(info: Info, expected: Shape, what: str) -> None:
-    """Raises NetworkError unless the model's input and output have this shape."""
-    for side, shape in (("takes", info.input_shape), ("gives", info.output_shape)):
-        if not _fits(shape, expected):
+def takes(info: Info, expected: Shape, what: str, gives: Shape | None = None) -> None:
+    """Raises NetworkError unless the model's input has this shape, and its output `gives`.
+
+    `gives` is the input's shape where it is not said.
+    """
+    for side, shape, wanted in (
+        ("takes", info.input_shape, expected),
+        ("gives", info.output_shape, gives or expected),
+    ):
+        if not _fits(shape, wanted):
             raise NetworkError(
                 f"model {info.model} {side} {described(shape)}, which is not {what}: "
-                f"that has {described(expected)}",
+                f"that has {described(wanted)}",
                 "name another model: stemd models list shows what there is",
             )
 

@@ -23,7 +23,7 @@ from stemd.inference.model_file import ModelFile, read_model
 NICENESS = 10
 MAX_LOADED = 4
 T = TypeVar("T")
-_Key = tuple[Path, int, int, BackendName, int]
+_Key = tuple[Path, int, int, BackendName, int, tuple[int, ...] | None]
 
 
 class NetworkThread:
@@ -61,17 +61,27 @@ class NetworkThread:
                 self._thread.start()
         return future
 
-    def network(self, name: str, backend: BackendName, threads: int) -> tuple[ModelFile, Network]:
+    def network(
+        self,
+        name: str,
+        backend: BackendName,
+        threads: int,
+        largest: tuple[int, ...] | None = None,
+        check: Callable[[ModelFile], None] = lambda model: None,
+    ) -> tuple[ModelFile, Network]:
         """A network by name or path, loaded once as long as its file stays the same.
 
+        `largest` as in `Options`; `check` raises NetworkError where the file is of another kind.
         To be called by jobs. Raises NetworkError.
         """
         path = find(name)
         about = path.stat()
-        key = (path, about.st_mtime_ns, about.st_size, backend, threads)
+        key = (path, about.st_mtime_ns, about.st_size, backend, threads, largest)
         if key not in self._loaded:
             model = read_model(path)
-            self._loaded[key] = model, choice.load(model, backend, Options(threads))
+            check(model)
+            options = Options(threads, largest=largest)
+            self._loaded[key] = model, choice.load(model, backend, options)
             while len(self._loaded) > MAX_LOADED:
                 self._loaded.popitem(last=False)
         self._loaded.move_to_end(key)

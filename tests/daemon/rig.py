@@ -51,6 +51,8 @@ idle_timeout_s = {idle}
 scan = {{ shape = [6, 8], step_size_angstrom = 0.5 }}
 
 [pipeline.optics]
+energy_ev = 300e3
+convergence_semi_angle_mrad = 12.0
 pixel_size_mrad = 1.0
 
 [[pipeline.engine]]

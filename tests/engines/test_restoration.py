@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from hypothesis import strategies as st
 
 from stemd.daemon.cli import main
 from stemd.daemon.scan_run import ScanRun
+from stemd.engines.estimate.channels import estimate
 from stemd.engines.restoration import RestorationEngine, RestorationSettings, without_holes
+from stemd.engines.robust_scale import normalise
 from stemd.engines.tiling import CancelledError, restore, tiles
 from stemd.errors import NetworkError, NetworkMemoryError, StemdError
 from stemd.inference import choice
@@ -152,6 +155,35 @@ def test_holes_are_filled_from_their_line_or_the_one_above() -> None:
     filled = without_holes(damaged, done)
     np.testing.assert_allclose(filled[[0, 1, 3]], image[[0, 1, 3]])
     np.testing.assert_allclose(filled[2], image[1])
+
+
+def test_a_model_of_estimates_adds_to_what_is_shown() -> None:
+    image = image_of(90, 110)
+    seen = normalise(image)
+    known = estimate(seen.values)
+    expected = seen.undone(0.5 * (known.shown + known.aligned))
+    found = through(models.half_of_the_noise(), image)
+    np.testing.assert_allclose(found - found.mean(), expected - expected.mean(), atol=1e-3)
+    assert float(found.mean()) == pytest.approx(float(image.mean()), rel=1e-5)
+
+
+def test_tiles_with_estimates_of_their_own_fade_into_each_other() -> None:
+    image = image_of(300, 310)
+    whole = through(models.half_of_the_noise(), image)
+    tiled = through(models.half_of_the_noise(), image, tile=96)
+    assert tiled.shape == image.shape
+    difference = np.abs(tiled - whole)
+    # no pixel beside the tiles' borders differs from its neighbour more than noise lets it
+    step = np.abs(np.diff(tiled - whole, axis=0)).max(axis=1)
+    assert difference.mean() < 0.1 * (image - whole).std()
+    assert step[90:102].max() < 3.0 * np.median(step) + 0.05
+
+
+def test_a_model_of_estimates_with_one_input_channel_is_refused() -> None:
+    plain = models.model(models.box_blur())
+    lying = replace(plain, metadata={"stemd.inputs": "stemd.engines.estimate.channels"})
+    with pytest.raises(NetworkError, match="takes"):
+        restore(image_of(40, 50), lying, choice.load(plain, "onnxruntime"))
 
 
 # The engine in a scan

@@ -124,3 +124,26 @@ def write(folder: Path, data: bytes, name: str = "tiny") -> Path:
     path = folder / f"{name}.onnx"
     path.write_bytes(data)
     return path
+
+
+def half_of_the_noise(**options: Any) -> bytes:
+    """A model that is given an estimate: adds half of the noise, 0.5 noise exp(deviation)."""
+    half = numpy_helper.from_array(np.array(0.5, np.float32), "half")
+    sizes = numpy_helper.from_array(np.array([4, 1, 1, 1], np.int64), "sizes")
+    nodes = [
+        helper.make_node("Split", ["image", "sizes"], ["i", "noise", "a", "deviation"], axis=1),
+        helper.make_node("Exp", ["deviation"], ["spread"]),
+        helper.make_node("Mul", ["noise", "spread"], ["whole"]),
+        helper.make_node("Mul", ["whole", "half"], ["restored"]),
+    ]
+    values = [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 7, "h", "w"])]
+    result = helper.make_tensor_value_info("restored", TensorProto.FLOAT, ["n", 1, "h", "w"])
+    model = helper.make_model(
+        helper.make_graph(nodes, "tiny", values, [result], [half, sizes]),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    known = {"inputs": "stemd.engines.estimate.channels", **options}
+    helper.set_model_props(model, {f"stemd.{key}": text for key, text in known.items()})
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())

@@ -121,6 +121,12 @@ def same_gray(tab: Any, image: np.ndarray, lo: float, hi: float, rows: slice) ->
     return bool(near.mean() > 0.999)
 
 
+def limits(image: np.ndarray, low: float = 0.5, high: float = 99.5) -> tuple[float, float]:
+    """The values at the ends of the colour map by default: percentiles."""
+    lo, hi = np.percentile(image, [low, high])
+    return float(lo), float(hi)
+
+
 def eventually(check: Callable[[], Any], seconds: float = 45.0) -> None:
     """Wait until a check holds; fail when it never does."""
     import time

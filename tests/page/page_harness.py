@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan, new_scan_id
 from stemd.daemon.hub import Hub
+from stemd.daemon.page.replays import ConfigOf
 from stemd.daemon.page.server import Page
 from stemd.daemon.page.settings import PageSettings
 from stemd.daemon.sinks.images import write_tiff
@@ -220,7 +221,9 @@ class Microscope:
         for result in snapshot.results:
             write_tiff(folder / f"{result.name}.tif", result, snapshot, self.settings)
 
-    def page(self, data_dir: Path, **settings: Any) -> Page:
+    def page(
+        self, data_dir: Path, config_of: ConfigOf = lambda pipeline: None, **settings: Any
+    ) -> Page:
         """The page on this hub, on any free port unless told otherwise."""
         return Page(
             PageSettings(**({"listen": "127.0.0.1:0"} | settings)),
@@ -229,6 +232,7 @@ class Microscope:
             data_dir,
             lambda: (True, {"ok": True, "pipelines": {self.pipeline: "acquiring"}}),
             lambda: b"# TYPE stemd_frames_total counter\nstemd_frames_total 42\n",
+            config_of,
         )
 
 

@@ -8,7 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import BLANK, CHROMIUM, FLAGS, Served, eventually, require_browser, same_gray, seen
+from browser import (
+    BLANK,
+    CHROMIUM,
+    FLAGS,
+    Served,
+    eventually,
+    limits,
+    require_browser,
+    same_gray,
+    seen,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -58,11 +68,6 @@ def open_tab(chromium: Any, served: Served, **options: Any) -> Iterator[Any]:
     context.close()
     assert problems == []
     assert hosts == {served.url.split("/")[2]}
-
-
-def limits(image: np.ndarray, low: float = 0.5, high: float = 99.5) -> tuple[float, float]:
-    lo, hi = np.percentile(image, [low, high])
-    return float(lo), float(hi)
 
 
 def thumb(tab: Any, name: str) -> None:

@@ -15,6 +15,7 @@ from page_harness import Microscope
 
 from stemd.daemon.page import protocol
 from stemd.daemon.page.protocol import decode_image, dumps, encode_image, parse, reduced, reduction
+from stemd.results import Result
 
 IMAGES = hnp.arrays(
     np.float32,
@@ -114,3 +115,14 @@ def test_a_wrong_message_is_refused_in_one_line_that_names_the_place(text: str, 
 def test_no_text_whatever_breaks_the_parser(text: str) -> None:
     with suppress(ValueError):  # any other exception fails the test
         assert parse(text).type
+
+
+def test_a_phase_is_averaged_when_it_is_reduced_and_a_direction_is_not() -> None:
+    image = np.zeros((2, 2), np.float32)
+    for name, wraps in (
+        ("airpi_phase", False),
+        ("ssb_phase", False),
+        ("airpi_phase_restored", False),
+        ("field_direction", True),
+    ):
+        assert protocol.is_angle(Result(name, image, "rad")) is wraps

@@ -11,9 +11,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the extra 'training'")
 pytest.importorskip("onnx", reason="training needs the extra 'training'")
 
-from training.restoration import export, shipped, train  # noqa: E402
+from stemd.engines.estimate.channels import stacked  # noqa: E402
+from training.restoration import export, pool, shipped, train  # noqa: E402
 from training.restoration.losses import restoration_loss  # noqa: E402
-from training.restoration.network import Layout, RestorationNetwork  # noqa: E402
+from training.restoration.network import INPUTS, Layout, RestorationNetwork, mixed  # noqa: E402
 from training.restoration.optimiser import orthogonal  # noqa: E402
 
 TINY = Layout((8, 12), (1, 1), (1,))
@@ -25,7 +26,8 @@ def recipe() -> train.Recipe:
 
 def steps(run: train.Run, count: int) -> None:
     for _ in range(count):
-        run.learn(*train.batch(run.recipe.seed, run.step, run.recipe.batch, run.recipe.size))
+        source = train.Source()
+        run.learn(*source.batch(run.recipe.seed, run.step, run.recipe.batch, run.recipe.size))
 
 
 def scrambled(layout: Layout) -> RestorationNetwork:
@@ -55,8 +57,8 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path):
 
 def test_training_makes_the_loss_smaller():
     run = train.Run(recipe())
-    noisy, truth = train.batch(1, 0, 4, 32)
-    losses = [run.learn(noisy, truth) for _ in range(150)]
+    channels, truth = train.Source().batch(1, 0, 4, 32)
+    losses = [run.learn(channels, truth) for _ in range(150)]
     assert losses[-1] < losses[0] - 0.3
 
 
@@ -95,13 +97,13 @@ def test_a_broken_pair_ends_the_training_instead_of_stalling_it(tmp_path, monkey
     def broken(*_: object) -> None:
         raise ValueError("no such pair")
 
-    monkeypatch.setattr(train, "pair", broken)
+    monkeypatch.setattr(train, "drawn", broken)
     with pytest.raises(RuntimeError, match="pair could not be made"):
-        train.train(train.Run(recipe()), tmp_path / "s.pt", 3, 60.0, 60.0)
+        train.train(train.Run(recipe()), train.Source(), tmp_path / "s.pt", 3, 60.0, 60.0)
 
 
 def test_the_truth_has_the_smallest_loss():
-    _, truth = train.batch(2, 0, 3, 32)
+    _, truth = train.Source().batch(2, 0, 3, 32)
     best = restoration_loss(truth, truth)
     for worse in (truth + 0.05, truth * 0.9, truth.roll(1, -1)):
         assert restoration_loss(worse, truth) > best + 0.1
@@ -114,7 +116,7 @@ def test_the_exported_graph_computes_what_the_network_does(layout):
     for values in network.parameters():
         values.data = values.data.half().float()
     model = export.as_onnx(network, {"stemd.multiple": str(layout.multiple)})
-    scale = float(network(torch.randn(1, 1, 64, 64)).detach().abs().max())
+    scale = float(network(torch.randn(1, INPUTS, 64, 64)).detach().abs().max())
     assert export.largest_difference(model, network) < 1e-4 * max(1.0, scale)
 
 
@@ -122,13 +124,47 @@ def test_every_multiple_of_the_layouts_multiple_is_a_size_that_works():
     network = scrambled(TINY)
     assert TINY.multiple == 4
     for shape in ((4, 4), (8, 20), (36, 12)):
-        assert network(torch.zeros(1, 1, *shape)).shape == (1, 1, *shape)
+        assert network(torch.zeros(1, INPUTS, *shape)).shape == (1, 1, *shape)
 
 
 def test_a_new_network_lets_no_wild_values_out():
-    out = RestorationNetwork(Layout())(torch.randn(1, 1, 64, 64)).detach().numpy()
+    channels = torch.randn(1, INPUTS, 64, 64)
+    channels[:, 4:6] *= 100.0
+    out = RestorationNetwork(Layout())(channels).detach().numpy()
     assert np.isfinite(out).all()
-    assert np.abs(out).max() < 3.0
+    largest = float(channels[:, 4:6].abs().max() * torch.exp(channels[:, 6]).max())
+    assert np.abs(out).max() < largest
+
+
+def test_the_output_is_what_the_candidates_weigh():
+    rng = np.random.default_rng(0)
+    image, waves, shown, aligned = rng.normal(size=(4, 8, 12)).astype(np.float32)
+    spread = np.exp(rng.normal(size=(8, 12))).astype(np.float32)
+    given = torch.from_numpy(stacked(image, waves, shown, aligned, spread)[None])
+    features = rng.normal(size=(6, 8, 12)).astype(np.float32)
+    weights = np.exp(features[2:])
+    weights /= weights.sum(axis=0)
+    expected = features[1] * spread
+    for weight, candidate in zip(weights, (features[0], shown, waves, aligned), strict=True):
+        expected = expected + weight * candidate
+    found = given[0, 3] + mixed(given, torch.from_numpy(features[None]))[0, 0]
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
+
+
+def test_a_pool_is_cut_the_same_way_each_time_and_holds_what_was_drawn(tmp_path):
+    pool.fill(tmp_path, seed=5, first=0, count=2, size=64, images=2)
+    kept = np.load(pool.path_of(tmp_path, 0))
+    np.testing.assert_array_equal(kept[1], pool.drawn(5, 1, 64))
+    before = pool.path_of(tmp_path, 0).stat().st_mtime_ns
+    pool.fill(tmp_path, seed=5, first=0, count=2, size=64, images=2)
+    assert pool.path_of(tmp_path, 0).stat().st_mtime_ns == before
+    source = train.Source(tmp_path, 2)
+    channels, truth = source.batch(1, 3, 4, 32)
+    again, _ = source.batch(1, 3, 4, 32)
+    assert channels.shape == (4, INPUTS, 32, 32)
+    assert truth.shape == (4, 1, 32, 32)
+    assert torch.equal(channels, again)
+    assert not torch.equal(channels, source.batch(1, 4, 4, 32)[0])
 
 
 def test_a_training_goes_on_from_what_was_shipped(tmp_path: Path) -> None:
@@ -138,9 +174,9 @@ def test_a_training_goes_on_from_what_was_shipped(tmp_path: Path) -> None:
     export.onnx.save(export.as_onnx(network, metadata), path)
     again, step = shipped.load_shipped(path)
     assert step == 41
-    image = torch.randn((1, 1, 32, 48), generator=torch.Generator().manual_seed(0))
+    image = torch.randn((1, INPUTS, 32, 48), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        assert torch.allclose(again(image), network(image), atol=2e-2)
+        assert torch.allclose(again(image), network(image), atol=5e-2, rtol=1e-2)
     run = train.Run(recipe())
     run.restore(path)
     assert run.step == 0

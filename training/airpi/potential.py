@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numba
 import numpy as np
@@ -75,7 +75,7 @@ def scattering_factor(number: int, g: F64) -> F64:
     return total
 
 
-@cache
+@lru_cache(maxsize=64)  # every specimen has a grid of its own
 def _transfer(number: int, grid: Grid) -> torch.Tensor:
     """What turns the transform of spread points into that of their potential, V angstrom^2.
 

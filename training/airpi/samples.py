@@ -19,6 +19,9 @@ DETECTOR = 64
 GROUPS = 4
 """Places a specimen is looked at: the specimen costs as much as a place."""
 PHONONS = 6
+REACH = 4.0
+"""Half a pattern's width in convergence semi-angles."""
+WIDE_ANGSTROM = 1.5
 RMS_ANGSTROM = 0.08
 CS_MM = 0.001
 STEPS = (0.0167, 2.0)
@@ -58,19 +61,25 @@ class Group:
 def conditions(rng: np.random.Generator) -> Conditions:
     """Random optics in the range of table 4.1, at Scherzer defocus or, for one in five, any.
 
-    Scherzer defocus is sqrt(1.5 Cs lambda), thesis eq. 1.18.
+    Scherzer defocus is sqrt(1.5 Cs lambda), thesis eq. 1.18. Small angles at low energy, whose
+    probes are wider than ten atoms, are drawn less often. Patterns reach to `REACH` times the
+    convergence angle, so that every sample's disc is equally large: in units of the disc all
+    optics are alike but for defocus, Cs, step and the depth of focus.
     """
     energy = math.exp(rng.uniform(*np.log(ENERGIES)))
     alpha = rng.uniform(*CONVERGENCE)
+    if Beam(energy, alpha).airy_radius > WIDE_ANGSTROM and rng.random() < 0.7:
+        return conditions(rng)
     wavelength = Beam(energy).wavelength
     scherzer = math.sqrt(1.5 * CS_MM * 1e7 * wavelength)
     beam = Beam(energy, alpha, scherzer, CS_MM)
     if rng.random() < 0.2:
         beam = Beam(energy, alpha, rng.normal(0.0, 2.0 * scherzer), CS_MM)
-    collection = alpha * math.exp(rng.uniform(math.log(1.2), math.log(4.5)))
-    step = math.exp(rng.uniform(*np.log(STEPS)))
-    # neighbours whose probes do not meet teach nothing
-    return Conditions(beam, collection, min(step, 3.0 * beam.airy_radius))
+    # finer than a twentieth of the probe teaches what that teaches; wider than two of them, the
+    # neighbours do not meet
+    finest, widest = 0.05 * beam.airy_radius, 2.0 * beam.airy_radius
+    step = math.exp(rng.uniform(math.log(finest), math.log(widest)))
+    return Conditions(beam, REACH * alpha, float(np.clip(step, *STEPS)))
 
 
 def incident(what: Conditions) -> NDArray[np.complex64]:

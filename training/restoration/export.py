@@ -2,10 +2,12 @@
 
     python -m training.restoration.export state/restoration.pt stemd/models/restoration.onnx
 
-The graph is built from plain operators (Conv, Relu, Add, SpaceToDepth, DepthToSpace), so that
-every runtime fuses it well. Input `image` and output `restored` are (n, 1, height, width)
-float32 with sides that are multiples of `multiple`; normalisation is outside the graph, since
-the tiles of a big image must share it. What a caller must know stands in the metadata.
+The graph is built from plain operators, so that every runtime fuses it well. Input `channels`
+is (n, 7, height, width), `stemd.engines.estimate.channels.CHANNELS`, output `correction`, which
+is to be added to the channel `shown`, (n, 1, height, width), both float32 with sides that are
+multiples of `multiple`. Normalisation and estimate are outside the graph: the tiles of a big
+image must share the one, and the other is no network. What a caller must know stands in the
+metadata.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from training.restoration.network import Residual, RestorationNetwork
+from stemd.engines.tiling import ESTIMATE
+from training.restoration.network import BOUND, INPUTS, Residual, RestorationNetwork
 from training.restoration.train import load_averaged
 
 log = structlog.get_logger()
@@ -38,10 +41,24 @@ class _Graph:
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
+        self.constants: list[onnx.TensorProto] = []
 
     def add(self, operator: str, inputs: list[str], **attributes: Any) -> str:
         name = f"{operator.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, inputs, [name], name, **attributes))
+        return name
+
+    def split(self, x: str, sizes: tuple[int, ...]) -> list[str]:
+        """Groups of channels."""
+        name = f"split_{len(self.nodes)}"
+        outputs = [f"{name}_{n}" for n in range(len(sizes))]
+        sizes_name = self.constant(np.array(sizes, np.int64))
+        self.nodes.append(helper.make_node("Split", [x, sizes_name], outputs, name, axis=1))
+        return outputs
+
+    def constant(self, values: np.ndarray[Any, Any]) -> str:
+        name = f"constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(values, name))
         return name
 
     def weight(self, values: torch.Tensor) -> str:
@@ -51,11 +68,12 @@ class _Graph:
         self.weights.append(numpy_helper.from_array(half, name))
         return self.add("Cast", [name], to=TensorProto.FLOAT)
 
-    def conv(self, layer: nn.Conv2d, x: str) -> str:
+    def conv(self, layer: nn.Conv2d, x: str, weight: torch.Tensor | None = None) -> str:
         assert layer.bias is not None
         py, px = (int(n) for n in layer.padding)
         sy, sx = (int(n) for n in layer.stride)
-        inputs = [x, self.weight(layer.weight), self.weight(layer.bias)]
+        own = self.weight(layer.weight if weight is None else weight)
+        inputs = [x, own, self.weight(layer.bias)]
         return self.add(
             "Conv", inputs, kernel_shape=list(layer.kernel_size), strides=[sy, sx],
             pads=[py, px, py, px],
@@ -73,8 +91,15 @@ class _Graph:
 def as_onnx(network: RestorationNetwork, metadata: dict[str, str]) -> onnx.ModelProto:
     """The network as an ONNX model, weights in float16, arithmetic in float32."""
     graph = _Graph()
-    x = graph.add("SpaceToDepth", ["image"], blocksize=2)
-    x = graph.conv(network.enter, x)
+    images, noise, added, deviation = graph.split("channels", (4, 1, 1, 1))
+    bound = graph.constant(np.array(BOUND, np.float32))
+    eyes = [
+        graph.add("Mul", [graph.add("Softsign", [graph.add("Div", [x, bound])]), bound])
+        for x in (noise, added)
+    ]
+    x = graph.add("Concat", [images, *eyes, deviation], axis=1)
+    x = graph.add("SpaceToDepth", [x], blocksize=2)
+    x = graph.conv(network.enter, x, by_place(network.enter.weight))
     passed: list[str] = []
     for level, blocks in enumerate(network.down):
         x = graph.blocks(blocks, x)
@@ -86,15 +111,23 @@ def as_onnx(network: RestorationNetwork, metadata: dict[str, str]) -> onnx.Model
         x = graph.add("DepthToSpace", [x], blocksize=2, mode="CRD")
         x = graph.blocks(network.up[level], graph.add("Add", [x, passed[level]]))
     x = graph.add("DepthToSpace", [graph.conv(network.leave, x)], blocksize=2, mode="CRD")
-    graph.nodes.append(helper.make_node("Identity", [x], ["restored"], "restored"))
-    shape: list[str | int | None] = ["n", 1, "height", "width"]
+    own, part, weights = graph.split(x, (1, 1, 4))
+    weights = graph.add("Softmax", [weights], axis=1)
+    to_own, _, to_waves, to_aligned = graph.split(weights, (1, 1, 1, 1))
+    _, shown = graph.split(images, (3, 1))
+    first = graph.add("Mul", [to_own, graph.add("Sub", [own, shown])])
+    rest = graph.add("Mul", [to_aligned, noise])
+    rest = graph.add("Sub", [rest, graph.add("Mul", [to_waves, added])])
+    rest = graph.add("Mul", [graph.add("Exp", [deviation]), graph.add("Add", [rest, part])])
+    graph.nodes.append(helper.make_node("Add", [first, rest], ["correction"], "correction"))
+    sides: list[str | int | None] = ["height", "width"]
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
             "restoration",
-            [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
-            [helper.make_tensor_value_info("restored", TensorProto.FLOAT, shape)],
-            graph.weights,
+            [helper.make_tensor_value_info("channels", TensorProto.FLOAT, ["n", INPUTS, *sides])],
+            [helper.make_tensor_value_info("correction", TensorProto.FLOAT, ["n", 1, *sides])],
+            [*graph.weights, *graph.constants],
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=8,
@@ -105,15 +138,25 @@ def as_onnx(network: RestorationNetwork, metadata: dict[str, str]) -> onnx.Model
     return model
 
 
+def by_place(weight: torch.Tensor) -> torch.Tensor:
+    """Weights (out, 4 c, ky, kx) of the first layer, for ONNX's order of SpaceToDepth.
+
+    There the place within 2 x 2 pixels comes before the channel, in PyTorch after it.
+    """
+    out, inputs, ky, kx = weight.shape
+    parted = weight.reshape(out, inputs // 4, 4, ky, kx)
+    return parted.transpose(1, 2).reshape(out, inputs, ky, kx)
+
+
 def largest_difference(model: onnx.ModelProto, network: RestorationNetwork) -> float:
     """Largest difference between ONNX Runtime and PyTorch on noise, both in float32."""
     import onnxruntime
 
-    image = np.random.default_rng(0).standard_normal((2, 1, 96, 160), np.float32)
+    image = np.random.default_rng(0).standard_normal((2, INPUTS, 96, 160), np.float32)
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    (got,) = session.run(None, {"image": image})
+    (got,) = session.run(None, {"channels": image})
     with torch.inference_mode():
         expected = network(torch.from_numpy(image)).numpy()
     return float(np.abs(np.asarray(got) - expected).max())
@@ -134,6 +177,7 @@ def main() -> None:
         "stemd.multiple": str(network.layout.multiple),
         "stemd.halo": str(HALO),
         "stemd.normalise": "stemd.engines.robust_scale.normalise",
+        "stemd.inputs": ESTIMATE,
         "stemd.layout": json.dumps(network.layout.as_dict()),
         "stemd.steps": str(step),
     }

@@ -62,7 +62,11 @@ def lattice_scene(shape: tuple[int, int], rng: np.random.Generator) -> Image:
     tail = (rng.uniform(0.05, 0.4), rng.uniform(1.6, 3.0)) if rng.random() < 0.5 else (0.0, 1.0)
     astigmatism = np.exp(rng.normal(0.0, 0.08, 2)) if rng.random() < 0.3 else np.ones(2)
     thickness = _thickness(shape, rng)
+    # good crystals are the rule, yet with every fault drawn by itself few would be left
+    perfect = rng.random() < 0.3
     displacement = _displacement(shape, grain, rng)
+    if perfect:
+        displacement[:] = 0.0
     for n, one in enumerate(grains):
         if empty[n]:
             continue
@@ -74,8 +78,10 @@ def lattice_scene(shape: tuple[int, int], rng: np.random.Generator) -> Image:
             continue
         jj, ii = jj[here], ii[here]
         positions = positions + displacement[:, jj, ii].T
-        heights = _faulty(heights, rng) * thickness[jj, ii]
-        positions = positions + rng.normal(0.0, _rattle(rng) * one.spacing, positions.shape)
+        heights = heights * thickness[jj, ii]
+        if not perfect:
+            heights = _faulty(heights, rng)
+            positions = positions + rng.normal(0.0, _rattle(rng) * one.spacing, positions.shape)
         widths = np.full(len(heights), sigma) * (1.0 + 0.3 * rng.random() * (heights < 0.5))
         _draw(image, positions, heights, widths, tail, astigmatism)
     if rng.random() < 0.1:

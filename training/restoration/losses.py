@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-FLOOR = 5e-5
+FLOOR = 1e-5
 """Squared error, in units of the noisy image's variance, below which nothing is gained."""
 
 

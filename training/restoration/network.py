@@ -8,6 +8,13 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
+INPUTS, OUTPUTS = 7, 6
+"""Channels of the input; own image, part of the noise and four weights of the output."""
+BOUND = 10.0
+"""Multiples of the noise at which the network's eyes begin to close."""
+FIRST_GUESS = (0.0, 0.0, 0.0, 1.0, -2.0, -3.0)
+"""Outputs before any training: mostly what is shown already, and an image of nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -55,7 +62,12 @@ def _blocks(width: int, count: int) -> nn.Sequential:
 
 
 class RestorationNetwork(nn.Module):
-    """Restored image from a distorted one, both (n, 1, ny, nx) and normalised the same way.
+    """What is to be added to the estimate of an image, from the estimate's channels.
+
+    Input (n, 7, ny, nx), `stemd.engines.estimate.channels.CHANNELS`; output (n, 1, ny, nx): the
+    restored image is `shown` plus the output. For each pixel the network weighs four candidates
+    with each other (its own image, `shown`, `waves`, `aligned`) and adds a part of the noise's
+    deviation. So what is right already is kept as exactly as it was measured.
 
     relu only and no normalisation layers: intensity goes through linearly, bfloat16 is enough,
     and any part of an image gives the same as the whole away from the part's edges.
@@ -65,19 +77,27 @@ class RestorationNetwork(nn.Module):
         super().__init__()
         self.layout = layout
         widths = layout.widths
-        self.enter = nn.Conv2d(4, widths[0], 3, padding=1)
+        self.enter = nn.Conv2d(4 * INPUTS, widths[0], 3, padding=1)
         self.down = nn.ModuleList(_blocks(w, n) for w, n in zip(widths, layout.down, strict=True))
         self.shrink = nn.ModuleList(
             nn.Conv2d(a, b, 2, stride=2) for a, b in itertools.pairwise(widths)
         )
         self.grow = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in itertools.pairwise(widths))
         self.up = nn.ModuleList(_blocks(w, n) for w, n in zip(widths, layout.up, strict=False))
-        self.leave = nn.Conv2d(widths[0], 4, 3, padding=1)
+        self.leave = nn.Conv2d(widths[0], 4 * OUTPUTS, 3, padding=1)
         nn.init.normal_(self.leave.weight, std=0.01)
+        with torch.no_grad():
+            assert self.leave.bias is not None
+            self.leave.bias.copy_(torch.tensor(FIRST_GUESS).repeat_interleave(4))
 
-    def forward(self, image: Tensor) -> Tensor:
-        """(n, 1, ny, nx) float32 to the same; sides must be multiples of `layout.multiple`."""
-        x = self.enter(nn.functional.pixel_unshuffle(image, 2))
+    def forward(self, channels: Tensor) -> Tensor:
+        """(n, 7, ny, nx) float32 to (n, 1, ny, nx); sides must be multiples of the layout's."""
+        return mixed(channels, self.features(channels))
+
+    def features(self, channels: Tensor) -> Tensor:
+        """(n, 6, ny, nx): own image, part of the noise, and the candidates' four weights."""
+        seen = torch.cat([channels[:, :4], bounded(channels[:, 4:6]), channels[:, 6:]], dim=1)
+        x = self.enter(nn.functional.pixel_unshuffle(seen, 2))
         passed: list[Tensor] = []
         for level, blocks in enumerate(self.down):
             x = blocks(x)
@@ -88,3 +108,17 @@ class RestorationNetwork(nn.Module):
             x = nn.functional.pixel_shuffle(self.grow[level](x), 2)
             x = self.up[level](x + passed[level])
         return nn.functional.pixel_shuffle(self.leave(x), 2)
+
+
+def bounded(values: Tensor) -> Tensor:
+    """Multiples of the noise, those beyond `BOUND` pressed together."""
+    return BOUND * nn.functional.softsign(values / BOUND)
+
+
+def mixed(channels: Tensor, features: Tensor) -> Tensor:
+    """What is added to `shown`: both inputs float32, since the sum is of nearly equal numbers."""
+    own, part, weights = features[:, :1], features[:, 1:2], torch.softmax(features[:, 2:], dim=1)
+    spread = torch.exp(channels[:, 6:7])
+    to_own = weights[:, :1] * (own - channels[:, 3:4])
+    to_rest = weights[:, 3:4] * channels[:, 4:5] - weights[:, 2:3] * channels[:, 5:6] + part
+    return to_own + spread * to_rest

@@ -94,8 +94,8 @@ def _recorded(truth: Image, rng: np.random.Generator) -> tuple[Image, Image]:
     mean, contrast = float(truth.mean()), float(truth.std())
     # the signal-to-noise ratio of a pixel is what makes an image hard, so it is drawn evenly;
     # the electrons a pixel follow from it: ratio = contrast / sqrt(mean / electrons)
-    ratio = np.exp(rng.uniform(np.log(0.15), np.log(20.0)))
-    electrons = float(np.clip((ratio * mean / max(contrast, 0.02 * mean)) ** 2, 0.02, 2e4))
+    ratio = np.exp(rng.uniform(np.log(0.1), np.log(60.0)))
+    electrons = float(np.clip((ratio * mean / max(contrast, 0.02 * mean)) ** 2, 0.02, 5e4))
     scale = np.float32(electrons / mean)
     wanted = truth * scale
     what = _distortions(wanted, rng)
@@ -133,7 +133,7 @@ def _distortions(wanted: Image, rng: np.random.Generator) -> Distortions:
 
 
 def _jitter(rng: np.random.Generator) -> Jitter | None:
-    kind = rng.choice(["none", "published", "any"], p=[0.25, 0.35, 0.4])
+    kind = rng.choice(["none", "published", "any"], p=[0.3, 0.4, 0.3])
     if kind == "none":
         return None
     cubic = bool(rng.random() < 0.7)
@@ -144,7 +144,7 @@ def _jitter(rng: np.random.Generator) -> Jitter | None:
 
 
 def _tail(rng: np.random.Generator) -> Tail | None:
-    kind = rng.choice(["none", "exponential", "half_lorentzian", "box"], p=[0.4, 0.25, 0.15, 0.2])
+    kind = rng.choice(["none", "exponential", "half_lorentzian", "box"], p=[0.55, 0.25, 0.08, 0.12])
     if kind == "none":
         return None
     if kind == "exponential":

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
@@ -36,14 +37,23 @@ def load_shipped(path: Path) -> tuple[RestorationNetwork, int]:
     layout = {key: tuple(value) for key, value in json.loads(metadata["stemd.layout"]).items()}
     network = RestorationNetwork(Layout(**layout))
     stored = [numpy_helper.to_array(weight) for weight in model.graph.initializer]
+    # constants beside the weights have no convolution
+    stored = [values for values in stored if values.dtype == np.float16]
     layers = list(convolutions(network))
     if len(stored) != 2 * len(layers):
         raise ValueError(f"{path} has {len(stored)} weights, its layout {2 * len(layers)}")
     with torch.no_grad():
         for layer, weight, bias in zip(layers, stored[::2], stored[1::2], strict=True):
             assert layer.bias is not None
-            if tuple(layer.weight.shape) != weight.shape:
+            fits = tuple(layer.weight.shape) == weight.shape
+            if not fits and layer not in (network.enter, network.leave):
                 raise ValueError(f"{path}: {weight.shape} where {layer.weight.shape} is expected")
-            layer.weight.copy_(torch.from_numpy(weight.astype("float32")))
-            layer.bias.copy_(torch.from_numpy(bias.astype("float32")))
+            # a model of fewer inputs or outputs had the first ones: new inputs are not yet used
+            outputs, inputs = weight.shape[:2]
+            if layer is network.enter:
+                parted = weight.reshape(outputs, 4, inputs // 4, *weight.shape[2:])
+                weight = parted.swapaxes(1, 2).reshape(weight.shape)
+            layer.weight[:outputs] = 0.0
+            layer.weight[:outputs, :inputs] = torch.from_numpy(weight.astype("float32"))
+            layer.bias[:outputs] = torch.from_numpy(bias.astype("float32"))
     return network.eval(), int(metadata["stemd.steps"])

@@ -19,18 +19,21 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import structlog
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from stemd.engines.estimate.channels import stacked
 from training.restoration.losses import restoration_loss
-from training.restoration.network import Layout, RestorationNetwork
+from training.restoration.network import Layout, RestorationNetwork, mixed
 from training.restoration.optimiser import optimisers
-from training.restoration.pairs import pair
+from training.restoration.pool import IMAGES, drawn, path_of
 from training.restoration.shipped import load_shipped
 
 log = structlog.get_logger()
@@ -73,14 +76,12 @@ class Run:
         self.rates = [one.param_groups[0]["lr"] for one in self.optimisers]
         self.step = 0
 
-    def learn(self, noisy: Tensor, truth: Tensor) -> float:
-        """One step; the batch is (n, 1, ny, nx). Returns the loss."""
+    def learn(self, channels: Tensor, truth: Tensor) -> float:
+        """One step; the batch is (n, 7, ny, nx) and (n, 1, ny, nx). Returns the loss."""
         for one, rate in zip(self.optimisers, self.rates, strict=True):
             one.param_groups[0]["lr"] = rate * self.recipe.fraction(self.step)
         self.network.train()
-        with torch.autocast("cpu", torch.bfloat16):
-            restored = self.network(noisy)
-        loss = restoration_loss(restored.float(), truth)
+        loss = restoration_loss(restored(self.network, channels), truth)
         self.network.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -140,15 +141,47 @@ def load_averaged(path: Path) -> tuple[RestorationNetwork, int]:
     return network.eval(), int(state["step"])
 
 
-def batch(seed: int, number: int, count: int, size: int) -> tuple[Tensor, Tensor]:
-    """Batch `number` of the endless series `seed`: noisy and truth, each (count, 1, size, size)."""
-    pairs = [pair(seed, number * count + n, size) for n in range(count)]
-    noisy = torch.from_numpy(np.stack([p.noisy for p in pairs])[:, None])
-    truth = torch.from_numpy(np.stack([p.truth for p in pairs])[:, None])
-    return noisy.contiguous(memory_format=torch.channels_last), truth
+def restored(network: RestorationNetwork, channels: Tensor) -> Tensor:
+    """Restored images (n, 1, ny, nx): features in bfloat16, the rest in float32."""
+    with torch.autocast("cpu", torch.bfloat16):
+        features = network.features(channels)
+    return channels[:, 3:4] + mixed(channels, features.float())
 
 
-def batches(recipe: Recipe, first: int, stop: threading.Event) -> Iterator[tuple[Tensor, Tensor]]:
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where images come from: the first `images` of a pool, or drawn for each batch (None)."""
+
+    pool: Path | None = None
+    images: int = 0
+
+    def batch(self, seed: int, number: int, count: int, size: int) -> tuple[Tensor, Tensor]:
+        """Batch `number` of the endless series `seed`: what the network is given and the truth,
+        (count, 7, size, size) and (count, 1, size, size).
+        """
+        if self.pool is None:
+            parts = [drawn(seed, number * count + n, size) for n in range(count)]
+        else:
+            rng = np.random.default_rng([seed, 7, number])
+            parts = [self._cut(rng, size) for _ in range(count)]
+        stack = [np.asarray(part, np.float32) for part in parts]
+        channels = torch.from_numpy(np.stack([stacked(p[0], *p[2:]) for p in stack]))
+        truth = torch.from_numpy(np.stack([p[1:2] for p in stack]))
+        return channels.contiguous(memory_format=torch.channels_last), truth
+
+    def _cut(self, rng: np.random.Generator, size: int) -> NDArray[np.float16]:
+        """A part of an image, half of them upside down: scans look the same that way."""
+        assert self.pool is not None
+        number = int(rng.integers(self.images))
+        file = np.load(path_of(self.pool, number // IMAGES), mmap_mode="r")
+        y, x = rng.integers(0, file.shape[-1] - size + 1, 2)
+        part = file[number % IMAGES, :, y : y + size, x : x + size]
+        return np.array(part[:, ::-1] if rng.random() < 0.5 else part)
+
+
+def batches(
+    recipe: Recipe, source: Source, first: int, stop: threading.Event
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches from number `first` on, made ahead of time by one thread until `stop`."""
     ready: queue.Queue[tuple[Tensor, Tensor] | Exception] = queue.Queue(maxsize=3)
 
@@ -162,7 +195,7 @@ def batches(recipe: Recipe, first: int, stop: threading.Event) -> Iterator[tuple
         number = first
         try:
             while not stop.is_set():
-                offer(batch(recipe.seed, number, recipe.batch, recipe.size))
+                offer(source.batch(recipe.seed, number, recipe.batch, recipe.size))
                 number += 1
         except Exception as error:  # raised again where the batch was wanted
             offer(error)
@@ -175,31 +208,38 @@ def batches(recipe: Recipe, first: int, stop: threading.Event) -> Iterator[tuple
         yield item
 
 
-def validate(network: RestorationNetwork, count: int = 96, size: int = 128) -> dict[str, float]:
-    """Mean over unseen pairs, in dB: error below the truth's variance, and below the input's."""
-    noisy, truth = batch(VALIDATION_SEED, 0, count, size)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        restored = torch.cat([network(part) for part in torch.split(noisy, 16)]).float()
-    after = (restored - truth).square().mean(dim=(1, 2, 3)) + 1e-6
-    before = (noisy - truth).square().mean(dim=(1, 2, 3)) + 1e-6
+def validate(network: RestorationNetwork, count: int = 48, size: int = 192) -> dict[str, float]:
+    """Mean over unseen pairs, in dB: error below the truth's variance, and below the estimate's."""
+    channels, truth = _unseen(count, size)
+    with torch.inference_mode():
+        out = torch.cat([restored(network, part) for part in torch.split(channels, 8)])
+    after = (out - truth).square().mean(dim=(1, 2, 3)) + 1e-6
+    before = (channels[:, 3:4] - truth).square().mean(dim=(1, 2, 3)) + 1e-6
     variance = truth.var(dim=(1, 2, 3)) + 1e-6
     seen = variance > 1e-3
     return {
         "snr_db": float(10.0 * torch.log10(variance / after)[seen].mean()),
         "gain_db": float(10.0 * torch.log10(before / after).mean()),
-        "mean_error": float((restored - truth).mean(dim=(1, 2, 3)).abs().mean()),
+        "mean_error": float((out - truth).mean(dim=(1, 2, 3)).abs().mean()),
     }
 
 
-def train(run: Run, state: Path, steps: int, every_s: float, validate_s: float) -> None:
+@cache
+def _unseen(count: int, size: int) -> tuple[Tensor, Tensor]:
+    return Source().batch(VALIDATION_SEED, 0, count, size)
+
+
+def train(
+    run: Run, source: Source, state: Path, steps: int, every_s: float, validate_s: float
+) -> None:
     """Train until `run.step` reaches `steps`, with a checkpoint and a score now and then."""
     stop = threading.Event()
-    source = batches(run.recipe, run.step, stop)
+    ready = batches(run.recipe, source, run.step, stop)
     saved = scored = time.monotonic()
     losses: list[float] = []
     try:
         while run.step < steps:
-            loss = run.learn(*next(source))
+            loss = run.learn(*next(ready))
             if not math.isfinite(loss):
                 raise RuntimeError(f"the loss is not finite at step {run.step}")
             losses.append(loss)
@@ -228,6 +268,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1_000_000, help="train up to this step")
     parser.add_argument("--finish", type=int, default=0, help="fall to zero within N steps")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--pool", type=Path, help="images made by training.restoration.pool")
+    parser.add_argument("--images", type=int, default=8000, help="how many of them")
     parser.add_argument("--size", type=int, default=128, help="side of a training image, pixels")
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
@@ -255,7 +297,8 @@ def main() -> None:
         run.restore(origin)
         log.info("resumed", checkpoint=str(origin), step=run.step)
     steps = recipe.finish_at if recipe.finish_at is not None else options.steps
-    train(run, options.state, steps, options.checkpoint_s, options.validate_s)
+    source = Source(options.pool, options.images)
+    train(run, source, options.state, steps, options.checkpoint_s, options.validate_s)
 
 
 if __name__ == "__main__":

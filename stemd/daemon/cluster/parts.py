@@ -15,7 +15,7 @@ from stemd.adapters.base import AdapterSettings, Checkpoint
 from stemd.adapters.remote import RecordingPath
 from stemd.daemon.config import EngineConfig
 from stemd.daemon.scan_run import EngineChoice, ScanRun, virtual_detectors
-from stemd.engines.base import Gathered, SpreadEngine
+from stemd.engines.base import FindingEngine, Gathered, SpreadEngine
 from stemd.errors import ConfigError
 from stemd.settings import EngineSettings, Settings
 
@@ -67,6 +67,19 @@ class Recipe:
         """Whether the first patterns decide where the virtual detectors are."""
         return self.settings.optics.center == "auto" and bool(virtual_detectors(self.settings))
 
+    @property
+    def has_finders(self) -> bool:
+        """Whether the first patterns decide what an engine must know."""
+        return any(
+            isinstance(engine, FindingEngine) and engine.finds(self.settings)
+            for engine in map(_built, self.gatherers())
+        )
+
+    @property
+    def needs_lead(self) -> bool:
+        """Whether the first patterns decide anything."""
+        return self.needs_centre or self.has_finders
+
     def reduction(self) -> dict[str, Any]:
         """All settings that the reduction depends on, as JSON types.
 
@@ -102,7 +115,8 @@ class Part:
     `first`, `stop`: frames of the file, or bytes of an event stream. `total`, `moment_y`,
     `moment_x` (n,) and `detectors` (k, n) are of the smallest unsigned type that holds them,
     `done` bool (n,). `gathered`: what each pattern engine has, `failed`: why one has nothing.
-    `centre` is that of the virtual detectors, `fixed` if it does not move any more.
+    `centre` is that of the virtual detectors, `fixed` if it does not move any more; `found` is
+    what engines have found out from the scan's first patterns.
     `checkpoint` is for the span that follows in an event stream; without one it is `over`.
     """
 
@@ -120,12 +134,20 @@ class Part:
     over: bool = False
     gathered: Mapping[str, Gathered] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
+    found: Mapping[str, Gathered] = field(default_factory=dict)
     checkpoint: Checkpoint | None = None
 
     @classmethod
     def of(cls, run: ScanRun, first: int, stop: int) -> Part:
         """What a run has summed in a span of its file."""
         maps = run.maps
+        gathered = {}
+        for engine in run.engines:
+            if engine.needs == "patterns" and engine.name not in run.failed:
+                try:
+                    gathered[engine.name] = cast(SpreadEngine, engine).gathered()
+                except Exception as error:
+                    run.leave_out(engine.name, error)
         touched = np.flatnonzero(maps.done | (maps.total != 0))
         low, high = (int(touched[0]), int(touched[-1]) + 1) if touched.size else (0, 0)
         return cls(
@@ -140,12 +162,9 @@ class Part:
             frames=run.frames,
             centre=run.reducer.centre,
             fixed=run.reducer.centre_fixed,
-            gathered={
-                engine.name: cast(SpreadEngine, engine).gathered()
-                for engine in run.engines
-                if engine.needs == "patterns" and engine.name not in run.failed
-            },
+            gathered=gathered,
             failed=dict(run.failed),
+            found=run.found(),
         )
 
     @property
@@ -172,10 +191,13 @@ class Part:
             run.failed.setdefault(name, why)
         for choice, engine in zip(run.choices, run.engines, strict=True):
             if engine.name in self.gathered and engine.name not in run.failed:
-                double = _built(choice)
-                double.start(run.acquisition, run.settings, run.maps)
-                double.restore(self.gathered[engine.name])
-                cast(SpreadEngine, engine).merge(double)
+                try:
+                    double = _built(choice)
+                    double.start(run.acquisition, run.settings, run.maps)
+                    double.restore(self.gathered[engine.name])
+                    cast(SpreadEngine, engine).merge(double)
+                except Exception as error:
+                    run.leave_out(engine.name, error)
 
 
 def _compact(values: NDArray[np.int64]) -> NDArray[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -19,6 +19,7 @@ from stemd.daemon.cluster.queue import TaskQueue
 from stemd.daemon.cluster.store import CheckpointStore, PartStore, Span, cut, gaps, key_of
 from stemd.daemon.cluster.work import Description
 from stemd.daemon.processing import FIRST_FRAMES, Outcome
+from stemd.engines.base import Gathered
 from stemd.errors import ClusterError, FormatError, StemdError
 from stemd.results import Snapshot
 
@@ -180,19 +181,21 @@ class Reduction:
         decoding = {"scan": settings["scan"], "camera": settings["camera"]}
         self._points = CheckpointStore(file.folder, key_of(about.identity, decoding))
         self._size = about.units(file.part_bytes)
-        self._first = about.first_units(file.part_bytes, leads=self._recipe.needs_centre)
+        self._first = about.first_units(file.part_bytes, leads=self._recipe.needs_lead)
         self._known: list[Span] = []
         self._begun: set[int] = set()
         self._fresh: dict[Span, Part] = {}
         self._open = 0
         self._centre: Centre = about.centre if self._recipe.needs_centre else None
+        self._found: Mapping[str, Gathered] | None = None
 
     def begin(self) -> None:
         """Take up the parts that are there, and begin with those that are not."""
         self._known, _ = gaps(self._store.spans(), self._about.extent)
         if self._known:
             part = self._store.load(*self._known[-1])
-            self._centre = part.centre if part is not None else self._centre
+            if part is not None:
+                self._centre, self._found = part.centre, part.found
         for first, stop in self._known:
             self._count(first, stop)
         first_part, self._file.first = self._file.first, None
@@ -201,7 +204,7 @@ class Reduction:
             return
         self._open += 1
         self._begun.add(0)
-        if self._centre is not None or not self._recipe.needs_centre:
+        if self._ready:
             for first, stop in cut([(self._first, self._about.extent)], self._size):
                 self._submit(first, stop)
         first_part.give(self._first_came)
@@ -214,18 +217,32 @@ class Reduction:
             )
         self._reduced(found[1])
 
+    @property
+    def _ready(self) -> bool:
+        """Whether what the first patterns decide is known, so that any part may be made."""
+        recipe = self._recipe
+        return (
+            not recipe.needs_lead
+            or self._found is not None
+            or (not recipe.has_finders and self._centre is not None)
+        )
+
     def _go_on(self) -> None:
         missing = gaps(self._known, self._about.extent)[1]
         if not missing:
             self._complete()
-        elif self._recipe.needs_centre and self._centre is None and missing[0][0] == 0:
-            # all others need the centre that it finds
+        elif (
+            self._recipe.needs_lead
+            and missing[0][0] == 0
+            and (self._about.sequential or not self._ready)
+        ):
+            # all others need what it finds
             least = self._file.part_bytes if self._about.sequential else FIRST_FRAMES
             self._submit(0, min(least, self._size), leads=True)
         elif self._about.sequential:
             self._stream(missing)
         else:
-            if missing[0][0] == 0 and self._recipe.needs_centre:
+            if missing[0][0] == 0 and self._recipe.needs_lead:
                 edge = min(self._first, missing[0][1])
                 self._submit(0, edge, leads=True)
                 missing[0] = edge, missing[0][1]
@@ -243,7 +260,7 @@ class Reduction:
                     self._file.bytes_done -= span[1] - span[0]
                 self._known = []
                 self._store.keep_only([])
-                self._submit(0, self._size, leads=self._recipe.needs_centre)
+                self._submit(0, self._size, leads=self._recipe.needs_lead)
                 return
             for low, high in pairwise([first, *edges, stop]):
                 if high == stop and high - low > self._size:
@@ -271,6 +288,7 @@ class Reduction:
             min(stop, about.extent),
             leads=leads,
             centre=self._centre,
+            found=self._found,
             checkpoint=checkpoint,
             then=self._reduced,
         )
@@ -284,11 +302,12 @@ class Reduction:
             self._fresh[part.first, part.stop] = replace(part, checkpoint=None)
         self._known.append((part.first, part.stop))
         self._count(part.first, part.stop)
-        leads = self._centre is None and part.first == 0
+        waited = not self._ready
+        leads = self._found is None and part.first == 0
         if leads:
-            self._centre = part.centre
-        if leads and self._recipe.needs_centre:
-            self._go_on()  # nobody else could begin
+            self._centre, self._found = part.centre, part.found
+        if waited and part.first == 0:
+            self._go_on()
         elif part.checkpoint is not None and self._is_free(part.stop):
             self._submit(part.stop, part.stop + self._size, checkpoint=part.checkpoint)
         elif not self._open:

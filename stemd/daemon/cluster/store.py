@@ -20,7 +20,7 @@ from stemd.adapters.base import Checkpoint
 from stemd.daemon.cluster.parts import Part
 from stemd.daemon.sinks.files import TEMPORARY, disk_error
 
-FORMAT = 1
+FORMAT = 2
 _MAPS = ("total", "moment_y", "moment_x", "detectors", "done")
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
@@ -122,6 +122,8 @@ def _arrays(part: Part) -> dict[str, NDArray[Any]]:
     arrays = {name: getattr(part, name) for name in _MAPS}
     for engine, gathered in part.gathered.items():
         arrays |= {f"gathered.{engine}.{name}": array for name, array in gathered.items()}
+    for engine, found in part.found.items():
+        arrays |= {f"found.{engine}.{name}": array for name, array in found.items()}
     about = {
         "first": part.first,
         "stop": part.stop,
@@ -132,6 +134,7 @@ def _arrays(part: Part) -> dict[str, NDArray[Any]]:
         "over": part.over,
         "failed": dict(part.failed),
         "engines": list(part.gathered),
+        "finders": list(part.found),
     }
     return {**arrays, "about": np.frombuffer(json.dumps(about).encode(), np.uint8)}
 
@@ -140,13 +143,16 @@ def _read(path: Path) -> Part | None:
     try:
         arrays = _read_arrays(path)
         about: dict[str, Any] = json.loads(arrays.pop("about").tobytes())
-        gathered: dict[str, dict[str, NDArray[Any]]] = {name: {} for name in about.pop("engines")}
-        for name in [name for name in arrays if name.startswith("gathered.")]:
-            _, engine, array = name.split(".", 2)
-            gathered[engine][array] = arrays.pop(name)
+        kinds: dict[str, dict[str, dict[str, NDArray[Any]]]] = {
+            kind: {name: {} for name in about.pop(names)}
+            for kind, names in (("gathered", "engines"), ("found", "finders"))
+        }
+        for name in [name for name in arrays if name.startswith(("gathered.", "found."))]:
+            kind, engine, array = name.split(".", 2)
+            kinds[kind][engine][array] = arrays.pop(name)
         centre = about.pop("centre")
-        fields: dict[str, Any] = {**about, **arrays}
-        return Part(**fields, gathered=gathered, centre=tuple(centre) if centre else None)
+        fields: dict[str, Any] = {**about, **arrays, **kinds}
+        return Part(**fields, centre=tuple(centre) if centre else None)
     except (*_UNREADABLE, TypeError):
         return None
 

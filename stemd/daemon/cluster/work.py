@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -26,6 +26,7 @@ from stemd.blocks import Block, Message
 from stemd.daemon.cluster.parts import Centre, Part, Recipe
 from stemd.daemon.processing import FIRST_FRAMES, Outcome, outcome_of, with_correction
 from stemd.daemon.scan_run import ScanRun
+from stemd.engines.base import Gathered
 from stemd.errors import FormatError, StemdError
 from stemd.results import Snapshot
 
@@ -196,8 +197,8 @@ def reduce_first(recipe: Recipe, part_bytes: int) -> tuple[dict[str, Any], Part]
     about = _look(recipe, find_centre=False)
     if about.sequential:
         return None
-    stop = about.first_units(part_bytes, leads=recipe.needs_centre)
-    part = _reduce(recipe, about.acquisition, about.identity, 0, stop, leads=recipe.needs_centre)
+    stop = about.first_units(part_bytes, leads=recipe.needs_lead)
+    part = _reduce(recipe, about.acquisition, about.identity, 0, stop, leads=recipe.needs_lead)
     return about.identity, part
 
 
@@ -211,12 +212,14 @@ def reduce_span(
     *,
     leads: bool,
     centre: Centre = None,
+    found: Mapping[str, Gathered] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Part:
     """Reduce frames first..stop-1 of a file, or the events from byte `first` to about `stop`.
 
-    `leads`: this span begins the scan and goes on until the virtual detectors' centre is fixed;
-    all others are given it. Raises FormatError when the file is not what it was.
+    `leads`: this span begins the scan and goes on until the virtual detectors' centre is fixed
+    and engines have found out what they must know; all others are given it, if they need it.
+    Raises FormatError when the file is not what it was.
     """
     return _reduce(
         recipe,
@@ -226,6 +229,7 @@ def reduce_span(
         stop,
         leads=leads,
         centre=centre,
+        found=found,
         checkpoint=checkpoint,
     )
 
@@ -239,6 +243,7 @@ def _reduce(
     *,
     leads: bool,
     centre: Centre = None,
+    found: Mapping[str, Gathered] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Part:
     if _changed(recipe.path, identity):
@@ -247,6 +252,8 @@ def _reduce(
             "wait until it is written, then process it again",
         )
     run = ScanRun(acquisition, recipe.settings, recipe.gatherers(), None if leads else centre)
+    if first:
+        run.follow(found or {})
     with _opened.open(recipe, identity) as recording:
         if isinstance(recording, SequentialRecording):
             stop, after = _reduce_stream(recording, run, checkpoint, stop, leads=leads)
@@ -259,7 +266,7 @@ def _reduce_frames(
     recording: Recording, run: ScanRun, first: int, stop: int, *, leads: bool
 ) -> int:
     """Returns the frame behind the last one."""
-    while leads and first < recording.frames and not run.reducer.centre_fixed:
+    while leads and first < recording.frames and not run.first_found:
         upto = min(recording.frames, first + FIRST_FRAMES)
         drain(recording.blocks(first, upto), run)
         first = upto
@@ -283,7 +290,7 @@ def _reduce_stream(
         if checkpoint is None:
             return recording.extent, None
         stop = int(checkpoint["position"][0])
-        if not leads or run.reducer.centre_fixed:
+        if not leads or run.first_found:
             return stop, checkpoint
         stop += 1
 

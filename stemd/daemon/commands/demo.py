@@ -54,7 +54,7 @@ kernel_size = 61
 type = "virtual_detector"
 detectors = {{ bf = [0.0, 20.0], adf = [22.0, 60.0] }}
 
-{restoration}[[pipeline.engine]]
+{restoration}{airpi}[[pipeline.engine]]
 type = "com"
 
 [[pipeline.engine]]
@@ -77,6 +77,12 @@ RESTORATION = """\
 [[pipeline.engine]]
 type = "restoration"
 input = "bf"
+
+"""
+
+AIRPI = """\
+[[pipeline.engine]]
+type = "airpi"
 
 """
 
@@ -180,7 +186,7 @@ async def _demo(args: argparse.Namespace, data_dir: Path) -> int:
             camera="stemd " + " ".join(command) + " --port {port}",
             data_dir=json.dumps(str(data_dir)),
             page=page,
-            restoration=_restoration(),
+            **_networks(),
             port=0,
             ny=scan.shape[0],
             nx=scan.shape[1],
@@ -252,11 +258,13 @@ def _camera_command(args: argparse.Namespace, data_dir: Path) -> list[str]:
     return command
 
 
-def _restoration() -> str:
-    """The engine's table, where its network is installed."""
+def _networks() -> dict[str, str]:
+    """The tables of the engines that need a network, where it is installed."""
     from stemd.inference.catalogue import installed
 
-    return RESTORATION if any(each.name == "restoration" for each in installed()) else ""
+    names = {each.name for each in installed()}
+    tables = {"restoration": RESTORATION, "airpi": AIRPI}
+    return {name: table if name in names else "" for name, table in tables.items()}
 
 
 def _page_table(asked: int | None) -> str:

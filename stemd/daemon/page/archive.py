@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,23 @@ Json = dict[str, Any]
 SCAN_ID = re.compile(r"\d{8}T\d{9}Z-[0-9a-f]{4}", re.ASCII)
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,80}(\.[A-Za-z0-9]{1,12}){0,3}", re.ASCII)
+RECORD = re.compile(r"raw\.(mib|tpx3|t3p|t3pa|npy|h5)", re.ASCII)
+"""What a recorder writes and `open_recording` reads; raw.hdr and the like go with it."""
 log = structlog.get_logger(__name__)
 
 MAX_LISTED = 500
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The camera's bytes of a past scan, with what its scan.json says of them."""
+
+    scan_id: str
+    pipeline: str
+    path: Path
+    scan: Json
+    settings: Json
 
 
 class Archive:
@@ -67,7 +81,9 @@ class Archive:
             "pipeline": document.get("pipeline"),
             "shape": scan.get("shape") if isinstance(scan, dict) else None,
             **{key: document.get(key) for key in ("positions_total", "positions_done", "missing")},
+            "seconds": _seconds(document),
             "images": [Path(name).stem for name, _ in files if name.endswith(".tif")],
+            "record": next((name for name, _ in files if RECORD.fullmatch(name)), None),
             "files": [{"name": name, "bytes": size} for name, size in files],
         }
 
@@ -91,6 +107,20 @@ class Archive:
         inside = path.resolve().parent == folder.resolve()
         return path if inside and path.is_file() and not path.is_symlink() else None
 
+    def record(self, scan_id: str) -> Record | None:
+        """The record of a past scan, None where there is none that could be read again."""
+        folder = self.folder(scan_id)
+        if folder is None:
+            return None
+        document = _document(folder / "scan.json")
+        names = sorted(path.name for path in folder.iterdir() if RECORD.fullmatch(path.name))
+        path = next((path for name in names if (path := self.file(scan_id, name))), None)
+        pipeline, scan, settings = (document.get(key) for key in ("pipeline", "scan", "settings"))
+        if path is None or not isinstance(pipeline, str) or document.get("status") == "acquiring":
+            return None
+        settings = settings if isinstance(settings, dict) else {}
+        return Record(scan_id, pipeline, path, scan if isinstance(scan, dict) else {}, settings)
+
     def frame(self, scan_id: str, image: str, max_side: int) -> bytes | None:
         """A result of a past scan as an image frame of protocol.py, None where there is none."""
         path = self.file(scan_id, f"{image}.tif")
@@ -103,6 +133,14 @@ class Archive:
             return None
         document = _document(path.with_name("scan.json"))
         return _frame(scan_id, image, pixels, about, document, max_side)
+
+
+def _seconds(document: Json) -> float | None:
+    """How long the scan took."""
+    began, ended = document.get("started_ns"), document.get("finished_ns")
+    if isinstance(began, int) and isinstance(ended, int) and ended > began:
+        return (ended - began) / 1e9
+    return None
 
 
 def _document(path: Path) -> Json:

@@ -14,7 +14,9 @@ from aiohttp import WSMsgType, web
 from stemd.daemon.hub import Hub, View
 from stemd.daemon.page import protocol
 from stemd.daemon.page.access import Access
+from stemd.daemon.page.replays import Replays
 from stemd.daemon.page.viewer import Encoder, Viewer
+from stemd.daemon.replay.wire import PIPELINE as REPLAY
 from stemd.results import Snapshot
 
 Json = dict[str, Any]
@@ -32,10 +34,11 @@ log = structlog.get_logger(__name__)
 class Audience:
     """The viewers of one page. Telling returns at once; `serve` lives as long as a socket."""
 
-    def __init__(self, hub: Hub, instrument: str, access: Access) -> None:
+    def __init__(self, hub: Hub, instrument: str, access: Access, replays: Replays) -> None:
         self._hub = hub
         self._instrument = instrument
         self._access = access
+        self._replays = replays
         self._encoder = Encoder()
         self._viewers: set[Viewer] = set()
         self._offered: dict[str, dict[str, Json]] = {}
@@ -120,6 +123,7 @@ class Audience:
             for task in (sender, *requests):
                 task.cancel()
             await asyncio.gather(sender, *requests, return_exceptions=True)
+            await self._replays.leave(viewer)
             if not self._viewers:
                 self._encoder.clear()
         return socket
@@ -160,6 +164,7 @@ class Audience:
                 for pipeline, name in viewer.watch(message):
                     if pipeline in self._hub.views:
                         _offer_newest(viewer, pipeline, self._hub.views[pipeline], name)
+                self._replays.watch(viewer)
             case protocol.Drawn():
                 viewer.drawn(message)
             case protocol.Token():
@@ -174,10 +179,16 @@ class Audience:
                     _refuse(viewer, message, "busy", "too many requests wait for their reply")
                 elif not viewer.operator:
                     _refuse(viewer, message, "token", self._access.refusal)
+                elif message.pipeline == REPLAY:
+                    if not self._replays.request(viewer, message):
+                        _refuse(viewer, message, "replay", "there is no replay that could obey")
                 else:
                     task = asyncio.create_task(self._request(viewer, message))
                     requests.add(task)
                     task.add_done_callback(requests.discard)
+
+            case protocol.Replay():
+                await self._replays.hear(viewer, message)
 
     async def _request(self, viewer: Viewer, message: protocol.Request) -> None:
         reply = await self._hub.request(message.pipeline, message.kind, message.request)

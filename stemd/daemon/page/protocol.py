@@ -77,7 +77,22 @@ class Request(_Inbound):
     request: dict[str, Any]
 
 
-Inbound = Watch | Drawn | Token | Request
+class Replay(_Inbound):
+    """A past scan is to grow again from its record, for this viewer alone.
+
+    `seconds` is how long the whole scan takes. "pace" changes the running replay: other seconds,
+    paused or not, or `again` from the first line.
+    """
+
+    type: Literal["replay"]
+    action: Literal["start", "pace", "stop"]
+    scan: Annotated[str, Field(max_length=80)] = ""
+    seconds: Annotated[float, Field(ge=1.0, le=86400.0)] = 20.0
+    paused: bool = False
+    again: bool = False
+
+
+Inbound = Watch | Drawn | Token | Request | Replay
 _inbound: TypeAdapter[Inbound] = TypeAdapter(Annotated[Inbound, Field(discriminator="type")])
 
 
@@ -134,8 +149,11 @@ def reduced(image: NDArray[np.float32], step: int, *, mean: bool) -> NDArray[np.
 
 
 def is_angle(result: Result) -> bool:
-    """Whether a result's values are angles, which wrap and must not be averaged."""
-    return result.units in ("rad", "deg", "°")
+    """Whether a result's values are directions, which wrap and must not be averaged.
+
+    A phase is in rad, too, but an image like any other: picking pixels would alias its lattice.
+    """
+    return result.units in ("rad", "deg", "°") and "phase" not in result.name
 
 
 def image_meta(pipeline: str, snapshot: Snapshot, result: Result, step: int) -> Json:

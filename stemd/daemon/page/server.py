@@ -16,6 +16,7 @@ from stemd.daemon.page import protocol
 from stemd.daemon.page.access import Access
 from stemd.daemon.page.archive import Archive
 from stemd.daemon.page.audience import Audience
+from stemd.daemon.page.replays import ConfigOf, Replays
 from stemd.daemon.page.settings import PageSettings
 from stemd.errors import SinkError
 from stemd.results import Snapshot
@@ -31,7 +32,8 @@ log = structlog.get_logger(__name__)
 class Page:
     """Serves the page of one daemon; all `on_...` are called on the event loop by the hub.
 
-    `health` returns (healthy, document) for /healthz, `metrics` Prometheus text for /metrics.
+    `health` returns (healthy, document) for /healthz, `metrics` Prometheus text for /metrics,
+    `config_of` the config of a pipeline, with whose engines a past scan is replayed.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Page:
         data_dir: Path,
         health: Callable[[], tuple[bool, Json]],
         metrics: Callable[[], bytes],
+        config_of: ConfigOf = lambda pipeline: None,
     ) -> None:
         self._settings = settings
         self._hub = hub
@@ -49,7 +52,8 @@ class Page:
         self._metrics = metrics
         self._archive = Archive(data_dir)
         self._access = Access(settings.read_token(), loopback=settings.loopback)
-        self._audience = Audience(hub, instrument, self._access)
+        self._replays = Replays(self._archive, config_of, self._access)
+        self._audience = Audience(hub, instrument, self._access, self._replays)
         self._runner: web.AppRunner | None = None
 
     @property
@@ -104,6 +108,7 @@ class Page:
         runner, self._runner = self._runner, None
         self._hub.remove(self)
         await self._audience.close()
+        await self._replays.close()
         await runner.cleanup()
 
     # What the hub tells

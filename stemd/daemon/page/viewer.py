@@ -87,7 +87,8 @@ class Viewer:
         self.watched: dict[Key, int] = {}
         self.skipped = 0
         self._encoder = encoder
-        self._images: dict[Key, Waiting] = {}
+        self._images: dict[Key, Waiting | bytes] = {}
+        self._taken = asyncio.Event()
         self._undrawn: Counter[Key] = Counter()
         self._retained: dict[tuple[str, str], str] = {}
         self._lines: deque[str] = deque(maxlen=MAX_LINES)
@@ -119,6 +120,7 @@ class Viewer:
         self.watched = wanted
         for key in self._images.keys() - wanted.keys():
             del self._images[key]
+            self._taken.set()
         return fresh
 
     def offer(self, pipeline: str, snapshot: Snapshot, only: set[str] | None = None) -> None:
@@ -131,6 +133,16 @@ class Viewer:
             self.skipped += key in self._images
             self._images[key] = Waiting(snapshot, result, side)
             self._wake.set()
+
+    async def give(self, key: Key, frame: bytes) -> None:
+        """An image made for this viewer alone; returns when it is on its way, or not wanted."""
+        if key not in self.watched:
+            return
+        self._images[key] = frame
+        self._wake.set()
+        while self._images.get(key) is frame:
+            self._taken.clear()
+            await self._taken.wait()
 
     def drawn(self, message: protocol.Drawn) -> None:
         """The viewer has drawn, or left out for a newer one, an image of this name."""
@@ -146,9 +158,10 @@ class Viewer:
         """Images and texts that wait to be sent: bounded whatever the viewer does."""
         return len(self._images) + len(self._retained) + len(self._lines)
 
-    def _next_image(self) -> tuple[Key, Waiting] | None:
+    def _next_image(self) -> tuple[Key, Waiting | bytes] | None:
         for key in self._images:
             if self._undrawn[key] < MAX_UNDRAWN:
+                self._taken.set()
                 return key, self._images.pop(key)
         return None
 
@@ -167,7 +180,10 @@ class Viewer:
                 continue
             key, waiting = found
             try:
-                frame = await self._encoder.frame(key[0], waiting)
+                if isinstance(waiting, bytes):
+                    frame = waiting
+                else:
+                    frame = await self._encoder.frame(key[0], waiting)
             except Exception:
                 # an engine's mistake in one image must not cost the viewer the others
                 log.exception("page: an image cannot be shown", pipeline=key[0], image=key[1])

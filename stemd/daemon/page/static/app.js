@@ -1,17 +1,19 @@
 // Where everything meets: messages in, views updated, one paint a frame of the screen.
 
-import { Archive, fetchImage } from "./archive.js";
+import { Archive } from "./archive.js";
 import { MAPS, kindOf } from "./colormap.js";
 import { ContrastPanel } from "./contrastpanel.js";
 import { Controls, describe } from "./controls.js";
 import { keyboard } from "./keys.js";
 import { Lenses } from "./lenses.js";
 import { Link } from "./link.js";
-import { Model } from "./model.js";
+import { Model, REPLAY } from "./model.js";
 import { Operator } from "./operator.js";
+import { Past } from "./past.js";
 import { Rings } from "./rings.js";
 import { Stage } from "./stage.js";
 import { Status, documentLine, health, logLine } from "./status.js";
+
 
 const id = (name) => document.getElementById(name);
 
@@ -28,15 +30,15 @@ function redraw() {
 }
 
 const rings = new Rings(
-  () => (model.past ? null : model.live.settings),
-  () => model.live.centre(),
+  () => model.settings,
+  () => model.source.centre(),
   (part) => operator.settings(part),
 );
 const stage = new Stage(model, {
   redraw,
   rings: rings.overlay,
   chosen: () => watch(),
-  grab: (event, view) => lenses.grab(event) ?? (operator.allowed ? rings.grab(event, view) : null),
+  grab: (event, view) => lenses.grab(event) ?? (tunable() ? rings.grab(event, view) : null),
 });
 const lenses = new Lenses(stage.main, redraw);
 const contrast = new ContrastPanel(id("contrast"), change);
@@ -45,7 +47,26 @@ const controls = new Controls(
   (part) => operator.settings(part),
   (command) => operator.command(command),
 );
-const archive = new Archive(id("past"), openPast);
+const past = new Past(model, {
+  send: (message) => link.send(message),
+  allowed: () => connection.open && operator.allowed,
+  grown: () => {
+    stage.update();
+    redraw();
+  },
+  changed: () => {
+    settings();
+    everything();
+  },
+  opened: () => stage.scanPort.fit(),
+  failed: (text) => logLine(id("log"), "", { text }, "error"),
+});
+const archive = new Archive(id("past"), (scan) => past.open(scan));
+
+/** Whether a settings change has a meaning for what is on the screen, and this viewer may make it. */
+function tunable() {
+  return operator.allowed && model.target !== null;
+}
 
 /** Change how the large image is shown. */
 function change(part) {
@@ -75,7 +96,9 @@ let watched = "";
 /** Tell the daemon which images are wanted, and at what size. */
 function watch() {
   if (!connection.open) return;
-  const images = model.past || !model.pipeline ? {} : { [model.pipeline]: stage.wants() };
+  // of a past scan nothing comes unless it is replayed from its record: then the viewer's own
+  const from = model.past ? past.from : model.pipeline;
+  const images = from ? { [from]: stage.wants() } : {};
   const text = JSON.stringify(images);
   if (text === watched) return;
   watched = text;
@@ -93,8 +116,8 @@ function tabs() {
       tab.textContent = name;
       tab.setAttribute("aria-pressed", String(name === model.pipeline));
       tab.addEventListener("click", () => {
+        past.close();
         model.pipeline = name;
-        closePast();
         tabs();
         settings();
         everything();
@@ -105,16 +128,29 @@ function tabs() {
 }
 
 function settings() {
-  const now = model.live.settings;
+  const now = model.settings;
+  id("locked").hidden = tunable();
+  id("locked").textContent = lockedWords();
   if (!now) return;
   controls.imageSize = Math.max(...(stage.main.frame?.meta.scan_shape ?? [256]));
-  controls.update(now, operator.allowed);
+  controls.update(now, tunable());
   id("revision").textContent = now.revision === undefined ? "" : `revision ${now.revision}`;
   stage.main.dirty = true;
   redraw();
 }
 
+function lockedWords() {
+  if (!connection.open) return "No connection.";
+  if (!operator.allowed) return `For looking only: ${operator.refusal}.`;
+  return model.past ? "As this scan was made. Replay it from its record to try others." : "";
+}
+
 function emptyWords() {
+  if (model.past) {
+    id("empty-words").textContent = "Reading the images of this scan …";
+    id("empty-more").textContent = "";
+    return;
+  }
   const { state } = model.live;
   const waiting = state.state === "waiting" || !state.state;
   id("empty-words").textContent = !connection.open
@@ -131,30 +167,6 @@ function everything() {
   emptyWords();
   stage.update();
   watch();
-}
-
-function openPast(scan, names) {
-  model.openPast(scan, names);
-  const { source } = model.past;
-  id("past-bar").hidden = false;
-  id("past-name").textContent = scan;
-  stage.scanPort.fit();
-  everything();
-  for (const name of names) {
-    fetchImage(scan, name, 2048).then(
-      (frame) => {
-        source.frames.set(name, frame);
-        stage.update();
-      },
-      (error) => logLine(id("log"), "", { text: error.message }, "error"),
-    );
-  }
-}
-
-function closePast() {
-  model.openPast(null);
-  id("past-bar").hidden = true;
-  everything();
 }
 
 const receive = {
@@ -185,13 +197,24 @@ const receive = {
     emptyWords();
     stage.describe();
   },
+  replay(_, document_) {
+    past.replay.hear(document_);
+  },
   settings(pipeline, document_) {
+    if (pipeline === REPLAY) {
+      past.settings(document_);
+      return;
+    }
     model.of(pipeline).settings = document_;
-    if (pipeline === model.pipeline) settings();
+    if (pipeline === model.pipeline && !model.past) settings();
   },
   images(pipeline, document_) {
+    if (pipeline === REPLAY) {
+      past.images(document_.images);
+      return;
+    }
     model.of(pipeline).images = document_.images;
-    if (pipeline === model.pipeline) everything();
+    if (pipeline === model.pipeline && !model.past) everything();
   },
   document(pipeline, document_) {
     logLine(id("log"), pipeline, documentLine(document_), "info");
@@ -214,6 +237,7 @@ const link = new Link({
       id("log").replaceChildren();
       undrawn = [];
     }
+    if (!open) past.replay.lost();
     operator.connected(open);
     everything();
   },
@@ -222,12 +246,17 @@ const link = new Link({
   },
   image(frame) {
     const { pipeline, name } = frame.meta;
+    undrawn.push({ name, pipeline });
+    if (pipeline === REPLAY) {
+      past.image(frame);
+      redraw();
+      return;
+    }
     const source = model.of(pipeline);
     const { state } = source;
     const missing = state.scan === frame.meta.scan ? (state.missing ?? 0) : 0;
     frame.meta.reached = frame.meta.positions_done + missing;
     source.frames.set(name, frame);
-    undrawn.push({ name, pipeline });
     if (pipeline === model.pipeline && !model.past) stage.update();
     redraw();
   },
@@ -237,6 +266,7 @@ const operator = new Operator(link, model, {
   changed: () => {
     settings();
     for (const button of id("commands").children) button.disabled = !operator.allowed;
+    past.replay.tell();
   },
 });
 
@@ -277,6 +307,8 @@ const actions = {
   map: nextMap,
   log: () => change({ log: !stage.main.show?.log }),
   past: () => archive.show(),
+  replay: () => past.replay.toggle(),
+  back: () => past.close(),
   help: () => id("help").showModal(),
 };
 
@@ -289,7 +321,7 @@ for (const [button, action] of Object.entries({
   "zoom-fit": actions.fit,
   "save-button": savePng,
   "past-button": actions.past,
-  "past-close": closePast,
+  "past-close": actions.back,
   "help-button": actions.help,
 })) {
   id(button).addEventListener("click", action);

@@ -14,6 +14,12 @@ export async function fetchImage(id, name, side) {
   return decode(await reply.arrayBuffer());
 }
 
+/** The scan.json of a past scan, {} where it cannot be read. */
+export async function fetchDocument(id) {
+  const reply = await fetch(`api/scans/${id}/scan.json`);
+  return reply.ok ? reply.json() : {};
+}
+
 function draw(canvas, frame) {
   const show = defaults(frame.meta, defaultMap(frame.meta));
   canvas.width = frame.w;
@@ -32,7 +38,7 @@ function element(tag, className, text) {
 }
 
 export class Archive {
-  /** `open(id, names)` shows a past scan in the viewer. */
+  /** `open(scan)` shows a past scan, as listed, in the viewer. */
   constructor(dialog, open) {
     this.dialog = dialog;
     this.list = dialog.querySelector("ul");
@@ -66,7 +72,7 @@ export class Archive {
     open.disabled = !cover;
     open.addEventListener("click", () => {
       this.dialog.close();
-      this.open(scan.id, scan.images);
+      this.open(scan);
     });
     if (cover) {
       picture.dataset.id = scan.id;

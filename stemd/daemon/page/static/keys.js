@@ -10,6 +10,8 @@ export function keyboard(actions) {
     c: actions.map,
     l: actions.log,
     a: actions.past,
+    r: actions.replay,
+    escape: actions.back,
     "+": actions.zoomIn,
     "=": actions.zoomIn,
     "-": actions.zoomOut,

@@ -17,6 +17,9 @@ const LAST = [
 ];
 const STORE = "stemd.shows";
 
+/** The daemon's name for this viewer's replay, where else the name of a pipeline stands. */
+export const REPLAY = "@replay";
+
 function place(name) {
   const first = FIRST.indexOf(name);
   if (first >= 0) return first - 100;
@@ -70,7 +73,7 @@ export class Model {
     this.health = {};
     this.pipelines = new Map();
     this.pipeline = null;
-    this.past = null; // {id, source} while a past scan is open
+    this.past = null; // {scan, source, tunable} while a past scan is open
     this.main = null;
     this.shows = restore();
   }
@@ -92,10 +95,25 @@ export class Model {
     return this.past?.source ?? this.live;
   }
 
-  /** Look at a past scan with these image names; null goes back to the live images. */
-  openPast(id, names) {
-    this.past = id && { id, source: new Source() };
-    if (this.past) this.past.source.images = names.map((name) => ({ name }));
+  /** Settings in force for what is on the screen, null while they are not known. */
+  get settings() {
+    return this.source.settings;
+  }
+
+  /** Where a settings change goes, null where it means nothing: a past scan's are history. */
+  get target() {
+    if (!this.past) return this.pipeline;
+    return this.past.tunable ? REPLAY : null;
+  }
+
+  /** Look at a past scan as listed by the daemon; null goes back to the live images. */
+  openPast(scan) {
+    this.past = scan && { scan, source: new Source(), settings: null, tunable: false };
+    if (!scan) return;
+    const { source } = this.past;
+    source.images = scan.images.map((name) => ({ name }));
+    // the images as they were kept; `frames` are others while the scan is replayed
+    source.whole = source.frames;
   }
 
   /** How an image of this meta is shown: colour map, contrast, log. Kept between visits. */

@@ -58,9 +58,6 @@ export class Operator {
   set(allowed) {
     this.allowed = allowed;
     id("key-button").hidden = allowed || !this.online;
-    const locked = id("locked");
-    locked.hidden = allowed;
-    locked.textContent = this.online ? `For looking only: ${this.refusal}.` : "No connection.";
     this.on.changed();
   }
 
@@ -90,8 +87,9 @@ export class Operator {
       };
       const timer = setTimeout(() => answer(lost()), PATIENCE_MS);
       this.waiting.set(key, answer);
-      const { pipeline } = this.model;
-      this.link.send({ type: "request", pipeline, kind, request: { id: key, ...request } });
+      const pipeline = this.model.target;
+      if (pipeline) this.link.send({ type: "request", pipeline, kind, request: { id: key, ...request } });
+      else answer({ ok: false, error: { message: "this scan is over" } });
     });
   }
 

@@ -4,6 +4,7 @@ import { colourBar } from "./contrastpanel.js";
 import { distance, number, title, units } from "./format.js";
 import { attach } from "./gestures.js";
 import { ImageView } from "./imageview.js";
+import { REPLAY } from "./model.js";
 import { beamLine, cursor, profileLine, scaleBar, wheel } from "./overlay.js";
 import { Viewport } from "./viewport.js";
 
@@ -79,7 +80,7 @@ export class Stage {
   wants() {
     const images = {};
     const { main } = this.model;
-    for (const image of this.model.live.images) {
+    for (const image of this.model.source.images) {
       const large =
         image.name === main || (main === "field" && /^field_(direction|magnitude)$/.test(image.name));
       images[image.name] = this.gridMode ? SIDES.grid : large ? SIDES.main : SIDES.thumb;
@@ -92,7 +93,7 @@ export class Stage {
     const { source } = this.model;
     const names = source.names();
     if (!names.includes(this.model.main)) this.model.main = names[0] ?? null;
-    const key = `${this.model.past?.id ?? this.model.pipeline}:${names.join()}`;
+    const key = `${this.model.past?.scan.id ?? this.model.pipeline}:${names.join()}`;
     if (key !== this.key) {
       this.key = key;
       this.fill(id("strip"), this.thumbs, names, "thumb");
@@ -181,15 +182,17 @@ export class Stage {
     const note = id("image-note");
     const old = this.isOld(frame);
     note.hidden = !old;
-    note.textContent = old ? "from the scan before" : "";
+    note.textContent = !old ? "" : this.model.past ? "as it was kept" : "from the scan before";
     if (!frame) return;
     const [h, w] = frame.meta.full_shape;
     this.canvas.setAttribute("aria-label", `${heading}, ${h} by ${w} pixels`);
   }
 
   isOld(frame) {
+    const { past } = this.model;
+    if (past) return Boolean(past.tunable && frame && frame.meta.pipeline !== REPLAY);
     const running = this.model.live.state.scan;
-    return Boolean(!this.model.past && frame && running && frame.meta.scan !== running);
+    return Boolean(frame && running && frame.meta.scan !== running);
   }
 
   hover(event) {

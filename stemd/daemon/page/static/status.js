@@ -50,15 +50,12 @@ export class Status {
     const bar = id("progress");
     bar.setAttribute("aria-valuenow", Math.floor(part * 100));
     bar.setAttribute("aria-valuetext", `${count(done)} of ${count(total)} positions`);
-    put(id("scan-done"), total ? `${count(done)} of ${count(total)}` : "–");
-    put(id("scan-rate"), state.positions_per_second ? `${short(state.positions_per_second)}/s` : "–");
-    put(id("scan-missing"), state.missing === undefined ? "–" : count(state.missing));
-    id("scan-missing").classList.toggle("warn", state.missing > 0);
-    put(id("scan-left"), moving ? duration(remaining(state)) : "–");
-    put(id("scan-bytes"), bytes(state.bytes));
-    const scan = state.scan;
-    put(id("scan-id"), scan || "–");
-    id("scan-id").title = scan ? scanTime(scan) : "";
+    const past = model.past?.scan;
+    numbers(past ? asState(past) : state);
+    put(id("scan-card"), past ? "This past scan" : "Scan");
+    put(id("scan-left-name"), past ? "Took" : "Left");
+    put(id("scan-left"), past ? duration(past.seconds ?? NaN) : moving ? duration(remaining(state)) : "–");
+    id("commands").hidden = id("command-reply").hidden = Boolean(past);
     this.fault(state, link);
     const place = model.hello.instrument ?? "stemd";
     document.title = `${moving && total ? `${percent} · ` : ""}${text} · ${place}`;
@@ -82,6 +79,26 @@ export class Status {
     this.said = text;
     put(id("spoken"), text);
   }
+}
+
+/** A past scan as listed, with the keys of a state document. */
+function asState(past) {
+  const { positions_done, positions_total, missing, files } = past;
+  const record = files.find((file) => file.name === past.record);
+  const speed = past.seconds ? positions_done / past.seconds : 0;
+  return { positions_done, positions_total, missing, scan: past.id, bytes: record?.bytes, positions_per_second: speed };
+}
+
+/** Counts, speed and name of a scan. */
+function numbers(state) {
+  const { positions_done: done = 0, positions_total: total = 0, scan } = state;
+  put(id("scan-done"), total ? `${count(done)} of ${count(total)}` : "–");
+  put(id("scan-rate"), state.positions_per_second ? `${short(state.positions_per_second)}/s` : "–");
+  put(id("scan-missing"), state.missing === undefined ? "–" : count(state.missing));
+  id("scan-missing").classList.toggle("warn", state.missing > 0);
+  put(id("scan-bytes"), bytes(state.bytes));
+  put(id("scan-id"), scan || "–");
+  id("scan-id").title = scan ? scanTime(scan) : "";
 }
 
 /** The health document as a table of plain numbers. */

@@ -1,0 +1,1 @@
+"""Scores of the phase images: simulated scans of known specimens, and every method on them."""

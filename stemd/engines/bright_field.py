@@ -1,0 +1,312 @@
+"""The bright-field disc of every pattern of a scan, kept as small integers.
+
+Patterns are binned by a whole number of detector pixels, on a lattice that begins at the
+detector's corner. So what is kept is whole counts, and depends neither on the centre nor on
+rotation, flip or wavelength: these may change after the scan, and parts of a scan add up exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.blocks import Block, EventBlock
+from stemd.engines.base import Gathered
+from stemd.engines.diffraction_grid import DiffractionGrid, grid_table
+from stemd.engines.kernels.side_bands import keep_binned, keep_hits
+from stemd.errors import StemdError
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+Counts = NDArray[np.unsignedinteger]
+
+CHUNK_BYTES = 1 << 20
+BYTES_A_COUNT = 2
+"""That the choice of the bin reckons with; cells of low dose take 1."""
+WIDER = {1: np.uint16, 2: np.uint32}
+LEAST_CELLS = 3.0
+"""Cells a semi-angle below which overlaps cannot be told apart."""
+SHARE_BITS = 6
+"""A binned count is 64 shares (diffraction_grid.SHARES)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lattice:
+    """Cells of bin x bin detector pixels; kept are those within `half` + 0.5 cells of a middle
+    one.
+
+    Cell (i, j) holds the detector pixels (i bin .. i bin + bin - 1, j bin .. j bin + bin - 1).
+    """
+
+    bin: int
+    half: int
+
+    @property
+    def grid(self) -> DiffractionGrid:
+        """The same in the terms of `diffraction_grid`, its unit of angle being a cell."""
+        return DiffractionGrid(self.half, 1.0)
+
+    @property
+    def cells(self) -> int:
+        """How many are kept of a pattern."""
+        return int(self.grid.members.size)
+
+    def middle(self, cell: tuple[int, int]) -> tuple[float, float]:
+        """Middle (y, x) of a cell in detector pixels."""
+        rest = (self.bin - 1) / 2
+        return cell[0] * self.bin + rest, cell[1] * self.bin + rest
+
+    def cell_at(self, center: tuple[float, float]) -> tuple[int, int]:
+        """The cell nearest to a place on the detector."""
+        rest = (self.bin - 1) / 2
+        return round((center[0] - rest) / self.bin), round((center[1] - rest) / self.bin)
+
+
+def lattice_for(
+    radius_px: float, per_angle: int, spare: float, positions: int, most_bytes: int
+) -> Lattice:
+    """Cells for a disc of this radius, `per_angle` a semi-angle or as many as there is memory for.
+
+    Kept is `spare` times the disc's radius. Raises StemdError for a disc that is too small, and
+    where even `LEAST_CELLS` a semi-angle take too much memory.
+    """
+    if radius_px < LEAST_CELLS:
+        raise StemdError(
+            f"the convergence semi-angle is {radius_px:.1f} detector pixels, ssb needs "
+            f"{LEAST_CELLS:.0f}",
+            "check convergence_semi_angle_mrad and pixel_size_mrad in [pipeline.optics]",
+        )
+    wide = max(1, round(radius_px / per_angle))
+    while radius_px / wide >= LEAST_CELLS or wide == 1:
+        lattice = Lattice(wide, math.ceil(spare * radius_px / wide))
+        needed = positions * lattice.cells * BYTES_A_COUNT
+        if needed <= most_bytes:
+            return lattice
+        wide += 1
+    raise StemdError(
+        f"memory_mb = {most_bytes / 1e6:g} of the engine ssb does not suffice for the discs of "
+        f"{positions:,} patterns",
+        f"set memory_mb to {math.ceil(needed / 1e6)} or more",
+    )
+
+
+class BrightField:
+    """What is kept of a scan's patterns: counts by position and cell.
+
+    Positions lie in chunks, made when first written to, each of the smallest of uint8, uint16
+    and uint32 that holds its counts. `most_bytes` bounds them all: beyond it StemdError is
+    raised. One thread writes; another may read what is complete.
+    """
+
+    def __init__(
+        self, lattice: Lattice, shape: tuple[int, int], positions: int, most_bytes: int
+    ) -> None:
+        self.lattice = lattice
+        self._shape, self._positions, self._most = shape, positions, most_bytes
+        self._cells = lattice.cells
+        self._rows = max(1, CHUNK_BYTES // self._cells)
+        self._chunks: list[Counts | None] = [None] * -(-positions // self._rows)
+        self._bytes = 0
+        self._scratch: NDArray[np.int32] = np.zeros((0, self._cells), np.int32)
+        self._numbers: NDArray[np.int64] = np.zeros(0, np.int64)
+        self.origin: tuple[int, int] | None = None
+        """The middle cell; what is kept lies about it."""
+        self.origins: set[tuple[int, int]] = set()
+        """Middle cells of all the parts that this was put together from."""
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the counts take."""
+        return self._bytes
+
+    def place(self, center: tuple[float, float]) -> None:
+        """Keep the cells about this place on the detector from now on; only once."""
+        origin = self.lattice.cell_at(center)
+        self.origin = origin
+        self.origins.add(origin)
+        middle = self.lattice.middle(origin)
+        self._table = grid_table(self.lattice.grid, self._shape, middle, float(self.lattice.bin))
+
+    def add(self, block: Block, acceptance_ns: float) -> None:
+        """Add a block's patterns, or its hits that come before the acceptance time (0: all)."""
+        count = block.count
+        if not count:
+            return
+        probe = block.probe[:count]
+        low, high = int(probe.min()), int(probe.max())
+        if high < 0:
+            return
+        if not isinstance(block, EventBlock):
+            if self._numbers.size < count:
+                self._numbers = np.arange(count)
+                self._scratch = np.zeros((count, self._cells), np.int32)
+            numbers = self._numbers[:count]
+            if self._table.add_frames(block, numbers, self._scratch, numbers):
+                raise StemdError(
+                    "a pattern has more than 33 million counts in one cell of ssb",
+                    "leave the engine ssb out, or record with less dose",
+                )
+        for number in range(max(0, low) // self._rows, high // self._rows + 1):
+            begin = 0
+            while True:
+                chunk = self._chunk(number)
+                first, most = number * self._rows, np.iinfo(chunk.dtype).max
+                if isinstance(block, EventBlock):
+                    begin = keep_hits(
+                        block.probe, block.yx, block.dwell_ns, count, acceptance_ns,
+                        self._shape[1], self._table.first, self._table.target, first, most, chunk,
+                        begin,
+                    )  # fmt: skip
+                else:
+                    begin = keep_binned(self._scratch, SHARE_BITS, probe, first, most, chunk, begin)
+                if begin >= count:
+                    break
+                self._widen(number)
+
+    def images(self, columns: slice, positions: int) -> F32:
+        """Counts of some cells at the first `positions` positions, float32 (cells, positions)."""
+        count = len(range(*columns.indices(self._cells)))
+        out = np.zeros((count, positions), np.float32)
+        for number, chunk in enumerate(self._chunks):
+            first = number * self._rows
+            if first >= positions:
+                break
+            if chunk is not None:
+                rows = min(self._rows, positions - first)
+                out[:, first : first + rows] = chunk[:rows, columns].T
+        return out
+
+    def places(self) -> F64:
+        """Middles (cells, 2) of the cells in detector pixels, y and x; NaN off the detector."""
+        assert self.origin is not None
+        places = self.lattice.grid.vectors * self.lattice.bin + self.lattice.middle(self.origin)
+        places[self._table.coverage < 0.999] = np.nan
+        return np.asarray(places)
+
+    def covers(self, center: tuple[float, float], radius: float) -> bool:
+        """Whether a disc, in detector pixels, was kept of every pattern."""
+        reach = self.lattice.half * self.lattice.bin
+        return all(
+            math.dist(center, self.lattice.middle(origin)) + radius <= reach
+            for origin in self.origins
+        )
+
+    def merge(self, other: BrightField) -> None:
+        """Add the counts of another part of the scan, of the same lattice."""
+        if other.origin is None:
+            return
+        if self.origin is None:
+            self.place(self.lattice.middle(other.origin))
+        assert self.origin is not None
+        self.origins |= other.origins
+        mine, theirs = _common(self.lattice, self.origin, other.origin)
+        for number, chunk in enumerate(other._chunks):
+            if chunk is None:
+                continue
+            if self.origin == other.origin and self._chunks[number] is None:
+                self._set(number, chunk)
+                continue
+            total = self._chunk(number).astype(np.int64)
+            total[:, mine] += chunk[:, theirs]
+            self._set(number, _smallest(total, self._chunk(number).dtype))
+
+    def gathered(self) -> Gathered:
+        """`low`, `counts` (positions, cells) from there on, `origins` (n, 2), the own one first."""
+        used = [number for number, chunk in enumerate(self._chunks) if chunk is not None]
+        if self.origin is None or not used:
+            return {}
+        low, high = used[0] * self._rows, min(self._positions, (used[-1] + 1) * self._rows)
+        kinds = [chunk.dtype for chunk in self._chunks if chunk is not None]
+        counts = np.zeros((high - low, self._cells), np.result_type(*kinds))
+        for number in used:
+            chunk = self._chunks[number]
+            assert chunk is not None
+            counts[number * self._rows - low :][: chunk.shape[0]] = chunk
+        touched = np.flatnonzero(counts.any(axis=1))
+        first, last = (int(touched[0]), int(touched[-1]) + 1) if touched.size else (0, 0)
+        origins = [self.origin, *sorted(self.origins - {self.origin})]
+        return {
+            "low": np.array([low + first]),
+            "counts": counts[first:last],
+            "origins": np.array(origins, np.int64),
+        }
+
+    def restore(self, gathered: Gathered) -> None:
+        """Take back what `gathered` gave out."""
+        if not gathered:
+            return
+        origins = [(int(y), int(x)) for y, x in gathered["origins"]]
+        self.place(self.lattice.middle(origins[0]))
+        self.origins = set(origins)
+        counts, low = gathered["counts"], int(gathered["low"][0])
+        row = 0
+        while row < len(counts):
+            number, within = divmod(low + row, self._rows)
+            rows = min(self._rows - within, len(counts) - row)
+            chunk = np.zeros(self._chunk_shape(number), counts.dtype)
+            chunk[within : within + rows] = counts[row : row + rows]
+            self._set(number, chunk)
+            row += rows
+
+    def _chunk_shape(self, number: int) -> tuple[int, int]:
+        return min(self._rows, self._positions - number * self._rows), self._cells
+
+    def _chunk(self, number: int) -> Counts:
+        chunk = self._chunks[number]
+        if chunk is None:
+            chunk = np.zeros(self._chunk_shape(number), np.uint8)
+            self._set(number, chunk)
+        return chunk
+
+    def _widen(self, number: int) -> None:
+        chunk = self._chunk(number)
+        self._set(number, chunk.astype(WIDER[chunk.dtype.itemsize]))
+
+    def _set(self, number: int, chunk: Counts) -> None:
+        before = self._chunks[number]
+        bytes_now = self._bytes + chunk.nbytes - (0 if before is None else before.nbytes)
+        if bytes_now > self._most:
+            raise StemdError(
+                f"the bright-field patterns of this scan take more than {self._most / 1e6:.0f} MB",
+                "raise memory_mb of the engine ssb, or lower its pixels_per_angle",
+            )
+        self._chunks[number] = chunk
+        self._bytes = bytes_now
+
+
+def moments(block: Block, acceptance_ns: float) -> NDArray[np.float64]:
+    """Counts of a block, and their first moments y and x in detector pixels, (3,)."""
+    used = block.probe[: block.count] >= 0
+    if isinstance(block, EventBlock):
+        if acceptance_ns > 0.0:
+            used = used & (block.dwell_ns[: block.count] < acceptance_ns)
+        y, x = block.y[used].sum(dtype=np.int64), block.x[used].sum(dtype=np.int64)
+        return np.array([np.count_nonzero(used), y, x], np.float64)
+    image = block.patterns()[used].sum(axis=0, dtype=np.float64)
+    rows, columns = np.arange(image.shape[0]), np.arange(image.shape[1])
+    return np.array([image.sum(), image.sum(axis=1) @ rows, image.sum(axis=0) @ columns])
+
+
+def _smallest(counts: NDArray[np.int64], at_least: np.dtype[np.unsignedinteger]) -> Counts:
+    """Counts in the smallest type that holds them, `at_least` this one."""
+    kind = np.min_scalar_type(int(counts.max(initial=0)))
+    return counts.astype(np.promote_types(kind, at_least))
+
+
+def _common(
+    lattice: Lattice, mine: tuple[int, int], theirs: tuple[int, int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Columns of the cells that two parts share, in the first's and in the second's order."""
+    grid = lattice.grid
+    number = np.full(grid.side**2, -1, np.int64)
+    number[grid.members] = np.arange(grid.members.size)
+    y, x = np.divmod(grid.members, grid.side)
+    other_y, other_x = y + mine[0] - theirs[0], x + mine[1] - theirs[1]
+    inside = (other_y >= 0) & (other_y < grid.side) & (other_x >= 0) & (other_x < grid.side)
+    columns = np.full(grid.members.size, -1, np.int64)
+    columns[inside] = number[other_y[inside] * grid.side + other_x[inside]]
+    shared = columns >= 0
+    return np.flatnonzero(shared), columns[shared]

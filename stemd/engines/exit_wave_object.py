@@ -1,0 +1,325 @@
+"""The object of a scan put together from what a network makes of its patterns, line by line.
+
+Knows no thread, network library or setting: patterns go in, features come out, what the network
+makes of them goes in, an object comes out.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.acquisition import Acquisition, Optics
+from stemd.beam import Beam
+from stemd.blocks import Block, EventBlock, FrameBlock
+from stemd.engines.diffraction_grid import GridTable, grid_table
+from stemd.engines.exit_wave_features import (
+    GRID,
+    SAMPLES,
+    WINDOW,
+    field_angstrom,
+    fill_features,
+    inputs,
+    pixel_angstrom,
+    scalars,
+)
+from stemd.engines.kernels.grid import SHARES, bin_hits
+from stemd.engines.neighbourhoods import Neighbourhood
+from stemd.engines.patch_offsets import centred, with_coarse_structure
+from stemd.engines.probe import probe
+from stemd.engines.scan_lines import TOO_LATE, ScanLines
+from stemd.engines.stitching import Stitcher
+from stemd.errors import StemdError
+
+F32 = NDArray[np.float32]
+C64 = NDArray[np.complex64]
+MOST_PIXELS = 1 << 26
+"""Of an object: 8192 x 8192, at 24 bytes each."""
+LEAST_REACH = 1.0
+"""Semi-angles that the detector must see in all directions."""
+SEEN = 0.99
+"""A grid pixel counts if so much of its area is on the detector."""
+
+Begin = Callable[[F32], Callable[[], C64]]
+"""Has a batch of features worked on; what it returns waits for T, (n, WINDOW, WINDOW)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """What decides an object: beam, step in angstrom, where the beam is on the detector.
+
+    `center` (y, x) and `pixels_per_angle` (detector pixels a convergence semi-angle).
+    """
+
+    beam: Beam
+    step_size_angstrom: float
+    center: tuple[float, float]
+    pixels_per_angle: float
+    oversample: int
+    counts_per_electron: float
+
+    @property
+    def pixel_angstrom(self) -> float:
+        """An object pixel."""
+        return pixel_angstrom(self.beam) / self.oversample
+
+    @property
+    def origin(self) -> int:
+        """Row and column of the object at which the first position is."""
+        return WINDOW // 2 * self.oversample
+
+    def shape(self, scan: tuple[int, int]) -> tuple[int, int]:
+        """Pixels of the object of a scan. Raises StemdError when they are too many."""
+        border = WINDOW * self.oversample - 1
+        step = self.step_size_angstrom / self.pixel_angstrom
+        ny, nx = (round(n * step) + border for n in scan)
+        if ny * nx > MOST_PIXELS:
+            raise StemdError(
+                f"an object of {ny} x {nx} pixels of {self.pixel_angstrom:.3g} angstrom is larger "
+                f"than the {MOST_PIXELS:,} pixels that are allowed",
+                "take a smaller oversample; for steps much larger than the probe there is no "
+                "phase image",
+            )
+        return ny, nx
+
+
+class ExitWaveObject:
+    """Bins patterns, keeps a few lines of them, and stitches what the network makes of them.
+
+    `held`, `grows`, `begins` as for ScanLines. `add` may be called by one thread, `make` by
+    another; `snapshot` by any. Memory is allocated here.
+    """
+
+    def __init__(
+        self,
+        acquisition: Acquisition,
+        optics: Optics,
+        geometry: Geometry,
+        neighbourhood: Neighbourhood,
+        *,
+        batch: int,
+        held: int,
+        grows: bool,
+        begins: bool,
+    ) -> None:
+        ny, nx = acquisition.scan.shape
+        self.geometry, self.neighbourhood = geometry, neighbourhood
+        self.counts: Counter[str] = Counter()
+        """Groups made, and positions left out or late."""
+        self.lock = threading.Lock()
+        """For the books of `lines`."""
+        self.lines = ScanLines((ny, nx), GRID.members.size, held, grows=grows, begins=begins)
+        wave = probe(geometry.beam, SAMPLES, field_angstrom(geometry.beam))
+        self.stitcher = Stitcher(wave, WINDOW, geometry.shape((ny, nx)), geometry.oversample)
+        kept = slice(self.stitcher.first, self.stitcher.first + WINDOW)
+        self._intensity: F32 = (np.abs(wave[kept, kept]) ** 2).astype(np.float32)
+        self._stitching = threading.Lock()
+        self._detector = acquisition.detector.shape
+        self._disc = GRID.disc()
+        self._batch = batch
+        self._features = np.zeros((2, batch, inputs()), np.float32)
+        self._patterns = np.zeros((0, GRID.members.size), np.float32)
+        self.turn(optics)
+
+    def turn(self, optics: Optics, center: tuple[float, float] | None = None) -> None:
+        """Rotation, flip and centre of what is added from now on."""
+        if center is not None:
+            self.geometry = replace(self.geometry, center=center)
+        of = self.geometry
+        table = grid_table(
+            GRID, self._detector, of.center, of.pixels_per_angle, optics.rotation_deg, optics.flip
+        )
+        self.reach, known = seen(table)
+        told = scalars(of.beam, of.step_size_angstrom, self.reach)
+        self._table, self._known, self._told = table, known, told
+
+    def add(self, block: Block, acceptance_ns: float, after_line: Callable[[], object]) -> None:
+        """Bin a block, a line at a time. What has no room or comes too late is counted."""
+        if isinstance(block, EventBlock):
+            parts = self._event_lines(block)
+        else:
+            parts = self._frame_lines(block)
+        reach = self.neighbourhood.reach
+        for line, fill, done in parts:
+            with self.lock:
+                slot = self.lines.open(line, reach)
+            if slot >= 0:
+                fill(slot, acceptance_ns)
+                self.lines.done[slot, done] = True
+            else:
+                self.counts["late" if slot == TOO_LATE else "left_out"] += len(done)
+            if len(done):
+                with self.lock:
+                    self.lines.touch(line)
+                after_line()
+
+    def _frame_lines(self, block: FrameBlock) -> Iterator[tuple[int, Any, NDArray[np.int64]]]:
+        nx = self.lines.shape[1]
+        used = np.flatnonzero(block.probe[: block.count] >= 0)
+        lines, columns = np.divmod(block.probe[used], nx)
+        edges = np.flatnonzero(np.diff(lines)) + 1
+        for begin, end in zip([0, *edges], [*edges, used.size], strict=True):
+            if begin == end:
+                continue
+            frames, places = used[begin:end], columns[begin:end]
+
+            def fill(
+                slot: int, acceptance_ns: float, frames: Any = frames, places: Any = places
+            ) -> None:
+                out = self.lines.counts.reshape(-1, GRID.members.size)
+                self.counts["saturated"] += self._table.add_frames(
+                    block, frames, out, places + slot * nx
+                )
+
+            yield int(lines[begin]), fill, places
+
+    def _event_lines(self, block: EventBlock) -> Iterator[tuple[int, Any, NDArray[np.int64]]]:
+        nx = self.lines.shape[1]
+        n = block.count
+        probe_line = block.probe[:n] // nx  # -1 where there is no position
+        order = np.argsort(probe_line, kind="stable")
+        in_order = bool(n == 0 or (probe_line[1:] >= probe_line[:-1]).all())
+        hits = [
+            a[:n] if in_order else a[:n][order] for a in (block.probe, block.yx, block.dwell_ns)
+        ]
+        lines = np.unique(probe_line[probe_line >= 0]).tolist()
+        over = [line for a, b in block.complete for line in range(a // nx, (b - 1) // nx + 1)]
+        sorted_lines = probe_line[order]
+        for line in sorted({*lines, *over}):
+            first, last = np.searchsorted(sorted_lines, [line, line + 1])
+
+            def fill(
+                slot: int, acceptance_ns: float, line: int = line, first: int = first,
+                last: int = last,
+            ) -> None:  # fmt: skip
+                table = self._table
+                probe, yx, dwell_ns = (part[first:last] for part in hits)
+                bin_hits(
+                    probe, yx, dwell_ns, last - first, acceptance_ns,
+                    self._detector[1], line * nx, table.first, table.target, table.share,
+                    self.lines.counts[slot],
+                )  # fmt: skip
+
+            runs = [
+                np.arange(max(a, line * nx), min(b, (line + 1) * nx)) - line * nx
+                for a, b in block.complete
+                if a < (line + 1) * nx and b > line * nx
+            ]
+            yield line, fill, np.concatenate([np.zeros(0, np.int64), *runs])
+
+    def waiting(self) -> int | None:
+        """A line that can be made, if there is one."""
+        with self.lock:
+            return self.lines.waiting(self.neighbourhood.reach)
+
+    @property
+    def backlog(self) -> int:
+        """Lines that could be made now, as long as others are still to come."""
+        with self.lock:
+            ready = self.lines.ready(self.neighbourhood.reach)
+            first = self.lines.waiting(self.neighbourhood.reach)
+            return 0 if self.lines.over or first is None else ready.stop - first - 1
+
+    def make(self, line: int, begin: Begin) -> None:
+        """Have the network work on a line and add it to the object. Raises what `begin` raises."""
+        chosen = self.neighbourhood
+        if chosen.makes(line):
+            of = self.geometry
+            if self._patterns.shape[0] < chosen.most_patterns:
+                self._patterns = np.zeros((chosen.most_patterns, GRID.members.size), np.float32)
+            scale = 1.0 / (SHARES * of.counts_per_electron)
+            groups, kept = chosen.patterns(self.lines, line, scale, self._patterns)
+            column = chosen.columns[kept] + chosen.shift
+            step = of.step_size_angstrom / of.pixel_angstrom
+            place = np.stack([np.full(column.size, line + chosen.shift), column], axis=1)
+            self._stitch(groups, place * step + of.origin, begin)
+            self.counts["groups"] += kept.size
+        with self.lock:
+            self.lines.made[line] = True
+            self.lines.let_go(chosen.reach)
+
+    def _stitch(self, groups: Any, places: NDArray[np.float64], begin: Begin) -> None:
+        """All batches of a line; the next one's features are made while the network works."""
+        waits: tuple[Callable[[], C64], NDArray[np.float64]] | None = None
+        parts = np.array_split(np.arange(len(groups)), -(-len(groups) // self._batch) or 1)
+        for number, part in enumerate(parts):
+            if not part.size:
+                continue
+            features = self._features[number % 2, : part.size]
+            fill_features(
+                self._patterns, groups[part], self._disc, self._known, self._told, features
+            )
+            after = begin(features), places[part]
+            if waits is not None:
+                self._place(*waits)
+            waits = after
+        if waits is not None:
+            self._place(*waits)
+
+    def _place(self, wait: Callable[[], C64], places: NDArray[np.float64]) -> None:
+        patches: C64 = np.multiply(
+            centred(wait(), self._intensity), self._intensity, dtype=np.complex64
+        )
+        with self._stitching:
+            self.stitcher.add(patches, places)
+
+    def images(self, least_transfer: float) -> tuple[F32, F32]:
+        """Phase in radian, of mean 0, and weight, float32; 0 where nothing is known.
+
+        `least_transfer`: see `patch_offsets.with_coarse_structure`.
+        """
+        with self._stitching:
+            thing, weight = self.stitcher.object(), self.stitcher.weight
+        phase = with_coarse_structure(
+            np.angle(thing).astype(np.float32), weight > 0, self.stitcher.probe_intensity,
+            self.stitcher.patch_weight, least_transfer,
+        )  # fmt: skip
+        return phase, weight
+
+    def merge(self, other: ExitWaveObject) -> None:
+        """Take over what another one has of a later part of the scan; lines are left to make."""
+        late = self.lines.merge(other.lines, self.neighbourhood.reach)
+        self.stitcher.merge([other.stitcher])
+        self.counts.update(other.counts)
+        self.counts["late"] += late
+
+    def gathered(self) -> Mapping[str, NDArray[Any]]:
+        """Everything, as arrays of numbers."""
+        kinds = ("groups", "left_out", "late", "saturated")
+        counts = np.array([self.counts[kind] for kind in kinds], np.int64)
+        return {**self.lines.gathered(), **self.stitcher.gathered(), "counts": counts}
+
+    def restore(self, gathered: Mapping[str, NDArray[Any]]) -> None:
+        """Be the object that gave this out."""
+        self.lines.restore(gathered, self.neighbourhood.reach)
+        self.stitcher.restore(gathered)
+        kinds = ("groups", "left_out", "late", "saturated")
+        self.counts.update(dict(zip(kinds, gathered["counts"].tolist(), strict=True)))
+
+
+def seen(table: GridTable) -> tuple[float, F32]:
+    """How far the detector sees in all directions, in semi-angles, and the pixels within, (K,).
+
+    Of what the detector sees the largest square, or circle, about the middle is taken: that is
+    what networks are trained with. Raises StemdError when not even the undiffracted disc is on
+    the detector.
+    """
+    best = 0.0, np.zeros(table.coverage.size, np.bool_)
+    for distance in (np.hypot(*GRID.vectors.T), np.abs(GRID.vectors).max(axis=1)):
+        missing = distance[table.coverage < SEEN]
+        known = distance < (missing.min() if missing.size else np.inf)
+        reach = float(distance[known].max()) if known.any() else 0.0
+        if reach >= LEAST_REACH and known.sum() > best[1].sum():
+            best = reach, known
+    if not best[0]:
+        raise StemdError(
+            "the undiffracted disc is not wholly on the detector",
+            "check optics.center, convergence_semi_angle_mrad and pixel_size_mrad",
+        )
+    return best[0], best[1].astype(np.float32)

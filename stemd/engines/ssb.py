@@ -1,0 +1,301 @@
+"""SSB: single side-band ptychography of a scan, the reference among phase images of thin specimens.
+
+The discs of all patterns are kept as small integers; the image is made of them in a thread of its
+own, now and then while the scan runs, and exactly at its end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from stemd.acquisition import Acquisition, FiniteFloat, Optics
+from stemd.beam import Beam
+from stemd.blocks import Block, Notice
+from stemd.engines.base import Gathered, PositionMaps, Run
+from stemd.engines.bright_field import BrightField, lattice_for, moments
+from stemd.engines.diffraction_grid import beam_angles
+from stemd.engines.side_bands import side_band_phase
+from stemd.engines.vectors import resolve_centre, to_scan_axes
+from stemd.errors import StemdError
+from stemd.inference.worker import NetworkThread
+from stemd.plugins import Plugin
+from stemd.results import Result
+from stemd.settings import EngineSettings, Settings
+
+LIVE_SHARE = 0.25
+"""At most this part of the time goes into images of a scan that is not finished."""
+LEAST_LINES = 16
+"""Complete scan lines from which on an unfinished image is worth making."""
+SPARE = {"auto": 1.4, "given": 1.15}
+"""Radius that is kept, in semi-angles: the centre moves while it is being found."""
+SURE_COUNTS = 256
+"""Counts from whose mean place a centre is taken to begin with."""
+MOST_WAITING = 32
+"""Blocks that wait for so many counts."""
+
+
+@cache
+def _thread() -> NetworkThread:
+    """Where images are made beside a scan: one for the process, apart from that of networks."""
+    return NetworkThread("ssb")
+
+
+class SsbSettings(EngineSettings):
+    """`regularisation`: see `side_bands.side_band_phase`; small for high doses.
+
+    `defocus_angstrom` (underfocus positive) and `cs_mm` of the probe are taken out.
+    `pixels_per_angle`: cells a convergence semi-angle, fewer where `memory_mb` does not suffice.
+    `live`: images of unfinished scans too.
+    """
+
+    regularisation: Annotated[float, Field(ge=0.0, le=1e6)] = 0.1
+    defocus_angstrom: FiniteFloat = 0.0
+    cs_mm: FiniteFloat = 0.0
+    pixels_per_angle: Annotated[int, Field(ge=3, le=32)] = 8
+    memory_mb: Annotated[float, Field(gt=0.0, le=1e6)] = 1024.0
+    live: bool = True
+
+
+class SsbEngine:
+    """`ssb_phase` in radian. Implements engines.base.SpreadEngine.
+
+    Binning is done where blocks are given; while a camera waits the images are made in a thread
+    of their own, at low priority.
+    """
+
+    needs: ClassVar[Literal["positions", "patterns"]] = "patterns"
+
+    def __init__(self, settings: SsbSettings) -> None:
+        self.name = settings.name or "ssb"
+        self._own = settings
+        self._tell: Callable[[Notice], None] = lambda notice: None
+        self._is_beside = True
+
+    # engines.base.Engine
+
+    def start(self, acquisition: Acquisition, settings: Settings, maps: PositionMaps) -> None:
+        """A scan begins. Raises StemdError for optics that are missing or a scan too large."""
+        self._acquisition, self._maps = acquisition, maps
+        self.update(settings)
+        self._beam(settings.optics)
+        alpha, pixel = beam_angles(settings.optics)
+        most = int(self._own.memory_mb * 1e6)
+        positions = acquisition.scan.positions
+        spare = SPARE["auto" if settings.optics.center == "auto" else "given"]
+        lattice = lattice_for(alpha / pixel, self._own.pixels_per_angle, spare, positions, most)
+        self._kept = BrightField(lattice, acquisition.detector.shape, positions, most)
+        if settings.optics.center != "auto":
+            self._kept.place(settings.optics.center)
+        self._waiting: list[Block] = []
+        self._moments = np.zeros(3)
+        self._live: Future[Result | None] | None = None
+        self._final: tuple[Settings, Future[Result | None]] | None = None
+        self._newest: Result | None = None
+        self._lines = 0
+        self._began = self._rest_until = 0.0
+        self._ending = self._given_up = False
+
+    def update(self, settings: Settings) -> None:
+        """Regularisation, aberrations, centre, rotation, flip: for the next image.
+
+        What is kept of a pattern stays as it was when the scan began.
+        """
+        self._settings = settings
+        own = settings.engines.get(self.name, self._own)
+        assert isinstance(own, SsbSettings)
+        self._own = own
+
+    def consume(self, item: Run | Block) -> None:
+        """Keep the discs of a block's patterns."""
+        assert not isinstance(item, tuple)
+        if self._kept.origin is not None:
+            self._kept.add(item, self._acceptance_ns)
+        elif item.count:
+            item.retain()
+            self._waiting.append(item)
+            self._moments += moments(item, self._acceptance_ns)
+            if self._moments[0] >= SURE_COUNTS or len(self._waiting) >= MOST_WAITING:
+                self._settle()
+
+    def snapshot(self, *, final: bool) -> Sequence[Result]:
+        """The image, float32 (ny, nx), radian. Raises StemdError where it cannot be had."""
+        if final:
+            self._ending = True
+            self._settle()
+            if self._final is not None and self._final[0] is self._settings:
+                result = self._final[1].result()
+            else:
+                result = self._make(self._maps.shape[0], lambda: True)
+            return [result] if result is not None else []
+        if self._live is not None and self._live.done():
+            job, self._live = self._live, None
+            ended = time.monotonic()
+            self._rest_until = ended + (ended - self._began) * (1 / LIVE_SHARE - 1)
+            self._newest = job.result() or self._newest
+        lines = self._complete_lines()
+        idle = self._live is None and time.monotonic() >= self._rest_until
+        if self._own.live and self._is_beside and idle and LEAST_LINES <= lines != self._lines:
+            self._lines, self._began = lines, time.monotonic()
+            self._live = _thread().submit(lambda: self._make(lines, lambda: not self._ending))
+        return [self._newest] if self._newest is not None else []
+
+    # for scans that a camera waits for
+
+    def prepare(self, tell: Callable[[Notice], None], *, beside: bool) -> None:
+        """Before `start`: whether a camera is waiting, and where to say what must be known."""
+        self._tell, self._is_beside = tell, beside
+
+    def finish(self) -> None:
+        """No more blocks will come: the finished image is begun with."""
+        self._ending = True
+        self._settle()
+        lines = self._maps.shape[0]
+        job = _thread().submit(lambda: self._make(lines, lambda: not self._given_up), urgent=True)
+        self._final = self._settings, job
+
+    def wait(self, timeout_s: float) -> bool:
+        """After `finish`: whether the image is there, waiting for it for a while."""
+        if self._final is not None:
+            try:
+                self._final[1].exception(timeout_s)
+            except TimeoutError:
+                return False
+        return True
+
+    def abandon(self, why: str = "") -> None:
+        """Leave undone what is not done yet; `why` is told."""
+        undone = self._final is None or not self._final[1].done()
+        self._ending = self._given_up = True
+        self._release()
+        if why and undone:
+            text = f"engine {self.name}: the image was not made: {why}"
+            remedy = "stemd process of the scan's record makes it"
+            self._tell(Notice(f"{self.name}_not_made", text, remedy=remedy))
+
+    # engines.base.SpreadEngine
+
+    def merge(self, other: SsbEngine) -> None:
+        """Add what another part of the same scan has kept."""
+        for part in (self, other):
+            part._settle()
+        self._kept.merge(other._kept)
+
+    def gathers_by(self, settings: Settings) -> Mapping[str, Any]:
+        """All that decides which pixels go into which cell, and which hits count."""
+        optics = settings.optics
+        own = settings.engines.get(self.name, self._own)
+        assert isinstance(own, SsbSettings)
+        alpha, pixel = optics.convergence_semi_angle_mrad, optics.pixel_size_mrad
+        return {
+            "acceptance_time_ns": optics.acceptance_time_ns,
+            "radius_px": alpha / pixel if alpha and pixel else None,
+            "center": optics.center if optics.center == "auto" else list(optics.center),
+            **own.model_dump(mode="json", include={"pixels_per_angle", "memory_mb"}),
+        }
+
+    def gathered(self) -> Gathered:
+        """See `BrightField.gathered`."""
+        self._settle()
+        return self._kept.gathered()
+
+    def restore(self, gathered: Gathered) -> None:
+        """Take back what was gathered."""
+        self._kept.restore(gathered)
+
+    # within
+
+    @property
+    def _acceptance_ns(self) -> float:
+        return self._settings.optics.acceptance_time_ns or 0.0
+
+    def _beam(self, optics: Optics) -> tuple[Beam, float, float]:
+        """The beam, detector pixel (mrad) and scan step (angstrom)."""
+        alpha, pixel = beam_angles(optics)
+        if optics.energy_ev is None:
+            raise _missing("optics.energy_ev", "energy_ev in [pipeline.optics]")
+        step = self._acquisition.scan.step_size_angstrom
+        if step is None:
+            raise _missing("scan.step_size_angstrom", "step_size_angstrom in the scan")
+        own = self._own
+        return Beam(optics.energy_ev, alpha, own.defocus_angstrom, own.cs_mm), pixel, step
+
+    def _settle(self) -> None:
+        """Decide which cells are kept, from what is there, and add what has waited for it."""
+        count, y, x = self._moments
+        try:
+            if self._kept.origin is None and count > 0:
+                self._kept.place((y / count, x / count))
+            if self._kept.origin is not None:
+                for block in self._waiting:
+                    self._kept.add(block, self._acceptance_ns)
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for block in waiting:
+            block.release()
+
+    def _complete_lines(self) -> int:
+        """From the scan's beginning, a multiple of 8: lengths that are quick to transform."""
+        complete = self._maps.done.reshape(self._maps.shape).all(axis=1)
+        return int(complete.size if complete.all() else np.argmin(complete)) // 8 * 8
+
+    def _make(self, lines: int, go_on: Callable[[], bool]) -> Result | None:
+        """The image of the first `lines` lines."""
+        optics, own, kept = self._settings.optics, self._own, self._kept
+        beam, pixel, step = self._beam(optics)
+        ny, nx = self._maps.shape
+        image = np.zeros((ny, nx), np.float32)
+        center = resolve_centre(self._maps, optics, self._acquisition.detector.shape)
+        if kept.origin is not None:
+            radius = beam.convergence_semi_angle_mrad / pixel
+            if not kept.covers(center, radius):
+                raise StemdError(
+                    f"engine {self.name}: the disc at {center[0]:.1f}, {center[1]:.1f} with a "
+                    f"radius of {radius:.1f} pixels is not within what was kept of the patterns",
+                    "set optics.center and convergence_semi_angle_mrad before the scan",
+                )
+            shift = (kept.places() - center).T
+            vectors = np.stack(to_scan_axes(shift[0], shift[1], optics), axis=1) / radius
+            done = self._maps.done[: lines * nx].copy()
+            electrons = self._maps.total[: lines * nx][done].mean() if done.any() else 0.0
+            phase = side_band_phase(
+                lambda columns: kept.images(columns, lines * nx), vectors,
+                done.reshape(lines, nx), float(electrons), beam, step, own.regularisation, go_on,
+            )  # fmt: skip
+            if phase is None:
+                return None
+            image[:lines] = phase
+        extra = {
+            "center": list(center),
+            "rotation_deg": optics.rotation_deg,
+            "flip": optics.flip,
+            "cells_per_angle": round(
+                beam.convergence_semi_angle_mrad / pixel / kept.lattice.bin, 3
+            ),
+            **own.model_dump(mode="json", include=set(ABOUT)),
+        }
+        return Result(f"{self.name}_phase", image, "rad", "scan", step, extra)
+
+
+ABOUT = ("regularisation", "defocus_angstrom", "cs_mm")
+
+
+def _missing(key: str, where: str) -> StemdError:
+    return StemdError(f"{key} is not set, and ssb cannot do without it", f"set {where}")
+
+
+PLUGIN = Plugin(
+    name="ssb",
+    summary="single side-band ptychography: quantitative phase of thin specimens",
+    settings=SsbSettings,
+    build=SsbEngine,
+)
