@@ -37,7 +37,8 @@ class Plugin:
 
     `settings` is the model of its config table (without `type`), `build` makes the part from a
     validated settings object. `unavailable` returns why it cannot be used here, or None.
-    `suffixes` and `open_recording` are for adapters that read recorded files of these endings.
+    `suffixes` and `open_recording` are for adapters that read recorded files of these endings;
+    `reads_remote`: it takes a RemoteFile as well as a Path.
     `doubt` says what is amiss with settings that are allowed, such as a model that is not there.
     `works_on`: what an adapter gives, and what is enough for an engine.
     """
@@ -49,6 +50,7 @@ class Plugin:
     unavailable: Callable[[], str | None] = _always
     suffixes: tuple[str, ...] = ()
     open_recording: Callable[..., Any] | None = None
+    reads_remote: bool = False
     doubt: Callable[[Any], str | None] = _no_doubt
     works_on: Literal["patterns", "images"] = "patterns"
 

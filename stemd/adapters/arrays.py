@@ -5,6 +5,7 @@ Not a camera: a module without a PLUGIN, used by files.py.
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,27 +15,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan
+from stemd.adapters.remote import (
+    RecordingPath,
+    RemoteBytes,
+    RemoteFile,
+    RemoteReader,
+    pieces,
+)
 from stemd.blocks import BLOCK_BYTES, FrameBlock, Message, Notice
 from stemd.errors import FormatError
 
 Patterns = NDArray[Any]
-Fetch = Callable[[int, int], Patterns]
-"""(first, stop) -> patterns (n, height, width) of the stored type, a view where possible."""
+Fetch = Callable[[int, int, int], Iterator[Patterns]]
+"""(first, stop, each) -> the patterns first..stop-1, (n, height, width) of the stored type, at most
+`each` at a time; views where possible."""
 
+_NPY_HEAD_BYTES = 64 * 1024
+_HDF5_BUFFER_BYTES = 1024 * 1024
 _EXACT = 2.0**24  # above it float32 no longer holds every whole number
 
 
 class ArrayRecording:
     """Implements adapters.base.Recording for an array of patterns.
 
-    `fetch` gives patterns by their number, `shape` is (ny, nx, height, width), or (n, height,
+    `fetch` gives patterns by their numbers, `shape` is (ny, nx, height, width), or (n, height,
     width) which needs `scan` or a square number of patterns. Unsigned integers are passed on as
     stored; signed integers and floats must be whole, not negative counts and are converted.
     """
 
     def __init__(
         self,
-        path: Path,
+        path: RecordingPath,
         shape: tuple[int, ...],
         dtype: np.dtype[Any],
         fetch: Fetch,
@@ -85,9 +96,10 @@ class ArrayRecording:
         size = height * width * int(self._type[1])
         each = max(1, BLOCK_BYTES // size)
         stop = min(stop, self._frames)
-        for first in range(start, stop, each):
-            last = min(first + each, stop)
-            patterns = self._counts(self._fetch(first, last), first)
+        for (first, last), stored in zip(
+            pieces(start, stop, each), self._fetch(start, stop, each), strict=True
+        ):
+            patterns = self._counts(stored, first)
             numbers = np.arange(first, last, dtype=np.int64)
             data = np.ascontiguousarray(patterns).reshape(-1).view(np.uint8)
             yield FrameBlock(
@@ -124,7 +136,7 @@ class ArrayRecording:
         self._close()
 
 
-def _fit(path: Path, shape: tuple[int, ...], scan: Scan | None) -> Scan:
+def _fit(path: RecordingPath, shape: tuple[int, ...], scan: Scan | None) -> Scan:
     """The scan of an array: the configured one, its own first axes, or a square."""
     frames = int(np.prod(shape[:-2]))
     if scan is None:
@@ -151,12 +163,15 @@ def _notices(scan: Scan, frames: int) -> Sequence[Message]:
     return (Notice("missing_frames", f"{missing} missing", count=missing),) if missing > 0 else ()
 
 
-def open_array(path: Path, scan: Scan | None = None) -> ArrayRecording:
-    """Open a .npy file (mapped) or the largest 3-D or 4-D dataset of an HDF5 file.
+def open_array(path: RecordingPath, scan: Scan | None = None) -> ArrayRecording:
+    """Open a .npy file (mapped where it is local) or the largest 3-D or 4-D dataset of an HDF5
+    file.
 
     Raises FormatError when there is no such array, it is not of counts, or does not fit the scan.
     """
-    return (_open_npy if path.suffix.lower() == ".npy" else _open_hdf5)(path, scan)
+    if path.suffix.lower() != ".npy":
+        return _open_hdf5(path, scan)
+    return _open_npy(path, scan) if isinstance(path, Path) else _open_remote_npy(path, scan)
 
 
 def _open_npy(path: Path, scan: Scan | None) -> ArrayRecording:
@@ -170,11 +185,46 @@ def _open_npy(path: Path, scan: Scan | None) -> ArrayRecording:
     _check(path, array.shape, "the array")
     flat = np.asarray(array).reshape(-1, *array.shape[-2:])
     return ArrayRecording(
-        path, array.shape, array.dtype, lambda a, b: flat[a:b], scan, close=lambda: None
+        path,
+        array.shape,
+        array.dtype,
+        lambda first, stop, each: (flat[a:b] for a, b in pieces(first, stop, each)),
+        scan,
+        close=lambda: None,
     )
 
 
-def _check(path: Path, shape: tuple[int, ...], what: str) -> None:
+def _open_remote_npy(path: RemoteFile, scan: Scan | None) -> ArrayRecording:
+    source = RemoteBytes(path)
+    head = io.BytesIO(source.read(0, min(source.size, _NPY_HEAD_BYTES)))
+    try:
+        major, _ = np.lib.format.read_magic(head)
+        read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
+        shape, fortran, dtype = read[major](head)
+        start = head.tell()
+        if fortran or dtype.hasobject:
+            raise ValueError("its patterns are not one behind the other")
+        if source.size < start + int(np.prod(shape)) * dtype.itemsize:
+            raise ValueError("it is shorter than its header says")
+    except (ValueError, KeyError) as error:
+        raise FormatError(
+            f"{path} is not a .npy file that can be read from afar: {error}",
+            "save it with numpy.save from an array in C order",
+        ) from error
+    _check(path, shape, "the array")
+    size = int(np.prod(shape[-2:])) * dtype.itemsize
+
+    def fetch(first: int, stop: int, each: int) -> Iterator[Patterns]:
+        with source.stream(start + first * size, start + stop * size) as stream:
+            for low, high in pieces(first, stop, each):
+                data = np.empty((high - low) * size, np.uint8)
+                stream.read_into(data)
+                yield data.view(dtype).reshape(-1, *shape[-2:])
+
+    return ArrayRecording(path, shape, dtype, fetch, scan, source.close)
+
+
+def _check(path: RecordingPath, shape: tuple[int, ...], what: str) -> None:
     if len(shape) not in (3, 4) or 0 in shape:
         raise FormatError(
             f"{path}: {what} has the shape {shape}",
@@ -182,15 +232,19 @@ def _check(path: Path, shape: tuple[int, ...], what: str) -> None:
         )
 
 
-def _open_hdf5(path: Path, scan: Scan | None) -> ArrayRecording:
+def _open_hdf5(path: RecordingPath, scan: Scan | None) -> ArrayRecording:
     try:
         import h5py
     except ImportError as error:
         raise FormatError(
             f"{path}: reading HDF5 needs h5py, which is not installed", "pip install h5py"
         ) from error
+    # HDF5 reads its metadata in small steps: the buffer makes one request of many
+    opened: Any = path
+    if isinstance(path, RemoteFile):
+        opened = io.BufferedReader(RemoteReader(RemoteBytes(path)), _HDF5_BUFFER_BYTES)
     try:
-        file = h5py.File(path, "r")
+        file = h5py.File(opened, "r")
     except OSError as error:
         raise FormatError(f"{path} is not an HDF5 file: {error}", "check the file") from error
     found: list[Any] = []
@@ -221,7 +275,10 @@ def _by_position(array: Any) -> Fetch:
     # HDF5 has one lock for all; its objects are not to be used by two threads at a time.
     lock = threading.Lock()
 
-    def fetch(first: int, stop: int) -> Patterns:
+    def fetch(first: int, stop: int, each: int) -> Iterator[Patterns]:
+        return (some(low, high) for low, high in pieces(first, stop, each))
+
+    def some(first: int, stop: int) -> Patterns:
         with lock:
             if array.ndim == 3:
                 return np.asarray(array[first:stop])

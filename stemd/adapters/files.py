@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +13,7 @@ from pydantic import Field
 from stemd import plugins
 from stemd.acquisition import Acquisition, Scan, new_scan_id
 from stemd.adapters.base import AdapterSettings, Recording
+from stemd.adapters.remote import RecordingPath, RemoteFile
 from stemd.blocks import BlockPool, Ended, Link, Message, Started
 from stemd.errors import CameraError, FormatError
 
@@ -34,30 +35,29 @@ def recording_suffixes() -> list[str]:
 
 
 def open_recording(
-    path: Path, scan: Scan | None = None, settings: AdapterSettings | None = None
+    path: RecordingPath, scan: Scan | None = None, settings: AdapterSettings | None = None
 ) -> Recording:
-    """Open a recorded file with the adapter that reads its suffix.
+    """Open a recorded file, local or remote, with the adapter that reads its suffix.
 
     `scan` None: detected from the file. `settings` are those of the camera that wrote it, used
     where they fit the file's kind (an event camera's line pulses). Raises FormatError
     when the file is missing, empty, of an unknown type, not what its suffix says, or does not
-    fit the scan.
+    fit the scan, CameraError when it cannot be read.
     """
-    path = Path(path)
     suffix = path.suffix.lower()
     openers = _openers()
-    if not path.exists():
-        raise FormatError(f"{path} does not exist", "check the path")
-    if not path.is_file():
-        raise FormatError(f"{path} is not a file", f"name a file: {', '.join(sorted(openers))}")
+    if isinstance(path, Path):
+        _look_at(path, openers)
     if suffix not in openers:
         raise FormatError(
             f"{path}: {suffix or 'no suffix'} is not a known type of recording",
             f"known: {', '.join(sorted(openers))}",
         )
-    if path.stat().st_size == 0:
-        raise FormatError(f"{path} is empty", "copy the file again")
     plugin = openers[suffix]
+    if isinstance(path, RemoteFile) and not plugin.reads_remote:
+        raise FormatError(
+            f"{path}: {suffix} is read from local files only", "copy it, or mount where it is"
+        )
     opener: Callable[..., Recording] | None = plugin.open_recording
     assert opener is not None
     options = {"settings": settings} if isinstance(settings, plugin.settings) else {}
@@ -70,8 +70,17 @@ def open_recording(
     return recording
 
 
+def _look_at(path: Path, suffixes: Iterable[str]) -> None:
+    if not path.exists():
+        raise FormatError(f"{path} does not exist", "check the path")
+    if not path.is_file():
+        raise FormatError(f"{path} is not a file", f"name a file: {', '.join(sorted(suffixes))}")
+    if path.stat().st_size == 0:
+        raise FormatError(f"{path} is empty", "copy the file again")
+
+
 def _open_array(
-    path: Path, scan: Scan | None = None, settings: AdapterSettings | None = None
+    path: RecordingPath, scan: Scan | None = None, settings: AdapterSettings | None = None
 ) -> Recording:
     from stemd.adapters import arrays
 
@@ -159,5 +168,6 @@ PLUGIN = plugins.Plugin(
     settings=FilesSettings,
     build=FilesAdapter,
     suffixes=ARRAY_SUFFIXES,
+    reads_remote=True,
     open_recording=_open_array,
 )

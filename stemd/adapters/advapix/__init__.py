@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stemd.acquisition import Scan
 from stemd.adapters.advapix.settings import AdvapixSettings
+from stemd.adapters.remote import RecordingPath
 from stemd.plugins import Plugin
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def _build(settings: AdvapixSettings) -> AdvapixAdapter:
     return AdvapixAdapter(settings)
 
 
-def _open(path: Path, scan: Scan | None = None, **options: Any) -> EventRecording:
+def _open(path: RecordingPath, scan: Scan | None = None, **options: Any) -> EventRecording:
     from stemd.adapters.advapix.recording import open_recording
 
     return open_recording(path, scan, **options)
@@ -35,5 +35,6 @@ PLUGIN = Plugin(
     settings=AdvapixSettings,
     build=_build,
     suffixes=(".t3p", ".t3pa"),
+    reads_remote=True,
     open_recording=_open,
 )

@@ -11,7 +11,9 @@ from stemd.acquisition import Scan
 from stemd.adapters.advapix.adapter import make_front
 from stemd.adapters.advapix.records import text_records
 from stemd.adapters.advapix.settings import AdvapixSettings
-from stemd.adapters.timepix3.recording import EventRecording, map_file
+from stemd.adapters.remote import RecordingPath
+from stemd.adapters.timepix3.recording import EventRecording
+from stemd.adapters.timepix3.records import ArrayRecords, map_file
 from stemd.errors import FormatError
 
 
@@ -27,7 +29,7 @@ def text_as_records(path: Path) -> NDArray[np.uint8]:
 
 
 def open_recording(
-    path: Path, scan: Scan | None = None, settings: AdvapixSettings | None = None
+    path: RecordingPath, scan: Scan | None = None, settings: AdvapixSettings | None = None
 ) -> EventRecording:
     """A .t3p file (binary) or .t3pa file (text). The scan needs its dwell time.
 
@@ -35,7 +37,13 @@ def open_recording(
     FormatError for a text file without hits.
     """
     chosen = settings or AdvapixSettings(scan=scan)
-    data = text_as_records(path) if path.suffix.lower() == ".t3pa" else None
+    records = None
+    if path.suffix.lower() == ".t3pa":
+        if not isinstance(path, Path):
+            raise FormatError(
+                f"{path}: text is read from local files only", "copy it, or record .t3p files"
+            )
+        records = ArrayRecords(text_as_records(path), path)
     return EventRecording(
         path,
         chosen,
@@ -43,5 +51,5 @@ def open_recording(
         scan=scan,
         name="AdvaPix",
         raw_name="raw.t3p",
-        data=data,
+        records=records,
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stemd.acquisition import Scan
 from stemd.adapters.merlin.adapter import MerlinAdapter, MerlinSettings
+from stemd.adapters.remote import RecordingPath
 from stemd.plugins import Plugin
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def open_recording(
-    path: Path, scan: Scan | None = None, settings: MerlinSettings | None = None
+    path: RecordingPath, scan: Scan | None = None, settings: MerlinSettings | None = None
 ) -> MerlinRecording:
     """Open a .mib file, with or without its .hdr. Raises FormatError, OSError."""
     from stemd.adapters.merlin import recording
@@ -28,5 +28,6 @@ PLUGIN = Plugin(
     settings=MerlinSettings,
     build=MerlinAdapter,
     suffixes=(".mib",),
+    reads_remote=True,
     open_recording=open_recording,
 )

@@ -8,19 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
+from stemd.adapters.merlin.geometry import Geometry
 from stemd.adapters.merlin.placing import read_sequences
 from stemd.adapters.merlin.scans import flyback_from_count, guess_scan
+from stemd.adapters.merlin.storage import Storage
 
+_START_BYTES = 16  # "MQ1," and the longest sequence number; what is read behind it is invariant
 _LINES = 4  # lines whose ends are looked at for skipped flyback
 _LINE_SEARCH = 4096  # frames searched for the end of the first line where nothing tells the shape
 
 
 @dataclass(frozen=True, slots=True)
 class FrameTable:
-    """Access to the sequence numbers of a file of `count` frames of `stride` bytes."""
+    """Access to the sequence numbers of a file of `count` frames."""
 
-    data: NDArray[np.uint8]
-    stride: int
+    storage: Storage
+    geometry: Geometry
     count: int
     invariant: NDArray[np.uint8]
 
@@ -29,17 +32,18 @@ class FrameTable:
 
         `start` is the number of frame 0: what is near `start + index` is believed.
         """
-        out = np.zeros(indices.size, np.int64)
-        hints = indices + start
-        read_sequences(self.data, self.stride, indices, hints, self.invariant, out)
-        return out
+        return self._read(indices, indices + start)
 
     def read_all(self) -> NDArray[np.int64]:
         """Numbers of all frames, each taken to be near the one before."""
         indices = np.arange(self.count, dtype=np.int64)
-        out = np.zeros(self.count, np.int64)
-        hints = np.full(self.count, -1, np.int64)
-        read_sequences(self.data, self.stride, indices, hints, self.invariant, out)
+        return self._read(indices, np.full(self.count, -1, np.int64))
+
+    def _read(self, indices: NDArray[np.int64], hints: NDArray[np.int64]) -> NDArray[np.int64]:
+        out = np.zeros(indices.size, np.int64)
+        length = min(self.geometry.header_bytes, _START_BYTES + self.invariant.size)
+        data, stride, where = self.storage.headers(indices, self.geometry.frame_bytes, length)
+        read_sequences(data, stride, where, hints, self.invariant, out)
         return out
 
 

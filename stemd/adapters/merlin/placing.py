@@ -183,16 +183,16 @@ def place_file(
 ) -> tuple[int, int]:
     """Check and place frames first, first + 1, ... of a file whose numbers are regular.
 
-    `frames` is the file, `start` the sequence number of its first frame; `skipping` says that
-    numbers jump over flyback frames which are not in the file. BASE of `state` is the frame
-    number of the scan's first frame. `sequence` (size: how many frames) and `probe` are written
-    as by `place_live`; sequence -1 marks a frame whose header is not the expected one. Returns
-    how many of those there are, and how many numbers were not regular after all.
+    `frames` begins with frame `first`, `start` is the sequence number of the file's first frame;
+    `skipping` says that numbers jump over flyback frames which are not in the file. BASE of `state`
+    is the frame number of the scan's first frame. `sequence` (size: how many frames) and `probe`
+    are written as by `place_live`; sequence -1 marks a frame whose header is not the expected one.
+    Returns how many of those there are, and how many numbers were not regular after all.
     """
     bad, odd = 0, 0
     for k in range(sequence.size):
         i = first + k
-        raw, digits = _sequence(frames, i * stride, invariant)
+        raw, digits = _sequence(frames, k * stride, invariant)
         probe[k] = -1
         sequence[k] = -1
         if raw < 0:

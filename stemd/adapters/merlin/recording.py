@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import mmap
-import sys
 import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,41 +16,38 @@ from stemd.adapters.merlin.geometry import Geometry, geometry_of
 from stemd.adapters.merlin.hdr import Hdr, hdr_file, parse_hdr
 from stemd.adapters.merlin.header import MAX_HEADER_BYTES, parse_frame_header
 from stemd.adapters.merlin.numbers import Ends, FrameTable, ends_of, resolve_file
-from stemd.adapters.merlin.packing import unpack_frames
 from stemd.adapters.merlin.scans import fitting_shapes
+from stemd.adapters.merlin.storage import Bytes, Storage, open_storage
 from stemd.adapters.merlin.tracker import HDR_NAME, RAW_NAME
-from stemd.blocks import BLOCK_BYTES, BlockPool, FrameBlock, Message, Notice
+from stemd.adapters.remote import RecordingPath, read_beside
+from stemd.blocks import Buffer, FrameBlock, Message, Notice
 from stemd.errors import FormatError
 
-_PIECE_BYTES = 32 * 1024 * 1024
-FILE_BLOCK_BYTES = 4 * 1024 * 1024
-"""Larger than a block from a camera: these pixels come from memory in any case."""
 _Table = tuple[NDArray[np.int64], NDArray[np.int64]]
-_NORESERVE = 0x4000  # Linux; the mmap module names it from Python 3.13 on
 
 
 class MerlinRecording:
     """Implements adapters.base.Recording for a .mib file.
 
-    Blocks are views of the map, raw (R64) frames are unpacked into recycled memory; any number of
-    threads may read disjoint ranges. Raises FormatError when the file is empty, not a .mib file,
-    or does not fit the scan, CameraError never.
+    Blocks are views of the map where the file is local, else copies in recycled memory, as are raw
+    (R64) frames, which are unpacked; any number of threads may read disjoint ranges. Raises
+    FormatError when the file is empty, not a .mib file, or does not fit the scan, CameraError when
+    a remote one cannot be read.
     """
 
-    def __init__(self, path: Path, scan: Scan | None = None) -> None:
+    def __init__(self, path: RecordingPath, scan: Scan | None = None) -> None:
         self.path = path
         self._notices: list[Message] = []
         self._lock = threading.Lock()
-        self._map, size = _open_map(path)
-        self._data: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8)
+        self._storage: Storage = open_storage(path)
         try:
-            self._open(size, scan)
+            self._open(self._storage.size, scan)
         except BaseException:
             self.close()
             raise
 
     def _open(self, size: int, scan: Scan | None) -> None:
-        start = self._data[:MAX_HEADER_BYTES].tobytes()
+        start = self._storage.head(MAX_HEADER_BYTES)
         try:
             header = parse_frame_header(start)
             self.geometry: Geometry = geometry_of(header)
@@ -71,7 +65,7 @@ class MerlinRecording:
         self._invariant = np.frombuffer(bytearray(invariant), np.uint8)
         table = self._headers()
         ends = ends_of(table)
-        hdr = _read_hdr(self.path.with_suffix(".hdr"))
+        hdr = _read_hdr(self.path)
         hinted = Scan(shape=hdr.scan_shape) if hdr is not None and hdr.scan_shape else None
         resolved = resolve_file(table, ends, scan, hinted)
         _check_fit(self.path, resolved, ends, hdr, cut=bool(rest))
@@ -100,7 +94,7 @@ class MerlinRecording:
         self._tell(resolved, ends)
 
     def _headers(self) -> FrameTable:
-        return FrameTable(self._data, self.geometry.frame_bytes, self._frames, self._invariant)
+        return FrameTable(self._storage, self.geometry, self._frames, self._invariant)
 
     def _note(self, kind: str, text: str, count: int = 1) -> None:
         with self._lock:
@@ -168,34 +162,21 @@ class MerlinRecording:
             return tuple(self._notices)
 
     def blocks(self, start: int, stop: int) -> Iterator[FrameBlock]:
-        """Blocks of file frames start..stop-1 in order, about 4 MiB each."""
+        """Blocks of file frames start..stop-1 in order, some MiB each at most."""
         stop = min(stop, self._frames)
-        geometry, size = self.geometry, self.geometry.frame_bytes
-        pool = None
-        each = max(1, FILE_BLOCK_BYTES // size)
-        if geometry.packed:
-            pool = BlockPool(16 * BLOCK_BYTES)
-            each = pool.configure(8, geometry.unpacked_bytes)
-        advised = start * size
-        try:
-            for first in range(start, stop, each):
-                last = min(first + each, stop)
-                if first * size >= advised:
-                    advised = self._advise(advised, start * size, stop * size)
-                yield self._block(first, last, pool)
-        finally:
-            if pool is not None:
-                pool.close()
+        stretches = self._storage.stretches(start, stop, self.geometry)
+        with contextlib.closing(stretches):
+            for first, last, wire, buffer in stretches:
+                yield self._block(first, last, wire, buffer)
 
-    def _block(self, first: int, last: int, pool: BlockPool | None) -> FrameBlock:
-        geometry, size = self.geometry, self.geometry.frame_bytes
-        sequence, probe = self._placed(first, last)
-        wire = self._data[first * size : last * size]
-        pixels, offset, stride, buffer = wire, geometry.header_bytes, size, None
-        if pool is not None:
-            buffer, stride, offset = pool.take(), geometry.unpacked_bytes, 0
+    def _block(self, first: int, last: int, wire: Bytes, buffer: Buffer | None) -> FrameBlock:
+        geometry = self.geometry
+        sequence, probe = self._placed(first, last, wire)
+        pixels, offset, stride = wire, geometry.header_bytes, geometry.frame_bytes
+        if geometry.packed:
+            assert buffer is not None
+            stride, offset = geometry.unpacked_bytes, 0
             pixels = buffer.unpacked[: (last - first) * stride]
-            unpack_frames(wire, geometry, last - first, pixels)
         return FrameBlock(
             acquisition=self._acquisition,
             pixels=pixels,
@@ -212,13 +193,15 @@ class MerlinRecording:
             buffer=buffer,
         )
 
-    def _placed(self, first: int, last: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _placed(
+        self, first: int, last: int, wire: Bytes
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         if self._table is not None:
             return self._table[0][first:last], self._table[1][first:last]
         sequence = np.empty(last - first, np.int64)
         probe = np.empty(last - first, np.int64)
         bad, odd = placing.place_file(
-            self._data,
+            wire,
             self.geometry.frame_bytes,
             first,
             self._invariant,
@@ -236,52 +219,17 @@ class MerlinRecording:
             self._note("bad_header", text, bad)
         return sequence, probe
 
-    def _advise(self, at: int, first: int, end: int) -> int:
-        """Have the next piece read ahead and let the last one go; returns where the next begins.
-
-        Letting go keeps resident memory constant; the pages stay in the page cache.
-        """
-        page = mmap.PAGESIZE
-        low = at // page * page
-        if at > first:
-            low += _PIECE_BYTES
-        ahead = min(end, at + 2 * _PIECE_BYTES)
-        if low < ahead:
-            self._map.madvise(mmap.MADV_WILLNEED, low, ahead - low)
-        behind = (max(first, at - 2 * _PIECE_BYTES) + page - 1) // page * page
-        done = max(behind, (at - _PIECE_BYTES) // page * page)
-        if behind < done:
-            self._map.madvise(mmap.MADV_DONTNEED, behind, done - behind)
-        return at + _PIECE_BYTES
-
     def close(self) -> None:
-        """Unmap; where a block is still being read the map goes with its last reader."""
-        self._data = np.zeros(0, np.uint8)
-        with contextlib.suppress(BufferError):
-            self._map.close()
+        """Let go of the file; where a block is still being read it goes with its last reader."""
+        self._storage.close()
 
 
-def _open_map(path: Path) -> tuple[mmap.mmap, int]:
-    """A private writable map: nothing is ever written, but kernels know one kind of array only."""
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        if not size:
-            raise FormatError(f"{path} is empty", "copy the file again")
-        if sys.platform == "linux":
-            flags = mmap.MAP_PRIVATE | _NORESERVE
-            mapped = mmap.mmap(
-                file.fileno(), size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE
-            )
-        else:
-            mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
-    return mapped, size
-
-
-def _read_hdr(path: Path) -> Hdr | None:
+def _read_hdr(path: RecordingPath) -> Hdr | None:
     try:
-        return parse_hdr(path.read_bytes()[:MAX_HEADER_BYTES])
+        raw = read_beside(path, ".hdr", MAX_HEADER_BYTES)
     except OSError:
         return None
+    return parse_hdr(raw) if raw is not None else None
 
 
 def _base(scan: Scan, ends: Ends) -> int:
@@ -303,7 +251,7 @@ def _skips(scan: Scan, ends: Ends) -> bool:
     )
 
 
-def _check_fit(path: Path, scan: Scan, ends: Ends, hdr: Hdr | None, *, cut: bool) -> None:
+def _check_fit(path: RecordingPath, scan: Scan, ends: Ends, hdr: Hdr | None, *, cut: bool) -> None:
     """Raise FormatError unless the frames are a scan, several, or a scan that was cut short."""
     whole = scan.frames - scan.flyback_frames
     declared = hdr.frames if hdr is not None else None
@@ -323,6 +271,6 @@ def _check_fit(path: Path, scan: Scan, ends: Ends, hdr: Hdr | None, *, cut: bool
         )
 
 
-def open_recording(path: Path, scan: Scan | None = None) -> MerlinRecording:
+def open_recording(path: RecordingPath, scan: Scan | None = None) -> MerlinRecording:
     """Open a .mib file. Raises FormatError, and OSError where it cannot be read."""
     return MerlinRecording(path, scan)

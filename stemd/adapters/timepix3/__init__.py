@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stemd.acquisition import Scan
+from stemd.adapters.remote import RecordingPath
 from stemd.adapters.timepix3.settings import Timepix3Settings
 from stemd.plugins import Plugin
 
@@ -23,7 +23,7 @@ def _build(settings: Timepix3Settings) -> Timepix3Adapter:
     return Timepix3Adapter(settings)
 
 
-def _open(path: Path, scan: Scan | None = None, **options: Any) -> EventRecording:
+def _open(path: RecordingPath, scan: Scan | None = None, **options: Any) -> EventRecording:
     from stemd.adapters.timepix3.recording import open_recording
 
     return open_recording(path, scan, **options)
@@ -35,5 +35,6 @@ PLUGIN = Plugin(
     settings=Timepix3Settings,
     build=_build,
     suffixes=(".tpx3", ".raw"),
+    reads_remote=True,
     open_recording=_open,
 )

@@ -1,49 +1,38 @@
-"""Recorded event streams: the mapped file through the same decoder as the live stream."""
+"""Recorded event streams: the file's records through the same decoder as the live stream."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Scan
 from stemd.adapters.base import Checkpoint
+from stemd.adapters.remote import RecordingPath, read_beside
 from stemd.adapters.timepix3.decoder import EventDecoder
 from stemd.adapters.timepix3.front import BLOCK_RECORDS, Front, WordsFront
+from stemd.adapters.timepix3.records import Reader, Records, open_records
 from stemd.adapters.timepix3.settings import EventSettings, Timepix3Settings
 from stemd.adapters.timepix3.sync import SyncStart
 from stemd.adapters.timepix3.words import MAGIC
 from stemd.blocks import Block, BlockPool, Ended, EventBlock, Message, Notice, Started
-from stemd.errors import CameraError, FormatError
+from stemd.errors import FormatError
 
 SECTION_POOL_BYTES = 4 * 1024 * 1024
 """Memory for hits where whoever takes a block releases it before the next."""
 
+SYNC_BYTES = 64 * 1024
+"""More than the small file that says where a scan begins ever holds."""
+
 FrontMaker = Callable[[], Front]
 
 
-def map_file(path: Path) -> NDArray[np.uint8]:
-    """The file's bytes; raises CameraError when it cannot be read or is empty."""
-    try:
-        size = path.stat().st_size
-        if size == 0:
-            raise CameraError(f"{path} is empty", "check that the recording was written")
-        # copy on write: the kernels want writable arrays but nothing is written
-        return np.asarray(np.memmap(path, np.uint8, mode="c"))
-    except OSError as error:
-        raise CameraError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def sync_start(path: Path) -> SyncStart | None:
+def sync_start(path: RecordingPath) -> SyncStart | None:
     """Where the recorded scan begins, from the small file that stemd wrote beside it."""
-    beside = path.with_suffix(".sync.json")
-    try:
-        return SyncStart.loads(beside.read_bytes(), str(beside))
-    except FileNotFoundError:
-        return None
+    said = read_beside(path, ".sync.json", SYNC_BYTES)
+    return SyncStart.loads(said, str(path.with_suffix(".sync.json"))) if said is not None else None
 
 
 class EventRecording:
@@ -52,26 +41,26 @@ class EventRecording:
     `messages` gives everything: one acquisition for each scan in the file. As a `Recording` it
     is the first scan alone, and its "frames" are probe positions: `blocks(a, b)` are the events
     of positions a..b-1, decoded from the beginning of the file each time, since the position of
-    an event follows from the line pulses before it. `data`: the file's records where they are
-    not the file's bytes.
+    an event follows from the line pulses before it. `records`: those of the file where they are
+    not its bytes.
     """
 
     def __init__(
         self,
-        path: Path,
+        path: RecordingPath,
         settings: EventSettings,
         front: FrontMaker,
         *,
         scan: Scan | None = None,
         name: str = "Timepix3",
         raw_name: str = "raw.tpx3",
-        data: NDArray[np.uint8] | None = None,
+        records: Records | None = None,
     ) -> None:
         self.path = path
         self._settings = settings
         self._front = front
         self._name, self._raw_name = name, raw_name
-        self._data: NDArray[np.uint8] | None = map_file(path) if data is None else data
+        self._records: Records = open_records(path) if records is None else records
         self._start = sync_start(path)
         self._scan = scan or settings.scan
         self._notices: list[Message] = []
@@ -107,20 +96,20 @@ class EventRecording:
             own.close()
 
     def _messages(self, pool: BlockPool, stop: threading.Event | None) -> Iterator[Message]:
-        data = self._open_data()
         decoder = self._decoder(pool)
-        now_ns = self._now_ns()
-        position = 0
-        while data.size - position >= decoder.record_bytes:
-            if stop is not None and stop.is_set():
-                yield from decoder.finish("stopped", now_ns)
-                return
-            used = yield from decoder.consume(_piece(data, position, decoder), now_ns)
-            if used == 0:
-                break
-            position += used
-        if position < data.size:
-            yield Notice("cut_off", f"{data.size - position} bytes at the end are no whole record")
+        now_ns = self._records.modified_ns
+        size, position = self._records.size, 0
+        with self._records.reader(0, size) as reader:
+            while size - position >= decoder.record_bytes:
+                if stop is not None and stop.is_set():
+                    yield from decoder.finish("stopped", now_ns)
+                    return
+                used = yield from decoder.consume(_piece(reader, position, decoder), now_ns)
+                if used == 0:
+                    break
+                position += used
+        if position < size:
+            yield Notice("cut_off", f"{size - position} bytes at the end are no whole record")
         yield from decoder.finish("disconnected", now_ns)
         self.counters = decoder.counters()
         if self._acquisition is None and not self.counters["assigned"]:
@@ -131,19 +120,10 @@ class EventRecording:
                 remedy='check tdc.input and tdc.edge, or use sync = "dwell"',
             )
 
-    def _open_data(self) -> NDArray[np.uint8]:
-        if self._data is None:
-            raise CameraError(f"{self.path} has been closed")
-        return self._data
-
-    def _now_ns(self) -> int:
-        # the time of a recorded stream is that of the recording: the same for every reading
-        return self.path.stat().st_mtime_ns
-
     @property
     def extent(self) -> int:
         """Bytes of the stream."""
-        return self._open_data().size
+        return self._records.size
 
     def resume(
         self, acquisition: Acquisition, checkpoint: Checkpoint | None, stop: int
@@ -163,23 +143,23 @@ class EventRecording:
     def _resume(
         self, acquisition: Acquisition, checkpoint: Checkpoint | None, stop: int, pool: BlockPool
     ) -> Generator[EventBlock, None, Checkpoint | None]:
-        data = self._open_data()
         decoder = self._decoder(pool)
-        now_ns = self._now_ns()
-        position = 0
+        now_ns = self._records.modified_ns
+        size, position = self._records.size, 0
         if checkpoint is not None:
             decoder.restore(checkpoint, acquisition)
             position = int(checkpoint["position"][0])
-        while data.size - position >= decoder.record_bytes:
-            if position >= stop:
-                return {**decoder.state(), "position": np.array([position], np.int64)}
-            piece = decoder.consume(_piece(data, position, decoder), now_ns)
-            used = yield from _first_scan(piece, acquisition)
-            if used is None:
-                return None
-            if used == 0:
-                break
-            position += used
+        with self._records.reader(position, stop) as reader:
+            while size - position >= decoder.record_bytes:
+                if position >= stop:
+                    return {**decoder.state(), "position": np.array([position], np.int64)}
+                piece = decoder.consume(_piece(reader, position, decoder), now_ns)
+                used = yield from _first_scan(piece, acquisition)
+                if used is None:
+                    return None
+                if used == 0:
+                    break
+                position += used
         yield from _first_scan(_ended(decoder, now_ns), acquisition)
         return None
 
@@ -233,12 +213,11 @@ class EventRecording:
 
     def close(self) -> None:
         """Let go of the file."""
-        self._data = None
+        self._records.close()
 
 
-def _piece(data: NDArray[np.uint8], position: int, decoder: EventDecoder) -> NDArray[np.uint8]:
-    piece = data[position : position + BLOCK_RECORDS * decoder.record_bytes]
-    return piece.copy() if piece.ctypes.data % 8 else piece
+def _piece(reader: Reader, position: int, decoder: EventDecoder) -> NDArray[np.uint8]:
+    return reader.piece(position, BLOCK_RECORDS * decoder.record_bytes)
 
 
 def _ended(decoder: EventDecoder, now_ns: int) -> Generator[Message, None, int]:
@@ -274,14 +253,15 @@ def _keep(block: EventBlock, start: int, stop: int) -> None:
     block.complete = [run for run in runs if run[0] < run[1]]
 
 
-def looks_like_chunks(path: Path) -> bool:
+def looks_like_chunks(records: Records) -> bool:
     """Whether the file begins with a chunk header; else its words are bare."""
-    head = map_file(path)[:8]
+    with records.reader(0, 8) as reader:
+        head = reader.piece(0, 8)
     return head.size == 8 and int(head.view(np.uint32)[0]) == MAGIC
 
 
 def open_recording(
-    path: Path, scan: Scan | None = None, settings: Timepix3Settings | None = None
+    path: RecordingPath, scan: Scan | None = None, settings: Timepix3Settings | None = None
 ) -> EventRecording:
     """A .tpx3 file, or bare words (.raw). Without `settings` those of a quad with TDC1 pulses,
     or the dwell clock where only that can tell the positions.
@@ -289,7 +269,8 @@ def open_recording(
     Raises CameraError when it cannot be read, ConfigError when the scan is not known.
     """
     chosen = settings or Timepix3Settings(scan=scan)
-    chunked = path.suffix.lower() == ".tpx3" or looks_like_chunks(path)
+    records = open_records(path)
+    chunked = path.suffix.lower() == ".tpx3" or looks_like_chunks(records)
 
     def front() -> Front:
         return WordsFront(
@@ -299,4 +280,4 @@ def open_recording(
             correction=chosen.time_correction,
         )
 
-    return EventRecording(path, chosen, front, scan=scan)
+    return EventRecording(path, chosen, front, scan=scan, records=records)

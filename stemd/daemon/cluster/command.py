@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stemd.adapters.base import AdapterSettings
+from stemd.adapters.remote import RecordingPath
 from stemd.blocks import Message
 from stemd.daemon.cluster.connect import connect
 from stemd.daemon.cluster.parts import Recipe
@@ -29,7 +30,7 @@ LINES_EVERY_S = 5.0
 
 def process_on_cluster(
     args: argparse.Namespace,
-    targets: Mapping[Path, Path],
+    targets: Mapping[RecordingPath, Path],
     settings: Settings,
     engines: Sequence[EngineConfig],
     camera: AdapterSettings | None,
@@ -78,11 +79,12 @@ def process_on_cluster(
 
 
 def _recipe(
-    path: Path, point: Point, camera: AdapterSettings | None, correct: str | None
+    path: RecordingPath, point: Point, camera: AdapterSettings | None, correct: str | None
 ) -> Recipe:
     pairs = tuple((engine.plugin.name, engine.settings) for engine in point.engines)
-    # workers have other working directories
-    return Recipe(path.absolute(), point.settings.scan, camera, point.settings, pairs, correct)
+    if isinstance(path, Path):
+        path = path.absolute()  # workers have other working directories
+    return Recipe(path, point.settings.scan, camera, point.settings, pairs, correct)
 
 
 class ClusterBar:

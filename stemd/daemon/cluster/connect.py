@@ -10,7 +10,7 @@ import logging
 import os
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Pool:
         self._client = client
         self._address = address
         self._numbers = itertools.count()
+        self._dropped: set[str] = set()
         self._session = uuid.uuid4().hex[:8]
         self._completed = distributed.as_completed(
             loop=client.loop, with_results=True, raise_errors=False
@@ -83,8 +84,17 @@ class Pool:
                 yield future, value
             elif future.status == "error":
                 yield future, value[1]
+            elif future.key in self._dropped:
+                self._dropped.remove(future.key)
             else:
                 raise self._lost()
+
+    def drop(self, futures: Sequence[Any]) -> None:
+        """Tasks that need not be done any more; one that a worker is at comes to nothing."""
+        if futures:
+            self._dropped |= {future.key for future in futures}
+            with contextlib.suppress(Exception):  # a lost scheduler is told by `collect`
+                self._client.cancel(list(futures))
 
     def _lost(self) -> ClusterError:
         return ClusterError(

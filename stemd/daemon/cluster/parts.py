@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from stemd import plugins
 from stemd.acquisition import Acquisition, Scan
 from stemd.adapters.base import AdapterSettings, Checkpoint
+from stemd.adapters.remote import RecordingPath
 from stemd.daemon.config import EngineConfig
 from stemd.daemon.scan_run import EngineChoice, ScanRun, virtual_detectors
 from stemd.engines.base import FindingEngine, Gathered, SpreadEngine
@@ -35,7 +35,7 @@ class Recipe:
     `correct` as in `--correct`: an image, "" for the first, None for no correction.
     """
 
-    path: Path
+    path: RecordingPath
     scan: Scan | None
     camera: AdapterSettings | None
     settings: Settings
@@ -63,16 +63,22 @@ class Recipe:
         return found
 
     @property
-    def needs_lead(self) -> bool:
-        """Whether the first patterns decide something: where the virtual detectors are, or what
-        an engine must know.
-        """
-        settings = self.settings
-        detectors = settings.optics.center == "auto" and bool(virtual_detectors(settings))
-        engines = map(_built, self.gatherers())
-        return detectors or any(
-            isinstance(engine, FindingEngine) and engine.finds(settings) for engine in engines
+    def needs_centre(self) -> bool:
+        """Whether the first patterns decide where the virtual detectors are."""
+        return self.settings.optics.center == "auto" and bool(virtual_detectors(self.settings))
+
+    @property
+    def has_finders(self) -> bool:
+        """Whether the first patterns decide what an engine must know."""
+        return any(
+            isinstance(engine, FindingEngine) and engine.finds(self.settings)
+            for engine in map(_built, self.gatherers())
         )
+
+    @property
+    def needs_lead(self) -> bool:
+        """Whether the first patterns decide anything."""
+        return self.needs_centre or self.has_finders
 
     def reduction(self) -> dict[str, Any]:
         """All settings that the reduction depends on, as JSON types.

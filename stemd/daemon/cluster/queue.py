@@ -29,6 +29,7 @@ class _Task:
     more: dict[str, Any] = field(compare=False)
     then: Callable[[Any], None] = field(compare=False)
     failed: Callable[[StemdError], None] = field(compare=False)
+    owner: object = field(compare=False)
 
 
 class TaskQueue:
@@ -54,11 +55,19 @@ class TaskQueue:
         then: Callable[[Any], None],
         failed: Callable[[StemdError], None],
         urgency: float = 0.0,
+        owner: object = None,
         **more: Any,
     ) -> None:
-        """One more task; `name` groups tasks on the dashboard."""
+        """One more task; `name` groups tasks on the dashboard, `owner` may `drop` them."""
         order = (-urgency, next(self._numbers))
-        heapq.heappush(self._waiting, _Task(order, name, work, args, more, then, failed))
+        heapq.heappush(self._waiting, _Task(order, name, work, args, more, then, failed, owner))
+
+    def drop(self, owner: object) -> None:
+        """Forget all tasks of an owner: nobody waits for what they would give."""
+        self._waiting = [task for task in self._waiting if task.owner is not owner]
+        heapq.heapify(self._waiting)
+        keys = [key for key, task in self._running.items() if task.owner is owner]
+        self.pool.drop([self._running.pop(key).args[0] for key in keys])
 
     def run(self, tick: Callable[[], None]) -> None:
         """Until no task is left; `tick` after each batch. Raises ClusterError."""
@@ -66,7 +75,9 @@ class TaskQueue:
         while self._running:
             tick()
             for future, value in self.pool.collect():
-                task = self._running.pop(future.key)
+                task = self._running.pop(future.key, None)
+                if task is None:
+                    continue  # dropped while its end was on its way
                 if isinstance(value, Failure):
                     task.failed(value.error())
                 elif isinstance(value, BaseException):

@@ -20,7 +20,7 @@ from stemd.daemon.cluster.store import CheckpointStore, PartStore, Span, cut, ga
 from stemd.daemon.cluster.work import Description
 from stemd.daemon.processing import FIRST_FRAMES, Outcome
 from stemd.engines.base import Gathered
-from stemd.errors import ClusterError, StemdError
+from stemd.errors import ClusterError, FormatError, StemdError
 from stemd.results import Snapshot
 
 PART_BYTES = 256 * 1024 * 1024
@@ -78,11 +78,16 @@ class SpreadFile:
         self._waiting: list[Reduction] = []
         self._open = len(goals)
         self._notices: Sequence[Message] = ()
+        self.first: FirstPart | None = None
 
     def begin(self) -> None:
-        """Have a worker look at the file."""
-        recipe = next(iter(self._groups.values()))[0].recipe
-        self.add("describe", work.describe, recipe, then=self._described)
+        """Have a worker look at the file, and where nothing is known of it begin at once."""
+        recipes = [goals[0].recipe for goals in self._groups.values()]
+        found = next((recipe for recipe in recipes if recipe.needs_centre), recipes[0])
+        self.add("describe", work.describe, found, then=self._described)
+        if not self.folder.exists():
+            self.first = FirstPart()
+            self.add("reduce", work.reduce_first, recipes[0], self.part_bytes, then=self.first.come)
 
     def add(
         self,
@@ -103,13 +108,14 @@ class SpreadFile:
                     self.fail(error)
 
         more["urgency"] = self.urgency if urgency is None else urgency
-        self.queue.add(name, called, *args, then=go_on, failed=self.fail, **more)
+        self.queue.add(name, called, *args, then=go_on, failed=self.fail, owner=self, **more)
 
     def fail(self, error: StemdError) -> None:
         """Nothing more is done with this file."""
         if not self.over:
             self.over = True
             self.bytes_done = self.bytes_total
+            self.queue.drop(self)
             self._tell(error)
 
     def finished(self, goal: Goal, made: tuple[Outcome, Snapshot]) -> None:
@@ -140,6 +146,30 @@ class SpreadFile:
             self._waiting.pop(0).begin()
 
 
+class FirstPart:
+    """The first part of a file, which is made while the file is being described.
+
+    Without it the workers had nothing to do until then.
+    """
+
+    def __init__(self) -> None:
+        self._found: tuple[dict[str, Any], Part] | None = None
+        self._came = False
+        self._taker: Callable[[tuple[dict[str, Any], Part] | None], None] | None = None
+
+    def come(self, found: tuple[dict[str, Any], Part] | None) -> None:
+        """It is there, or there is none."""
+        self._found, self._came = found, True
+        if self._taker is not None:
+            self._taker(found)
+
+    def give(self, taker: Callable[[tuple[dict[str, Any], Part] | None], None]) -> None:
+        """Call this with it, as soon as it is there."""
+        self._taker = taker
+        if self._came:
+            taker(self._found)
+
+
 class Reduction:
     """One way to reduce a file, and the sets of images that are made from it."""
 
@@ -150,16 +180,13 @@ class Reduction:
         self._store = PartStore(file.folder, key_of(about.identity, settings))
         decoding = {"scan": settings["scan"], "camera": settings["camera"]}
         self._points = CheckpointStore(file.folder, key_of(about.identity, decoding))
-        line = about.acquisition.scan.line_frames
-        size = max(1, file.part_bytes // about.unit_bytes)
-        if not about.sequential and size > line:
-            size -= size % line
-        self._size = size
+        self._size = about.units(file.part_bytes)
+        self._first = about.first_units(file.part_bytes, leads=self._recipe.needs_lead)
         self._known: list[Span] = []
         self._begun: set[int] = set()
         self._fresh: dict[Span, Part] = {}
         self._open = 0
-        self._centre: Centre = None
+        self._centre: Centre = about.centre if self._recipe.needs_centre else None
         self._found: Mapping[str, Gathered] | None = None
 
     def begin(self) -> None:
@@ -171,19 +198,54 @@ class Reduction:
                 self._centre, self._found = part.centre, part.found
         for first, stop in self._known:
             self._count(first, stop)
-        self._go_on()
+        first_part, self._file.first = self._file.first, None
+        if first_part is None or self._about.sequential:
+            self._go_on()
+            return
+        self._open += 1
+        self._begun.add(0)
+        if self._ready:
+            for first, stop in cut([(self._first, self._about.extent)], self._size):
+                self._submit(first, stop)
+        first_part.give(self._first_came)
+
+    def _first_came(self, found: tuple[dict[str, Any], Part] | None) -> None:
+        if found is None or found[0] != self._about.identity:
+            raise FormatError(
+                f"{self._recipe.path} has changed since it was first looked at",
+                "wait until it is written, then process it again",
+            )
+        self._reduced(found[1])
+
+    @property
+    def _ready(self) -> bool:
+        """Whether what the first patterns decide is known, so that any part may be made."""
+        recipe = self._recipe
+        return (
+            not recipe.needs_lead
+            or self._found is not None
+            or (not recipe.has_finders and self._centre is not None)
+        )
 
     def _go_on(self) -> None:
         missing = gaps(self._known, self._about.extent)[1]
         if not missing:
             self._complete()
-        elif self._recipe.needs_lead and missing[0][0] == 0:
+        elif (
+            self._recipe.needs_lead
+            and missing[0][0] == 0
+            and (self._about.sequential or not self._ready)
+        ):
             # all others need what it finds
             least = self._file.part_bytes if self._about.sequential else FIRST_FRAMES
             self._submit(0, min(least, self._size), leads=True)
         elif self._about.sequential:
             self._stream(missing)
         else:
+            if missing[0][0] == 0 and self._recipe.needs_lead:
+                edge = min(self._first, missing[0][1])
+                self._submit(0, edge, leads=True)
+                missing[0] = edge, missing[0][1]
             for first, stop in cut(missing, self._size):
                 self._submit(first, stop)
 
@@ -240,10 +302,11 @@ class Reduction:
             self._fresh[part.first, part.stop] = replace(part, checkpoint=None)
         self._known.append((part.first, part.stop))
         self._count(part.first, part.stop)
+        waited = not self._ready
         leads = self._found is None and part.first == 0
         if leads:
             self._centre, self._found = part.centre, part.found
-        if leads and self._recipe.needs_lead:
+        if waited and part.first == 0:
             self._go_on()
         elif part.checkpoint is not None and self._is_free(part.stop):
             self._submit(part.stop, part.stop + self._size, checkpoint=part.checkpoint)

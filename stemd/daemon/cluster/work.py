@@ -21,6 +21,7 @@ from stemd import __version__
 from stemd.acquisition import Acquisition
 from stemd.adapters.base import Checkpoint, Recording, SequentialRecording
 from stemd.adapters.files import open_recording
+from stemd.adapters.remote import RecordingPath, RemoteBytes, RemoteFile
 from stemd.blocks import Block, Message
 from stemd.daemon.cluster.parts import Centre, Part, Recipe
 from stemd.daemon.processing import FIRST_FRAMES, Outcome, outcome_of, with_correction
@@ -51,8 +52,9 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """A file as a worker sees it. `extent` counts units: frames, or the
-    bytes of a `sequential` stream."""
+    """A file as a worker sees it. `extent` counts units: frames, or the bytes of a `sequential`
+    stream. `centre` of the virtual detectors, where it was asked for and could be found at once.
+    """
 
     acquisition: Acquisition
     extent: int
@@ -60,7 +62,19 @@ class Description:
     unit_bytes: int
     identity: dict[str, Any]
     notices: tuple[Message, ...]
+    centre: Centre = None
     version: str = __version__
+
+    def units(self, part_bytes: int) -> int:
+        """Units of a part of about so many bytes: whole lines of frames, where one fits."""
+        line = self.acquisition.scan.line_frames
+        size = max(1, part_bytes // self.unit_bytes)
+        return size - size % line if not self.sequential and size > line else size
+
+    def first_units(self, part_bytes: int, *, leads: bool) -> int:
+        """Units of the first part: where it leads, at least what can fix the centre."""
+        least = FIRST_FRAMES if leads and not self.sequential else 0
+        return min(self.extent, max(self.units(part_bytes), least))
 
 
 def _plain(work: Callable[P, T]) -> Callable[P, T | Failure]:
@@ -76,8 +90,14 @@ def _plain(work: Callable[P, T]) -> Callable[P, T | Failure]:
     return called
 
 
-def identity_of(path: Path) -> dict[str, Any]:
+def identity_of(path: RecordingPath) -> dict[str, Any]:
     """What tells a file from another, or from itself after a change, at the cost of two reads."""
+    if isinstance(path, RemoteFile):
+        source = RemoteBytes(path)
+        edges = source.read(0, min(EDGE_BYTES, source.size))
+        edges += source.read(max(0, source.size - EDGE_BYTES), source.size)
+        tags = {"bytes": source.size, **source.tags}
+        return {**tags, "edges": hashlib.sha256(edges).hexdigest()}
     status = path.stat()
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -87,11 +107,20 @@ def identity_of(path: Path) -> dict[str, Any]:
     return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "edges": digest.hexdigest()}
 
 
-class _Opened:
-    """The last recording of this process whose opening read headers all over the file.
+def _changed(path: RecordingPath, identity: dict[str, Any]) -> bool:
+    if isinstance(path, RemoteFile):
+        source = RemoteBytes(path)
+        if source.tags:  # the ends cost two requests for each part, and tell no more
+            known = {key: value for key, value in identity.items() if key != "edges"}
+            return {"bytes": source.size, **source.tags} != known
+    return identity_of(path) != identity
 
-    A file with holes would else be read through for each of its parts. All others are opened
-    for each part anew, and what was mapped of them is let go.
+
+class _Opened:
+    """The last recording of this process whose opening read all over the file, or from afar.
+
+    A file with holes would else be read through for each of its parts, and a remote one be
+    waited for. All others are opened for each part anew, and what was mapped of them is let go.
     """
 
     def __init__(self) -> None:
@@ -100,8 +129,8 @@ class _Opened:
 
     @contextlib.contextmanager
     def open(self, recipe: Recipe, identity: dict[str, Any]) -> Iterator[Recording]:
-        scan = recipe.scan.model_dump_json() if recipe.scan else ""
-        key = json.dumps([str(recipe.path), identity, scan])
+        said = [each.model_dump_json() if each else "" for each in (recipe.scan, recipe.camera)]
+        key = json.dumps([repr(recipe.path), identity, said])
         with self._lock:
             kept = self._kept
         if kept is not None and kept[0] == key:
@@ -111,7 +140,7 @@ class _Opened:
         try:
             yield recording
         finally:
-            if getattr(recording, "has_table", False):
+            if isinstance(recipe.path, RemoteFile) or getattr(recording, "has_table", False):
                 with self._lock:
                     self._kept = key, recording  # the one before is closed with its last user
             else:
@@ -123,14 +152,19 @@ _opened = _Opened()
 
 @_plain
 def describe(recipe: Recipe) -> Description:
-    """Open a file and say what is in it."""
+    """Open a file and say what is in it, and where its first patterns put the detectors."""
+    return _look(recipe, find_centre=recipe.needs_centre)
+
+
+def _look(recipe: Recipe, *, find_centre: bool) -> Description:
     recipe.reduction()  # raises for an engine that is missing here or cannot be spread
-    if not recipe.path.exists():
+    path = recipe.path
+    if isinstance(path, Path) and not path.exists():
         raise FormatError(
-            f"{recipe.path} does not exist",
+            f"{path} does not exist",
             "every worker must see the file under the same path: use storage that all share",
         )
-    identity = identity_of(recipe.path) if recipe.path.is_file() else {}
+    identity = identity_of(path) if isinstance(path, RemoteFile) or path.is_file() else {}
     with _opened.open(recipe, identity) as recording:
         acquisition = recording.acquisition
         if isinstance(recording, SequentialRecording):
@@ -138,8 +172,34 @@ def describe(recipe: Recipe) -> Description:
         else:
             extent, sequential = recording.frames, False
             unit = max(1, identity["bytes"] // max(1, extent))
+        centre = _first_centre(recipe, recording) if find_centre and not sequential else None
         notices = tuple(recording.notices)
-        return Description(acquisition, extent, sequential, unit, identity, notices)
+        return Description(acquisition, extent, sequential, unit, identity, notices, centre)
+
+
+def _first_centre(recipe: Recipe, recording: Recording) -> Centre:
+    """None where the scan is too short to fix it."""
+    run = ScanRun(recording.acquisition, recipe.settings, [])
+    for block in recording.blocks(0, min(recording.frames, FIRST_FRAMES)):
+        run.reduce(block)
+        block.release()
+        if run.reducer.centre_fixed:
+            return run.reducer.centre
+    return None
+
+
+@_plain
+def reduce_first(recipe: Recipe, part_bytes: int) -> tuple[dict[str, Any], Part] | None:
+    """The first part of a file that nobody has described yet, and the file's identity.
+
+    None for an event stream: its parts need more to be known.
+    """
+    about = _look(recipe, find_centre=False)
+    if about.sequential:
+        return None
+    stop = about.first_units(part_bytes, leads=recipe.needs_lead)
+    part = _reduce(recipe, about.acquisition, about.identity, 0, stop, leads=recipe.needs_lead)
+    return about.identity, part
 
 
 @_plain
@@ -161,7 +221,32 @@ def reduce_span(
     and engines have found out what they must know; all others are given it, if they need it.
     Raises FormatError when the file is not what it was.
     """
-    if identity_of(recipe.path) != identity:
+    return _reduce(
+        recipe,
+        acquisition,
+        identity,
+        first,
+        stop,
+        leads=leads,
+        centre=centre,
+        found=found,
+        checkpoint=checkpoint,
+    )
+
+
+def _reduce(
+    recipe: Recipe,
+    acquisition: Acquisition,
+    identity: dict[str, Any],
+    first: int,
+    stop: int,
+    *,
+    leads: bool,
+    centre: Centre = None,
+    found: Mapping[str, Gathered] | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> Part:
+    if _changed(recipe.path, identity):
         raise FormatError(
             f"{recipe.path} has changed since it was first looked at",
             "wait until it is written, then process it again",

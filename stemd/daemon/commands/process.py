@@ -17,6 +17,7 @@ from stemd.errors import StemdError, UsageError
 if TYPE_CHECKING:
     from stemd.acquisition import Optics, Scan
     from stemd.adapters.base import AdapterSettings
+    from stemd.adapters.remote import RecordingPath
     from stemd.blocks import Message
     from stemd.daemon.config import EngineConfig
     from stemd.settings import Settings
@@ -30,7 +31,13 @@ DEFAULT_ENGINES = ("com", "ricom", "icom", "sum", "pacbed")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        type=_recording,
+        metavar="FILE",
+        help="a path, or an address that fsspec knows: s3://bucket/scan.mib, https://..., ...",
+    )
     parser.add_argument("--out", type=Path, default=Path("results"), help="default: results")
     scan = parser.add_argument_group("scan")
     scan.add_argument("--scan", metavar="YxX", help="lines x columns; default: from the file")
@@ -82,6 +89,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--part-mib", type=int, default=256, metavar="N", help="MiB of a file a task; default: 256"
     )
     parser.add_argument("--json", action="store_true", help="scan documents as JSON lines")
+
+
+def _recording(text: str) -> RecordingPath:
+    from stemd.adapters.remote import recording_path
+
+    return recording_path(text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -138,7 +151,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def report(
-    path: Path, target: Path, document: Any, notices: Sequence[Message], rate: str = ""
+    path: RecordingPath, target: Path, document: Any, notices: Sequence[Message], rate: str = ""
 ) -> None:
     """One line for a set of images, and what was noticed about the file."""
     shape = "x".join(str(n) for n in document["scan"]["shape"])
@@ -150,15 +163,15 @@ def report(
         sys.stdout.write(f"  note: {getattr(notice, 'text', notice)}\n")
 
 
-def tell_notes(path: Path, notes: Sequence[str]) -> int:
+def tell_notes(path: RecordingPath, notes: Sequence[str]) -> int:
     """On standard error: which engines have failed, in words of `Outcome.notes`; how many."""
     for note in notes:
         sys.stderr.write(f"stemd process: {path}: {note}\n")
     return len(notes)
 
 
-def _targets(files: list[Path], out: Path) -> dict[Path, Path]:
-    targets: dict[Path, Path] = {}
+def _targets(files: Sequence[RecordingPath], out: Path) -> dict[RecordingPath, Path]:
+    targets: dict[RecordingPath, Path] = {}
     for path in files:
         target = out / path.stem
         clash = next((p for p, t in targets.items() if t == target), None)
