@@ -484,3 +484,31 @@ def test_a_network_that_fails_in_mid_scan_is_one_error(
         final = run.serve(lambda snapshot: None, lambda: 100.0)
         assert [str(error.message) for _, error in errors] == ["the network broke"]
         assert {result.name for result in final.results} == {"ricom"}
+
+
+def test_parts_of_an_event_stream_are_refused(model: str) -> None:
+    patterns = random_patterns(99)
+    acquisition = acquisition_of(patterns, SHAPE, step_size_angstrom=STEP)
+    choice = chosen(model)
+    settings = settings_of([choice], OPTICS)
+    run = ScanRun(acquisition, settings, [choice])
+
+    def built() -> Any:
+        made = choice.plugin.build(choice.settings)
+        made.start(acquisition, settings, run.maps)
+        return made
+
+    total = built()
+    blocks = events_of(acquisition, patterns, 200)
+    half = len(blocks) // 2
+    for number, some in enumerate((blocks[:half], blocks[half:])):
+        part = built()
+        for block in some:
+            part.consume(block)
+        again = built()
+        again.restore(part.gathered())
+        if number == 0:
+            total.merge(again)
+        else:
+            with pytest.raises(StemdError, match="event stream"):
+                total.merge(again)
