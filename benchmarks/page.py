@@ -7,9 +7,11 @@
 second, as a real one does. Turns without and with
 viewers alternate; the ratio of a pair of neighbours is what counts, the median of all pairs is
 told. The viewers live in one other process, ask for what a browser asks for and say `drawn` for
-every image. They share the processors with the daemon and the camera, so the speed also pays for
-their reading. Where others use the machine too the ratio says little: the processors that the
-event loop's thread takes, which does all of the page's work, say more.
+every image. Their process has the lowest priority (nice 19): on a real bench they are other
+computers. The camera still shares the processors, so without `--rate` any work of the daemon shows
+in the speed. The event loop's thread does all of the page's work; `us a position` is told without
+it, too: that is what viewers cost the scan's own threads (hand-overs of the interpreter's lock,
+caches).
 
 `browser`: headless Chromium draws images that come at a fixed rate. Lag is from the moment an
 image is handed to the page until its pixels are drawn.
@@ -66,6 +68,8 @@ results = []
 """
 THUMBNAILS = ("com_y", "com_x", "field_magnitude", "field_direction", "bf", "adf", "pacbed")
 """What the page asks for beside the large image, at 128 pixels."""
+WARM_POSITIONS = 20_000
+"""Before the first turn: everything is compiled, and images have been published."""
 CHROMIUM = "/usr/bin/chromium"
 
 
@@ -90,6 +94,7 @@ class LightViewer:
 
     def __init__(self, port: int, *, thumbnails: bool) -> None:
         self.images = 0
+        self.messages = 0
         self._buffer = bytearray(1 << 20)
         self._filled = 0
         self.socket = socket.create_connection(("127.0.0.1", port))
@@ -102,7 +107,8 @@ class LightViewer:
         while not answer.endswith(b"\r\n\r\n"):
             answer += self.socket.recv(1)
         small = dict.fromkeys(THUMBNAILS if thumbnails else (), 128)
-        self._say({"type": "watch", "images": {"bench": {"ricom": 2048, **small}}})
+        images = {"bench": {"ricom": 2048, **small}}
+        self._say({"type": "watch", "images": images, "bundle": True})
 
     def _say(self, message: dict[str, Any]) -> None:
         self.socket.sendall(_frame(json.dumps(message).encode()))
@@ -138,10 +144,15 @@ class LightViewer:
         if self._filled < body + length:
             return None
         if buffer[start] & 0x0F == 2:
-            self.images += 1
-            size = int.from_bytes(buffer[body + 8 : body + 12], "little")
-            name = json.loads(buffer[body + 16 : body + 16 + size])["name"]
-            self._say({"type": "drawn", "pipeline": "bench", "name": name})
+            self.messages += 1
+            names, frame = [], body
+            while frame < body + length:
+                size = int.from_bytes(buffer[frame + 8 : frame + 12], "little")
+                pixels = int.from_bytes(buffer[frame + 12 : frame + 16], "little")
+                names.append(json.loads(buffer[frame + 16 : frame + 16 + size])["name"])
+                frame += 16 + size + pixels
+            self.images += len(names)
+            self._say({"type": "drawn", "pipeline": "bench", "name": names})
         return body + length
 
 
@@ -156,6 +167,7 @@ def _frame(text: bytes) -> bytes:
 
 def look(port: int, viewers: int, *, thumbnails: bool) -> None:
     """Be so many viewers until the standard input is closed; tell how many images came."""
+    os.nice(19)
     with selectors.DefaultSelector() as selector:
         all_viewers = [LightViewer(port, thumbnails=thumbnails) for _ in range(viewers)]
         for viewer in all_viewers:
@@ -170,7 +182,8 @@ def look(port: int, viewers: int, *, thumbnails: bool) -> None:
                     return
                 else:
                     images = sum(viewer.images for viewer in all_viewers)
-                    say(f"{images} {time.process_time()}")
+                    messages = sum(viewer.messages for viewer in all_viewers)
+                    say(f"{images} {messages} {time.process_time()}")
 
 
 # The cost of viewers
@@ -217,6 +230,17 @@ class Daemon:
         loop = int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]) / 1e9
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), loop
 
+    def forced_switches(self) -> int:
+        """Times so far that a thread of the daemon lost its processor without asking to."""
+        total = 0
+        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+            try:
+                status = (task / "status").read_text()
+            except OSError:  # the thread has ended meanwhile
+                continue
+            total += int(status.rpartition("nonvoluntary_ctxt_switches:")[2])
+        return total
+
     def close(self) -> None:
         """End both."""
         for process in (self.process, self.camera):
@@ -230,19 +254,31 @@ class Turn:
 
     positions_per_s: float
     cpu_us_per_position: float
+    scan_us_per_position: float
     loop_processors: float
+    forced_switches_per_s: float
     images_per_s: float = 0.0
+    messages_per_s: float = 0.0
     viewers_processors: float = 0.0
 
 
 def measure(daemon: Daemon, seconds: float) -> Turn:
     """A turn without viewers, or with those that are there."""
     time.sleep(0.5)
-    first, (cpu, loop), began = daemon.positions(), daemon.cpu_s(), time.monotonic()
+    switches, (cpu, loop) = daemon.forced_switches(), daemon.cpu_s()
+    first, began = daemon.positions(), time.monotonic()
     time.sleep(seconds)
-    last, (cpu_end, loop_end), spent = daemon.positions(), daemon.cpu_s(), time.monotonic() - began
+    last, spent = daemon.positions(), time.monotonic() - began
+    (cpu_end, loop_end), switches_end = daemon.cpu_s(), daemon.forced_switches()
     positions = max(1, last - first)
-    return Turn(positions / spent, (cpu_end - cpu) / positions * 1e6, (loop_end - loop) / spent)
+    used, loop_used = cpu_end - cpu, loop_end - loop
+    return Turn(
+        positions_per_s=positions / spent,
+        cpu_us_per_position=used / positions * 1e6,
+        scan_us_per_position=(used - loop_used) / positions * 1e6,
+        loop_processors=loop_used / spent,
+        forced_switches_per_s=(switches_end - switches) / spent,
+    )
 
 
 def measure_viewed(daemon: Daemon, seconds: float, viewers: int, *, thumbnails: bool) -> Turn:
@@ -257,22 +293,26 @@ def measure_viewed(daemon: Daemon, seconds: float, viewers: int, *, thumbnails: 
     assert looking.stdin is not None
     assert looking.stdout is not None
 
-    def heard() -> tuple[int, float]:
+    def heard() -> tuple[int, int, float]:
         assert looking.stdin is not None
         assert looking.stdout is not None
         looking.stdin.write("\n")
         looking.stdin.flush()
-        images, cpu = looking.stdout.readline().split()
-        return int(images), float(cpu)
+        images, messages, cpu = looking.stdout.readline().split()
+        return int(images), int(messages), float(cpu)
 
     looking.stdout.readline()
-    (first, cpu_began), began = heard(), time.monotonic()
+    (images, messages, cpu), began = heard(), time.monotonic()
     turn = measure(daemon, seconds)
-    (last, cpu_ended), spent = heard(), time.monotonic() - began
+    (images_end, messages_end, cpu_end), spent = heard(), time.monotonic() - began
     looking.stdin.close()
     looking.wait(20)
-    each = (last - first) / spent / viewers
-    return replace(turn, images_per_s=each, viewers_processors=(cpu_ended - cpu_began) / spent)
+    return replace(
+        turn,
+        images_per_s=(images_end - images) / spent / viewers,
+        messages_per_s=(messages_end - messages) / spent / viewers,
+        viewers_processors=(cpu_end - cpu) / spent,
+    )
 
 
 def viewers_cost(args: argparse.Namespace) -> None:
@@ -282,33 +322,40 @@ def viewers_cost(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         daemon = Daemon(Path(folder), scan, detector, args.rate)
         try:
-            while daemon.positions() < 4 * scan * scan:
+            while daemon.positions() < WARM_POSITIONS:
                 time.sleep(0.5)
             alone, viewed = [measure(daemon, seconds)], []
-            ratios = []
+            ratios, dearer = [], []
             for turn in range(turns):
                 viewed.append(measure_viewed(daemon, seconds, viewers, thumbnails=args.thumbnails))
                 alone.append(measure(daemon, seconds))
                 around = (alone[-2].positions_per_s + alone[-1].positions_per_s) / 2
                 ratios.append(viewed[-1].positions_per_s / around)
+                before, after = alone[-2].scan_us_per_position, alone[-1].scan_us_per_position
+                dearer.append(viewed[-1].scan_us_per_position * 2 / (before + after))
                 speeds = f"{around:8.0f}/s alone, {viewed[-1].positions_per_s:8.0f}/s viewed"
                 say(f"turn {turn}: {speeds}: {ratios[-1]:.3f}")
         finally:
             daemon.close()
 
     def middle(turns: list[Turn], name: str) -> float:
-        return statistics.median(getattr(turn, name) for turn in turns)
+        return float(statistics.median(getattr(turn, name) for turn in turns))
 
     spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
     say(f"{viewers} viewers, {scan} x {scan} of {detector} x {detector}, medians of {turns} turns:")
     say(f"  speed alone            {middle(alone, 'positions_per_s'):10.0f} positions/s")
     say(f"  speed with viewers     {statistics.median(ratios):10.3f} of that ({spread})")
+    ratio, worst = statistics.median(dearer), f"{min(dearer):.2f} to {max(dearer):.2f}"
+    say(f"  scan's us a position   {ratio:10.3f} of alone ({worst}), the loop not counted")
     for name, text in (
         ("cpu_us_per_position", "us a position     "),
+        ("scan_us_per_position", "  without the loop"),
         ("loop_processors", "processors, loop  "),
+        ("forced_switches_per_s", "forced switches/s "),
     ):
         say(f"  {text}     {middle(alone, name):10.4f} alone, {middle(viewed, name):.4f} viewed")
-    say(f"  each viewer got        {middle(viewed, 'images_per_s'):10.1f} images/s")
+    got, messages = middle(viewed, "images_per_s"), middle(viewed, "messages_per_s")
+    say(f"  each viewer got        {got:10.1f} images/s in {messages:.1f} messages/s")
     say(f"  the viewers used       {middle(viewed, 'viewers_processors'):10.3f} processors")
 
 

@@ -148,7 +148,10 @@ def _split(first: int, stop: int, jobs: int) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What scan.json says of a processed scan; `done` is the flat mask of its positions."""
+    """What scan.json says of a processed scan; `done` is the flat mask of its positions.
+
+    `notes`: which engines have failed, and why.
+    """
 
     acquisition: Acquisition
     status: Literal["complete", "incomplete", "aborted"]

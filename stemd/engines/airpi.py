@@ -58,9 +58,9 @@ class AirpiSettings(EngineSettings):
     threads: Annotated[int, Field(ge=1, le=256)] = 2
     batch: Annotated[int, Field(ge=1, le=4096)] = 64
     oversample: Annotated[int, Field(ge=1, le=8)] = 1
-    repetition: Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_REPETITION)] = 1
+    repetition: Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_REPETITION)] = "auto"
     every: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
-    least_transfer: Annotated[float, Field(gt=0.0, le=1.0)] = 0.25
+    least_transfer: Annotated[float, Field(gt=0.0, le=1.0)] = 0.3
     when_slow: Literal["coarser", "skip"] = "coarser"
     probe: Literal["parameters", "pacbed"] = "parameters"
     defocus_angstrom: FiniteFloat = 0.0
@@ -93,7 +93,7 @@ class AirpiEngine:
         self._object: ExitWaveObject | None = None
         self._found: Found | None = None
         self._begins = True
-        self._seen = False
+        self._seen = self._of_events = False
         self._left_out = 0
         self._turned = settings.optics
         self._angles = beam_angles(settings.optics)
@@ -136,6 +136,8 @@ class AirpiEngine:
             self._beside.check()
         elif final:
             self._complete(self._make_ready)
+            if self._object is not None:
+                self._network.load()  # parts may all have been made elsewhere: what ran is told
         thing = self._object
         if thing is None:
             return []
@@ -214,7 +216,8 @@ class AirpiEngine:
         self._settle_with_what_there_is()
         if self._object is None or self._found is None or not self._seen:
             return {}
-        return {"found": self._found.as_array(), **self._object.gathered()}
+        events = np.array([self._of_events])
+        return {"found": self._found.as_array(), "events": events, **self._object.gathered()}
 
     def restore(self, gathered: Gathered) -> None:
         """Take all of it back."""
@@ -224,18 +227,28 @@ class AirpiEngine:
             assert self._object is not None
             self._object.restore(gathered)
             self._begins, self._seen = self._object.lines.begins, True
+            self._of_events = bool(gathered["events"][0])
 
     def merge(self, other: AirpiEngine) -> None:
-        """Take over a later part of the same scan, and make the lines between the two."""
+        """Take over a later part of the same scan, and make the lines between the two.
+
+        Raises StemdError for parts of an event stream.
+        """
         other._settle_with_what_there_is()
         if other._object is None or not other._seen:
             return
+        if self._seen and (self._of_events or other._of_events):
+            # a position may be complete in one part and have had its hits in another
+            raise StemdError(
+                f"{self.name} cannot be put together from parts of an event stream",
+                "process the file without --cluster",
+            )
         if self._object is None and other._found is not None and not self._seen:
             self._settle(other._found)
         self._settle_with_what_there_is()
         assert self._object is not None
         self._object.merge(other._object)
-        self._seen = True
+        self._seen, self._of_events = True, other._of_events
         self._make_ready()
 
     # What is done with a pattern
@@ -251,6 +264,7 @@ class AirpiEngine:
 
     def _add(self, block: Block, after_line: Callable[[], object]) -> None:
         self._seen = True
+        self._of_events |= isinstance(block, EventBlock)
         if self._object is None:
             self._first.add(block)
             if self._first.enough:

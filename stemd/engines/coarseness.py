@@ -7,9 +7,9 @@ from typing import Literal
 
 from stemd.engines.neighbourhoods import Neighbourhood
 
-AUTO_ELECTRONS = 100.0
+AUTO_ELECTRONS = 900.0
 """In the sum of an m x m box: with "auto" m is as large as it takes to have so many."""
-AUTO_STEP = 0.9
+AUTO_STEP = 0.55
 """Of the Airy radius: as far as m steps may reach where m is not given by the user."""
 MOST_AUTO = 8
 LADDER = (1, 2, 3, 4, 6, 8, 12, 16)

@@ -97,12 +97,15 @@ class Loaded:
 
     def begin(self, features: F32) -> Callable[[], C64]:
         """Have a batch worked on; what is returned waits for its T. Raises NetworkError."""
-        network = self._network or self._load()
+        network = self.load()
         if not self._shared:
             return partial(transmission, network, features)
         return shared().submit(partial(transmission, network, features)).result
 
-    def _load(self) -> Network:
+    def load(self) -> Network:
+        """The network, loaded if it has not been yet. Raises NetworkError."""
+        if self._network is not None:
+            return self._network
         thread = shared()
 
         def job() -> tuple[ModelFile, Network]:

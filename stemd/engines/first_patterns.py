@@ -74,7 +74,7 @@ class FirstPatterns:
 
     def add(self, block: Block) -> None:
         """Keep a copy of a block, and sum up as much of it as is still wanted."""
-        self.kept.append(_copied(block))
+        self.kept.append(copied(block))
         if isinstance(block, EventBlock):
             used = np.flatnonzero(block.probe[: block.count] >= 0)
             if self._acceptance_ns > 0.0:
@@ -108,7 +108,7 @@ class FirstPatterns:
         return fit_disc(self._sum.astype(np.float64))
 
 
-def _copied(block: Block) -> Block:
+def copied(block: Block) -> Block:
     """The same block in memory of its own."""
     n = block.count
     if isinstance(block, EventBlock):

@@ -1,15 +1,13 @@
 """SSB: single side-band ptychography of a scan, the reference among phase images of thin specimens.
 
-The discs of all patterns are kept as small integers; the image is made of them in a thread of its
-own, now and then while the scan runs, and exactly at its end.
+The discs of all patterns are kept as small integers; the image is made of them now and then while
+the scan runs, and exactly at its end.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
-from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -19,12 +17,14 @@ from stemd.acquisition import Acquisition, FiniteFloat, Optics
 from stemd.beam import Beam
 from stemd.blocks import Block, Notice
 from stemd.engines.base import Gathered, PositionMaps, Run
+from stemd.engines.beside import Beside
 from stemd.engines.bright_field import BrightField, lattice_for, moments
 from stemd.engines.diffraction_grid import beam_angles
+from stemd.engines.first_patterns import copied
+from stemd.engines.positions_taken import PositionsTaken
 from stemd.engines.side_bands import side_band_phase
 from stemd.engines.vectors import resolve_centre, to_scan_axes
 from stemd.errors import StemdError
-from stemd.inference.worker import NetworkThread
 from stemd.plugins import Plugin
 from stemd.results import Result
 from stemd.settings import EngineSettings, Settings
@@ -38,13 +38,9 @@ SPARE = {"auto": 1.4, "given": 1.15}
 SURE_COUNTS = 256
 """Counts from whose mean place a centre is taken to begin with."""
 MOST_WAITING = 32
-"""Blocks that wait for so many counts."""
-
-
-@cache
-def _thread() -> NetworkThread:
-    """Where images are made beside a scan: one for the process, apart from that of networks."""
-    return NetworkThread("ssb")
+"""Blocks that wait for so many counts, unless they are large."""
+MOST_WAITING_BYTES = 64 * 1024 * 1024
+REMEDY = "stemd process of the recording takes all patterns in"
 
 
 class SsbSettings(EngineSettings):
@@ -64,10 +60,10 @@ class SsbSettings(EngineSettings):
 
 
 class SsbEngine:
-    """`ssb_phase` in radian. Implements engines.base.SpreadEngine.
+    """`ssb_phase` in radian. Implements base.SlowEngine and base.FindingEngine of the engines.
 
-    Binning is done where blocks are given; while a camera waits the images are made in a thread
-    of their own, at low priority.
+    While a camera waits blocks go through a bounded queue: one thread bins them, one makes the
+    images. Without a camera `consume` bins and `snapshot` makes the image.
     """
 
     needs: ClassVar[Literal["positions", "patterns"]] = "patterns"
@@ -76,7 +72,8 @@ class SsbEngine:
         self.name = settings.name or "ssb"
         self._own = settings
         self._tell: Callable[[Notice], None] = lambda notice: None
-        self._is_beside = True
+        self._is_beside = False
+        self._beside: Beside | None = None
 
     # engines.base.Engine
 
@@ -94,13 +91,17 @@ class SsbEngine:
         if settings.optics.center != "auto":
             self._kept.place(settings.optics.center)
         self._waiting: list[Block] = []
+        self._waiting_bytes = 0
         self._moments = np.zeros(3)
-        self._live: Future[Result | None] | None = None
-        self._final: tuple[Settings, Future[Result | None]] | None = None
+        self._final: tuple[Settings, Result | None] | None = None
         self._newest: Result | None = None
         self._lines = 0
-        self._began = self._rest_until = 0.0
-        self._ending = self._given_up = False
+        self._rest_until = 0.0
+        self._ending = self._all_in = self._given_up = False
+        self._seen = PositionsTaken(positions)
+        self._told_left_out = self._counted_left_out = False
+        if self._is_beside:
+            self._beside = Beside(self.name, self._take, self._complete, self._make_next)
 
     def update(self, settings: Settings) -> None:
         """Regularisation, aberrations, centre, rotation, flip: for the next image.
@@ -113,71 +114,81 @@ class SsbEngine:
         self._own = own
 
     def consume(self, item: Run | Block) -> None:
-        """Keep the discs of a block's patterns."""
+        """Keep the discs of a block's patterns, or put it into the queue."""
         assert not isinstance(item, tuple)
-        if self._kept.origin is not None:
-            self._kept.add(item, self._acceptance_ns)
-        elif item.count:
-            item.retain()
-            self._waiting.append(item)
-            self._moments += moments(item, self._acceptance_ns)
-            if self._moments[0] >= SURE_COUNTS or len(self._waiting) >= MOST_WAITING:
-                self._settle()
+        if self._beside is None:
+            self._add(item)
+        elif not self._beside.offer(item) and not self._given_up:
+            self._seen.leave_out(item)
+            if not self._told_left_out and self._seen.lost:
+                self._told_left_out = True
+                self._say("left_out", "patterns come faster than they can be binned: some are "
+                          "left out of the image", 0)  # fmt: skip
 
     def snapshot(self, *, final: bool) -> Sequence[Result]:
         """The image, float32 (ny, nx), radian. Raises StemdError where it cannot be had."""
-        if final:
-            self._ending = True
+        if self._beside is not None:
+            self._beside.check()
+        if not final:
+            result = self._newest
+        elif self._final is not None and self._final[0] is self._settings:
+            result = self._final[1]
+        elif self._given_up:
+            result = None
+        else:
             self._settle()
-            if self._final is not None and self._final[0] is self._settings:
-                result = self._final[1].result()
-            else:
-                result = self._make(self._maps.shape[0], lambda: True)
-            return [result] if result is not None else []
-        if self._live is not None and self._live.done():
-            job, self._live = self._live, None
-            ended = time.monotonic()
-            self._rest_until = ended + (ended - self._began) * (1 / LIVE_SHARE - 1)
-            self._newest = job.result() or self._newest
-        lines = self._complete_lines()
-        idle = self._live is None and time.monotonic() >= self._rest_until
-        if self._own.live and self._is_beside and idle and LEAST_LINES <= lines != self._lines:
-            self._lines, self._began = lines, time.monotonic()
-            self._live = _thread().submit(lambda: self._make(lines, lambda: not self._ending))
-        return [self._newest] if self._newest is not None else []
+            result = self._make(self._maps.shape[0], lambda: True)
+        return [result] if result is not None else []
 
-    # for scans that a camera waits for
+    # engines.base.SlowEngine
 
     def prepare(self, tell: Callable[[Notice], None], *, beside: bool) -> None:
-        """Before `start`: whether a camera is waiting, and where to say what must be known."""
+        """See engines.base.SlowEngine."""
         self._tell, self._is_beside = tell, beside
 
     def finish(self) -> None:
-        """No more blocks will come: the finished image is begun with."""
+        """No more blocks will come: an unfinished image that is being made is given up."""
         self._ending = True
-        self._settle()
-        lines = self._maps.shape[0]
-        job = _thread().submit(lambda: self._make(lines, lambda: not self._given_up), urgent=True)
-        self._final = self._settings, job
+        if self._beside is not None:
+            self._beside.finish()
 
     def wait(self, timeout_s: float) -> bool:
         """After `finish`: whether the image is there, waiting for it for a while."""
-        if self._final is not None:
-            try:
-                self._final[1].exception(timeout_s)
-            except TimeoutError:
-                return False
+        if self._beside is None:
+            return True
+        if not self._beside.wait(timeout_s):
+            return False
+        count = self._seen.lost
+        if count and not self._counted_left_out:
+            self._counted_left_out = True
+            self._say("left_out", f"{count:,} positions are not in the image", count)
         return True
 
     def abandon(self, why: str = "") -> None:
         """Leave undone what is not done yet; `why` is told."""
-        undone = self._final is None or not self._final[1].done()
+        undone = self._beside is not None and not self._beside.wait(0.0)
         self._ending = self._given_up = True
-        self._release()
-        if why and undone:
-            text = f"engine {self.name}: the image was not made: {why}"
-            remedy = "stemd process of the scan's record makes it"
-            self._tell(Notice(f"{self.name}_not_made", text, remedy=remedy))
+        if self._beside is not None and undone:
+            self._beside.abandon()
+            if why:
+                self._say("not_made", f"the image was not made: {why}")
+
+    # engines.base.FindingEngine: parts of few counts cannot tell where the disc is
+
+    def finds(self, settings: Settings) -> bool:
+        """Whether the first patterns decide which cells are kept."""
+        return settings.optics.center == "auto"
+
+    def found(self) -> Gathered | None:
+        """The middle cell, y and x; None until it is known."""
+        origin = self._kept.origin
+        return None if origin is None else {"origin": np.array(origin, np.int64)}
+
+    def follow(self, found: Gathered) -> None:
+        """Keep the cells about the same middle cell as the first part of the scan."""
+        if "origin" in found and self._kept.origin is None:
+            y, x = (int(n) for n in found["origin"])
+            self._kept.place(self._kept.lattice.middle((y, x)))
 
     # engines.base.SpreadEngine
 
@@ -226,27 +237,58 @@ class SsbEngine:
         own = self._own
         return Beam(optics.energy_ev, alpha, own.defocus_angstrom, own.cs_mm), pixel, step
 
+    def _add(self, block: Block) -> None:
+        """Keep the discs of a block's patterns; until their place is known keep a copy."""
+        if self._kept.origin is not None:
+            self._kept.add(block, self._acceptance_ns)
+        elif block.count:
+            self._waiting.append(copied(block))
+            self._waiting_bytes += block.wire.nbytes
+            self._moments += moments(block, self._acceptance_ns)
+            many = len(self._waiting) >= MOST_WAITING or self._waiting_bytes >= MOST_WAITING_BYTES
+            if self._moments[0] >= SURE_COUNTS or many:
+                self._settle()
+
     def _settle(self) -> None:
         """Decide which cells are kept, from what is there, and add what has waited for it."""
         count, y, x = self._moments
-        try:
-            if self._kept.origin is None and count > 0:
-                self._kept.place((y / count, x / count))
-            if self._kept.origin is not None:
-                for block in self._waiting:
-                    self._kept.add(block, self._acceptance_ns)
-        finally:
-            self._release()
+        if self._kept.origin is None and count > 0:
+            self._kept.place((y / count, x / count))
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        if self._kept.origin is not None:
+            for block in waiting:
+                self._kept.add(block, self._acceptance_ns)
 
-    def _release(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for block in waiting:
-            block.release()
+    def _take(self, block: Block, wake: Callable[[], object]) -> None:
+        self._add(block)
+        self._seen.take(block)
+        wake()
 
-    def _complete_lines(self) -> int:
-        """From the scan's beginning, a multiple of 8: lengths that are quick to transform."""
-        complete = self._maps.done.reshape(self._maps.shape).all(axis=1)
-        return int(complete.size if complete.all() else np.argmin(complete)) // 8 * 8
+    def _complete(self, wake: Callable[[], object]) -> None:
+        self._settle()
+        self._all_in = True
+        wake()
+
+    def _make_next(self) -> bool:
+        """Make an image if it is time to; whether there may be more to do at once."""
+        if self._all_in:
+            if self._final is None and not self._given_up:
+                settings = self._settings
+                result = self._make(self._maps.shape[0], lambda: not self._given_up)
+                self._final = settings, result
+            return False
+        # a multiple of 8: lengths that are quick to transform
+        lines = self._seen.complete_lines(self._maps.done, self._maps.shape) // 8 * 8
+        if self._ending or not self._own.live or not LEAST_LINES <= lines != self._lines:
+            return False
+        began = time.monotonic()
+        if began < self._rest_until:
+            return False
+        self._lines = lines
+        self._newest = self._make(lines, lambda: not self._ending) or self._newest
+        ended = time.monotonic()
+        self._rest_until = ended + (ended - began) * (1 / LIVE_SHARE - 1)
+        return True
 
     def _make(self, lines: int, go_on: Callable[[], bool]) -> Result | None:
         """The image of the first `lines` lines."""
@@ -265,7 +307,7 @@ class SsbEngine:
                 )
             shift = (kept.places() - center).T
             vectors = np.stack(to_scan_axes(shift[0], shift[1], optics), axis=1) / radius
-            done = self._maps.done[: lines * nx].copy()
+            done = (self._maps.done & ~self._seen.left_out)[: lines * nx]
             electrons = self._maps.total[: lines * nx][done].mean() if done.any() else 0.0
             phase = side_band_phase(
                 lambda columns: kept.images(columns, lines * nx), vectors,
@@ -281,9 +323,13 @@ class SsbEngine:
             "cells_per_angle": round(
                 beam.convergence_semi_angle_mrad / pixel / kept.lattice.bin, 3
             ),
+            "left_out": self._seen.lost,
             **own.model_dump(mode="json", include=set(ABOUT)),
         }
         return Result(f"{self.name}_phase", image, "rad", "scan", step, extra)
+
+    def _say(self, kind: str, text: str, count: int = 1) -> None:
+        self._tell(Notice(f"{self.name}_{kind}", f"{self.name}: {text}", "warning", count, REMEDY))
 
 
 ABOUT = ("regularisation", "defocus_angstrom", "cs_mm")

@@ -28,6 +28,7 @@ from stemd.errors import ClusterError, StemdError
 from stemd.results import Snapshot
 
 from ..conftest import free_port
+from ..engines import airpi_scenes
 from ..inference import models
 from .conftest import Processes
 from .scenes import plainly, recipe, same, write_events, write_mib, write_npy
@@ -90,6 +91,44 @@ def test_files_of_any_kind_give_what_they_give_without_a_cluster(
     assert not spread.errors
     for folder, (made,) in wanted.items():
         same(found[folder / "0"], plainly(made))
+
+
+@pytest.mark.parametrize("kind", ["mib", "tpx3"])
+def test_phases_are_those_without_a_cluster(kind: str, tmp_path: Path, cluster: Processes) -> None:
+    scan = Scan(shape=(20, 23), dwell_time_us=1.0, step_size_angstrom=0.8)
+    path = tmp_path / f"a.{kind}"
+    camera = write_events(path, scan) if kind == "tpx3" else None
+    if camera is None:
+        write_mib(path, scan, lost=(40, 41, 300))
+    model = airpi_scenes.write(tmp_path, airpi_scenes.reader())
+    tables: dict[str, dict[str, Any]] = {
+        "ssb": {},
+        "sum": {},
+    }
+    if kind == "mib":
+        tables["airpi"] = {"model": model, "backend": "onnxruntime"}
+    made = recipe(path, scan, camera, tables, energy_ev=300e3, convergence_semi_angle_mrad=3.0)
+    spread = Spread(cluster.address)
+    found = spread.run({tmp_path / "out": [made]}, part_bytes=5 * PART)
+    assert not spread.errors
+    wanted = plainly(made)
+    assert wanted[0].notes == []
+    assert "ssb_phase" in {result.name for result in wanted[1].results}
+    assert found[tmp_path / "out" / "0"][0].notes == []
+    same(found[tmp_path / "out" / "0"], wanted)
+
+
+def test_an_engine_that_fails_is_told_on_a_cluster_too(
+    tmp_path: Path, cluster: Processes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_npy(tmp_path / "a.npy", Scan(shape=(12, 10)))
+    arguments = ["process", str(path), "--scan", "12x10", "--engine", "ssb", "--engine", "sum"]
+    arguments += ["--out", str(tmp_path / "out"), "--cluster", cluster.address]
+    assert main(arguments) == 1
+    told = capsys.readouterr().err
+    assert told.count("engine ssb failed: ") == 1
+    assert "remedy: set " in told
+    assert (tmp_path / "out" / "a" / "sum.tif").exists()
 
 
 @pytest.mark.parametrize("kind", ["frames", "events"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from stemd.adapters.merlin.encoder import Camera, encode_frame
 from stemd.daemon.cli import main
 from stemd.daemon.pairs import parse_pairs
 from stemd.errors import ConfigError
+from tests.engines import airpi_scenes
 from tests.inference import models
 
 
@@ -164,3 +166,54 @@ def test_probe_positions_are_corrected_by_a_restored_image(
     assert set(found) >= {"sum_restored", "shift_y", "shift_x", "sum_corrected", "ricom_corrected"}
     assert found["shift_x"].shape == (20, 30)
     np.testing.assert_allclose(found["sum_corrected"].mean(), found["sum"].mean(), rtol=0.01)
+
+
+BEAM = "energy_ev=300e3,convergence_semi_angle_mrad=20,pixel_size_mrad=3"
+
+
+def test_phases_do_not_depend_on_threads_and_are_listed_with_their_units(tmp_path: Path) -> None:
+    model = airpi_scenes.write(tmp_path, airpi_scenes.reader())
+    patterns = np.zeros((480, 256, 256), np.uint16)
+    patterns[:, 90:154, 99:163] = airpi_scenes.random_patterns(480)
+    path = write_mib(tmp_path / "scan.mib", patterns)
+    arguments = ["process", str(path), "--scan", "20x24", "--optics", BEAM]
+    arguments += ["--step-size-angstrom", "0.2", "--engine", "ssb"]
+    arguments += ["--engine", f"airpi:model={model},backend=onnxruntime"]
+    for other in ("sum", "com", "ricom:kernel_size=5", "icom", "pacbed", "pattern"):
+        arguments += ["--engine", other]
+    results = []
+    for jobs in ("1", "3"):
+        out = tmp_path / jobs
+        assert main([*arguments, "--jobs", jobs, "--out", str(out)]) == 0
+        results.append(images(out / "scan"))
+    assert results[0].keys() == results[1].keys()
+    for name, image in results[0].items():
+        assert image.std() > 0, name
+        assert image.tobytes() == results[1][name].tobytes(), name
+    reference = (Path(__file__).parents[2] / "docs" / "reference" / "results.md").read_text()
+    listed = {
+        name: row[2].strip()
+        for line in reference.splitlines()
+        if len(row := line.strip("|").split("|")) == 5
+        for name in re.findall(r"`([a-z_]+)`", row[0])
+    }
+    for name in results[0]:
+        with tifffile.TiffFile(tmp_path / "1" / "scan" / f"{name}.tif") as tiff:
+            about = tiff.pages[0].description  # type: ignore[union-attr]
+        units = re.search(r'"units": ?"([^"]*)"', about)
+        assert units is not None
+        assert listed[name] == units[1], name
+
+
+def test_an_engine_that_fails_is_told_and_the_images_of_the_others_are_written(
+    tmp_path: Path, patterns: np.ndarray[Any, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_mib(tmp_path / "scan.mib", patterns)
+    arguments = ["process", str(path), "--scan", "4x5", "--engine", "ssb", "--engine", "sum"]
+    assert main([*arguments, "--json", "--out", str(tmp_path / "o")]) == 1
+    captured = capsys.readouterr()
+    assert f"{path}: engine ssb failed: " in captured.err
+    assert "remedy: set " in captured.err
+    assert "Traceback" not in captured.err
+    assert "ssb" in json.loads(captured.out)["notes"][0]
+    assert set(images(tmp_path / "o" / "scan")) == {"sum"}

@@ -283,7 +283,11 @@ def test_the_disc_of_the_first_patterns_replaces_a_wrong_angle(model: str) -> No
     assert [notice.kind for notice in notices] == ["airpi_angle"]
 
 
-def test_with_auto_the_dose_decides_how_many_patterns_are_added_up(model: str) -> None:
+def test_with_auto_the_dose_decides_how_many_patterns_are_added_up(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stemd.engines.coarseness.AUTO_STEP", 0.9)
+    monkeypatch.setattr("stemd.engines.coarseness.AUTO_ELECTRONS", 100.0)
     few = images_of(random_patterns(99, dose=0.02), chosen(model, repetition="auto"))
     many = images_of(random_patterns(99, dose=3.0), chosen(model, repetition="auto"))
     assert few["airpi_phase"].extra["repetition"] == 2
@@ -480,3 +484,31 @@ def test_a_network_that_fails_in_mid_scan_is_one_error(
         final = run.serve(lambda snapshot: None, lambda: 100.0)
         assert [str(error.message) for _, error in errors] == ["the network broke"]
         assert {result.name for result in final.results} == {"ricom"}
+
+
+def test_parts_of_an_event_stream_are_refused(model: str) -> None:
+    patterns = random_patterns(99)
+    acquisition = acquisition_of(patterns, SHAPE, step_size_angstrom=STEP)
+    choice = chosen(model)
+    settings = settings_of([choice], OPTICS)
+    run = ScanRun(acquisition, settings, [choice])
+
+    def built() -> Any:
+        made = choice.plugin.build(choice.settings)
+        made.start(acquisition, settings, run.maps)
+        return made
+
+    total = built()
+    blocks = events_of(acquisition, patterns, 200)
+    half = len(blocks) // 2
+    for number, some in enumerate((blocks[:half], blocks[half:])):
+        part = built()
+        for block in some:
+            part.consume(block)
+        again = built()
+        again.restore(part.gathered())
+        if number == 0:
+            total.merge(again)
+        else:
+            with pytest.raises(StemdError, match="event stream"):
+                total.merge(again)

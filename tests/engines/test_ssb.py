@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
 from stemd.beam import Beam
-from stemd.blocks import EventBlock
+from stemd.blocks import Buffer, EventBlock, Notice
 from stemd.daemon.scan_run import ScanRun
 from stemd.engines.base import PositionMaps, SlowEngine, SpreadEngine
 from stemd.engines.bright_field import BrightField, Lattice
@@ -28,6 +30,15 @@ STEP = 0.25
 CENTER = (14.0, 17.0)
 DISC_PX = 6.3
 """Detector pixels a semi-angle: the pixel is 1 / (SIDE * STEP) and the aperture so many of it."""
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait until it is so."""
+    for _ in range(6000):
+        if true():
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("it never came to that")
 
 
 def beam(defocus: float = 0.0, cs_mm: float = 0.0) -> Beam:
@@ -304,12 +315,8 @@ def test_beside_a_camera_it_appears_while_the_scan_runs_and_ends_as_without_one(
     blocks = list(blocks_of(acquisition, patterns, (SIDE,)))
     for block in blocks[:24]:
         run.reduce(block)
-    seen: list[Any] = []
-    for _ in range(500):
-        seen = list(run.snapshot(final=False).results)
-        if seen:
-            break
-        run.engines[0]._live.exception(10.0)  # type: ignore[attr-defined]
+    until(lambda: bool(run.snapshot(final=False).results))
+    seen = run.snapshot(final=False).results
     assert seen[0].image[:16].std() > 0
     assert not seen[0].image[24:].any()
     for block in blocks[24:]:
@@ -320,12 +327,108 @@ def test_beside_a_camera_it_appears_while_the_scan_runs_and_ends_as_without_one(
     np.testing.assert_array_equal(final.results[0].image, expected)
 
 
-def test_an_image_that_nobody_waits_for_is_left_out_and_said_so() -> None:
-    told: list[str] = []
+class _Gate:
+    """Holds up whoever puts patterns into the store, until it is opened."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.entered, self.open = threading.Event(), threading.Event()
+        add = BrightField.add
+
+        def gated(kept: BrightField, block: Any, acceptance_ns: float) -> None:
+            self.entered.set()
+            assert self.open.wait(60.0)
+            add(kept, block, acceptance_ns)
+
+        monkeypatch.setattr(BrightField, "add", gated)
+
+
+def held_up(
+    patterns: NDArray[Any], shape: tuple[int, int], gate: _Gate, **more: Any
+) -> tuple[ScanRun, list[Buffer]]:
+    """A live scan of which everything was given to an engine that hangs."""
+    choices = [engine("ssb"), engine("ricom", kernel_size=5)]
+    acquisition = acquisition_of(patterns, shape, step_size_angstrom=STEP)
+    run = ScanRun(acquisition, settings_of(choices, optics()), choices, live=True, **more)
+    users: list[Buffer] = []
+    for block in blocks_of(acquisition, patterns, [SIDE]):
+        block.buffer = Buffer(None, 0, 0, 0)
+        block.buffer.retain()
+        users.append(block.buffer)
+        run.reduce(block)  # returns though nothing is taken in
+        block.release()
+    assert gate.entered.wait(60.0)
+    assert not gate.open.is_set()
+    return run, users
+
+
+def test_a_slow_ssb_never_holds_the_reader_up_and_says_what_it_leaves_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    phase = weak_phase()
+    patterns = patterns_of(phase, beam())
+    line = SIDE * patterns[0].nbytes
+    monkeypatch.setattr("stemd.engines.block_queue.BlockQueue.__init__.__defaults__", (20 * line,))
+    gate, told = _Gate(monkeypatch), list[Notice]()
+    run, users = held_up(patterns, phase.shape, gate, notice=told.append)
+    run.end("complete")
+    published: list[Any] = []
+    serving = threading.Thread(
+        target=lambda: published.append(
+            run.serve(lambda s: None, lambda: 100.0, lambda early: published.append(early))
+        )
+    )
+    serving.start()
+    until(lambda: bool(published))
+    assert [result.name for result in published[0].results] == ["ricom"], "riCOM is out already"
+    gate.open.set()
+    serving.join(60.0)
+    assert not run.failed
+    assert all(buffer._users == 0 for buffer in users), "every block was given back"
+    (image,) = [r for r in published[-1].results if r.name == "ssb_phase"]
+    # a block is worked on and counted in the queue until it is done
+    assert run.counters["ssb_left_out"] == image.extra["left_out"] == 12 * SIDE
+    assert [notice.count for notice in told] == [0, 12 * SIDE]
+    assert "stemd process" in told[-1].remedy
+    # the lines that are there are as if the others had never been scanned
+    known = acquisition_of(patterns, phase.shape, step_size_angstrom=STEP)
+    alone = ScanRun(known, settings_of([engine("ssb")], optics()), [engine("ssb")])
+    for block in blocks_of(known, patterns[: 20 * SIDE], [SIDE]):
+        alone.reduce(block)
+    alone.end("stopped")
+    (expected,) = alone.snapshot(final=True).results
+    np.testing.assert_array_equal(image.image, expected.image)
+
+
+def test_a_scan_that_is_given_up_gives_every_block_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, told = _Gate(monkeypatch), list[Notice]()
+    patterns = np.ones((16 * SIDE, 32, 36), "<u2")
+    run, users = held_up(patterns, (16, SIDE), gate, notice=told.append)
+    run.end("complete")
+    run.hurry("later scans were waiting")
+    gate.open.set()
+    final = run.serve(lambda s: None, lambda: 100.0)
+    assert [result.name for result in final.results] == ["ricom"]
+    assert all(buffer._users == 0 for buffer in users)
+    assert [notice.kind for notice in told] == ["ssb_not_made"]
+
+
+def test_what_fails_beside_a_scan_is_one_error_and_ricom_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def failing(kept: BrightField, block: Any, acceptance_ns: float) -> None:
+        raise StemdError("no memory is left", "buy some")
+
+    monkeypatch.setattr(BrightField, "add", failing)
+    choices = [engine("ssb"), engine("ricom", kernel_size=5)]
     patterns = np.ones((16, 32, 36), "<u2")
     acquisition = acquisition_of(patterns, (4, 4), step_size_angstrom=STEP)
-    one = SsbEngine(SsbSettings())
-    one.prepare(lambda notice: told.append(notice.text), beside=True)
-    one.start(acquisition, settings_of([], optics()), PositionMaps(acquisition))
-    one.abandon("stemd was stopped")
-    assert "stemd was stopped" in told[0]
+    told: list[str] = []
+    run = ScanRun(acquisition, settings_of(choices, optics()), choices, live=True,
+                  report=lambda name, error: told.append(f"{name}: {error}"))  # fmt: skip
+    for block in blocks_of(acquisition, patterns, [4]):
+        run.reduce(block)
+    run.end("complete")
+    final = run.serve(lambda s: None, lambda: 100.0)
+    assert [result.name for result in final.results] == ["ricom"]
+    assert len(told) == 1
+    assert "no memory is left" in told[0]

@@ -32,10 +32,15 @@ window.WebSocket = class extends Real {
         if (type === "reply") window.replies[document.id] = document.revision;
         return;
       }
-      const bytes = new DataView(data).getUint32(8, true);
-      const meta = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 16, bytes)));
-      window.frames.push({ at: performance.now(), ...meta });
-      window.newest[meta.name] = { meta, pixels: new Float32Array(data, 16 + bytes) };
+      for (let at = 0; at < data.byteLength; ) {
+        const head = new DataView(data, at);
+        const [bytes, pixelBytes] = [head.getUint32(8, true), head.getUint32(12, true)];
+        const meta = JSON.parse(new TextDecoder().decode(new Uint8Array(data, at + 16, bytes)));
+        const pixels = new Float32Array(data, at + 16 + bytes, pixelBytes / 4);
+        window.frames.push({ at: performance.now(), ...meta });
+        window.newest[meta.name] = { meta, pixels };
+        at += 16 + bytes + pixelBytes;
+      }
     });
   }
 };

@@ -259,6 +259,23 @@ def test_the_page_reads_frames_as_the_server_writes_them(run: Any) -> None:
     assert got == expected
 
 
+def test_the_page_reads_every_frame_of_a_bundle(run: Any) -> None:
+    from stemd.daemon.page.protocol import encode_image
+
+    images = {"a": np.array([[1.5, -2.0]], np.float32), "µb": np.array([[3.0], [4.0]], np.float32)}
+    data = b"".join(
+        encode_image({"shape": list(image.shape), "name": name}, image, final=False)
+        for name, image in images.items()
+    )
+    got = run(
+        "link.js",
+        "[...m.frames(new Uint8Array(a).buffer)].map("
+        "({meta, w, h, data}) => [meta.name, h, w, [...data]])",
+        list(data),
+    )
+    assert got == [["a", 1, 2, [1.5, -2]], ["µb", 2, 1, [3, 4]]]
+
+
 def test_static_files_are_all_reachable_modules(run: Any) -> None:
     static = Path(__file__).parents[2] / "stemd/daemon/page/static"
     pure = {"app.js", "fft-worker.js", "stage.js", "lenses.js"}  # these need the whole page

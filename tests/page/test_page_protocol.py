@@ -126,3 +126,13 @@ def test_a_phase_is_averaged_when_it_is_reduced_and_a_direction_is_not() -> None
         ("field_direction", True),
     ):
         assert protocol.is_angle(Result(name, image, "rad")) is wraps
+
+
+def test_drawn_names_one_image_or_several() -> None:
+    one = parse('{"type": "drawn", "pipeline": "merlin", "name": "adf"}')
+    several = parse('{"type": "drawn", "pipeline": "merlin", "name": ["adf", "bf", "adf"]}')
+    assert isinstance(one, protocol.Drawn)
+    assert isinstance(several, protocol.Drawn)
+    assert (one.names, several.names) == (["adf"], ["adf", "bf", "adf"])
+    with pytest.raises(ValueError, match="name"):
+        parse('{"type": "drawn", "pipeline": "merlin", "name": []}')

@@ -16,8 +16,9 @@ import pytest
 from page_harness import Microscope, Shown
 from pydantic import ValidationError
 
-from stemd.daemon.page.protocol import decode_image
+from stemd.daemon.page.protocol import HEADER, decode_image
 from stemd.daemon.page.settings import PageSettings
+from stemd.daemon.page.viewer import Encoder
 from stemd.errors import ConfigError, SinkError
 
 TOKEN = "correct-horse-battery"
@@ -39,11 +40,16 @@ class Viewer:
 
     async def image(self) -> tuple[dict[str, Any], np.ndarray]:
         """The next image, texts skipped."""
+        return decode_image(await self.binary())
+
+    async def binary(self) -> bytes:
+        """The next binary message, texts skipped."""
         async with asyncio.timeout(PATIENCE_S):
             while True:
                 message = await self.ws.receive()
                 if message.type is aiohttp.WSMsgType.BINARY:
-                    return decode_image(message.data)
+                    data: bytes = message.data
+                    return data
                 assert message.type is aiohttp.WSMsgType.TEXT, message
 
     async def text(self, kind: str) -> dict[str, Any]:
@@ -150,6 +156,72 @@ async def test_a_viewer_that_has_not_drawn_gets_two_frames_and_then_the_newest(
     first, second = await viewer.image(), await viewer.image()
     assert first[0]["positions_done"] < second[0]["positions_done"] < 50 * 64
     await viewer.silence()
+
+
+def frames(data: bytes) -> dict[str, dict[str, Any]]:
+    """The JSON of every frame of a binary message, by image name."""
+    found = {}
+    while data:
+        _, _, _, _, meta_bytes, pixel_bytes = HEADER.unpack_from(data)
+        end = HEADER.size + meta_bytes + pixel_bytes
+        meta, _ = decode_image(data[:end])
+        found[meta["name"]] = meta
+        data = data[end:]
+    return found
+
+
+async def test_bundled_thumbnails_come_together_and_the_large_image_does_not_wait_for_them(
+    shown: Shown, client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stemd.daemon.page.viewer.THUMBNAIL_INTERVAL_S", 3600.0)
+    viewer = await look(client, shown.url)
+    shown.scope.grow(640)
+    images = {"merlin": {"ricom": 0, "adf": 16, "bf": 16, "com_x": 64}}
+    await viewer.send(type="watch", images=images, bundle=True)
+    got = [frames(await viewer.binary()) for _ in "ab"]
+    assert sorted(sorted(message) for message in got) == [["adf", "bf", "com_x"], ["ricom"]]
+    await viewer.send(type="drawn", pipeline="merlin", name=["adf", "bf", "com_x", "ricom"])
+    for done in (1280, 1920):  # thumbnails wait
+        shown.scope.grow(done)
+        message = frames(await viewer.binary())
+        assert list(message) == ["ricom"]
+        assert message["ricom"]["positions_done"] == done
+        await viewer.send(type="drawn", pipeline="merlin", name="ricom")
+    shown.scope.grow(4096)  # the last images of a scan do not
+    got = [frames(await viewer.binary()) for _ in "ab"]
+    assert sorted(sorted(message) for message in got) == [["adf", "bf", "com_x"], ["ricom"]]
+    assert {meta["positions_done"] for message in got for meta in message.values()} == {4096}
+
+
+async def test_the_newest_thumbnails_come_when_their_time_has_come_though_nothing_new_does(
+    shown: Shown, client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # without the regular tick nothing but the thumbnails' own time can wake the viewer's task
+    monkeypatch.setattr("stemd.daemon.page.viewer.TICK_S", 3600.0)
+    viewer = await look(client, shown.url)
+    shown.scope.grow(640)
+    await viewer.send(type="watch", images={"merlin": {"adf": 16, "bf": 16}}, bundle=True)
+    done = 0
+    while done < 640 * 3:
+        message = frames(await viewer.binary())
+        assert set(message) == {"adf", "bf"}
+        assert message["adf"]["positions_done"] == message["bf"]["positions_done"] > done
+        done = message["adf"]["positions_done"]
+        await viewer.send(type="drawn", pipeline="merlin", name=["adf", "bf"])
+        if done == 640:
+            shown.scope.grow(640 * 2)
+            await asyncio.sleep(0)
+            shown.scope.grow(640 * 3)
+
+
+async def test_viewers_of_the_same_thumbnails_share_the_bytes_of_their_bundle() -> None:
+    encoder = Encoder()
+    first, second = b"a" * 64, b"b" * 64
+    bundle = encoder.bundle([first, second])
+    assert bundle == first + second
+    assert encoder.bundle([first, second]) is bundle
+    assert encoder.bundle([second, first]) == second + first
+    assert encoder.bundle([first]) is first
 
 
 async def test_one_stalled_viewer_costs_bounded_memory_and_no_other_viewer_anything(

@@ -17,7 +17,7 @@ from stemd.daemon.cluster.connect import connect
 from stemd.daemon.cluster.parts import Recipe
 from stemd.daemon.cluster.run import run_files
 from stemd.daemon.cluster.spread import Goal
-from stemd.daemon.commands.process import report, settings_json
+from stemd.daemon.commands.process import report, settings_json, tell_notes
 from stemd.daemon.config import EngineConfig
 from stemd.daemon.processing import Outcome, write_run
 from stemd.daemon.sweep import Point, parse_axis, points
@@ -62,6 +62,8 @@ def process_on_cluster(
             sys.stdout.flush()
         else:
             report(paths[by_folder[goal.folder]], goal.folder, document, notices)
+        if tell_notes(paths[by_folder[goal.folder]], outcome.notes):
+            failures.append(goal.folder)
 
     def failed(folder: Path, error: StemdError) -> None:
         failures.append(folder)

@@ -98,7 +98,11 @@ def _recording(text: str) -> RecordingPath:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Process each file. A file that fails is reported, the others are still processed."""
+    """Process each file. A file that fails is reported, the others are still processed.
+
+    An engine that fails is reported too: the images of all others are written, and the exit code
+    is 1.
+    """
     from stemd.adapters.files import open_recording
     from stemd.daemon.logs import warnings_to_stderr
     from stemd.daemon.processing import (
@@ -142,6 +146,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             rate = done.positions_done / max(seconds, 1e-9)
             report(path, target, document, recording.notices, f", {rate:,.0f} positions/s")
+        failures += tell_notes(path, document["notes"])
     return 1 if failures else 0
 
 
@@ -156,6 +161,13 @@ def report(
     )
     for notice in notices:
         sys.stdout.write(f"  note: {getattr(notice, 'text', notice)}\n")
+
+
+def tell_notes(path: RecordingPath, notes: Sequence[str]) -> int:
+    """On standard error: which engines have failed, in words of `Outcome.notes`; how many."""
+    for note in notes:
+        sys.stderr.write(f"stemd process: {path}: {note}\n")
+    return len(notes)
 
 
 def _targets(files: Sequence[RecordingPath], out: Path) -> dict[RecordingPath, Path]:

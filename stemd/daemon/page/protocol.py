@@ -9,7 +9,8 @@ An image frame is a 16-byte little-endian header, JSON, and pixels::
     8  u32 bytes of JSON, padded with spaces so that pixels start at a multiple of 4
     12 u32 bytes of pixels: float32, row-major (y, x)
 
-docs/page.md describes every message.
+Frames may follow each other in one message: each tells its own length. docs/page.md describes
+every message.
 """
 
 from __future__ import annotations
@@ -45,20 +46,27 @@ class Watch(_Inbound):
     """The images a viewer wants from now on, all of them: {pipeline: {image: longest side}}.
 
     The side is in pixels: a larger image is sent reduced by a power of two; 0 sends every pixel.
+    With `bundle` the viewer takes thumbnails together, several frames in one binary message.
     """
 
     type: Literal["watch"]
     images: Annotated[
         dict[Name, Annotated[dict[Name, Side], Field(max_length=64)]], Field(max_length=64)
     ]
+    bundle: bool = False
 
 
 class Drawn(_Inbound):
-    """An image has been drawn: the viewer is ready for a newer one of this name."""
+    """Images have been drawn: the viewer is ready for newer ones of these names."""
 
     type: Literal["drawn"]
     pipeline: Name
-    name: Name
+    name: Name | Annotated[list[Name], Field(min_length=1, max_length=128)]
+
+    @property
+    def names(self) -> list[str]:
+        """The names, also where only one was sent."""
+        return [self.name] if isinstance(self.name, str) else self.name
 
 
 class Token(_Inbound):

@@ -33,6 +33,7 @@ class Replays:
         self._access = access
         self._players: dict[Viewer, Player] = {}
         self._taken: dict[str, Viewer] = {}
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def hear(self, viewer: Viewer, message: protocol.Replay) -> None:
         """Start, change or end a viewer's replay."""
@@ -61,13 +62,18 @@ class Replays:
         """End a viewer's replay, if there is one."""
         player = self._players.pop(viewer, None)
         if player is not None:
-            await player.end()
+            # the page may close while a viewer's socket is closing: its process is waited for
+            ending = asyncio.create_task(player.end(), name="end of a replay")
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+            await asyncio.shield(ending)
         for pipeline in [name for name, owner in self._taken.items() if owner is viewer]:
             del self._taken[pipeline]
 
     async def close(self) -> None:
-        """End all."""
+        """End all; returns when every process has gone."""
         await asyncio.gather(*(self.leave(viewer) for viewer in list(self._players)))
+        await asyncio.gather(*self._ending)
 
     async def _start(self, viewer: Viewer, message: protocol.Replay) -> None:
         record = await asyncio.to_thread(self._archive.record, message.scan)

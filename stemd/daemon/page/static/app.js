@@ -20,7 +20,8 @@ const id = (name) => document.getElementById(name);
 const model = new Model();
 const status = new Status();
 const connection = { open: false, ever: false };
-let undrawn = [];
+/** Names of images that have come since the last painting, once for each frame, by pipeline. */
+const undrawn = new Map();
 let scheduled = false;
 
 function redraw() {
@@ -87,8 +88,8 @@ function paint() {
   }
   lenses.paint();
   // what has been drawn may be replaced: the daemon sends the newest of each
-  for (const { name, pipeline } of undrawn) link.send({ type: "drawn", pipeline, name });
-  undrawn = [];
+  for (const [pipeline, name] of undrawn) link.send({ type: "drawn", pipeline, name });
+  undrawn.clear();
 }
 
 let watched = "";
@@ -102,7 +103,7 @@ function watch() {
   const text = JSON.stringify(images);
   if (text === watched) return;
   watched = text;
-  link.send({ type: "watch", images });
+  link.send({ type: "watch", images, bundle: true });
 }
 
 function tabs() {
@@ -235,7 +236,7 @@ const link = new Link({
     if (open) {
       // the daemon tells its newest log lines again
       id("log").replaceChildren();
-      undrawn = [];
+      undrawn.clear();
     }
     if (!open) past.replay.lost();
     operator.connected(open);
@@ -246,7 +247,8 @@ const link = new Link({
   },
   image(frame) {
     const { pipeline, name } = frame.meta;
-    undrawn.push({ name, pipeline });
+    if (!undrawn.has(pipeline)) undrawn.set(pipeline, []);
+    undrawn.get(pipeline).push(name);
     if (pipeline === REPLAY) {
       past.image(frame);
       redraw();

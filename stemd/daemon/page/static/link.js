@@ -5,17 +5,28 @@ const HEADER = 16;
 const SILENCE_MS = 30000;
 const LONGEST_WAIT_MS = 5000;
 
-/** One binary image frame: {meta, data: Float32Array, w, h}. Throws on anything else. */
-export function decode(buffer) {
-  const view = new DataView(buffer);
+/** One binary image frame at an offset: {meta, data: Float32Array, w, h, end}. Throws on others. */
+export function decode(buffer, offset = 0) {
+  const view = new DataView(buffer, offset);
   if (view.byteLength < HEADER || view.getUint32(0, true) !== MAGIC || view.getUint8(4) !== 1) {
     throw new Error("not an image frame");
   }
   const metaBytes = view.getUint32(8, true);
-  const text = new TextDecoder().decode(new Uint8Array(buffer, HEADER, metaBytes));
+  const text = new TextDecoder().decode(new Uint8Array(buffer, offset + HEADER, metaBytes));
   const meta = JSON.parse(text);
   const [h, w] = meta.shape;
-  return { meta, w, h, data: new Float32Array(buffer, HEADER + metaBytes, w * h) };
+  const start = offset + HEADER + metaBytes;
+  const end = start + view.getUint32(12, true);
+  return { meta, w, h, data: new Float32Array(buffer, start, w * h), end };
+}
+
+/** All frames of a message: thumbnails come several in one. */
+export function* frames(buffer) {
+  for (let offset = 0; offset < buffer.byteLength; ) {
+    const { end, ...frame } = decode(buffer, offset);
+    yield frame;
+    offset = end;
+  }
 }
 
 export class Link {
@@ -46,7 +57,7 @@ export class Link {
     socket.onmessage = (event) => {
       this.heard = performance.now();
       if (typeof event.data === "string") this.on.text(JSON.parse(event.data));
-      else this.on.image(decode(event.data));
+      else for (const frame of frames(event.data)) this.on.image(frame);
     };
     socket.onclose = () => {
       if (this.socket === socket) this.again();
