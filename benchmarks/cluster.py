@@ -59,7 +59,16 @@ def dask(workers: int) -> Iterator[tuple[Pool, list[psutil.Process]]]:
             started.append(subprocess.Popen(command, cwd=folder, **quiet))  # type: ignore[call-overload]
 
         try:
-            start("scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", str(file))
+            start(
+                "scheduler",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                "0",
+                "--no-dashboard",
+                "--scheduler-file",
+                str(file),
+            )
             for _ in range(workers):
                 start(
                     *("worker", "--scheduler-file", str(file), "--no-dashboard", "--no-nanny"),

@@ -22,7 +22,14 @@ class Processes:
         self.folder = folder
         self.file = folder / "scheduler.json"
         self.scheduler = self._start(
-            "scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", str(self.file)
+            "scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--no-dashboard",
+            "--scheduler-file",
+            str(self.file),
         )
         self.workers: list[subprocess.Popen[bytes]] = []
         wait_until(self._answers, "the scheduler has written its address", 60.0)
@@ -51,7 +58,16 @@ class Processes:
     def add_worker(self) -> subprocess.Popen[bytes]:
         """One more worker of one thread."""
         worker = self._start(
-            *("worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard"),
+            *(
+                "worker",
+                self.address,
+                "--host",
+                "127.0.0.1",
+                "--nthreads",
+                "1",
+                "--no-nanny",
+                "--no-dashboard",
+            ),
             *("--memory-limit", "1GiB"),
         )
         self.workers.append(worker)
