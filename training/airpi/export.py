@@ -16,41 +16,24 @@ import numpy as np
 import onnx
 import structlog
 import torch
-from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor, nn
+from onnx import TensorProto, helper
+from torch import nn
 
 from stemd.engines.exit_wave_features import WINDOW, inputs
 from stemd.engines.exit_wave_model import model_metadata
 from training.airpi.network import Block, ExitWaveNetwork, K
 from training.airpi.train import load_averaged
+from training.onnx_graph import Graph
 
 log = structlog.get_logger()
 OPSET = 17
 
 
-class _Graph:
-    """Nodes and weights of an ONNX graph while it is built; methods return a value's name."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: list[onnx.TensorProto] = []
-
-    def add(self, operator: str, inputs: list[str], **attributes: int | float) -> str:
-        name = f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, inputs, [name], name, **attributes))
-        return name
-
-    def weight(self, values: Tensor) -> str:
-        """Stored as float16, half the size; runtimes fold the cast when they load the file."""
-        name = f"weight_{len(self.weights)}"
-        half = values.detach().numpy().astype(np.float16)
-        self.weights.append(numpy_helper.from_array(half, name))
-        return self.add("Cast", [name], to=TensorProto.FLOAT)
+class _Graph(Graph):
+    """What this network is made of."""
 
     def numbers(self, *values: int) -> str:
-        name = f"numbers_{len(self.weights)}"
-        self.weights.append(numpy_helper.from_array(np.array(values, np.int64), name))
-        return name
+        return self.constant(np.array(values, np.int64))
 
     def linear(self, layer: nn.Linear, x: str) -> str:
         product = self.add("MatMul", [x, self.weight(layer.weight.T)])
@@ -93,7 +76,7 @@ def as_onnx(network: ExitWaveNetwork, metadata: dict[str, str]) -> onnx.ModelPro
             "airpi",
             [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", inputs()])],
             [helper.make_tensor_value_info("change", TensorProto.FLOAT, ["n", 2, WINDOW, WINDOW])],
-            graph.weights,
+            [*graph.weights, *graph.constants],
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=8,

@@ -15,16 +15,16 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import structlog
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from torch import nn
 
 from stemd.engines.tiling import ESTIMATE
+from training.onnx_graph import Graph
 from training.restoration.network import BOUND, INPUTS, Residual, RestorationNetwork
 from training.restoration.train import load_averaged
 
@@ -35,18 +35,8 @@ HALO = 96
 """Pixels of context at which a tile equals the whole image to about a percent of its noise."""
 
 
-class _Graph:
-    """Nodes and weights of an ONNX graph while it is built; methods return a value's name."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: list[onnx.TensorProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def add(self, operator: str, inputs: list[str], **attributes: Any) -> str:
-        name = f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, inputs, [name], name, **attributes))
-        return name
+class _Graph(Graph):
+    """What this network is made of."""
 
     def split(self, x: str, sizes: tuple[int, ...]) -> list[str]:
         """Groups of channels."""
@@ -55,18 +45,6 @@ class _Graph:
         sizes_name = self.constant(np.array(sizes, np.int64))
         self.nodes.append(helper.make_node("Split", [x, sizes_name], outputs, name, axis=1))
         return outputs
-
-    def constant(self, values: np.ndarray[Any, Any]) -> str:
-        name = f"constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(values, name))
-        return name
-
-    def weight(self, values: torch.Tensor) -> str:
-        """Stored as float16, half the size; runtimes fold the cast when they load the file."""
-        name = f"weight_{len(self.weights)}"
-        half = values.detach().numpy().astype(np.float16)
-        self.weights.append(numpy_helper.from_array(half, name))
-        return self.add("Cast", [name], to=TensorProto.FLOAT)
 
     def conv(self, layer: nn.Conv2d, x: str, weight: torch.Tensor | None = None) -> str:
         assert layer.bias is not None
