@@ -83,6 +83,7 @@ input = "bf"
 AIRPI = """\
 [[pipeline.engine]]
 type = "airpi"
+every = 2                           # enough at this step, for a quarter of the work
 
 """
 
