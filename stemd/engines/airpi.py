@@ -24,6 +24,8 @@ from stemd.engines.exit_wave_features import GRID
 from stemd.engines.exit_wave_model import Loaded, find_model
 from stemd.engines.exit_wave_object import ExitWaveObject, Geometry
 from stemd.engines.first_patterns import FirstPatterns, Found
+from stemd.engines.measured_slopes import Slopes
+from stemd.engines.vectors import resolve_centre, shifts, to_scan_axes
 from stemd.errors import NetworkError, StemdError
 from stemd.inference.choice import BackendName
 from stemd.plugins import Plugin
@@ -48,9 +50,10 @@ class AirpiSettings(EngineSettings):
     `every`: of m positions and lines one is made, "auto": each half box. `when_slow`: what to do
     when the camera is faster than the network. `probe`: where the disc is and how large, from
     the parameters or from the first patterns. `least_transfer`: the smaller, the more of the
-    coarse structure comes back, and of its noise (`patch_offsets`). Repetition, every,
-    least_transfer and the optics' centre, rotation and flip are obeyed at once, the others from
-    the next scan on.
+    coarse structure comes back, and of its noise (`patch_offsets`). `use_centre_of_mass`: hold the
+    image to the slopes that the centre of mass of the same patterns gives (`measured_slopes`).
+    Repetition, every, these two and the optics' centre, rotation and flip are obeyed at once, the
+    others from the next scan on.
     """
 
     model: Annotated[str, Field(min_length=1)] = "airpi"
@@ -61,6 +64,7 @@ class AirpiSettings(EngineSettings):
     repetition: Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_REPETITION)] = "auto"
     every: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
     least_transfer: Annotated[float, Field(gt=0.0, le=1.0)] = 0.3
+    use_centre_of_mass: bool = True
     when_slow: Literal["coarser", "skip"] = "coarser"
     probe: Literal["parameters", "pacbed"] = "parameters"
     defocus_angstrom: FiniteFloat = 0.0
@@ -88,7 +92,7 @@ class AirpiEngine:
 
     def start(self, acquisition: Acquisition, settings: Settings, maps: PositionMaps) -> None:
         """A scan begins. Raises StemdError for optics that are missing, NetworkError."""
-        self._acquisition, self._settings = acquisition, settings
+        self._acquisition, self._settings, self._maps = acquisition, settings, maps
         own = self._own = self._settings_in(settings)
         self._object: ExitWaveObject | None = None
         self._found: Found | None = None
@@ -141,7 +145,8 @@ class AirpiEngine:
         thing = self._object
         if thing is None:
             return []
-        phase, weight = thing.images(self._own.least_transfer)
+        slopes = self._slopes(thing.geometry) if self._own.use_centre_of_mass else None
+        phase, weight = thing.images(self._own.least_transfer, slopes)
         size = thing.geometry.pixel_angstrom
         extra = self._about(thing)
         return [
@@ -207,7 +212,7 @@ class AirpiEngine:
     def gathers_by(self, settings: Settings) -> Mapping[str, Any]:
         """All settings but how the network is run and how the image is made, and all optics."""
         own = self._settings_in(settings).model_dump(
-            mode="json", exclude={"threads", "least_transfer"}
+            mode="json", exclude={"threads", "least_transfer", "use_centre_of_mass"}
         )
         return {"optics": settings.optics.model_dump(mode="json"), **own}
 
@@ -376,6 +381,18 @@ class AirpiEngine:
             grows=not self._is_beside,
             begins=self._begins,
         )
+
+    def _slopes(self, geometry: Geometry) -> Slopes:
+        """What the maps, which the run makes of all patterns, say of the phase's slopes."""
+        maps, optics = self._maps, self._settings.optics
+        known = maps.done & (maps.total > 0)
+        centre = resolve_centre(maps, optics, self._acquisition.detector.shape)
+        radian = 2.0 * math.pi * geometry.beam.aperture / geometry.pixels_per_angle
+        y, x = (
+            np.where(known, radian * shift, 0.0).astype(np.float32).reshape(maps.shape)
+            for shift in to_scan_axes(*shifts(maps, centre), optics)
+        )
+        return Slopes(y, x, known.reshape(maps.shape), geometry.step_size_angstrom)
 
     def _about(self, thing: ExitWaveObject) -> dict[str, Any]:
         chosen = thing.neighbourhood

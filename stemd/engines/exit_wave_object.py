@@ -6,6 +6,7 @@ makes of them goes in, an object comes out.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -30,8 +31,9 @@ from stemd.engines.exit_wave_features import (
     scalars,
 )
 from stemd.engines.kernels.grid import SHARES, bin_hits
+from stemd.engines.measured_slopes import Frame, Slopes, correction, near_known
 from stemd.engines.neighbourhoods import Neighbourhood
-from stemd.engines.patch_offsets import centred, with_coarse_structure
+from stemd.engines.patch_offsets import centred, image_of, restored_spectrum, without_mean
 from stemd.engines.probe import probe
 from stemd.engines.scan_lines import TOO_LATE, ScanLines
 from stemd.engines.stitching import Stitcher
@@ -269,18 +271,54 @@ class ExitWaveObject:
         with self._stitching:
             self.stitcher.add(patches, places)
 
-    def images(self, least_transfer: float) -> tuple[F32, F32]:
+    def images(self, least_transfer: float, slopes: Slopes | None = None) -> tuple[F32, F32]:
         """Phase in radian, of mean 0, and weight, float32; 0 where nothing is known.
 
-        `least_transfer`: see `patch_offsets.with_coarse_structure`.
+        `least_transfer`: see `patch_offsets.restored_spectrum`. `slopes` of the whole scan, if
+        the phase is to agree with them. What lies outside of the lines made, about which patches
+        are on one side only, is left out.
         """
         with self._stitching:
             thing, weight = self.stitcher.object(), self.stitcher.weight
-        phase = with_coarse_structure(
-            np.angle(thing).astype(np.float32), weight > 0, self.stitcher.probe_intensity,
+        phase = np.angle(thing).astype(np.float32)
+        lines = np.flatnonzero(self.lines.made)
+        whole, sure = np.zeros_like(phase), np.zeros_like(weight)
+        if not lines.size:
+            return whole, sure
+        rows, inside = self._between(int(lines[0]), int(lines[-1])), self._between(
+            0, self.lines.shape[1] - 1)  # fmt: skip
+        box = np.s_[rows.start : rows.stop, inside.start : inside.stop]
+        known = weight[box] > 0
+        if not known.any():
+            return whole, sure
+        spectrum = restored_spectrum(
+            without_mean(phase[box], known), self.stitcher.probe_intensity,
             self.stitcher.patch_weight, least_transfer,
         )  # fmt: skip
-        return phase, weight
+        shape = rows.stop - rows.start, inside.stop - inside.start
+        back = image_of(spectrum, shape)
+        if slopes is not None:
+            part = slopes.lines(int(lines[0]), int(lines[-1]) + 1)
+            of, pixel = self.geometry, self.geometry.pixel_angstrom
+            first = (
+                (rows.start - of.origin) * pixel - int(lines[0]) * slopes.step,
+                (inside.start - of.origin) * pixel,
+            )
+            frame = Frame(pixel, first)
+            back += correction(spectrum, shape, frame, part, of.beam)
+            # between patches that do not meet, positions still have a slope
+            known |= near_known(shape, frame, part)
+        whole[box], sure[box] = without_mean(back, known), weight[box]
+        return whole, sure
+
+    def _between(self, first: int, last: int) -> slice:
+        """Object pixels from the middle of one scan line or column to that of another."""
+        step = self.geometry.step_size_angstrom / self.geometry.pixel_angstrom
+        places = first * step, last * step
+        return slice(
+            math.ceil(places[0] - 1e-6) + self.geometry.origin,
+            math.floor(places[1] + 1e-6) + self.geometry.origin + 1,
+        )
 
     def merge(self, other: ExitWaveObject) -> None:
         """Take over what another one has of a later part of the scan; lines are left to make."""

@@ -11,7 +11,8 @@ weighted mean, and the mean of all patches over a place is
 
 * being a convolution and x a correlation. Dividing by this transfer gives the coarse structure
 back from what the patches say of slopes, as integrating a centre of mass does. At the coarsest it
-is small, and noise would grow without bound: the divisor is never below a floor.
+is small, and noise would grow without bound: the divisor is never below a floor. What is still
+missing then is taken from the centre of mass (`measured_slopes`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
+C64 = NDArray[np.complex64]
 
 
 def centred(through: NDArray[Any], weight: NDArray[np.floating]) -> NDArray[Any]:
@@ -41,35 +43,55 @@ def with_coarse_structure(
 ) -> F32:
     """A stitched phase of centred patches with its coarse structure back, 0 where not known.
 
-    phase float32 (height, width) in radian; `known`: where there is any. `taken` (p, p): the
-    weights by which a patch's mean was found, `averaged` (p, p) those by which patches are
-    averaged, both on the image's pixels about the probe; of any sum. `floor`: the least divisor,
-    above 0. The image is continued as in a mirror, the unknown as the mean of the known.
+    phase float32 (height, width) in radian; `known`: where there is any. The rest as for
+    `restored_spectrum`. The unknown is taken for the mean of the known.
     """
     if not known.any():
         return np.zeros_like(phase)
-    rows, columns = np.flatnonzero(known.any(axis=1)), np.flatnonzero(known.any(axis=0))
-    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    inside = known[box]
-    image = phase[box].astype(np.float64)
-    image = np.where(inside, image - image[inside].mean(), 0.0)
-    mirrored = np.concatenate([image, image[::-1]], axis=0)
-    mirrored = np.concatenate([mirrored, mirrored[:, ::-1]], axis=1)
-    lost = _spectrum(taken, mirrored.shape) * np.conj(_spectrum(averaged, mirrored.shape))
-    divisor = np.maximum(1.0 - lost.real, floor)
-    back = np.fft.irfft2(np.fft.rfft2(mirrored) / divisor, mirrored.shape)
-    result = np.zeros_like(phase)
-    result[box] = np.where(inside, back[: image.shape[0], : image.shape[1]], 0.0)
-    return result
+    spectrum = restored_spectrum(without_mean(phase, known), taken, averaged, floor)
+    return np.where(known, image_of(spectrum, phase.shape), np.float32(0.0))
 
 
-def _spectrum(weight: F64, shape: tuple[int, ...]) -> NDArray[np.complex128]:
+def without_mean(phase: F32, known: NDArray[np.bool_]) -> F32:
+    """The phase less the mean of the known, which the unknown is taken for."""
+    return np.where(known, phase - phase[known].mean(dtype=np.float64), 0.0).astype(np.float32)
+
+
+def restored_spectrum(image: F32, taken: F64, averaged: F64, floor: float) -> C64:
+    """Transform of an image (h, w), mirrored at its edges, divided by the transfer of stitching.
+
+    complex64 (2 h, w + 1), for `image_of`. `taken` (p, p): the weights by which a patch's mean
+    was found, `averaged` (p, p) those by which patches are averaged, both on the image's pixels
+    about the probe; of any sum. `floor`: the least divisor, above 0.
+    """
+    spectrum = np.fft.rfft2(mirrored(image))
+    shape = 2 * image.shape[0], 2 * image.shape[1]
+    lost = _spectrum(taken, shape) * np.conj(_spectrum(averaged, shape))
+    spectrum /= np.maximum(1.0 - lost.real, floor).astype(np.float32)
+    return spectrum.astype(np.complex64, copy=False)
+
+
+def mirrored(field: F32, odd_axis: int | None = None) -> F32:
+    """A field (h, w) continued as in a mirror, (2 h, 2 w); along `odd_axis` with the other sign."""
+    for axis in (0, 1):
+        sign = np.float32(-1.0 if axis == odd_axis else 1.0)
+        field = np.concatenate([field, sign * np.flip(field, axis)], axis)
+    return field
+
+
+def image_of(spectrum: C64, shape: tuple[int, int]) -> F32:
+    """The image (h, w) whose mirrored continuation has this transform."""
+    whole = np.fft.irfft2(spectrum, (2 * shape[0], 2 * shape[1]))
+    return np.ascontiguousarray(whole[: shape[0], : shape[1]], np.float32)
+
+
+def _spectrum(weight: F64, shape: tuple[int, int]) -> NDArray[np.complex64]:
     """Transform of weights of sum 1 whose middle is at the origin, (ny, nx // 2 + 1).
 
     Weights that do not fit are folded, as a periodic image would have it.
     """
-    image = np.zeros(shape)
+    image = np.zeros(shape, np.float32)
     p = weight.shape[0]
     y, x = np.indices(weight.shape) - p // 2
-    np.add.at(image, (y % shape[0], x % shape[1]), weight / weight.sum())
-    return np.asarray(np.fft.rfft2(image))
+    np.add.at(image, (y % shape[0], x % shape[1]), (weight / weight.sum()).astype(np.float32))
+    return np.asarray(np.fft.rfft2(image), np.complex64)

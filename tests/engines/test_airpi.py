@@ -40,7 +40,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def chosen(model: str, **table: Any) -> Any:
-    return engine("airpi", **{"model": model, "backend": "onnxruntime", "batch": 4, **table})
+    """The engine with a network that knows nothing of the patterns' physics: what it says is not
+    to be held to their centre of mass.
+    """
+    own = {"backend": "onnxruntime", "batch": 4, "use_centre_of_mass": False}
+    return engine("airpi", **{"model": model, **own, **table})
 
 
 def run_of(
@@ -69,9 +73,9 @@ def images_of(
     return {result.name: result for result in final.results}
 
 
-def same(a: dict[str, Result], b: dict[str, Result]) -> None:
+def same(a: dict[str, Result], b: dict[str, Result], within: float = 1e-5) -> None:
     for name in ("airpi_phase", "airpi_weight"):
-        np.testing.assert_allclose(a[name].image, b[name].image, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(a[name].image, b[name].image, rtol=0, atol=within)
 
 
 def test_a_patch_falls_where_its_position_is_to_a_tenth_of_a_pixel(tmp_path: Path) -> None:
@@ -253,6 +257,43 @@ def test_detectors_that_are_turned_flipped_or_shifted_give_the_same_object(model
     # a detector whose patterns appear turned clockwise is turned back counter-clockwise
     turned = np.ascontiguousarray(np.rot90(patterns, -1, axes=(1, 2)))
     same(plain, images_of(turned, choice, OPTICS.model_copy(update={"rotation_deg": 90.0})))
+
+
+def deflected(seed: int = 3) -> NDArray[np.uint16]:
+    """Discs that atoms deflect to and fro, far from the detector's border, a pattern a position."""
+    rng = np.random.default_rng(seed)
+    line, column = np.divmod(np.arange(99), 11)
+    shift_y, shift_x = np.sin(line / 1.3), np.cos(0.7 * column + 0.4 * line)
+    v, u = np.mgrid[:64, :64] - 31.5
+    inside = np.hypot(v - shift_y[:, None, None], u - shift_x[:, None, None]) < 9.0
+    return rng.poisson(20.0 * inside).astype(np.uint16)
+
+
+def test_the_centre_of_mass_is_turned_flipped_and_shifted_with_the_patterns(model: str) -> None:
+    patterns, choice = deflected(), chosen(model, use_centre_of_mass=True)
+    plain = images_of(patterns, choice)
+    without = images_of(patterns, chosen(model))
+    change = plain["airpi_phase"].image - without["airpi_phase"].image
+    assert np.abs(change).max() > 0.1
+    for centre in ((34.5, 29.5), "auto"):
+        moved = np.roll(patterns, (3, -2), axis=(1, 2))
+        same(plain, images_of(moved, choice, OPTICS.model_copy(update={"center": centre})), 2e-2)
+    flipped = np.ascontiguousarray(patterns.transpose(0, 2, 1))
+    same(plain, images_of(flipped, choice, OPTICS.model_copy(update={"flip": True})))
+    turned = np.ascontiguousarray(np.rot90(patterns, -1, axes=(1, 2)))
+    same(plain, images_of(turned, choice, OPTICS.model_copy(update={"rotation_deg": 90.0})))
+
+
+def test_the_object_ends_where_the_scan_ends(model: str) -> None:
+    for use in (False, True):
+        got = images_of(deflected(), chosen(model, use_centre_of_mass=use))
+        origin, pixel = got["airpi_phase"].extra["origin"], got["airpi_phase"].pixel_size
+        assert pixel is not None
+        for image in (got["airpi_phase"].image, got["airpi_weight"].image):
+            for axis, count in enumerate(SHAPE):
+                there = np.flatnonzero(image.any(axis=1 - axis))
+                assert there[0] == origin[axis]
+                assert there[-1] == origin[axis] + int((count - 1) * STEP / pixel + 1e-6)
 
 
 def test_a_missing_position_has_no_patch_and_its_neighbours_use_their_own(model: str) -> None:
