@@ -1,4 +1,4 @@
-"""What is known of an image without a network: waves, windows, lines, and their noise."""
+"""What is known of an image without a network: windows, moved lines, noise, and all together."""
 
 from __future__ import annotations
 
@@ -10,100 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemd.engines.distortions import ar1, displace_lines
-from stemd.engines.estimate import lines, waves, windows
-from stemd.engines.estimate.channels import CHANNELS, LEAST_DEVIATION, channels, estimate
-
-Image = np.ndarray[Any, np.dtype[np.float32]]
-SHAPE = (120, 160)
-
-
-def wave(shape: tuple[int, int], fy: float, fx: float, height: float, phase: float) -> Image:
-    y, x = np.mgrid[: shape[0], : shape[1]]
-    return (height * np.cos(2 * np.pi * (fy * y + fx * x) + phase)).astype(np.float32)
-
-
-def crystal(shape: tuple[int, int]) -> Image:
-    """Two sets of columns on an oblique lattice, the period no whole number of pixels."""
-    y, x = np.mgrid[: shape[0], : shape[1]]
-    image = np.zeros(shape)
-    for n in range(-4, 30):
-        for m in range(-20, 30):
-            for dy, dx, height in ((0.0, 0.0, 1.0), (0.5, 0.4, 0.5)):
-                py, px = 11.3 * (n + dy) + 1.7 * (m + dx), -3.1 * (n + dy) + 12.6 * (m + dx)
-                if -9 < py < shape[0] + 9 and -9 < px < shape[1] + 9:
-                    image += height * np.exp(-((y - py) ** 2 + (x - px) ** 2) / (2 * 2.2**2))
-    return image.astype(np.float32)
-
-
-def noise(shape: tuple[int, int], sigma: float, seed: int = 0) -> Image:
-    return np.random.default_rng(seed).normal(0.0, sigma, shape).astype(np.float32)
-
-
-def rms(values: Any) -> float:
-    return float(np.sqrt(np.mean(np.square(values))))
-
-
-# Waves
-
-
-def test_waves_between_the_grids_frequencies_are_found_with_what_they_weigh() -> None:
-    parts = [(0.0613, 0.0321, 1.0, 0.4), (-0.1027, 0.2044, 0.6, 2.0), (0.21, 0.0, 0.3, 1.0)]
-    truth = sum((wave(SHAPE, *part) for part in parts), np.zeros(SHAPE, np.float32))
-    found, mean, level = waves.find_waves(truth + noise(SHAPE, 1.0) + np.float32(5.0))
-    assert mean == pytest.approx(5.0, abs=0.05)
-    assert level.variance == pytest.approx(1.0, rel=0.15)
-    for fy, fx, height, _ in parts:
-        gaps = (found.frequency - np.array([fy, fx])) * SHAPE
-        nearest = int(np.argmin(np.hypot(*gaps.T)))
-        assert np.hypot(*gaps[nearest]) < 0.1
-        assert 2 * abs(found.amplitude[nearest]) == pytest.approx(height, abs=0.06)
-    # four numbers a wave out of 19,200: the noise that a least-squares fit lets in
-    assert rms(found.image() - truth) < 3.0 * np.sqrt(4 * 3 / truth.size)
-
-
-def test_noise_alone_has_no_waves() -> None:
-    counts = [len(waves.find_waves(noise(SHAPE, 2.0, seed))[0].amplitude) for seed in range(12)]
-    assert sum(counts) <= 2
-
-
-def test_a_crystal_is_seen_through_noise_that_hides_it() -> None:
-    truth = crystal((256, 256))
-    noisy = truth + noise(truth.shape, 2.0)
-    found, mean, _ = waves.find_waves(noisy)
-    assert rms(found.image() + np.float32(mean) - truth) < 0.03 * rms(noisy - truth)
-
-
-def test_scalar_products_of_waves_are_those_of_their_pixels() -> None:
-    frequency = np.array([[0.05, 0.1], [-0.05, 0.1], [0.2, 0.0], [0.21, 0.013], [0.0, 0.25]])
-    ny, nx = 13, 20
-    y, x = np.arange(ny) - (ny - 1) / 2, np.arange(nx) - (nx - 1) / 2
-    phase = 2 * np.pi * (frequency[:, :1, None] * y[:, None] + frequency[:, 1:, None] * x)
-    flat = phase.reshape(len(frequency), -1)
-    cosine, sine = np.empty((5, 5)), np.empty((5, 5))
-    waves._products(frequency, ny, nx, 0.0, cosine, sine)
-    np.testing.assert_allclose(cosine, np.cos(flat) @ np.cos(flat).T, atol=1e-8)
-    np.testing.assert_allclose(sine, np.sin(flat) @ np.sin(flat).T, atol=1e-8)
-
-
-def test_an_image_of_waves_is_their_sum() -> None:
-    frequency = np.array([[0.05, 0.1], [-0.2, 0.03]])
-    amplitude = np.array([0.5 + 0.2j, -0.1j])
-    y, x = np.mgrid[:11, :14]
-    y, x = y - 5.0, x - 6.5
-    expected = np.zeros((11, 14))
-    for (fy, fx), a in zip(frequency, amplitude, strict=True):
-        expected += 2 * np.real(a * np.exp(2j * np.pi * (fy * y + fx * x)))
-    found = waves.Waves((11, 14), frequency, amplitude).image()
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-
-
-def test_noise_that_is_smeared_along_the_lines_is_seen_as_such() -> None:
-    white = noise((256, 260), 1.0)
-    smeared = 0.5 * (white[:, 2:258] + white[:, 1:257])
-    _, _, level = waves.find_waves(smeared)
-    x = np.linspace(0.0, 0.5, 20)
-    np.testing.assert_allclose(level.at(x), np.cos(np.pi * x) ** 2, atol=0.25)
-
+from stemd.engines.estimate import lines, windows
+from stemd.engines.estimate.channels import CHANNELS, FIRST, LEAST_DEVIATION, channels, estimate
+from stemd.engines.estimate.noise import Noise
+from stemd.engines.estimate.nonuniform import superposed
+from tests.engines.noisy_images import Image, crystal, noise, rms
 
 # Windows
 
@@ -111,7 +22,7 @@ def test_noise_that_is_smeared_along_the_lines_is_seen_as_such() -> None:
 def test_windows_leave_nothing_of_noise_and_keep_what_stands_out() -> None:
     y, x = np.mgrid[:128, :190]
     bump = (8.0 * np.exp(-((y - 60) ** 2 + (x - 90) ** 2) / (2 * 4.0**2))).astype(np.float32)
-    level = waves.Noise(np.ones(5))
+    level = Noise(np.ones(5))
     assert rms(windows.shrunk(noise(bump.shape, 1.0), level)) < 0.12
     kept = windows.shrunk(bump + noise(bump.shape, 1.0), level)
     assert rms(kept - bump) < 0.2
@@ -121,8 +32,60 @@ def test_windows_leave_nothing_of_noise_and_keep_what_stands_out() -> None:
 def test_without_noise_windows_change_nothing() -> None:
     image = crystal((100, 130))
     image -= image.mean()
-    kept = windows.shrunk(image, waves.Noise(np.full(5, 1e-12)))
+    kept = windows.shrunk(image, Noise(np.full(5, 1e-12)))
     np.testing.assert_allclose(kept, image, atol=1e-3)
+
+
+@settings(deadline=None, max_examples=8)
+@given(st.integers(64, 150), st.integers(64, 150), st.integers(0, 5))
+def test_windows_in_rows_give_what_all_at_once_give(ny: int, nx: int, seed: int) -> None:
+    image = noise((ny, nx), 1.0, seed)
+    image[20:40, 30:50] += np.float32(5.0)
+    power = np.linspace(1.2, 0.8, 9)
+    expected = all_windows_at_once(image, power)
+    np.testing.assert_allclose(windows.shrunk(image, Noise(power)), expected, atol=2e-4)
+
+
+def all_windows_at_once(image: Image, noise_power: np.ndarray[Any, np.dtype[np.float64]]) -> Any:
+    """The rule of `windows.shrunk`, in float64, every window kept in memory."""
+    side, hop = 64, 32
+    ny, nx = image.shape
+    padded = np.pad(
+        image.astype(float), [(hop, hop + -n % hop) for n in (ny, nx)], mode="symmetric"
+    )
+    taper = np.sin(np.pi * (np.arange(side) + 0.5) / side)
+    window = np.outer(taper, taper)
+    fx = np.arange(side // 2 + 1) / side
+    power = np.interp(fx, np.linspace(0, 0.5, noise_power.size), noise_power) * (window**2).sum()
+    corners = [
+        (y, x)
+        for y in range(0, padded.shape[0] - side + 1, hop)
+        for x in range(0, padded.shape[1] - side + 1, hop)
+    ]
+
+    def transforms(picture: Any) -> Any:
+        parts = [picture[y : y + side, x : x + side] * window for y, x in corners]
+        return np.fft.rfft2(np.array(parts))
+
+    def joined(f: Any, weight: Any) -> Any:
+        total, share = np.zeros_like(padded), np.zeros_like(padded)
+        for (y, x), part, w in zip(corners, np.fft.irfft2(f), weight, strict=True):
+            total[y : y + side, x : x + side] += w * window * part
+            share[y : y + side, x : x + side] += w * window**2
+        return total / share
+
+    f = transforms(padded)
+    q = np.abs(f) ** 2 / power
+    faint = np.where(q < 20.0, np.exp(-q), 0.0)[:, ::2, 1:].mean(axis=(1, 2))
+    level = np.maximum(1.0 / np.maximum(faint, 1e-3) - 1.0, 0.05)[:, None, None]
+    gain = (q > windows.CERTAIN * level).astype(float)
+    gain[:, 0, 0] = 1.0
+    guess = joined(f * gain, 1.0 / ((1.0 + gain.sum(axis=(1, 2))) * level[:, 0, 0]))
+    p = np.abs(transforms(guess)) ** 2
+    gain = p / (p + level * power)
+    weight = 1.0 / ((1.0 + (gain**2).sum(axis=(1, 2))) * level[:, 0, 0])
+    gain[:, 0, 0] = 1.0
+    return joined(f * gain, weight)[hop : hop + ny, hop : hop + nx]
 
 
 # Lines
@@ -219,3 +182,22 @@ def test_the_unit_does_not_matter() -> None:
     small, large = estimate(image), estimate(image * np.float32(1e4))
     np.testing.assert_allclose(large.shown, small.shown * 1e4, atol=10.0)
     np.testing.assert_allclose(large.shifts, small.shifts, atol=1e-3)
+
+
+def test_where_nothing_moves_all_waves_are_shown_not_only_those_of_the_first_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def still(image: Any, *_: Any) -> Any:
+        return np.zeros((len(image), 2)), 0.0
+
+    monkeypatch.setattr("stemd.engines.estimate.channels.displacements", still)
+    rng = np.random.default_rng(0)
+    places = rng.choice(16 * 16, FIRST + 40, replace=False)
+    frequency = np.stack([places // 16 - 8, 1 + places % 16], axis=1) * 0.027
+    amplitude = np.exp(2j * np.pi * rng.random(len(frequency)))
+    truth = superposed(frequency, amplitude, (200, 200))
+    image = truth + noise(truth.shape, 3.0)
+    known = estimate(image)
+    # of the noise, 3 sqrt(4 n / pixels) comes with the fit; without forty waves it would be 9
+    assert rms(known.waves - truth) < 0.5
+    np.testing.assert_array_equal(known.aligned, image)

@@ -17,6 +17,9 @@ F64 = NDArray[np.float64]
 
 ROUNDS = 2
 """Times that lines are moved back at most, each followed by another look."""
+FIRST, MOST = 75, 200
+"""Waves in the first look and in later ones, the strongest first. Displaced lines smear each peak
+into many: with more, waves would show the displacements themselves."""
 WORTH = 3.0
 """Information about a line's displacement, over what is known beforehand, for a second round."""
 SMALLEST_PX = 64
@@ -63,7 +66,8 @@ def estimate(image: F32) -> Estimate:
     known: F64 | None = None
     worth = np.inf
     for turn in range(ROUNDS + 1):
-        found, mean, noise = find_waves(aligned, known)
+        most = FIRST if turn == 0 else MOST
+        found, mean, noise = find_waves(aligned, most, known)
         known = found.frequency
         waves = found.image() + np.float32(mean)
         shown = waves + shrunk(aligned - waves, noise)
@@ -72,7 +76,9 @@ def estimate(image: F32) -> Estimate:
         shifts, worth = displacements(image, shown, noise_variance(aligned, shown), shifts)
         if worth == 0.0:
             aligned = image
-            break
+            if len(known) < most:  # nothing moves, and there are no more waves to be found
+                break
+            continue
         sy, sx = np.ascontiguousarray(shifts[:, 0]), np.ascontiguousarray(shifts[:, 1])
         aligned = image - (displace_lines(shown, sy, sx, cubic=True) - shown)
     return Estimate(waves, shown, aligned, noise_variance(aligned, shown), shifts)

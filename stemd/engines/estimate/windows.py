@@ -6,13 +6,14 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from stemd.engines.estimate.waves import Noise
+from stemd.engines.estimate.noise import Noise
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 C64 = NDArray[np.complex64]
 
 SIDE = 64
+HOP = SIDE // 2
 CERTAIN = 7.3
 """Power of a coefficient over the noise's mean from which on it is kept at first."""
 
@@ -24,40 +25,59 @@ def shrunk(image: F32, noise: Noise) -> F32:
     kept; their image is the guess from which Wiener's gains g = p / (p + noise) follow. The
     level of the noise is each window's own, since more electrons bring more of it. Windows that
     needed fewer coefficients count more.
-    Cost: four Fourier transforms of 4 times the image.
+    Cost: four Fourier transforms of 4 times the image, a row of windows after the other, so that
+    they stay in the cache.
     """
-    hop = SIDE // 2
     ny, nx = image.shape
-    pads = [(hop, hop + -side % hop) for side in (ny, nx)]
-    padded = np.pad(image, pads, "symmetric")
+    padded = np.pad(image, [(HOP, HOP + -side % HOP) for side in (ny, nx)], "symmetric")
     taper = np.sin(np.pi * (np.arange(SIDE) + 0.5) / SIDE)
     window = (taper[:, None] * taper[None]).astype(np.float32)
     power = noise.at(np.asarray(np.fft.rfftfreq(SIDE), np.float64)) * float(np.square(window).sum())
-    f = _transformed(padded, window)
-    gain = np.empty(f.shape, np.float32)
-    weight = np.empty(len(f))
-    level = np.empty(len(f))
-    _keep(f, power, gain, weight, level)
-    out = _joined(f * gain, weight, window, padded.shape)
-    _wiener(_transformed(out, window), power, level, gain, weight)
-    out = _joined(f * gain, weight, window, padded.shape)
-    return np.ascontiguousarray(out[hop : hop + ny, hop : hop + nx])
+    rows = padded.shape[0] // HOP - 1
+    across = padded.shape[1] // HOP - 1
+    f = np.empty((rows, across, SIDE, SIDE // 2 + 1), np.complex64)
+    gain = np.empty(f.shape[1:], np.float32)
+    level = np.empty((rows, across))
+    weight = np.empty(across)
+    guess = _Joined(padded.shape, window)
+    for row in range(rows):
+        f[row] = _transformed(padded, row, window)
+        _keep(f[row], power, gain, weight, level[row])
+        guess.add(row, f[row] * gain, weight)
+    shown = guess.image()
+    out = _Joined(padded.shape, window)
+    for row in range(rows):
+        _wiener(_transformed(shown, row, window), power, level[row], gain, weight)
+        out.add(row, f[row] * gain, weight)
+    return np.ascontiguousarray(out.image()[HOP : HOP + ny, HOP : HOP + nx])
 
 
-def _transformed(image: F32, window: F32) -> C64:
-    hop = SIDE // 2
-    views = np.lib.stride_tricks.sliding_window_view(image, (SIDE, SIDE))[::hop, ::hop]
-    f = np.fft.rfft2(views.reshape(-1, SIDE, SIDE) * window)
+def _transformed(image: F32, row: int, window: F32) -> C64:
+    """Fourier transforms (windows, 64, 33) of a row of windows."""
+    lines = image[row * HOP : row * HOP + SIDE]
+    views = np.lib.stride_tricks.sliding_window_view(lines, SIDE, axis=1)[:, ::HOP]
+    f = np.fft.rfft2(views.transpose(1, 0, 2) * window)
     return f.astype(np.complex64, copy=False)
 
 
-def _joined(f: C64, weight: F64, window: F32, shape: tuple[int, ...]) -> F32:
-    parts = np.fft.irfft2(f, s=(SIDE, SIDE)).astype(np.float32, copy=False)
-    total = np.zeros(shape, np.float32)
-    share = np.zeros(shape, np.float32)
-    _add(parts, weight, window, total, share)
-    total /= np.maximum(share, np.float32(1e-9))
-    return total
+class _Joined:
+    """Windows joined to an image, each pixel the mean of those that show it, by their weights."""
+
+    def __init__(self, shape: tuple[int, ...], window: F32) -> None:
+        self._window = window
+        self._total = np.zeros(shape, np.float32)
+        self._share = np.zeros(shape, np.float32)
+
+    def add(self, row: int, f: C64, weight: F64) -> None:
+        """A row of windows, by their Fourier transforms."""
+        parts = np.fft.irfft2(f, s=(SIDE, SIDE)).astype(np.float32, copy=False)
+        lines = np.s_[row * HOP : row * HOP + SIDE]
+        _add(parts, weight, self._window, self._total[lines], self._share[lines])
+
+    def image(self) -> F32:
+        """The image, when all rows are there."""
+        joined = self._total / np.maximum(self._share, np.float32(1e-30))
+        return joined.astype(np.float32, copy=False)
 
 
 @njit(nogil=True, cache=True)
@@ -105,12 +125,11 @@ def _wiener(guess: C64, power: F64, level: F64, gain: F32, weight: F64) -> None:
 
 @njit(nogil=True, cache=True)
 def _add(parts: F32, weight: F64, window: F32, total: F32, share: F32) -> None:
-    hop = SIDE // 2
-    across = (total.shape[1] - SIDE) // hop + 1
+    """Add a row of windows to their lines, `total` and `share` (64, width)."""
     for k in range(parts.shape[0]):
-        y0, x0 = (k // across) * hop, (k % across) * hop
-        w = np.float32(weight[k] / weight[0])
+        x0 = k * HOP
+        w = np.float32(weight[k])
         for j in range(SIDE):
             for i in range(SIDE):
-                total[y0 + j, x0 + i] += w * window[j, i] * parts[k, j, i]
-                share[y0 + j, x0 + i] += w * window[j, i] * window[j, i]
+                total[j, x0 + i] += w * window[j, i] * parts[k, j, i]
+                share[j, x0 + i] += w * window[j, i] * window[j, i]
