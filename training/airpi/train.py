@@ -20,7 +20,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import structlog
@@ -28,6 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from training import checkpoints
 from training.airpi.examples import Examples, draw, examples, joined
 from training.airpi.network import ExitWaveNetwork, Layout
 
@@ -119,19 +119,12 @@ class Run:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimiser.step()
         self.step += 1
-        share = min(AVERAGING, (1.0 + self.step) / (10.0 + self.step))
-        with torch.no_grad():
-            for slow, fast in zip(
-                self.averaged.parameters(), self.network.parameters(), strict=True
-            ):
-                slow.lerp_(fast, 1.0 - share)
+        checkpoints.follow(self.averaged, self.network, self.step, AVERAGING)
         return float(loss.detach())
 
     def save(self, path: Path) -> None:
         """Write the checkpoint; a reader sees the old or the new one, never a part."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        torch.save(
+        checkpoints.write(
             {
                 "layout": self.recipe.layout.as_dict(),
                 "step": self.step,
@@ -139,13 +132,12 @@ class Run:
                 "averaged": self.averaged.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
             },
-            partial,
+            path,
         )
-        partial.replace(path)
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint of the same layout."""
-        state = torch.load(path, weights_only=True)
+        state = checkpoints.read(path)
         self.network.load_state_dict(state["network"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -154,7 +146,7 @@ class Run:
 
 def load_averaged(path: Path) -> tuple[ExitWaveNetwork, int]:
     """The averaged network of a checkpoint, for scoring and export, and its step."""
-    state: dict[str, Any] = torch.load(path, weights_only=True)
+    state = checkpoints.read(path)
     network = ExitWaveNetwork(Layout(**state["layout"]))
     network.load_state_dict(state["averaged"])
     return network.eval(), int(state["step"])
@@ -308,7 +300,7 @@ def main() -> None:
     if options.finish:
         if options.origin is None:
             parser.error("--finish needs --from, the checkpoint to finish")
-        begun = int(torch.load(options.origin, weights_only=True)["step"])
+        begun = checkpoints.step_of(options.origin)
     recipe = Recipe(
         layout=layout,
         seed=options.seed,

@@ -21,7 +21,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import structlog
@@ -30,6 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stemd.engines.estimate.channels import stacked
+from training import checkpoints
 from training.restoration.losses import restoration_loss
 from training.restoration.network import Layout, RestorationNetwork, mixed
 from training.restoration.optimiser import optimisers
@@ -88,19 +88,12 @@ class Run:
         for one in self.optimisers:
             one.step()
         self.step += 1
-        share = min(AVERAGING, (1.0 + self.step) / (10.0 + self.step))
-        with torch.no_grad():
-            for slow, fast in zip(
-                self.averaged.parameters(), self.network.parameters(), strict=True
-            ):
-                slow.lerp_(fast, 1.0 - share)
+        checkpoints.follow(self.averaged, self.network, self.step, AVERAGING)
         return float(loss.detach())
 
     def save(self, path: Path) -> None:
         """Write the checkpoint; a reader sees the old or the new one, never a part."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        torch.save(
+        checkpoints.write(
             {
                 "layout": self.recipe.layout.as_dict(),
                 "seed": self.recipe.seed,
@@ -111,9 +104,8 @@ class Run:
                 "averaged": self.averaged.state_dict(),
                 "optimisers": [one.state_dict() for one in self.optimisers],
             },
-            partial,
+            path,
         )
-        partial.replace(path)
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint of the same layout, or from the weights of an exported model,
@@ -124,7 +116,7 @@ class Run:
             self.network.load_state_dict(network.state_dict())
             self.averaged.load_state_dict(network.state_dict())
             return
-        state = torch.load(path, weights_only=True)
+        state = checkpoints.read(path)
         self.network.load_state_dict(state["network"])
         self.averaged.load_state_dict(state["averaged"])
         for one, saved in zip(self.optimisers, state["optimisers"], strict=True):
@@ -134,7 +126,7 @@ class Run:
 
 def load_averaged(path: Path) -> tuple[RestorationNetwork, int]:
     """The averaged network of a checkpoint, for scoring and export, and its step."""
-    state: dict[str, Any] = torch.load(path, weights_only=True)
+    state = checkpoints.read(path)
     layout = Layout(**{key: tuple(value) for key, value in state["layout"].items()})
     network = RestorationNetwork(layout)
     network.load_state_dict(state["averaged"])
@@ -283,7 +275,7 @@ def main() -> None:
     if options.finish:
         if options.origin is None:
             parser.error("--finish needs --from, the checkpoint to finish")
-        begun = int(torch.load(options.origin, weights_only=True)["step"])
+        begun = checkpoints.step_of(options.origin)
     recipe = Recipe(
         seed=options.seed,
         size=options.size,

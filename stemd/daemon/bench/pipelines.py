@@ -87,9 +87,22 @@ def _rings(annuli: int) -> str:
 
 
 @contextmanager
-def camera(size: int, dtype: str, scan: str = "256x256") -> Iterator[int]:
-    """A virtual Merlin camera in another process, as fast as it can; gives its data port."""
-    command = [sys.executable, "-m", "stemd", "virtual", "merlin", "--pool", "64", "--rate", "0"]
+def camera(size: int, dtype: str, scan: str = "256x256", rate: int = 0) -> Iterator[int]:
+    """A virtual Merlin camera in another process; gives its data port.
+
+    It sends `rate` frames a second, or as many as it can (0).
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "stemd",
+        "virtual",
+        "merlin",
+        "--pool",
+        "64",
+        "--rate",
+        str(rate),
+    ]
     command += ["--detector", f"{size}x{size}", "--dtype", dtype, "--scan", scan]
     command += ["--port", "0", "--control-port", "0", "--gap", "0", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -205,7 +218,7 @@ def live(kind: str, size: int, kernel: int, annuli: int, context: Context) -> It
             adapter = plugin.settings.model_validate(table)
             reader = Reader("bench", partial(plugin.build, adapter), owner)
             reader.start()
-            _wait_for(owner, 4096)
+            wait_for(owner, 4096)
             done, cpu, began = owner.done, time.process_time(), time.perf_counter()
             time.sleep(seconds)
             frames = owner.done - done
@@ -229,7 +242,8 @@ def live(kind: str, size: int, kernel: int, annuli: int, context: Context) -> It
     )
 
 
-def _wait_for(owner: LiveOwner, positions: int) -> None:
+def wait_for(owner: LiveOwner, positions: int) -> None:
+    """Until that many positions have come. Raises StemdError after half a minute."""
     end = time.monotonic() + 30.0
     while owner.done < positions:
         if time.monotonic() > end:

@@ -30,12 +30,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
-    from stemd.daemon.bench import airpi, events, kernels, latency, limits, pipelines, ssb
+    from stemd.daemon.bench import (
+        airpi,
+        events,
+        kernels,
+        latency,
+        limits,
+        pipelines,
+        restoration,
+        ssb,
+    )
     from stemd.daemon.bench.harness import Context, Row
 
     if args.warm:
         return _warm()
-    rooms = (limits, kernels, events, pipelines, latency, airpi, ssb)
+    rooms = (limits, kernels, events, pipelines, latency, airpi, ssb, restoration)
     cases = {name: case for room in rooms for name, case in room.cases().items()}
     patterns = args.only or ["*"]
     chosen = [n for n in cases if any(fnmatch.fnmatch(n, pattern) for pattern in patterns)]

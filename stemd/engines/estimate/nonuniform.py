@@ -87,7 +87,8 @@ def _axis(size: int) -> tuple[int, F32]:
     half = 0.5 * WIDTH
     kernel = np.exp(STEEP * (np.sqrt(1.0 - node**2) - 1.0)) * weight * half
     position = np.arange(size) - 0.5 * (size - 1)
-    transform = np.cos(2.0 * np.pi * np.outer(position, node * half) / larger) @ kernel
+    waves = np.cos(2.0 * np.pi * np.outer(position, node * half) / larger)
+    transform = (waves * kernel).sum(axis=1)
     return larger, (1.0 / transform).astype(np.float32)
 
 
