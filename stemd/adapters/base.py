@@ -65,6 +65,16 @@ class Adapter(Protocol):
         ...
 
 
+@runtime_checkable
+class Commanded(Protocol):
+    """An adapter that says which of the camera's commands `command` can carry out."""
+
+    @property
+    def commands(self) -> frozenset[str]:
+        """Of "start", "stop", "abort"; none without a control port."""
+        ...
+
+
 class Recording(Protocol):
     """A recorded scan with random access by frame, read by any number of threads."""
 

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from stemd.acquisition import Acquisition, iso_utc
+from stemd.adapters.base import Commanded
 from stemd.daemon.heartbeats import stalled
 from stemd.daemon.hub import Json
 from stemd.daemon.scan_run import ScanRun
@@ -34,7 +35,7 @@ def state_document(pipeline: Pipeline) -> Json:
             "counters": dict(run.counters),
         }
     now = time.time_ns()
-    keeper = pipeline.keeper
+    keeper, adapter = pipeline.keeper, pipeline.reader.adapter
     recorder = keeper.recorder if keeper is not None else None
     return {
         "state": pipeline.state,
@@ -42,6 +43,7 @@ def state_document(pipeline: Pipeline) -> Json:
         "positions_per_second": round(positions_per_second(pipeline.current), 1),
         "recording": recorder is not None and recorder.recording,
         "camera_connected": pipeline.linked_now,
+        "camera_commands": sorted(adapter.commands) if isinstance(adapter, Commanded) else [],
         "scans_finished": pipeline.scans_finished,
         "session": pipeline.sessions.current,
         "last_error": pipeline.troubles.last_error,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from browser import (
     same_gray,
     seen,
 )
+
+from stemd.results import Result
 
 pytestmark = pytest.mark.browser
 
@@ -208,6 +211,8 @@ def test_the_page_comes_back_by_itself_after_the_daemon_was_gone(served: Served,
     port = served.url.rstrip("/").rpartition(":")[2]
     served.stop()
     eventually(lambda: tab.text_content("#state-words") == "Connection lost, trying again")
+    assert "goes on without this page" in tab.text_content("#fault")
+    assert tab.locator("#fault").is_visible()
     served.start(listen=f"127.0.0.1:{port}")
     eventually(lambda: tab.text_content("#state-words") == "Scanning")
     served.grow(4096)
@@ -244,7 +249,7 @@ def test_a_detector_ring_is_dragged_and_the_images_change(served: Served, tab: A
     served.grow(4096)
     thumb(tab, "Mean pattern")
     eventually(lambda: tab.text_content("#image-title") == "Mean pattern")
-    eventually(lambda: (seen(tab, 128)[64, 64] > 200).any())
+    eventually(lambda: (seen(tab, 128)[56, 58] > 200).any())
     box = tab.locator("#main").bounding_box()
     scale = min(box["width"], box["height"]) / 128
     middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -351,3 +356,65 @@ def test_the_page_fits_a_phone(chromium: Any, served: Served) -> None:
         assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         assert tab.locator("#main").bounding_box()["width"] > 260
         eventually(lambda tab=tab: same_gray(tab, image, *limits(image), TOP))
+
+
+def test_a_full_disk_is_told_while_the_scan_runs_and_an_old_camera_error_is_not(
+    served: Served, tab: Any
+) -> None:
+    served.grow(64)
+    disk = {"kind": "disk", "message": "only 50 MiB are free", "remedy": "free space"}
+    served.do(lambda: served.scope.tell_state("acquiring", last_error=disk))
+    eventually(lambda: tab.locator("#fault").is_visible())
+    assert tab.text_content("#fault-message") == disk["message"]
+    camera = {"kind": "error", "message": "the camera refused", "remedy": "switch it on"}
+    served.do(lambda: served.scope.tell_state("acquiring", last_error=camera))
+    eventually(lambda: tab.locator("#fault").is_hidden())
+
+
+def test_start_and_stop_are_there_only_where_the_camera_obeys(served: Served, tab: Any) -> None:
+    served.grow(64)
+    eventually(lambda: tab.text_content("#state-words") == "Scanning")
+    assert tab.locator("[data-command=start]").is_hidden()
+    assert tab.locator("[data-command=save]").is_visible()
+    commands = ["abort", "start", "stop"]
+    served.do(lambda: served.scope.tell_state("waiting", camera_commands=commands))
+    eventually(lambda: tab.locator("[data-command=start]").is_visible())
+
+
+def test_a_network_that_lags_behind_leaves_blank_what_it_has_not_reached(
+    served: Served, tab: Any
+) -> None:
+    truth = served.scope.images["ricom"][0]
+    restored = truth.copy()
+    restored[20:] = 0
+    snapshot = served.scope.snapshot(2048)
+    late = Result("adf_restored", restored, "counts", "scan", 0.2, {"lines": 20})
+    both = replace(snapshot, results=[*snapshot.results, late])
+    served.do(lambda: served.scope.hub.snapshot("merlin", both))
+    served.do(lambda: served.scope.tell_state("acquiring"))
+    thumb(tab, "ADF restored")
+    eventually(lambda: same_gray(tab, truth, *limits(truth[:20]), slice(0, 20)))
+    assert (seen(tab)[21:30] == BLANK).all()
+
+
+def test_the_help_says_what_every_image_is(served: Served, tab: Any) -> None:
+    served.grow(4096)
+    eventually(lambda: tab.text_content("#image-about").startswith("Projected potential"))
+    tab.keyboard.press("?")
+    words = tab.locator("#words dt").all_text_contents()
+    assert {"riCOM", "ADF", "Mean pattern", "Field"} <= set(words)
+    assert "13 to 27 mrad" in tab.text_content("#words")
+
+
+def test_health_is_told_in_plain_words_with_all_numbers_below(served: Served, tab: Any) -> None:
+    health = {
+        "pipelines": {"merlin": {"camera_connected": False, "pool_free": 3, "pool_blocks": 124}},
+        "disk": {"free_bytes": 2**30, "total_bytes": 2**40, "low": True, "error": None},
+    }
+    served.do(lambda: served.scope.hub.healthy(health))
+    tab.click("#health-card > summary")
+    eventually(lambda: "not connected" in tab.text_content("#health"))
+    wrong = tab.locator("#health .warn").all_text_contents()
+    assert wrong == ["not connected", "3 of 124", "1 GiB of 1 TiB"]
+    tab.click("#health-card .more summary")
+    assert "merlin · Pool free" in tab.text_content("#health-all")

@@ -43,6 +43,34 @@ def test_every_image_survives_the_round_trip(image: np.ndarray, name: str) -> No
     np.testing.assert_array_equal(back, image)
 
 
+@given(IMAGES)
+def test_pixels_of_16_bits_are_right_to_half_a_step_of_the_range(image: np.ndarray) -> None:
+    meta = {"shape": list(image.shape), "units": "px"}
+    data = protocol.encode_short_image(meta, image, final=False)
+    told, back = decode_image(data)
+    assert len(data) % 4 == 0, "frames follow one another, and pixels stay aligned"
+    span = float(image.max()) - float(image.min())
+    error = np.abs(back.astype(np.float64) - image.astype(np.float64)).max()
+    assert (back[image == 0] == 0).all(), "a 0 may be a blank"
+    assert error <= span / 65534 / 2 * 1.001 + float(np.abs(image).max()) * 2.0**-23
+    assert set(told["code"]) == {"offset", "scale"}
+
+
+@given(hnp.arrays(np.int64, (3, 5), elements=st.integers(0, 65535)), st.integers(-(2**23), 2**23))
+def test_counts_of_16_bits_are_exact(counts: np.ndarray, offset: int) -> None:
+    image = (counts + offset).astype(np.float32)
+    meta = {"shape": [3, 5], "units": "counts"}
+    _, back = decode_image(protocol.encode_short_image(meta, image, final=True))
+    np.testing.assert_array_equal(back, image)
+
+
+def test_an_image_with_values_that_are_not_finite_keeps_its_floats() -> None:
+    image = np.array([[1.5, np.nan], [np.inf, -2.0]], np.float32)
+    told, back = decode_image(protocol.encode_short_image({"shape": [2, 2]}, image, final=False))
+    assert "code" not in told
+    np.testing.assert_array_equal(back, image)
+
+
 def test_images_in_any_memory_order_and_byte_order_are_sent_alike() -> None:
     image = np.arange(12, dtype=np.float32).reshape(3, 4)
     plain = encode_image({"shape": [3, 4]}, image, final=False)

@@ -13,12 +13,13 @@ from typing import Any
 import aiohttp
 import numpy as np
 import pytest
+from aiohttp import web
 from page_harness import Microscope, Shown
 from pydantic import ValidationError
 
+from stemd.daemon.page.encoder import Encoder, Payload
 from stemd.daemon.page.protocol import HEADER, decode_image
 from stemd.daemon.page.settings import PageSettings
-from stemd.daemon.page.viewer import Encoder
 from stemd.errors import ConfigError, SinkError
 
 TOKEN = "correct-horse-battery"
@@ -214,14 +215,57 @@ async def test_the_newest_thumbnails_come_when_their_time_has_come_though_nothin
             shown.scope.grow(640 * 3)
 
 
+async def test_a_viewer_of_short_pixels_gets_half_the_bytes_and_the_other_all_of_them(
+    shown: Shown, client: aiohttp.ClientSession
+) -> None:
+    whole, short = await look(client, shown.url), await look(client, shown.url)
+    shown.scope.grow(4096)
+    await whole.send(type="watch", images={"merlin": {"ricom": 0}})
+    await short.send(type="watch", images={"merlin": {"ricom": 0}}, short=True)
+    plain, coded = await whole.binary(), await short.binary()
+    image = shown.scope.images["ricom"][0]
+    np.testing.assert_array_equal(decode_image(plain)[1], image)
+    assert len(coded) < len(plain) - image.nbytes // 2 + 100
+    assert np.abs(decode_image(coded)[1] - image).max() <= np.ptp(image) / 65535
+
+
 async def test_viewers_of_the_same_thumbnails_share_the_bytes_of_their_bundle() -> None:
     encoder = Encoder()
-    first, second = b"a" * 64, b"b" * 64
+    first, second = Payload(b"a" * 64), Payload(b"b" * 64)
     bundle = encoder.bundle([first, second])
-    assert bundle == first + second
-    assert encoder.bundle([first, second]) is bundle
-    assert encoder.bundle([second, first]) == second + first
+    assert bundle.bytes == first.bytes + second.bytes
+    assert encoder.bundle([first, second]).message is bundle.message
+    assert encoder.bundle([second, first]).bytes == second.bytes + first.bytes
     assert encoder.bundle([first]) is first
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 70001])
+async def test_a_message_of_any_length_is_read_by_a_public_client(size: int) -> None:
+    data = bytes(range(256)) * (size // 256 + 1)
+    payload = Payload(data[:size])
+
+    async def serve(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        assert request.transport is not None
+        request.transport.write(payload.message)
+        await socket.receive()
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/", serve)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        host, port = runner.addresses[0]
+        async with aiohttp.ClientSession() as client:
+            socket = await client.ws_connect(f"http://{host}:{port}/", max_msg_size=0)
+            assert await socket.receive_bytes() == payload.bytes
+            await socket.close()
+    finally:
+        await runner.cleanup()
 
 
 async def test_one_stalled_viewer_costs_bounded_memory_and_no_other_viewer_anything(

@@ -68,6 +68,11 @@ class MerlinAdapter:
         if self._decoder is not None:
             self._decoder.scan = scan
 
+    @property
+    def commands(self) -> frozenset[str]:
+        """See `adapters.base.Commanded`."""
+        return frozenset(("start", "stop", "abort") if self._control is not None else ())
+
     def command(self, name: str, args: Mapping[str, Any]) -> Mapping[str, Any]:
         """Carry out "start" (args: `scans`, how many in one acquisition), "stop" or "abort".
 

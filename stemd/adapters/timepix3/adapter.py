@@ -194,6 +194,11 @@ class Timepix3Adapter:
         if self._decoder is not None:
             self._decoder.set_scan(scan)
 
+    @property
+    def commands(self) -> frozenset[str]:
+        """See `adapters.base.Commanded`."""
+        return frozenset(("start", "stop", "abort") if self._serval is not None else ())
+
     def command(self, name: str, args: Mapping[str, Any]) -> Mapping[str, Any]:
         """ "start", "stop", "abort", "health", "configure" through SERVAL's REST interface."""
         if self._serval is None:

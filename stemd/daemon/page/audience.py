@@ -14,8 +14,9 @@ from aiohttp import WSMsgType, web
 from stemd.daemon.hub import Hub, View
 from stemd.daemon.page import protocol
 from stemd.daemon.page.access import Access
+from stemd.daemon.page.encoder import Encoder
 from stemd.daemon.page.replays import Replays
-from stemd.daemon.page.viewer import Encoder, Viewer
+from stemd.daemon.page.viewer import Viewer
 from stemd.daemon.replay.wire import PIPELINE as REPLAY
 from stemd.results import Snapshot
 
@@ -107,7 +108,10 @@ class Audience:
             compress=False, heartbeat=30.0, max_msg_size=protocol.MAX_INBOUND_BYTES
         )
         await socket.prepare(request)
-        viewer = Viewer(socket, self._encoder, operator=self._access.open)
+        transport = request.transport
+        if transport is None:
+            return socket
+        viewer = Viewer(socket, transport, self._encoder, operator=self._access.open)
         self._greet(viewer)
         self._viewers.add(viewer)
         sender = asyncio.create_task(_send(viewer))

@@ -7,7 +7,7 @@ An image frame is a 16-byte little-endian header, JSON, and pixels::
     5  u8  flags: bit 0 = final image of its scan
     6  u16 0
     8  u32 bytes of JSON, padded with spaces so that pixels start at a multiple of 4
-    12 u32 bytes of pixels: float32, row-major (y, x)
+    12 u32 bytes of pixels: row-major (y, x), float32 or, where the JSON has `code`, uint16
 
 Frames may follow each other in one message: each tells its own length. docs/page.md describes
 every message.
@@ -19,6 +19,7 @@ import json
 import math
 import struct
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -46,7 +47,8 @@ class Watch(_Inbound):
     """The images a viewer wants from now on, all of them: {pipeline: {image: longest side}}.
 
     The side is in pixels: a larger image is sent reduced by a power of two; 0 sends every pixel.
-    With `bundle` the viewer takes thumbnails together, several frames in one binary message.
+    With `bundle` the viewer takes thumbnails together, several frames in one binary message,
+    with `short` pixels of 16 bits, half the bytes.
     """
 
     type: Literal["watch"]
@@ -54,6 +56,7 @@ class Watch(_Inbound):
         dict[Name, Annotated[dict[Name, Side], Field(max_length=64)]], Field(max_length=64)
     ]
     bundle: bool = False
+    short: bool = False
 
 
 class Drawn(_Inbound):
@@ -101,11 +104,22 @@ class Replay(_Inbound):
 
 
 Inbound = Watch | Drawn | Token | Request | Replay
+_DRAWN = '{"type":"drawn"'
 _inbound: TypeAdapter[Inbound] = TypeAdapter(Annotated[Inbound, Field(discriminator="type")])
 
 
 def parse(text: str) -> Inbound:
     """One message of a viewer. Raises ValueError with one readable line."""
+    # most messages are these few, word for word, from every viewer
+    return _parse_often(text) if text.startswith(_DRAWN) else _parse(text)
+
+
+@lru_cache(maxsize=256)
+def _parse_often(text: str) -> Inbound:
+    return _parse(text)
+
+
+def _parse(text: str) -> Inbound:
     try:
         return _inbound.validate_json(text)
     except ValidationError as error:
@@ -191,17 +205,56 @@ def image_meta(pipeline: str, snapshot: Snapshot, result: Result, step: int) -> 
     }
 
 
+def shortened(
+    image: NDArray[np.float32],
+) -> tuple[NDArray[np.uint16], dict[str, float]] | None:
+    """An image (y, x) as 16-bit codes, and `code`: value = offset + scale * code.
+
+    The 65536 codes span the image's range; whole numbers of no larger range stay exact, and so
+    does 0, which may mean that nothing is there. None for an image with values that are not finite.
+    """
+    low, high = (float(image.min()), float(image.max())) if image.size else (0.0, 0.0)
+    if not math.isfinite(high - low):
+        return None
+    # in float64: the range may be tiny and far from 0, or as wide as float32 goes
+    above = np.subtract(image, low, dtype=np.float64)
+    codes = np.rint(above)
+    scale = 1.0
+    if high - low > 65535 or not np.array_equal(codes, above):
+        scale = (high - low) / 65534
+        if low < 0 < high:
+            low = -math.ceil(-low / scale) * scale
+            above = np.subtract(image, low, dtype=np.float64)
+        codes = np.rint(above / scale)
+    return codes.astype("<u2"), {"offset": low, "scale": scale}
+
+
+def encode_short_image(
+    meta: Mapping[str, Any], image: NDArray[np.float32], *, final: bool
+) -> bytes:
+    """One image frame of 16-bit pixels where the image (y, x) allows it, else as `encode_image`."""
+    short = shortened(image)
+    if short is None:
+        return encode_image(meta, image, final=final)
+    codes, code = short
+    return _frame({**meta, "code": code}, codes.tobytes() + b"\0\0" * (codes.size % 2), final)
+
+
 def encode_image(meta: Mapping[str, Any], image: NDArray[np.float32], *, final: bool) -> bytes:
     """One image frame; `image` is (y, x), stored as little-endian float32."""
+    pixels = np.ascontiguousarray(image, "<f4")
+    return _frame(meta, pixels.data.cast("B") if pixels.size else b"", final)
+
+
+def _frame(meta: Mapping[str, Any], pixels: bytes | memoryview, final: bool) -> bytes:
     text = dumps(meta).encode()
     text += b" " * (-(HEADER.size + len(text)) % 4)
-    pixels = np.ascontiguousarray(image, "<f4")
-    header = HEADER.pack(MAGIC, VERSION, int(final), 0, len(text), pixels.nbytes)
-    return b"".join((header, text, pixels.data.cast("B") if pixels.size else b""))
+    header = HEADER.pack(MAGIC, VERSION, int(final), 0, len(text), len(pixels))
+    return b"".join((header, text, pixels))
 
 
 def decode_image(data: bytes) -> tuple[Json, NDArray[np.float32]]:
-    """What `encode_image` made: the JSON and the image (y, x). Raises ValueError."""
+    """The JSON and the image (y, x) of a frame of either kind. Raises ValueError."""
     if len(data) < HEADER.size:
         raise ValueError(f"an image frame of {len(data)} bytes has no header")
     magic, version, _flags, _zero, meta_bytes, pixel_bytes = HEADER.unpack_from(data)
@@ -210,5 +263,9 @@ def decode_image(data: bytes) -> tuple[Json, NDArray[np.float32]]:
     if HEADER.size + meta_bytes + pixel_bytes != len(data):
         raise ValueError(f"an image frame of {len(data)} bytes has other lengths in its header")
     meta = json.loads(data[HEADER.size : HEADER.size + meta_bytes])
-    pixels = np.frombuffer(data, "<f4", offset=HEADER.size + meta_bytes)
-    return meta, pixels.reshape(meta["shape"]).astype(np.float32)
+    start, shape = HEADER.size + meta_bytes, meta["shape"]
+    if "code" not in meta:
+        return meta, np.frombuffer(data, "<f4", offset=start).reshape(shape).astype(np.float32)
+    codes = np.frombuffer(data, "<u2", shape[0] * shape[1], start).reshape(shape)
+    image = codes * meta["code"]["scale"] + meta["code"]["offset"]
+    return meta, np.asarray(image, np.float32)

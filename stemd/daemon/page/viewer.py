@@ -6,7 +6,8 @@ image is sent when the viewer has drawn all but the last one, so that neither th
 buffers nor the browser's queue fill with old frames: one is on its way while one is drawn.
 
 A message costs the event loop about the same whatever its size, and the scan's threads pay for it
-with the interpreter's lock. Thumbnails are most of the messages and nobody reads them closely, so a
+with the interpreter's lock. So an image that can go at once does: no task is woken, and all viewers
+are written the same bytes. Thumbnails are most of the messages and nobody reads them closely, so a
 viewer that can take bundles gets all of them in one message, a few times a second.
 """
 
@@ -16,14 +17,13 @@ import asyncio
 import itertools
 import time
 from collections import Counter, deque
-from dataclasses import dataclass
 
-import numpy as np
 import structlog
 from aiohttp import web
 
 from stemd.daemon.page import protocol
-from stemd.results import Result, Snapshot
+from stemd.daemon.page.encoder import Encoder, Payload, Waiting
+from stemd.results import Snapshot
 
 log = structlog.get_logger(__name__)
 
@@ -33,10 +33,6 @@ TICK_S = 5.0
 """Longest silence towards a viewer; the page takes 30 s of it for a lost connection."""
 MAX_UNDRAWN = 2
 """Frames of one image that a viewer has been sent and has not drawn."""
-INLINE_BYTES = 1 << 20
-"""Images up to this size are encoded on the event loop (under 1 ms), larger ones in a thread."""
-THUMBNAIL_SIDE = 256
-"""Images wanted at most this large (pixels) are thumbnails: they may be bundled."""
 THUMBNAIL_INTERVAL_S = 0.3
 """Least time between two bundles; the last images of a scan and newly wanted ones do not wait."""
 
@@ -44,76 +40,26 @@ Key = tuple[str, str]
 """(pipeline, image name)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """The newest image of one name that a viewer has not been sent."""
-
-    snapshot: Snapshot
-    result: Result
-    max_side: int
-
-    @property
-    def thumbnail(self) -> bool:
-        """Whether it may be bundled."""
-        return 0 < self.max_side <= THUMBNAIL_SIDE
-
-
-class Encoder:
-    """Encodes an image once for all viewers that want it at the same size."""
-
-    def __init__(self) -> None:
-        self._newest: dict[tuple[str, str, int], tuple[Result, asyncio.Task[bytes]]] = {}
-        self._bundle: tuple[list[bytes], bytes] = ([], b"")
-
-    async def frame(self, pipeline: str, waiting: Waiting) -> bytes:
-        """The binary frame of an image."""
-        result = waiting.result
-        step = protocol.reduction(result.image.shape, waiting.max_side)
-        key = (pipeline, result.name, step)
-        known = self._newest.get(key)
-        if known is None or known[0] is not result:
-            task = asyncio.create_task(self._encode(pipeline, waiting, step))
-            known = self._newest[key] = (result, task)
-        # shielded: a viewer that leaves must not cancel what another one waits for
-        return await asyncio.shield(known[1])
-
-    async def _encode(self, pipeline: str, waiting: Waiting, step: int) -> bytes:
-        result = waiting.result
-
-        def encode() -> bytes:
-            meta = protocol.image_meta(pipeline, waiting.snapshot, result, step)
-            pixels = np.asarray(result.image, np.float32)
-            image = protocol.reduced(pixels, step, mean=not protocol.is_angle(result))
-            return protocol.encode_image(meta, image, final=waiting.snapshot.final)
-
-        return encode() if result.image.nbytes <= INLINE_BYTES else await asyncio.to_thread(encode)
-
-    def bundle(self, frames: list[bytes]) -> bytes:
-        """Frames in one message, copied once for all viewers that get the same ones in turn."""
-        if len(frames) == 1:
-            return frames[0]
-        # compares identities first, so equal bundles cost nothing
-        if frames != self._bundle[0]:
-            self._bundle = (frames, b"".join(frames))
-        return self._bundle[1]
-
-    def clear(self) -> None:
-        """Forget all frames (nobody is looking)."""
-        self._newest.clear()
-        self._bundle = ([], b"")
-
-
 class Viewer:
     """The sending side of one WebSocket. Everything but `send` returns at once."""
 
-    def __init__(self, socket: web.WebSocketResponse, encoder: Encoder, *, operator: bool) -> None:
+    def __init__(
+        self,
+        socket: web.WebSocketResponse,
+        transport: asyncio.WriteTransport,
+        encoder: Encoder,
+        *,
+        operator: bool,
+    ) -> None:
         self.socket = socket
+        self._transport = transport
         self.operator = operator
         self.watched: dict[Key, int] = {}
         self.skipped = 0
         self._encoder = encoder
         self._images: dict[Key, Waiting | bytes] = {}
         self._bundles = False
+        self._short = False
         self._thumbnails_due = 0.0
         self._taken = asyncio.Event()
         self._undrawn: Counter[Key] = Counter()
@@ -121,6 +67,7 @@ class Viewer:
         self._lines: deque[str] = deque(maxlen=MAX_LINES)
         self._replies = itertools.count()
         self._wake = asyncio.Event()
+        self._rests_until = 0.0
 
     def retain(self, kind: str, pipeline: str, text: str) -> None:
         """A document of which only the newest matters."""
@@ -145,7 +92,7 @@ class Viewer:
         }
         fresh = [key for key, side in wanted.items() if self.watched.get(key) != side]
         self.watched = wanted
-        self._bundles = message.bundle
+        self._bundles, self._short = message.bundle, message.short
         if fresh:
             self._thumbnails_due = 0.0
         for key in self._images.keys() - wanted.keys():
@@ -155,16 +102,22 @@ class Viewer:
 
     def offer(self, pipeline: str, snapshot: Snapshot, only: set[str] | None = None) -> None:
         """New images: each takes its slot, the older one that still waited there is skipped."""
+        fresh = False
         for result in snapshot.results:
             key = (pipeline, result.name)
             side = self.watched.get(key)
             if side is None or (only is not None and result.name not in only):
                 continue
             self.skipped += key in self._images
-            self._images[key] = Waiting(snapshot, result, side)
-            self._wake.set()
+            self._images[key] = Waiting(snapshot, result, side, self._short)
+            fresh = True
+        if fresh:
             if snapshot.final:
                 self._thumbnails_due = 0.0
+            if only is None:
+                self._go_on()
+            else:  # others may follow at once, and go together
+                self._wake.set()
 
     async def give(self, key: Key, frame: bytes) -> None:
         """An image made for this viewer alone; returns when it is on its way, or not wanted."""
@@ -184,9 +137,8 @@ class Viewer:
                 self._undrawn[key] -= 1
             else:
                 del self._undrawn[key]
-        # the task that sends is not woken for nothing
         if self._images:
-            self._wake.set()
+            self._go_on()
 
     @property
     def waiting(self) -> int:
@@ -215,6 +167,54 @@ class Viewer:
         self._taken.set()
         return key, self._images.pop(key)
 
+    @property
+    def _free(self) -> bool:
+        """Whether the task rests, and nothing has to be sent before an image."""
+        return not (
+            self._rests_until == 0.0
+            or self._wake.is_set()
+            or self._retained
+            or self._lines
+            or self.socket.closed
+            or self._transport.is_closing()
+            or self._transport.get_write_buffer_size()
+        )
+
+    def _go_on(self) -> None:
+        """Send at once what can be; wake the task for the rest, unless it wakes in time itself."""
+        while self._free:
+            due = self._thumbnails_due
+            images, quiet_s = self._next_images()
+            if not images:
+                if time.monotonic() + quiet_s >= self._rests_until:
+                    return
+                break
+            frames = self._ready_frames(images)
+            if frames is None:
+                self._images = dict(images) | self._images
+                self._thumbnails_due = due
+                break
+            if frames:
+                self._transport.write(self._encoder.bundle(frames).message)
+        self._wake.set()
+
+    def _ready_frames(self, images: list[tuple[Key, Waiting | bytes]]) -> list[Payload] | None:
+        """Their frames, less those that cannot be made; None where one takes longer."""
+        frames = {}
+        for key, waiting in images:
+            try:
+                if isinstance(waiting, bytes):
+                    return None
+                ready = self._encoder.at_once(key[0], waiting)
+            except Exception:
+                self._left_out(key)
+                continue
+            if ready is None:
+                return None
+            frames[key] = ready
+        self._undrawn.update(frames.keys())
+        return list(frames.values())
+
     async def send(self) -> None:
         """Send what waits, texts first, until cancelled or the socket is gone."""
         while not self.socket.closed:
@@ -234,23 +234,29 @@ class Viewer:
         for key, waiting in images:
             try:
                 if isinstance(waiting, bytes):
-                    frame = waiting
+                    frame = Payload(waiting)
                 else:
                     frame = await self._encoder.frame(key[0], waiting)
             except Exception:
-                # an engine's mistake in one image must not cost the viewer the others
-                log.exception("page: an image cannot be shown", pipeline=key[0], image=key[1])
+                self._left_out(key)
                 continue
             self._undrawn[key] += 1
             frames.append(frame)
         if frames:
-            await self.socket.send_bytes(self._encoder.bundle(frames))
+            await self.socket.send_bytes(self._encoder.bundle(frames).bytes)
+
+    def _left_out(self, key: Key) -> None:
+        """An engine's mistake in one image must not cost the viewer the others."""
+        log.exception("page: an image cannot be shown", pipeline=key[0], image=key[1])
 
     async def _idle(self, quiet_s: float) -> None:
         """Wait for news. Silence is told too, else a dead network would look like a calm one."""
+        self._rests_until = time.monotonic() + quiet_s
         try:
             async with asyncio.timeout(quiet_s):
                 await self._wake.wait()
         except TimeoutError:
             if quiet_s == TICK_S:
                 await self.socket.send_str(protocol.dumps({"type": "tick"}))
+        finally:
+            self._rests_until = 0.0

@@ -4,6 +4,8 @@ import { Archive } from "./archive.js";
 import { MAPS, kindOf } from "./colormap.js";
 import { ContrastPanel } from "./contrastpanel.js";
 import { Controls, describe } from "./controls.js";
+import { Drawn } from "./drawn.js";
+import { health } from "./health.js";
 import { keyboard } from "./keys.js";
 import { Lenses } from "./lenses.js";
 import { Link } from "./link.js";
@@ -12,7 +14,8 @@ import { Operator } from "./operator.js";
 import { Past } from "./past.js";
 import { Rings } from "./rings.js";
 import { Stage } from "./stage.js";
-import { Status, documentLine, health, logLine } from "./status.js";
+import { Status, documentLine, logLine } from "./status.js";
+import { glossary } from "./words.js";
 
 
 const id = (name) => document.getElementById(name);
@@ -20,8 +23,7 @@ const id = (name) => document.getElementById(name);
 const model = new Model();
 const status = new Status();
 const connection = { open: false, ever: false };
-/** Names of images that have come since the last painting, once for each frame, by pipeline. */
-const undrawn = new Map();
+const drawn = new Drawn((pipeline, name) => link.send({ type: "drawn", pipeline, name }));
 let scheduled = false;
 
 function redraw() {
@@ -87,9 +89,7 @@ function paint() {
     stage.refreshReadout();
   }
   lenses.paint();
-  // what has been drawn may be replaced: the daemon sends the newest of each
-  for (const [pipeline, name] of undrawn) link.send({ type: "drawn", pipeline, name });
-  undrawn.clear();
+  drawn.painted();
 }
 
 let watched = "";
@@ -103,7 +103,7 @@ function watch() {
   const text = JSON.stringify(images);
   if (text === watched) return;
   watched = text;
-  link.send({ type: "watch", images, bundle: true });
+  link.send({ type: "watch", images, bundle: true, short: true });
 }
 
 function tabs() {
@@ -187,7 +187,7 @@ const receive = {
   },
   health(_, document_) {
     model.health = document_;
-    health(id("health"), document_);
+    health(document_);
   },
   state(pipeline, document_) {
     const known = model.pipelines.has(pipeline);
@@ -218,6 +218,7 @@ const receive = {
     if (pipeline === model.pipeline && !model.past) everything();
   },
   document(pipeline, document_) {
+    if (document_.event !== "started") archive.news();
     logLine(id("log"), pipeline, documentLine(document_), "info");
   },
   log(pipeline, document_) {
@@ -236,7 +237,7 @@ const link = new Link({
     if (open) {
       // the daemon tells its newest log lines again
       id("log").replaceChildren();
-      undrawn.clear();
+      drawn.forget();
     }
     if (!open) past.replay.lost();
     operator.connected(open);
@@ -247,8 +248,7 @@ const link = new Link({
   },
   image(frame) {
     const { pipeline, name } = frame.meta;
-    if (!undrawn.has(pipeline)) undrawn.set(pipeline, []);
-    undrawn.get(pipeline).push(name);
+    drawn.came(pipeline, name);
     if (pipeline === REPLAY) {
       past.image(frame);
       redraw();
@@ -311,7 +311,10 @@ const actions = {
   past: () => archive.show(),
   replay: () => past.replay.toggle(),
   back: () => past.close(),
-  help: () => id("help").showModal(),
+  help: () => {
+    glossary(id("words"), model.source.names(), model.rings);
+    id("help").showModal();
+  },
 };
 
 for (const [button, action] of Object.entries({

@@ -50,6 +50,15 @@ export class Archive {
   async show() {
     this.dialog.showModal();
     this.note.textContent = "Looking …";
+    await this.fill();
+  }
+
+  /** A scan is over: an open list shows it, too. */
+  news() {
+    if (this.dialog.open && !this.list.querySelector("details[open]")) this.fill();
+  }
+
+  async fill() {
     try {
       const reply = await fetch("api/scans?limit=200");
       if (!reply.ok) throw new Error(await reply.text());

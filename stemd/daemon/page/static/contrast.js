@@ -22,6 +22,8 @@ export function hasBlanks(meta) {
  */
 export function blanks({ meta, w, h }) {
   const all = w * h;
+  // where no electron of the scan has been used yet there is no phase, and it is not 0
+  if (/_(phase|weight)$/.test(meta.name)) return { soft: 0, hard: all };
   if (!hasBlanks(meta)) return { soft: all, hard: all };
   if (!meta.scan_shape) return { soft: 0, hard: all };
   const [ny, nx] = meta.scan_shape;
@@ -31,7 +33,10 @@ export function blanks({ meta, w, h }) {
   const soft = Math.floor(Math.floor(meta.positions_done / nx) * (h / ny)) * w;
   // a scan that was cut off is final: holes may have kept its count behind its last lines
   const hard = meta.final ? all : row(meta.reached ?? meta.positions_done) * w;
-  return { soft: Math.min(soft, hard), hard };
+  // a network that follows the scan has come so far only
+  const lines = meta.final ? h : Math.min(h, meta.extra?.lines ?? h);
+  const end = Math.min(hard, Math.floor(lines / (meta.step ?? 1)) * w);
+  return { soft: Math.min(soft, end), hard: end };
 }
 
 /** How an image is shown until somebody changes it. */

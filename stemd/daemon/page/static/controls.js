@@ -1,8 +1,9 @@
 // Controls for every live setting, made from the settings document as it comes.
 
-import { keyTitle, title } from "./format.js";
+import { keyTitle, title, unitOf } from "./format.js";
 import { RotationEstimate } from "./rotation.js";
 import { TransferCurve } from "./transfer.js";
+import { aboutSetting } from "./words.js";
 
 // What a document of plain values cannot say: ranges, steps and units of the settings known today.
 const HINTS = {
@@ -10,18 +11,14 @@ const HINTS = {
   "ricom.band_pass": { unit: "px⁻¹", names: ["from", "to"], empty: "off", fallback: [0, 64] },
   "optics.rotation_deg": { min: -180, max: 180, step: 0.5, unit: "°", slider: true },
   "optics.center": { unit: "px", names: ["y", "x"], empty: "auto", fallback: [0, 0] },
-  "optics.energy_ev": { unit: "eV" },
-  "optics.convergence_semi_angle_mrad": { unit: "mrad" },
-  "optics.pixel_size_mrad": { unit: "mrad" },
   "publish.rate_hz": { min: 0.5, max: 50, step: 0.5, unit: "Hz" },
-  "publish.images": { empty: "all" },
+  "publish.images": { empty: "all", list: true },
+  "record.results": { empty: "none", list: true, none: [] },
   "scan.flyback": { empty: "auto" },
   "scan.shape": { names: ["y", "x"] },
-  "scan.step_size_angstrom": { unit: "Å" },
-  "scan.dwell_time_us": { unit: "µs" },
 };
 const HIDDEN = new Set(["revision", "name", "type"]);
-const GROUPS = { ricom: "riCOM", optics: "Optics", virtual_detector: "Detectors", scan: "Next scan" };
+const GROUPS = { ricom: "riCOM", airpi: "AIRPI", ssb: "SSB", optics: "Optics", virtual_detector: "Detectors", scan: "Next scan" };
 
 const isGroup = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
@@ -77,7 +74,7 @@ export class Controls {
 
   row(path, value) {
     const key = path.join(".");
-    const hint = HINTS[key] ?? {};
+    const hint = { unit: unitOf(path.at(-1)), ...HINTS[key] };
     const row = document.createElement("div");
     row.className = "row";
     const id = `set-${key.replaceAll(".", "-")}`;
@@ -93,7 +90,12 @@ export class Controls {
     unit.className = "unit";
     unit.textContent = hint.unit ?? { detectors: "mrad", detectors_px: "px" }[path.at(-2)] ?? "";
     row.append(name, inputs.box, unit, problem);
-    for (const input of inputs.list) input.setAttribute("aria-describedby", problem.id);
+    const about = aboutSetting(key, path.at(-2));
+    row.title = about;
+    for (const input of inputs.list) {
+      input.setAttribute("aria-describedby", problem.id);
+      if (about) input.setAttribute("aria-description", about);
+    }
     let editing = false;
     const estimate =
       key === "optics.rotation_deg" &&
@@ -183,6 +185,11 @@ export class Controls {
     }
     const input = make("text");
     input.placeholder = hint.empty ?? "";
+    if (hint.list) {
+      const words = () => input.value.split(/[,;\s]+/).filter(Boolean);
+      const read = () => (words().length ? words() : (hint.none ?? null));
+      return done([input], read, (now) => (input.value = (now ?? []).join(", ")));
+    }
     const write = (now) => {
       input.value = now === null ? "" : typeof now === "string" ? now : JSON.stringify(now);
     };
@@ -237,9 +244,10 @@ function shapeOf(value) {
 /** A refusal in one line: what is wrong and what is allowed. */
 export function describe(error) {
   if (!error) return "refused";
-  const allowed = error.allowed;
+  const { allowed } = error;
   const message = error.message ?? "refused";
   if (allowed === null || allowed === undefined) return message;
-  const text = Array.isArray(allowed) ? allowed.join(", ") : JSON.stringify(allowed);
-  return `${message} (allowed: ${text.replace(/^"|"$/g, "")})`;
+  // of a command it is what to do instead
+  if (typeof allowed === "string") return `${message}; ${allowed}`;
+  return `${message} (allowed: ${Array.isArray(allowed) ? allowed.join(", ") : JSON.stringify(allowed)})`;
 }

@@ -30,9 +30,17 @@ export function title(name) {
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
+const UNITS = { deg: "°", mrad: "mrad", ev: "eV", hz: "Hz", us: "µs", ns: "ns", s: "s", angstrom: "Å", nm: "nm", mm: "mm", px: "px" };
+const SUFFIX = new RegExp(`_(${Object.keys(UNITS).join("|")})$`);
+
+/** The unit at the end of a setting's key, as it is printed. */
+export function unitOf(key) {
+  return UNITS[SUFFIX.exec(key)?.[1]];
+}
+
 /** A setting's key for people: "rotation_deg" is Rotation. Units stand beside the control. */
 export function keyTitle(key) {
-  const words = key.replace(/_(deg|mrad|ev|hz|us|ns|angstrom|px)$/, "").replaceAll("_", " ");
+  const words = key.replace(SUFFIX, "").replaceAll("_", " ");
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
 

@@ -17,7 +17,17 @@ export function decode(buffer, offset = 0) {
   const [h, w] = meta.shape;
   const start = offset + HEADER + metaBytes;
   const end = start + view.getUint32(12, true);
-  return { meta, w, h, data: new Float32Array(buffer, start, w * h), end };
+  return { meta, w, h, data: pixels(buffer, start, w * h, meta.code), end };
+}
+
+/** Values as floats; of 16-bit codes, `code` says what they stand for. */
+function pixels(buffer, start, count, code) {
+  if (!code) return new Float32Array(buffer, start, count);
+  const codes = new Uint16Array(buffer, start, count);
+  const data = new Float32Array(count);
+  const { offset, scale } = code;
+  for (let i = 0; i < count; i += 1) data[i] = offset + scale * codes[i];
+  return data;
 }
 
 /** All frames of a message: thumbnails come several in one. */

@@ -100,6 +100,12 @@ export class Model {
     return this.source.settings;
   }
 
+  /** The virtual detectors whose edges are in mrad: {name: [inner, outer]}. */
+  get rings() {
+    const engines = Object.values(this.settings ?? {}).filter((part) => part?.detectors);
+    return Object.assign({}, ...engines.map((part) => part.detectors));
+  }
+
   /** Where a settings change goes, null where it means nothing: a past scan's are history. */
   get target() {
     if (!this.past) return this.pipeline;

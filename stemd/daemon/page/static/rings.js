@@ -110,15 +110,18 @@ export class Rings {
       context.strokeText(title(ring.name), x, place);
       context.fillText(title(ring.name), x, place);
     });
-    context.strokeStyle = "#eef3f8";
-    context.lineWidth = 1.5 * ratio;
     const arm = 8 * ratio;
     context.beginPath();
     context.moveTo(x - arm, y);
     context.lineTo(x + arm, y);
     context.moveTo(x, y - arm);
     context.lineTo(x, y + arm);
-    context.stroke();
+    // the bright disc is as light as the cross: its dark edge shows there
+    for (const [style, width] of [["rgb(4 7 11 / 0.8)", 4], ["#eef3f8", 1.6]]) {
+      context.strokeStyle = style;
+      context.lineWidth = width * ratio;
+      context.stroke();
+    }
   }
 
   /** What is under the pointer, as a drag for gestures.js; null when nothing is. */

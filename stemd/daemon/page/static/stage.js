@@ -1,5 +1,6 @@
 // The images on the page: a large one, thumbnails of all, or all side by side in lock-step.
 
+import { turn } from "./contrast.js";
 import { colourBar } from "./contrastpanel.js";
 import { distance, number, title, units } from "./format.js";
 import { attach } from "./gestures.js";
@@ -7,6 +8,7 @@ import { ImageView } from "./imageview.js";
 import { REPLAY } from "./model.js";
 import { beamLine, cursor, profileLine, scaleBar, wheel } from "./overlay.js";
 import { Viewport } from "./viewport.js";
+import { aboutImage } from "./words.js";
 
 export const SIDES = { main: 2048, grid: 1024, thumb: 128 };
 
@@ -179,6 +181,8 @@ export class Stage {
     id("empty").hidden = Boolean(frame) || this.gridMode;
     const heading = this.gridMode ? "All images" : this.model.main ? title(this.model.main) : "No image yet";
     id("image-title").textContent = heading;
+    const about = this.gridMode ? "" : aboutImage(this.model.main ?? "", this.model.rings);
+    if (id("image-about").textContent !== about) id("image-about").textContent = about;
     const note = id("image-note");
     const old = this.isOld(frame);
     note.hidden = !old;
@@ -223,7 +227,7 @@ export class Stage {
     const { meta } = frame;
     const step = meta.step ?? 1;
     const value = `${number(frame.data[at.index])} ${units(meta.units)}`.trim();
-    const angle = frame.angle ? ` at ${number(frame.angle[at.index], 3)} ${frame.angleMeta.units}` : "";
+    const angle = frame.angle ? ` at ${degrees(frame.angle[at.index], frame.angleMeta)}` : "";
     const place = meta.pixel_size ? `  ${distance(at.y, meta)}, ${distance(at.x, meta)}` : "";
     output.textContent = `${value}${angle}   y ${at.y * step}, x ${at.x * step}${place}`;
   }
@@ -237,4 +241,9 @@ export class Stage {
     if (at) this.readout(at);
     id("spoken").textContent = id("readout").textContent;
   }
+}
+
+/** A direction in whole degrees. */
+function degrees(value, meta) {
+  return `${number(Math.round((value * 360) / turn(meta)), 3)}°`;
 }

@@ -1,6 +1,6 @@
 // The state of the scan and the daemon in plain words, health numbers, and the log's tail.
 
-import { bytes, count, duration, keyTitle, number, scanTime, short } from "./format.js";
+import { bytes, count, duration, scanTime, short } from "./format.js";
 
 const WORDS = {
   stopped: "Stopped",
@@ -10,6 +10,12 @@ const WORDS = {
   fault: "Fault",
 };
 const MAX_LOG = 100;
+/** Kinds of errors that matter while a scan runs. */
+const LASTING = new Set(["disk", "engine", "stalled"]);
+const GONE = {
+  message: "No connection to stemd.",
+  remedy: "What you see is the last that came. A running scan goes on without this page, which connects again by itself.",
+};
 
 /** The state document in a few words. */
 export function words(state) {
@@ -55,6 +61,10 @@ export class Status {
     put(id("scan-card"), past ? "This past scan" : "Scan");
     put(id("scan-left-name"), past ? "Took" : "Left");
     put(id("scan-left"), past ? duration(past.seconds ?? NaN) : moving ? duration(remaining(state)) : "–");
+    for (const name of ["start", "stop"]) {
+      const button = id("commands").querySelector(`[data-command=${name}]`);
+      button.hidden = !(state.camera_commands ?? []).includes(name);
+    }
     id("commands").hidden = id("command-reply").hidden = Boolean(past);
     this.fault(state, link);
     const place = model.hello.instrument ?? "stemd";
@@ -64,11 +74,14 @@ export class Status {
 
   /** The last error with its remedy, large when the pipeline has stopped for it. */
   fault(state, link) {
-    const error = state.last_error;
+    const gone = link.ever && !link.open;
+    const error = gone ? GONE : state.last_error;
     const box = id("fault");
     const text = error?.message ?? "";
-    box.hidden = !text || !link.open || state.state === "acquiring";
-    box.classList.toggle("serious", state.state === "fault");
+    // a camera that sends is well, whatever was wrong with it; a full disk is not
+    const over = state.state === "acquiring" && !LASTING.has(error?.kind);
+    box.hidden = !text || (over && !gone) || !link.ever;
+    box.classList.toggle("serious", !gone && state.state === "fault");
     put(id("fault-message"), text);
     put(id("fault-remedy"), error?.remedy ?? "");
   }
@@ -99,38 +112,6 @@ function numbers(state) {
   put(id("scan-bytes"), bytes(state.bytes));
   put(id("scan-id"), scan || "–");
   id("scan-id").title = scan ? scanTime(scan) : "";
-}
-
-/** The health document as a table of plain numbers. */
-export function health(root, document_) {
-  const rows = [];
-  const hidden = new Set(["time", "time_ns", "boot_id"]);
-  const walk = (value, path) => {
-    if (value !== null && typeof value === "object") {
-      for (const [key, inner] of Object.entries(value)) walk(inner, key === "pipelines" ? path : [...path, key]);
-    } else if (!hidden.has(path.at(-1))) rows.push([path, value]);
-  };
-  walk(document_, []);
-  root.replaceChildren(
-    ...rows.flatMap(([path, value]) => {
-      const [term, text] = [document.createElement("dt"), document.createElement("dd")];
-      const key = path.at(-1);
-      term.textContent = [...path.slice(0, -1), keyTitle(key.replace(/_(bytes|s|percent)$/, ""))].join(" · ");
-      text.textContent = reading(key, value);
-      return [term, text];
-    }),
-  );
-}
-
-function reading(key, value) {
-  if (typeof value === "boolean") return value ? "yes" : "no";
-  if (typeof value !== "number") return String(value ?? "–");
-  if (/bytes$/.test(key)) return bytes(value);
-  if (/percent$/.test(key)) return `${number(value, 3)} %`;
-  if (/_ms$/.test(key)) return `${number(value, 3)} ms`;
-  if (/per_second|rate/.test(key)) return `${short(value)}/s`;
-  if (/_s$|_seconds$/.test(key)) return duration(value);
-  return Number.isInteger(value) ? count(value) : number(value, 4);
 }
 
 /** One line more in the log, the newest on top. */

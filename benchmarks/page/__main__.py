@@ -1,0 +1,44 @@
+"""`python -m benchmarks.page viewers|browser`: see benchmarks/README.md."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from benchmarks.page import light_viewers
+
+
+def main() -> None:
+    """Run the measurement that is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.page")
+    commands = parser.add_subparsers(dest="command", required=True)
+    viewers = commands.add_parser("viewers", help="what viewers cost a scan")
+    viewers.add_argument("--viewers", type=int, default=20)
+    viewers.add_argument("--rounds", type=int, default=15, help="of four turns: without, 2x with")
+    viewers.add_argument("--seconds", type=float, default=1.0, help="of a turn")
+    viewers.add_argument("--scan", type=int, default=256)
+    viewers.add_argument("--detector", type=int, default=256)
+    viewers.add_argument("--rate", type=int, default=0, help="frames a second; 0: no pause")
+    viewers.add_argument("--memory", action="store_true", help="no camera process, own processors")
+    viewers.add_argument("--thumbnails", action="store_true", help="all images, as a browser does")
+    looking = commands.add_parser("look")
+    looking.add_argument("port", type=int)
+    looking.add_argument("viewers", type=int)
+    looking.add_argument("--thumbnails", action="store_true")
+    serving = commands.add_parser("daemon")
+    serving.add_argument("config", type=Path)
+    args = parser.parse_args()
+    if args.command == "viewers":
+        from benchmarks.page.cost import viewers_cost
+
+        viewers_cost(args)
+    elif args.command == "daemon":
+        from benchmarks.page.memory_camera import run
+
+        run(args.config)
+    else:
+        light_viewers.look(args.port, args.viewers, thumbnails=args.thumbnails)
+
+
+if __name__ == "__main__":
+    main()

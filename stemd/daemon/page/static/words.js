@@ -1,0 +1,71 @@
+// What images and settings are, in one line each, for whoever sees them for the first time.
+
+import { title } from "./format.js";
+
+const IMAGES = {
+  ricom: "Projected potential, live: heavy atom columns are bright",
+  icom: "Projected potential of the whole scan, made at its end",
+  field: "Electric field: colour is its direction, brightness its strength",
+  field_magnitude: "Strength of the electric field: how far patterns are deflected",
+  field_direction: "Direction of the electric field; see the colour bar",
+  com_y: "How far each pattern's centre of mass lies below the centre",
+  com_x: "How far each pattern's centre of mass lies right of the centre",
+  sum: "All counts of each pattern",
+  pattern: "The newest diffraction pattern; drag the rings to change detectors",
+  pacbed: "Mean of all diffraction patterns; drag the rings to change detectors",
+};
+const FAMILIES = [
+  [/_restored$/, "With less noise, by a neural network"],
+  [/_corrected$/, "With every pattern where the beam really was"],
+  [/airpi.*_weight$|_weight$/, "How many electrons the phase rests on at each place"],
+  [/ssb.*_phase$/, "Phase of the specimen by ptychography (single side-band)"],
+  [/_phase$/, "Phase of the specimen, by a neural network"],
+];
+
+/** One line about an image; `rings` are the virtual detectors as {name: [inner, outer]} in mrad. */
+export function aboutImage(name, rings = {}) {
+  if (IMAGES[name]) return IMAGES[name];
+  const ring = rings[name];
+  if (ring) return `Electrons scattered by ${ring[0]} to ${ring[1]} mrad`;
+  return FAMILIES.find(([pattern]) => pattern.test(name))?.[1] ?? "";
+}
+
+const SETTINGS = {
+  "optics.energy_ev": "Energy of the beam's electrons",
+  "optics.convergence_semi_angle_mrad": "Half the opening angle of the probe's cone: the radius of the bright disc",
+  "optics.pixel_size_mrad": "Angle that one detector pixel takes",
+  "optics.rotation_deg": "From the detector's axes to the scan's; Estimate finds it in the data",
+  "optics.flip": "The detector sees the pattern mirrored",
+  "optics.center": "Middle of the pattern on the detector; auto finds it in the first patterns",
+  "scan.shape": "Probe positions: lines, and positions a line",
+  "scan.flyback": "Frames that the camera sends while the beam goes back to the next line",
+  "scan.leading": "Frames before the first position that belong to none",
+  "scan.serpentine": "Every other line is scanned backwards",
+  "scan.step_size_angstrom": "From one probe position to the next",
+  "scan.dwell_time_us": "How long the beam rests at a position",
+  "publish.rate_hz": "New images a second while a scan runs",
+  "publish.images": "Which images are published, by name, with commas between; empty: all",
+  "record.raw": "Keep every pattern, as the camera sent it: then the scan can be replayed and tuned",
+  "record.results": "Kinds of files that the finished images are kept as",
+  "ricom.kernel_size": "Neighbourhood that a pattern contributes to: small shows atoms, large shows slow changes too",
+  "ricom.band_pass": "Only spatial frequencies from … to, in periods over the image",
+};
+
+/** One line about a setting, "" for one that says enough itself. */
+export function aboutSetting(key, group) {
+  if (group?.startsWith("detectors")) return "Inner and outer edge of the ring that this detector counts in";
+  return SETTINGS[key] ?? "";
+}
+
+const entry = (term, text) => {
+  const [dt, dd] = [document.createElement("dt"), document.createElement("dd")];
+  dt.textContent = term;
+  dd.textContent = text;
+  return [dt, dd];
+};
+
+/** Fill a list with what each of these images is. */
+export function glossary(root, names, rings) {
+  const known = names.map((name) => [title(name), aboutImage(name, rings)]).filter(([, text]) => text);
+  root.replaceChildren(...known.flatMap(([term, text]) => entry(term, text)));
+}

@@ -1,0 +1,148 @@
+"""Take the pictures of docs/page.md anew, from the demo.
+
+Run `python tests/page/take_pictures.py [FOLDER]` (default docs/images), and look at every one.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from browser import CHROMIUM, FLAGS
+
+DESK = {"width": 1440, "height": 900}
+PHONE = {"width": 390, "height": 844}
+SCANS = 3
+"""Past scans that there are to be in the list."""
+
+
+@contextmanager
+def demo(data_dir: Path) -> Iterator[str]:
+    """`stemd demo`, its page's address."""
+    command = [sys.executable, "-m", "stemd", "demo", "--page-port", "0", "--mqtt-port", "0"]
+    command += ["--scan", "192x192", "--rate", "3000", "--data-dir", str(data_dir)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if found := re.search(r"http://127\.0\.0\.1:\d+/", line):
+                yield found[0]
+                return
+        raise RuntimeError("the demo has not told its page's address")
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def between(tab: Any, low: int, high: int) -> None:
+    """Wait until so many hundredths of a scan are done."""
+    tab.wait_for_function(
+        """([low, high]) => { const part = parseInt(document.querySelector("#state-number")
+        .textContent); return part >= low && part <= high; }""",
+        arg=[low, high],
+        timeout=120_000,
+    )
+
+
+def choose(tab: Any, title: str) -> None:
+    tab.locator(".thumb", has_text=re.compile(f"^{title}$")).first.click()
+    tab.wait_for_timeout(400)
+
+
+def growing(tab: Any) -> None:
+    between(tab, 55, 62)
+
+
+def lenses(tab: Any) -> None:
+    tab.keyboard.press("f")
+    tab.keyboard.press("p")
+    between(tab, 72, 90)
+
+
+def grid(tab: Any) -> None:
+    tab.keyboard.press("g")
+    between(tab, 50, 60)
+
+
+def field(tab: Any) -> None:
+    choose(tab, "Field")
+    between(tab, 60, 75)
+    tab.mouse.move(640, 300)
+
+
+def pattern(tab: Any) -> None:
+    choose(tab, "Mean pattern")
+    between(tab, 30, 60)
+
+
+def past(tab: Any) -> None:
+    tab.keyboard.press("a")
+    tab.wait_for_function(
+        "n => document.querySelectorAll('#past li').length >= n", arg=SCANS, timeout=180_000
+    )
+    tab.wait_for_timeout(1000)
+
+
+def replay(tab: Any) -> None:
+    past(tab)
+    tab.locator(".cover").last.click()
+    tab.wait_for_timeout(800)
+    tab.keyboard.press("f")
+    tab.select_option("#replay-seconds", "20")
+    tab.click("#replay-button")
+    tab.wait_for_function(
+        "() => +document.querySelector('#replay-bar').ariaValueNow >= 55", timeout=120_000
+    )
+
+
+VIEWS: dict[str, Callable[[Any], None]] = {
+    "live": growing,
+    "lenses": lenses,
+    "grid": grid,
+    "field": field,
+    "pattern": pattern,
+    "past": past,
+    "replay": replay,
+}
+
+
+def take(folder: Path) -> None:
+    """All pictures."""
+    from playwright.sync_api import sync_playwright
+
+    with (
+        tempfile.TemporaryDirectory() as data_dir,
+        demo(Path(data_dir)) as url,
+        sync_playwright() as play,
+    ):
+        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        for name, view in VIEWS.items():
+            tab = browser.new_page(viewport=DESK)
+            tab.goto(url)
+            tab.wait_for_selector("#settings input")
+            view(tab)
+            tab.screenshot(path=folder / f"page-{name}.png")
+            tab.close()
+        tab = browser.new_page(viewport={"width": 1440, "height": 2400})
+        tab.goto(url)
+        tab.wait_for_selector("#settings input")
+        tab.click("text=Estimate")
+        tab.wait_for_timeout(3000)
+        tab.locator("#settings-card").screenshot(path=folder / "page-settings.png")
+        tab.close()
+        tab = browser.new_page(viewport=PHONE, has_touch=True, is_mobile=True)
+        tab.goto(url)
+        growing(tab)
+        tab.screenshot(path=folder / "page-phone.png")
+        browser.close()
+
+
+if __name__ == "__main__":
+    root = Path(__file__).parents[2]
+    take(Path(sys.argv[1]) if len(sys.argv) > 1 else root / "docs" / "images")
