@@ -26,7 +26,8 @@ WAIT_S = 0.12
 class LightViewer:
     """A WebSocket client: reads images, says `drawn` as a browser does, looks at no pixel."""
 
-    def __init__(self, port: int, *, thumbnails: bool) -> None:
+    def __init__(self, port: int, *, thumbnails: bool = False, pipeline: str = "bench") -> None:
+        self.pipeline = pipeline
         self.images = 0
         self.messages = 0
         self.due = 0.0
@@ -43,15 +44,16 @@ class LightViewer:
         while not answer.endswith(b"\r\n\r\n"):
             answer += self.socket.recv(1)
         small = dict.fromkeys(THUMBNAILS if thumbnails else (), 128)
-        images = {"bench": {"ricom": 2048, **small}}
-        self._say({"type": "watch", "images": images, "bundle": True, "short": True})
+        images = {pipeline: {"ricom": 2048, **small}}
+        self.say({"type": "watch", "images": images, "bundle": True, "short": True})
 
     def tell(self) -> None:
         """Say what has been drawn."""
-        self._say({"type": "drawn", "pipeline": "bench", "name": self._drawn})
+        self.say({"type": "drawn", "pipeline": self.pipeline, "name": self._drawn})
         self._drawn, self.due = [], 0.0
 
-    def _say(self, message: dict[str, Any]) -> None:
+    def say(self, message: dict[str, Any]) -> None:
+        """Send a message."""
         self.socket.sendall(_frame(json.dumps(message, separators=(",", ":")).encode()))
 
     def read(self) -> None:

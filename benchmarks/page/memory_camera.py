@@ -115,8 +115,6 @@ def run(config_file: Path) -> None:
     adapter.Receiver = lambda _: MemoryCamera(scan.frames, side)  # type: ignore[misc,assignment]
     scan_run.ScanRun.serve = elsewhere(scan_run.ScanRun.serve)  # type: ignore[assignment,method-assign]
     os.sched_setaffinity(0, OTHERS)
-    if interval := os.environ.get("SWITCH"):
-        sys.setswitchinterval(float(interval))
 
     async def serve() -> None:
         await Daemon(config, lambda: load(config_file)).run()

