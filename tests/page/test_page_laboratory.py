@@ -37,10 +37,11 @@ window.WebSocket = class extends Real {
         const [bytes, pixelBytes] = [head.getUint32(8, true), head.getUint32(12, true)];
         const meta = JSON.parse(new TextDecoder().decode(new Uint8Array(data, at + 16, bytes)));
         const count = meta.shape[0] * meta.shape[1];
-        const { offset, scale } = meta.code ?? {};
-        const pixels = meta.code
-          ? Float32Array.from(new Uint16Array(data, at + 16 + bytes, count), (c) => offset + scale * c)
-          : new Float32Array(data, at + 16 + bytes, count);
+        const { code } = meta;
+        const Kind = code ? Uint16Array : Float32Array;
+        const sent = new Kind(data, at + 16 + bytes, count);
+        const value = (c) => (code ? code.offset + code.scale * c : c);
+        const pixels = Float32Array.from(sent, value);
         window.frames.push({ at: performance.now(), ...meta });
         window.newest[meta.name] = { meta, pixels };
         at += 16 + bytes + pixelBytes;
