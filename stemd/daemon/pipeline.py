@@ -287,6 +287,8 @@ class Pipeline:
 
     def _ended(self, run: ScanRun) -> None:
         self.last_received_ns = run.received_ns
+        # here, not when its files are written: the count must not fall back meanwhile
+        self.positions += run.positions_done
         if self.current is run:
             self.current = self.keeper = None
 
@@ -327,7 +329,6 @@ class Pipeline:
     def _tell_finished(self, run: ScanRun, document: Json) -> None:
         self.scans_finished += 1
         self.scans_not_complete += document["status"] != "complete"
-        self.positions += run.positions_done
         event = "aborted" if document["status"] == "aborted" else "finished"
         told = {key: value for key, value in document.items() if key != "detector"}
         self._hub.document(self.name, {"event": event, **told})
