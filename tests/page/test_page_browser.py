@@ -418,3 +418,13 @@ def test_health_is_told_in_plain_words_with_all_numbers_below(served: Served, ta
     assert wrong == ["not connected", "3 of 124", "1 GiB of 1 TiB"]
     tab.click("#health-card .more summary")
     assert "merlin · Pool free" in tab.text_content("#health-all")
+
+
+def test_a_broker_that_is_away_is_told_with_what_to_do(served: Served, tab: Any) -> None:
+    error = {"message": "nothing listens on port 1883", "remedy": "start the broker"}
+    broker = {"url": "mqtt://127.0.0.1:1883", "connected": False, "error": error}
+    served.do(lambda: served.scope.hub.healthy({"pipelines": {}, "broker": broker}))
+    tab.click("#health-card > summary")
+    eventually(
+        lambda: "nothing listens on port 1883; start the broker" in tab.text_content("#health")
+    )

@@ -26,16 +26,19 @@ function facts(health) {
   if (disk?.free_bytes) {
     rows.push(["Disk left", `${bytes(disk.free_bytes)} of ${bytes(disk.total_bytes)}`, Boolean(disk.low || disk.error)]);
   }
-  if (disk?.error) rows.push(["Disk", disk.error.message ?? String(disk.error), true]);
+  if (disk?.error) rows.push(["Disk", fault(disk.error), true]);
   if (broker?.url) {
     const away = broker.connected === false;
-    rows.push(["Broker", away ? `not reached${broker.error ? `: ${broker.error}` : ""}` : "connected", away]);
+    rows.push(["Broker", away ? `not reached${broker.error ? `: ${fault(broker.error)}` : ""}` : "connected", away]);
   }
   if (health.viewers !== undefined) rows.push(["Viewers of this page", count(health.viewers)]);
   rows.push(["Memory", bytes(health.memory_bytes)]);
   if (health.uptime_s !== undefined) rows.push(["Running for", duration(health.uptime_s)]);
   return rows;
 }
+
+/** What is wrong, and what to do. */
+const fault = (error) => [error.message ?? String(error), error.remedy].filter(Boolean).join("; ");
 
 const ago = (seconds) => (Number.isFinite(seconds) ? (seconds < 1 ? "just now" : `${duration(seconds)} ago`) : "none yet");
 
