@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from pydantic import BaseModel, ValidationError
 
 from stemd.acquisition import Optics, Scan
@@ -22,6 +23,8 @@ from stemd.errors import ConfigError
 from stemd.settings import Settings
 
 Json = dict[str, Any]
+
+log = structlog.get_logger(__name__)
 
 
 class RefusedError(ConfigError):
@@ -50,6 +53,23 @@ class LiveSettings:
     def of(cls, config: PipelineConfig) -> LiveSettings:
         """The settings with which a pipeline starts."""
         return cls(config.settings(), config.publish, config.record)
+
+    @classmethod
+    def of_scan(
+        cls, config: PipelineConfig, settings: Mapping[str, Any], without: Collection[str] = ()
+    ) -> LiveSettings:
+        """Those of a scan's scan.json, as far as the pipeline of today still knows them.
+
+        The sections `without` stay as they are in the config.
+        """
+        live = cls.of(config)
+        for section, values in settings.items():
+            if isinstance(values, Mapping) and section not in without:
+                try:
+                    live = live.changed({section: values})
+                except RefusedError as error:
+                    log.warning("a setting of the scan is not known any more", error=str(error))
+        return live
 
     @property
     def revision(self) -> int:

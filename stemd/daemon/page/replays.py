@@ -9,11 +9,12 @@ from typing import Any
 import structlog
 
 from stemd.daemon.config import PipelineConfig
+from stemd.daemon.idle import spare_memory
 from stemd.daemon.page import protocol
 from stemd.daemon.page.access import Access
 from stemd.daemon.page.archive import Archive, Record
 from stemd.daemon.page.viewer import Viewer
-from stemd.daemon.replay.player import Player, spare_memory
+from stemd.daemon.replay.player import Player
 from stemd.daemon.replay.wire import PIPELINE, Order
 
 Json = dict[str, Any]

@@ -2,37 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
 import signal
 import sys
 
-
-def yield_to_others() -> None:
-    """Run only where a processor and the disk have nothing else to do; be the first to go."""
-    import psutil
-
-    # in steps: what one machine or service does not allow, another does
-    with contextlib.suppress(OSError):
-        os.nice(19)
-    with contextlib.suppress(OSError, AttributeError):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    with contextlib.suppress(OSError, AttributeError, psutil.Error):
-        psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)
-    with (
-        contextlib.suppress(OSError),
-        open("/proc/self/oom_score_adj", "w", encoding="ascii") as file,  # noqa: PTH123
-    ):
-        file.write("1000")
-
-
-def limit_memory(limit: int) -> None:
-    """A record that needs more fails here, with a message, and takes nothing from the scan."""
-    import resource
-
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+from stemd.daemon.idle import limit_memory, yield_to_others
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import psutil
 import structlog
 
 from stemd.daemon.replay.wire import HEADER, IMAGE, Order
@@ -27,11 +26,6 @@ Shown = Callable[[str, bytes], Awaitable[None]]
 """(image, frame): nothing more is read until it returns."""
 
 log = structlog.get_logger(__name__)
-
-
-def spare_memory() -> int:
-    """Bytes that a replay may have: half of what is free now."""
-    return max(1 << 30, int(psutil.virtual_memory().available) // 2)
 
 
 class Player:

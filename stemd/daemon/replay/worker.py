@@ -42,14 +42,7 @@ log = structlog.get_logger(__name__)
 
 def settings_of(order: Order) -> LiveSettings:
     """Those of the scan, as far as the pipeline of today still has them."""
-    live = LiveSettings.of(order.config)
-    for section, values in order.settings.items():
-        if isinstance(values, Mapping) and section not in NOT_HERE:
-            try:
-                live = live.changed({section: values})
-            except RefusedError as error:
-                log.warning("a setting of the scan is not known any more", error=str(error))
-    return live.renumbered(1)
+    return LiveSettings.of_scan(order.config, order.settings, without=NOT_HERE).renumbered(1)
 
 
 class Worker:
