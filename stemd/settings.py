@@ -19,6 +19,15 @@ class EngineSettings(BaseModel):
     name: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]{0,40}$")
 
 
+class SlowEngineSettings(EngineSettings):
+    """Of engines that may leave positions out beside a scan.
+
+    `complete`: make the image again from the scan's record, after the scan, if positions lack.
+    """
+
+    complete: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Everything engines obey, as in force from one block on.

@@ -27,7 +27,7 @@ from stemd.engines.virtual_detector import VirtualDetectorSettings
 from stemd.errors import StemdError
 from stemd.plugins import Plugin
 from stemd.results import Result, Snapshot
-from stemd.settings import EngineSettings, Settings
+from stemd.settings import EngineSettings, Settings, SlowEngineSettings
 
 log = structlog.get_logger(__name__)
 
@@ -123,6 +123,8 @@ class ScanRun:
         ]
         self.early: frozenset[str] = frozenset()
         """Finished images that `serve` has published before it has returned."""
+        self.slow_images: dict[str, tuple[str, ...]] = {}
+        """Names of the images of each slow engine, once there are any."""
         self._given: list[Result] = []
         self.history: list[dict[str, Any]] = []
         self.positions_done = 0
@@ -190,6 +192,19 @@ class ScanRun:
         """Leave undone what slow engines have not done yet."""
         for engine in self._slow:
             engine.abandon(why)
+
+    def lacking(self) -> dict[str, int]:
+        """After `serve`: positions that the images of slow engines lack and are to get later.
+
+        By engine; only those that are to be completed by their settings.
+        """
+        found: dict[str, int] = {}
+        for engine in self._slow:
+            own = self.settings.engines.get(engine.name)
+            wanted = isinstance(own, SlowEngineSettings) and own.complete
+            if wanted and engine.name not in self.failed and (count := engine.lacking()):
+                found[engine.name] = count
+        return found
 
     def count(self, notices: Sequence[Message]) -> None:
         """Count what was noticed outside of the blocks."""
@@ -322,7 +337,9 @@ class ScanRun:
                 try:
                     while snapshot.final and not engine.wait(WAIT_S):
                         self.heartbeat = time.monotonic()
-                    results += engine.snapshot(final=snapshot.final)
+                    made = engine.snapshot(final=snapshot.final)
+                    self.slow_images[engine.name] = tuple(result.name for result in made)
+                    results += made
                 except Exception as error:
                     self.leave_out(engine.name, error)
         return replace(snapshot, results=results)

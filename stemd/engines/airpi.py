@@ -25,12 +25,13 @@ from stemd.engines.exit_wave_model import Loaded, find_model
 from stemd.engines.exit_wave_object import ExitWaveObject, Geometry
 from stemd.engines.first_patterns import FirstPatterns, Found
 from stemd.engines.measured_slopes import Slopes
+from stemd.engines.positions_taken import PositionsTaken
 from stemd.engines.vectors import resolve_centre, shifts, to_scan_axes
 from stemd.errors import NetworkError, StemdError
 from stemd.inference.choice import BackendName
 from stemd.plugins import Plugin
 from stemd.results import Result
-from stemd.settings import EngineSettings, Settings
+from stemd.settings import Settings, SlowEngineSettings
 
 MOST_REPETITION = 16
 ANGLE_OFF = 0.15
@@ -38,12 +39,13 @@ ANGLE_OFF = 0.15
 BACKLOG_BYTES = 32 * 1024 * 1024
 BACKLOG_LINES = 4, 64
 """Binned lines that may wait for the network during a scan: so many bytes, between so many."""
-REMEDY = "stemd process of the scan's record makes the whole image"
+REMEDY = ("the scan's record makes the whole image: by itself after the scan, where stemd records "
+          "and airpi.complete is on, else with stemd process")  # fmt: skip
 NEXT_SCAN = ("model", "backend", "threads", "batch", "oversample", "when_slow", "probe",
              "defocus_angstrom", "cs_mm", "counts_per_electron")  # fmt: skip
 
 
-class AirpiSettings(EngineSettings):
+class AirpiSettings(SlowEngineSettings):
     """`model`: a name of `stemd models list`, or a path; `threads` of the CPU for the network.
 
     `repetition` m adds up the patterns of m x m positions, "auto" as many as the dose asks for;
@@ -53,7 +55,7 @@ class AirpiSettings(EngineSettings):
     coarse structure comes back, and of its noise (`patch_offsets`). `use_centre_of_mass`: hold the
     image to the slopes that the centre of mass of the same patterns gives (`measured_slopes`).
     Repetition, every, these two and the optics' centre, rotation and flip are obeyed at once, the
-    others from the next scan on.
+    others from the next scan on, `complete` when the scan ends.
     """
 
     model: Annotated[str, Field(min_length=1)] = "airpi"
@@ -98,7 +100,11 @@ class AirpiEngine:
         self._found: Found | None = None
         self._begins = True
         self._seen = self._of_events = False
+        self._maps = maps
+        self._seen_not = PositionsTaken(acquisition.scan.positions)
+        self._whole = np.zeros(acquisition.scan.shape[0], np.bool_)
         self._left_out = 0
+        self._counted_left_out = False
         self._turned = settings.optics
         self._angles = beam_angles(settings.optics)
         if settings.optics.energy_ev is None:
@@ -133,6 +139,7 @@ class AirpiEngine:
                 self._say("left_out", "patterns come faster than they can be taken in: some are "
                           "left out of the image", REMEDY, 0)  # fmt: skip
             self._left_out += lost
+            self._seen_not.leave_out(item)
 
     def snapshot(self, *, final: bool) -> Sequence[Result]:
         """Phase and weight, float32, of the object's own size. Raises what has gone wrong."""
@@ -171,13 +178,10 @@ class AirpiEngine:
             return True
         if not self._beside.wait(timeout_s):
             return False
-        thing = self._object
-        if thing is not None:
-            self._left_out += thing.counts.pop("left_out", 0)
-        if self._left_out:
-            self._say("left_out", f"{self._left_out:,} patterns are not in the image", REMEDY,
-                      self._left_out)  # fmt: skip
-            self._left_out = 0
+        lost = self._lost
+        if lost and not self._counted_left_out:
+            self._counted_left_out = True
+            self._say("left_out", f"{lost:,} patterns are not in the image", REMEDY, lost)
         return True
 
     def abandon(self, why: str = "") -> None:
@@ -186,6 +190,14 @@ class AirpiEngine:
             self._beside.abandon()
             if why:
                 self._say("cut_short", f"the image was cut short: {why}", REMEDY)
+
+    def lacking(self) -> int:
+        """Positions left out, and those of lines that were made coarser or not at all."""
+        if self._beside is None:
+            return 0
+        lines = self._maps.done.reshape(self._maps.shape)
+        left_out = self._seen_not.left_out.reshape(self._maps.shape)
+        return int(np.count_nonzero(lines & (left_out | ~self._whole[:, None])))
 
     # engines.base.FindingEngine
 
@@ -212,7 +224,7 @@ class AirpiEngine:
     def gathers_by(self, settings: Settings) -> Mapping[str, Any]:
         """All settings but how the network is run and how the image is made, and all optics."""
         own = self._settings_in(settings).model_dump(
-            mode="json", exclude={"threads", "least_transfer", "use_centre_of_mass"}
+            mode="json", exclude={"threads", "least_transfer", "use_centre_of_mass", "complete"}
         )
         return {"optics": settings.optics.model_dump(mode="json"), **own}
 
@@ -313,8 +325,17 @@ class AirpiEngine:
                 f"{chosen.repetition} positions",
                 REMEDY + "; a faster processor, or fewer positions, makes it whole during the scan",
             )
+        # a line that found no room is taken for made, too
+        held = thing.lines.slot(line) >= 0
         thing.make(line, self._network.begin)
+        self._whole[line] = held and not self._coarseness.gave_way
         return True
+
+    @property
+    def _lost(self) -> int:
+        """Patterns that are not in the image."""
+        thing = self._object
+        return self._left_out + (thing.counts["left_out"] if thing is not None else 0)
 
     # What must be known before
 
@@ -407,7 +428,7 @@ class AirpiEngine:
             "repetition": chosen.repetition,
             "every": chosen.every,
             "groups": thing.counts["groups"],
-            "left_out": self._left_out + thing.counts["left_out"],
+            "left_out": self._lost,
             "late": thing.counts["late"],
             "saturated": thing.counts["saturated"],
         }

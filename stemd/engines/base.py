@@ -191,3 +191,10 @@ class SlowEngine(PatternEngine, Protocol):
     def abandon(self, why: str = "") -> None:
         """Leave undone what is not done yet, release every block; tell `why`, if it is said."""
         ...
+
+    def lacking(self) -> int:
+        """After `wait`: positions that had a pattern and are not, or only coarsely, in the image.
+
+        0 without a camera, when nothing would be gained by doing it again.
+        """
+        ...

@@ -48,6 +48,8 @@ class Coarseness:
         self._most = max(self._repetition(repetition), self._widest if gives_way else 1)
         self.coarser = 1
         """Every so-manieth position at least, for want of time."""
+        self.gave_way = False
+        """Whether what was chosen last is coarser than what was asked for."""
 
     @property
     def most(self) -> Neighbourhood:
@@ -63,7 +65,8 @@ class Coarseness:
             self.coarser = max(self.coarser, min(step, self._nx))
         m = min(self._repetition(repetition), self._most)
         n = max(1, m // 2) if every == "auto" else min(every, self._nx)
-        if self.coarser > n:
+        self.gave_way = self.coarser > n
+        if self.gave_way:
             n = self.coarser
             m = max(m, min(n, self._widest))
         return Neighbourhood(self._nx, m, n)

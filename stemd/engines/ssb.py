@@ -27,7 +27,7 @@ from stemd.engines.vectors import resolve_centre, to_scan_axes
 from stemd.errors import StemdError
 from stemd.plugins import Plugin
 from stemd.results import Result
-from stemd.settings import EngineSettings, Settings
+from stemd.settings import Settings, SlowEngineSettings
 
 LIVE_SHARE = 0.25
 """At most this part of the time goes into images of a scan that is not finished."""
@@ -40,10 +40,11 @@ SURE_COUNTS = 256
 MOST_WAITING = 32
 """Blocks that wait for so many counts, unless they are large."""
 MOST_WAITING_BYTES = 64 * 1024 * 1024
-REMEDY = "stemd process of the recording takes all patterns in"
+REMEDY = ("the scan's record makes the whole image: by itself after the scan, where stemd records "
+          "and ssb.complete is on, else with stemd process")  # fmt: skip
 
 
-class SsbSettings(EngineSettings):
+class SsbSettings(SlowEngineSettings):
     """`regularisation`: see `side_bands.side_band_phase`; small for high doses.
 
     `defocus_angstrom` (underfocus positive) and `cs_mm` of the probe are taken out.
@@ -172,6 +173,14 @@ class SsbEngine:
             self._beside.abandon()
             if why:
                 self._say("not_made", f"the image was not made: {why}")
+
+    def lacking(self) -> int:
+        """Positions left out; all where no image was made in the end."""
+        if self._beside is None:
+            return 0
+        if self._final is None:
+            return int(np.count_nonzero(self._maps.done))
+        return int(np.count_nonzero(self._maps.done & self._seen.left_out))
 
     # engines.base.FindingEngine: parts of few counts cannot tell where the disc is
 
