@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import threading
 from functools import partial
 from io import BytesIO
@@ -29,12 +30,24 @@ LEAST_THREADS = 2
 returns the result of the batch before, or ends the process. With two it says so."""
 
 
+def imported() -> Any:
+    """The library without its usage statistics.
+
+    They would be sent at import, by a forked process. A daemon at an instrument reports to nobody,
+    and the fork has its pipes and sockets, and locks that no thread of it will ever release.
+    """
+    # where it cannot be imported OpenVINO takes an empty one of its own
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
 class OpenVinoNetwork:
     """Implements inference.base.Network; a request may serve one thread, so each has its own."""
 
     def __init__(self, model: ModelFile, options: Options) -> None:
-        import openvino
-
+        openvino = imported()
         core = openvino.Core()
         able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         half = "BF16" in able and not options.exact

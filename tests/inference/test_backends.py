@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -233,3 +235,29 @@ def test_metadata_are_read_without_any_library() -> None:
     assert model.number("stemd.halo", 96) == 96
     with pytest.raises(NetworkError, match=r"stemd\.task"):
         model.number("stemd.task", 1)
+
+
+SILENT = """
+import os, sys, threading
+forks = []
+os.register_at_fork(before=lambda: forks.append(1))
+from stemd.inference import choice
+from tests.inference.models import model, smoother
+choice.load(model(smoother()), "openvino")
+# as at the interpreter's end: whatever is sent in a thread has been sent then
+threading._shutdown()
+from openvino.tools.ovc import telemetry_utils
+print(len(forks), sys.modules["openvino_telemetry"], telemetry_utils.tm.__name__)
+"""
+
+
+@pytest.mark.skipif("openvino" not in USABLE, reason="OpenVINO is not installed")
+def test_openvino_reports_to_nobody_and_forks_no_process() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SILENT],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.stdout.split() == ["0", "None", "openvino.tools.ovc.telemetry_stub"]
