@@ -387,6 +387,7 @@ def test_a_slow_ssb_never_holds_the_reader_up_and_says_what_it_leaves_out(
     (image,) = [r for r in published[-1].results if r.name == "ssb_phase"]
     # a block is worked on and counted in the queue until it is done
     assert run.counters["ssb_left_out"] == image.extra["left_out"] == 12 * SIDE
+    assert run.lacking() == {"ssb": 12 * SIDE}
     assert [notice.count for notice in told] == [0, 12 * SIDE]
     assert "stemd process" in told[-1].remedy
     # the lines that are there are as if the others had never been scanned
@@ -410,6 +411,7 @@ def test_a_scan_that_is_given_up_gives_every_block_back(monkeypatch: pytest.Monk
     assert [result.name for result in final.results] == ["ricom"]
     assert all(buffer._users == 0 for buffer in users)
     assert [notice.kind for notice in told] == ["ssb_not_made"]
+    assert run.lacking() == {"ssb": 16 * SIDE}
 
 
 def test_what_fails_beside_a_scan_is_one_error_and_ricom_goes_on(
