@@ -64,7 +64,7 @@ CREATE TABLE IF NOT EXISTS sessions (
 """
 _SUMMARY = (
     *("missing", "optics", "counters", "source", "notes", "versions"),
-    *("session", "recomputed", "deleted"),
+    *("session", "recomputed", "completion", "deleted"),
 )
 
 

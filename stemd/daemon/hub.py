@@ -154,6 +154,17 @@ class Hub:
         for listener in self._listeners:
             listener.on_snapshot(pipeline, snapshot)
 
+    def completed(self, pipeline: str, snapshot: Snapshot) -> None:
+        """Publish images made anew after their scan, where no later one has been finished."""
+        newest = self.view(pipeline).last_final
+        if newest is not None and _older(snapshot, newest):
+            later = {result.name for result in newest.results}
+            snapshot = replace(
+                snapshot, results=[r for r in snapshot.results if r.name not in later]
+            )
+        if snapshot.results:
+            self.snapshot(pipeline, snapshot)
+
     def document(self, pipeline: str, document: Json) -> None:
         """Publish a scan document, or a session's."""
         for listener in self._listeners:

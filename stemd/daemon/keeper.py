@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from stemd.acquisition import Acquisition
+from stemd.daemon.completion.book import outstanding
 from stemd.daemon.scan_run import ScanRun
 from stemd.daemon.sinks.disk import ScanFolder, ScanSummary, scan_document
+from stemd.daemon.sinks.files import FileRecord
 from stemd.daemon.sinks.recorder import RawRecorder
 from stemd.daemon.store import Store
 from stemd.errors import SinkError, StemdError
@@ -62,21 +64,33 @@ class ScanKeeper:
                 self.recorder = recorder
 
     def close(
-        self, run: ScanRun, final: Snapshot, settings: Mapping[str, Any], *, tiff: bool
+        self,
+        run: ScanRun,
+        final: Snapshot,
+        settings: Mapping[str, Any],
+        *,
+        tiff: bool,
+        lacking: Mapping[str, int] | None = None,
     ) -> dict[str, Any]:
         """Finish the record, write results, scan.json and the catalogue row.
+
+        `lacking`: positions by engine that its images are to get from the record, which is
+        noted as outstanding if the record is whole.
 
         Returns the scan document, complete in memory even where the disk failed; it is then
         written when the disk takes it.
         """
+        whole = False
         counters: dict[str, Any] = {"frames": run.frames}
         done = run.maps.done
         if done.any():
             counters["counts_per_position"] = round(float(run.maps.total[done].mean()), 3)
         if self.recorder is not None:
             try:
-                for record in self.recorder.finish():
+                records = self.recorder.finish()
+                for record in records:
                     self.folder.add(record)
+                whole = bool(records) and all(record.complete for record in records)
             except StemdError as error:
                 self._report(error)
             counters["record_waits"] = self.recorder.waits
@@ -95,6 +109,7 @@ class ScanKeeper:
             notes=self.notes,
             finished_ns=run.finished_ns or time.time_ns(),
             session=self.session,
+            completion=outstanding(lacking, final.sequence) if lacking and whole else None,
         )
         return self._write_down()
 
@@ -115,6 +130,13 @@ class ScanKeeper:
         if failures:
             raise failures[0]
         return [record.name for record in written]
+
+    def completed(self, files: Iterable[FileRecord], completion: Mapping[str, Any]) -> None:
+        """Somebody has written these files and this into the folder after the scan."""
+        assert self.summary is not None
+        for record in files:
+            self.folder.add(record)
+        self.summary.completion = completion
 
     def amend(self, recomputed: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Write scan.json and the catalogue row of a finished scan again.

@@ -15,6 +15,8 @@ import structlog
 
 from stemd.acquisition import Acquisition, iso_utc
 from stemd.blocks import Link, Notice
+from stemd.daemon.completion.book import OUTSTANDING
+from stemd.daemon.completion.completer import Completer
 from stemd.daemon.config import PipelineConfig
 from stemd.daemon.heartbeats import stalled
 from stemd.daemon.hub import Hub, Json
@@ -31,6 +33,7 @@ from stemd.daemon.reader import Reader
 from stemd.daemon.scan_run import ScanRun
 from stemd.daemon.session_plan import SessionPlan
 from stemd.daemon.sessions import Sessions
+from stemd.daemon.sinks.files import FileRecord
 from stemd.daemon.store import Store
 from stemd.daemon.troubles import Troubles
 from stemd.errors import StemdError
@@ -42,6 +45,7 @@ State = Literal["stopped", "waiting", "acquiring", "finishing", "fault"]
 MAX_FINISHING = 3
 """Scans that may be written at the same time; beyond that the camera waits."""
 STATE_PERIOD_S = 0.5
+NONE: frozenset[str] = frozenset()
 FAULT_AFTER = 4
 """An adapter that has failed so often in a row is out of order: `fault`, until it works again."""
 JOIN_S, WRITE_S = 1.0, 30.0
@@ -56,6 +60,8 @@ class Finished:
     run: ScanRun
     keeper: ScanKeeper
     final: Snapshot
+    from_record: frozenset[str] = frozenset()
+    """Names of the images that are, or are to be, completed from the record."""
 
 
 class Pipeline:
@@ -66,7 +72,9 @@ class Pipeline:
     thread of their own that ends with the scan.
     """
 
-    def __init__(self, config: PipelineConfig, hub: Hub, store: Store) -> None:
+    def __init__(
+        self, config: PipelineConfig, hub: Hub, store: Store, completer: Completer
+    ) -> None:
         self.config = config
         self.name = config.name
         self.live = LiveSettings.of(config)
@@ -89,11 +97,13 @@ class Pipeline:
         self.positions = 0
         self.snapshots_replaced = 0
         self.last_received_ns = 0
+        self.commanding = asyncio.Lock()
+        """Held by whoever changes what is kept of finished scans."""
+        self.completer = completer
         self._hub = hub
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._orders = Orders(self)
-        self._commanding = asyncio.Lock()
         self._finishing = threading.Semaphore(MAX_FINISHING)
         self._in_finish: set[asyncio.Task[None]] = set()
         self._quiet = asyncio.Event()
@@ -170,7 +180,7 @@ class Pipeline:
 
     async def command(self, name: str, args: Mapping[str, Any]) -> Mapping[str, Any]:
         """Carry a command out. Raises StemdError."""
-        async with self._commanding:
+        async with self.commanding:
             result = await self._orders.carry_out(name, args)
         self.settle()
         return result
@@ -299,6 +309,9 @@ class Pipeline:
 
     async def _finish(self, run: ScanRun, keeper: ScanKeeper, final: Snapshot) -> None:
         try:
+            lacking = self._to_complete(run, keeper)
+            names = frozenset(name for each in lacking for name in run.slow_images.get(each, ()))
+            final = _marked(final, names)
             late = [result for result in final.results if result.name not in run.early]
             if late or not run.early:
                 self.publish_final(replace(final, results=late))
@@ -309,11 +322,14 @@ class Pipeline:
                 awaited.set_result(final)
             tiff = "tiff" in self.live.record.results
             settings = self.live.as_json()
-            document = await asyncio.to_thread(keeper.close, run, final, settings, tiff=tiff)
-            self.last = Finished(run, keeper, final)
+            document = await asyncio.to_thread(
+                keeper.close, run, final, settings, tiff=tiff, lacking=lacking
+            )
+            self.last = Finished(run, keeper, final, names if document["completion"] else NONE)
             if not keeper.failed:
                 self.troubles.over("disk")
             self._tell_finished(run, document)
+            self.completer.offer(document)
             self._engines_well(run)
         except Exception as error:
             log.exception("a scan could not be finished", scan=run.acquisition.id)
@@ -325,6 +341,32 @@ class Pipeline:
             if task is not None:
                 self._in_finish.discard(task)
             self.settle()
+
+    @staticmethod
+    def _to_complete(run: ScanRun, keeper: ScanKeeper) -> dict[str, int]:
+        """Positions that images lack and the record has, by engine."""
+        recorded = keeper.recorder is not None and keeper.recorder.recording
+        return run.lacking() if recorded else {}
+
+    def completed(self, snapshot: Snapshot, files: Sequence[FileRecord], completion: Json) -> None:
+        """Images of a past scan have been made again from its record, and written."""
+        last = self.last
+        if last is not None and last.run.acquisition.id == snapshot.acquisition.id:
+            names = {result.name for result in snapshot.results}
+            kept = [result for result in last.final.results if result.name not in names]
+            last.final = replace(last.final, results=[*kept, *snapshot.results])
+            last.from_record = frozenset(names)
+            last.keeper.completed(files, completion)
+        self._hub.completed(self.name, self._chosen(snapshot))
+        if self.troubles.over("completion"):
+            self.settle()
+
+    def not_completed(self, scan_id: str, completion: Json) -> None:
+        """Images of a past scan stay as they were when it ended."""
+        last = self.last
+        if last is not None and last.run.acquisition.id == scan_id:
+            last.from_record = NONE
+            last.keeper.completed((), completion)
 
     def _tell_finished(self, run: ScanRun, document: Json) -> None:
         self.scans_finished += 1
@@ -484,6 +526,17 @@ class Pipeline:
     def settings_now(self) -> Settings:
         """The live settings in force (reader's thread)."""
         return self.live.engines
+
+
+def _marked(final: Snapshot, names: frozenset[str]) -> Snapshot:
+    """These images say that they will be completed."""
+    results = [
+        replace(result, extra={**result.extra, "completion": OUTSTANDING})
+        if result.name in names
+        else result
+        for result in final.results
+    ]
+    return replace(final, results=results)
 
 
 __all__ = ["Pipeline", "RefusedError"]

@@ -47,6 +47,7 @@ def state_document(pipeline: Pipeline) -> Json:
         "scans_finished": pipeline.scans_finished,
         "session": pipeline.sessions.current,
         "last_error": pipeline.troubles.last_error,
+        **pipeline.completer.document(pipeline.name),
         "time": iso_utc(now),
         "time_ns": now,
     }

@@ -32,7 +32,8 @@ log = structlog.get_logger(__name__)
 def retain(store: Store, table: RetentionTable, now_ns: int | None = None) -> list[str]:
     """Delete what `[daemon.retention]` says, the oldest scan first; returns the scans' ids.
 
-    A running scan and scans of other instruments are never touched. Each deletion is logged and
+    A running scan, one whose images are being completed and scans of other instruments are never
+    touched. Each deletion is logged and
     stands in the catalogue (`deleted`: when, why, how many bytes). Raises SinkError.
     """
     if table.max_age_days is None and table.min_free_gb is None:
@@ -49,7 +50,12 @@ def retain(store: Store, table: RetentionTable, now_ns: int | None = None) -> li
         reason = _reason(scan, table, now, free)
         if reason is None:
             break  # the others are younger
-        _delete(store, scan, table.delete, reason)
+        if not store.claim(scan["id"]):
+            continue
+        try:
+            _delete(store, scan, table.delete, reason)
+        finally:
+            store.let_go(scan["id"])
         deleted.append(scan["id"])
         if len(deleted) % _CHECK_EVERY == 0 or table.min_free_gb is not None:
             free = store.free_bytes()

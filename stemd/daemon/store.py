@@ -41,6 +41,7 @@ class Store:
         self.reserve_bytes = reserve_bytes
         self.dropped = 0
         self._owed: deque[tuple[Path, Json]] = deque()
+        self._claimed: set[str] = set()
         self._lock = threading.Lock()
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True)
@@ -99,6 +100,19 @@ class Store:
         except OSError as error:
             return disk_error(error, "write to daemon.data_dir", self.data_dir)
         return None
+
+    def claim(self, scan_id: str) -> bool:
+        """Have a past scan's folder for oneself until `let_go`; False while somebody else has."""
+        with self._lock:
+            if scan_id in self._claimed:
+                return False
+            self._claimed.add(scan_id)
+            return True
+
+    def let_go(self, scan_id: str) -> None:
+        """Give a claimed scan back."""
+        with self._lock:
+            self._claimed.discard(scan_id)
 
     def owe(self, folder: Path, document: Json) -> None:
         """Keep a scan's document until scan.json and the catalogue can be written."""

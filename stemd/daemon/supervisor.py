@@ -18,6 +18,7 @@ from stemd import __version__
 from stemd.acquisition import iso_utc
 from stemd.daemon import systemd
 from stemd.daemon.broker import EmbeddedBroker
+from stemd.daemon.completion.completer import Completer
 from stemd.daemon.config import Config, PipelineConfig
 from stemd.daemon.disk_watch import DiskWatch
 from stemd.daemon.hub import Hub, Json
@@ -64,6 +65,7 @@ class Daemon:
         self._started = time.monotonic()
         self._stop = asyncio.Event()
         self._store: Store | None = None
+        self._completer: Completer | None = None
         self._disk: DiskWatch | None = None
         self._reloading = asyncio.Lock()
         self._told_broker: Json | None = None
@@ -78,6 +80,11 @@ class Daemon:
     def stop(self) -> None:
         """End the daemon; returns at once."""
         self._stop.set()
+
+    def hurry(self) -> None:
+        """No scan will come any more: what is left to be done may take the machine."""
+        if self._completer is not None:
+            self._completer.hurry()
 
     async def run(self) -> None:
         """Start everything, serve until `stop`, end everything. Raises StemdError at the start."""
@@ -99,6 +106,8 @@ class Daemon:
             Store, table.data_dir, table.instrument, reserve_bytes=int(table.reserve_mb * 2**20)
         )
         self._disk = DiskWatch(self._store, table.retention)
+        self._completer = Completer(self._store, self.hub, self.pipelines)
+        self._completer.start()
         if config.page is not None:
             self.page = Page(
                 config.page,
@@ -126,7 +135,7 @@ class Daemon:
         self._publish_state()
         self._spawn(self._health_loop(), "health")
         self._spawn(self._disk_loop(self._disk), "disk")
-        self._spawn(self._recover(self._store), "recover")
+        self._spawn(self._recover(self._store, self._completer), "recover")
         await asyncio.gather(*(pipeline.ready.wait() for pipeline in self.pipelines.values()))
         self.ready.set()
         systemd.notify(f"READY=1\nSTATUS={self._status_line()}")
@@ -143,7 +152,8 @@ class Daemon:
 
     def _start_pipeline(self, config: PipelineConfig) -> None:
         assert self._store is not None
-        pipeline = Pipeline(config, self.hub, self._store)
+        assert self._completer is not None
+        pipeline = Pipeline(config, self.hub, self._store, self._completer)
         self.pipelines[config.name] = pipeline
         pipeline.start(self.config.sessions_of(config.name))
 
@@ -151,6 +161,8 @@ class Daemon:
         for task in self._tasks:
             if task.get_name() in ("health", "disk", "recover", "reload"):
                 task.cancel()
+        if self._completer is not None:
+            await self._completer.stop()
         await asyncio.gather(*(pipeline.stop() for pipeline in self.pipelines.values()))
         if self.mqtt is not None:
             await self.mqtt.stop()
@@ -174,9 +186,10 @@ class Daemon:
         if not task.cancelled() and task.exception() is not None:
             log.error("a task failed", task=task.get_name(), exc_info=task.exception())
 
-    async def _recover(self, store: Store) -> None:
+    async def _recover(self, store: Store, completer: Completer) -> None:
         await asyncio.to_thread(recover, store.catalogue)
         await asyncio.to_thread(enter_missing, store.catalogue, store.instrument, self.started_ns)
+        await completer.resume()
 
     # Config reload
 
@@ -223,6 +236,8 @@ class Daemon:
         for name, pipeline_config in new.items():
             if name not in self.pipelines:
                 self._start_pipeline(pipeline_config)
+        if self._completer is not None:
+            await self._completer.resume()
         self._publish_state()
 
     # State and health
@@ -275,6 +290,7 @@ class Daemon:
             "mqtt_connected": broker.get("connected"),
             "broker": dict(broker),
             "viewers": self.page.viewers if self.page is not None else 0,
+            "completions": dict(self._completer.counts) if self._completer is not None else {},
             "pipelines": {name: p.health() for name, p in self.pipelines.items()},
         }
 

@@ -48,7 +48,7 @@ host = "127.0.0.1"
 data_port = {port}
 control_port = {control}
 idle_timeout_s = {idle}
-scan = {{ shape = [6, 8], step_size_angstrom = 0.5 }}
+scan = {{ shape = [{lines}, 8], step_size_angstrom = 0.5 }}
 
 [pipeline.optics]
 energy_ev = 300e3
@@ -72,7 +72,7 @@ detectors = {{ bf = [0.0, 20.0] }}
 rate_hz = 20.0
 
 [pipeline.record]
-raw = true
+raw = {raw}
 """
 
 
@@ -210,12 +210,14 @@ class Rig:
     def __init__(self, folder: Path, broker: Mosquitto, camera: MerlinRig, **config: Any) -> None:
         self.folder, self.broker, self.camera = folder, broker, camera
         self.options: dict[str, Any] = {
+            **{"lines": SHAPE[0], "raw": "true"},
             **{"idle": 4.0, "reserve": 1, "daemon": "", "mqtt": "", "sessions": "", "engines": ""},
             **{"broker": broker.url, "port": camera.port, "control": camera.control_port},
             **config,
         }
         self.client = OutsideClient(broker.port, version5=True)
         self.daemons: list[RunningDaemon] = []
+        self.environment: dict[str, str] = {}
         self._ids = 0
         self._known: dict[str, Any] = {}
 
@@ -232,7 +234,9 @@ class Rig:
     def start(self) -> None:
         """Start a daemon and wait until it has found the camera."""
         connected = len(self.states("camera_connected"))
-        self.daemons.append(RunningDaemon(self.folder, CONFIG.format(**self.options)))
+        self.daemons.append(
+            RunningDaemon(self.folder, CONFIG.format(**self.options), self.environment)
+        )
         wait_until(
             lambda: any(self.states("camera_connected")[connected:]), "the camera is found", 60.0
         )

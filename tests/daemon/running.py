@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import signal
 import socket
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +77,9 @@ class CuttingCamera:
 class RunningDaemon:
     """`stemd run` of a config text."""
 
-    def __init__(self, folder: Path, text: str) -> None:
+    def __init__(
+        self, folder: Path, text: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.data_dir = folder / "data"
         self.config = folder / "stemd.toml"
         self.config.write_text(text.replace("@DATA@", json.dumps(str(self.data_dir))))
@@ -84,6 +88,7 @@ class RunningDaemon:
             [sys.executable, "-m", "stemd", "run", str(self.config)],
             stderr=self.log,
             stdout=self.log,
+            env={**os.environ, **(environment or {})},
         )
 
     def stop(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = 20.0) -> int:

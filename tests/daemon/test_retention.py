@@ -103,6 +103,18 @@ def test_for_free_space_the_oldest_goes_first_and_no_more_than_needed(
     assert deleted == [folders[1].acquisition.id, folders[2].acquisition.id]
 
 
+def test_a_record_that_is_being_read_stays_until_it_is_let_go(store: Store) -> None:
+    folder, other = keep_scan(store, 9), keep_scan(store, 8)
+    ids = [folder.acquisition.id, other.acquisition.id]
+    assert store.claim(ids[0])
+    assert not store.claim(ids[0])
+    assert retain(store, RetentionTable(max_age_days=7), NOW) == [ids[1]]
+    assert "raw.mib" in names(folder)
+    store.let_go(ids[0])
+    assert retain(store, RetentionTable(max_age_days=7), NOW) == [ids[0]]
+    assert "raw.mib" not in names(folder)
+
+
 def test_running_scans_and_those_of_other_instruments_are_never_touched(store: Store) -> None:
     other = keep_scan(store, 100, instrument="themis")
     running = an_acquisition(started_ns=NOW - 100 * DAY_NS)

@@ -82,6 +82,7 @@ class Archive:
             "shape": scan.get("shape") if isinstance(scan, dict) else None,
             **{key: document.get(key) for key in ("positions_total", "positions_done", "missing")},
             "seconds": _seconds(document),
+            "completion": _completion(document),
             "images": [Path(name).stem for name, _ in files if name.endswith(".tif")],
             "record": next((name for name, _ in files if RECORD.fullmatch(name)), None),
             "files": [{"name": name, "bytes": size} for name, size in files],
@@ -133,6 +134,13 @@ class Archive:
             return None
         document = _document(path.with_name("scan.json"))
         return _frame(scan_id, image, pixels, about, document, max_side)
+
+
+def _completion(document: Json) -> str | None:
+    """What becomes of images that lack positions; None where none does."""
+    completion = document.get("completion")
+    status = completion.get("status") if isinstance(completion, dict) else None
+    return status if isinstance(status, str) else None
 
 
 def _seconds(document: Json) -> float | None:

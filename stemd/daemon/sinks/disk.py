@@ -60,7 +60,8 @@ class ScanSummary:
     `settings` are the live settings at the end, with their `revision`; `settings_history` lists
     `{"revision", "time", "time_ns", "positions_done", "changes"}` for every change in mid-scan.
     `done` is the flat mask of finished probe positions. `recomputed` lists what was made anew
-    from the maps after the scan; `session` is the id of the session the scan belongs to.
+    from the maps after the scan; `session` is the id of the session the scan belongs to;
+    `completion` says what becomes of images that lack positions, None where none does.
     """
 
     status: Status
@@ -73,6 +74,7 @@ class ScanSummary:
     finished_ns: int = field(default_factory=time.time_ns)
     session: str | None = None
     recomputed: Sequence[Mapping[str, Any]] = ()
+    completion: Mapping[str, Any] | None = None
 
 
 def scan_document(
@@ -117,6 +119,7 @@ def scan_document(
         "settings": dict(summary.settings),
         "settings_history": [dict(change) for change in summary.settings_history],
         "recomputed": [dict(change) for change in summary.recomputed],
+        "completion": dict(summary.completion) if summary.completion is not None else None,
         "session": summary.session,
         "notes": list(summary.notes),
         "versions": versions(),

@@ -5,6 +5,13 @@ import { defaultMap } from "./colormap.js";
 import { bytes, count, scanTime, title } from "./format.js";
 import { decode } from "./link.js";
 
+/** Of images that lack positions, by what becomes of them. */
+const COMPLETION = {
+  outstanding: " · images are being completed",
+  done: " · images completed from the record",
+  failed: " · images incomplete",
+  left: " · images incomplete",
+};
 const COVER = ["ricom", "icom", "airpi_phase", "adf", "haadf", "sum"];
 
 /** One image of a past scan as a frame; `side` limits its longest side in pixels, 0 does not. */
@@ -94,7 +101,7 @@ export class Archive {
     about.append(
       element("strong", "", scanTime(scan.id)),
       element("span", `status ${scan.status}`, scan.status),
-      element("p", "", `${shape}${lost}`),
+      element("p", "", `${shape}${lost}${COMPLETION[scan.completion] ?? ""}`),
       element("p", "mono", scan.id),
     );
     const files = element("details");

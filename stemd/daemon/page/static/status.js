@@ -19,7 +19,14 @@ const GONE = {
 
 /** The state document in a few words. */
 export function words(state) {
+  if (state?.state === "waiting" && state.completing) return completing(state);
   return WORDS[state?.state] ?? "Waiting for the daemon";
+}
+
+/** That images of an earlier scan are made again from its record meanwhile. */
+function completing(state) {
+  const part = Math.floor(100 * (state.completing_part ?? 0));
+  return `${WORDS.waiting}; completing images, ${part} %`;
 }
 
 /** Seconds until the scan is done at the present speed, NaN when not known. */
@@ -135,8 +142,13 @@ export function logLine(root, pipeline, entry, level) {
   while (root.children.length > MAX_LOG) root.lastElementChild.remove();
 }
 
-/** A scan document ("started", "finished", "aborted") as a line of the log. */
+/** A scan document ("started", "finished", "aborted", "completion") as a line of the log. */
 export function documentLine(document_) {
+  if (document_.event === "completion") {
+    const { status, time } = document_.completion;
+    const what = status === "done" ? "completed from the record" : "stay incomplete";
+    return { time, text: `Images ${what}: ${document_.id}` };
+  }
   const missing = document_.missing > 0 ? `, ${count(document_.missing)} missing` : "";
   const time = document_.finished ?? document_.started;
   return { time, text: `Scan ${document_.event}${missing}: ${document_.id}` };
