@@ -8,17 +8,19 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tifffile
 
 from stemd.daemon.cli import main
 from stemd.daemon.sinks.disk import SCAN_FILE
 
 
+@pytest.mark.timeout(900)
 def test_two_scans_end_complete_true_to_the_specimen_and_reproducible(tmp_path: Path) -> None:
     data = tmp_path / "demo"
     command = [sys.executable, "-m", "stemd", "demo", "--scans", "2", "--no-page"]
     command += ["--data-dir", str(data), "--mqtt-port", "0", "--scan", "96x128"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=150)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "mqtt://127.0.0.1:" in done.stdout
     assert "Traceback" not in done.stderr
@@ -45,13 +47,7 @@ def test_two_scans_end_complete_true_to_the_specimen_and_reproducible(tmp_path: 
         assert {path.name for path in images} == {path.name for path in folder.glob("*.tif")}
         for path in images:
             live, again = tifffile.imread(folder / path.name), tifffile.imread(path)
-            if not path.name.startswith("airpi"):
-                assert again.tobytes() == live.tobytes(), path.name
-                continue
-            # a busy machine leaves the network fewer positions than the record does
-            assert again.shape == live.shape
-            assert np.isfinite(live).all()
-            both = (again != 0) & (live != 0)
-            assert both.mean() > 0.5
-            if path.stem == "airpi_phase":
-                assert np.corrcoef(again[both], live[both])[0, 1] > 0.8
+            # airpi's too: what a busy machine had no time for has come from the record
+            assert again.tobytes() == live.tobytes(), path.name
+        weight = tifffile.imread(folder / "airpi_weight.tif")
+        assert (weight > 0).mean() > 0.9, "every part of the scan was seen"

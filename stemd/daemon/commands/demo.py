@@ -9,11 +9,15 @@ import json
 import socket
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from stemd.daemon.completion.book import DONE, OUTSTANDING
 from stemd.daemon.hub import Json
 from stemd.errors import StemdError
 from stemd.results import Snapshot
+
+if TYPE_CHECKING:
+    from stemd.daemon.supervisor import Daemon
 
 EXAMPLE = "stemd demo --scans 2 --no-page"
 MQTT_PORT = 1883
@@ -131,24 +135,42 @@ def run(args: argparse.Namespace) -> int:
 
 
 class _Watcher:
-    """Counts scans and remembers the newest state, for the status line."""
+    """Counts scans and remembers the newest state, for the status line.
 
-    def __init__(self, wanted: int | None, finished: asyncio.Event) -> None:
+    `finished` is set when the scans wanted are over, `whole` while none of their images waits
+    to be completed from its record.
+    """
+
+    def __init__(self, wanted: int | None) -> None:
         self.state: Json = {}
         self.documents: list[Json] = []
+        self.incomplete: set[str] = set()
+        self.outstanding: set[str] = set()
+        self.finished = asyncio.Event()
+        self.whole = asyncio.Event()
+        self.whole.set()
         self._wanted = wanted
-        self._finished = finished
 
     def on_state(self, pipeline: str, state: Json) -> None:
         """The pipeline's state."""
         self.state = state
 
     def on_document(self, pipeline: str, document: Json) -> None:
-        """A scan has begun or ended."""
-        if document["event"] != "started":
+        """A scan has begun or ended, or has had its images completed."""
+        event, status = document["event"], (document.get("completion") or {}).get("status")
+        if event in ("finished", "aborted"):
             self.documents.append(document)
+            if status == OUTSTANDING:
+                self.outstanding.add(document["id"])
+                self.whole.clear()
             if self._wanted is not None and len(self.documents) >= self._wanted:
-                self._finished.set()
+                self.finished.set()
+        elif event == "completion":
+            if status != DONE:
+                self.incomplete.add(document["id"])
+            self.outstanding.discard(document["id"])
+            if not self.outstanding:
+                self.whole.set()
 
     def on_daemon_state(self, state: Json) -> None:
         """Not shown."""
@@ -218,8 +240,7 @@ async def _serve(args: argparse.Namespace, config: Any, data_dir: Path) -> int:
     from stemd.daemon.supervisor import Daemon
 
     daemon = Daemon(config, broker_port=_port(args.mqtt_port, MQTT_PORT))
-    finished = asyncio.Event()
-    watcher = _Watcher(args.scans, finished)
+    watcher = _Watcher(args.scans)
     daemon.hub.add(watcher)
     serving = asyncio.create_task(daemon.run())
     ready = asyncio.create_task(daemon.ready.wait())
@@ -233,7 +254,7 @@ async def _serve(args: argparse.Namespace, config: Any, data_dir: Path) -> int:
     say(f"data       {data_dir}")
     say("Ctrl-C ends." if args.scans is None else f"Ends after {args.scans} scans.")
     status = asyncio.create_task(_status_line(watcher))
-    done = asyncio.create_task(finished.wait())
+    done = asyncio.create_task(_all_done(watcher, daemon))
     await asyncio.wait({serving, done}, return_when=asyncio.FIRST_COMPLETED)
     status.cancel()
     done.cancel()
@@ -244,7 +265,23 @@ async def _serve(args: argparse.Namespace, config: Any, data_dir: Path) -> int:
     bad = [document for document in watcher.documents if document["status"] != "complete"]
     say(f"{len(watcher.documents)} scans, {len(bad)} of them not complete. List them with:")
     say(f"  stemd scans --data-dir {data_dir}")
-    return 1 if args.scans is not None and bad else 0
+    if watcher.incomplete:
+        say(f"{len(watcher.incomplete)} of them have images that could not be completed.")
+    return 1 if args.scans is not None and (bad or watcher.incomplete) else 0
+
+
+async def _all_done(watcher: _Watcher, daemon: Daemon) -> None:
+    """Return when all scans that were asked for are over and their images whole."""
+    await watcher.finished.wait()
+    if watcher.outstanding:
+        if sys.stdout.isatty():
+            sys.stdout.write("\n")
+        say(
+            "The network was slower than the camera: the images of "
+            f"{len(watcher.outstanding)} scans are completed from their records."
+        )
+        daemon.hurry()
+    await watcher.whole.wait()
 
 
 def _camera_command(args: argparse.Namespace, data_dir: Path) -> list[str]:
@@ -299,14 +336,23 @@ async def _status_line(watcher: _Watcher) -> None:
     while True:
         await asyncio.sleep(0.5 if terminal else 5.0)
         state = watcher.state
+        if state.get("state") == "waiting" and state.get("completing"):
+            part = state.get("completing_part") or 0.0
+            text = f"completing {state['completing']} {part:>5.0%}"
+            _show_status(text, terminal=terminal)
+            continue
         text = (
             f"{state.get('state', 'starting'):<10} {state.get('positions_done', 0):>7,}/"
             f"{state.get('positions_total', 0):,} positions  "
             f"{state.get('positions_per_second', 0.0):>8,.0f}/s  "
             f"scans {len(watcher.documents)}"
         )
-        sys.stdout.write(f"\r\x1b[K{text}" if terminal else text + "\n")
-        sys.stdout.flush()
+        _show_status(text, terminal=terminal)
+
+
+def _show_status(text: str, *, terminal: bool) -> None:
+    sys.stdout.write(f"\r\x1b[K{text}" if terminal else text + "\n")
+    sys.stdout.flush()
 
 
 def say(text: str) -> None:
