@@ -50,4 +50,4 @@ def test_two_scans_end_complete_true_to_the_specimen_and_reproducible(tmp_path: 
             # airpi's too: what a busy machine had no time for has come from the record
             assert again.tobytes() == live.tobytes(), path.name
         weight = tifffile.imread(folder / "airpi_weight.tif")
-        assert (weight > 0).mean() > 0.9, "every part of the scan was seen"
+        assert (weight[10:-10, 10:-10] > 0).all(), "all but the rim was seen"
