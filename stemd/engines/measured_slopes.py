@@ -23,10 +23,13 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from stemd.acquisition import Optics
 from stemd.beam import Beam
+from stemd.engines.base import PositionMaps
 from stemd.engines.patch_offsets import image_of, mirrored
 from stemd.engines.probe import probe
 from stemd.engines.splines import read_at, spline_response
+from stemd.engines.vectors import resolve_centre, shifts, to_scan_axes
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -70,6 +73,28 @@ class Slopes:
         """Only these scan lines."""
         part = slice(first, stop)
         return Slopes(self.y[part], self.x[part], self.known[part], self.step)
+
+
+def slopes_of(
+    maps: PositionMaps,
+    optics: Optics,
+    detector: tuple[int, int],
+    beam: Beam,
+    pixels_per_angle: float,
+    step_angstrom: float,
+) -> Slopes:
+    """What the maps, which a run makes of all patterns, say of the phase's slopes.
+
+    `detector`: its shape (y, x); `pixels_per_angle`: detector pixels a convergence semi-angle.
+    """
+    known = maps.done & (maps.total > 0)
+    centre = resolve_centre(maps, optics, detector)
+    radian = 2.0 * math.pi * beam.aperture / pixels_per_angle
+    y, x = (
+        np.where(known, radian * shift, 0.0).astype(np.float32).reshape(maps.shape)
+        for shift in to_scan_axes(*shifts(maps, centre), optics)
+    )
+    return Slopes(y, x, known.reshape(maps.shape), step_angstrom)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from stemd.acquisition import Acquisition, FiniteFloat, Optics
 from stemd.beam import Beam
-from stemd.blocks import Block, Notice
-from stemd.engines.base import Gathered, PositionMaps, Run
-from stemd.engines.beside import Beside
+from stemd.blocks import Block
+from stemd.engines.base import Gathered, PositionMaps
+from stemd.engines.beside_scan import BesideScan, phase_beam
 from stemd.engines.bright_field import BrightField, lattice_for, moments
-from stemd.engines.diffraction_grid import beam_angles
 from stemd.engines.first_patterns import copied
-from stemd.engines.positions_taken import PositionsTaken
 from stemd.engines.side_bands import side_band_phase
 from stemd.engines.vectors import resolve_centre, to_scan_axes
 from stemd.errors import StemdError
@@ -40,8 +39,6 @@ SURE_COUNTS = 256
 MOST_WAITING = 32
 """Blocks that wait for so many counts, unless they are large."""
 MOST_WAITING_BYTES = 64 * 1024 * 1024
-REMEDY = ("the scan's record makes the whole image: by itself after the scan, where stemd records "
-          "and ssb.complete is on, else with stemd process")  # fmt: skip
 
 
 class SsbSettings(SlowEngineSettings):
@@ -60,34 +57,36 @@ class SsbSettings(SlowEngineSettings):
     live: bool = True
 
 
-class SsbEngine:
+class SsbEngine(BesideScan):
     """`ssb_phase` in radian. Implements base.SlowEngine and base.FindingEngine of the engines.
 
     While a camera waits blocks go through a bounded queue: one thread bins them, one makes the
     images. Without a camera `consume` bins and `snapshot` makes the image.
     """
 
-    needs: ClassVar[Literal["positions", "patterns"]] = "patterns"
+    cut = "not_made", "not made"
 
     def __init__(self, settings: SsbSettings) -> None:
-        self.name = settings.name or "ssb"
+        super().__init__(settings.name or "ssb")
         self._own = settings
-        self._tell: Callable[[Notice], None] = lambda notice: None
-        self._is_beside = False
-        self._beside: Beside | None = None
 
     # engines.base.Engine
 
     def start(self, acquisition: Acquisition, settings: Settings, maps: PositionMaps) -> None:
         """A scan begins. Raises StemdError for optics that are missing or a scan too large."""
-        self._acquisition, self._maps = acquisition, maps
+        self._begin(acquisition, maps)
         self.update(settings)
-        self._beam(settings.optics)
-        alpha, pixel = beam_angles(settings.optics)
+        beam, pixel, _ = self._beam(settings.optics)
         most = int(self._own.memory_mb * 1e6)
         positions = acquisition.scan.positions
         spare = SPARE["auto" if settings.optics.center == "auto" else "given"]
-        lattice = lattice_for(alpha / pixel, self._own.pixels_per_angle, spare, positions, most)
+        lattice = lattice_for(
+            beam.convergence_semi_angle_mrad / pixel,
+            self._own.pixels_per_angle,
+            spare,
+            positions,
+            most,
+        )
         self._kept = BrightField(lattice, acquisition.detector.shape, positions, most)
         if settings.optics.center != "auto":
             self._kept.place(settings.optics.center)
@@ -98,11 +97,8 @@ class SsbEngine:
         self._newest: Result | None = None
         self._lines = 0
         self._rest_until = 0.0
-        self._ending = self._all_in = self._given_up = False
-        self._seen = PositionsTaken(positions)
-        self._told_left_out = self._counted_left_out = False
-        if self._is_beside:
-            self._beside = Beside(self.name, self._take, self._complete, self._make_next)
+        self._all_in = False
+        self._start_threads()
 
     def update(self, settings: Settings) -> None:
         """Regularisation, aberrations, centre, rotation, flip: for the next image.
@@ -113,18 +109,6 @@ class SsbEngine:
         own = settings.engines.get(self.name, self._own)
         assert isinstance(own, SsbSettings)
         self._own = own
-
-    def consume(self, item: Run | Block) -> None:
-        """Keep the discs of a block's patterns, or put it into the queue."""
-        assert not isinstance(item, tuple)
-        if self._beside is None:
-            self._add(item)
-        elif not self._beside.offer(item) and not self._given_up:
-            self._seen.leave_out(item)
-            if not self._told_left_out and self._seen.lost:
-                self._told_left_out = True
-                self._say("left_out", "patterns come faster than they can be binned: some are "
-                          "left out of the image", 0)  # fmt: skip
 
     def snapshot(self, *, final: bool) -> Sequence[Result]:
         """The image, float32 (ny, nx), radian. Raises StemdError where it cannot be had."""
@@ -140,47 +124,6 @@ class SsbEngine:
             self._settle()
             result = self._make(self._maps.shape[0], lambda: True)
         return [result] if result is not None else []
-
-    # engines.base.SlowEngine
-
-    def prepare(self, tell: Callable[[Notice], None], *, beside: bool) -> None:
-        """See engines.base.SlowEngine."""
-        self._tell, self._is_beside = tell, beside
-
-    def finish(self) -> None:
-        """No more blocks will come: an unfinished image that is being made is given up."""
-        self._ending = True
-        if self._beside is not None:
-            self._beside.finish()
-
-    def wait(self, timeout_s: float) -> bool:
-        """After `finish`: whether the image is there, waiting for it for a while."""
-        if self._beside is None:
-            return True
-        if not self._beside.wait(timeout_s):
-            return False
-        count = self._seen.lost
-        if count and not self._counted_left_out:
-            self._counted_left_out = True
-            self._say("left_out", f"{count:,} positions are not in the image", count)
-        return True
-
-    def abandon(self, why: str = "") -> None:
-        """Leave undone what is not done yet; `why` is told."""
-        undone = self._beside is not None and not self._beside.wait(0.0)
-        self._ending = self._given_up = True
-        if self._beside is not None and undone:
-            self._beside.abandon()
-            if why:
-                self._say("not_made", f"the image was not made: {why}")
-
-    def lacking(self) -> int:
-        """Positions left out; all where no image was made in the end."""
-        if self._beside is None:
-            return 0
-        if self._final is None:
-            return int(np.count_nonzero(self._maps.done))
-        return int(np.count_nonzero(self._maps.done & self._seen.left_out))
 
     # engines.base.FindingEngine: parts of few counts cannot tell where the disc is
 
@@ -235,18 +178,15 @@ class SsbEngine:
     def _acceptance_ns(self) -> float:
         return self._settings.optics.acceptance_time_ns or 0.0
 
-    def _beam(self, optics: Optics) -> tuple[Beam, float, float]:
-        """The beam, detector pixel (mrad) and scan step (angstrom)."""
-        alpha, pixel = beam_angles(optics)
-        if optics.energy_ev is None:
-            raise _missing("optics.energy_ev", "energy_ev in [pipeline.optics]")
-        step = self._acquisition.scan.step_size_angstrom
-        if step is None:
-            raise _missing("scan.step_size_angstrom", "step_size_angstrom in the scan")
-        own = self._own
-        return Beam(optics.energy_ev, alpha, own.defocus_angstrom, own.cs_mm), pixel, step
+    @property
+    def _in_image(self) -> NDArray[np.bool_]:
+        return ~self._seen.left_out if self._final is not None else np.zeros_like(self._maps.done)
 
-    def _add(self, block: Block) -> None:
+    def _beam(self, optics: Optics) -> tuple[Beam, float, float]:
+        own = self._own
+        return phase_beam(self._acquisition, optics, own.defocus_angstrom, own.cs_mm)
+
+    def _add_now(self, block: Block) -> None:
         """Keep the discs of a block's patterns; until their place is known keep a copy."""
         if self._kept.origin is not None:
             self._kept.add(block, self._acceptance_ns)
@@ -269,7 +209,7 @@ class SsbEngine:
                 self._kept.add(block, self._acceptance_ns)
 
     def _take(self, block: Block, wake: Callable[[], object]) -> None:
-        self._add(block)
+        self._add_now(block)
         self._seen.take(block)
         wake()
 
@@ -337,15 +277,8 @@ class SsbEngine:
         }
         return Result(f"{self.name}_phase", image, "rad", "scan", step, extra)
 
-    def _say(self, kind: str, text: str, count: int = 1) -> None:
-        self._tell(Notice(f"{self.name}_{kind}", f"{self.name}: {text}", "warning", count, REMEDY))
-
 
 ABOUT = ("regularisation", "defocus_angstrom", "cs_mm")
-
-
-def _missing(key: str, where: str) -> StemdError:
-    return StemdError(f"{key} is not set, and ssb cannot do without it", f"set {where}")
 
 
 PLUGIN = Plugin(

@@ -374,7 +374,7 @@ def until(true: Callable[[], bool]) -> None:
 def test_a_network_that_hangs_never_holds_the_reader_up(
     model: str, monkeypatch: pytest.MonkeyPatch, when_slow: str
 ) -> None:
-    monkeypatch.setattr("stemd.engines.airpi.BACKLOG_LINES", (2, 2))
+    monkeypatch.setattr("stemd.engines.exit_wave_setup.BACKLOG_LINES", (2, 2))
     gate = _Gate(monkeypatch)
     shape = (60, 11)
     patterns = random_patterns(660)
