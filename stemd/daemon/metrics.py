@@ -37,6 +37,7 @@ class _Health(Collector):
                 yield GaugeMetricFamily(name, text, float(health[key]))
         yield CounterMetricFamily("stemd_cpu_seconds", "Processor time", health["cpu_seconds"])
         yield from self._disk(health.get("disk", {}))
+        yield from self._completions(health.get("completions", {}))
         yield from self._broker(health.get("broker", {}))
         yield from self._pipelines(health.get("pipelines", {}))
 
@@ -57,6 +58,14 @@ class _Health(Collector):
         yield GaugeMetricFamily("stemd_disk_documents_owed", owed, disk["documents_owed"])
         deleted = "Scans deleted by retention"
         yield CounterMetricFamily("stemd_scans_deleted", deleted, disk["scans_deleted"])
+
+    @staticmethod
+    def _completions(counts: Json) -> Iterable[Metric]:
+        text = "Scans whose images were completed from the record, or were not"
+        ends = CounterMetricFamily("stemd_completions", text, labels=["end"])
+        for end, count in counts.items():
+            ends.add_metric([end], float(count))
+        yield ends
 
     @staticmethod
     def _broker(broker: Json) -> Iterable[Metric]:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from stemd.acquisition import Acquisition, Optics, iso_utc
 from stemd.adapters.base import Recording
 from stemd.blocks import EventBlock, FrameBlock
-from stemd.daemon.scan_run import EngineChoice, ScanPart, ScanRun
+from stemd.daemon.scan_part import ScanPart
+from stemd.daemon.scan_run import EngineChoice, ScanRun
 from stemd.daemon.sinks.disk import ScanFolder, ScanSummary
 from stemd.engines.correction import find_shifts, moved
 from stemd.errors import UsageError
@@ -63,7 +64,7 @@ def process_recording(
     workers = _split(start, frames, jobs)
     done = [0] * len(workers)
     errors: list[Exception] = []
-    parts = [run.part() for _ in workers]
+    parts = [ScanPart(run) for _ in workers]
 
     def work(index: int, part: ScanPart, first: int, stop: int) -> None:
         try:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
 from stemd.beam import Beam
 from stemd.blocks import Buffer, EventBlock, Notice
+from stemd.daemon.scan_part import ScanPart
 from stemd.daemon.scan_run import ScanRun
 from stemd.engines.base import PositionMaps, SlowEngine, SpreadEngine
 from stemd.engines.bright_field import BrightField, Lattice
@@ -88,7 +89,7 @@ def image_of(
     choice = engine("ssb", **own)
     acquisition = acquisition_of(patterns, shape, step_size_angstrom=STEP)
     run = ScanRun(acquisition, settings_of([choice], where), [choice])
-    parts = [run.part() for _ in range(jobs - 1)]
+    parts = [ScanPart(run) for _ in range(jobs - 1)]
     for number, block in enumerate(blocks_of(acquisition, patterns, (3, 1, 4))):
         goal = ([run, *parts])[number * jobs * 2 // len(patterns) % jobs]
         goal.reduce(block)
