@@ -6,7 +6,6 @@ import asyncio
 import base64
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -120,10 +119,7 @@ class Orders:
         assert last is not None
         change = _table(args, "settings")
         live: LiveSettings = pipeline.change(change) if change else pipeline.live
-        every = await asyncio.to_thread(last.run.recompute, live.engines)
-        # what comes from the record is better than what the maps and engines still have of it
-        kept = [result for result in last.final.results if result.name in last.from_record]
-        final = replace(every, results=[r for r in every.results if r.name not in last.from_record])
+        final = last.recomputed(await asyncio.to_thread(last.run.recompute, live.engines))
         now = time.time_ns()
         entry = {
             "time": iso_utc(now),
@@ -140,7 +136,7 @@ class Orders:
             last.keeper.amend(entry)
 
         await asyncio.to_thread(write_down)
-        last.final = replace(final, results=[*final.results, *kept])
+        last.take(final)
         pipeline.publish_final(final)
         return {"scan": final.acquisition.id, "images": entry["images"], "written": write}
 

@@ -7,7 +7,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -15,9 +15,9 @@ import structlog
 
 from stemd.acquisition import Acquisition, iso_utc
 from stemd.blocks import Link, Notice
-from stemd.daemon.completion.book import OUTSTANDING
 from stemd.daemon.completion.completer import Completer
 from stemd.daemon.config import PipelineConfig
+from stemd.daemon.finished import Finished, marked, to_complete
 from stemd.daemon.heartbeats import stalled
 from stemd.daemon.hub import Hub, Json
 from stemd.daemon.keeper import ScanKeeper
@@ -45,23 +45,11 @@ State = Literal["stopped", "waiting", "acquiring", "finishing", "fault"]
 MAX_FINISHING = 3
 """Scans that may be written at the same time; beyond that the camera waits."""
 STATE_PERIOD_S = 0.5
-NONE: frozenset[str] = frozenset()
 FAULT_AFTER = 4
 """An adapter that has failed so often in a row is out of order: `fault`, until it works again."""
 JOIN_S, WRITE_S = 1.0, 30.0
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class Finished:
-    """The last finished scan, kept so that its images can be made anew."""
-
-    run: ScanRun
-    keeper: ScanKeeper
-    final: Snapshot
-    from_record: frozenset[str] = frozenset()
-    """Names of the images that are, or are to be, completed from the record."""
 
 
 class Pipeline:
@@ -309,9 +297,8 @@ class Pipeline:
 
     async def _finish(self, run: ScanRun, keeper: ScanKeeper, final: Snapshot) -> None:
         try:
-            lacking = self._to_complete(run, keeper)
-            names = frozenset(name for each in lacking for name in run.slow_images.get(each, ()))
-            final = _marked(final, names)
+            lacking, names = to_complete(run, keeper)
+            final = marked(final, names)
             late = [result for result in final.results if result.name not in run.early]
             if late or not run.early:
                 self.publish_final(replace(final, results=late))
@@ -325,11 +312,16 @@ class Pipeline:
             document = await asyncio.to_thread(
                 keeper.close, run, final, settings, tiff=tiff, lacking=lacking
             )
-            self.last = Finished(run, keeper, final, names if document["completion"] else NONE)
+            self.last = Finished(
+                run, keeper, final, names if document["completion"] else frozenset()
+            )
             if not keeper.failed:
                 self.troubles.over("disk")
             self._tell_finished(run, document)
             self.completer.offer(document)
+            if lacking and document["completion"] is None:
+                text = f"scan {run.acquisition.id}: images stay incomplete, its record is not whole"
+                self.troubles.tell("warning", text, "see the disk's error before", "completion")
             self._engines_well(run)
         except Exception as error:
             log.exception("a scan could not be finished", scan=run.acquisition.id)
@@ -342,31 +334,18 @@ class Pipeline:
                 self._in_finish.discard(task)
             self.settle()
 
-    @staticmethod
-    def _to_complete(run: ScanRun, keeper: ScanKeeper) -> dict[str, int]:
-        """Positions that images lack and the record has, by engine."""
-        recorded = keeper.recorder is not None and keeper.recorder.recording
-        return run.lacking() if recorded else {}
-
     def completed(self, snapshot: Snapshot, files: Sequence[FileRecord], completion: Json) -> None:
         """Images of a past scan have been made again from its record, and written."""
-        last = self.last
-        if last is not None and last.run.acquisition.id == snapshot.acquisition.id:
-            names = {result.name for result in snapshot.results}
-            kept = [result for result in last.final.results if result.name not in names]
-            last.final = replace(last.final, results=[*kept, *snapshot.results])
-            last.from_record = frozenset(names)
-            last.keeper.completed(files, completion)
+        if self.last is not None and self.last.id == snapshot.acquisition.id:
+            self.last.completed(snapshot, files, completion)
         self._hub.completed(self.name, self._chosen(snapshot))
         if self.troubles.over("completion"):
             self.settle()
 
     def not_completed(self, scan_id: str, completion: Json) -> None:
         """Images of a past scan stay as they were when it ended."""
-        last = self.last
-        if last is not None and last.run.acquisition.id == scan_id:
-            last.from_record = NONE
-            last.keeper.completed((), completion)
+        if self.last is not None and self.last.id == scan_id:
+            self.last.not_completed(completion)
 
     def _tell_finished(self, run: ScanRun, document: Json) -> None:
         self.scans_finished += 1
@@ -526,17 +505,6 @@ class Pipeline:
     def settings_now(self) -> Settings:
         """The live settings in force (reader's thread)."""
         return self.live.engines
-
-
-def _marked(final: Snapshot, names: frozenset[str]) -> Snapshot:
-    """These images say that they will be completed."""
-    results = [
-        replace(result, extra={**result.extra, "completion": OUTSTANDING})
-        if result.name in names
-        else result
-        for result in final.results
-    ]
-    return replace(final, results=results)
 
 
 __all__ = ["Pipeline", "RefusedError"]
