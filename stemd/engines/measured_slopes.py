@@ -46,8 +46,8 @@ KNEES = (0.15, 0.25, 0.4, 0.6, 1.0, 1.6)
 """Semi-angles from which on the image's error may fall."""
 ALIKE = (0.0, 0.05, 0.2, 0.6, 2.0, 6.0)
 """Parts of the image's own power that its error may have."""
-PARTS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5)
-"""Of the strength that would explain all of the difference."""
+PARTS = (0.1, 0.2, 0.4, 0.8, 1.5)
+"""Of the strength that would explain all of the difference: no image is without error."""
 ENOUGH = 1000
 """Waves of a ring that are looked at for it."""
 STEADY = 8
@@ -178,25 +178,27 @@ def compromise(image: C128, measured: C128, noise: F64, blur: F64, rings: Rings)
 
     The difference between both is taken for noise and the image's error, of a power that falls
     with the frequency as 1 / (1 + (k / knee)^2), through the blur, and one in proportion to the
-    image's own. How much of each, and the knee, are those that make the difference likeliest.
+    image's own. How much of each, and the knee, are averaged over all that may be, by how likely
+    they make the difference.
     """
     left = measured - image
-    knee, strength, alike = _likeliest(left, image, noise, blur, rings)
-    course = blur**2 / (1.0 + (rings.at(rings.middle) / knee) ** 2)
-    power = np.abs(image) ** 2
-    error = strength * course + alike * power
+    strengths, alike = _expected(left, image, noise, blur, rings)
+    k, power = rings.at(rings.middle), np.abs(image) ** 2
+    error = alike * power
+    for knee, strength in zip(KNEES, strengths, strict=True):
+        error += strength * blur**2 / (1.0 + (k / knee) ** 2)
     gain = error / np.maximum(error + noise + DOUBT**2 * power, TINY)
     return np.where(blur > 0, gain * left, 0.0)
 
 
-def _likeliest(
+def _expected(
     left: C128, image: C128, noise: F64, blur: F64, rings: Rings
-) -> tuple[float, float, float]:
-    """Knee, strength and part of the image's own power that make what is `left` likeliest."""
+) -> tuple[list[float], float]:
+    """Strength of the error with each of `KNEES`, and its part of the image's own power."""
     some, count = rings.some(blur > 0)
     power, own, quiet = np.abs(left[some]) ** 2, np.abs(image[some]) ** 2, noise[some]
     square, k = blur[some] ** 2, rings.at(rings.middle)[some]
-    best, found = math.inf, (1.0, 0.0, 0.0)
+    surprises, tried = [], []
     for knee in KNEES:
         course = square / (1.0 + (k / knee) ** 2)
         weight = count * course / quiet
@@ -207,10 +209,12 @@ def _likeliest(
         for part in PARTS:
             for alike in ALIKE:
                 variance = quiet + part * whole * course + alike * own
-                surprise = float((count * (np.log(variance) + power / variance)).sum())
-                if surprise < best:
-                    best, found = surprise, (knee, part * whole, alike)
-    return found
+                surprises.append(float((count * (np.log(variance) + power / variance)).sum()))
+                tried.append((part * whole, alike))
+    # -2 ln of the likelihood of as many independent real numbers
+    likely = np.exp(-0.5 * (np.array(surprises) - min(surprises)))
+    mean = (likely / likely.sum())[:, None] * np.array(tried)
+    return mean[:, 0].reshape(len(KNEES), -1).sum(axis=1).tolist(), float(mean[:, 1].sum())
 
 
 def blurring(beam: Beam, k: F64) -> F64:

@@ -59,7 +59,7 @@ class Group:
 
 
 def conditions(rng: np.random.Generator) -> Conditions:
-    """Random optics in the range of table 4.1, at Scherzer defocus or, for two in five, any.
+    """Random optics in the range of table 4.1, at Scherzer defocus or, for one in five, any.
 
     Scherzer defocus is sqrt(1.5 Cs lambda), thesis eq. 1.18. Small angles at low energy, whose
     probes are wider than ten atoms, are drawn less often. Patterns reach to `REACH` times the
@@ -73,7 +73,7 @@ def conditions(rng: np.random.Generator) -> Conditions:
     wavelength = Beam(energy).wavelength
     scherzer = math.sqrt(1.5 * CS_MM * 1e7 * wavelength)
     beam = Beam(energy, alpha, scherzer, CS_MM)
-    if rng.random() < 0.4:
+    if rng.random() < 0.2:
         beam = Beam(energy, alpha, rng.normal(0.0, 2.0 * scherzer), CS_MM)
     # finer than a twentieth of the probe teaches what that teaches; wider than two of them, the
     # neighbours do not meet
