@@ -17,6 +17,7 @@ missing then is taken from the centre of mass (`measured_slopes`).
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -85,13 +86,14 @@ def image_of(spectrum: C64, shape: tuple[int, int]) -> F32:
     return np.ascontiguousarray(whole[: shape[0], : shape[1]], np.float32)
 
 
-def _spectrum(weight: F64, shape: tuple[int, int]) -> NDArray[np.complex64]:
+def _spectrum(weight: F64, shape: tuple[int, int]) -> C64:
     """Transform of weights of sum 1 whose middle is at the origin, (ny, nx // 2 + 1).
 
-    Weights that do not fit are folded, as a periodic image would have it.
+    Weights that do not fit are folded, as a periodic image would have it. They are few: sums
+    over them cost less than a transform of the image's size.
     """
-    image = np.zeros(shape, np.float32)
-    p = weight.shape[0]
-    y, x = np.indices(weight.shape) - p // 2
-    np.add.at(image, (y % shape[0], x % shape[1]), (weight / weight.sum()).astype(np.float32))
-    return np.asarray(np.fft.rfft2(image), np.complex64)
+    ny, nx = shape
+    place = np.arange(weight.shape[0]) - weight.shape[0] // 2
+    y = np.exp(-2j * math.pi / ny * np.outer(np.arange(ny), place)).astype(np.complex64)
+    x = np.exp(-2j * math.pi / nx * np.outer(place, np.arange(nx // 2 + 1))).astype(np.complex64)
+    return np.asarray((y @ (weight / weight.sum()).astype(np.complex64)) @ x, np.complex64)
