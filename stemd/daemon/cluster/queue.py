@@ -18,6 +18,9 @@ TASKS_A_THREAD = 3
 LEAST_TASKS = 8
 RECOUNT_S = 2.0
 """How often the workers are counted: clusters grow and shrink."""
+CHANCES = 2
+"""Times that a task is given out which Dask gave up for the death of its workers (four): it
+counts the death of a worker against all tasks that waited there, whichever was at work."""
 
 
 @dataclass(order=True, slots=True)
@@ -30,6 +33,8 @@ class _Task:
     then: Callable[[Any], None] = field(compare=False)
     failed: Callable[[StemdError], None] = field(compare=False)
     owner: object = field(compare=False)
+    chances: int = field(compare=False, default=CHANCES)
+    future: Any = field(compare=False, default=None)
 
 
 class TaskQueue:
@@ -45,7 +50,7 @@ class TaskQueue:
         self._waiting: list[_Task] = []
         self._running: dict[Any, _Task] = {}
         self._numbers = itertools.count()
-        self._counted = 0.0
+        self._counted = -RECOUNT_S
 
     def add(
         self,
@@ -57,17 +62,23 @@ class TaskQueue:
         urgency: float = 0.0,
         owner: object = None,
         **more: Any,
-    ) -> None:
-        """One more task; `name` groups tasks on the dashboard, `owner` may `drop` them."""
+    ) -> _Task:
+        """One more task; `name` groups tasks on the dashboard, `owner` may `drop` them.
+
+        A task among `args`, added before and no less urgent, stands for what it gives: the
+        workers hand that on among themselves.
+        """
         order = (-urgency, next(self._numbers))
-        heapq.heappush(self._waiting, _Task(order, name, work, args, more, then, failed, owner))
+        task = _Task(order, name, work, args, more, then, failed, owner)
+        heapq.heappush(self._waiting, task)
+        return task
 
     def drop(self, owner: object) -> None:
         """Forget all tasks of an owner: nobody waits for what they would give."""
         self._waiting = [task for task in self._waiting if task.owner is not owner]
         heapq.heapify(self._waiting)
         keys = [key for key, task in self._running.items() if task.owner is owner]
-        self.pool.drop([self._running.pop(key).args[0] for key in keys])
+        self.pool.drop([self._running.pop(key).future for key in keys])
 
     def run(self, tick: Callable[[], None]) -> None:
         """Until no task is left; `tick` after each batch. Raises ClusterError."""
@@ -81,27 +92,42 @@ class TaskQueue:
                 if isinstance(value, Failure):
                     task.failed(value.error())
                 elif isinstance(value, BaseException):
-                    task.failed(_explained(task.name, value))
+                    self._missed(task, value)
                 else:
                     task.then(value)
                 self.give_out()
         tick()
 
-    def give_out(self) -> None:
-        """Send what there is room for, now: the caller still has something to do."""
+    def _missed(self, task: _Task, error: BaseException) -> None:
+        from distributed import KilledWorker
+
+        task.chances -= 1
+        if isinstance(error, KilledWorker) and task.chances > 0:
+            heapq.heappush(self._waiting, task)
+        else:
+            task.failed(_explained(task.name, error))
+
+    def count(self) -> int:
+        """Threads of all workers, as they were a moment ago."""
         now = time.monotonic()
         if now >= self._counted + RECOUNT_S:
             self._counted = now
             self.threads = self.pool.threads()
-        room = max(LEAST_TASKS, TASKS_A_THREAD * self.threads)
-        while self._waiting and len(self._running) < room:
+        return self.threads
+
+    def give_out(self) -> None:
+        """Send what there is room for, now: the caller still has something to do."""
+        while self._waiting and self._has_room():
             task = heapq.heappop(self._waiting)
             urgency = -task.order[0]
-            future = self.pool.submit(
-                task.name, task.work, *task.args, priority=urgency, **task.more
-            )
+            args = [arg.future if isinstance(arg, _Task) else arg for arg in task.args]
+            future = self.pool.submit(task.name, task.work, *args, priority=urgency, **task.more)
             self._running[future.key] = task
-            task.args = (future,)  # the future itself: without it the cluster forgets the task
+            task.future = future  # without it the cluster forgets the task
+
+    def _has_room(self) -> bool:
+        out = len(self._running)
+        return out < LEAST_TASKS or out < TASKS_A_THREAD * self.count()
 
 
 def _explained(task: str, error: BaseException) -> ClusterError:
