@@ -27,10 +27,9 @@ from stemd.adapters.files import open_recording
 from stemd.daemon.bench.harness import Context
 from stemd.daemon.bench.limits import big_file, merlin_header
 from stemd.daemon.cluster.connect import Pool, connect
-from stemd.daemon.cluster.parts import Recipe
+from stemd.daemon.cluster.parts import Goal, Recipe
 from stemd.daemon.cluster.queue import TaskQueue
 from stemd.daemon.cluster.run import run_files
-from stemd.daemon.cluster.spread import Goal
 from stemd.daemon.config import EngineConfig
 from stemd.daemon.processing import outcome_of, process_recording, write_run
 from stemd.errors import StemdError
@@ -47,16 +46,26 @@ TABLES: dict[str, dict[str, Any]] = {
 
 
 @contextmanager
-def dask(workers: int) -> Iterator[tuple[Pool, list[psutil.Process]]]:
-    """A scheduler and workers of one thread as processes; [scheduler, worker, ...]."""
+def dask(workers: int, *, profiled: bool = False) -> Iterator[tuple[Pool, list[psutil.Process]]]:
+    """A scheduler and workers of one thread as processes; [scheduler, worker, ...].
+
+    `profiled`: with Dask's own profiler, which it has on unless told otherwise.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "scheduler.json"
         started: list[subprocess.Popen[bytes]] = []
 
         def start(*arguments: str) -> None:
             command = [sys.executable, "-m", "dask", *arguments]
-            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            started.append(subprocess.Popen(command, cwd=folder, **quiet))  # type: ignore[call-overload]
+            started.append(
+                subprocess.Popen(
+                    command,
+                    cwd=folder,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    env={**os.environ, "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": str(profiled)},
+                )
+            )
 
         try:
             start(
@@ -105,7 +114,7 @@ def plainly(made: Recipe, out: Path, jobs: int = 1) -> float:
     return time.perf_counter() - began
 
 
-def spread(pool: Pool, made: Recipe, out: Path, part_bytes: int) -> float:
+def spread(pool: Pool, made: Recipe, out: Path, part_bytes: int | None) -> float:
     """The same on a cluster that runs."""
     errors: dict[Path, StemdError] = {}
 
@@ -206,11 +215,11 @@ def main() -> None:
     """Print a JSON object of figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--file-mib", type=int, default=2048)
-    parser.add_argument("--part-mib", type=int, default=256)
+    parser.add_argument("--part-mib", type=int, help="default: as the command chooses")
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--tasks", type=int, default=2000)
     args = parser.parse_args()
-    part_bytes = args.part_mib * 2**20
+    part_bytes = None if args.part_mib is None else args.part_mib * 2**20
     path = big_file(
         Context(file_bytes=args.file_mib * 2**20), 2 * SIDE * SIDE, merlin_header("U16", SIDE)
     )
@@ -226,10 +235,11 @@ def main() -> None:
 
     made = recipe(path)
     try:
-        with dask(1) as (one, processes), dask(2) as (two, _):
+        with dask(1) as (one, processes), dask(1, profiled=True) as (seen, _), dask(2) as (two, _):
             ways = {
                 "plain": fresh(lambda: plainly(made, out)),
                 "one worker": fresh(lambda: spread(one, made, out, part_bytes)),
+                "one worker, profiled": fresh(lambda: spread(seen, made, out, part_bytes)),
                 "two workers": fresh(lambda: spread(two, made, out, part_bytes)),
                 "plain, two threads": fresh(lambda: plainly(made, out, 2)),
             }
@@ -239,6 +249,7 @@ def main() -> None:
                 name: [a / b for a, b in zip(seconds[first], seconds[second], strict=True)]
                 for name, first, second in (
                     ("one_worker_over_plain", "one worker", "plain"),
+                    ("one_profiled_worker_over_plain", "one worker, profiled", "plain"),
                     ("two_workers_speed_up", "one worker", "two workers"),
                     ("two_threads_speed_up", "plain", "plain, two threads"),
                 )
@@ -253,7 +264,7 @@ def main() -> None:
                     "plain": cpu_seconds(ways["plain"], []),
                     "one worker": cpu_seconds(ways["one worker"], processes),
                 },
-                **part_sizes(made, scratch / "part", part_bytes),
+                **part_sizes(made, scratch / "part", part_bytes or 256 * 2**20),
                 **task_cost(one, processes[0], args.tasks),
             }
             print(json.dumps(figures, indent=1))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,12 +36,14 @@ from stemd.settings import Settings
 
 
 class AirpiEngine(BesideScan):
-    """`airpi_phase` and `airpi_weight`. Implements base.SlowEngine and base.FindingEngine.
+    """`airpi_phase` and `airpi_weight`. Implements base.SlowEngine, base.FindingEngine
+    and base.WholeEngine.
 
     Without threads of its own `consume` does all the work. Beside a scan blocks wait in a
     bounded queue, one thread bins them and one has the network work on them.
     """
 
+    whole_positions: ClassVar[Literal[True]] = True
     cut = "cut_short", "cut short"
 
     def __init__(self, settings: AirpiSettings) -> None:

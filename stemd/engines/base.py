@@ -166,6 +166,20 @@ class FindingEngine(SpreadEngine, Protocol):
 
 
 @runtime_checkable
+class WholeEngine(SpreadEngine, Protocol):
+    """A spread engine that must be given all hits of a position, and of those around it.
+
+    Parts of a scan end between positions where frames are recorded; an event stream is cut by
+    bytes, so that these engines take it in one part.
+    """
+
+    @property
+    def whole_positions(self) -> Literal[True]:
+        """That it is so."""
+        ...
+
+
+@runtime_checkable
 class SlowEngine(PatternEngine, Protocol):
     """A pattern engine that takes longer than a camera can wait.
 

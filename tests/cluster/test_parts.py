@@ -13,8 +13,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from stemd.acquisition import Scan
+from stemd.daemon.cluster import merging as merging_module
 from stemd.daemon.cluster import work
-from stemd.daemon.cluster.parts import Part, Recipe, merge
+from stemd.daemon.cluster.merging import Merging
+from stemd.daemon.cluster.parts import Part, Recipe
 from stemd.daemon.cluster.store import CheckpointStore, PartStore, gaps, key_of
 from stemd.daemon.processing import Outcome
 from stemd.results import Snapshot
@@ -96,8 +98,14 @@ def in_parts(made: Recipe, edges: list[int], folder: Path, order: list[int]) -> 
 def images(made: Recipe, parts: list[Part]) -> tuple[Outcome, Snapshot]:
     """From parts to final images as the cluster makes them."""
     about = done(work.describe(made))
-    merged = merge(made, about.acquisition, parts)
-    return done(work.finish(made, about.acquisition, merged, about.notices))  # type: ignore[no-any-return]
+    merging = Merging(made, about.acquisition, images=False)
+    for part in parts:
+        merging.offer(part)
+    spans = sorted((part.first, part.stop) for part in parts)
+    assert merging.complete(spans, lambda first, stop: None) is None
+    return done(  # type: ignore[no-any-return]
+        work.finish(made, about.acquisition, merging.part(), about.notices)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +148,40 @@ def test_any_cut_in_any_order_gives_the_same_images(
     order = data.draw(st.permutations(range(7)))
     parts = in_parts(made, edges, tmp_path_factory.mktemp("parts"), list(order))
     same(images(made, parts), plainly(made))
+
+
+@pytest.mark.parametrize("kind", ["npy", "events"])
+def test_images_are_the_same_wherever_and_in_whatever_order_parts_are_merged(
+    kind: str, files: dict[str, Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(merging_module, "FRESH_PARTS", 5)
+    made = files[kind]
+    about = done(work.describe(made))
+    size = about.extent // 12
+    edges = list(range(size, about.extent, size))
+    parts = in_parts(made, edges, tmp_path, [0])
+    assert len(parts) > 2 + 5  # more than are held
+    held = {(part.first, part.stop): part for part in parts}
+    loaded: list[int] = []
+
+    def load(first: int, stop: int) -> Part | None:
+        loaded.append(first)
+        return held.get((first, stop))
+
+    merging = Merging(made, about.acquisition, images=True)
+    for part in [*parts[:2], *parts[:2:-1], parts[2]]:
+        merging.offer(part)
+    spans = list(held)
+    gone = held.pop(spans[-1]), held.pop(spans[5])
+    missing = merging.complete(spans, load)
+    if missing is not None:  # more parts had to wait than memory is there for
+        held |= {(part.first, part.stop): part for part in gone}
+        assert missing in held
+        assert merging.complete(spans, load) is None
+    assert loaded
+    whole = merging.part()
+    same(merging.images(about.notices), plainly(made))
+    same(done(work.finish(made, about.acquisition, whole, about.notices)), plainly(made))
 
 
 @pytest.mark.parametrize("kind", ["mib-raw", "events", "events-joined"])

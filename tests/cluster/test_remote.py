@@ -14,9 +14,8 @@ from stemd.adapters.remote import RemoteFile
 from stemd.blocks import Message
 from stemd.daemon.cli import main
 from stemd.daemon.cluster.connect import connect
-from stemd.daemon.cluster.parts import Part, Recipe
+from stemd.daemon.cluster.parts import Goal, Part, Recipe
 from stemd.daemon.cluster.run import Progress, run_files
-from stemd.daemon.cluster.spread import Goal
 from stemd.daemon.cluster.store import PartStore
 from stemd.daemon.processing import Outcome
 from stemd.errors import StemdError

@@ -14,9 +14,8 @@ from stemd.adapters.base import AdapterSettings
 from stemd.adapters.remote import RecordingPath
 from stemd.blocks import Message
 from stemd.daemon.cluster.connect import connect
-from stemd.daemon.cluster.parts import Recipe
+from stemd.daemon.cluster.parts import Goal, Recipe
 from stemd.daemon.cluster.run import run_files
-from stemd.daemon.cluster.spread import Goal
 from stemd.daemon.commands.process import report, settings_json, tell_notes
 from stemd.daemon.config import EngineConfig
 from stemd.daemon.processing import Outcome, write_run
@@ -41,8 +40,11 @@ def process_on_cluster(
     """
     if args.jobs:
         raise UsageError("--jobs is of no use with --cluster", "workers have their own threads")
-    if args.part_mib < 1:
-        raise UsageError(f"--part-mib {args.part_mib} must be 1 or more", "leave it out for 256")
+    if args.part_mib is not None and args.part_mib < 1:
+        raise UsageError(
+            f"--part-mib {args.part_mib} must be 1 or more", "leave it out: 64 to 512, by workers"
+        )
+    part_bytes = None if args.part_mib is None else args.part_mib * 1024 * 1024
     swept = points([parse_axis(text) for text in args.sweep], settings, engines)
     files = {
         target: [
@@ -71,7 +73,7 @@ def process_on_cluster(
 
     with connect(args.cluster) as pool, ClusterBar(pool.dashboard, quiet=args.json) as bar:
         try:
-            run_files(pool, files, written, failed, bar.update, args.part_mib * 1024 * 1024)
+            run_files(pool, files, written, failed, bar.update, part_bytes)
         except KeyboardInterrupt:
             sys.stderr.write("\nfinished parts are kept: the same command goes on from there\n")
             raise

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stemd import plugins
-from stemd.acquisition import Acquisition, Scan
+from stemd.acquisition import Scan
 from stemd.adapters.base import AdapterSettings, Checkpoint
 from stemd.adapters.remote import RecordingPath
 from stemd.daemon.config import EngineConfig
 from stemd.daemon.scan_run import EngineChoice, ScanRun, virtual_detectors
-from stemd.engines.base import FindingEngine, Gathered, SpreadEngine
+from stemd.engines.base import FindingEngine, Gathered, SlowEngine, SpreadEngine, WholeEngine
 from stemd.errors import ConfigError
 from stemd.settings import EngineSettings, Settings
 
@@ -48,6 +49,16 @@ class Recipe:
             EngineConfig(plugins.load("engines", kind), settings) for kind, settings in self.engines
         ]
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether its images take less time to make than the sums to send.
+
+        Those of networks, and of what is worked out from whole patterns, do not.
+        """
+        engines = [_built(choice) for choice in self.choices()]
+        slow = any(engine.needs == "images" or isinstance(engine, SlowEngine) for engine in engines)
+        return self.correct is None and not slow
+
     def gatherers(self) -> list[EngineConfig]:
         """The engines that need patterns: those of the others follow from the integer maps.
 
@@ -61,6 +72,11 @@ class Recipe:
                     "leave --cluster out, or this engine",
                 )
         return found
+
+    @property
+    def needs_whole_positions(self) -> bool:
+        """Whether an engine must have all hits of a position, so that no stream can be cut."""
+        return any(isinstance(_built(choice), WholeEngine) for choice in self.gatherers())
 
     @property
     def needs_centre(self) -> bool:
@@ -102,6 +118,14 @@ class Recipe:
                 for choice in self.gatherers()
             },
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One set of images of a file: how they are made and the folder they go to."""
+
+    recipe: Recipe
+    folder: Path
 
 
 def _built(choice: EngineChoice) -> Any:
@@ -203,19 +227,3 @@ class Part:
 def _compact(values: NDArray[np.int64]) -> NDArray[Any]:
     """A copy of the smallest unsigned type: counts are never negative."""
     return values.astype(np.min_scalar_type(int(values.max(initial=0))))
-
-
-def merge(recipe: Recipe, acquisition: Acquisition, parts: Iterable[Part]) -> Part:
-    """One part of several, given in the order of the file; holds one of them at a time."""
-    run: ScanRun | None = None
-    first, last = 0, None
-    for part in parts:
-        if run is None:
-            first = part.first
-            run = ScanRun(acquisition, recipe.settings, recipe.gatherers(), part.centre)
-        part.add_to(run)
-        last = part
-    if run is None or last is None:
-        raise ValueError("there are no parts to merge")
-    merged = Part.of(run, first, last.stop)
-    return replace(merged, centre=last.centre, fixed=last.fixed, over=last.over)

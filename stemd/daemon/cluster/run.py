@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from stemd.daemon.cluster.connect import Pool
+from stemd.daemon.cluster.parts import Goal
 from stemd.daemon.cluster.queue import TaskQueue
-from stemd.daemon.cluster.spread import PART_BYTES, Goal, SpreadFile, Written
+from stemd.daemon.cluster.spread import SpreadFile, Written
 from stemd.errors import ClusterError, StemdError
 
 Progress = Callable[[int, int, int], None]
@@ -20,13 +21,14 @@ def run_files(
     written: Written,
     failed: Callable[[Path, StemdError], None],
     progress: Progress = lambda done, total, threads: None,
-    part_bytes: int = PART_BYTES,
+    part_bytes: int | None = None,
 ) -> None:
     """Make every goal of every file, the first files first; a file that fails stops no other.
 
     `files` maps the folder of a file's parts to what is to be made of it; `written` is called
     with each set of images, `failed` with the folder of a file that could not be processed.
-    Raises ClusterError when the cluster is lost.
+    `part_bytes`: about so much of a file a task; None: as suits the workers. Raises ClusterError
+    when the cluster is lost.
     """
     queue = TaskQueue(pool)
     spread: dict[Path, SpreadFile] = {}
@@ -53,7 +55,7 @@ def run_files(
     def tick() -> None:
         done = sum(file.bytes_done for file in spread.values())
         total = sum(file.bytes_total for file in spread.values())
-        progress(done, total, queue.threads)
+        progress(done, total, queue.count())
 
     queue.run(tick)
     for folder, file in spread.items():

@@ -5,12 +5,8 @@ Plain functions of plain values, so that they run in any process; nothing here k
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import os
 import socket
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -20,18 +16,26 @@ from typing import Any, ParamSpec, TypeVar
 from stemd import __version__
 from stemd.acquisition import Acquisition
 from stemd.adapters.base import Checkpoint, Recording, SequentialRecording
-from stemd.adapters.files import open_recording
-from stemd.adapters.remote import RecordingPath, RemoteBytes, RemoteFile
+from stemd.adapters.remote import RemoteFile
 from stemd.blocks import Block, Message
+from stemd.daemon.cluster.opened import OpenRecordings, has_changed, identity_of
 from stemd.daemon.cluster.parts import Centre, Part, Recipe
-from stemd.daemon.processing import FIRST_FRAMES, Outcome, outcome_of, with_correction
+from stemd.daemon.processing import Outcome, outcome_of, with_correction
 from stemd.daemon.scan_run import ScanRun
 from stemd.engines.base import Gathered
 from stemd.errors import FormatError, StemdError
 from stemd.results import Snapshot
 
-EDGE_BYTES = 64 * 1024
-"""Bytes at either end of a file that tell it from another of the same size."""
+LEAD_FRAMES = 64
+"""Frames that are read at a time until all is known that the first ones decide."""
+PARTS_A_THREAD = 4
+"""A file is cut into so many parts for each thread: what a part costs beyond its patterns is
+lost in them, and no thread works long when the others are done."""
+LEAST_PART_BYTES = 64 * 1024 * 1024
+"""Ten times the cost of a task."""
+MOST_PART_BYTES = 512 * 1024 * 1024
+"""What a lost worker costs at most, and what it maps."""
+_opened = OpenRecordings()
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,7 +57,7 @@ class Failure:
 @dataclass(frozen=True, slots=True)
 class Description:
     """A file as a worker sees it. `extent` counts units: frames, or the bytes of a `sequential`
-    stream. `centre` of the virtual detectors, where it was asked for and could be found at once.
+    stream. `lead`: where the first patterns decide anything, so many of them, reduced.
     """
 
     acquisition: Acquisition
@@ -62,19 +66,26 @@ class Description:
     unit_bytes: int
     identity: dict[str, Any]
     notices: tuple[Message, ...]
-    centre: Centre = None
+    lead: Part | None = None
     version: str = __version__
 
-    def units(self, part_bytes: int) -> int:
-        """Units of a part of about so many bytes: whole lines of frames, where one fits."""
-        line = self.acquisition.scan.line_frames
-        size = max(1, part_bytes // self.unit_bytes)
-        return size - size % line if not self.sequential and size > line else size
+    def units(self, part_bytes: int | None, threads: int) -> int:
+        """Units of a part of about so many bytes; None: as suits so many threads.
 
-    def first_units(self, part_bytes: int, *, leads: bool) -> int:
-        """Units of the first part: where it leads, at least what can fix the centre."""
-        least = FIRST_FRAMES if leads and not self.sequential else 0
-        return min(self.extent, max(self.units(part_bytes), least))
+        Parts are alike, and of frames whole lines where one fits.
+        """
+        whole = self.extent * self.unit_bytes
+        if part_bytes is None:
+            part_bytes = whole // (PARTS_A_THREAD * max(1, threads))
+            part_bytes = min(max(part_bytes, LEAST_PART_BYTES), MOST_PART_BYTES)
+        size = -(-self.extent // max(1, -(-whole // part_bytes)))
+        line = self.acquisition.scan.line_frames
+        return size + -size % line if not self.sequential and size > line else max(1, size)
+
+    def next_span(self, part_bytes: int | None, threads: int) -> tuple[int, int]:
+        """The part that follows the lead; empty where that is large."""
+        lead = self.lead.stop if self.lead is not None else 0
+        return lead, max(lead, min(self.units(part_bytes, threads), self.extent))
 
 
 def _plain(work: Callable[P, T]) -> Callable[P, T | Failure]:
@@ -90,73 +101,9 @@ def _plain(work: Callable[P, T]) -> Callable[P, T | Failure]:
     return called
 
 
-def identity_of(path: RecordingPath) -> dict[str, Any]:
-    """What tells a file from another, or from itself after a change, at the cost of two reads."""
-    if isinstance(path, RemoteFile):
-        source = RemoteBytes(path)
-        edges = source.read(0, min(EDGE_BYTES, source.size))
-        edges += source.read(max(0, source.size - EDGE_BYTES), source.size)
-        tags = {"bytes": source.size, **source.tags}
-        return {**tags, "edges": hashlib.sha256(edges).hexdigest()}
-    status = path.stat()
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        digest.update(file.read(EDGE_BYTES))
-        file.seek(max(0, status.st_size - EDGE_BYTES))
-        digest.update(file.read(EDGE_BYTES))
-    return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "edges": digest.hexdigest()}
-
-
-def _changed(path: RecordingPath, identity: dict[str, Any]) -> bool:
-    if isinstance(path, RemoteFile):
-        source = RemoteBytes(path)
-        if source.tags:  # the ends cost two requests for each part, and tell no more
-            known = {key: value for key, value in identity.items() if key != "edges"}
-            return {"bytes": source.size, **source.tags} != known
-    return identity_of(path) != identity
-
-
-class _Opened:
-    """The last recording of this process whose opening read all over the file, or from afar.
-
-    A file with holes would else be read through for each of its parts, and a remote one be
-    waited for. All others are opened for each part anew, and what was mapped of them is let go.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: tuple[str, Recording] | None = None
-
-    @contextlib.contextmanager
-    def open(self, recipe: Recipe, identity: dict[str, Any]) -> Iterator[Recording]:
-        said = [each.model_dump_json() if each else "" for each in (recipe.scan, recipe.camera)]
-        key = json.dumps([repr(recipe.path), identity, said])
-        with self._lock:
-            kept = self._kept
-        if kept is not None and kept[0] == key:
-            yield kept[1]
-            return
-        recording = open_recording(recipe.path, recipe.scan, recipe.camera)
-        try:
-            yield recording
-        finally:
-            if isinstance(recipe.path, RemoteFile) or getattr(recording, "has_table", False):
-                with self._lock:
-                    self._kept = key, recording  # the one before is closed with its last user
-            else:
-                recording.close()
-
-
-_opened = _Opened()
-
-
 @_plain
 def describe(recipe: Recipe) -> Description:
-    """Open a file and say what is in it, and where its first patterns put the detectors."""
-    return _look(recipe, find_centre=recipe.needs_centre)
-
-
-def _look(recipe: Recipe, *, find_centre: bool) -> Description:
+    """Open a file and say what is in it; reduce so many patterns as decide something."""
     recipe.reduction()  # raises for an engine that is missing here or cannot be spread
     path = recipe.path
     if isinstance(path, Path) and not path.exists():
@@ -167,39 +114,42 @@ def _look(recipe: Recipe, *, find_centre: bool) -> Description:
     identity = identity_of(path) if isinstance(path, RemoteFile) or path.is_file() else {}
     with _opened.open(recipe, identity) as recording:
         acquisition = recording.acquisition
+        lead = None
         if isinstance(recording, SequentialRecording):
             extent, unit, sequential = recording.extent, 1, True
         else:
             extent, sequential = recording.frames, False
             unit = max(1, identity["bytes"] // max(1, extent))
-        centre = _first_centre(recipe, recording) if find_centre and not sequential else None
+            if recipe.needs_lead:
+                run = ScanRun(acquisition, recipe.settings, recipe.gatherers())
+                lead = Part.of(run, 0, _reduce_frames(recording, run, 0, 0, leads=True))
         notices = tuple(recording.notices)
-        return Description(acquisition, extent, sequential, unit, identity, notices, centre)
-
-
-def _first_centre(recipe: Recipe, recording: Recording) -> Centre:
-    """None where the scan is too short to fix it."""
-    run = ScanRun(recording.acquisition, recipe.settings, [])
-    for block in recording.blocks(0, min(recording.frames, FIRST_FRAMES)):
-        run.reduce(block)
-        block.release()
-        if run.reducer.centre_fixed:
-            return run.reducer.centre
-    return None
+        return Description(acquisition, extent, sequential, unit, identity, notices, lead)
 
 
 @_plain
-def reduce_first(recipe: Recipe, part_bytes: int) -> tuple[dict[str, Any], Part] | None:
-    """The first part of a file that nobody has described yet, and the file's identity.
+def reduce_next(
+    recipe: Recipe, about: Description | Failure, part_bytes: int | None, threads: int
+) -> Part | Failure | None:
+    """The part that follows the lead of a file that has just been described, where there is one.
 
     None for an event stream: its parts need more to be known.
     """
-    about = _look(recipe, find_centre=False)
-    if about.sequential:
+    if isinstance(about, Failure) or about.sequential:
+        return about if isinstance(about, Failure) else None
+    first, stop = about.next_span(part_bytes, threads)
+    if first == stop:
         return None
-    stop = about.first_units(part_bytes, leads=recipe.needs_lead)
-    part = _reduce(recipe, about.acquisition, about.identity, 0, stop, leads=recipe.needs_lead)
-    return about.identity, part
+    return _reduce(
+        recipe,
+        about.acquisition,
+        about.identity,
+        first,
+        stop,
+        leads=False,
+        centre=about.lead.centre if about.lead else None,
+        found=about.lead.found if about.lead else None,
+    )
 
 
 @_plain
@@ -246,7 +196,7 @@ def _reduce(
     found: Mapping[str, Gathered] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Part:
-    if _changed(recipe.path, identity):
+    if has_changed(recipe.path, identity):
         raise FormatError(
             f"{recipe.path} has changed since it was first looked at",
             "wait until it is written, then process it again",
@@ -267,7 +217,7 @@ def _reduce_frames(
 ) -> int:
     """Returns the frame behind the last one."""
     while leads and first < recording.frames and not run.first_found:
-        upto = min(recording.frames, first + FIRST_FRAMES)
+        upto = min(recording.frames, first + LEAD_FRAMES)
         drain(recording.blocks(first, upto), run)
         first = upto
     stop = max(first, min(stop, recording.frames))
@@ -312,10 +262,17 @@ def finish(
 ) -> tuple[Outcome, Snapshot]:
     """The final images of a reduced scan, and what is to be said about it."""
     run = ScanRun(acquisition, recipe.settings, recipe.choices(), reduced.centre)
-    run.count(notices)
     reduced.add_to(run)
+    return images_of(run, notices, recipe.correct)
+
+
+def images_of(
+    run: ScanRun, notices: Sequence[Message], correct: str | None
+) -> tuple[Outcome, Snapshot]:
+    """The same from a run to which everything was added; `correct` as in a Recipe."""
+    run.count(notices)
     run.end("complete")
     final = run.snapshot(final=True)
-    if recipe.correct is not None:
-        final = with_correction(run, final, recipe.correct or None)
+    if correct is not None:
+        final = with_correction(run, final, correct or None)
     return outcome_of(run), final

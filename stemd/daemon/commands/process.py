@@ -86,7 +86,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the images for each value; repeatable: all combinations",
     )
     spread.add_argument(
-        "--part-mib", type=int, default=256, metavar="N", help="MiB of a file a task; default: 256"
+        "--part-mib",
+        type=int,
+        metavar="N",
+        help="MiB of a file a task; default: 64 to 512, four tasks a thread",
     )
     parser.add_argument("--json", action="store_true", help="scan documents as JSON lines")
 
