@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan
+from stemd.adapters.mapped import Window
 from stemd.adapters.remote import (
     RecordingPath,
     RemoteBytes,
@@ -184,11 +185,24 @@ def _open_npy(path: Path, scan: Scan | None) -> ArrayRecording:
         ) from error
     _check(path, array.shape, "the array")
     flat = np.asarray(array).reshape(-1, *array.shape[-2:])
+    size = flat[0].nbytes
+    memory: Any = array
+    mapped, begin = memory._mmap, memory.offset
+
+    def fetch(first: int, stop: int, each: int) -> Iterator[Patterns]:
+        window = None
+        if array.flags.c_contiguous:
+            window = Window(mapped, begin + first * size, begin + stop * size)
+        for low, high in pieces(first, stop, each):
+            if window is not None:
+                window.at(begin + low * size)
+            yield flat[low:high]
+
     return ArrayRecording(
         path,
         array.shape,
         array.dtype,
-        lambda first, stop, each: (flat[a:b] for a, b in pieces(first, stop, each)),
+        fetch,
         scan,
         close=lambda: None,
     )

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from stemd.adapters.mapped import Window
 from stemd.adapters.merlin.geometry import Geometry
 from stemd.adapters.merlin.packing import unpack_frames
 from stemd.adapters.remote import RecordingPath, RemoteBytes, RemoteFile
@@ -21,7 +22,6 @@ from stemd.errors import FormatError
 FILE_BLOCK_BYTES = 4 * 1024 * 1024
 """Larger than a block from a camera: these pixels come from memory in any case."""
 POOL_BYTES = 16 * BLOCK_BYTES
-_PIECE_BYTES = 32 * 1024 * 1024
 _NORESERVE = 0x4000  # Linux; the mmap module names it from Python 3.13 on
 
 Bytes = NDArray[np.uint8]
@@ -93,12 +93,11 @@ class MappedFile:
         if geometry.packed:
             pool = BlockPool(POOL_BYTES)
             each = pool.configure(8, geometry.unpacked_bytes)
-        advised = first * size
+        window = Window(self._map, first * size, stop * size)
         try:
             for low in range(first, stop, each):
                 high = min(low + each, stop)
-                if low * size >= advised:
-                    advised = self._advise(advised, first * size, stop * size)
+                window.at(low * size)
                 wire = self._data[low * size : high * size]
                 buffer = None
                 if pool is not None:
@@ -108,24 +107,6 @@ class MappedFile:
         finally:
             if pool is not None:
                 pool.close()
-
-    def _advise(self, at: int, first: int, end: int) -> int:
-        """Have the next piece read ahead and let the last one go; returns where the next begins.
-
-        Letting go keeps resident memory constant; the pages stay in the page cache.
-        """
-        page = mmap.PAGESIZE
-        low = at // page * page
-        if at > first:
-            low += _PIECE_BYTES
-        ahead = min(end, at + 2 * _PIECE_BYTES)
-        if low < ahead:
-            self._map.madvise(mmap.MADV_WILLNEED, low, ahead - low)
-        behind = (max(first, at - 2 * _PIECE_BYTES) + page - 1) // page * page
-        done = max(behind, (at - _PIECE_BYTES) // page * page)
-        if behind < done:
-            self._map.madvise(mmap.MADV_DONTNEED, behind, done - behind)
-        return at + _PIECE_BYTES
 
     def close(self) -> None:
         """Unmap; where a block is still being read the map goes with its last reader."""

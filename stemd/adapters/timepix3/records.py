@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from stemd.adapters.mapped import Window
 from stemd.adapters.remote import RangeStream, RecordingPath, RemoteBytes, RemoteFile, now_ns
 from stemd.errors import CameraError
 
@@ -86,7 +87,9 @@ class ArrayRecords:
         """See `Records`."""
         if self._data is None:
             raise CameraError(f"{self._path} has been closed")
-        return _ArrayReader(self._data)
+        mapped = getattr(self._data.base, "_mmap", None)  # that of a numpy.memmap
+        window = Window(mapped, position, self.size) if mapped is not None else None
+        return _ArrayReader(self._data, window)
 
     def close(self) -> None:
         """See `Records`."""
@@ -94,10 +97,12 @@ class ArrayRecords:
 
 
 class _ArrayReader:
-    def __init__(self, data: Bytes) -> None:
-        self._data = data
+    def __init__(self, data: Bytes, window: Window | None) -> None:
+        self._data, self._window = data, window
 
     def piece(self, position: int, count: int) -> Bytes:
+        if self._window is not None:
+            self._window.at(position)
         piece = self._data[position : position + count]
         return piece.copy() if piece.ctypes.data % 8 else piece
 

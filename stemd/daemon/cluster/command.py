@@ -42,7 +42,7 @@ def process_on_cluster(
         raise UsageError("--jobs is of no use with --cluster", "workers have their own threads")
     if args.part_mib is not None and args.part_mib < 1:
         raise UsageError(
-            f"--part-mib {args.part_mib} must be 1 or more", "leave it out: 64 to 512, by workers"
+            f"--part-mib {args.part_mib} must be 1 or more", "leave it out: 64 to 1024, by workers"
         )
     part_bytes = None if args.part_mib is None else args.part_mib * 1024 * 1024
     swept = points([parse_axis(text) for text in args.sweep], settings, engines)

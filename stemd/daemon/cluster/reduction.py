@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -231,9 +232,10 @@ class Reduction:
             self._file.next_reduction()
         merged = self._merging.part()
         if self._made_here:
-            made = self._merging.images(self._about.notices)
-            self._tidy(spans, merged)
-            self._file.finished(self._goals[0], made)
+            with ThreadPoolExecutor(1) as beside:  # the disk has both to do
+                tidied = beside.submit(self._tidy, spans, merged)
+                made = self._merging.images(self._about.notices)
+                self._file.finished(self._goals[0], made, tidied.result)
             return
         shared: Any = merged
         if len(self._goals) > 1:

@@ -103,9 +103,15 @@ class SpreadFile:
             self.queue.drop(self)
             self._tell(error)
 
-    def finished(self, goal: Goal, made: tuple[Outcome, Snapshot]) -> None:
-        """A set of images is there."""
+    def finished(
+        self,
+        goal: Goal,
+        made: tuple[Outcome, Snapshot],
+        also: Callable[[], None] = lambda: None,
+    ) -> None:
+        """A set of images is there; the file is done with when `also` returns, too."""
         self.written(goal, *made, self._notices)
+        also()
         self._open -= 1
         if not self._open:
             self.over = True

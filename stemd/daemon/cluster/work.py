@@ -29,12 +29,12 @@ from stemd.results import Snapshot
 LEAD_FRAMES = 64
 """Frames that are read at a time until all is known that the first ones decide."""
 PARTS_A_THREAD = 4
-"""A file is cut into so many parts for each thread: what a part costs beyond its patterns is
-lost in them, and no thread works long when the others are done."""
+"""A file is cut into so many parts for each of several threads, so that none works long when the
+others are done."""
 LEAST_PART_BYTES = 64 * 1024 * 1024
 """Ten times the cost of a task."""
-MOST_PART_BYTES = 512 * 1024 * 1024
-"""What a lost worker costs at most, and what it maps."""
+MOST_PART_BYTES = 1024 * 1024 * 1024
+"""What a lost worker costs at most."""
 _opened = OpenRecordings()
 
 P = ParamSpec("P")
@@ -76,7 +76,7 @@ class Description:
         """
         whole = self.extent * self.unit_bytes
         if part_bytes is None:
-            part_bytes = whole // (PARTS_A_THREAD * max(1, threads))
+            part_bytes = whole // (PARTS_A_THREAD * threads) if threads > 1 else whole
             part_bytes = min(max(part_bytes, LEAST_PART_BYTES), MOST_PART_BYTES)
         size = -(-self.extent // max(1, -(-whole // part_bytes)))
         line = self.acquisition.scan.line_frames
