@@ -118,7 +118,7 @@ def spread(pool: Pool, recipes: Sequence[Recipe], out: Path) -> float:
 def main() -> None:
     """Print a JSON object of figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("work", nargs="*", choices=list(WORK), default=list(WORK))
+    parser.add_argument("work", nargs="+", choices=list(WORK))
     parser.add_argument("--turns", type=int, default=7)
     args = parser.parse_args()
     scratch = Path(tempfile.mkdtemp(prefix="stemd-cluster-"))

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from stemd.acquisition import Scan
+from stemd.acquisition import Acquisition, Detector, Scan
 from stemd.daemon.cluster import merging as merging_module
 from stemd.daemon.cluster import work
 from stemd.daemon.cluster.merging import Merging
@@ -203,3 +203,28 @@ def test_memory_of_a_part_is_gone_with_it(kind: str, files: dict[str, Recipe]) -
         tracemalloc.stop()
         gc.enable()
     assert sizes[-1] - sizes[0] < 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("frames", "part_bytes", "threads", "parts"),
+    [
+        (16384, None, 0, 2),  # 2 GiB: no more than the largest part asks for
+        (16384, None, 1, 2),
+        (16384, None, 2, 4),
+        (16384, None, 4, 8),
+        (16384, None, 1000, 32),  # no smaller than is worth a task
+        (131072, None, 4, 16),
+        (131072, None, 1, 16),
+        (256, None, 64, 1),
+        (16384, 256 * 2**20, 1, 8),
+    ],
+)
+def test_parts_are_as_many_as_suit_the_workers(
+    frames: int, part_bytes: int | None, threads: int, parts: int
+) -> None:
+    scan = Scan(shape=(frames // 256, 256))
+    acquisition = Acquisition(scan, Detector("a", (256, 256), "u2", 0))
+    about = work.Description(acquisition, frames, False, 128 * 1024, {}, ())
+    size = about.units(part_bytes, threads)
+    assert size % 256 == 0  # whole lines
+    assert -(-frames // size) == parts

@@ -28,9 +28,11 @@ from stemd.results import Snapshot
 
 LEAD_FRAMES = 64
 """Frames that are read at a time until all is known that the first ones decide."""
-PARTS_A_THREAD = 4
-"""A file is cut into so many parts for each of several threads, so that none works long when the
-others are done."""
+PARTS_A_THREAD = (2, 4)
+"""A file is cut into at least and about so many parts for each of several threads, so that none
+works long when the others are done."""
+GOOD_PART_BYTES = 512 * 1024 * 1024
+"""More parts than the least are not made below this: it is a hundred times a part's own cost."""
 LEAST_PART_BYTES = 64 * 1024 * 1024
 """Ten times the cost of a task."""
 MOST_PART_BYTES = 1024 * 1024 * 1024
@@ -76,7 +78,8 @@ class Description:
         """
         whole = self.extent * self.unit_bytes
         if part_bytes is None:
-            part_bytes = whole // (PARTS_A_THREAD * threads) if threads > 1 else whole
+            most, least = (whole // (n * threads) if threads > 1 else whole for n in PARTS_A_THREAD)
+            part_bytes = max(least, min(most, GOOD_PART_BYTES))
             part_bytes = min(max(part_bytes, LEAST_PART_BYTES), MOST_PART_BYTES)
         size = -(-self.extent // max(1, -(-whole // part_bytes)))
         line = self.acquisition.scan.line_frames

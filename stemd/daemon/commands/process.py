@@ -89,7 +89,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--part-mib",
         type=int,
         metavar="N",
-        help="MiB of a file a task; default: 64 to 1024, four tasks for each of several threads",
+        help="MiB of a file a task; default: 64 to 1024, as suits the workers",
     )
     parser.add_argument("--json", action="store_true", help="scan documents as JSON lines")
 
