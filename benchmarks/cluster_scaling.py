@@ -64,12 +64,14 @@ def ssb(folder: Path) -> list[Recipe]:
 
 
 def events(folder: Path) -> list[Recipe]:
-    """13 million hits of a Timepix3 quad a file, in one pass: a file is one worker's."""
-    made = event_file(200, Context())
+    """52 million hits of a Timepix3 quad a file, in one pass: a file is one worker's."""
+    made = event_file(800, Context())
     found = []
     for number in range(2):
         path = folder / f"{number}.tpx3"
         shutil.copy(made, path)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())  # or the system writes it back while something is measured
         found.append(_recipe(path, Scan(shape=(256, 256)), TABLES))
     made.unlink()
     return found
