@@ -25,7 +25,7 @@ GRAPH_WARNING = "1 GiB"
 """Dask warns of large arguments; the merged maps of a scan are large, and go out once."""
 OWN_WORKERS = {"distributed.worker.profile.enabled": False}
 """Of workers that are started here. Dask's profiler looks 100 times a second at what a task does,
-and takes the interpreter from it each time: 0.5 to 2 % of a task that reads from memory."""
+and takes the interpreter from it each time: up to 2 % on free cores."""
 _CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
 
 
