@@ -1,8 +1,8 @@
 """What a second worker gains where patterns take more than reading them.
 
-`python -m benchmarks.cluster_scaling packed events ssb`: for each work two recordings, by one and
-by two workers, and by one and by two processes of the plain command side by side, which is what
-the machine can gain. Ways take turns; the figures are medians over the turns.
+`python -m benchmarks.cluster_scaling packed events ssb airpi`: for each work two recordings, by
+one and by two workers, and by one and by two processes of the plain command side by side, which
+is what the machine can gain. Ways take turns; the figures are medians over the turns.
 """
 
 from __future__ import annotations
@@ -63,6 +63,13 @@ def ssb(folder: Path) -> list[Recipe]:
     return [_recipe(_merlin(folder / f"{n}.mib", packed=False), SCAN, tables) for n in range(2)]
 
 
+def airpi(folder: Path) -> list[Recipe]:
+    """16-bit frames through AIRPI's network, every position of one, a thread a worker."""
+    chosen = {"threads": 1, "every": 1, "repetition": 1}
+    tables: dict[str, dict[str, Any]] = {"airpi": chosen, "sum": {}}
+    return [_recipe(_merlin(folder / f"{n}.mib", packed=False), SCAN, tables) for n in range(2)]
+
+
 def events(folder: Path) -> list[Recipe]:
     """52 million hits of a Timepix3 quad a file, in one pass: a file is one worker's."""
     made = event_file(800, Context())
@@ -77,7 +84,12 @@ def events(folder: Path) -> list[Recipe]:
     return found
 
 
-WORK: dict[str, Callable[[Path], list[Recipe]]] = {"packed": packed, "events": events, "ssb": ssb}
+WORK: dict[str, Callable[[Path], list[Recipe]]] = {
+    "packed": packed,
+    "events": events,
+    "ssb": ssb,
+    "airpi": airpi,
+}
 
 
 def _recipe(path: Path, scan: Scan, tables: dict[str, dict[str, Any]]) -> Recipe:

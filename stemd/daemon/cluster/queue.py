@@ -62,16 +62,11 @@ class TaskQueue:
         urgency: float = 0.0,
         owner: object = None,
         **more: Any,
-    ) -> _Task:
-        """One more task; `name` groups tasks on the dashboard, `owner` may `drop` them.
-
-        A task among `args`, added before and no less urgent, stands for what it gives: the
-        workers hand that on among themselves.
-        """
+    ) -> None:
+        """One more task; `name` groups tasks on the dashboard, `owner` may `drop` them."""
         order = (-urgency, next(self._numbers))
         task = _Task(order, name, work, args, more, then, failed, owner)
         heapq.heappush(self._waiting, task)
-        return task
 
     def drop(self, owner: object) -> None:
         """Forget all tasks of an owner: nobody waits for what they would give."""
@@ -120,8 +115,9 @@ class TaskQueue:
         while self._waiting and self._has_room():
             task = heapq.heappop(self._waiting)
             urgency = -task.order[0]
-            args = [arg.future if isinstance(arg, _Task) else arg for arg in task.args]
-            future = self.pool.submit(task.name, task.work, *args, priority=urgency, **task.more)
+            future = self.pool.submit(
+                task.name, task.work, *task.args, priority=urgency, **task.more
+            )
             self._running[future.key] = task
             task.future = future  # without it the cluster forgets the task
 

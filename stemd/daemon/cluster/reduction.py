@@ -13,7 +13,7 @@ from stemd.daemon.cluster import work
 from stemd.daemon.cluster.merging import Merging
 from stemd.daemon.cluster.parts import Centre, Goal, Part
 from stemd.daemon.cluster.store import CheckpointStore, PartStore, Span, cut, gaps, key_of
-from stemd.daemon.cluster.work import Description
+from stemd.daemon.cluster.work import Description, Next
 from stemd.engines.base import Gathered
 
 if TYPE_CHECKING:
@@ -32,16 +32,16 @@ class Following:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        self._found: list[Part | None] = []
-        self._taker: Callable[[Part | None], None] | None = None
+        self._found: list[Next] = []
+        self._taker: Callable[[Next], None] | None = None
 
-    def come(self, found: Part | None) -> None:
+    def come(self, found: Next) -> None:
         """It is there, or there is none."""
         self._found = [found]
         if self._taker is not None:
             self._taker(found)
 
-    def give(self, taker: Callable[[Part | None], None]) -> None:
+    def give(self, taker: Callable[[Next], None]) -> None:
         """Call this with it, as soon as it is there."""
         self._taker = taker
         for found in self._found:
@@ -64,7 +64,7 @@ class Reduction:
         decoding = {"scan": settings["scan"], "camera": settings["camera"]}
         self._points = CheckpointStore(file.folder, key_of(about.identity, decoding))
         self._whole = about.sequential and self._recipe.needs_whole_positions
-        self._size = about.units(file.part_bytes, file.queue.count())
+        self._size = about.units(file.part_bytes, file.threads)
         if self._whole:  # where lines end is known only to whoever has read all before
             self._size = about.extent
         self._known: list[Span] = []
@@ -104,9 +104,11 @@ class Reduction:
             self._submit(*span)
         following.give(self._following_came)
 
-    def _following_came(self, part: Part | None) -> None:
-        if part is not None:
-            self._reduced(part)
+    def _following_came(self, found: Next) -> None:
+        if found.identity != self._about.identity:
+            raise work.changed(self._recipe)
+        if found.part is not None:
+            self._reduced(found.part)
             return
         self._open -= 1
         if not self._open:

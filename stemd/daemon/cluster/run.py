@@ -43,6 +43,7 @@ def run_files(
                 goals,
                 folder,
                 part_bytes=part_bytes,
+                files=len(files),
                 urgency=-float(number),
                 written=written,
                 failed=tell,

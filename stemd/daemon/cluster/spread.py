@@ -28,7 +28,8 @@ class SpreadFile:
     """Everything that is done with one file; its errors end its own work only.
 
     `goals` are all of the same file; those that reduce it alike share the reduction. Parts go
-    to `folder`/parts; `part_bytes` None: of a size that suits the workers.
+    to `folder`/parts; `part_bytes` None: of a size that suits the workers, which so many `files`
+    share.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class SpreadFile:
         folder: Path,
         *,
         part_bytes: int | None,
+        files: int,
         urgency: float,
         written: Written,
         failed: Callable[[StemdError], None],
@@ -45,6 +47,7 @@ class SpreadFile:
         self.queue = queue
         self.folder = folder / PARTS_FOLDER
         self.part_bytes = part_bytes
+        self._files = files
         self.urgency = urgency
         self.written = written
         self.bytes_done = 0
@@ -64,15 +67,20 @@ class SpreadFile:
 
     def begin(self) -> None:
         """Have a worker look at the file, and where nothing is known of it begin at once."""
-        described = self.add("describe", work.describe, self._lead.recipe, then=self._described)
+        self.add("describe", work.describe, self._lead.recipe, then=self._described)
         if not self.folder.exists():
             self.queue.give_out()  # a worker is at it while workers are counted
-            self.following = Following(self.queue.count())
+            self.following = Following(self.threads)
             self.add(
-                *("reduce", work.reduce_next, self._lead.recipe, described),
+                *("reduce", work.reduce_next, self._lead.recipe),
                 *(self.part_bytes, self.following.threads),
                 then=self.following.come,
             )
+
+    @property
+    def threads(self) -> int:
+        """Of the cluster's threads those that are this file's, when all files are alike."""
+        return -(-self.queue.count() // self._files)
 
     def add(
         self,
@@ -82,7 +90,7 @@ class SpreadFile:
         then: Callable[[Any], None],
         urgency: float | None = None,
         **more: Any,
-    ) -> Any:
+    ) -> None:
         """A task of this file; when the file has failed its tasks come to nothing."""
 
         def go_on(value: Any) -> None:
@@ -93,7 +101,7 @@ class SpreadFile:
                     self.fail(error)
 
         more["urgency"] = self.urgency if urgency is None else urgency
-        return self.queue.add(name, called, *args, then=go_on, failed=self.fail, owner=self, **more)
+        self.queue.add(name, called, *args, then=go_on, failed=self.fail, owner=self, **more)
 
     def fail(self, error: StemdError) -> None:
         """Nothing more is done with this file."""

@@ -38,6 +38,8 @@ LEAST_PART_BYTES = 64 * 1024 * 1024
 MOST_PART_BYTES = 1024 * 1024 * 1024
 """What a lost worker costs at most."""
 _opened = OpenRecordings()
+_just_described: list[tuple[Recipe, Description]] = []
+"""What this process looked at last, for the task that goes on with it; one at most."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -104,9 +106,23 @@ def _plain(work: Callable[P, T]) -> Callable[P, T | Failure]:
     return called
 
 
+@dataclass(frozen=True, slots=True)
+class Next:
+    """The part behind the lead, None where there is none, of a file with this `identity`."""
+
+    identity: dict[str, Any]
+    part: Part | None
+
+
 @_plain
 def describe(recipe: Recipe) -> Description:
     """Open a file and say what is in it; reduce so many patterns as decide something."""
+    about = _described(recipe)
+    _just_described[:] = [(recipe, about)]
+    return about
+
+
+def _described(recipe: Recipe) -> Description:
     recipe.reduction()  # raises for an engine that is missing here or cannot be spread
     path = recipe.path
     if isinstance(path, Path) and not path.exists():
@@ -131,19 +147,21 @@ def describe(recipe: Recipe) -> Description:
 
 
 @_plain
-def reduce_next(
-    recipe: Recipe, about: Description | Failure, part_bytes: int | None, threads: int
-) -> Part | Failure | None:
-    """The part that follows the lead of a file that has just been described, where there is one.
+def reduce_next(recipe: Recipe, part_bytes: int | None, threads: int) -> Next:
+    """The part that follows the lead of a file that is just being described.
 
-    None for an event stream: its parts need more to be known.
+    It does not wait for the description: a worker that has not made it itself looks at the file
+    anew, which takes less than a message there and back. None for an event stream, whose parts
+    need more to be known.
     """
-    if isinstance(about, Failure) or about.sequential:
-        return about if isinstance(about, Failure) else None
+    just = _just_described.pop() if _just_described else None
+    about = just[1] if just is not None and just[0] == recipe else _described(recipe)
+    if about.sequential:
+        return Next(about.identity, None)
     first, stop = about.next_span(part_bytes, threads)
     if first == stop:
-        return None
-    return _reduce(
+        return Next(about.identity, None)
+    part = _reduce(
         recipe,
         about.acquisition,
         about.identity,
@@ -153,6 +171,7 @@ def reduce_next(
         centre=about.lead.centre if about.lead else None,
         found=about.lead.found if about.lead else None,
     )
+    return Next(about.identity, part)
 
 
 @_plain
@@ -187,6 +206,14 @@ def reduce_span(
     )
 
 
+def changed(recipe: Recipe) -> FormatError:
+    """The error for a file that is written to while it is processed."""
+    return FormatError(
+        f"{recipe.path} has changed since it was first looked at",
+        "wait until it is written, then process it again",
+    )
+
+
 def _reduce(
     recipe: Recipe,
     acquisition: Acquisition,
@@ -200,10 +227,7 @@ def _reduce(
     checkpoint: Checkpoint | None = None,
 ) -> Part:
     if has_changed(recipe.path, identity):
-        raise FormatError(
-            f"{recipe.path} has changed since it was first looked at",
-            "wait until it is written, then process it again",
-        )
+        raise changed(recipe)
     run = ScanRun(acquisition, recipe.settings, recipe.gatherers(), None if leads else centre)
     if first:
         run.follow(found or {})
