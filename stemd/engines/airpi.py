@@ -231,9 +231,13 @@ class AirpiEngine(BesideScan):
             chosen = thing.neighbourhood
             self._say(
                 "coarser",
-                f"the network is slower than the camera: from line {line} on it takes one of every "
-                f"{chosen.every} positions and lines, with the patterns of {chosen.repetition} x "
-                f"{chosen.repetition} positions",
+                f"the network is slower than the camera: from line {line} on it works on one of "
+                f"{chosen.every**2} positions"
+                + (
+                    f", each with the electrons of {chosen.repetition**2}"
+                    if chosen.repetition > 1
+                    else ""
+                ),
                 remedy=self._remedy
                 + "; a faster processor, or fewer positions, makes it whole during the scan",
             )

@@ -6,20 +6,18 @@ makes of them goes in, an object comes out.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Optics
-from stemd.beam import Beam
 from stemd.blocks import Block, EventBlock, FrameBlock
-from stemd.engines.diffraction_grid import GridTable, grid_table
+from stemd.engines.diffraction_grid import grid_table
 from stemd.engines.exit_wave_features import (
     GRID,
     SAMPLES,
@@ -27,9 +25,9 @@ from stemd.engines.exit_wave_features import (
     field_angstrom,
     fill_features,
     inputs,
-    pixel_angstrom,
     scalars,
 )
+from stemd.engines.exit_wave_geometry import Geometry, seen
 from stemd.engines.kernels.grid import SHARES, bin_hits
 from stemd.engines.measured_slopes import Frame, Slopes, correction, near_known
 from stemd.engines.neighbourhoods import Neighbourhood
@@ -37,58 +35,12 @@ from stemd.engines.patch_offsets import centred, image_of, restored_spectrum, wi
 from stemd.engines.probe import probe
 from stemd.engines.scan_lines import TOO_LATE, ScanLines
 from stemd.engines.stitching import Stitcher
-from stemd.errors import StemdError
 
 F32 = NDArray[np.float32]
 C64 = NDArray[np.complex64]
-MOST_PIXELS = 1 << 26
-"""Of an object: 8192 x 8192, at 24 bytes each."""
-LEAST_REACH = 1.0
-"""Semi-angles that the detector must see in all directions."""
-SEEN = 0.99
-"""A grid pixel counts if so much of its area is on the detector."""
 
 Begin = Callable[[F32], Callable[[], C64]]
 """Has a batch of features worked on; what it returns waits for T, (n, WINDOW, WINDOW)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Geometry:
-    """What decides an object: beam, step in angstrom, where the beam is on the detector.
-
-    `center` (y, x) and `pixels_per_angle` (detector pixels a convergence semi-angle).
-    """
-
-    beam: Beam
-    step_size_angstrom: float
-    center: tuple[float, float]
-    pixels_per_angle: float
-    oversample: int
-    counts_per_electron: float
-
-    @property
-    def pixel_angstrom(self) -> float:
-        """An object pixel."""
-        return pixel_angstrom(self.beam) / self.oversample
-
-    @property
-    def origin(self) -> int:
-        """Row and column of the object at which the first position is."""
-        return WINDOW // 2 * self.oversample
-
-    def shape(self, scan: tuple[int, int]) -> tuple[int, int]:
-        """Pixels of the object of a scan. Raises StemdError when they are too many."""
-        border = WINDOW * self.oversample - 1
-        step = self.step_size_angstrom / self.pixel_angstrom
-        ny, nx = (round(n * step) + border for n in scan)
-        if ny * nx > MOST_PIXELS:
-            raise StemdError(
-                f"an object of {ny} x {nx} pixels of {self.pixel_angstrom:.3g} angstrom is larger "
-                f"than the {MOST_PIXELS:,} pixels that are allowed",
-                "take a smaller oversample; for steps much larger than the probe there is no "
-                "phase image",
-            )
-        return ny, nx
 
 
 class ExitWaveObject:
@@ -285,8 +237,8 @@ class ExitWaveObject:
         whole, sure = np.zeros_like(phase), np.zeros_like(weight)
         if not lines.size:
             return whole, sure
-        rows, inside = self._between(int(lines[0]), int(lines[-1])), self._between(
-            0, self.lines.shape[1] - 1)  # fmt: skip
+        rows = self.geometry.between(int(lines[0]), int(lines[-1]))
+        inside = self.geometry.between(0, self.lines.shape[1] - 1)
         box = np.s_[rows.start : rows.stop, inside.start : inside.stop]
         known = weight[box] > 0
         if not known.any():
@@ -311,15 +263,6 @@ class ExitWaveObject:
         whole[box], sure[box] = without_mean(back, known), weight[box]
         return whole, sure
 
-    def _between(self, first: int, last: int) -> slice:
-        """Object pixels from the middle of one scan line or column to that of another."""
-        step = self.geometry.step_size_angstrom / self.geometry.pixel_angstrom
-        places = first * step, last * step
-        return slice(
-            math.ceil(places[0] - 1e-6) + self.geometry.origin,
-            math.floor(places[1] + 1e-6) + self.geometry.origin + 1,
-        )
-
     def merge(self, other: ExitWaveObject) -> None:
         """Take over what another one has of a later part of the scan; lines are left to make."""
         late = self.lines.merge(other.lines, self.neighbourhood.reach)
@@ -339,25 +282,3 @@ class ExitWaveObject:
         self.stitcher.restore(gathered)
         kinds = ("groups", "left_out", "late", "saturated")
         self.counts.update(dict(zip(kinds, gathered["counts"].tolist(), strict=True)))
-
-
-def seen(table: GridTable) -> tuple[float, F32]:
-    """How far the detector sees in all directions, in semi-angles, and the pixels within, (K,).
-
-    Of what the detector sees the largest square, or circle, about the middle is taken: that is
-    what networks are trained with. Raises StemdError when not even the undiffracted disc is on
-    the detector.
-    """
-    best = 0.0, np.zeros(table.coverage.size, np.bool_)
-    for distance in (np.hypot(*GRID.vectors.T), np.abs(GRID.vectors).max(axis=1)):
-        missing = distance[table.coverage < SEEN]
-        known = distance < (missing.min() if missing.size else np.inf)
-        reach = float(distance[known].max()) if known.any() else 0.0
-        if reach >= LEAST_REACH and known.sum() > best[1].sum():
-            best = reach, known
-    if not best[0]:
-        raise StemdError(
-            "the undiffracted disc is not wholly on the detector",
-            "check optics.center, convergence_semi_angle_mrad and pixel_size_mrad",
-        )
-    return best[0], best[1].astype(np.float32)

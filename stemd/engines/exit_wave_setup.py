@@ -12,7 +12,8 @@ from stemd.acquisition import Acquisition, FiniteFloat, Optics, PositiveFloat
 from stemd.beam import Beam
 from stemd.engines.coarseness import Coarseness
 from stemd.engines.exit_wave_features import GRID
-from stemd.engines.exit_wave_object import ExitWaveObject, Geometry
+from stemd.engines.exit_wave_geometry import Geometry
+from stemd.engines.exit_wave_object import ExitWaveObject
 from stemd.engines.first_patterns import FirstPatterns, Found
 from stemd.inference.choice import BackendName
 from stemd.settings import SlowEngineSettings
