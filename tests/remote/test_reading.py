@@ -242,15 +242,15 @@ def test_times_of_any_file_system_are_understood() -> None:
 
 
 def test_a_change_is_seen_by_tag_or_by_content(tmp_path: Path, server: RangeServer) -> None:
-    from stemd.daemon.cluster.work import _changed, identity_of
+    from stemd.daemon.cluster.opened import has_changed, identity_of
 
     path = tmp_path / "a.bin"
     for server.tagged in (True, False):
         path.write_bytes(DATA)
         file = RemoteFile(server.url("a.bin"))
         identity = identity_of(file)
-        assert not _changed(file, identity)
+        assert not has_changed(file, identity)
         assert bool(re.search("etag", str(identity), re.IGNORECASE)) == server.tagged
         time.sleep(0.02)
         path.write_bytes(DATA[:-1] + bytes([DATA[-1] ^ 1]))
-        assert _changed(file, identity)
+        assert has_changed(file, identity)
