@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import threading
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,32 @@ def test_every_metric_of_dashboard_and_alerts_is_exported(make_rig: Callable[...
     every = " ".join(expression for found in expressions().values() for expression in found)
     states = set(re.findall(r'state="(\w+)"', every))
     assert all(f'state="{state}"' in text for state in states)
+
+
+def test_the_count_of_positions_never_falls(make_rig: Callable[..., Rig]) -> None:
+    port = free_port()
+    rig = make_rig(sessions=f'[page]\nlisten = "127.0.0.1:{port}"')
+    rig.start()
+    seen: list[int] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10) as answer:
+                health = json.loads(answer.read())
+            seen.append(sum(part["positions"] for part in health["pipelines"].values()))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        for number in range(5):
+            rig.camera.scan()
+            rig.finished(number + 1)
+    finally:
+        over.set()
+        watching.join()
+    assert seen == sorted(seen)
+    assert seen[-1] > seen[0]
 
 
 @pytest.fixture
