@@ -39,20 +39,6 @@ def centred(through: NDArray[Any], weight: NDArray[np.floating]) -> NDArray[Any]
     return np.asarray((through * turn).astype(through.dtype))
 
 
-def with_coarse_structure(
-    phase: F32, known: NDArray[np.bool_], taken: F64, averaged: F64, floor: float
-) -> F32:
-    """A stitched phase of centred patches with its coarse structure back, 0 where not known.
-
-    phase float32 (height, width) in radian; `known`: where there is any. The rest as for
-    `restored_spectrum`. The unknown is taken for the mean of the known.
-    """
-    if not known.any():
-        return np.zeros_like(phase)
-    spectrum = restored_spectrum(without_mean(phase, known), taken, averaged, floor)
-    return np.where(known, image_of(spectrum, phase.shape), np.float32(0.0))
-
-
 def without_mean(phase: F32, known: NDArray[np.bool_]) -> F32:
     """The phase less the mean of the known, which the unknown is taken for."""
     return np.where(known, phase - phase[known].mean(dtype=np.float64), 0.0).astype(np.float32)

@@ -17,6 +17,7 @@ from stemd.daemon.cluster import merging as merging_module
 from stemd.daemon.cluster import work
 from stemd.daemon.cluster.merging import Merging
 from stemd.daemon.cluster.parts import Part, Recipe
+from stemd.daemon.cluster.spread import share_of
 from stemd.daemon.cluster.store import CheckpointStore, PartStore, gaps, key_of
 from stemd.daemon.processing import Outcome
 from stemd.results import Snapshot
@@ -228,3 +229,14 @@ def test_parts_are_as_many_as_suit_the_workers(
     size = about.units(part_bytes, threads)
     assert size % 256 == 0  # whole lines
     assert -(-frames // size) == parts
+
+
+@given(files=st.integers(1, 40), threads=st.integers(0, 12))
+def test_files_share_the_threads(files: int, threads: int) -> None:
+    shares = [share_of(number, files, threads) for number in range(files)]
+    whole = files - files % max(1, threads)
+    assert shares[:whole] == [1] * whole
+    if files > whole:
+        assert set(shares[whole:]) == {shares[-1]}
+        # all threads have work, and none of the files is cut for more than that takes
+        assert sum(shares[whole:]) >= threads > sum(shares[whole:]) - (files - whole)

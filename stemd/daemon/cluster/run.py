@@ -43,8 +43,8 @@ def run_files(
                 goals,
                 folder,
                 part_bytes=part_bytes,
+                number=number,
                 files=len(files),
-                urgency=-float(number),
                 written=written,
                 failed=tell,
             )

@@ -24,12 +24,23 @@ Written = Callable[["Goal", Outcome, Snapshot, Sequence[Message]], None]
 """(goal, outcome, final images, what was noticed on opening the file)"""
 
 
+def share_of(number: int, files: int, threads: int) -> int:
+    """For how many of `threads` file `number` of so many is cut.
+
+    One, as long as there is a file for each of them; the last files, fewer than that, share all,
+    so that no thread is left without work for long.
+    """
+    threads = max(1, threads)
+    last = files % threads
+    return 1 if number < files - last else -(-threads // last)
+
+
 class SpreadFile:
     """Everything that is done with one file; its errors end its own work only.
 
     `goals` are all of the same file; those that reduce it alike share the reduction. Parts go
-    to `folder`/parts; `part_bytes` None: of a size that suits the workers, which so many `files`
-    share.
+    to `folder`/parts; `part_bytes` None: of a size that suits the workers. The file is `number`,
+    0 and up, of so many `files` that share them; the first ones are the most urgent.
     """
 
     def __init__(
@@ -39,16 +50,16 @@ class SpreadFile:
         folder: Path,
         *,
         part_bytes: int | None,
+        number: int,
         files: int,
-        urgency: float,
         written: Written,
         failed: Callable[[StemdError], None],
     ) -> None:
         self.queue = queue
         self.folder = folder / PARTS_FOLDER
         self.part_bytes = part_bytes
-        self._files = files
-        self.urgency = urgency
+        self._number, self._files = number, files
+        self.urgency = -float(number)
         self.written = written
         self.bytes_done = 0
         self.bytes_total = 0
@@ -79,8 +90,8 @@ class SpreadFile:
 
     @property
     def threads(self) -> int:
-        """Of the cluster's threads those that are this file's, when all files are alike."""
-        return -(-self.queue.count() // self._files)
+        """Threads of the cluster that this file is cut for."""
+        return share_of(self._number, self._files, self.queue.count())
 
     def add(
         self,
