@@ -24,15 +24,15 @@ import psutil
 
 from stemd.acquisition import Optics, Scan
 from stemd.adapters.files import open_recording
-from stemd.daemon.bench.harness import Context
-from stemd.daemon.bench.limits import big_file, merlin_header
-from stemd.daemon.cluster.connect import Pool, connect
-from stemd.daemon.cluster.parts import Goal, Recipe
-from stemd.daemon.cluster.queue import TaskQueue
-from stemd.daemon.cluster.run import run_files
-from stemd.daemon.config import EngineConfig
-from stemd.daemon.processing import outcome_of, process_recording, write_run
+from stemd.cli.bench.harness import Context
+from stemd.cli.bench.limits import big_file, merlin_header
+from stemd.config.file import EngineConfig
 from stemd.errors import StemdError
+from stemd.offline.cluster.connect import Pool, connect
+from stemd.offline.cluster.parts import Goal, Recipe
+from stemd.offline.cluster.queue import TaskQueue
+from stemd.offline.cluster.run import run_files
+from stemd.offline.processing import outcome_of, process_recording, write_run
 from stemd.settings import Settings
 
 SIDE = 256
@@ -164,8 +164,8 @@ def task_cost(pool: Pool, scheduler: psutil.Process, count: int) -> dict[str, fl
 
 def part_sizes(made: Recipe, out: Path, part_bytes: int) -> dict[str, float]:
     """Bytes that come back for a byte that is read, from the parts of one run."""
-    from stemd.daemon.cluster import work
-    from stemd.daemon.cluster.store import PartStore
+    from stemd.offline.cluster import work
+    from stemd.offline.cluster.store import PartStore
 
     about = work.describe(made)
     assert isinstance(about, work.Description)

@@ -26,14 +26,14 @@ import numpy as np
 from benchmarks.cluster import TABLES, dask, plainly, ratios
 from stemd.acquisition import Optics, Scan
 from stemd.adapters.merlin.encoder import Camera, encode_frame
-from stemd.daemon.bench.events import event_file
-from stemd.daemon.bench.harness import Context
-from stemd.daemon.cluster.connect import Pool
-from stemd.daemon.cluster.parts import Goal, Recipe
-from stemd.daemon.cluster.run import run_files
-from stemd.daemon.config import EngineConfig
-from stemd.daemon.processing import write_run
+from stemd.cli.bench.events import event_file
+from stemd.cli.bench.harness import Context
+from stemd.config.file import EngineConfig
 from stemd.errors import StemdError
+from stemd.offline.cluster.connect import Pool
+from stemd.offline.cluster.parts import Goal, Recipe
+from stemd.offline.cluster.run import run_files
+from stemd.offline.processing import write_run
 from stemd.settings import Settings
 
 SIDE = 256

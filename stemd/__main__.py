@@ -2,7 +2,7 @@
 
 import sys
 
-from stemd.daemon.cli import main
+from stemd.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

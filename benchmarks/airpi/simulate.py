@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 from benchmarks.airpi import specimens
 from benchmarks.airpi.scan4d import PATTERN, SCALE, Scan4D
-from stemd.adapters.virtual.scattering import VOLT_ANGSTROM_SQUARED
 from stemd.beam import Beam
+from stemd.virtual.scattering import VOLT_ANGSTROM_SQUARED
 from training.airpi.multislice import SLICE_ANGSTROM, displacements, exit_waves, probe_wave
 from training.airpi.potential import Atoms, Grid, potentials, scattering_factor, slices_of
 from training.airpi.samples import RMS_ANGSTROM

@@ -30,12 +30,12 @@ async def browser_speed(side: int, rate: float, seconds: float) -> None:
     import numpy as np
 
     from stemd.acquisition import Acquisition, Detector, Scan
-    from stemd.daemon.hub import Hub
-    from stemd.daemon.logs import set_up_logs
-    from stemd.daemon.page import encoder, viewer
-    from stemd.daemon.page.protocol import Drawn
-    from stemd.daemon.page.server import Page
-    from stemd.daemon.page.settings import PageSettings
+    from stemd.config.page import PageSettings
+    from stemd.events import Hub
+    from stemd.logs import set_up_logs
+    from stemd.page import encoder, viewer
+    from stemd.page.protocol import Drawn
+    from stemd.page.server import Page
     from stemd.results import Result, Snapshot
 
     sent_ns: deque[int] = deque()

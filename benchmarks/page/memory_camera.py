@@ -26,10 +26,10 @@ import numpy as np
 
 from stemd.adapters.merlin import adapter
 from stemd.adapters.merlin.encoder import Batch, Camera, encode_hdr, message
-from stemd.daemon import scan_run
-from stemd.daemon.config import load
-from stemd.daemon.logs import set_up_logs
+from stemd.config.file import load
 from stemd.daemon.supervisor import Daemon
+from stemd.logs import set_up_logs
+from stemd.scan import run as scan_run
 
 READER, OTHERS = {0}, {1}
 """Processors of the reader's thread, and of everything else."""

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from benchmarks.restoration.measures import column_errors, psnr, ssim
 from benchmarks.restoration.methods import METHODS
 from benchmarks.restoration.specimens import Specimen, specimens
-from stemd.engines.distortions import Distortions, Jitter, Tail, distort
-from stemd.engines.tiling import restore
+from stemd.engines.restoration.distortions import Distortions, Jitter, Tail, distort
+from stemd.engines.restoration.tiling import restore
 from stemd.inference import choice
 from stemd.inference.choice import BackendName
 from stemd.inference.model_file import read_model

@@ -13,7 +13,7 @@ from pydantic import Field
 from stemd import plugins
 from stemd.acquisition import Acquisition, Scan, new_scan_id
 from stemd.adapters.base import AdapterSettings, Recording
-from stemd.adapters.remote import RecordingPath, RemoteFile
+from stemd.adapters.recordings.remote import RecordingPath, RemoteFile
 from stemd.blocks import BlockPool, Ended, Link, Message, Started
 from stemd.errors import CameraError, FormatError
 
@@ -82,7 +82,7 @@ def _look_at(path: Path, suffixes: Iterable[str]) -> None:
 def _open_array(
     path: RecordingPath, scan: Scan | None = None, settings: AdapterSettings | None = None
 ) -> Recording:
-    from stemd.adapters import arrays
+    from stemd.adapters.recordings import arrays
 
     return arrays.open_array(path, scan)
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import structlog
 
-from stemd.daemon.hub import Json
-from stemd.daemon.live_settings import RefusedError
-from stemd.daemon.pipeline import Pipeline
+from stemd.config.live import RefusedError
+from stemd.daemon.pipeline.pipeline import Pipeline
 from stemd.errors import StemdError
+from stemd.events import Json
 
 log = structlog.get_logger(__name__)
 

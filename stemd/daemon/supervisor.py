@@ -16,21 +16,21 @@ import structlog
 
 from stemd import __version__
 from stemd.acquisition import iso_utc
+from stemd.config.file import Config, PipelineConfig
 from stemd.daemon import systemd
-from stemd.daemon.broker import EmbeddedBroker
-from stemd.daemon.completion.completer import Completer
-from stemd.daemon.config import Config, PipelineConfig
-from stemd.daemon.disk_watch import DiskWatch
-from stemd.daemon.hub import Hub, Json
-from stemd.daemon.metrics import metrics_text
-from stemd.daemon.page.server import Page
-from stemd.daemon.pipeline import Pipeline
-from stemd.daemon.recovery import enter_missing, recover
+from stemd.daemon.completer import Completer
+from stemd.daemon.pipeline.pipeline import Pipeline
 from stemd.daemon.requests import Requests
-from stemd.daemon.sinks.mqtt import MqttSink
-from stemd.daemon.store import Store
-from stemd.daemon.warm import warm_up
 from stemd.errors import ConfigError, StemdError
+from stemd.events import Hub, Json
+from stemd.mqtt.broker import EmbeddedBroker
+from stemd.mqtt.sink import MqttSink
+from stemd.page.metrics import metrics_text
+from stemd.page.server import Page
+from stemd.scan.warm import warm_up
+from stemd.storage.disk_watch import DiskWatch
+from stemd.storage.recovery import enter_missing, recover
+from stemd.storage.store import Store
 
 HEALTH_PERIOD_S = 5.0
 DISK_PERIOD_S = 5.0

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from stemd.acquisition import Scan
-from stemd.adapters.arrays import open_array
+from stemd.adapters.recordings.arrays import open_array
 from stemd.adapters.timepix3.records import open_records
 
 SIZE = 256

@@ -10,11 +10,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the extra 'training'")
 pytest.importorskip("abtem", reason="training needs the extra 'training'")
 
-from stemd.adapters.virtual.scattering import (  # noqa: E402
-    LOBATO,
-    VOLT_ANGSTROM_SQUARED,
-)
 from stemd.beam import Beam  # noqa: E402
+from stemd.virtual.scattering import LOBATO, VOLT_ANGSTROM_SQUARED  # noqa: E402
 from training.airpi import multislice, potential  # noqa: E402
 from training.airpi.potential import Atoms, Grid  # noqa: E402
 

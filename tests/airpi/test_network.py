@@ -10,13 +10,7 @@ pytest.importorskip("abtem", reason="training needs the extra 'training'")
 pytest.importorskip("onnx", reason="training needs the extra 'training'")
 
 from stemd.beam import Beam  # noqa: E402
-from stemd.engines.exit_wave_features import (  # noqa: E402
-    GRID,
-    SAMPLES,
-    WINDOW,
-    field_angstrom,
-    inputs,
-)
+from stemd.engines.airpi.features import GRID, SAMPLES, WINDOW, field_angstrom, inputs  # noqa: E402
 from stemd.engines.probe import probe  # noqa: E402
 from training.airpi import examples, export, samples, shards, train  # noqa: E402
 from training.airpi.network import ExitWaveNetwork, Layout  # noqa: E402

@@ -13,9 +13,9 @@ from stemd.adapters.base import AdapterSettings
 from stemd.adapters.files import open_recording
 from stemd.adapters.merlin.encoder import Camera as Merlin
 from stemd.adapters.merlin.encoder import encode_frame
-from stemd.daemon.cluster.parts import Recipe
-from stemd.daemon.config import EngineConfig
-from stemd.daemon.processing import Outcome, outcome_of, process_recording
+from stemd.config.file import EngineConfig
+from stemd.offline.cluster.parts import Recipe
+from stemd.offline.processing import Outcome, outcome_of, process_recording
 from stemd.results import Snapshot
 from stemd.settings import Settings
 

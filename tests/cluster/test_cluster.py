@@ -16,14 +16,14 @@ import tifffile
 from stemd.acquisition import Scan
 from stemd.adapters.timepix3.settings import Timepix3Settings
 from stemd.blocks import Message
-from stemd.daemon.cli import main
-from stemd.daemon.cluster import connect as connecting
-from stemd.daemon.cluster.connect import connect
-from stemd.daemon.cluster.parts import Goal, Part, Recipe
-from stemd.daemon.cluster.run import Progress, run_files
-from stemd.daemon.cluster.store import PartStore, gaps
-from stemd.daemon.processing import Outcome
+from stemd.cli.main import main
 from stemd.errors import ClusterError, StemdError
+from stemd.offline.cluster import connect as connecting
+from stemd.offline.cluster.connect import connect
+from stemd.offline.cluster.parts import Goal, Part, Recipe
+from stemd.offline.cluster.run import Progress, run_files
+from stemd.offline.cluster.store import PartStore, gaps
+from stemd.offline.processing import Outcome
 from stemd.results import Snapshot
 
 from ..conftest import free_port

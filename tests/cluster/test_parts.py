@@ -13,13 +13,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from stemd.acquisition import Acquisition, Detector, Scan
-from stemd.daemon.cluster import merging as merging_module
-from stemd.daemon.cluster import work
-from stemd.daemon.cluster.merging import Merging
-from stemd.daemon.cluster.parts import Part, Recipe
-from stemd.daemon.cluster.spread import share_of
-from stemd.daemon.cluster.store import CheckpointStore, PartStore, gaps, key_of
-from stemd.daemon.processing import Outcome
+from stemd.offline.cluster import merging as merging_module
+from stemd.offline.cluster import work
+from stemd.offline.cluster.merging import Merging
+from stemd.offline.cluster.parts import Part, Recipe
+from stemd.offline.cluster.spread import share_of
+from stemd.offline.cluster.store import CheckpointStore, PartStore, gaps, key_of
+from stemd.offline.processing import Outcome
 from stemd.results import Snapshot
 
 from .scenes import plainly, recipe, same, write_events, write_mib, write_npy

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from stemd.daemon.cluster.connect import connect
-from stemd.daemon.cluster.queue import TaskQueue
 from stemd.errors import StemdError
+from stemd.offline.cluster.connect import connect
+from stemd.offline.cluster.queue import TaskQueue
 
 from ..conftest import wait_until
 from .conftest import Processes

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from stemd.acquisition import Scan
-from stemd.adapters.remote import RemoteFile
+from stemd.adapters.recordings.remote import RemoteFile
 from stemd.blocks import Message
-from stemd.daemon.cli import main
-from stemd.daemon.cluster.connect import connect
-from stemd.daemon.cluster.parts import Goal, Part, Recipe
-from stemd.daemon.cluster.run import Progress, run_files
-from stemd.daemon.cluster.store import PartStore
-from stemd.daemon.processing import Outcome
+from stemd.cli.main import main
 from stemd.errors import StemdError
+from stemd.offline.cluster.connect import connect
+from stemd.offline.cluster.parts import Goal, Part, Recipe
+from stemd.offline.cluster.run import Progress, run_files
+from stemd.offline.cluster.store import PartStore
+from stemd.offline.processing import Outcome
 from stemd.results import Snapshot
 
 from ..remote.server import RangeServer

@@ -32,12 +32,12 @@ def environment(folder: Path) -> dict[str, str]:
 
 def install(folder: Path) -> None:
     """Slow the networks of this process down."""
-    from stemd.daemon import idle
     from stemd.inference.onnxruntime import OnnxRuntimeNetwork
+    from stemd.offline import idle
 
     run = OnnxRuntimeNetwork.run
     idle.yield_to_others = (folder / "yielded").touch
-    completes = "stemd.daemon.completion" in sys.orig_argv
+    completes = "stemd.offline.completion" in sys.orig_argv
 
     def slow(self: OnnxRuntimeNetwork, batch: object) -> object:
         while completes and (folder / "hold").exists():

@@ -10,7 +10,7 @@ import pytest
 
 from stemd.acquisition import Scan
 from stemd.adapters.merlin.encoder import Camera, encode_frame
-from stemd.daemon.cli import main
+from stemd.cli.main import main
 from tests.timepix3 import streams
 
 

@@ -13,7 +13,7 @@ import pytest
 import tifffile
 
 from stemd import __version__
-from stemd.daemon.cli import main
+from stemd.cli.main import main
 from tests.conftest import wait_until
 from tests.daemon import slow_network
 from tests.daemon.rig import Rig, make_frames
@@ -73,7 +73,7 @@ class SlowRig:
 
     def processes(self) -> list[psutil.Process]:
         children = psutil.Process(self.rig.daemon.process.pid).children()
-        return [child for child in children if "stemd.daemon.completion" in child.cmdline()]
+        return [child for child in children if "stemd.offline.completion" in child.cmdline()]
 
     def completion(self, scan: dict[str, Any]) -> dict[str, Any]:
         """What becomes of it in the end, as told."""

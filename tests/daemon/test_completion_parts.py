@@ -14,15 +14,15 @@ import numpy as np
 import psutil
 import pytest
 
-from stemd.daemon.completion import book
-from stemd.daemon.completion.completer import Completer
-from stemd.daemon.completion.queue import CompletionQueue, Unfinished
-from stemd.daemon.hub import Hub
-from stemd.daemon.sinks.disk import SCAN_FILE, ScanFolder, ScanSummary
-from stemd.daemon.sinks.files import write_atomic
-from stemd.daemon.store import Store
+from stemd.daemon.completer import Completer
 from stemd.errors import SinkError
+from stemd.events import Hub
+from stemd.offline.completion.queue import CompletionQueue, Unfinished
 from stemd.results import Snapshot
+from stemd.storage import completions as book
+from stemd.storage.files import write_atomic
+from stemd.storage.folder import SCAN_FILE, ScanFolder, ScanSummary
+from stemd.storage.store import Store
 from tests.conftest import a_snapshot, an_acquisition
 
 SECOND = 10**9
@@ -191,7 +191,7 @@ def test_completed_images_are_published_unless_a_later_scan_has_them() -> None:
 
 def test_an_idle_process_has_the_lowest_priority_for_processor_and_disk() -> None:
     code = (
-        "import os, psutil; from stemd.daemon.idle import yield_to_others; yield_to_others();"
+        "import os, psutil; from stemd.offline.idle import yield_to_others; yield_to_others();"
         "me = psutil.Process();"
         "print(os.sched_getscheduler(0) == os.SCHED_IDLE, me.nice(), me.ionice().ioclass.value)"
     )

@@ -9,10 +9,10 @@ import jsonschema
 import pytest
 import tomli
 
-from stemd.daemon.cli import main
-from stemd.daemon.commands.schema import config_schema
-from stemd.daemon.config import ConfigProblemsError, load, parse
-from stemd.daemon.toml_lines import key_lines
+from stemd.cli.main import main
+from stemd.cli.schema import config_schema
+from stemd.config.file import ConfigProblemsError, load, parse
+from stemd.config.toml_lines import key_lines
 from stemd.errors import ConfigError
 
 CONFIGS = sorted((Path(__file__).parents[2] / "config").glob("*.toml"))

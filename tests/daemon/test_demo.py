@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from stemd.daemon.cli import main
-from stemd.daemon.sinks.disk import SCAN_FILE
+from stemd.cli.main import main
+from stemd.storage.folder import SCAN_FILE
 
 
 @pytest.mark.timeout(900)

@@ -16,7 +16,7 @@ import tifffile
 
 from stemd.adapters.images import ImagesAdapter, ImagesSettings, Watch, read_image
 from stemd.blocks import BlockPool, Ended, ImageBlock, Notice, Started
-from stemd.daemon.config import ConfigProblemsError, parse
+from stemd.config.file import ConfigProblemsError, parse
 from stemd.errors import CameraError, FormatError
 from tests.conftest import Mosquitto, OutsideClient, wait_until
 from tests.daemon.running import RunningDaemon

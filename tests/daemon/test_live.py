@@ -16,7 +16,7 @@ import pytest
 import tifffile
 
 from stemd.adapters.merlin.encoder import Camera, encode_frame, encode_hdr
-from stemd.daemon.cli import main
+from stemd.cli.main import main
 from tests.conftest import Mosquitto, OutsideClient, wait_until
 from tests.daemon.running import CuttingCamera, RunningDaemon
 from tests.sinks.asyncapi import check

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from stemd.daemon.config import parse
-from stemd.daemon.live_settings import LiveSettings, RefusedError
+from stemd.config.file import parse
+from stemd.config.live import LiveSettings, RefusedError
 from tests.daemon.test_config import GOOD
 
 

@@ -12,8 +12,8 @@ import pytest
 import tifffile
 
 from stemd.adapters.merlin.encoder import Camera, encode_frame
-from stemd.daemon.cli import main
-from stemd.daemon.pairs import parse_pairs
+from stemd.cli.main import main
+from stemd.config.pairs import parse_pairs
 from stemd.errors import ConfigError
 from tests.engines import airpi_scenes
 from tests.inference import models

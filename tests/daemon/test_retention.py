@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 import structlog.testing
 
-from stemd.daemon.cli import main
-from stemd.daemon.config import RetentionTable
-from stemd.daemon.disk_watch import DiskWatch
-from stemd.daemon.recovery import enter_missing
-from stemd.daemon.retention import retain
-from stemd.daemon.sinks.disk import SCAN_FILE, ScanFolder, ScanSummary
-from stemd.daemon.sinks.files import write_atomic
-from stemd.daemon.store import Store
+from stemd.cli.main import main
+from stemd.config.file import RetentionTable
 from stemd.errors import SinkError
+from stemd.storage.disk_watch import DiskWatch
+from stemd.storage.files import write_atomic
+from stemd.storage.folder import SCAN_FILE, ScanFolder, ScanSummary
+from stemd.storage.recovery import enter_missing
+from stemd.storage.retention import retain
+from stemd.storage.store import Store
 from tests.conftest import a_snapshot, an_acquisition
 
 DAY_NS = 86_400 * 10**9
@@ -170,7 +170,7 @@ def test_a_second_daemon_of_the_instrument_is_kept_out_of_the_data_folder_and_to
 
 def test_the_lock_of_a_killed_daemon_holds_nobody_up(tmp_path: Path) -> None:
     program = (
-        "import sys, time; from pathlib import Path; from stemd.daemon.store import Store;"
+        "import sys, time; from pathlib import Path; from stemd.storage.store import Store;"
         f"s = Store(Path({str(tmp_path)!r}), 'titan'); print('locked', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as holder:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from stemd.daemon.config import ConfigProblemsError, parse
-from stemd.daemon.session_book import MAX_EVENTS, SHOWN, SessionBook, keep, stored
-from stemd.daemon.session_plan import SessionPlan
-from stemd.daemon.store import Store
+from stemd.config.file import ConfigProblemsError, parse
+from stemd.config.session_plan import SessionPlan
+from stemd.daemon.sessions.book import MAX_EVENTS, SHOWN, SessionBook, keep, stored
+from stemd.storage.store import Store
 from tests.daemon.test_config import GOOD
 
 PLENTY = 10**12

@@ -11,8 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from stemd.acquisition import Optics
 from stemd.beam import Beam
-from stemd.engines.exit_wave_features import GRID, WINDOW, inputs
-from stemd.engines.exit_wave_model import model_metadata
+from stemd.engines.airpi.features import GRID, WINDOW, inputs
+from stemd.engines.airpi.model import model_metadata
 
 BEAM = Beam(300e3, 20.0)
 PIXEL_MRAD = 3.0

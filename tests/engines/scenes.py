@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
 from stemd.blocks import FrameBlock
-from stemd.daemon.config import EngineConfig
-from stemd.daemon.scan_run import ScanRun
+from stemd.config.file import EngineConfig
 from stemd.results import Result
+from stemd.scan.run import ScanRun
 from stemd.settings import Settings
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
 from stemd.blocks import EventBlock
-from stemd.daemon.scan_run import ScanRun
+from stemd.scan.run import ScanRun
 from stemd.settings import Settings
 from tests.engines.scenes import engine
 

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Optics
 from stemd.blocks import Buffer, EventBlock, Notice
-from stemd.daemon.processing import process_recording
-from stemd.daemon.scan_run import ScanRun
-from stemd.engines.exit_wave_features import WINDOW, pixel_angstrom
-from stemd.engines.exit_wave_model import Loaded
+from stemd.engines.airpi.features import WINDOW, pixel_angstrom
+from stemd.engines.airpi.model import Loaded
 from stemd.errors import StemdError
+from stemd.offline.processing import process_recording
 from stemd.results import Result
+from stemd.scan.run import ScanRun
 from tests.engines.airpi_scenes import (
     BEAM,
     OPTICS,
@@ -328,8 +328,8 @@ def test_the_disc_of_the_first_patterns_replaces_a_wrong_angle(model: str) -> No
 def test_with_auto_the_dose_decides_how_many_patterns_are_added_up(
     model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stemd.engines.coarseness.AUTO_STEP", 0.9)
-    monkeypatch.setattr("stemd.engines.coarseness.AUTO_ELECTRONS", 100.0)
+    monkeypatch.setattr("stemd.engines.airpi.coarseness.AUTO_STEP", 0.9)
+    monkeypatch.setattr("stemd.engines.airpi.coarseness.AUTO_ELECTRONS", 100.0)
     few = images_of(random_patterns(99, dose=0.02), chosen(model, repetition="auto"))
     many = images_of(random_patterns(99, dose=3.0), chosen(model, repetition="auto"))
     assert few["airpi_phase"].extra["repetition"] == 2
@@ -374,7 +374,7 @@ def until(true: Callable[[], bool]) -> None:
 def test_a_network_that_hangs_never_holds_the_reader_up(
     model: str, monkeypatch: pytest.MonkeyPatch, when_slow: str
 ) -> None:
-    monkeypatch.setattr("stemd.engines.exit_wave_setup.BACKLOG_LINES", (2, 2))
+    monkeypatch.setattr("stemd.engines.airpi.setup.BACKLOG_LINES", (2, 2))
     gate = _Gate(monkeypatch)
     shape = (60, 11)
     patterns = random_patterns(660)

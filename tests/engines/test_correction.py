@@ -7,8 +7,8 @@ import pytest
 
 from stemd.acquisition import Acquisition, Detector, Scan
 from stemd.engines.base import PositionMaps
-from stemd.engines.correction import Shifts, find_shifts, moved
-from stemd.engines.distortions import ar1, displace_lines
+from stemd.engines.restoration.correction import Shifts, find_shifts, moved
+from stemd.engines.restoration.distortions import ar1, displace_lines
 from stemd.errors import UsageError
 
 SHAPE = (96, 128)

@@ -9,11 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemd.engines.distortions import ar1, displace_lines
-from stemd.engines.estimate import lines, windows
-from stemd.engines.estimate.channels import CHANNELS, FIRST, LEAST_DEVIATION, channels, estimate
-from stemd.engines.estimate.noise import Noise
-from stemd.engines.estimate.nonuniform import superposed
+from stemd.engines.restoration.distortions import ar1, displace_lines
+from stemd.engines.restoration.estimate import lines, windows
+from stemd.engines.restoration.estimate.channels import (
+    CHANNELS,
+    FIRST,
+    LEAST_DEVIATION,
+    channels,
+    estimate,
+)
+from stemd.engines.restoration.estimate.noise import Noise
+from stemd.engines.restoration.estimate.nonuniform import superposed
 from tests.engines.noisy_images import Image, crystal, noise, rms
 
 # Windows
@@ -190,7 +196,7 @@ def test_where_nothing_moves_all_waves_are_shown_not_only_those_of_the_first_loo
     def still(image: Any, *_: Any) -> Any:
         return np.zeros((len(image), 2)), 0.0
 
-    monkeypatch.setattr("stemd.engines.estimate.channels.displacements", still)
+    monkeypatch.setattr("stemd.engines.restoration.estimate.channels.displacements", still)
     rng = np.random.default_rng(0)
     places = rng.choice(16 * 16, FIRST + 40, replace=False)
     frequency = np.stack([places // 16 - 8, 1 + places % 16], axis=1) * 0.027

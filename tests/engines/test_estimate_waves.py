@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemd.engines.estimate import least_squares, peaks
-from stemd.engines.estimate.least_squares import Waves
-from stemd.engines.estimate.noise import Noise, spectrum
-from stemd.engines.estimate.nonuniform import Sums, superposed
-from stemd.engines.estimate.waves import find_waves
+from stemd.engines.restoration.estimate import least_squares, peaks
+from stemd.engines.restoration.estimate.least_squares import Waves
+from stemd.engines.restoration.estimate.noise import Noise, spectrum
+from stemd.engines.restoration.estimate.nonuniform import Sums, superposed
+from stemd.engines.restoration.estimate.waves import find_waves
 from tests.engines.noisy_images import Image, crystal, noise, rms
 
 SHAPE = (120, 160)

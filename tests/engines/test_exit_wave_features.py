@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stemd.beam import Beam
-from stemd.engines import exit_wave_features as features
-from stemd.engines.exit_wave_features import GRID, SCALARS, fill_features, scalars
+from stemd.engines.airpi import features
+from stemd.engines.airpi.features import GRID, SCALARS, fill_features, scalars
 
 K = GRID.members.size
 DISC = GRID.disc()

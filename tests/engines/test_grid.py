@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stemd.engines.airpi.neighbourhoods import Neighbourhood
+from stemd.engines.airpi.scan_lines import NO_ROOM, TOO_LATE, Reach, ScanLines
 from stemd.engines.diffraction_grid import DiffractionGrid, grid_table
 from stemd.engines.kernels.grid import SHARES, bin_frames, bin_hits
-from stemd.engines.neighbourhoods import Neighbourhood
-from stemd.engines.scan_lines import NO_ROOM, TOO_LATE, Reach, ScanLines
 from tests.engines.scenes import acquisition_of, blocks_of
 
 GRID = DiffractionGrid(half=5, per_angle=3.0)

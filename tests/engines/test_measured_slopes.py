@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from stemd.beam import Beam
-from stemd.engines.measured_slopes import (
+from stemd.engines.airpi.measured_slopes import (
     Frame,
     Slopes,
     _waves,
@@ -18,7 +18,7 @@ from stemd.engines.measured_slopes import (
     correction,
     near_known,
 )
-from stemd.engines.patch_offsets import image_of, mirrored
+from stemd.engines.airpi.patch_offsets import image_of, mirrored
 from stemd.engines.probe import probe
 from stemd.engines.splines import read_at, spline_response
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from stemd.beam import Beam
-from stemd.engines.exit_wave_features import SAMPLES, WINDOW, field_angstrom
-from stemd.engines.patch_offsets import centred, image_of, restored_spectrum, without_mean
+from stemd.engines.airpi.features import SAMPLES, WINDOW, field_angstrom
+from stemd.engines.airpi.patch_offsets import centred, image_of, restored_spectrum, without_mean
+from stemd.engines.airpi.stitching import Stitcher
 from stemd.engines.probe import probe
-from stemd.engines.stitching import Stitcher
 
 BEAM = Beam(300e3, 20.0)
 SIDE = 110

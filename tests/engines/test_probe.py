@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from stemd.acquisition import Scan
-from stemd.adapters.virtual.diffraction import Camera
-from stemd.adapters.virtual.microscope import Microscope, Setup
 from stemd.beam import Beam
 from stemd.engines.probe import fit_disc, probe
 from stemd.errors import StemdError
+from stemd.virtual.diffraction import Camera
+from stemd.virtual.microscope import Microscope, Setup
 
 
 def pacbed(specimen: str, camera: Camera, dose: float = 2000.0) -> np.ndarray:

@@ -14,17 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stemd.daemon.cli import main
-from stemd.daemon.scan_run import ScanRun
-from stemd.engines.estimate.channels import estimate
-from stemd.engines.restoration import RestorationEngine, RestorationSettings, without_holes
-from stemd.engines.robust_scale import normalise
-from stemd.engines.tiling import CancelledError, restore, tiles
+from stemd.cli.main import main
+from stemd.engines.restoration.engine import RestorationEngine, RestorationSettings, without_holes
+from stemd.engines.restoration.estimate.channels import estimate
+from stemd.engines.restoration.robust_scale import normalise
+from stemd.engines.restoration.tiling import CancelledError, restore, tiles
 from stemd.errors import NetworkError, NetworkMemoryError, StemdError
 from stemd.inference import choice
 from stemd.inference.base import Info
 from stemd.inference.worker import NetworkThread
 from stemd.results import Result
+from stemd.scan.run import ScanRun
 from tests.engines.scenes import acquisition_of, blocks_of, engine, run_scan, settings_of
 from tests.inference import models
 
@@ -181,7 +181,7 @@ def test_tiles_with_estimates_of_their_own_fade_into_each_other() -> None:
 
 def test_a_model_of_estimates_with_one_input_channel_is_refused() -> None:
     plain = models.model(models.box_blur())
-    lying = replace(plain, metadata={"stemd.inputs": "stemd.engines.estimate.channels"})
+    lying = replace(plain, metadata={"stemd.inputs": "stemd.engines.restoration.estimate.channels"})
     with pytest.raises(NetworkError, match="takes"):
         restore(image_of(40, 50), lying, choice.load(plain, "onnxruntime"))
 
@@ -287,7 +287,7 @@ def test_finished_images_do_not_wait_for_the_network(
 ) -> None:
     thread = NetworkThread("test")
     gate = threading.Event()
-    monkeypatch.setattr("stemd.engines.restoration.shared", lambda: thread)
+    monkeypatch.setattr("stemd.engines.restoration.engine.shared", lambda: thread)
     thread.submit(gate.wait)  # another scan's network is at work
     chosen = [engine("sum"), engine("restoration", input="sum", model=model)]
     acquisition = acquisition_of(PATTERNS, SHAPE)

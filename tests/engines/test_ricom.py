@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stemd.acquisition import Optics
-from stemd.daemon.scan_run import ScanRun
 from stemd.engines.kernels.ricom import add_positions, integrate, padded, ricom_kernel
 from stemd.results import Snapshot
+from stemd.scan.run import ScanRun
 from tests.engines.scenes import (
     acquisition_of,
     blocks_of,

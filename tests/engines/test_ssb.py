@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
 from stemd.beam import Beam
 from stemd.blocks import Buffer, EventBlock, Notice
-from stemd.daemon.scan_part import ScanPart
-from stemd.daemon.scan_run import ScanRun
 from stemd.engines.base import PositionMaps, SlowEngine, SpreadEngine
-from stemd.engines.bright_field import BrightField, Lattice
-from stemd.engines.ssb import PLUGIN, SsbEngine, SsbSettings
+from stemd.engines.ssb.bright_field import BrightField, Lattice
+from stemd.engines.ssb.engine import PLUGIN, SsbEngine, SsbSettings
 from stemd.errors import StemdError
+from stemd.scan.part import ScanPart
+from stemd.scan.run import ScanRun
 from tests.engines.scenes import acquisition_of, blocks_of, engine, settings_of
 
 F64 = NDArray[np.float64]
@@ -368,7 +368,9 @@ def test_a_slow_ssb_never_holds_the_reader_up_and_says_what_it_leaves_out(
     phase = weak_phase()
     patterns = patterns_of(phase, beam())
     line = SIDE * patterns[0].nbytes
-    monkeypatch.setattr("stemd.engines.block_queue.BlockQueue.__init__.__defaults__", (20 * line,))
+    monkeypatch.setattr(
+        "stemd.engines.beside.block_queue.BlockQueue.__init__.__defaults__", (20 * line,)
+    )
     gate, told = _Gate(monkeypatch), list[Notice]()
     run, users = held_up(patterns, phase.shape, gate, notice=told.append)
     run.end("complete")

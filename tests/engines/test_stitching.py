@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stemd.engines.stitching import Stitcher
+from stemd.engines.airpi.stitching import Stitcher
 
 N = 48
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stemd.daemon.verify import verify
+from stemd.storage.verify import verify
 from tests.conftest import wait_until
 from tests.daemon.rig import BASE, POSITIONS, Rig
 from tests.faults.conftest import Row, same

@@ -145,7 +145,7 @@ def step():
         return 0.0
 time.time = lambda: real() + step()
 time.time_ns = lambda: real_ns() + int(step() * 1e9)
-from stemd.daemon.cli import main
+from stemd.cli.main import main
 sys.exit(main(["run", {config!r}]))
 """
 
@@ -203,7 +203,7 @@ def slow(fd, data):
     time.sleep({seconds})
     return real(fd, bytes(data)[:{most}])
 os.write = slow
-from stemd.daemon.cli import main
+from stemd.cli.main import main
 sys.exit(main(["run", {config!r}]))
 """
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stemd.daemon.cli import main
+from stemd.cli.main import main
 from stemd.errors import FormatError, NetworkError, StemdError
 from stemd.inference import choice
 from stemd.inference.model_file import model_of

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from page_harness import Microscope
 
-from stemd.daemon.page.server import Page
+from stemd.page.server import Page
 
 T = TypeVar("T")
 CHROMIUM = Path("/usr/bin/chromium")

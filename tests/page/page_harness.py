@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan, new_scan_id
-from stemd.daemon.hub import Hub
-from stemd.daemon.page.replays import ConfigOf
-from stemd.daemon.page.server import Page
-from stemd.daemon.page.settings import PageSettings
-from stemd.daemon.sinks.images import write_tiff
+from stemd.config.page import PageSettings
+from stemd.events import Hub
+from stemd.page.replays import ConfigOf
+from stemd.page.server import Page
 from stemd.results import Result, Snapshot
+from stemd.storage.tiff import write_tiff
 
 Image = NDArray[np.float32]
 STEP_ANGSTROM = 0.2

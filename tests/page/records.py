@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stemd.adapters.merlin.encoder import Camera, encode_frame
-from stemd.daemon.config import PipelineConfig, parse
+from stemd.config.file import PipelineConfig, parse
 
 SHAPE = (24, 30)
 CAMERA = Camera(shape=(32, 32))

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from page_harness import Microscope
 
-from stemd.daemon.page import protocol
-from stemd.daemon.page.protocol import decode_image, dumps, encode_image, parse, reduced, reduction
+from stemd.page import protocol
+from stemd.page.protocol import decode_image, dumps, encode_image, parse, reduced, reduction
 from stemd.results import Result
 
 IMAGES = hnp.arrays(

@@ -15,8 +15,8 @@ import pytest
 from page_harness import Microscope
 from records import keep_record, pipeline_config
 
-from stemd.daemon.page.protocol import decode_image
-from stemd.daemon.page.server import Page
+from stemd.page.protocol import decode_image
+from stemd.page.server import Page
 
 TOKEN = "correct-horse-battery"
 SCAN = "20260102T030405006Z-abcd"
@@ -98,7 +98,7 @@ def replays() -> list[psutil.Process]:
     found = []
     for process in psutil.Process().children():
         with suppress(psutil.NoSuchProcess):  # one that ends at this moment is none
-            if "stemd.daemon.replay" in process.cmdline():
+            if "stemd.offline.replay" in process.cmdline():
                 found.append(process)
     return found
 

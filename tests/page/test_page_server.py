@@ -17,10 +17,10 @@ from aiohttp import web
 from page_harness import Microscope, Shown
 from pydantic import ValidationError
 
-from stemd.daemon.page.encoder import Encoder, Payload
-from stemd.daemon.page.protocol import HEADER, decode_image
-from stemd.daemon.page.settings import PageSettings
+from stemd.config.page import PageSettings
 from stemd.errors import ConfigError, SinkError
+from stemd.page.encoder import Encoder, Payload
+from stemd.page.protocol import HEADER, decode_image
 
 TOKEN = "correct-horse-battery"
 PATIENCE_S = 60
@@ -174,7 +174,7 @@ def frames(data: bytes) -> dict[str, dict[str, Any]]:
 async def test_bundled_thumbnails_come_together_and_the_large_image_does_not_wait_for_them(
     shown: Shown, client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stemd.daemon.page.viewer.THUMBNAIL_INTERVAL_S", 3600.0)
+    monkeypatch.setattr("stemd.page.viewer.THUMBNAIL_INTERVAL_S", 3600.0)
     viewer = await look(client, shown.url)
     shown.scope.grow(640)
     images = {"merlin": {"ricom": 0, "adf": 16, "bf": 16, "com_x": 64}}
@@ -198,7 +198,7 @@ async def test_the_newest_thumbnails_come_when_their_time_has_come_though_nothin
     shown: Shown, client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # without the regular tick nothing but the thumbnails' own time can wake the viewer's task
-    monkeypatch.setattr("stemd.daemon.page.viewer.TICK_S", 3600.0)
+    monkeypatch.setattr("stemd.page.viewer.TICK_S", 3600.0)
     viewer = await look(client, shown.url)
     shown.scope.grow(640)
     await viewer.send(type="watch", images={"merlin": {"adf": 16, "bf": 16}}, bundle=True)
@@ -272,7 +272,7 @@ async def test_one_stalled_viewer_costs_bounded_memory_and_no_other_viewer_anyth
     tmp_path: Path, client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # without the regular tick nothing but the right wake-up can deliver an image
-    monkeypatch.setattr("stemd.daemon.page.viewer.TICK_S", 3600.0)
+    monkeypatch.setattr("stemd.page.viewer.TICK_S", 3600.0)
     scope = Microscope(shape=(512, 512))
     page = scope.page(tmp_path)
     url = await page.start()
@@ -341,7 +341,7 @@ async def test_a_viewer_whose_sending_fails_is_let_go_so_that_it_can_come_back(
         raise RuntimeError("a bug")
 
     with monkeypatch.context() as patch:
-        patch.setattr("stemd.daemon.page.viewer.Viewer.send", broken)
+        patch.setattr("stemd.page.viewer.Viewer.send", broken)
         viewer = await look(client, shown.url)
         async with asyncio.timeout(PATIENCE_S):
             await drain(viewer)
@@ -427,7 +427,7 @@ async def test_a_message_that_is_not_understood_is_answered_and_the_socket_stays
 async def test_nothing_is_changed_without_the_operators_token(
     tmp_path: Path, client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stemd.daemon.page.audience.WRONG_TOKEN_DELAY_S", 0.01)
+    monkeypatch.setattr("stemd.page.audience.WRONG_TOKEN_DELAY_S", 0.01)
     (tmp_path / "token").write_text(f"{TOKEN}\n")
     scope = Microscope()
     scope.tell_settings()
@@ -500,7 +500,7 @@ async def test_every_answer_carries_the_security_headers(
 
 
 async def test_the_page_names_no_resource_of_another_place(shown: Shown) -> None:
-    static = Path(__file__).parents[2] / "stemd/daemon/page/static"
+    static = Path(__file__).parents[2] / "stemd/page/static"
     for path in static.iterdir():
         text = path.read_text().replace("http://www.w3.org/2000/svg", "")
         assert "http://" not in text, path

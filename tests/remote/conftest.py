@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stemd.adapters import remote
+from stemd.adapters.recordings import remote
 
 from .server import RangeServer
 

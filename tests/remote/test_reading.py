@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stemd.adapters import remote
 from stemd.adapters.files import open_recording
-from stemd.adapters.remote import (
+from stemd.adapters.recordings import remote
+from stemd.adapters.recordings.remote import (
     RemoteBytes,
     RemoteFile,
     RemoteReader,
@@ -242,7 +242,7 @@ def test_times_of_any_file_system_are_understood() -> None:
 
 
 def test_a_change_is_seen_by_tag_or_by_content(tmp_path: Path, server: RangeServer) -> None:
-    from stemd.daemon.cluster.opened import has_changed, identity_of
+    from stemd.offline.cluster.opened import has_changed, identity_of
 
     path = tmp_path / "a.bin"
     for server.tagged in (True, False):

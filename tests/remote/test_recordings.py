@@ -15,10 +15,10 @@ import pytest
 from stemd.acquisition import Scan
 from stemd.adapters.files import open_recording
 from stemd.adapters.merlin.hdr import encode_hdr
-from stemd.adapters.remote import AHEAD, RemoteFile
+from stemd.adapters.recordings.remote import AHEAD, RemoteFile
 from stemd.blocks import FrameBlock
-from stemd.daemon.cluster.parts import Recipe
 from stemd.errors import CameraError, FormatError
+from stemd.offline.cluster.parts import Recipe
 
 from ..cluster.scenes import (
     plainly,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stemd.engines.distortions import (
+from stemd.engines.restoration.distortions import (
     Detector,
     Distortions,
     Jitter,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stemd.engines.robust_scale import LIMIT, normalise
+from stemd.engines.restoration.robust_scale import LIMIT, normalise
 
 
 def noise(side: int = 128) -> np.ndarray:

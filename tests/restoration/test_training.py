@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the extra 'training'")
 pytest.importorskip("onnx", reason="training needs the extra 'training'")
 
-from stemd.engines.estimate.channels import stacked  # noqa: E402
+from stemd.engines.restoration.estimate.channels import stacked  # noqa: E402
 from training.restoration import export, pool, shipped, train  # noqa: E402
 from training.restoration.losses import restoration_loss  # noqa: E402
 from training.restoration.network import INPUTS, Layout, RestorationNetwork, mixed  # noqa: E402

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stemd.daemon.broker import EmbeddedBroker
+from stemd.mqtt.broker import EmbeddedBroker
 from tests.conftest import Mosquitto
 from tests.sinks.running import RunningSink
 

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from stemd.daemon.hub import Hub
-from stemd.daemon.sinks.mqtt import MqttSink
-from stemd.daemon.sinks.mqtt_settings import MqttSettings
+from stemd.config.mqtt import MqttSettings
+from stemd.events import Hub
+from stemd.mqtt.sink import MqttSink
 from tests.conftest import wait_until
 
 INSTRUMENT = "titan"

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from stemd.acquisition import iso_utc
-from stemd.daemon.session_book import SessionBook
-from stemd.daemon.session_plan import SessionPlan
-from stemd.daemon.sinks.disk import ScanSummary, scan_document
-from stemd.daemon.sinks.files import FileRecord
+from stemd.config.session_plan import SessionPlan
+from stemd.daemon.sessions.book import SessionBook
+from stemd.storage.files import FileRecord
+from stemd.storage.folder import ScanSummary, scan_document
 from tests.conftest import OutsideClient, a_snapshot, an_acquisition, wait_until
 from tests.sinks import asyncapi
 from tests.sinks.running import BASE, RunningSink

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stemd.daemon.catalogue import Catalogue
-from stemd.daemon.commands import scans
-from stemd.daemon.recovery import recover
-from stemd.daemon.sinks.disk import ScanFolder, ScanSummary
+from stemd.cli import scans
 from stemd.errors import SinkError, StemdError, UsageError
+from stemd.storage.catalogue import Catalogue
+from stemd.storage.folder import ScanFolder, ScanSummary
+from stemd.storage.recovery import recover
 from tests.conftest import a_snapshot, an_acquisition
 
 DAY_NS = 86_400 * 10**9
@@ -84,7 +84,7 @@ def test_many_threads_may_write_while_others_read(tmp_path: Path) -> None:
 KILLED = """
 import os, sys
 from pathlib import Path
-from stemd.daemon.catalogue import Catalogue
+from stemd.storage.catalogue import Catalogue
 from tests.sinks.test_catalogue import a_scan
 catalogue = Catalogue(Path(sys.argv[1]))
 a_scan(catalogue, 0)

@@ -16,16 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stemd.daemon.sinks.disk import (
+from stemd.documents import to_json
+from stemd.errors import SinkError
+from stemd.storage.files import FileRecord, plain_file_name, result_file_name, write_atomic
+from stemd.storage.folder import (
     MAX_MISSING_RUNS,
     ScanFolder,
     ScanSummary,
     missing_runs,
     scan_document,
 )
-from stemd.daemon.sinks.documents import to_json
-from stemd.daemon.sinks.files import FileRecord, plain_file_name, result_file_name, write_atomic
-from stemd.errors import SinkError
 from tests.conftest import a_snapshot, an_acquisition
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")

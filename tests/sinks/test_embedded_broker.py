@@ -10,8 +10,8 @@ import sys
 import psutil
 import pytest
 
-from stemd.daemon.broker import EmbeddedBroker
 from stemd.errors import SinkError
+from stemd.mqtt.broker import EmbeddedBroker
 from tests.conftest import wait_until
 
 
@@ -45,7 +45,7 @@ async def test_a_broker_that_dies_comes_back_on_the_same_port() -> None:
     broker = EmbeddedBroker()
     await broker.start()
     port = broker.port
-    (child,) = (p for p in psutil.Process().children() if "stemd.daemon.broker" in p.cmdline())
+    (child,) = (p for p in psutil.Process().children() if "stemd.mqtt.broker" in p.cmdline())
     child.kill()
 
     def back() -> bool:
@@ -58,7 +58,7 @@ async def test_a_broker_that_dies_comes_back_on_the_same_port() -> None:
 
 PARENT = """
 import asyncio, structlog
-from stemd.daemon.broker import EmbeddedBroker
+from stemd.mqtt.broker import EmbeddedBroker
 structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
 async def main():
     broker = EmbeddedBroker()

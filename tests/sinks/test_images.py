@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from stemd.daemon.sinks.images import encode_tiff, write_tiff
 from stemd.errors import FormatError
 from stemd.results import Result, Snapshot
+from stemd.storage.tiff import encode_tiff, write_tiff
 from tests.conftest import a_snapshot, an_acquisition
 
 

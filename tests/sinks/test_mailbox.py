@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stemd.daemon.sinks.mailbox import Image, ImageMailbox, Outbox
-from stemd.daemon.sinks.mqtt_connection import Outgoing
-from stemd.daemon.sinks.mqtt_images import SizeLimit
-from stemd.daemon.sinks.mqtt_settings import MqttSettings
+from stemd.config.mqtt import MqttSettings
+from stemd.mqtt.connection import Outgoing
+from stemd.mqtt.images import SizeLimit
+from stemd.mqtt.mailbox import Image, ImageMailbox, Outbox
 from tests.conftest import a_snapshot, an_acquisition
 
 SCAN = an_acquisition((2, 3))

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import structlog.testing
 
-from stemd.daemon.hub import Hub
-from stemd.daemon.sinks.mqtt import MqttSink
-from stemd.daemon.sinks.mqtt_settings import MqttSettings
+from stemd.config.mqtt import MqttSettings
 from stemd.errors import SinkError
+from stemd.events import Hub
+from stemd.mqtt.sink import MqttSink
 from tests.conftest import (
     Mosquitto,
     OutsideClient,
@@ -89,9 +89,9 @@ def test_a_daemon_that_is_killed_is_announced_as_offline_by_the_broker(
 ) -> None:
     program = f"""
 import asyncio
-from stemd.daemon.hub import Hub
-from stemd.daemon.sinks.mqtt import MqttSink
-from stemd.daemon.sinks.mqtt_settings import MqttSettings
+from stemd.events import Hub
+from stemd.mqtt.sink import MqttSink
+from stemd.config.mqtt import MqttSettings
 async def main():
     await MqttSink(MqttSettings(url={mosquitto.url!r}), {INSTRUMENT!r}, Hub()).run()
 asyncio.run(main())

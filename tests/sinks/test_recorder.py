@@ -14,8 +14,8 @@ import pytest
 
 from stemd.acquisition import Acquisition
 from stemd.blocks import BlockPool, FrameBlock
-from stemd.daemon.sinks.recorder import RawRecorder
 from stemd.errors import StemdError
+from stemd.storage.recorder import RawRecorder
 from tests.conftest import an_acquisition, wait_until
 
 FRAME_BYTES = 4096

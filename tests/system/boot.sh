@@ -21,7 +21,7 @@ cat >"$root/opt/stemd/bin/stemd" <<PROGRAM
 #!/opt/stemd/bin/python3
 import sys
 sys.path.insert(0, "/opt/stemd/source")
-from stemd.daemon.cli import main
+from stemd.cli.main import main
 sys.exit(main())
 PROGRAM
 chmod 755 "$root/opt/stemd/bin/stemd"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from stemd.daemon.cli import main
-from stemd.daemon.commands.install_service import UNITS
+from stemd.cli.install_service import UNITS
+from stemd.cli.main import main
 from tests.conftest import require
 
 SOURCE = Path(__file__).parents[2]

@@ -12,19 +12,19 @@ import pytest
 from stemd.acquisition import Scan
 from stemd.adapters.timepix3.adapter import Timepix3Adapter
 from stemd.adapters.timepix3.words import Layout
-from stemd.adapters.virtual import timepix3_command
-from stemd.adapters.virtual.diffraction import Camera
-from stemd.adapters.virtual.microscope import Microscope, Setup
-from stemd.adapters.virtual.timepix3_camera import Running, Timepix3Camera
-from stemd.adapters.virtual.timepix3_events import (
+from stemd.blocks import BlockPool, Ended, Link
+from stemd.errors import CameraError, UsageError
+from stemd.virtual.diffraction import Camera
+from stemd.virtual.microscope import Microscope, Setup
+from stemd.virtual.timepix3 import command as timepix3_command
+from stemd.virtual.timepix3.camera import Running, Timepix3Camera
+from stemd.virtual.timepix3.events import (
     EventSource,
     FileEvents,
     RenderedEvents,
     RepeatedEvents,
     Signals,
 )
-from stemd.blocks import BlockPool, Ended, Link
-from stemd.errors import CameraError, UsageError
 
 from .streams import Received, decoder, receive, settings
 

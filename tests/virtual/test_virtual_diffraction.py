@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
-from stemd.adapters.virtual.diffraction import Camera, PatternRenderer
-from stemd.adapters.virtual.fft import LANES, SIZES, size_of, transform, twiddles
-from stemd.adapters.virtual.kernels import sample_counts
-from stemd.adapters.virtual.microscope import Microscope, Setup
-from stemd.adapters.virtual.scan import ScanPath
-from stemd.adapters.virtual.specimen import Atoms, Box, Specimen, build
 from stemd.beam import Beam
+from stemd.virtual.diffraction import Camera, PatternRenderer
+from stemd.virtual.fft import LANES, SIZES, size_of, transform, twiddles
+from stemd.virtual.kernels import sample_counts
+from stemd.virtual.microscope import Microscope, Setup
+from stemd.virtual.scan import ScanPath
+from stemd.virtual.specimen import Atoms, Box, Specimen, build
 
 VACUUM = build("vacuum", (10.0, 10.0))
 
@@ -175,7 +175,7 @@ def test_parts_of_a_large_field_give_the_same_patterns(monkeypatch: pytest.Monke
     specimen = build("nanoparticle", (60.0, 60.0))
     positions = np.random.default_rng(1).uniform(0, 60, (30, 2))
     whole = PatternRenderer(specimen, Beam(), Camera(rotation_deg=20.0)).patterns(positions)
-    monkeypatch.setattr("stemd.adapters.virtual.diffraction.FIELD_SAMPLES", 40_000)
+    monkeypatch.setattr("stemd.virtual.diffraction.FIELD_SAMPLES", 40_000)
     parts = PatternRenderer(specimen, Beam(), Camera(rotation_deg=20.0)).patterns(positions)
     assert np.allclose(whole, parts, atol=1e-6)
 

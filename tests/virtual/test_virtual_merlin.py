@@ -19,13 +19,13 @@ import tifffile
 
 from stemd.acquisition import Scan
 from stemd.adapters.merlin import encoder
-from stemd.adapters.virtual.diffraction import Camera
-from stemd.adapters.virtual.faults import Faults
-from stemd.adapters.virtual.merlin_camera import MerlinCamera, Running
-from stemd.adapters.virtual.merlin_frames import FileSource, RenderedSource
-from stemd.adapters.virtual.microscope import Microscope, Setup
-from stemd.daemon.cli import main
+from stemd.cli.main import main
 from stemd.errors import CameraError
+from stemd.virtual.diffraction import Camera
+from stemd.virtual.faults import Faults
+from stemd.virtual.merlin.camera import MerlinCamera, Running
+from stemd.virtual.merlin.frames import FileSource, RenderedSource
+from stemd.virtual.microscope import Microscope, Setup
 from tests.virtual.client import Client, ask, eventually
 
 SETUP = Setup(

@@ -5,15 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from stemd.adapters.virtual.scattering import (
+from stemd.beam import Beam
+from stemd.errors import UsageError
+from stemd.virtual.scattering import (
     LOBATO,
     VOLT_ANGSTROM_SQUARED,
     radial_potential,
     scattering_factor,
 )
-from stemd.adapters.virtual.specimen import SPECIMENS, SRTIO3, build
-from stemd.beam import Beam
-from stemd.errors import UsageError
+from stemd.virtual.specimen import SPECIMENS, SRTIO3, build
 
 BOHR = 0.529177
 NUMBERS = {"O": 8, "S": 16, "Ti": 22, "Sr": 38, "Mo": 42, "Au": 79}

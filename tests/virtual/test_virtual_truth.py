@@ -10,13 +10,13 @@ import tifffile
 from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
-from stemd.adapters.virtual.diffraction import Camera
-from stemd.adapters.virtual.microscope import Microscope, Setup
-from stemd.adapters.virtual.scan import ScanPath
-from stemd.adapters.virtual.specimen import build
-from stemd.adapters.virtual.truth import Truth, compute, line_integral_transfer, write
 from stemd.beam import Beam
 from stemd.errors import SinkError, UsageError
+from stemd.virtual.diffraction import Camera
+from stemd.virtual.microscope import Microscope, Setup
+from stemd.virtual.scan import ScanPath
+from stemd.virtual.specimen import build
+from stemd.virtual.truth import Truth, compute, line_integral_transfer, write
 from tests.virtual.test_virtual_diffraction import centre_of_mass
 
 

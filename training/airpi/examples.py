@@ -17,8 +17,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.engines.exit_wave_features import GRID, WINDOW, fill_features, inputs, scalars
-from stemd.engines.patch_offsets import centred
+from stemd.engines.airpi.features import GRID, WINDOW, fill_features, inputs, scalars
+from stemd.engines.airpi.patch_offsets import centred
 from training.airpi.samples import DETECTOR, Group, incident
 from training.airpi.shards import read_shard
 

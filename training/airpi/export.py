@@ -3,7 +3,7 @@
     python -m training.airpi.export state/airpi.pt stemd/models/airpi.onnx
 
 Input `features` (n, 9 K + SCALARS), output `change` (n, 2, WINDOW, WINDOW), both float32: see
-`stemd.engines.exit_wave_features`, whose grid and window stand in the metadata.
+`stemd.engines.airpi.features`, whose grid and window stand in the metadata.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from stemd.engines.exit_wave_features import WINDOW, inputs
-from stemd.engines.exit_wave_model import model_metadata
+from stemd.engines.airpi.features import WINDOW, inputs
+from stemd.engines.airpi.model import model_metadata
 from training.airpi.network import Block, ExitWaveNetwork, K
 from training.airpi.train import load_averaged
 from training.onnx_graph import Graph

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from stemd.engines.exit_wave_features import GRID, SCALARS, WINDOW
+from stemd.engines.airpi.features import GRID, SCALARS, WINDOW
 
 K = GRID.members.size
 OUTPUTS = 2 * WINDOW**2

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stemd.adapters.virtual.scattering import VOLT_ANGSTROM_SQUARED
+from stemd.virtual.scattering import VOLT_ANGSTROM_SQUARED
 
 F64 = NDArray[np.float64]
 BAND = 2.0 / 3.0

@@ -2,12 +2,11 @@
 
     python -m training.restoration.export state/restoration.pt stemd/models/restoration.onnx
 
-The graph is built from plain operators, so that every runtime fuses it well. Input `channels`
-is (n, 7, height, width), `stemd.engines.estimate.channels.CHANNELS`, output `correction`, which
-is to be added to the channel `shown`, (n, 1, height, width), both float32 with sides that are
-multiples of `multiple`. Normalisation and estimate are outside the graph: the tiles of a big
-image must share the one, and the other is no network. What a caller must know stands in the
-metadata.
+The graph is built from plain operators, so that every runtime fuses it well. Input `channels` is
+(n, 7, height, width), `stemd.engines.restoration.estimate.channels.CHANNELS`, output `correction`,
+which is to be added to the channel `shown`, (n, 1, height, width), both float32 with sides that are
+multiples of `multiple`. Normalisation and estimate are outside the graph: the tiles of a big image
+must share the one, and the other is no network. What a caller must know stands in the metadata.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from stemd.engines.tiling import ESTIMATE
+from stemd.engines.restoration.tiling import ESTIMATE
 from training.onnx_graph import Graph
 from training.restoration.network import BOUND, INPUTS, Residual, RestorationNetwork
 from training.restoration.train import load_averaged
@@ -154,7 +153,7 @@ def main() -> None:
         "stemd.task": "restoration",
         "stemd.multiple": str(network.layout.multiple),
         "stemd.halo": str(HALO),
-        "stemd.normalise": "stemd.engines.robust_scale.normalise",
+        "stemd.normalise": "stemd.engines.restoration.robust_scale.normalise",
         "stemd.inputs": ESTIMATE,
         "stemd.layout": json.dumps(network.layout.as_dict()),
         "stemd.steps": str(step),

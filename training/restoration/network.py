@@ -64,10 +64,10 @@ def _blocks(width: int, count: int) -> nn.Sequential:
 class RestorationNetwork(nn.Module):
     """What is to be added to the estimate of an image, from the estimate's channels.
 
-    Input (n, 7, ny, nx), `stemd.engines.estimate.channels.CHANNELS`; output (n, 1, ny, nx): the
-    restored image is `shown` plus the output. For each pixel the network weighs four candidates
-    with each other (its own image, `shown`, `waves`, `aligned`) and adds a part of the noise's
-    deviation. So what is right already is kept as exactly as it was measured.
+    Input (n, 7, ny, nx), `stemd.engines.restoration.estimate.channels.CHANNELS`; output (n, 1, ny,
+    nx): the restored image is `shown` plus the output. For each pixel the network weighs four
+    candidates with each other (its own image, `shown`, `waves`, `aligned`) and adds a part of the
+    noise's deviation. So what is right already is kept as exactly as it was measured.
 
     relu only and no normalisation layers: intensity goes through linearly, bfloat16 is enough,
     and any part of an image gives the same as the whole away from the part's edges.

@@ -7,8 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.engines.distortions import Detector, Distortions, Jitter, Spikes, Tail, distort
-from stemd.engines.robust_scale import normalise
+from stemd.engines.restoration.distortions import (
+    Detector,
+    Distortions,
+    Jitter,
+    Spikes,
+    Tail,
+    distort,
+)
+from stemd.engines.restoration.robust_scale import normalise
 from training.restoration import kernels
 from training.restoration.fields import blurred, field_scene, flat_scene, smooth_noise
 from training.restoration.lattices import lattice_scene, scattered_atoms

@@ -2,9 +2,9 @@
 
     python -m training.restoration.pool POOL --count 8000
 
-The estimates (`stemd.engines.estimate`) need a whole image and take as long as training on it,
-so images are made once, kept, and cut differently each time they are used. Image number n of a
-seed is always the same image; a run that was ended goes on with the files that are missing.
+The estimates (`stemd.engines.restoration.estimate`) need a whole image and take as long as training
+on it, so images are made once, kept, and cut differently each time they are used. Image number n of
+a seed is always the same image; a run that was ended goes on with the files that are missing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from stemd.engines.estimate.channels import estimate
+from stemd.engines.restoration.estimate.channels import estimate
 from training.restoration.pairs import pair
 
 log = structlog.get_logger()

@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stemd.engines.estimate.channels import stacked
+from stemd.engines.restoration.estimate.channels import stacked
 from training import checkpoints
 from training.restoration.losses import restoration_loss
 from training.restoration.network import Layout, RestorationNetwork, mixed

@@ -11,7 +11,7 @@ from stemd.acquisition import Scan
 from stemd.adapters.advapix.adapter import make_front
 from stemd.adapters.advapix.records import text_records
 from stemd.adapters.advapix.settings import AdvapixSettings
-from stemd.adapters.remote import RecordingPath
+from stemd.adapters.recordings.remote import RecordingPath
 from stemd.adapters.timepix3.recording import EventRecording
 from stemd.adapters.timepix3.records import ArrayRecords, map_file
 from stemd.errors import FormatError

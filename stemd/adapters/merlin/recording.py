@@ -19,7 +19,7 @@ from stemd.adapters.merlin.numbers import Ends, FrameTable, ends_of, resolve_fil
 from stemd.adapters.merlin.scans import fitting_shapes
 from stemd.adapters.merlin.storage import Bytes, Storage, open_storage
 from stemd.adapters.merlin.tracker import HDR_NAME, RAW_NAME
-from stemd.adapters.remote import RecordingPath, read_beside
+from stemd.adapters.recordings.remote import RecordingPath, read_beside
 from stemd.blocks import Buffer, FrameBlock, Message, Notice
 from stemd.errors import FormatError
 

@@ -12,10 +12,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.adapters.mapped import Window
 from stemd.adapters.merlin.geometry import Geometry
 from stemd.adapters.merlin.packing import unpack_frames
-from stemd.adapters.remote import RecordingPath, RemoteBytes, RemoteFile
+from stemd.adapters.recordings.mapped import Window
+from stemd.adapters.recordings.remote import RecordingPath, RemoteBytes, RemoteFile
 from stemd.blocks import BLOCK_BYTES, BlockPool, Buffer
 from stemd.errors import FormatError
 

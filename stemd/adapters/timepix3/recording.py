@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Scan
 from stemd.adapters.base import Checkpoint
-from stemd.adapters.remote import RecordingPath, read_beside
+from stemd.adapters.recordings.remote import RecordingPath, read_beside
 from stemd.adapters.timepix3.decoder import EventDecoder
 from stemd.adapters.timepix3.front import BLOCK_RECORDS, Front, WordsFront
 from stemd.adapters.timepix3.records import Reader, Records, open_records

@@ -8,8 +8,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.adapters.mapped import Window
-from stemd.adapters.remote import RangeStream, RecordingPath, RemoteBytes, RemoteFile, now_ns
+from stemd.adapters.recordings.mapped import Window
+from stemd.adapters.recordings.remote import (
+    RangeStream,
+    RecordingPath,
+    RemoteBytes,
+    RemoteFile,
+    now_ns,
+)
 from stemd.errors import CameraError
 
 Bytes = NDArray[np.uint8]

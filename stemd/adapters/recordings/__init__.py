@@ -1,0 +1,1 @@
+"""Recorded bytes: opened, mapped, from disk or from afar."""

@@ -1,0 +1,89 @@
+"""`stemd bench`: what this machine can do, and how near each path comes to it."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import sys
+
+from stemd.errors import UsageError
+
+EXAMPLE = "stemd bench --only 'moments/*' --seconds 0.5"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument("--json", action="store_true", help="a list of objects instead of a table")
+    parser.add_argument(
+        "--only", action="append", metavar="PATTERN", help="names that match; repeatable"
+    )
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each figure (default: 1)")
+    parser.add_argument(
+        "--file-mib", type=int, default=2048, metavar="N", help="size of the test file, MiB"
+    )
+    parser.add_argument("--list", action="store_true", help="the names, and nothing else")
+    parser.add_argument(
+        "--warm", action="store_true", help="compile every kernel into the cache and end"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure and print."""
+    from stemd.cli.bench import airpi, events, kernels, latency, limits, pipelines, restoration, ssb
+    from stemd.cli.bench.harness import Context, Row
+
+    if args.warm:
+        return _warm()
+    rooms = (limits, kernels, events, pipelines, latency, airpi, ssb, restoration)
+    cases = {name: case for room in rooms for name, case in room.cases().items()}
+    patterns = args.only or ["*"]
+    chosen = [n for n in cases if any(fnmatch.fnmatch(n, pattern) for pattern in patterns)]
+    if not chosen:
+        raise UsageError(f"--only {' '.join(patterns)} matches nothing", "see stemd bench --list")
+    if args.list:
+        sys.stdout.write("\n".join(chosen) + "\n")
+        return 0
+    context = Context(args.seconds, args.file_mib * 1024**2)
+    rows: list[Row] = []
+    try:
+        for name in chosen:
+            for row in cases[name](context):
+                rows.append(row)
+                if not args.json:
+                    _print(row)
+    finally:
+        for key, value in context.cache.items():
+            if key.startswith("file-"):
+                value.unlink(missing_ok=True)
+    if args.json:
+        sys.stdout.write(json.dumps([row.as_json() for row in rows], indent=1) + "\n")
+    return 0
+
+
+def _warm() -> int:
+    from stemd import plugins
+    from stemd.acquisition import Optics
+    from stemd.config.file import EngineConfig
+    from stemd.scan.warm import warm_up
+
+    engines = [
+        EngineConfig.of(plugin.name, {})
+        for plugin in plugins.catalogue("engines")
+        if plugin.unavailable() is None
+    ]
+    warm_up(engines, Optics(), ("u1", "u2", "u4", "u8"))
+    return 0
+
+
+def _print(row: object) -> None:
+    from stemd.cli.bench.harness import Row
+
+    assert isinstance(row, Row)
+    value = f"{row.value:,.1f}" if row.value < 100 else f"{row.value:,.0f}"
+    fraction = f"{row.fraction:6.1%} of {row.limit_name}" if row.fraction is not None else ""
+    cpu = f"{row.cpu_us_per_frame:8.2f} us" if row.cpu_us_per_frame is not None else ""
+    sys.stdout.write(
+        f"{row.name:<46} {value:>12} {row.unit:<12} {cpu:>12}  {fraction}  {row.note}\n"
+    )
+    sys.stdout.flush()

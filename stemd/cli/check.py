@@ -1,0 +1,125 @@
+"""`stemd check`: everything that is wrong with a config or a recording, or what it holds."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+EXAMPLE = "stemd check config/merlin.toml"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument(
+        "config", type=Path, metavar="FILE", help="a config file (TOML), or a recording"
+    )
+    parser.add_argument("--scan", metavar="YxX", help="of a recording that does not tell it")
+    parser.add_argument(
+        "--camera",
+        type=Path,
+        metavar="CONFIG",
+        help="the config under which an event camera recorded: its line pulses, its layout",
+    )
+    parser.add_argument("--json", action="store_true", help="JSON instead of text")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the resolved pipelines. Raises ConfigError listing all problems."""
+    import json
+
+    from stemd.adapters.files import recording_suffixes
+
+    if args.config.suffix.lower() in recording_suffixes():
+        return _recording(args)
+
+    from stemd.config.file import Config, ConfigProblemsError, load
+
+    try:
+        config: Config = load(args.config)
+    except ConfigProblemsError as error:
+        if args.json:
+            document = {"ok": False, "problems": [p.as_json() for p in error.problems]}
+            sys.stdout.write(json.dumps(document, indent=1) + "\n")
+            return error.exit_code
+        raise
+    document = resolved(config)
+    doubts = [
+        f"pipeline {pipeline.name}, engine {engine.name}: {doubt}"
+        for pipeline in config.pipelines
+        for engine in pipeline.engines
+        if (doubt := engine.plugin.doubt(engine.settings))
+    ]
+    if args.json:
+        sys.stdout.write(json.dumps({"ok": True, "doubts": doubts, **document}, indent=1) + "\n")
+    else:
+        _print(str(args.config), document)
+        sys.stderr.writelines(f"warning: {doubt}\n" for doubt in doubts)
+    return 0
+
+
+def _recording(args: argparse.Namespace) -> int:
+    from stemd.cli.check_recording import look_at, report
+    from stemd.config.file import load, parse_scan
+
+    scan = parse_scan(args.scan) if args.scan else None
+    camera = load(args.camera).pipelines[0].adapter if args.camera else None
+    if scan is None and camera is not None:
+        scan = camera.scan
+    return report(look_at(args.config, scan, camera), as_json=args.json)
+
+
+def resolved(config: Any) -> dict[str, Any]:
+    """A config with every default filled in, as plain JSON types."""
+    return {
+        "daemon": config.daemon.model_dump(mode="json"),
+        "mqtt": config.mqtt.model_dump(mode="json") if config.mqtt else None,
+        "page": config.page.model_dump(mode="json") if config.page else None,
+        "pipelines": [
+            {
+                "name": pipeline.name,
+                "adapter": {
+                    "type": pipeline.adapter_plugin.name,
+                    **pipeline.adapter.model_dump(mode="json"),
+                },
+                "optics": pipeline.optics.model_dump(mode="json"),
+                "engines": [
+                    {"type": engine.plugin.name, **engine.settings.model_dump(mode="json")}
+                    for engine in pipeline.engines
+                ],
+                "publish": pipeline.publish.model_dump(mode="json"),
+                "record": pipeline.record.model_dump(mode="json"),
+            }
+            for pipeline in config.pipelines
+        ],
+        "sessions": [session.model_dump(mode="json") for session in config.sessions],
+    }
+
+
+def _print(source: str, document: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.tree import Tree
+
+    tree = Tree(f"[bold]{source}[/]: no errors")
+    for section in ("daemon", "mqtt", "page"):
+        if document[section] is not None:
+            branch = tree.add(f"[bold]{section}[/]")
+            _leaves(branch, document[section])
+    for pipeline in document["pipelines"]:
+        branch = tree.add(f"[bold]pipeline {pipeline['name']}[/]")
+        _leaves(branch.add(f"adapter [cyan]{pipeline['adapter']['type']}[/]"), pipeline["adapter"])
+        _leaves(branch.add("optics"), pipeline["optics"])
+        for engine in pipeline["engines"]:
+            _leaves(branch.add(f"engine [cyan]{engine['type']}[/]"), engine)
+        _leaves(branch.add("publish"), pipeline["publish"])
+        _leaves(branch.add("record"), pipeline["record"])
+    for session in document["sessions"]:
+        _leaves(tree.add(f"[bold]session {session['name']}[/]"), session)
+    Console(highlight=False, soft_wrap=True).print(tree)
+
+
+def _leaves(branch: Any, table: dict[str, Any]) -> None:
+    for key, value in table.items():
+        if key != "type" and value is not None:
+            branch.add(f"{key} = {value!r}".replace("[", r"\["))

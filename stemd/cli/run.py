@@ -1,0 +1,39 @@
+"""`stemd run`: the daemon."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+EXAMPLE = "stemd run /etc/stemd/stemd.toml"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="the config file (TOML)")
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run until SIGTERM or Ctrl-C; SIGHUP reads the config again."""
+    from stemd.config.file import load
+    from stemd.logs import set_up_logs
+
+    path: Path = args.config
+    config = load(path)
+    set_up_logs(args.log_level or config.daemon.log_level)
+
+    async def serve() -> None:
+        from stemd.daemon.supervisor import Daemon
+
+        await Daemon(config, lambda: load(path)).run()
+
+    asyncio.run(serve())
+    # All is written and closed. Taking the interpreter and the compiled kernels apart would
+    # keep whoever waits for the end waiting for up to a second more.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

@@ -1,0 +1,211 @@
+"""`stemd scans`: what has been acquired, from the catalogue, and whether it is still whole."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import tomli
+from rich.console import Console
+from rich.table import Table
+
+from stemd.documents import to_json
+from stemd.errors import ConfigError, UsageError
+from stemd.storage.catalogue import Catalogue
+from stemd.storage.verify import verify
+
+HELP = "list the scans of a data folder, or show one"
+EXAMPLE = "stemd scans --data-dir /var/lib/stemd --since 2d --status complete"
+
+_STATUSES = ("acquiring", "complete", "incomplete", "aborted")
+_STYLES = {"acquiring": "cyan", "complete": "green", "incomplete": "yellow", "aborted": "red"}
+_DEFAULT_LIMIT = 50
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=("list", "show", "verify", "sessions"),
+        default="list",
+        help="default: list; verify compares every file with its checksum",
+    )
+    parser.add_argument(
+        "ids", nargs="*", metavar="ID", help="the scan to show, or those to verify (default: all)"
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--data-dir", type=Path, metavar="D", help="default: stemd-data, as the demo"
+    )
+    where.add_argument("--config", type=Path, metavar="C", help="take data_dir from this config")
+    parser.add_argument(
+        "--since", metavar="WHEN", help="a UTC date or time (ISO 8601), or an age: 30m, 12h, 2d, 1w"
+    )
+    parser.add_argument("--status", choices=_STATUSES)
+    parser.add_argument(
+        "--limit", type=int, default=_DEFAULT_LIMIT, metavar="N", help="0: all (default: 50)"
+    )
+    parser.add_argument("--json", action="store_true", help="JSON instead of a table")
+
+
+def run(args: argparse.Namespace) -> int:
+    """List or show. Raises UsageError, ConfigError, SinkError."""
+    if args.action == "show" and len(args.ids) != 1:
+        raise UsageError("show needs the id of a scan", "stemd scans lists them")
+    if args.action in ("list", "sessions") and args.ids:
+        raise UsageError(
+            f"{args.action} takes no id ({args.ids[0]!r})", f"stemd scans show {args.ids[0]}"
+        )
+    since_ns = None if args.since is None else parse_since(args.since, datetime.now(UTC))
+    catalogue = Catalogue.read_only(_data_dir(args))
+    try:
+        if args.action == "show":
+            _show(_find(catalogue, args.ids[0]), as_json=args.json)
+        elif args.action == "verify":
+            every = catalogue.list(since_ns, args.status)
+            scans = [_find(catalogue, wanted) for wanted in args.ids] or every
+            return _verify(scans, catalogue.data_dir, as_json=args.json)
+        elif args.action == "sessions":
+            _sessions(catalogue.sessions(), as_json=args.json)
+        else:
+            scans = catalogue.list(since_ns, args.status, args.limit or None)
+            _list(scans, as_json=args.json)
+    finally:
+        catalogue.close()
+    return 0
+
+
+def parse_since(text: str, now: datetime) -> int:
+    """UTC nanoseconds of an ISO 8601 date or time, or of an age like 12h. Raises UsageError."""
+    if text[:-1].isdigit() and text[-1:] in _UNITS:
+        try:
+            moment = now - timedelta(**{_UNITS[text[-1]]: int(text[:-1])})
+        except OverflowError:
+            moment = datetime(1970, 1, 1, tzinfo=UTC)
+    else:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            raise UsageError(
+                f"--since {text!r} is neither a date nor an age",
+                "examples: 2026-03-01, 2026-03-01T12:30:00Z, 30m, 12h, 2d, 1w",
+            ) from None
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+    return max(0, round(moment.timestamp() * 1e6)) * 1000
+
+
+def _data_dir(args: argparse.Namespace) -> Path:
+    if args.config is None:
+        return args.data_dir or Path("stemd-data")
+    try:
+        with args.config.open("rb") as file:
+            config = tomli.load(file)
+    except OSError as error:
+        raise UsageError(f"{args.config}: {error.strerror}", "name an existing config") from error
+    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{args.config}: {error}", "correct the file") from error
+    daemon = config.get("daemon", {})
+    data_dir = daemon.get("data_dir") if isinstance(daemon, dict) else None
+    if not isinstance(data_dir, str):
+        raise ConfigError(f"{args.config}: daemon.data_dir is not set", "use --data-dir instead")
+    return Path(data_dir)
+
+
+def _find(catalogue: Catalogue, wanted: str) -> dict[str, Any]:
+    """The scan of this id, or the only one whose id begins so."""
+    exact = catalogue.get(wanted)
+    if exact is not None:
+        return exact
+    near = [scan for scan in catalogue.list() if scan["id"].startswith(wanted)]
+    if len(near) == 1:
+        return near[0]
+    problem = "there is no scan" if not near else f"{len(near)} scans have an id that begins with"
+    raise UsageError(f"{problem} {wanted!r} in {catalogue.path}", "stemd scans lists them")
+
+
+def _list(scans: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(to_json(scans, indent=1) + "\n")
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("scan", "status", "pipeline", "started (UTC)"):
+        table.add_column(title, no_wrap=title == "scan")
+    for title in ("shape", "positions", "MB"):
+        table.add_column(title, justify="right")
+    table.add_column("images")
+    for scan in scans:
+        ny, nx = scan["shape"]
+        table.add_row(
+            scan["id"],
+            f"[{_STYLES[scan['status']]}]{scan['status']}[/]",
+            scan["pipeline"],
+            scan["started"][:19].replace("T", " "),
+            f"{ny} x {nx}",
+            f"{scan['positions_done']}/{scan['positions_total']}",
+            f"{scan['bytes'] / 1e6:.1f}",
+            " ".join(scan["results"]),
+        )
+    console = Console()
+    console.print(table if scans else "no scans match")
+
+
+def _show(scan: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(to_json(scan, indent=1) + "\n")
+        return
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for key, value in scan.items():
+        text = value if isinstance(value, str) else to_json(value)
+        table.add_row(key.replace("_", " "), text)
+    Console().print(table)
+
+
+def _verify(scans: Sequence[dict[str, Any]], data_dir: Path, *, as_json: bool) -> int:
+    """Exit code 0 when every file is as it was written, else 1."""
+    reports = []
+    for scan in scans:
+        if scan["status"] == "acquiring" or (scan.get("deleted") or {}).get("what") == "scan":
+            continue
+        problems = verify(data_dir / scan["folder"])
+        reports.append({"id": scan["id"], "ok": not problems, "problems": problems})
+        if not as_json:
+            sys.stdout.write(f"{scan['id']}  {'ok' if not problems else 'DAMAGED'}\n")
+            for problem in problems:
+                sys.stdout.write(f"  {problem}\n")
+    bad = sum(not report["ok"] for report in reports)
+    if as_json:
+        sys.stdout.write(to_json(reports, indent=1) + "\n")
+    else:
+        sys.stdout.write(f"{len(reports)} scans, {bad} damaged\n")
+    return 1 if bad else 0
+
+
+def _sessions(sessions: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(to_json(sessions, indent=1) + "\n")
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("session", "name", "pipeline", "status", "started (UTC)", "scans", "reason"):
+        table.add_column(title)
+    for session in sessions:
+        counts = session["counts"]
+        table.add_row(
+            session["id"],
+            session["name"],
+            session["pipeline"],
+            session["status"],
+            session["started"][:19].replace("T", " "),
+            f"{counts['complete']}/{sum(counts.values())} complete",
+            session["reason"],
+        )
+    console = Console()
+    console.print(table if sessions else "no sessions")

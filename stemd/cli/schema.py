@@ -1,0 +1,78 @@
+"""`stemd schema`: the config file as JSON Schema, for editors that complete and check."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+EXAMPLE = "stemd schema > stemd.schema.json"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """This command has no arguments."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the schema."""
+    sys.stdout.write(json.dumps(config_schema(), indent=2) + "\n")
+    return 0
+
+
+def config_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of the config file, with every installed adapter and engine."""
+    from stemd import plugins
+    from stemd.acquisition import Optics
+    from stemd.config.file import DaemonTable, PublishTable, RecordTable
+    from stemd.config.mqtt import MqttSettings
+    from stemd.config.page import PageSettings
+    from stemd.config.session_plan import SessionPlan
+
+    definitions: dict[str, Any] = {}
+
+    def table(model: Any, kind: str | None = None, summary: str = "") -> dict[str, Any]:
+        schema: dict[str, Any] = model.model_json_schema(ref_template="#/$defs/{model}")
+        definitions.update(schema.pop("$defs", {}))
+        if kind is not None:
+            schema["properties"] = {"type": {"const": kind}, **schema.get("properties", {})}
+            schema["required"] = ["type", *schema.get("required", [])]
+            schema["description"] = summary
+        return schema
+
+    def choice(kind: plugins.Kind) -> dict[str, Any]:
+        return {
+            "oneOf": [
+                table(plugin.settings, plugin.name, plugin.summary)
+                for plugin in plugins.catalogue(kind)
+            ]
+        }
+
+    pipeline = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["name", "adapter"],
+        "properties": {
+            "name": {"type": "string", "pattern": "^[a-z0-9][a-z0-9-]{0,62}$"},
+            "adapter": choice("adapters"),
+            "optics": table(Optics),
+            "engine": {"type": "array", "items": choice("engines")},
+            "publish": table(PublishTable),
+            "record": table(RecordTable),
+        },
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "stemd config",
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["pipeline"],
+        "properties": {
+            "daemon": table(DaemonTable),
+            "mqtt": table(MqttSettings),
+            "page": table(PageSettings),
+            "pipeline": {"type": "array", "minItems": 1, "items": pipeline},
+            "session": {"type": "array", "items": table(SessionPlan)},
+        },
+        "$defs": definitions,
+    }

@@ -1,0 +1,158 @@
+"""Live settings as the outside sees them: one JSON object, changed as a whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from pydantic import BaseModel, ValidationError
+
+from stemd.acquisition import Optics, Scan
+from stemd.config.file import PipelineConfig, Problem, PublishTable, RecordTable, problems_of
+from stemd.errors import ConfigError
+from stemd.scan.run import virtual_detectors
+from stemd.settings import Settings
+
+Json = dict[str, Any]
+
+log = structlog.get_logger(__name__)
+
+
+class RefusedError(ConfigError):
+    """A change that is not made. `problem` names the key, what is wrong and what is allowed."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(f"{problem.key}: {problem.message}", problem.remedy)
+        self.problem = problem
+
+    def as_json(self) -> Json:
+        """The `error` of a reply."""
+        problem = self.problem
+        message = problem.message + (f" (got {problem.value})" if problem.value else "")
+        return {"key": problem.key, "message": message, "allowed": problem.remedy}
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSettings:
+    """Everything of a pipeline that can be changed while it runs, with a revision number."""
+
+    engines: Settings
+    publish: PublishTable
+    record: RecordTable
+
+    @classmethod
+    def of(cls, config: PipelineConfig) -> LiveSettings:
+        """The settings with which a pipeline starts."""
+        return cls(config.settings(), config.publish, config.record)
+
+    @classmethod
+    def of_scan(
+        cls, config: PipelineConfig, settings: Mapping[str, Any], without: Collection[str] = ()
+    ) -> LiveSettings:
+        """Those of a scan's scan.json, as far as the pipeline of today still knows them.
+
+        The sections `without` stay as they are in the config.
+        """
+        live = cls.of(config)
+        for section, values in settings.items():
+            if isinstance(values, Mapping) and section not in without:
+                try:
+                    live = live.changed({section: values})
+                except RefusedError as error:
+                    log.warning("a setting of the scan is not known any more", error=str(error))
+        return live
+
+    @property
+    def revision(self) -> int:
+        """Counts the changes since the pipeline was started, from 1."""
+        return self.engines.revision
+
+    def as_json(self) -> Json:
+        """Sections `optics`, `scan`, `publish`, `record` and one for each engine by its name."""
+        document: Json = {
+            "revision": self.revision,
+            "optics": self.engines.optics.model_dump(mode="json"),
+            "scan": self.engines.scan.model_dump(mode="json") if self.engines.scan else None,
+            "publish": self.publish.model_dump(mode="json"),
+            "record": self.record.model_dump(mode="json"),
+        }
+        for name, engine in self.engines.engines.items():
+            document[name] = engine.model_dump(mode="json", exclude={"name"})
+        return document
+
+    def changed(self, change: Mapping[str, Any]) -> LiveSettings:
+        """New settings with the next revision. Raises RefusedError; nothing is changed then.
+
+        `change` has the shape of `as_json`, any subset; "section.key" is accepted for a nested
+        key. Tables such as `detectors` are replaced as a whole.
+        """
+        sections = self._sections(change)
+        known = {"optics", "scan", "publish", "record", *self.engines.engines}
+        for section in sections:
+            if section not in known:
+                allowed = f"sections: {', '.join(sorted(known))}"
+                raise RefusedError(Problem((section,), "unknown setting", "", allowed))
+        optics = self._merge("optics", Optics, self.engines.optics, sections)
+        publish = self._merge("publish", PublishTable, self.publish, sections)
+        record = self._merge("record", RecordTable, self.record, sections)
+        scan = self.engines.scan
+        if "scan" in sections:
+            scan = self._merge("scan", Scan, scan, sections)
+        engines = {
+            name: self._merge(name, type(engine), engine, sections)
+            for name, engine in self.engines.engines.items()
+        }
+        settings = Settings(optics, engines, scan, self.revision + 1)
+        try:
+            virtual_detectors(settings)
+        except ConfigError as error:
+            raise RefusedError(Problem(("optics",), error.message, "", error.remedy)) from error
+        return LiveSettings(settings, publish, record)
+
+    def with_record(self, *, raw: bool) -> LiveSettings:
+        """The same with recording on or off, one revision later."""
+        return self.changed({"record": {"raw": raw}})
+
+    def renumbered(self, revision: int) -> LiveSettings:
+        """The same under another revision number."""
+        return dataclasses.replace(
+            self, engines=dataclasses.replace(self.engines, revision=revision)
+        )
+
+    @staticmethod
+    def _sections(change: Mapping[str, Any]) -> dict[str, Any]:
+        sections: dict[str, Any] = {}
+        for key, value in change.items():
+            if key in ("id", "revision"):
+                continue
+            section, _, rest = key.partition(".")
+            if rest:
+                value = {rest: value}
+            if isinstance(value, Mapping) and isinstance(sections.get(section), dict):
+                sections[section].update(value)
+            else:
+                sections[section] = dict(value) if isinstance(value, Mapping) else value
+        return sections
+
+    @staticmethod
+    def _merge(
+        section: str, model: type[BaseModel], now: BaseModel | None, sections: Mapping[str, Any]
+    ) -> Any:
+        if section not in sections:
+            return now
+        change = sections[section]
+        if not isinstance(change, dict):
+            allowed = f"an object with any of: {', '.join(model.model_fields)}"
+            raise RefusedError(Problem((section,), "must be an object", repr(change), allowed))
+        if "name" in change:
+            raise RefusedError(Problem((section, "name"), "cannot be changed while running"))
+        table = (now.model_dump() if now is not None else {}) | change
+        try:
+            return model.model_validate(table)
+        except ValidationError as error:
+            first = problems_of(error, model, (section,))[0]
+            remedy = first.remedy or f"see `stemd schema` for {section}"
+            raise RefusedError(dataclasses.replace(first, remedy=remedy)) from error

@@ -1,1 +1,0 @@
-"""One module a command: HELP, EXAMPLE, `configure` for its arguments, `run`."""

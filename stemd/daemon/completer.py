@@ -1,0 +1,293 @@
+"""Completes images after their scans: one at a time, as long as the daemon runs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from stemd.errors import SinkError, StemdError
+from stemd.events import Hub
+from stemd.offline.completion.maker import REMEDY, made
+from stemd.offline.completion.queue import MOST_WAITING, CompletionQueue, Unfinished
+from stemd.offline.completion.work import Order
+from stemd.offline.idle import spare_memory
+from stemd.results import Result, Snapshot
+from stemd.storage import completions as book
+from stemd.storage.archive import Archive, Record
+from stemd.storage.files import FileRecord
+from stemd.storage.folder import ScanFolder
+from stemd.storage.store import Store
+
+if TYPE_CHECKING:
+    from stemd.daemon.pipeline.pipeline import Pipeline
+
+Json = dict[str, Any]
+
+WRITE_S = 10.0
+KEEP = "let [daemon.retention] keep records longer, or set complete = false for the engine"
+
+log = structlog.get_logger(__name__)
+
+
+class Completer:
+    """What lacks positions is made again from the record, in a process that yields to all others.
+
+    On the event loop. `offer` is for scans that have just ended, `resume` for those that an
+    earlier daemon left. What cannot be done, or finds no room in the queue, is told once and
+    stands in scan.json.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        hub: Hub,
+        pipelines: Mapping[str, Pipeline],
+        most_waiting: int = MOST_WAITING,
+    ) -> None:
+        self.counts = {"done": 0, "failed": 0, "left": 0}
+        self._store, self._hub, self._pipelines = store, hub, pipelines
+        self._archive = Archive(store.data_dir)
+        self._queue = CompletionQueue(most_waiting)
+        self._most_waiting = most_waiting
+        self._now: Unfinished | None = None
+        self._part = 0.0
+        self._yields = True
+        self._making: asyncio.Task[list[Result]] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._writing: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Begin with what is offered."""
+        self._task = asyncio.create_task(self._work(), name="completion")
+
+    async def stop(self) -> None:
+        """Leave off; what is not done is found by the next daemon's `resume`."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        if self._writing:
+            await asyncio.wait(self._writing, timeout=WRITE_S)
+
+    def hurry(self) -> None:
+        """From now on at the priority of any other process: somebody waits, and nothing scans.
+
+        What is being made is begun again, as a process cannot leave the lowest priority.
+        """
+        self._yields = False
+        if self._making is not None:
+            self._making.cancel()
+
+    def offer(self, document: Mapping[str, Any]) -> None:
+        """A scan document that may ask for completion; returns at once."""
+        if self._task is None or not book.is_outstanding(document):
+            return
+        scan = book.unfinished(document)
+        if scan.scan_id in self._queue or (self._now and self._now.scan_id == scan.scan_id):
+            return
+        dropped = self._queue.put(scan)
+        self._settle(scan.pipeline)
+        if dropped is not None:
+            self.counts["left"] += 1
+            self._write_down(self._leave(dropped))
+
+    async def resume(self) -> None:
+        """Take up what an earlier daemon of this instrument has left undone."""
+
+        def rows() -> Sequence[dict[str, Any]]:
+            every = self._store.catalogue.list()
+            ours = (row for row in every if row["instrument"] == self._store.instrument)
+            return [row for row in ours if book.is_outstanding(row)]
+
+        found = await asyncio.to_thread(rows)
+        for row in reversed(found):
+            if row["pipeline"] in self._pipelines:
+                self.offer(row)
+            else:
+                _no_pipeline(book.unfinished(row))
+
+    def document(self, pipeline: str) -> Json:
+        """What a pipeline's state says."""
+        now = self._now if self._now is not None and self._now.pipeline == pipeline else None
+        return {
+            "completing": now.scan_id if now is not None else None,
+            "completing_part": round(self._part, 3) if now is not None else None,
+            "completions_waiting": self._queue.of(pipeline),
+        }
+
+    # within
+
+    async def _work(self) -> None:
+        while True:
+            self._now = scan = await self._queue.take()
+            self._part = 0.0
+            self._settle(scan.pipeline)
+            try:
+                if scan.pipeline in self._pipelines:
+                    await self._complete(scan)
+                else:
+                    _no_pipeline(scan)  # as it is still outstanding, a later daemon finds it
+            except StemdError as error:
+                await self._fail(scan, error)
+            except Exception as error:
+                log.exception("a completion failed", scan=scan.scan_id)
+                text = f"{type(error).__name__}: {error}"
+                await self._fail(scan, StemdError(text, "see the daemon's log"))
+            finally:
+                self._now = None
+                self._settle(scan.pipeline)
+
+    async def _complete(self, scan: Unfinished) -> None:
+        pipeline = self._pipelines[scan.pipeline]
+        if not self._store.claim(scan.scan_id):
+            raise StemdError("retention deletes the record", KEEP)
+        try:
+            record = await asyncio.to_thread(self._archive.record, scan.scan_id)
+            if record is None:
+                raise StemdError("the record is gone", KEEP)
+            order = Order(
+                pipeline.config,
+                tuple(scan.lacking),
+                record.path,
+                record.scan,
+                record.settings,
+                spare_memory(),
+            )
+            log.info("images are completed from the record", scan=scan.scan_id)
+            began = time.monotonic()
+            results = await self._made(order)
+            seconds = time.monotonic() - began
+            # a daemon that stops waits for this: it would have to be done again
+            await asyncio.shield(
+                self._write_down(self._publish(pipeline, record, results, seconds))
+            )
+        finally:
+            self._store.let_go(scan.scan_id)
+
+    async def _made(self, order: Order) -> list[Result]:
+        while True:
+            yields = self._yields
+            self._making = asyncio.create_task(made(replace(order, yields=yields), self._progress))
+            try:
+                return await self._making
+            except asyncio.CancelledError:
+                if self._task is None or yields == self._yields:
+                    raise
+                # begun again in a hurry
+            finally:
+                self._making = None
+
+    def _write_down(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name="completion write")
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+        return task
+
+    def _progress(self, done: int, total: int) -> None:
+        self._part = done / max(1, total)
+        if self._now is not None:
+            self._settle(self._now.pipeline)
+
+    async def _publish(
+        self, pipeline: Pipeline, record: Record, results: Sequence[Result], seconds: float
+    ) -> None:
+        async with pipeline.commanding:  # save and recompute write to the folder, too
+            document, snapshot, files = await asyncio.to_thread(
+                self._write, record, results, seconds
+            )
+            pipeline.completed(snapshot, files, document["completion"])
+        self.counts["done"] += 1
+        self._tell(document)
+        log.info("images completed", scan=record.scan_id, seconds=round(seconds, 1))
+
+    def _write(
+        self, record: Record, results: Sequence[Result], seconds: float
+    ) -> tuple[Json, Snapshot, list[FileRecord]]:
+        """The files, scan.json and the catalogue. Raises SinkError."""
+        self._store.check()
+        folder = record.path.parent
+        document = book.read(folder)
+        completion = book.done(document["completion"], results, seconds)
+        snapshot = book.final_of(document, results)
+        where = ScanFolder(
+            folder, snapshot.acquisition, document["pipeline"], document["instrument"]
+        )
+        files: list[FileRecord] = []
+        settings = document["settings"]
+        if "tiff" in settings.get("record", {}).get("results", ("tiff",)):
+            files, failures = where.write_results(snapshot, settings)
+            if failures:
+                raise failures[0]
+        document = book.write(folder, document, completion, files)
+        self._store.catalogue.end(document["id"], document, folder)
+        return document, snapshot, files
+
+    async def _fail(self, scan: Unfinished, error: StemdError) -> None:
+        self.counts["failed"] += 1
+        text = f"the images of scan {scan.scan_id} could not be completed from its record: "
+        await self._end(scan, book.FAILED, text + error.message, error.remedy, "error")
+
+    async def _leave(self, scan: Unfinished) -> None:
+        text = (
+            f"more than {self._most_waiting} scans wait for the completion of their images: "
+            f"the oldest, {scan.scan_id}, is left as it is"
+        )
+        await self._end(scan, book.LEFT, text, REMEDY, "warning")
+
+    async def _end(
+        self, scan: Unfinished, status: str, message: str, remedy: str, level: str
+    ) -> None:
+        """Say that it is not done, where it is looked for."""
+
+        def write() -> Json | None:
+            folder = self._archive.folder(scan.scan_id)
+            if folder is None or not self._store.claim(scan.scan_id):
+                return None  # retention has deleted it, or does so now
+            try:
+                document = book.read(folder)
+                completion = book.not_done(status, document["completion"], message, remedy)
+                document = book.write(folder, document, completion)
+                self._store.catalogue.end(document["id"], document, folder)
+            finally:
+                self._store.let_go(scan.scan_id)
+            return document
+
+        pipeline = self._pipelines.get(scan.pipeline)
+        document = None
+        try:
+            if pipeline is None:
+                document = await asyncio.to_thread(write)
+            else:
+                async with pipeline.commanding:
+                    document = await asyncio.to_thread(write)
+                    if document is not None:
+                        pipeline.not_completed(scan.scan_id, document["completion"])
+        except SinkError as error:
+            log.warning("scan.json does not tell of it", scan=scan.scan_id, error=str(error))
+        if pipeline is not None:
+            pipeline.troubles.tell(level, message, remedy, "completion")
+        if document is not None:
+            self._tell(document)
+        self._settle(scan.pipeline)
+
+    def _tell(self, document: Json) -> None:
+        told = {key: value for key, value in document.items() if key != "detector"}
+        self._hub.document(document["pipeline"], {"event": "completion", **told})
+
+    def _settle(self, pipeline: str) -> None:
+        if (found := self._pipelines.get(pipeline)) is not None:
+            found.settle()
+
+
+def _no_pipeline(scan: Unfinished) -> None:
+    log.warning(
+        "images are left incomplete: their pipeline is not in the config",
+        scan=scan.scan_id,
+        pipeline=scan.pipeline,
+        remedy=f"put it in again, or: {REMEDY}",
+    )

@@ -1,0 +1,1 @@
+"""One camera's pipeline: its reader, scans, state and commands."""

@@ -1,0 +1,238 @@
+"""The commands of a pipeline: camera, recording, saving, recomputing, estimates, sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from stemd.acquisition import iso_utc, new_scan_id
+from stemd.config.file import Problem, problems_of
+from stemd.config.live import LiveSettings, RefusedError
+from stemd.config.session_plan import SessionPlan
+from stemd.engines.rotation import MIN_SIDE, RotationEstimate, estimate_rotation
+from stemd.engines.vectors import resolve_centre, shifts
+from stemd.errors import StemdError
+from stemd.results import Snapshot
+from stemd.storage.tiff import encode_tiff
+
+if TYPE_CHECKING:
+    from stemd.daemon.pipeline.pipeline import Pipeline
+    from stemd.scan.run import ScanRun
+    from stemd.storage.scan_files import ScanKeeper
+
+RESTORE_S = 300.0
+"""How long an image sent by command may take until its reply."""
+
+Args = Mapping[str, Any]
+
+ARGUMENTS: Mapping[str, tuple[str, ...]] = {
+    "start": ("scans", "scan", "settings"),
+    "stop": (),
+    "abort": (),
+    "record": ("raw",),
+    "save": (),
+    "recompute": ("settings", "write"),
+    "estimate_rotation": (),
+    "reset": (),
+    "restore": ("tiff",),
+    "session": ("stop", *SessionPlan.model_fields),
+}
+"""Every command and the arguments it knows."""
+
+
+class Orders:
+    """Carries commands out, one at a time."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    async def carry_out(self, name: str, args: Args) -> Mapping[str, Any]:
+        """What the reply says beyond the id. Raises StemdError; nothing is done then."""
+        known = ARGUMENTS.get(name)
+        if known is None:
+            raise _refused("command", "unknown command", repr(name), ", ".join(ARGUMENTS))
+        for key in args:
+            if key not in known:
+                allowed = ", ".join(known) or f"{name} takes no arguments"
+                raise _refused(f"args.{key}", "unknown argument", "", allowed)
+        method = getattr(self, f"_{name}")
+        result: Mapping[str, Any] = await method(args)
+        return result
+
+    async def _start(self, args: Args) -> Args:
+        scans = args.get("scans", 1)
+        if isinstance(scans, bool) or not isinstance(scans, int) or scans < 0:
+            raise _refused("args.scans", "must be a number of scans", repr(scans), "0 is endless")
+        change = dict(_table(args, "settings"))
+        if "scan" in args:
+            change["scan"] = _table(args, "scan")
+        if change:
+            self._pipeline.change(change)
+        return await self._pipeline.camera("start", {"scans": scans})
+
+    async def _stop(self, args: Args) -> Args:
+        return await self._pipeline.camera("stop", args)
+
+    async def _abort(self, args: Args) -> Args:
+        return await self._pipeline.camera("abort", args)
+
+    async def _record(self, args: Args) -> Args:
+        raw = _flag(args, "raw", default=True)
+        self._pipeline.change({"record": {"raw": raw}})
+        return {}
+
+    async def _save(self, args: Args) -> Args:
+        """Images as they are now; of a running scan under names that say how far it was."""
+        pipeline = self._pipeline
+        keeper, snapshot = pipeline.keeper, pipeline.newest
+        if keeper is not None and snapshot is not None and not snapshot.final:
+            ending = f"_at_{snapshot.positions_done}"
+        else:
+            keeper, snapshot = self._last()
+            ending = ""
+        settings = pipeline.live.as_json()
+        files = await asyncio.to_thread(keeper.write_images, snapshot, settings, ending)
+        if not ending:
+            await asyncio.to_thread(keeper.amend)
+        return {"scan": snapshot.acquisition.id, "files": files}
+
+    def _last(self) -> tuple[ScanKeeper, Snapshot]:
+        last = self._pipeline.last
+        if last is None:
+            raise StemdError(
+                "no scan has been finished since the pipeline was started",
+                "for an older scan: stemd process its raw record",
+            )
+        return last.keeper, last.final
+
+    async def _recompute(self, args: Args) -> Args:
+        """The images of the last finished scan anew from its maps."""
+        pipeline = self._pipeline
+        write = _flag(args, "write", default=False)
+        self._last()
+        last = pipeline.last
+        assert last is not None
+        change = _table(args, "settings")
+        live: LiveSettings = pipeline.change(change) if change else pipeline.live
+        final = last.recomputed(await asyncio.to_thread(last.run.recompute, live.engines))
+        now = time.time_ns()
+        entry = {
+            "time": iso_utc(now),
+            "time_ns": now,
+            "revision": live.revision,
+            "settings": live.as_json(),
+            "images": [result.name for result in final.results],
+            "written": write,
+        }
+
+        def write_down() -> None:
+            if write:
+                last.keeper.write_images(final, live.as_json())
+            last.keeper.amend(entry)
+
+        await asyncio.to_thread(write_down)
+        last.take(final)
+        pipeline.publish_final(final)
+        return {"scan": final.acquisition.id, "images": entry["images"], "written": write}
+
+    async def _estimate_rotation(self, args: Args) -> Args:
+        """The rotation and hand that leave the running or last scan's COM field without curl."""
+        run = self._pipeline.current or self._pipeline.last_run
+        if run is None:
+            raise StemdError("there has been no scan to estimate the rotation from", "scan first")
+        found = await asyncio.to_thread(rotation_of, run)
+        return {
+            "scan": run.acquisition.id,
+            "rotation_deg": round(found.rotation_deg, 1),
+            "flip": found.flip,
+            "confidence": round(found.confidence, 2),
+        }
+
+    async def _reset(self, args: Args) -> Args:
+        """The config's settings, no error, and another try for what is out of order."""
+        self._pipeline.reset()
+        return {}
+
+    async def _restore(self, args: Args) -> Args:
+        """An image through the engines, as a scan of its own; the reply has what they made."""
+        if self._pipeline.config.adapter_plugin.works_on != "images":
+            raise StemdError(
+                f"pipeline {self._pipeline.name} takes patterns, not images",
+                "send restore to a pipeline whose adapter is images",
+            )
+        scan = new_scan_id()
+        over = self._pipeline.over(scan)
+        try:
+            await self._pipeline.camera("restore", {**args, "scan": scan})
+            async with asyncio.timeout(RESTORE_S):
+                final = await over
+        except TimeoutError as error:
+            raise StemdError(
+                f"the image was not restored within {RESTORE_S:.0f} s",
+                "it may still come on the image topics; a faster model or backend helps",
+            ) from error
+        finally:
+            over.cancel()
+        made = [result for result in final.results if result.name.endswith("_restored")]
+        if not made:
+            raise StemdError(
+                "no engine has restored the image", "see the pipeline's last error and its engines"
+            )
+
+        def encoded() -> dict[str, str]:
+            return {r.name: base64.b64encode(encode_tiff(r, final)).decode() for r in made}
+
+        tiffs = await asyncio.to_thread(encoded)
+        return {"scan": scan, "images": list(tiffs), "tiffs": tiffs}
+
+    async def _session(self, args: Args) -> Args:
+        sessions = self._pipeline.sessions
+        if "stop" in args:
+            if args["stop"] is not True or len(args) > 1:
+                raise _refused("args.stop", "must stand alone", repr(args["stop"]), "true")
+            return {"session": sessions.stop("stopped by command")}
+        try:
+            plan = SessionPlan.model_validate(dict(args))
+        except ValidationError as error:
+            raise RefusedError(problems_of(error, SessionPlan, ("args",))[0]) from error
+        if plan.pipeline not in (None, self._pipeline.name):
+            raise _refused("args.pipeline", "is not this one", "", self._pipeline.name)
+        return {"session": sessions.begin(plan)}
+
+
+def rotation_of(run: ScanRun) -> RotationEstimate:
+    """From the lines up to the newest position; one that is missing counts as no shift."""
+    optics, (_, columns) = run.settings.optics, run.maps.shape
+    done = run.maps.done.nonzero()[0]
+    lines = (int(done[-1]) + 1) // columns if done.size else 0
+    if min(lines, columns) < MIN_SIDE:
+        raise StemdError(
+            f"{lines} scanned lines of {columns} positions are too few for the rotation",
+            f"ask again from {MIN_SIDE} x {MIN_SIDE} positions on",
+        )
+    centre = resolve_centre(run.maps, optics, run.acquisition.detector.shape)
+    field = (part.reshape(lines, columns) for part in shifts(run.maps, centre, 0, lines * columns))
+    return estimate_rotation(*field, rotation_deg=optics.rotation_deg, flip=optics.flip)
+
+
+def _refused(key: str, message: str, value: str = "", allowed: str = "") -> RefusedError:
+    return RefusedError(Problem((key,), message, value, allowed))
+
+
+def _flag(args: Args, key: str, *, default: bool) -> bool:
+    value = args.get(key, default)
+    if not isinstance(value, bool):
+        raise _refused(f"args.{key}", "must be true or false", repr(value), "true, false")
+    return value
+
+
+def _table(args: Args, key: str) -> Mapping[str, Any]:
+    value = args.get(key, {})
+    if not isinstance(value, Mapping):
+        raise _refused(f"args.{key}", "must be an object", repr(value), "a JSON object")
+    return value

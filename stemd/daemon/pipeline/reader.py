@@ -1,0 +1,215 @@
+"""The reader's thread: camera to blocks to integer maps, and blocks to the recorder."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+from stemd.acquisition import Acquisition
+from stemd.adapters.base import Adapter
+from stemd.blocks import (
+    BlockPool,
+    Ended,
+    EndReason,
+    EventBlock,
+    FrameBlock,
+    ImageBlock,
+    Link,
+    Message,
+    Notice,
+    PoolClosedError,
+    Started,
+)
+from stemd.daemon.heartbeats import Pulse
+from stemd.errors import StemdError
+from stemd.scan.run import ScanRun
+from stemd.settings import Settings
+from stemd.storage.scan_files import ScanKeeper
+
+log = structlog.get_logger(__name__)
+
+RESTART_S = (0.3, 0.6, 1.2, 5.0, 10.0, 30.0)
+"""Pauses before the adapter is started again after it has failed; the last one repeats."""
+JITTER = (0.75, 1.25)
+"""Pauses are stretched by a random factor: what fails together must not come back together."""
+GOOD_AFTER_S = 60.0
+"""An adapter that has run for so long starts with a clean record."""
+
+
+class Owner(Protocol):
+    """What the reader asks and tells its pipeline; all of it is called in the reader's thread."""
+
+    def begin(self, acquisition: Acquisition) -> tuple[ScanRun, ScanKeeper]:
+        """A scan begins; may wait while too many finished scans are still being written."""
+        ...
+
+    def finish(self, run: ScanRun, keeper: ScanKeeper) -> None:
+        """The scan has ended; the run has been told."""
+        ...
+
+    def noticed(self, notice: Notice) -> None:
+        """Something to count and to tell the operator."""
+        ...
+
+    def linked(self, link: Link) -> None:
+        """The camera came or went."""
+        ...
+
+    def failed(self, error: Exception, pause_s: float) -> None:
+        """The adapter has failed and will be started again after a pause."""
+        ...
+
+    def exhausted(self) -> None:
+        """The source has ended for good, as a file does."""
+        ...
+
+    def settings_now(self) -> Settings:
+        """The live settings in force."""
+        ...
+
+
+class Reader:
+    """Runs one adapter in a thread until stopped; an adapter that fails is started again."""
+
+    def __init__(self, name: str, build: Callable[[], Adapter], owner: Owner) -> None:
+        self.name = name
+        self.adapter = build()
+        self.pool = BlockPool()
+        self.counts: Counter[str] = Counter()
+        self.stop = Pulse()
+        self.failures = 0
+        self._failed = False
+        self._retry = threading.Event()
+        self._build = build
+        self._owner = owner
+        self._run: ScanRun | None = None
+        self._keeper: ScanKeeper | None = None
+        self._abort = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name=f"read-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End: the running scan is ended as stopped, the thread returns within a second."""
+        self.stop.set()
+        self.pool.close()
+        self.adapter.close()
+
+    def retry(self) -> None:
+        """Start a failed adapter again now, with a clean record."""
+        self.failures = 0
+        self._retry.set()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the thread; True when it has ended."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the thread last showed that it gets on; 0 when there is nothing to do."""
+        return self.stop.age_s if self.alive else 0.0
+
+    def _loop(self) -> None:
+        while not self.stop.is_set():
+            began = time.monotonic()
+            try:
+                if self._failed:
+                    self._build_again()
+                for message in self.adapter.read(self.pool, self.stop):
+                    self.stop.beat()
+                    self._handle(message)
+                if not self.stop.is_set():
+                    self._end("stopped")
+                    self._owner.exhausted()
+                break
+            except PoolClosedError:
+                break
+            except Exception as error:
+                if not isinstance(error, StemdError):
+                    log.exception("the adapter failed", pipeline=self.name)
+                self._failed = True
+                good = time.monotonic() - began > GOOD_AFTER_S
+                self.failures = 1 if good else self.failures + 1
+                self._end("disconnected")
+                pause = RESTART_S[min(self.failures, len(RESTART_S)) - 1] * random.uniform(*JITTER)
+                self._owner.failed(error, pause)
+                self._rest(pause)
+        self._end("stopped")
+
+    def _build_again(self) -> None:
+        self.adapter.close()
+        self.adapter = self._build()
+        # what failed may hold blocks that nobody gives back: they go with their pool
+        self.pool.close()
+        self.pool = BlockPool()
+        scan = self._owner.settings_now().scan
+        if scan is not None:
+            self.adapter.set_scan(scan)
+        self._failed = False
+
+    def _rest(self, seconds: float) -> None:
+        self._retry.clear()
+        until = time.monotonic() + seconds
+        while not self.stop.is_set() and time.monotonic() < until:
+            if self._retry.wait(min(0.2, max(0.0, until - time.monotonic()))):
+                break
+
+    def _handle(self, message: Message) -> None:
+        match message:
+            case FrameBlock() | EventBlock():
+                try:
+                    self._block(message)
+                finally:
+                    message.release()
+            case ImageBlock():
+                if self._run is not None:
+                    self._run.take(message)
+                if self._keeper is not None and self._keeper.recorder is not None:
+                    self._keeper.recorder.offer(message, self.stop)
+            case Started():
+                self._end("replaced")
+                self._run, self._keeper = self._owner.begin(message.acquisition)
+            case Ended():
+                self._end(message.reason)
+            case Notice():
+                self.counts[message.kind] += message.count
+                if self._run is not None:
+                    counters = self._run.counters
+                    counters[message.kind] = counters.get(message.kind, 0) + message.count
+                self._owner.noticed(message)
+            case Link():
+                self._owner.linked(message)
+
+    def _block(self, block: FrameBlock | EventBlock) -> None:
+        run, keeper = self._run, self._keeper
+        if run is None or keeper is None:
+            self.counts["blocks_without_scan"] += 1
+            return
+        settings = self._owner.settings_now()
+        if settings is not run.settings:
+            run.change(settings)
+        run.reduce(block)
+        if keeper.recorder is not None:
+            keeper.recorder.offer(block, self.stop)
+
+    def _end(self, reason: EndReason) -> None:
+        run, keeper = self._run, self._keeper
+        self._run = self._keeper = None
+        if run is not None and keeper is not None:
+            run.end(reason)
+            self._owner.finish(run, keeper)

@@ -1,0 +1,1 @@
+"""Sessions: many scans of one unattended night, counted and summed up."""

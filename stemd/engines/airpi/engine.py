@@ -1,0 +1,304 @@
+"""AIRPI: a live phase image from a network, one probe position and its neighbours at a time.
+
+T. Friedrich et al., Microsc. Microanal. 29 (2023) 395, doi 10.1093/micmic/ozac002; thesis
+chapter 4. The method is the subject of patent application EP4075126A1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.acquisition import Acquisition
+from stemd.blocks import Block, EventBlock
+from stemd.engines.airpi.measured_slopes import slopes_of
+from stemd.engines.airpi.model import Loaded, find_model
+from stemd.engines.airpi.object import ExitWaveObject
+from stemd.engines.airpi.setup import (
+    NEXT_SCAN,
+    AirpiSettings,
+    angle_off,
+    described,
+    found_in,
+    prepared,
+)
+from stemd.engines.base import Gathered, PositionMaps
+from stemd.engines.beside.scan import BesideScan, Wake, phase_beam
+from stemd.engines.first_patterns import FirstPatterns, Found
+from stemd.errors import NetworkError, StemdError
+from stemd.plugins import Plugin
+from stemd.results import Result
+from stemd.settings import Settings
+
+
+class AirpiEngine(BesideScan):
+    """`airpi_phase` and `airpi_weight`. Implements base.SlowEngine, base.FindingEngine
+    and base.WholeEngine.
+
+    Without threads of its own `consume` does all the work. Beside a scan blocks wait in a
+    bounded queue, one thread bins them and one has the network work on them.
+    """
+
+    whole_positions: ClassVar[Literal[True]] = True
+    cut = "cut_short", "cut short"
+
+    def __init__(self, settings: AirpiSettings) -> None:
+        super().__init__(settings.name or "airpi")
+        self._own = settings
+
+    # engines.base.Engine
+
+    def start(self, acquisition: Acquisition, settings: Settings, maps: PositionMaps) -> None:
+        """A scan begins. Raises StemdError for optics that are missing, NetworkError."""
+        self._begin(acquisition, maps)
+        self._settings = settings
+        own = self._own = self._settings_in(settings)
+        self._object: ExitWaveObject | None = None
+        self._found: Found | None = None
+        self._begins = True
+        self._any = self._of_events = False
+        self._whole = np.zeros(acquisition.scan.shape[0], np.bool_)
+        self._turned = settings.optics
+        self._beam, self._pixel_mrad, _ = phase_beam(
+            acquisition, settings.optics, own.defocus_angstrom, own.cs_mm
+        )
+        find_model(own.model)
+        self._network = Loaded(
+            own.model, own.backend, own.threads, own.batch, shared_thread=self._is_beside
+        )
+        self._first = FirstPatterns(acquisition, self._acceptance_ns)
+        center = settings.optics.center
+        if center != "auto" and not self.finds(settings):
+            self._settle(Found((float(center[0]), float(center[1])), math.nan))
+        self._start_threads()
+
+    def update(self, settings: Settings) -> None:
+        """Repetition, every, centre, rotation and flip: for what is binned, or made, next."""
+        kept = self._own.model_dump(include=set(NEXT_SCAN))
+        self._own = self._settings_in(settings).model_copy(update=kept)
+        self._settings = settings
+
+    def snapshot(self, *, final: bool) -> Sequence[Result]:
+        """Phase and weight, float32, of the object's own size. Raises what has gone wrong."""
+        if self._beside is not None:
+            self._beside.check()
+        elif final:
+            self._complete(self._make_ready)
+            if self._object is not None:
+                self._network.load()  # parts may all have been made elsewhere: what ran is told
+        thing = self._object
+        if thing is None:
+            return []
+        of, slopes = thing.geometry, None
+        if self._own.use_centre_of_mass:
+            slopes = slopes_of(
+                self._maps, self._settings.optics, self._acquisition.detector.shape,
+                of.beam, of.pixels_per_angle, of.step_size_angstrom,
+            )  # fmt: skip
+        phase, weight = thing.images(self._own.least_transfer, slopes)
+        size, extra = of.pixel_angstrom, self._about(thing)
+        return [
+            Result(f"{self.name}_phase", phase, "rad", "scan", size, extra),
+            Result(f"{self.name}_weight", weight, "1", "scan", size, extra),
+        ]
+
+    # engines.base.FindingEngine
+
+    def finds(self, settings: Settings) -> bool:
+        """Whether the first patterns decide something: centre, disc or repetition."""
+        own = self._settings_in(settings)
+        center = settings.optics.center
+        return center == "auto" or own.probe == "pacbed" or own.repetition == "auto"
+
+    def found(self) -> Gathered | None:
+        """What was found out from the first patterns; None until then."""
+        return None if self._found is None else {"found": self._found.as_array()}
+
+    def follow(self, found: Gathered) -> None:
+        """Be a later part of a scan whose first part has found this out."""
+        self._begins = False
+        if self._object is not None:
+            self._object.lines.begins = False
+        elif "found" in found:
+            self._settle(Found.of(found["found"]))
+
+    # engines.base.SpreadEngine
+
+    def gathers_by(self, settings: Settings) -> Mapping[str, Any]:
+        """All settings but how the network is run and how the image is made, and all optics."""
+        own = self._settings_in(settings).model_dump(
+            mode="json", exclude={"threads", "least_transfer", "use_centre_of_mass", "complete"}
+        )
+        return {"optics": settings.optics.model_dump(mode="json"), **own}
+
+    def gathered(self) -> Gathered:
+        """The object's sums, the lines at the rim, what was found out."""
+        self._settle_with_what_there_is()
+        if self._object is None or self._found is None or not self._any:
+            return {}
+        events = np.array([self._of_events])
+        return {"found": self._found.as_array(), "events": events, **self._object.gathered()}
+
+    def restore(self, gathered: Gathered) -> None:
+        """Take all of it back."""
+        if gathered:
+            if self._object is None:
+                self._settle(Found.of(gathered["found"]))
+            assert self._object is not None
+            self._object.restore(gathered)
+            self._begins, self._any = self._object.lines.begins, True
+            self._of_events = bool(gathered["events"][0])
+
+    def merge(self, other: AirpiEngine) -> None:
+        """Take over a later part of the same scan, and make the lines between the two.
+
+        Raises StemdError for parts of an event stream.
+        """
+        other._settle_with_what_there_is()
+        if other._object is None or not other._any:
+            return
+        if self._any and (self._of_events or other._of_events):
+            # a position may be complete in one part and have had its hits in another
+            raise StemdError(
+                f"{self.name} cannot be put together from parts of an event stream",
+                "process the file without --cluster",
+            )
+        if self._object is None and other._found is not None and not self._any:
+            self._settle(other._found)
+        self._settle_with_what_there_is()
+        assert self._object is not None
+        self._object.merge(other._object)
+        self._any, self._of_events = True, other._of_events
+        self._make_ready()
+
+    # What is done with a pattern
+
+    def _settings_in(self, settings: Settings) -> AirpiSettings:
+        own = settings.engines.get(self.name, self._own)
+        assert isinstance(own, AirpiSettings)
+        return own
+
+    @property
+    def _acceptance_ns(self) -> float:
+        return self._settings.optics.acceptance_time_ns or 0.0
+
+    def _add_now(self, block: Block) -> None:
+        self._take(block, self._make_ready)
+
+    def _take(self, block: Block, after_line: Wake) -> None:
+        self._any = True
+        self._of_events |= isinstance(block, EventBlock)
+        if self._object is None:
+            self._first.add(block)
+            if self._first.enough:
+                self._settle_with_what_there_is(after_line)
+            return
+        optics = self._settings.optics
+        if optics != self._turned:
+            self._turned = optics
+            self._object.turn(optics, None if optics.center == "auto" else optics.center)
+        self._object.add(block, self._acceptance_ns, after_line)
+
+    def _complete(self, after_line: Wake) -> None:
+        """Nothing more will come: what is missing is missing for good."""
+        self._settle_with_what_there_is(after_line)
+        if self._object is not None:
+            with self._object.lock:
+                self._object.lines.over = True
+            after_line()
+
+    def _make_ready(self) -> None:
+        while self._make_next():
+            pass
+
+    def _make_next(self) -> bool:
+        """Make one line; False if there is none that can be made now."""
+        thing = self._object
+        if thing is None:
+            return False
+        coarseness, own = self._prepared.coarseness, self._own
+        before = coarseness.coarser
+        backlog = thing.backlog / self._prepared.backlog_lines if self._is_beside else 0.0
+        thing.neighbourhood = coarseness.choose(own.repetition, own.every, backlog)
+        line = thing.waiting()
+        if line is None:
+            return False
+        if coarseness.coarser > before:
+            chosen = thing.neighbourhood
+            self._say(
+                "coarser",
+                f"the network is slower than the camera: from line {line} on it works on one of "
+                f"{chosen.every**2} positions"
+                + (
+                    f", each with the electrons of {chosen.repetition**2}"
+                    if chosen.repetition > 1
+                    else ""
+                ),
+                remedy=self._remedy
+                + "; a faster processor, or fewer positions, makes it whole during the scan",
+            )
+        # a line that found no room is taken for made, too
+        held = thing.lines.slot(line) >= 0
+        thing.make(line, self._network.begin)
+        self._whole[line] = held and not coarseness.gave_way
+        return True
+
+    @property
+    def _lost(self) -> int:
+        thing = self._object
+        return super()._lost + (thing.counts["left_out"] if thing is not None else 0)
+
+    @property
+    def _in_image(self) -> NDArray[np.bool_]:
+        return np.repeat(self._whole, self._maps.shape[1]) & ~self._seen.left_out
+
+    # What must be known before
+
+    def _settle_with_what_there_is(self, after_line: Wake | None = None) -> None:
+        if self._object is not None or not self._any:
+            return
+        first = self._first
+        self._settle(found_in(first, self._settings.optics, self._own.probe))
+        kept, first.kept = first.kept, []
+        for block in kept:
+            self._take(block, after_line or self._make_ready)
+
+    def _settle(self, found: Found) -> None:
+        """Everything is known: allocate the object."""
+        optics = self._settings.optics
+        text = angle_off(found, self._beam, self._pixel_mrad)
+        if text and self._begins:
+            self._say(
+                "angle", text, remedy="correct convergence_semi_angle_mrad or pixel_size_mrad"
+            )
+        self._turned, self._found = optics, found
+        self._prepared = prepared(
+            self._acquisition, optics, self._own, self._beam, self._pixel_mrad, found,
+            beside=self._is_beside, begins=self._begins,
+        )  # fmt: skip
+        self._object = self._prepared.thing
+
+    def _about(self, thing: ExitWaveObject) -> dict[str, Any]:
+        ran = {"model_sha256": self._network.sha256, "backend": self._network.about}
+        return {"model": self._own.model, **ran, **described(thing), "left_out": self._lost}
+
+
+def _doubt(settings: AirpiSettings) -> str | None:
+    try:
+        find_model(settings.model)
+    except NetworkError as error:
+        return f"{error.message}; {error.remedy}"
+    return None
+
+
+PLUGIN = Plugin(
+    name="airpi",
+    summary="phase of the specimen from a network, live: dose-efficient, super-resolved (AIRPI)",
+    settings=AirpiSettings,
+    build=AirpiEngine,
+    doubt=_doubt,
+)

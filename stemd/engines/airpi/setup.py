@@ -1,0 +1,159 @@
+"""What AIRPI must know before a scan's object can be made, and the object made of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from stemd.acquisition import Acquisition, FiniteFloat, Optics, PositiveFloat
+from stemd.beam import Beam
+from stemd.engines.airpi.coarseness import Coarseness
+from stemd.engines.airpi.features import GRID
+from stemd.engines.airpi.geometry import Geometry
+from stemd.engines.airpi.object import ExitWaveObject
+from stemd.engines.first_patterns import FirstPatterns, Found
+from stemd.inference.choice import BackendName
+from stemd.settings import SlowEngineSettings
+
+MOST_REPETITION = 16
+ANGLE_OFF = 0.15
+"""Part by which a fitted disc may differ from the convergence angle without a word."""
+BACKLOG_BYTES = 32 * 1024 * 1024
+BACKLOG_LINES = 4, 64
+"""Binned lines that may wait for the network during a scan: so many bytes, between so many."""
+NEXT_SCAN = ("model", "backend", "threads", "batch", "oversample", "when_slow", "probe",
+             "defocus_angstrom", "cs_mm", "counts_per_electron")  # fmt: skip
+
+
+class AirpiSettings(SlowEngineSettings):
+    """`model`: a name of `stemd models list`, or a path; `threads` of the CPU for the network.
+
+    `repetition` m adds up the patterns of m x m positions, "auto" as many as the dose asks for;
+    `every`: of m positions and lines one is made, "auto": each half box. `when_slow`: what to do
+    when the camera is faster than the network. `probe`: where the disc is and how large, from
+    the parameters or from the first patterns. `least_transfer`: the smaller, the more of the
+    coarse structure comes back, and of its noise (`patch_offsets`). `use_centre_of_mass`: hold the
+    image to the slopes that the centre of mass of the same patterns gives (`measured_slopes`).
+    Repetition, every, these two and the optics' centre, rotation and flip are obeyed at once, the
+    others from the next scan on, `complete` when the scan ends.
+    """
+
+    model: Annotated[str, Field(min_length=1)] = "airpi"
+    backend: BackendName = "auto"
+    threads: Annotated[int, Field(ge=1, le=256)] = 2
+    batch: Annotated[int, Field(ge=1, le=4096)] = 64
+    oversample: Annotated[int, Field(ge=1, le=8)] = 1
+    repetition: Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_REPETITION)] = "auto"
+    every: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
+    least_transfer: Annotated[float, Field(gt=0.0, le=1.0)] = 0.3
+    use_centre_of_mass: bool = True
+    when_slow: Literal["coarser", "skip"] = "coarser"
+    probe: Literal["parameters", "pacbed"] = "parameters"
+    defocus_angstrom: FiniteFloat = 0.0
+    cs_mm: FiniteFloat = 0.0
+    counts_per_electron: PositiveFloat = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An object that is ready for patterns.
+
+    `coarseness` chooses the neighbourhood of each line, `backlog_lines` may wait for the network.
+    """
+
+    thing: ExitWaveObject
+    coarseness: Coarseness
+    backlog_lines: int
+
+
+def found_in(first: FirstPatterns, optics: Optics, probe: str) -> Found:
+    """What the first patterns say of the disc, as far as the optics and `probe` leave it open."""
+    radius, center = None, first.center()
+    if probe == "pacbed":
+        disc = first.disc()
+        center, radius = disc.center, disc.radius
+    if optics.center != "auto":
+        center = float(optics.center[0]), float(optics.center[1])
+    return Found(center, first.counts(), radius)
+
+
+def angle_off(found: Found, beam: Beam, pixel_mrad: float) -> str:
+    """In words: the disc is not as large as the optics say; empty where it is."""
+    if found.radius is None:
+        return ""
+    fitted, alpha = found.radius * pixel_mrad, beam.convergence_semi_angle_mrad
+    if abs(fitted / alpha - 1.0) <= ANGLE_OFF:
+        return ""
+    return (
+        f"the disc of the first patterns has a radius of {fitted:.3g} mrad, "
+        f"optics.convergence_semi_angle_mrad is {alpha:g}: the disc's is taken"
+    )
+
+
+def prepared(
+    acquisition: Acquisition,
+    optics: Optics,
+    own: AirpiSettings,
+    beam: Beam,
+    pixel_mrad: float,
+    found: Found,
+    *,
+    beside: bool,
+    begins: bool,
+) -> Prepared:
+    """Everything is known: allocate the object. Raises StemdError where there can be none.
+
+    `beside`: a camera waits; `begins`: the first patterns are the scan's.
+    """
+    scan = acquisition.scan
+    assert scan.step_size_angstrom is not None
+    if found.radius is not None:
+        beam = replace(beam, convergence_semi_angle_mrad=found.radius * pixel_mrad)
+    geometry = Geometry(
+        beam,
+        scan.step_size_angstrom,
+        found.center,
+        beam.convergence_semi_angle_mrad / pixel_mrad,
+        own.oversample,
+        own.counts_per_electron,
+    )
+    known = not math.isnan(found.counts)
+    coarseness = Coarseness(
+        scan.shape[1],
+        scan.step_size_angstrom / beam.airy_radius,
+        found.counts / own.counts_per_electron if known else None,
+        own.repetition,
+        gives_way=beside and own.when_slow == "coarser",
+    )
+    line_bytes = scan.shape[1] * GRID.members.size * 4
+    least, most = BACKLOG_LINES
+    backlog_lines = max(least, min(most, BACKLOG_BYTES // line_bytes))
+    reach = coarseness.most.reach.lines
+    thing = ExitWaveObject(
+        acquisition,
+        optics,
+        geometry,
+        coarseness.choose(own.repetition, own.every, 0.0),
+        batch=own.batch,
+        held=min(scan.shape[0], reach + backlog_lines if beside else 2 * reach + 2),
+        grows=not beside,
+        begins=begins,
+    )
+    return Prepared(thing, coarseness, backlog_lines)
+
+
+def described(thing: ExitWaveObject) -> dict[str, Any]:
+    """What an image of the object must say of how it was made."""
+    of, chosen, counts = thing.geometry, thing.neighbourhood, thing.counts
+    return {
+        "origin": [of.origin] * 2,
+        "reach_semi_angles": round(thing.reach, 3),
+        "center": list(of.center),
+        "convergence_semi_angle_mrad": of.beam.convergence_semi_angle_mrad,
+        "repetition": chosen.repetition,
+        "every": chosen.every,
+        **{kind: counts[kind] for kind in ("groups", "late", "saturated")},
+    }

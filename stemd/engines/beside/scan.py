@@ -1,0 +1,166 @@
+"""What phase engines that may be slower than the camera have in common: queue and losses.
+
+Without a camera `consume` does the work. Beside a scan blocks go through a bounded queue to two
+threads (`Beside`), what finds no room is left out, and each kind of loss is told once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.acquisition import Acquisition, Optics
+from stemd.beam import Beam
+from stemd.blocks import Block, Notice
+from stemd.engines.base import PositionMaps, Run
+from stemd.engines.beside.positions_taken import PositionsTaken
+from stemd.engines.beside.worker import Beside
+from stemd.engines.diffraction_grid import beam_angles
+from stemd.errors import StemdError
+
+Wake = Callable[[], object]
+
+
+class BesideScan(ABC):
+    """Base of such engines; implements the part of base.SlowEngine that they share.
+
+    `cut` is what becomes of an image that is abandoned, as kind of notice and in words.
+    """
+
+    needs: ClassVar[Literal["positions", "patterns"]] = "patterns"
+    cut: ClassVar[tuple[str, str]]
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._tell: Callable[[Notice], None] = lambda notice: None
+        self._is_beside = False
+        self._beside: Beside | None = None
+        self._ending = self._given_up = False
+        self._told_left_out = self._counted_left_out = False
+
+    def prepare(self, tell: Callable[[Notice], None], *, beside: bool) -> None:
+        """See engines.base.SlowEngine."""
+        self._tell, self._is_beside = tell, beside
+
+    def consume(self, item: Run | Block) -> None:
+        """Take a block in, or put it into the queue."""
+        assert not isinstance(item, tuple)
+        if self._beside is None:
+            self._add_now(item)
+        elif not self._beside.offer(item) and not self._given_up:
+            self._seen.leave_out(item)
+            if self._seen.lost and not self._told_left_out:
+                self._told_left_out = True
+                self._say("left_out", "patterns come faster than they can be taken in: some are "
+                          "left out of the image", 0)  # fmt: skip
+
+    def finish(self) -> None:
+        """No more blocks will come."""
+        self._ending = True
+        if self._beside is not None:
+            self._beside.finish()
+
+    def wait(self, timeout_s: float) -> bool:
+        """After `finish`: whether everything is done, waiting for it for a while."""
+        if self._beside is None:
+            return True
+        if not self._beside.wait(timeout_s):
+            return False
+        lost = self._lost
+        if lost and not self._counted_left_out:
+            self._counted_left_out = True
+            self._say("left_out", f"{lost:,} positions are not in the image", lost)
+        return True
+
+    def abandon(self, why: str = "") -> None:
+        """Leave undone what is not done yet; `why` is told."""
+        undone = self._beside is not None and not self._beside.wait(0.0)
+        self._ending = self._given_up = True
+        if self._beside is not None and undone:
+            self._beside.abandon()
+            if why:
+                kind, text = self.cut
+                self._say(kind, f"the image was {text}: {why}")
+
+    def lacking(self) -> int:
+        """Positions that had a pattern and are not, or only coarsely, in the image."""
+        if self._beside is None:
+            return 0
+        return int(np.count_nonzero(self._maps.done & ~self._in_image))
+
+    # for those that inherit
+
+    def _begin(self, acquisition: Acquisition, maps: PositionMaps) -> None:
+        """A scan begins."""
+        self._acquisition, self._maps = acquisition, maps
+        self._seen = PositionsTaken(acquisition.scan.positions)
+        self._ending = self._given_up = False
+        self._told_left_out = self._counted_left_out = False
+
+    def _start_threads(self) -> None:
+        """Everything is allocated: blocks may come."""
+        if self._is_beside:
+            self._beside = Beside(self.name, self._take, self._complete, self._make_next)
+
+    @property
+    def _lost(self) -> int:
+        """Positions that are left out of the image."""
+        return self._seen.lost
+
+    @property
+    @abstractmethod
+    def _in_image(self) -> NDArray[np.bool_]:
+        """Flat, (positions,): as good in the image as it can be, as far as it is there at all."""
+
+    @abstractmethod
+    def _add_now(self, block: Block) -> None:
+        """Take a block in and do all that there is to do."""
+
+    @abstractmethod
+    def _take(self, block: Block, wake: Wake) -> None:
+        """See `Beside`: take a block in."""
+
+    @abstractmethod
+    def _complete(self, wake: Wake) -> None:
+        """See `Beside`: all blocks are in."""
+
+    @abstractmethod
+    def _make_next(self) -> bool:
+        """See `Beside`: do a piece of what there is to do."""
+
+    @property
+    def _remedy(self) -> str:
+        return (
+            "the scan's record makes the whole image: by itself after the scan, where stemd "
+            f"records and {self.name}.complete is on, else with stemd process"
+        )
+
+    def _say(self, kind: str, text: str, count: int = 1, remedy: str = "") -> None:
+        remedy = remedy or self._remedy
+        self._tell(Notice(f"{self.name}_{kind}", f"{self.name}: {text}", "warning", count, remedy))
+
+
+def phase_beam(
+    acquisition: Acquisition, optics: Optics, defocus_angstrom: float, cs_mm: float
+) -> tuple[Beam, float, float]:
+    """The beam, detector pixel (mrad) and scan step (angstrom). Raises StemdError: what is missing.
+
+    `defocus_angstrom` is positive for underfocus.
+    """
+    alpha, pixel = beam_angles(optics)
+    if optics.energy_ev is None:
+        raise _missing("optics.energy_ev", "[pipeline.optics]")
+    step = acquisition.scan.step_size_angstrom
+    if step is None:
+        raise _missing("scan.step_size_angstrom", "the scan of [pipeline.adapter]")
+    return Beam(optics.energy_ev, alpha, defocus_angstrom, cs_mm), pixel, step
+
+
+def _missing(key: str, where: str) -> StemdError:
+    """The error for a number without which there is no phase."""
+    return StemdError(f"{key} is not set, and the phase cannot be had without it",
+                      f"set {key.split('.')[-1]} in {where}")  # fmt: skip

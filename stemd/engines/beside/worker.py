@@ -1,0 +1,118 @@
+"""The threads of an engine that cannot keep up with the camera, beside the reader's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+
+from stemd.blocks import Block
+from stemd.engines.beside.block_queue import BlockQueue
+from stemd.inference.worker import NICENESS
+
+Wake = Callable[[], object]
+
+
+class Beside:
+    """One thread takes blocks in as they come, one does what takes long, both at low priority.
+
+    `add` takes a block in and calls the function it is given when there may be something to do;
+    `complete` likewise, when all blocks are in; `work` does a piece of what there is to do and
+    says False when there is nothing. The first error ends both, and is raised by `check`. Two
+    threads, since taking in must go on while a network works, or blocks would be held that the
+    camera needs.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        add: Callable[[Block, Wake], None],
+        complete: Callable[[Wake], None],
+        work: Callable[[], bool],
+    ) -> None:
+        self._add, self._complete, self._work = add, complete, work
+        self._queue = BlockQueue()
+        self._changed = threading.Condition()
+        self._news = 0
+        self._all_in = False
+        self._given_up = False
+        self._error: Exception | None = None
+        self._threads = [
+            threading.Thread(target=target, name=f"{name}-{what}", daemon=True)
+            for what, target in (("take", self._taking), ("work", self._working))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def offer(self, block: Block) -> bool:
+        """Put a block into the queue, never waiting; False where it has no room."""
+        return self._queue.offer(block)
+
+    def finish(self) -> None:
+        """No more blocks will come."""
+        self._queue.close()
+
+    def abandon(self) -> None:
+        """Leave what is left undone."""
+        self._given_up = True
+        self._queue.close()
+        self._wake()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether both threads have ended, waiting for them for a while."""
+        for thread in self._threads:
+            thread.join(timeout_s)
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def check(self) -> None:
+        """Raises what has gone wrong in one of the threads."""
+        if self._error is not None:
+            raise self._error
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._news += 1
+            self._changed.notify_all()
+
+    def _fail(self, error: Exception) -> None:
+        self._error = self._error or error
+        self.abandon()
+
+    def _taking(self) -> None:
+        _low_priority()
+        try:
+            while not self._given_up and (block := self._queue.take()) is not None:
+                try:
+                    self._add(block, self._wake)
+                finally:
+                    self._queue.done()
+            if not self._given_up:
+                self._complete(self._wake)
+        except Exception as error:  # raised again by check, where somebody hears it
+            self._fail(error)
+        finally:
+            self._queue.clear()
+            self._all_in = True
+            self._wake()
+
+    def _working(self) -> None:
+        _low_priority()
+        try:
+            while not self._given_up:
+                with self._changed:
+                    news, all_in = self._news, self._all_in
+                if self._work():
+                    continue
+                if all_in:
+                    break
+                with self._changed:
+                    self._changed.wait_for(lambda news=news: self._news != news)  # type: ignore[misc]
+        except Exception as error:  # as above
+            self._fail(error)
+
+
+def _low_priority() -> None:
+    # Linux has a niceness for each thread
+    with contextlib.suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

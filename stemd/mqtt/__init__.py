@@ -1,0 +1,1 @@
+"""What control software sees: the MQTT sink and its parts."""

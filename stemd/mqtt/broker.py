@@ -1,0 +1,175 @@
+"""The embedded broker: amqtt in a process of its own, for the demo and for tests.
+
+It speaks MQTT 3.1.1 only, keeps nothing on disk and has unbounded queues: a laboratory runs
+mosquitto. `python -m stemd.mqtt.broker` is the child: it writes its port to stdout and ends
+when its stdin does, which is the moment its parent stops it, or dies in whatever way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from typing import Any
+
+import structlog
+
+from stemd.errors import SinkError
+
+log = structlog.get_logger()
+
+START_SECONDS = 15.0
+_STOP_SECONDS = 0.8
+_RESTART_WAIT_SECONDS = 0.5
+_PORT_IN_USE = 3
+_HOST = "127.0.0.1"
+
+
+class EmbeddedBroker:
+    """Starts the broker on 127.0.0.1, starts it again should it die, and stops it.
+
+    `port` 0 takes any free one; it stays the same when the broker is started again.
+    """
+
+    def __init__(self, port: int = 0) -> None:
+        self.port = port
+        self._process: asyncio.subprocess.Process | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def url(self) -> str:
+        """Where clients connect, once started."""
+        return f"mqtt://{_HOST}:{self.port}"
+
+    @property
+    def running(self) -> bool:
+        """True while the process lives."""
+        return self._process is not None and self._process.returncode is None
+
+    async def start(self) -> None:
+        """Return when it accepts connections. Raises SinkError, e.g. when the port is in use."""
+        await self._launch()
+        self._tasks.append(asyncio.create_task(self._watch()))
+
+    async def stop(self) -> None:
+        """End it, within a second."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        await self._end()
+
+    async def _launch(self) -> None:
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "stemd.mqtt.broker", str(self.port)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the daemon, which still has to say offline
+        )
+        output, errors = self._process.stdout, self._process.stderr
+        if output is None or errors is None:
+            raise RuntimeError("the broker was started without pipes")
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                line = await output.readline()
+        except TimeoutError:
+            await self._end()
+            raise SinkError(
+                f"the embedded broker did not start within {START_SECONDS:.0f} s",
+                "set mqtt.url to a broker that runs, or try again when the machine is less busy",
+            ) from None
+        if not line.strip().isdigit():
+            said = (await errors.read()).decode(errors="replace").strip()
+            code = await self._process.wait()
+            await self._end()
+            raise self._failed(code, said)
+        self.port = int(line)
+        self._tasks.append(asyncio.create_task(_pass_on(errors)))
+        log.debug("embedded broker started", port=self.port)
+
+    def _failed(self, code: int, said: str) -> SinkError:
+        if code == _PORT_IN_USE:
+            return SinkError(
+                f"the embedded broker cannot have port {self.port} of {_HOST}: {said}",
+                "choose another port, or 0 for any free one",
+            )
+        last = said.splitlines()[-1] if said else f"exit code {code}"
+        return SinkError(
+            f"the embedded broker did not start: {last}", "set mqtt.url to a broker that runs"
+        )
+
+    async def _watch(self) -> None:
+        while True:
+            if self._process is not None:
+                code = await self._process.wait()
+                log.warning("the embedded broker died and is started again", exit_code=code)
+            await asyncio.sleep(_RESTART_WAIT_SECONDS)
+            try:
+                await self._launch()
+            except SinkError as error:
+                log.warning(error.message, remedy=error.remedy)
+
+    async def _end(self) -> None:
+        process = self._process
+        if process is None:
+            return
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            await asyncio.wait_for(process.wait(), _STOP_SECONDS)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+
+async def _pass_on(errors: asyncio.StreamReader) -> None:
+    """The child's log, at our level debug: nobody who runs a demo wants to read it."""
+    while line := await errors.readline():
+        log.debug("embedded broker", said=line.decode(errors="replace").rstrip())
+
+
+async def _serve(port: int) -> None:
+    """The child: serve until stdin ends."""
+    import errno
+
+    from amqtt.broker import Broker
+    from amqtt.errors import BrokerError
+
+    config: dict[str, Any] = {
+        "listeners": {"default": {"type": "tcp", "bind": f"{_HOST}:{port}"}},
+        "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+    }
+    over = asyncio.Event()
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), over.set)
+    broker = Broker(config)
+    try:
+        await broker.start()
+    except BrokerError as error:
+        cause = error.__cause__
+        in_use = isinstance(cause, OSError) and cause.errno in (errno.EADDRINUSE, errno.EACCES)
+        sys.stderr.write(f"{cause or error}\n")
+        sys.stderr.flush()
+        os._exit(_PORT_IN_USE if in_use else 1)
+    server = broker._servers["default"].instance
+    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
+    sys.stdout.flush()
+    await over.wait()
+    # nothing is kept, so there is nothing to put in order: a slow client must not hold it up
+    os._exit(0)
+
+
+def main() -> None:
+    """`python -m stemd.mqtt.broker PORT`."""
+    import logging
+
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    logging.getLogger("amqtt.broker").setLevel(logging.ERROR)
+    asyncio.run(_serve(int(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""Requests from outside: parsed, checked, refused with a reason, before anything is done."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
+
+from aiomqtt import Message
+from paho.mqtt.properties import Properties
+
+from stemd.mqtt.topics import Inbound
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+MAX_REQUEST_BYTES = 64 * 1024
+MAX_COMMAND_BYTES = 48 * 1024 * 1024
+"""A command may carry an image: 4096 x 4096 pixels of 16 bits, in base64."""
+MAX_ID_CHARACTERS = 128
+DUPLICATE_SECONDS = 600.0
+MAX_REMEMBERED_IDS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One inbound message. `body` is None when `problem` says why it is not carried out."""
+
+    pipeline: str
+    kind: Inbound
+    id: str | int | None
+    body: Mapping[str, Any] | None
+    problem: Json | None
+    response_topic: str | None
+    correlation: bytes | None
+    expires: float | None
+    """time.monotonic() after which it is too late, None for never."""
+
+    @property
+    def expired(self) -> bool:
+        """True when whoever asked no longer wants it."""
+        return self.expires is not None and time.monotonic() >= self.expires
+
+
+def problem(key: str, message: str, allowed: Any = None) -> Json:
+    """The `error` of a reply."""
+    return {"key": key, "message": message, "allowed": allowed}
+
+
+def refusal(request_id: str | int | None, error: Json) -> Json:
+    """A reply that says no."""
+    return {"id": request_id, "ok": False, "error": error}
+
+
+class _RefusedError(Exception):
+    def __init__(self, error: Json) -> None:
+        super().__init__(error["message"])
+        self.error = error
+
+
+def _refuse(key: str, message: str, allowed: Any = None) -> NoReturn:
+    raise _RefusedError(problem(key, message, allowed))
+
+
+class Gate:
+    """Lets a request through once. Remembers ids for a while, so many and no more."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[tuple[str, Inbound, str | int], float] = OrderedDict()
+
+    def read(self, message: Message, pipeline: str, kind: Inbound) -> Request:
+        """The request that the message holds, with a problem if it must not be carried out."""
+        properties = message.properties
+        expiry = _property(properties, "MessageExpiryInterval", int)
+        request_id: str | int | None = None
+        body: Mapping[str, Any] | None = None
+        error: Json | None = None
+        try:
+            most = MAX_COMMAND_BYTES if kind == "command" else MAX_REQUEST_BYTES
+            parsed = parse_object(message.payload, most)
+            request_id = _checked_id(parsed, kind)
+            self._check(message, parsed, pipeline, kind, request_id)
+            body = parsed
+        except _RefusedError as refused:
+            error = refused.error
+        return Request(
+            pipeline,
+            kind,
+            request_id,
+            body,
+            error,
+            _property(properties, "ResponseTopic", str),
+            _property(properties, "CorrelationData", bytes),
+            None if expiry is None else time.monotonic() + expiry,
+        )
+
+    def _check(
+        self,
+        message: Message,
+        body: Mapping[str, Any],
+        pipeline: str,
+        kind: Inbound,
+        request_id: str | int | None,
+    ) -> None:
+        if message.retain:
+            _refuse("retain", "a retained request is not carried out: publish it without retain")
+        if kind == "command":
+            _check_command(body)
+        if request_id is not None and self._is_duplicate((pipeline, kind, request_id)):
+            _refuse("id", f"a {kind} request with the id {request_id!r} has already been received")
+
+    def _is_duplicate(self, key: tuple[str, Inbound, str | int]) -> bool:
+        now = time.monotonic()
+        while self._seen:
+            oldest, when = next(iter(self._seen.items()))
+            if when > now - DUPLICATE_SECONDS and len(self._seen) < MAX_REMEMBERED_IDS:
+                break
+            del self._seen[oldest]
+        if key in self._seen:
+            return True
+        self._seen[key] = now
+        return False
+
+
+def parse_object(payload: bytes, most: int = MAX_REQUEST_BYTES) -> Json:
+    """A JSON object from outside, of bounded size. Raises with the reply's error inside."""
+    if len(payload) > most:
+        _refuse("", f"the request has {len(payload)} bytes", f"at most {most} bytes")
+    try:
+        parsed = json.loads(payload.decode("utf-8"), parse_constant=_not_json)
+    except (ValueError, RecursionError) as error:
+        _refuse("", f"the request is not valid JSON: {error}", "a JSON object in UTF-8")
+    if not isinstance(parsed, dict):
+        _refuse("", f"the request is a JSON {type(parsed).__name__}", "a JSON object")
+    return parsed
+
+
+def _not_json(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _checked_id(body: Mapping[str, Any], kind: Inbound) -> str | int | None:
+    found = body.get("id")
+    if found is None and kind == "settings":
+        return None
+    if isinstance(found, bool) or not isinstance(found, (str, int)) or found == "":
+        _refuse("id", "a request needs an id of its own, so that it is done once", "text")
+    if len(str(found)) > MAX_ID_CHARACTERS:
+        _refuse("id", "the id is too long", f"at most {MAX_ID_CHARACTERS} characters")
+    return found
+
+
+def _check_command(body: Mapping[str, Any]) -> None:
+    for key in body:
+        if key not in ("id", "command", "args"):
+            _refuse(key, f"a command has no {key!r}", ["id", "command", "args"])
+    if not isinstance(body.get("command"), str):
+        _refuse("command", "a command request needs a command", "the name of a command")
+    if not isinstance(body.get("args", {}), dict):
+        _refuse("args", "args must be a JSON object", "a JSON object")
+
+
+def _property(properties: Properties | None, name: str, kind: type[T]) -> T | None:
+    found = getattr(properties, name, None)
+    return found if isinstance(found, kind) else None

@@ -1,0 +1,87 @@
+"""Getting a connection and getting it again: versions, waiting times, what ends first."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine
+from typing import Any
+
+from aiomqtt import MqttError, Will
+
+from stemd.config.mqtt import MqttSettings
+from stemd.mqtt.connection import Connection
+from stemd.mqtt.errors import TAKEN_OVER, UNSUPPORTED_VERSION, code_of
+
+FIRST_WAIT_SECONDS = 0.3
+LONGEST_WAIT_SECONDS = 30.0
+_UNSPECIFIED = 0x80
+
+
+class Dialer:
+    """Opens connections to one broker in the newest MQTT version that it speaks."""
+
+    def __init__(self, settings: MqttSettings) -> None:
+        self.settings = settings
+        self._version5 = settings.version != "3.1.1"
+
+    @property
+    def version(self) -> str:
+        """The version in use, or to be tried first."""
+        return "5" if self._version5 else "3.1.1"
+
+    async def dial(self, client_id: str, keepalive_s: int, will: Will | None = None) -> Connection:
+        """An open connection. Raises OSError, MqttError, SinkError."""
+        if self._version5 and self.settings.version == "auto":
+            try:
+                return await self._open(client_id, keepalive_s, will)
+            except MqttError as error:
+                # brokers that do not know MQTT 5 say so, or hang up, or wait for more bytes
+                if code_of(error) not in (UNSUPPORTED_VERSION, _UNSPECIFIED, None):
+                    raise
+            self._version5 = False
+            try:
+                return await self._open(client_id, keepalive_s, will)
+            except (MqttError, OSError):
+                self._version5 = True
+                raise
+        return await self._open(client_id, keepalive_s, will)
+
+    async def _open(self, client_id: str, keepalive_s: int, will: Will | None) -> Connection:
+        connection = Connection(
+            self.settings, client_id, version5=self._version5, keepalive_s=keepalive_s, will=will
+        )
+        await connection.open()
+        return connection
+
+
+class Backoff:
+    """Waiting times that double, with jitter so that a lab's daemons do not come all at once."""
+
+    def __init__(self) -> None:
+        self._wait = FIRST_WAIT_SECONDS
+
+    def reset(self) -> None:
+        """The connection stood: begin again with a short wait."""
+        self._wait = FIRST_WAIT_SECONDS
+
+    def next(self, error: BaseException | None = None) -> float:
+        """Seconds to wait before the next try, after this error."""
+        if code_of(error) == TAKEN_OVER:
+            # two daemons with one name: coming back at once would throw the other one out
+            self._wait = LONGEST_WAIT_SECONDS
+        wait, self._wait = self._wait, min(self._wait * 2, LONGEST_WAIT_SECONDS)
+        return wait * random.uniform(0.5, 1.0)
+
+
+async def race(*runners: Coroutine[Any, Any, None]) -> None:
+    """Run until the first ends, cancel the others, raise what it raised."""
+    tasks = [asyncio.ensure_future(runner) for runner in runners]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()

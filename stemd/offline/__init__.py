@@ -1,0 +1,1 @@
+"""Recorded scans: processed, spread over a cluster, replayed, completed."""

@@ -1,0 +1,1 @@
+"""What stays: the scan folders, their catalogue, records, retention and recovery."""

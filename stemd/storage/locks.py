@@ -1,0 +1,71 @@
+"""Lock files that a dead process cannot leave locked."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+
+from stemd.errors import SinkError
+from stemd.storage.files import disk_error
+
+_LOCKS = ".locks"
+
+
+def lock_path(data_dir: Path, name: str) -> Path:
+    """Where the lock of this name lies."""
+    return data_dir / _LOCKS / f"{name}.lock"
+
+
+def take_lock(path: Path) -> int:
+    """Lock a file, made on first use; the descriptor holds the lock. Raises OSError."""
+    path.parent.mkdir(exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def holder_is_dead(path: Path) -> bool:
+    """True when nobody holds the lock any more; its file is then cleared away."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return not path.exists()
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink(missing_ok=True)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def take_instrument(data_dir: Path, instrument: str) -> int:
+    """Be the only daemon of an instrument in a data folder; the descriptor holds the lock.
+
+    Raises SinkError that names the process which has it.
+    """
+    path = lock_path(data_dir, f"instrument-{instrument}")
+    try:
+        fd = take_lock(path)
+    except BlockingIOError as error:
+        with contextlib.suppress(OSError):
+            holder = path.read_text(encoding="ascii", errors="replace").strip()
+            raise SinkError(
+                f"another stemd (process {holder or 'unknown'}) runs the instrument "
+                f"{instrument!r} with {data_dir}",
+                "stop it first, or give this one a daemon.instrument and a data_dir of its own",
+            ) from error
+        raise SinkError(f"{path}: is locked", "stop the other stemd first") from error
+    except OSError as error:
+        raise disk_error(error, "lock the data folder", path) from error
+    with contextlib.suppress(OSError):  # a full disk: the lock holds without the number
+        os.ftruncate(fd, 0)
+        os.write(fd, str(os.getpid()).encode())
+    return fd

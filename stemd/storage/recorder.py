@@ -1,0 +1,295 @@
+"""The record: the camera's bytes as they came, written as fast as they come.
+
+Three threads share the work. The pipeline's thread hands blocks in; one thread writes them in
+whole and asks the kernel to start writing back, so that dirty memory does not pile up; one, at
+the lowest priority, follows with the checksum, reading from the page cache what was just
+written. One core hashes at 1.3 GB/s (measured), so a checksum in line would hold a fast camera
+back; behind, it only costs what is idle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from stemd.acquisition import Acquisition
+from stemd.blocks import Block, ImageBlock
+from stemd.errors import SinkError, StemdError
+from stemd.storage.files import (
+    PART,
+    FileRecord,
+    disk_error,
+    fsync_folder,
+    plain_file_name,
+    write_all,
+    write_atomic,
+)
+
+QUEUE_BYTES = 24 * 1024 * 1024
+"""Blocks that may wait: well below the camera's block pool, so that others find free blocks."""
+WRITE_BACK_BYTES = 16 * 1024 * 1024
+HASH_BYTES = 4 * 1024 * 1024
+RESERVE_BYTES = 64 * 1024 * 1024
+"""Free space at which recording stops, so that images and the catalogue still find room."""
+_HASH_NICENESS = 5
+"""Gives way to the data path, yet ends in bounded time when every core is busy."""
+
+
+class StopFlag(Protocol):
+    """What says that the pipeline is to end, e.g. a threading.Event."""
+
+    def is_set(self) -> bool:
+        """True when waiting is over."""
+        ...
+
+
+class RawRecorder:
+    """Records one scan after the other. `offer` is called by one thread, the reader's fan-out.
+
+    Policy "required": `offer` waits when the disk is behind, and so does the camera. On a disk
+    error the recording stops, what was written in whole blocks is kept, `error` says why and
+    the blocks that follow are refused at once: the scan's images go on.
+    """
+
+    def __init__(
+        self,
+        on_error: Callable[[StemdError], None] | None = None,
+        *,
+        queue_bytes: int = QUEUE_BYTES,
+        reserve_bytes: int = RESERVE_BYTES,
+    ) -> None:
+        self.error: StemdError | None = None
+        self.bytes_written = 0
+        self.blocks_refused = 0
+        self.waits = 0
+        self._on_error = on_error
+        self._queue_bytes = queue_bytes
+        self._reserve_bytes = reserve_bytes
+        # looked at often enough that not even a small reserve is used up between two looks
+        self._step_bytes = max(1 << 20, min(WRITE_BACK_BYTES, reserve_bytes // 4))
+        self._changed = threading.Condition()
+        self._queue: deque[Block | ImageBlock] = deque()
+        self._queued_bytes = 0
+        self._ending = False
+        self._fd = -1
+        self._threads: list[threading.Thread] = []
+        self._digest = hashlib.sha256()
+        self._hashed_bytes = 0
+        self._path = self._part = Path()
+        self._sidecars: list[FileRecord] = []
+        self._progress = time.monotonic()
+
+    @property
+    def stalled_s(self) -> float:
+        """Seconds for which blocks have been waiting and none was written."""
+        return time.monotonic() - self._progress if self._queue else 0.0
+
+    @property
+    def recording(self) -> bool:
+        """True between `start` and `finish` while nothing has gone wrong."""
+        return self._fd >= 0 and self.error is None
+
+    @property
+    def queue_depth(self) -> int:
+        """Blocks waiting to be written."""
+        return len(self._queue)
+
+    def start(self, acquisition: Acquisition, folder: Path) -> bool:
+        """Open `<raw name>.part` in the folder and write the sidecars; False on an error."""
+        if self._fd >= 0:
+            raise RuntimeError("finish the running record before starting another")
+        self.error = None
+        self.bytes_written = self.blocks_refused = self.waits = self._hashed_bytes = 0
+        self._digest = hashlib.sha256()
+        self._ending = False
+        self._sidecars = []
+        try:
+            self._path = folder / plain_file_name(acquisition.raw_name)
+            self._part = self._path.with_name(self._path.name + PART)
+            flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+            self._fd = os.open(self._part, flags, 0o644)
+            self._check_space()
+            for name, content in acquisition.sidecars:
+                record = write_atomic(folder / plain_file_name(name), [content])
+                self._sidecars.append(record)
+        except OSError as error:
+            self._give_up(disk_error(error, "open the record", self._part))
+            return False
+        except SinkError as error:
+            self._give_up(error)
+            return False
+        self._threads = [
+            threading.Thread(target=self._write_loop, name="record-write", daemon=True),
+            threading.Thread(target=self._hash_loop, name="record-hash", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+        return True
+
+    def _give_up(self, error: SinkError) -> None:
+        """Nothing was recorded and nothing will be."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            with contextlib.suppress(OSError):
+                self._part.unlink()
+        self._fail(error)
+
+    def offer(self, block: Block | ImageBlock, stop: StopFlag) -> bool:
+        """Hand a block over; it is retained until written. False when it will not be written."""
+        size = block.wire.nbytes
+        with self._changed:
+            waited = False
+            while self._queue and self._queued_bytes + size > self._queue_bytes:
+                if not self.recording or stop.is_set():
+                    break
+                self.waits += not waited
+                waited = True
+                self._changed.wait(0.1)
+            full = bool(self._queue) and self._queued_bytes + size > self._queue_bytes
+            if not self.recording or self._ending or full:
+                self.blocks_refused += 1
+                return False
+            if not self._queue:
+                self._progress = time.monotonic()
+            block.retain()
+            self._queue.append(block)
+            self._queued_bytes += size
+            self._changed.notify_all()
+        return True
+
+    def finish(self) -> list[FileRecord]:
+        """Write what waits, flush, rename. The record first, then its sidecars; [] if none.
+
+        May take as long as the disk and the checksum need: call it from a worker thread. A
+        record that a disk error cut short has `complete` False.
+        """
+        with self._changed:
+            self._ending = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+        self._threads = []
+        if self._fd < 0:
+            return []
+        try:
+            return self._close()
+        except OSError as error:
+            self._fail(disk_error(error, "finish the record", self._path))
+            return []
+        finally:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _close(self) -> list[FileRecord]:
+        if self.bytes_written == 0 and self.error is not None:
+            self._part.unlink(missing_ok=True)
+            return self._sidecars
+        os.fsync(self._fd)
+        self._part.rename(self._path)
+        fsync_folder(self._path.parent)
+        complete = self.error is None and self.blocks_refused == 0
+        hashed = self._hashed_bytes == self.bytes_written
+        digest = self._digest.hexdigest() if hashed else ""
+        record = FileRecord(self._path.name, self.bytes_written, digest, complete)
+        return [record, *self._sidecars]
+
+    def _write_loop(self) -> None:
+        since_write_back = 0
+        while self.error is None and (block := self._next()) is not None:
+            try:
+                write_all(self._fd, block.wire.data.cast("B"))
+            except OSError as error:
+                # a torn frame at the end would make the whole file unreadable to some readers
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._fd, self.bytes_written)
+                self._fail(disk_error(error, "write the record", self._part))
+            since_write_back += self._done(block, written=self.error is None)
+            if since_write_back >= self._step_bytes:
+                self._write_back(self.bytes_written - since_write_back, since_write_back)
+                since_write_back = 0
+        with self._changed:
+            self._ending = True
+            abandoned, self._queue = self._queue, deque()
+            self._queued_bytes = 0
+            self.blocks_refused += len(abandoned)
+            self._changed.notify_all()
+        for block in abandoned:
+            block.release()
+
+    def _next(self) -> Block | ImageBlock | None:
+        """The next block to write, left in the queue; None when the scan is over."""
+        with self._changed:
+            while not self._queue and not self._ending:
+                self._changed.wait()
+            return self._queue[0] if self._queue else None
+
+    def _done(self, block: Block | ImageBlock, *, written: bool) -> int:
+        """Take the block off the queue and count it, in one step: the hash must miss nothing."""
+        size = block.wire.nbytes
+        with self._changed:
+            self._queue.popleft()
+            self._progress = time.monotonic()
+            self._queued_bytes -= size
+            self.bytes_written += size if written else 0
+            self.blocks_refused += not written
+            self._changed.notify_all()
+        block.release()
+        return size
+
+    def _write_back(self, offset: int, length: int) -> None:
+        """Ask the kernel to write this range back now, without waiting for it."""
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(self._fd, offset, length, os.POSIX_FADV_DONTNEED)
+        try:
+            self._check_space()
+        except SinkError as error:
+            self._fail(error)
+
+    def _check_space(self) -> None:
+        state = os.fstatvfs(self._fd)
+        free = state.f_bavail * state.f_frsize
+        if free < self._reserve_bytes:
+            raise SinkError(
+                f"{self._path.parent}: only {free // 2**20} MiB are free: recording has stopped",
+                f"free space; {self._reserve_bytes // 2**20} MiB are kept for images",
+            )
+
+    def _hash_loop(self) -> None:
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _HASH_NICENESS)
+        buffer = bytearray(HASH_BYTES)
+        view = memoryview(buffer)
+        while (length := self._hashable()) > 0:
+            try:
+                got = os.preadv(self._fd, [view[:length]], self._hashed_bytes)
+            except OSError as error:
+                self._fail(disk_error(error, "read the record back", self._part))
+                return
+            self._digest.update(view[:got])
+            self._hashed_bytes += got
+
+    def _hashable(self) -> int:
+        """Bytes that may be hashed next: whole chunks while the scan runs; 0 when all is done."""
+        with self._changed:
+            while True:
+                behind = self.bytes_written - self._hashed_bytes
+                over = self._ending and not self._queue
+                if over or behind >= HASH_BYTES:
+                    return min(behind, HASH_BYTES)
+                self._changed.wait()
+
+    def _fail(self, error: StemdError) -> None:
+        first = self.error is None
+        with self._changed:
+            self.error = self.error or error
+            self._changed.notify_all()
+        if first and self._on_error is not None:
+            self._on_error(error)

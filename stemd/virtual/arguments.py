@@ -1,0 +1,211 @@
+"""Command-line arguments that every virtual camera shares: microscope, scan, server."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stemd.acquisition import Scan
+from stemd.errors import UsageError
+
+if TYPE_CHECKING:  # both compile kernels, which --help need not wait for
+    from stemd.virtual.microscope import Microscope, Setup
+
+
+def shape(text: str) -> tuple[int, int]:
+    """YxX as (y, x)."""
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 128x128 (rows x columns)")
+    return int(parts[0]), int(parts[1])
+
+
+def pair(text: str) -> tuple[float, float]:
+    """Y,X as floats."""
+    try:
+        y, x = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 0.5,-1 (y, x)") from None
+    return y, x
+
+
+def positive(text: str) -> float:
+    """A number above zero."""
+    value = _number(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} must be above 0")
+    return value
+
+
+def not_negative(text: str) -> float:
+    """A number of at least zero."""
+    value = _number(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} must not be below 0")
+    return value
+
+
+def probability(text: str) -> float:
+    """A number from 0 to 1."""
+    value = _number(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be from 0 to 1")
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number of at least zero."""
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return value
+
+
+def add_microscope(parser: argparse.ArgumentParser) -> None:
+    """Arguments from which `setup` makes a microscope."""
+    group = parser.add_argument_group("specimen and optics")
+    group.add_argument("--specimen", default="nanoparticle", help="default: %(default)s")
+    group.add_argument("--thickness", type=positive, default=7.81, metavar="A", help="angstrom")
+    group.add_argument("--energy", type=positive, default=300e3, metavar="EV", help="300000 eV")
+    group.add_argument("--convergence", type=positive, default=20.0, metavar="MRAD", help="20 mrad")
+    group.add_argument("--defocus", type=_number, default=0.0, metavar="A", help="underfocus > 0")
+    group.add_argument("--cs", type=_number, default=0.0, metavar="MM", help="in mm")
+    group.add_argument(
+        "--dose", type=positive, default=1000.0, metavar="E", help="electrons a pattern (1000)"
+    )
+    group.add_argument(
+        "--dose-per-area", type=positive, metavar="E", help="electrons an angstrom^2, instead"
+    )
+    group = parser.add_argument_group("scan")
+    group.add_argument("--scan", type=shape, default=(128, 128), metavar="YxX", help="128x128")
+    group.add_argument("--step", type=positive, default=0.3, metavar="A", help="0.3 angstrom")
+    group.add_argument("--flyback", type=count, default=0, metavar="N", help="frames after a line")
+    group.add_argument("--leading", type=count, default=0, metavar="N", help="frames before all")
+    group.add_argument("--serpentine", action="store_true", help="odd lines run backwards")
+    group.add_argument(
+        "--drift", type=pair, default=(0.0, 0.0), metavar="Y,X", help="angstrom a second"
+    )
+    group.add_argument(
+        "--jitter", type=not_negative, default=0.0, metavar="STEPS", help="of the lines along x"
+    )
+    group = parser.add_argument_group("detector")
+    group.add_argument("--detector", type=shape, default=(64, 64), metavar="YxX", help="64x64")
+    group.add_argument(
+        "--pixel-size-mrad", type=positive, metavar="MRAD", help="default: 80 mrad across"
+    )
+    group.add_argument("--rotation", type=_number, default=0.0, metavar="DEG", help="of the camera")
+    group.add_argument("--flip", action="store_true", help="the camera sees y and x exchanged")
+    group.add_argument(
+        "--center-offset", type=pair, default=(0.0, 0.0), metavar="Y,X", help="pixels"
+    )
+    group.add_argument(
+        "--descan", type=pair, default=(0.0, 0.0), metavar="Y,X", help="pixels across the field"
+    )
+    group.add_argument("--seed", type=count, default=1, metavar="N")
+    group.add_argument("--truth", type=Path, metavar="DIR", help="write the true images there")
+    group.add_argument(
+        "--truth-kernel", type=count, default=21, metavar="N", help="riCOM kernel of the truth"
+    )
+
+
+def add_server(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the server: where, how fast, how often."""
+    group = parser.add_argument_group("server")
+    group.add_argument("--host", default="127.0.0.1")
+    group.add_argument(
+        "--rate", type=not_negative, default=1000.0, metavar="HZ", help="frames a second, 0: all"
+    )
+    group.add_argument("--scans", type=count, default=0, metavar="N", help="0: until stopped")
+    group.add_argument("--gap", type=not_negative, default=1.0, metavar="S", help="between scans")
+    group.add_argument(
+        "--stay", action="store_true", help="keep the connection after the last scan"
+    )
+    group.add_argument("--json", action="store_true", help="report as JSON lines")
+
+
+def setup(args: argparse.Namespace) -> Setup:
+    """The microscope's setup. Raises UsageError."""
+    from stemd.beam import Beam
+    from stemd.virtual.diffraction import Camera
+    from stemd.virtual.microscope import Setup
+
+    frame_time = 1 / args.rate if args.rate > 0 else 1e-4
+    scan = Scan(
+        shape=args.scan,
+        flyback=args.flyback,
+        leading=args.leading,
+        serpentine=args.serpentine,
+        step_size_angstrom=args.step,
+        dwell_time_us=frame_time * 1e6,
+    )
+    if args.convergence >= 200:
+        raise UsageError(
+            f"--convergence {args.convergence:g} mrad is not a probe", "typical are 5 to 30 mrad"
+        )
+    return Setup(
+        scan=scan,
+        specimen=args.specimen,
+        thickness_angstrom=args.thickness,
+        beam=Beam(args.energy, args.convergence, args.defocus, args.cs),
+        camera=Camera(
+            args.detector,
+            args.pixel_size_mrad or 80.0 / max(args.detector),
+            args.rotation,
+            args.flip,
+            args.center_offset,
+            args.descan,
+        ),
+        dose=args.dose_per_area * args.step**2 if args.dose_per_area else args.dose,
+        seed=args.seed,
+        frame_time_s=frame_time,
+        drift_angstrom_per_s=args.drift,
+        jitter=args.jitter,
+    )
+
+
+def write_truth(microscope: Microscope, args: argparse.Namespace) -> None:
+    """Write the true images if asked to."""
+    if args.truth is not None:
+        from stemd.virtual.truth import write
+
+        write(microscope.truth(), args.truth, args.step, args.truth_kernel)
+
+
+def report(args: argparse.Namespace, event: str, **values: object) -> None:
+    """One line on standard output, as JSON if asked for."""
+    if args.json:
+        line = json.dumps({"event": event, **values})
+    else:
+        line = f"{event}: " + ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in values.items())
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def closing_on_signals(close: Callable[[], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM call `close` instead of ending the process."""
+    before = {
+        number: signal.signal(number, lambda *_: close())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,130 @@
+"""The command line of the virtual Merlin camera."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stemd.errors import UsageError
+from stemd.virtual import arguments
+
+if TYPE_CHECKING:
+    from stemd.virtual.faults import Faults
+    from stemd.virtual.merlin.frames import FrameSource
+
+HELP = "a virtual Merlin camera: frames on a data port, commands on a control port"
+EXAMPLE = "stemd virtual merlin --scan 128x128 --rate 4000 --port 6342 --truth truth"
+
+DEPTHS = {"U08": (6, 1), "U16": (12,), "U32": (24,), "R64": (12, 1, 6, 24)}
+"""Counter depths that go with each pixel type, the usual one first."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    arguments.add_microscope(parser)
+    arguments.add_server(parser)
+    group = parser.add_argument_group("Merlin")
+    group.add_argument("--port", type=arguments.count, default=6342, help="data, 0: any (6342)")
+    group.add_argument(
+        "--control-port", type=arguments.count, default=6341, help="0: any free one (6341)"
+    )
+    group.add_argument("--dtype", choices=tuple(DEPTHS), default="U16", help="pixels (U16)")
+    group.add_argument("--depth", type=arguments.count, metavar="BITS", help="1, 6, 12 or 24")
+    group.add_argument(
+        "--wait-for-start", action="store_true", help="acquire on STARTACQUISITION only"
+    )
+    group.add_argument("--file", type=Path, metavar="F", help="replay this .mib file instead")
+    group.add_argument(
+        "--pool",
+        type=arguments.count,
+        default=0,
+        metavar="N",
+        help="render N patterns once and repeat them: speed tests, the images mean nothing",
+    )
+    group = parser.add_argument_group("faults")
+    probability, count = arguments.probability, arguments.count
+    group.add_argument("--drop", type=probability, default=0.0, metavar="P", help="lost frames")
+    group.add_argument("--garbage", type=probability, default=0.0, metavar="P", help="junk between")
+    group.add_argument("--disconnect-after", type=count, metavar="N", help="frames, once")
+    group.add_argument("--stall-after", type=count, metavar="N", help="silent from there on")
+    group.add_argument("--stop-early", type=count, metavar="N", help="frames of each scan")
+    group.add_argument("--lie-length", type=count, metavar="N", help="frame with a wrong length")
+    group.add_argument("--pad-space", action="store_true", help="headers padded with spaces")
+    group.add_argument("--junk-first", action="store_true", help="junk before the first message")
+
+
+def _faults(args: argparse.Namespace) -> Faults:
+    from stemd.virtual.faults import Faults
+
+    return Faults(
+        args.drop,
+        args.garbage,
+        args.disconnect_after,
+        args.stall_after,
+        args.stop_early,
+        args.lie_length,
+        args.pad_space,
+        args.junk_first,
+        args.seed,
+    )
+
+
+def _source(args: argparse.Namespace) -> FrameSource:
+    from stemd.adapters.merlin.encoder import Camera
+    from stemd.virtual.merlin.frames import FileSource, RenderedSource
+    from stemd.virtual.microscope import Microscope
+
+    if args.file is not None:
+        if args.truth is not None:
+            raise UsageError(
+                "--truth has nothing to say about a recording", "leave --file or --truth out"
+            )
+        return FileSource(args.file)
+    depth = args.depth or DEPTHS[args.dtype][0]
+    raw = args.dtype == "R64"
+    if depth not in DEPTHS[args.dtype]:
+        raise UsageError(
+            f"--depth {depth} does not go with --dtype {args.dtype}",
+            f"allowed are {', '.join(map(str, sorted(DEPTHS[args.dtype])))}",
+        )
+    height, width = args.detector
+    chips = 1 if width <= 256 else 4
+    if raw and (height, width) not in ((256, 256), (512, 512)):
+        raise UsageError(
+            f"raw frames of {height} x {width} pixels do not exist",
+            "choose --detector 256x256 or 512x512 with --dtype R64",
+        )
+    microscope = Microscope(arguments.setup(args))
+    arguments.write_truth(microscope, args)
+    camera = Camera(args.detector, depth, raw, chips, int(microscope.setup.frame_time_s * 1e9))
+    return RenderedSource(microscope, camera, args.pool, args.pad_space)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until stopped or done. Raises StemdError."""
+    from stemd.virtual.merlin.camera import MerlinCamera, Running
+
+    source = _source(args)
+    running = Running(
+        args.host,
+        args.port,
+        args.control_port,
+        args.rate,
+        args.scans,
+        args.gap,
+        args.wait_for_start,
+        args.stay,
+        _faults(args),
+    )
+    camera = MerlinCamera(source, running)
+    with arguments.closing_on_signals(camera.close):
+        arguments.report(
+            args,
+            "ready",
+            host=args.host,
+            data_port=camera.data_port,
+            control_port=camera.control_port,
+        )
+        camera.run()
+    return 0

@@ -1,0 +1,1 @@
+"""A virtual Timepix3 camera."""

@@ -1,0 +1,102 @@
+"""The command line of the virtual Timepix3 camera."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stemd.errors import UsageError
+from stemd.virtual import arguments
+
+if TYPE_CHECKING:  # it compiles kernels, which --help need not wait for
+    from stemd.virtual.timepix3.events import EventSource
+
+HELP = "a virtual Timepix3 camera: raw chunks of time-stamped hits and line pulses over TCP"
+EXAMPLE = "stemd virtual timepix3 --scan 128x128 --dose 50 --rate 100000 --port 8451"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    arguments.add_microscope(parser)
+    arguments.add_server(parser)
+    probability, count, number = (
+        arguments.probability,
+        arguments.count,
+        arguments.not_negative,
+    )
+    group = parser.add_argument_group("Timepix3")
+    group.add_argument("--port", type=count, default=8451, help="0: any free one (8451)")
+    group.add_argument("--layout", choices=("single", "quad"), default="single")
+    group.add_argument("--gap-pixels", type=count, default=0, metavar="N", help="in the quad")
+    group.add_argument("--fall", action="store_true", help="pulses mark the end of lines too")
+    group.add_argument("--all-chips", action="store_true", help="pulses come on every chip")
+    group.add_argument("--start-time", type=number, default=0.5, metavar="S", help="of its clock")
+    group.add_argument("--split", type=probability, default=0.0, metavar="P", help="2-pixel hits")
+    group.add_argument("--file", type=Path, metavar="F", help="replay this .tpx3 file instead")
+    group.add_argument("--repeat", action="store_true", help="render one scan and repeat it")
+    group = parser.add_argument_group("faults")
+    group.add_argument("--pulse-jitter", type=number, default=0.0, metavar="NS")
+    group.add_argument("--disorder", type=number, default=0.0, metavar="US", help="late words")
+    group.add_argument("--hot", type=count, default=0, metavar="N", help="hot pixels")
+    group.add_argument("--drop-pulses", type=probability, default=0.0, metavar="P")
+    group.add_argument("--clock-reset-after", type=count, metavar="LINES")
+    group.add_argument("--drop", type=probability, default=0.0, metavar="P", help="lost pieces")
+    group.add_argument("--garbage", type=probability, default=0.0, metavar="P", help="junk between")
+    group.add_argument("--disconnect-after", type=count, metavar="N", help="positions, once")
+
+
+def _source(args: argparse.Namespace) -> EventSource:
+    from stemd.adapters.timepix3.words import Layout
+    from stemd.virtual.microscope import Microscope
+    from stemd.virtual.timepix3.events import FileEvents, RenderedEvents, RepeatedEvents, Signals
+
+    setup = arguments.setup(args)
+    if args.file is not None:
+        if args.truth is not None:
+            raise UsageError(
+                "--truth has nothing to say about a recording", "leave --file or --truth out"
+            )
+        return FileEvents(args.file, setup.scan.frames)
+    microscope = Microscope(setup)
+    arguments.write_truth(microscope, args)
+    signals = Signals(
+        Layout(args.layout, args.gap_pixels if args.layout == "quad" else 0),
+        start_s=args.start_time,
+        pulse_jitter_ns=args.pulse_jitter,
+        disorder_us=args.disorder,
+        fall=args.fall,
+        all_chips=args.all_chips,
+        split=args.split,
+        hot=args.hot,
+        drop_pulses=args.drop_pulses,
+        reset_after=args.clock_reset_after,
+        seed=args.seed,
+    )
+    rendered = RenderedEvents(microscope, signals, args.gap)
+    return RepeatedEvents(rendered) if args.repeat else rendered
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until stopped or done. Raises StemdError."""
+    from stemd.virtual.timepix3.camera import Running, Timepix3Camera
+
+    camera = Timepix3Camera(
+        _source(args),
+        Running(
+            args.host,
+            args.port,
+            args.rate,
+            args.scans,
+            args.gap,
+            args.stay,
+            args.drop,
+            args.garbage,
+            args.disconnect_after,
+            args.seed,
+        ),
+    )
+    with arguments.closing_on_signals(camera.close):
+        arguments.report(args, "ready", host=args.host, data_port=camera.data_port)
+        camera.run()
+    return 0
