@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from stemd.acquisition import Optics, Scan
     from stemd.adapters.base import AdapterSettings
     from stemd.adapters.recordings.remote import RecordingPath
-    from stemd.blocks import Message
     from stemd.config.file import EngineConfig
     from stemd.settings import Settings
 
@@ -107,6 +106,7 @@ def run(args: argparse.Namespace) -> int:
     is 1.
     """
     from stemd.adapters.files import open_recording
+    from stemd.cli.process_report import report, settings_json, tell_notes
     from stemd.logs import warnings_to_stderr
     from stemd.offline.processing import outcome_of, process_recording, with_correction, write_run
 
@@ -146,26 +146,6 @@ def run(args: argparse.Namespace) -> int:
             report(path, target, document, recording.notices, f", {rate:,.0f} positions/s")
         failures += tell_notes(path, document["notes"])
     return 1 if failures else 0
-
-
-def report(
-    path: RecordingPath, target: Path, document: Any, notices: Sequence[Message], rate: str = ""
-) -> None:
-    """One line for a set of images, and what was noticed about the file."""
-    shape = "x".join(str(n) for n in document["scan"]["shape"])
-    sys.stdout.write(
-        f"{path}: {shape} positions, {document['positions_done']} done, "
-        f"{document['missing']} missing{rate} -> {target}\n"
-    )
-    for notice in notices:
-        sys.stdout.write(f"  note: {getattr(notice, 'text', notice)}\n")
-
-
-def tell_notes(path: RecordingPath, notes: Sequence[str]) -> int:
-    """On standard error: which engines have failed, in words of `Outcome.notes`; how many."""
-    for note in notes:
-        sys.stderr.write(f"stemd process: {path}: {note}\n")
-    return len(notes)
 
 
 def _targets(files: Sequence[RecordingPath], out: Path) -> dict[RecordingPath, Path]:
@@ -261,15 +241,6 @@ def _scan(args: argparse.Namespace, from_config: Scan | None) -> Scan | None:
             f"{', '.join(given)} given without the scan's size", "add --scan LINESxCOLUMNS"
         )
     return None
-
-
-def settings_json(settings: Settings) -> dict[str, Any]:
-    """As they stand in scan.json."""
-    return {
-        "revision": settings.revision,
-        "optics": settings.optics.model_dump(mode="json"),
-        **{name: engine.model_dump(mode="json") for name, engine in settings.engines.items()},
-    }
 
 
 class _Bar:

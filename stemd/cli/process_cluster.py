@@ -13,7 +13,7 @@ from typing import Any
 from stemd.adapters.base import AdapterSettings
 from stemd.adapters.recordings.remote import RecordingPath
 from stemd.blocks import Message
-from stemd.cli.process import report, settings_json, tell_notes
+from stemd.cli.process_report import report, settings_json, tell_notes
 from stemd.config.file import EngineConfig
 from stemd.errors import StemdError, UsageError
 from stemd.offline.cluster.connect import connect

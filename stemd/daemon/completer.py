@@ -13,12 +13,13 @@ import structlog
 from stemd.errors import SinkError, StemdError
 from stemd.events import Hub
 from stemd.offline.completion.maker import REMEDY, made
-from stemd.offline.completion.queue import MOST_WAITING, CompletionQueue, Unfinished
+from stemd.offline.completion.queue import MOST_WAITING, CompletionQueue
 from stemd.offline.completion.work import Order
 from stemd.offline.idle import spare_memory
 from stemd.results import Result, Snapshot
 from stemd.storage import completions as book
 from stemd.storage.archive import Archive, Record
+from stemd.storage.completions import Unfinished
 from stemd.storage.files import FileRecord
 from stemd.storage.folder import ScanFolder
 from stemd.storage.store import Store

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from aiohttp import WSMsgType, web
 
+from stemd import image_frames
 from stemd.events import Hub, View
 from stemd.offline.replay.wire import PIPELINE as REPLAY
 from stemd.page import protocol
@@ -134,7 +135,7 @@ class Audience:
 
     def _greet(self, viewer: Viewer) -> None:
         hello = {
-            "protocol": protocol.VERSION,
+            "protocol": image_frames.VERSION,
             "version": version("stemd"),
             "instrument": self._instrument,
             "pipelines": sorted(self._hub.views),
@@ -161,7 +162,7 @@ class Audience:
         try:
             message = protocol.parse(text)
         except ValueError as error:
-            viewer.reply(protocol.dumps({"type": "error", "message": str(error)}))
+            viewer.reply(image_frames.dumps({"type": "error", "message": str(error)}))
             return
         match message:
             case protocol.Watch():
@@ -177,7 +178,7 @@ class Audience:
                     log.warning("page: wrong operator's token")
                     await asyncio.sleep(WRONG_TOKEN_DELAY_S)
                 answer = {"type": "access", "operator": viewer.operator}
-                viewer.reply(protocol.dumps(answer))
+                viewer.reply(image_frames.dumps(answer))
             case protocol.Request():
                 if len(requests) >= MAX_REQUESTS:
                     _refuse(viewer, message, "busy", "too many requests wait for their reply")
@@ -211,7 +212,7 @@ async def _send(viewer: Viewer) -> None:
 
 
 def _document(kind: str, pipeline: str, document: Json) -> str:
-    return protocol.dumps({"type": kind, "pipeline": pipeline, "document": document})
+    return image_frames.dumps({"type": kind, "pipeline": pipeline, "document": document})
 
 
 def _refuse(viewer: Viewer, message: protocol.Request, key: str, text: str) -> None:

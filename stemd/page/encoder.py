@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stemd.page import protocol
+from stemd import image_frames
 from stemd.results import Result, Snapshot
 
 INLINE_BYTES = 1 << 20
@@ -101,7 +101,7 @@ class Encoder:
         self, pipeline: str, waiting: Waiting
     ) -> tuple[_Key, asyncio.Task[Payload] | Payload | None]:
         result = waiting.result
-        step = protocol.reduction(result.image.shape, waiting.max_side)
+        step = image_frames.reduction(result.image.shape, waiting.max_side)
         key = (pipeline, result.name, step, waiting.short)
         known = self._newest.get(key)
         return key, known[1] if known is not None and known[0] is result else None
@@ -123,8 +123,8 @@ class Encoder:
 
 def _encode(pipeline: str, waiting: Waiting, step: int) -> Payload:
     result = waiting.result
-    meta = protocol.image_meta(pipeline, waiting.snapshot, result, step)
+    meta = image_frames.image_meta(pipeline, waiting.snapshot, result, step)
     pixels = np.asarray(result.image, np.float32)
-    image = protocol.reduced(pixels, step, mean=not protocol.is_angle(result))
-    encode = protocol.encode_short_image if waiting.short else protocol.encode_image
+    image = image_frames.reduced(pixels, step, mean=not image_frames.is_angle(result))
+    encode = image_frames.encode_short_image if waiting.short else image_frames.encode_image
     return Payload(encode(meta, image, final=waiting.snapshot.final))

@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from stemd import image_frames
 from stemd.config.file import PipelineConfig
 from stemd.offline.idle import spare_memory
 from stemd.offline.replay.player import Player
@@ -131,5 +132,5 @@ def _refuse(viewer: Viewer, scan: str, message: str, remedy: str) -> None:
     viewer.retain(
         "replay",
         PIPELINE,
-        protocol.dumps({"type": "replay", "pipeline": PIPELINE, "document": document}),
+        image_frames.dumps({"type": "replay", "pipeline": PIPELINE, "document": document}),
     )

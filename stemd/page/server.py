@@ -11,10 +11,10 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from stemd import image_frames
 from stemd.config.page import PageSettings
 from stemd.errors import SinkError
 from stemd.events import Hub
-from stemd.page import protocol
 from stemd.page.access import Access
 from stemd.page.audience import Audience
 from stemd.page.replays import ConfigOf, Replays
@@ -156,7 +156,7 @@ class Page:
         healthy, document = self._health()
         return web.Response(
             status=200 if healthy else 503,
-            text=protocol.dumps(document),
+            text=image_frames.dumps(document),
             content_type="application/json",
         )
 
@@ -168,7 +168,7 @@ class Page:
 
     async def _scans(self, request: web.Request) -> web.Response:
         scans = await asyncio.to_thread(self._archive.scans, _number(request, "limit", 100))
-        text = protocol.dumps({"scans": scans})
+        text = image_frames.dumps({"scans": scans})
         return web.Response(text=text, content_type="application/json")
 
     async def _scan_file(self, request: web.Request) -> web.StreamResponse:

@@ -57,6 +57,11 @@ class EngineChoice(Protocol):
         """Its settings in the config."""
         ...
 
+    @property
+    def name(self) -> str:
+        """Its name: given, or its type."""
+        ...
+
 
 def virtual_detectors(settings: Settings) -> dict[str, tuple[float, float]]:
     """All virtual detectors of all engines as {name: (inner, outer) radius in pixels}."""
@@ -103,7 +108,7 @@ class ScanRun:
         self._counting = threading.Lock()
         self.choices: list[EngineChoice] = []
         for choice in engines:
-            name = choice.settings.name or choice.plugin.name
+            name = choice.name
             try:
                 engine: Engine = choice.plugin.build(choice.settings)
                 if isinstance(engine, SlowEngine):

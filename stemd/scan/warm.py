@@ -8,12 +8,11 @@ import numpy as np
 
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
 from stemd.blocks import FrameBlock
-from stemd.config.file import EngineConfig
-from stemd.scan.run import ScanRun
+from stemd.scan.run import EngineChoice, ScanRun
 from stemd.settings import Settings
 
 
-def warm_up(engines: Iterable[EngineConfig], optics: Optics, dtypes: Iterable[str]) -> None:
+def warm_up(engines: Iterable[EngineChoice], optics: Optics, dtypes: Iterable[str]) -> None:
     """Run a tiny scan of every pixel type through the engines, so that all kernels exist.
 
     Takes seconds where nothing is cached, milliseconds where it is.

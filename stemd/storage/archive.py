@@ -19,7 +19,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from stemd.page import protocol
+from stemd import image_frames
 from stemd.results import Result
 
 Json = dict[str, Any]
@@ -123,7 +123,7 @@ class Archive:
         return Record(scan_id, pipeline, path, scan if isinstance(scan, dict) else {}, settings)
 
     def frame(self, scan_id: str, image: str, max_side: int) -> bytes | None:
-        """A result of a past scan as an image frame of protocol.py, None where there is none."""
+        """A result of a past scan as an image frame, None where there is none."""
         path = self.file(scan_id, f"{image}.tif")
         if path is None:
             return None
@@ -192,8 +192,10 @@ def _frame(
     max_side: int,
 ) -> bytes:
     units = str(about.get("units", ""))
-    step = protocol.reduction(pixels.shape, max_side)
-    image = protocol.reduced(pixels, step, mean=not protocol.is_angle(Result(name, pixels, units)))
+    step = image_frames.reduction(pixels.shape, max_side)
+    image = image_frames.reduced(
+        pixels, step, mean=not image_frames.is_angle(Result(name, pixels, units))
+    )
     size = about.get("pixel_size")
     axes = about.get("axes", "scan")
     if size is None:
@@ -218,4 +220,4 @@ def _frame(
         "settings_revision": None,
         "extra": {},
     }
-    return protocol.encode_image(meta, image, final=True)
+    return image_frames.encode_image(meta, image, final=True)

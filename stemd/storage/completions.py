@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from stemd import __version__
 from stemd.acquisition import Acquisition, Detector, Scan, iso_utc
 from stemd.documents import to_json
 from stemd.errors import SinkError
-from stemd.offline.completion.queue import Unfinished
 from stemd.results import Result, Snapshot
 from stemd.storage.files import FileRecord, write_atomic
 from stemd.storage.folder import SCAN_FILE
@@ -23,6 +22,16 @@ Json = dict[str, Any]
 OUTSTANDING, DONE, FAILED, LEFT = "outstanding", "done", "failed", "left"
 """`completion.status`: to be done or under way; done; cannot be done; left to the user."""
 NETWORK_KEYS = ("model", "model_sha256", "backend")
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A scan with images that lack positions; `lacking`: how many, by engine."""
+
+    scan_id: str
+    pipeline: str
+    started_ns: int
+    lacking: Mapping[str, int]
 
 
 def outstanding(lacking: Mapping[str, int], sequence: int) -> Json:

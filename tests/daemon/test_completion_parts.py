@@ -17,9 +17,10 @@ import pytest
 from stemd.daemon.completer import Completer
 from stemd.errors import SinkError
 from stemd.events import Hub
-from stemd.offline.completion.queue import CompletionQueue, Unfinished
+from stemd.offline.completion.queue import CompletionQueue
 from stemd.results import Snapshot
 from stemd.storage import completions as book
+from stemd.storage.completions import Unfinished
 from stemd.storage.files import write_atomic
 from stemd.storage.folder import SCAN_FILE, ScanFolder, ScanSummary
 from stemd.storage.store import Store

@@ -181,7 +181,7 @@ def test_tiles_with_estimates_of_their_own_fade_into_each_other() -> None:
 
 def test_a_model_of_estimates_with_one_input_channel_is_refused() -> None:
     plain = models.model(models.box_blur())
-    lying = replace(plain, metadata={"stemd.inputs": "stemd.engines.restoration.estimate.channels"})
+    lying = replace(plain, metadata={"stemd.inputs": "stemd.engines.estimate.channels"})
     with pytest.raises(NetworkError, match="takes"):
         restore(image_of(40, 50), lying, choice.load(plain, "onnxruntime"))
 

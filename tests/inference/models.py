@@ -143,7 +143,7 @@ def half_of_the_noise(**options: Any) -> bytes:
         opset_imports=[helper.make_opsetid("", 17)],
         ir_version=8,
     )
-    known = {"inputs": "stemd.engines.restoration.estimate.channels", **options}
+    known = {"inputs": "stemd.engines.estimate.channels", **options}
     helper.set_model_props(model, {f"stemd.{key}": text for key, text in known.items()})
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())

@@ -245,7 +245,7 @@ def test_numbers_are_written_as_people_write_them(run: Any, expression: str, tex
 
 
 def test_the_page_reads_frames_as_the_server_writes_them(run: Any) -> None:
-    from stemd.page.protocol import encode_image
+    from stemd.image_frames import encode_image
 
     image = np.array([[1.5, -2.0, 3.25]], np.float32)
     data = encode_image({"shape": [1, 3], "name": "µ"}, image, final=True)
@@ -260,7 +260,7 @@ def test_the_page_reads_frames_as_the_server_writes_them(run: Any) -> None:
 
 
 def test_the_page_reads_every_frame_of_a_bundle(run: Any) -> None:
-    from stemd.page.protocol import encode_image
+    from stemd.image_frames import encode_image
 
     images = {"a": np.array([[1.5, -2.0]], np.float32), "µb": np.array([[3.0], [4.0]], np.float32)}
     data = b"".join(

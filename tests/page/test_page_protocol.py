@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from page_harness import Microscope
 
+from stemd import image_frames
+from stemd.image_frames import decode_image, dumps, encode_image, reduced, reduction
 from stemd.page import protocol
-from stemd.page.protocol import decode_image, dumps, encode_image, parse, reduced, reduction
+from stemd.page.protocol import parse
 from stemd.results import Result
 
 IMAGES = hnp.arrays(
@@ -46,7 +48,7 @@ def test_every_image_survives_the_round_trip(image: np.ndarray, name: str) -> No
 @given(IMAGES)
 def test_pixels_of_16_bits_are_right_to_half_a_step_of_the_range(image: np.ndarray) -> None:
     meta = {"shape": list(image.shape), "units": "px"}
-    data = protocol.encode_short_image(meta, image, final=False)
+    data = image_frames.encode_short_image(meta, image, final=False)
     told, back = decode_image(data)
     assert len(data) % 4 == 0, "frames follow one another, and pixels stay aligned"
     span = float(image.max()) - float(image.min())
@@ -60,13 +62,15 @@ def test_pixels_of_16_bits_are_right_to_half_a_step_of_the_range(image: np.ndarr
 def test_counts_of_16_bits_are_exact(counts: np.ndarray, offset: int) -> None:
     image = (counts + offset).astype(np.float32)
     meta = {"shape": [3, 5], "units": "counts"}
-    _, back = decode_image(protocol.encode_short_image(meta, image, final=True))
+    _, back = decode_image(image_frames.encode_short_image(meta, image, final=True))
     np.testing.assert_array_equal(back, image)
 
 
 def test_an_image_with_values_that_are_not_finite_keeps_its_floats() -> None:
     image = np.array([[1.5, np.nan], [np.inf, -2.0]], np.float32)
-    told, back = decode_image(protocol.encode_short_image({"shape": [2, 2]}, image, final=False))
+    told, back = decode_image(
+        image_frames.encode_short_image({"shape": [2, 2]}, image, final=False)
+    )
     assert "code" not in told
     np.testing.assert_array_equal(back, image)
 
@@ -108,7 +112,7 @@ def test_angles_are_picked_not_averaged() -> None:
 def test_the_meta_of_a_reduced_image_keeps_its_calibration() -> None:
     scope = Microscope(shape=(16, 32))
     snapshot = scope.snapshot(100)
-    meta = protocol.image_meta("merlin", snapshot, snapshot.results[0], 4)
+    meta = image_frames.image_meta("merlin", snapshot, snapshot.results[0], 4)
     assert meta["shape"] == [4, 8]
     assert meta["full_shape"] == [16, 32]
     assert meta["pixel_size"] == pytest.approx(0.8)
@@ -153,7 +157,7 @@ def test_a_phase_is_averaged_when_it_is_reduced_and_a_direction_is_not() -> None
         ("airpi_phase_restored", False),
         ("field_direction", True),
     ):
-        assert protocol.is_angle(Result(name, image, "rad")) is wraps
+        assert image_frames.is_angle(Result(name, image, "rad")) is wraps
 
 
 def test_drawn_names_one_image_or_several() -> None:

@@ -15,7 +15,7 @@ import pytest
 from page_harness import Microscope
 from records import keep_record, pipeline_config
 
-from stemd.page.protocol import decode_image
+from stemd.image_frames import decode_image
 from stemd.page.server import Page
 
 TOKEN = "correct-horse-battery"

@@ -19,8 +19,8 @@ from pydantic import ValidationError
 
 from stemd.config.page import PageSettings
 from stemd.errors import ConfigError, SinkError
+from stemd.image_frames import HEADER, decode_image
 from stemd.page.encoder import Encoder, Payload
-from stemd.page.protocol import HEADER, decode_image
 
 TOKEN = "correct-horse-battery"
 PATIENCE_S = 60

@@ -153,7 +153,7 @@ def main() -> None:
         "stemd.task": "restoration",
         "stemd.multiple": str(network.layout.multiple),
         "stemd.halo": str(HALO),
-        "stemd.normalise": "stemd.engines.restoration.robust_scale.normalise",
+        "stemd.normalise": "stemd.engines.robust_scale.normalise",
         "stemd.inputs": ESTIMATE,
         "stemd.layout": json.dumps(network.layout.as_dict()),
         "stemd.steps": str(step),

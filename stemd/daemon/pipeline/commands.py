@@ -14,15 +14,13 @@ from stemd.acquisition import iso_utc, new_scan_id
 from stemd.config.file import Problem, problems_of
 from stemd.config.live import LiveSettings, RefusedError
 from stemd.config.session_plan import SessionPlan
-from stemd.engines.rotation import MIN_SIDE, RotationEstimate, estimate_rotation
-from stemd.engines.vectors import resolve_centre, shifts
 from stemd.errors import StemdError
 from stemd.results import Snapshot
+from stemd.scan.rotation import rotation_of
 from stemd.storage.tiff import encode_tiff
 
 if TYPE_CHECKING:
     from stemd.daemon.pipeline.pipeline import Pipeline
-    from stemd.scan.run import ScanRun
     from stemd.storage.scan_files import ScanKeeper
 
 RESTORE_S = 300.0
@@ -203,21 +201,6 @@ class Orders:
         if plan.pipeline not in (None, self._pipeline.name):
             raise _refused("args.pipeline", "is not this one", "", self._pipeline.name)
         return {"session": sessions.begin(plan)}
-
-
-def rotation_of(run: ScanRun) -> RotationEstimate:
-    """From the lines up to the newest position; one that is missing counts as no shift."""
-    optics, (_, columns) = run.settings.optics, run.maps.shape
-    done = run.maps.done.nonzero()[0]
-    lines = (int(done[-1]) + 1) // columns if done.size else 0
-    if min(lines, columns) < MIN_SIDE:
-        raise StemdError(
-            f"{lines} scanned lines of {columns} positions are too few for the rotation",
-            f"ask again from {MIN_SIDE} x {MIN_SIDE} positions on",
-        )
-    centre = resolve_centre(run.maps, optics, run.acquisition.detector.shape)
-    field = (part.reshape(lines, columns) for part in shifts(run.maps, centre, 0, lines * columns))
-    return estimate_rotation(*field, rotation_deg=optics.rotation_deg, flip=optics.flip)
 
 
 def _refused(key: str, message: str, value: str = "", allowed: str = "") -> RefusedError:

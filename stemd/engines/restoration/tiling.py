@@ -21,8 +21,11 @@ TILE_PX, SMALLEST_TILE_PX = 512, 64
 USUAL_HALO_PX = 96
 SEAM_PX = 32
 """Tiles fade into each other over at most this on either side of their border."""
-ESTIMATE = "stemd.engines.restoration.estimate.channels"
-"""`stemd.inputs` of models that are given an estimate, and give what is to be added to it."""
+ESTIMATE = "stemd.engines.estimate.channels"
+"""`stemd.inputs` of models that are given an estimate, and give what is to be added to it.
+
+A word of the model files, which stays as it is wherever the code moves.
+"""
 
 
 class CancelledError(Exception):

@@ -6,18 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from stemd.adapters.base import Checkpoint
 from stemd.engines.base import Gathered
 from stemd.offline.cluster import work
 from stemd.offline.cluster.merging import Merging
 from stemd.offline.cluster.parts import Centre, Goal, Part
+from stemd.offline.cluster.queue import TaskQueue
 from stemd.offline.cluster.store import CheckpointStore, PartStore, Span, cut, gaps, key_of
 from stemd.offline.cluster.work import Description, Next
-
-if TYPE_CHECKING:
-    from stemd.offline.cluster.spread import SpreadFile
+from stemd.offline.processing import Outcome
+from stemd.results import Snapshot
 
 IMAGES_FIRST = 1e9
 """Urgency of making images: results come early and what they are made of is let go."""
@@ -48,6 +49,47 @@ class Following:
             taker(found)
 
 
+class ReducedFile(Protocol):
+    """What a reduction asks of the file that it reduces."""
+
+    queue: TaskQueue
+    folder: Path
+    part_bytes: int | None
+    urgency: float
+    bytes_done: int
+    following: Following | None
+
+    @property
+    def threads(self) -> int:
+        """Threads of the cluster that the file is cut for."""
+        ...
+
+    def add(
+        self,
+        name: str,
+        called: Callable[..., Any],
+        *args: Any,
+        then: Callable[[Any], None],
+        urgency: float | None = None,
+        **more: Any,
+    ) -> None:
+        """A task of the file; when the file has failed its tasks come to nothing."""
+        ...
+
+    def finished(
+        self,
+        goal: Goal,
+        made: tuple[Outcome, Snapshot],
+        also: Callable[[], None] = lambda: None,
+    ) -> None:
+        """A set of images is there."""
+        ...
+
+    def next_reduction(self) -> None:
+        """Begin with the next way to reduce the file, if there is one."""
+        ...
+
+
 class Reduction:
     """One way to reduce a file, and the sets of images that are made from it.
 
@@ -55,7 +97,7 @@ class Reduction:
     """
 
     def __init__(
-        self, file: SpreadFile, about: Description, goals: Sequence[Goal], lead: Part | None = None
+        self, file: ReducedFile, about: Description, goals: Sequence[Goal], lead: Part | None = None
     ) -> None:
         self._file, self._about, self._goals, self._lead = file, about, goals, lead
         self._recipe = goals[0].recipe

@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
+
+from stemd.storage.completions import Unfinished
 
 MOST_WAITING = 32
 """Days of work on a slow machine are of no use to anybody: what overflows is told instead."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unfinished:
-    """A scan with images that lack positions; `lacking`: how many, by engine."""
-
-    scan_id: str
-    pipeline: str
-    started_ns: int
-    lacking: Mapping[str, int]
 
 
 class CompletionQueue:

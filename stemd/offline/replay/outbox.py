@@ -10,8 +10,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from stemd import image_frames
 from stemd.offline.replay.wire import IMAGE, PIPELINE, TEXT, packed
-from stemd.page import protocol
 from stemd.results import Result, Snapshot
 
 BYTES_PER_S = 40e6
@@ -34,7 +34,7 @@ class Outbox:
 
     def text(self, kind: str, document: Mapping[str, Any]) -> None:
         """A document of the page's protocol."""
-        text = protocol.dumps({"type": kind, "pipeline": PIPELINE, "document": document})
+        text = image_frames.dumps({"type": kind, "pipeline": PIPELINE, "document": document})
         with self._ready:
             self._texts.append((kind, text))
             self._ready.notify()
@@ -106,8 +106,8 @@ class Outbox:
 
     def _frame(self, snapshot: Snapshot, result: Result, reached: int, side: int) -> bytes:
         pixels = np.asarray(result.image, np.float32)
-        step = protocol.reduction(pixels.shape, side)
-        meta = protocol.image_meta(PIPELINE, snapshot, result, step)
+        step = image_frames.reduction(pixels.shape, side)
+        meta = image_frames.image_meta(PIPELINE, snapshot, result, step)
         meta |= {"scan": self._scan_id, "reached": reached}
-        image = protocol.reduced(pixels, step, mean=not protocol.is_angle(result))
-        return protocol.encode_image(meta, image, final=snapshot.final)
+        image = image_frames.reduced(pixels, step, mean=not image_frames.is_angle(result))
+        return image_frames.encode_image(meta, image, final=snapshot.final)

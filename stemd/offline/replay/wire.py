@@ -2,7 +2,7 @@
 
 A message from the replay is a little-endian header and two parts::
 
-    0  u8  kind: 0 = JSON text, 1 = image frame of page/protocol.py
+    0  u8  kind: 0 = JSON text, 1 = image frame of stemd.image_frames
     1  u16 bytes of the name: a text's type, or an image's name
     3  u32 bytes of the body
 """

@@ -19,13 +19,13 @@ from stemd.acquisition import Scan
 from stemd.adapters.base import Recording
 from stemd.adapters.files import open_recording
 from stemd.config.live import LiveSettings, RefusedError
-from stemd.daemon.pipeline.commands import rotation_of
 from stemd.errors import StemdError
 from stemd.offline.replay.outbox import Outbox
 from stemd.offline.replay.pace import FASTEST_BYTES_PER_S, Pace
 from stemd.offline.replay.parts import parts, steps_of
 from stemd.offline.replay.wire import Order
 from stemd.results import Snapshot
+from stemd.scan.rotation import rotation_of
 from stemd.scan.run import ScanRun, virtual_detectors
 
 Json = dict[str, Any]
