@@ -26,7 +26,7 @@ from stemd.acquisition import Optics, Scan
 from stemd.adapters.files import open_recording
 from stemd.cli.bench.harness import Context
 from stemd.cli.bench.limits import big_file, merlin_header
-from stemd.config.file import EngineConfig
+from stemd.config.resolved import EngineConfig
 from stemd.errors import StemdError
 from stemd.offline.cluster.connect import Pool, connect
 from stemd.offline.cluster.parts import Goal, Recipe

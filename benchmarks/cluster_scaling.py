@@ -28,7 +28,7 @@ from stemd.acquisition import Optics, Scan
 from stemd.adapters.merlin.encoder import Camera, encode_frame
 from stemd.cli.bench.events import event_file
 from stemd.cli.bench.harness import Context
-from stemd.config.file import EngineConfig
+from stemd.config.resolved import EngineConfig
 from stemd.errors import StemdError
 from stemd.offline.cluster.connect import Pool
 from stemd.offline.cluster.parts import Goal, Recipe

@@ -49,9 +49,9 @@ class SinkError(StemdError):
     """A broker, disk or port that does not take what it is given."""
 
 
-class NetworkError(StemdError):
+class ModelError(StemdError):
     """A network, or the library that is to run it, cannot be used."""
 
 
-class NetworkMemoryError(NetworkError):
+class ModelMemoryError(ModelError):
     """A batch that does not fit into the memory of the device."""

@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.airpi.scan4d import PATTERN, Picture, Scan4D
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
 from stemd.blocks import FrameBlock
-from stemd.config.file import EngineConfig
+from stemd.config.resolved import EngineConfig
 from stemd.results import Result
 from stemd.scan.run import ScanRun
 from stemd.settings import Settings

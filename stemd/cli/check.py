@@ -34,7 +34,9 @@ def run(args: argparse.Namespace) -> int:
     if args.config.suffix.lower() in recording_suffixes():
         return _recording(args)
 
-    from stemd.config.file import Config, ConfigProblemsError, load
+    from stemd.config.file import load
+    from stemd.config.problems import ConfigProblemsError
+    from stemd.config.resolved import Config
 
     try:
         config: Config = load(args.config)
@@ -61,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _recording(args: argparse.Namespace) -> int:
     from stemd.cli.check_recording import look_at, report
-    from stemd.config.file import load, parse_scan
+    from stemd.config.file import load
+    from stemd.config.scan_size import parse_scan
 
     scan = parse_scan(args.scan) if args.scan else None
     camera = load(args.camera).pipelines[0].adapter if args.camera else None

@@ -189,7 +189,8 @@ class _Watcher:
 
 
 async def _demo(args: argparse.Namespace, data_dir: Path) -> int:
-    from stemd.config.file import parse, parse_scan
+    from stemd.config.file import parse
+    from stemd.config.scan_size import parse_scan
 
     if args.scans is not None and args.scans < 1:
         raise StemdError(f"--scans {args.scans} must be 1 or more", "leave it out to run on")

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stemd.errors import NetworkError, StemdError, UsageError
+from stemd.errors import ModelError, StemdError, UsageError
 
 if TYPE_CHECKING:
     from stemd.inference.base import Network
@@ -70,7 +70,7 @@ def _list(args: argparse.Namespace) -> int:
         row: dict[str, Any] = {"name": each.name, "path": str(each.path), "shipped": each.shipped}
         try:
             model = read_model(each.path)
-        except NetworkError as error:
+        except ModelError as error:
             row |= {"error": error.message}
         else:
             row |= {"bytes": len(model.data), "sha256": model.sha256, **_about(model)}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stemd.acquisition import Optics, Scan
     from stemd.adapters.base import AdapterSettings
     from stemd.adapters.recordings.remote import RecordingPath
-    from stemd.config.file import EngineConfig
+    from stemd.config.resolved import EngineConfig
     from stemd.settings import Settings
 
 EXAMPLE = (
@@ -171,7 +171,8 @@ def _jobs(asked: int) -> int:
 def _plan(
     args: argparse.Namespace,
 ) -> tuple[Settings, list[EngineConfig], AdapterSettings | None]:
-    from stemd.config.file import EngineConfig, load
+    from stemd.config.file import load
+    from stemd.config.resolved import EngineConfig
     from stemd.scan.run import virtual_detectors
     from stemd.settings import Settings
 
@@ -211,7 +212,7 @@ def _optics(table: dict[str, Any]) -> Optics:
     from pydantic import ValidationError
 
     from stemd.acquisition import Optics
-    from stemd.config.file import ConfigProblemsError, problems_of
+    from stemd.config.problems import ConfigProblemsError, problems_of
 
     try:
         return Optics.model_validate(table)
@@ -220,7 +221,7 @@ def _optics(table: dict[str, Any]) -> Optics:
 
 
 def _scan(args: argparse.Namespace, from_config: Scan | None) -> Scan | None:
-    from stemd.config.file import parse_scan
+    from stemd.config.scan_size import parse_scan
 
     more = {
         "flyback": args.flyback,

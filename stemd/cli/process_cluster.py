@@ -14,7 +14,7 @@ from stemd.adapters.base import AdapterSettings
 from stemd.adapters.recordings.remote import RecordingPath
 from stemd.blocks import Message
 from stemd.cli.process_report import report, settings_json, tell_notes
-from stemd.config.file import EngineConfig
+from stemd.config.resolved import EngineConfig
 from stemd.errors import StemdError, UsageError
 from stemd.offline.cluster.connect import connect
 from stemd.offline.cluster.parts import Goal, Recipe

@@ -24,10 +24,10 @@ def config_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of the config file, with every installed adapter and engine."""
     from stemd import plugins
     from stemd.acquisition import Optics
-    from stemd.config.file import DaemonTable, PublishTable, RecordTable
     from stemd.config.mqtt import MqttSettings
     from stemd.config.page import PageSettings
     from stemd.config.session_plan import SessionPlan
+    from stemd.config.tables import DaemonTable, PublishTable, RecordTable
 
     definitions: dict[str, Any] = {}
 

@@ -11,7 +11,9 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from stemd.acquisition import Optics, Scan
-from stemd.config.file import PipelineConfig, Problem, PublishTable, RecordTable, problems_of
+from stemd.config.problems import Problem, problems_of
+from stemd.config.resolved import PipelineConfig
+from stemd.config.tables import PublishTable, RecordTable
 from stemd.errors import ConfigError
 from stemd.scan.run import virtual_detectors
 from stemd.settings import Settings

@@ -16,7 +16,7 @@ import structlog
 
 from stemd import __version__
 from stemd.acquisition import iso_utc
-from stemd.config.file import Config, PipelineConfig
+from stemd.config.resolved import Config, PipelineConfig
 from stemd.daemon import systemd
 from stemd.daemon.completer import Completer
 from stemd.daemon.pipeline.pipeline import Pipeline

@@ -13,7 +13,7 @@ from stemd.blocks import Block, Notice
 from stemd.results import Result
 from stemd.settings import Settings
 
-Run = tuple[int, int]
+Positions = tuple[int, int]
 """Probe positions first..stop-1 (flat indices) that are complete."""
 
 
@@ -76,7 +76,7 @@ class Engine(Protocol):
         """Settings changed in mid-scan; called between two `consume`."""
         ...
 
-    def consume(self, item: Run | Block) -> None:
+    def consume(self, item: Positions | Block) -> None:
         """A run of positions, or a block that must not be kept without `retain`."""
         ...
 

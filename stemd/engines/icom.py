@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block
-from stemd.engines.base import PositionMaps, Run
+from stemd.engines.base import PositionMaps, Positions
 from stemd.engines.vectors import resolve_centre, shifts, to_scan_axes
 from stemd.plugins import Plugin
 from stemd.results import Result
@@ -66,7 +66,7 @@ class IcomEngine:
         """Centre, rotation or flip changed."""
         self._settings = settings
 
-    def consume(self, item: Run | Block) -> None:
+    def consume(self, item: Positions | Block) -> None:
         """Nothing to do: the maps are the accumulators."""
 
     def snapshot(self, *, final: bool) -> Sequence[Result]:

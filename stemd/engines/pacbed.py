@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block, EventBlock, FrameBlock
-from stemd.engines.base import Gathered, PositionMaps, Run
+from stemd.engines.base import Gathered, PositionMaps, Positions
 from stemd.engines.kernels.events import add_to_pattern
 from stemd.engines.kernels.patterns import add_patterns
 from stemd.plugins import Plugin
@@ -41,7 +41,7 @@ class PacbedEngine:
         """A new calibration or acceptance time."""
         self._settings = settings
 
-    def consume(self, item: Run | Block) -> None:
+    def consume(self, item: Positions | Block) -> None:
         """Add a block's patterns, or its hits."""
         if isinstance(item, EventBlock):
             shape = self._acquisition.detector.shape

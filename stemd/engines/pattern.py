@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block, EventBlock, FrameBlock
-from stemd.engines.base import Gathered, PositionMaps, Run
+from stemd.engines.base import Gathered, PositionMaps, Positions
 from stemd.engines.kernels.events import add_to_pattern
 from stemd.plugins import Plugin
 from stemd.results import Result
@@ -47,7 +47,7 @@ class PatternEngine:
         """A new calibration or acceptance time."""
         self._settings = settings
 
-    def consume(self, item: Run | Block) -> None:
+    def consume(self, item: Positions | Block) -> None:
         """Hold on to the block if it has a pattern, or hits, of a position."""
         if isinstance(item, EventBlock):
             if item.count and item.probe[item.count - 1] >= 0:

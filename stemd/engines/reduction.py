@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Optics
 from stemd.blocks import Block, EventBlock, FrameBlock
-from stemd.engines.base import PositionMaps, Run
+from stemd.engines.base import PositionMaps, Positions
 from stemd.engines.kernels.annuli import annuli
 from stemd.engines.kernels.events import accumulate, membership
 from stemd.engines.kernels.moments import (
@@ -29,7 +29,7 @@ CENTRE_HITS = (256, 65536)
 _LIKE = {name: np.empty(0, name) for name in ("u1", "u2", "u4", "u8")}
 
 
-def position_runs(probe: NDArray[np.int64]) -> list[Run]:
+def position_runs(probe: NDArray[np.int64]) -> list[Positions]:
     """Runs (first, stop) of consecutive positions among probe numbers, -1 being none."""
     steps = probe[1:] - probe[:-1]
     if probe[0] >= 0 and (steps == 1).all():
@@ -101,7 +101,7 @@ class Reducer:
         else:
             self._set_centre(self.centre)
 
-    def reduce(self, block: Block) -> list[Run]:
+    def reduce(self, block: Block) -> list[Positions]:
         """Add a block to the maps; returns the runs of positions that are now done."""
         if isinstance(block, EventBlock):
             runs = self._reduce_events(block)
@@ -111,7 +111,7 @@ class Reducer:
             self._maps.done[first:stop] = True
         return runs
 
-    def _reduce_frames(self, block: FrameBlock) -> list[Run]:
+    def _reduce_frames(self, block: FrameBlock) -> list[Positions]:
         start = 0
         while not self._fixed and start < block.count:
             self._find_centre(block, start)
@@ -120,7 +120,7 @@ class Reducer:
             self._run(block, start, block.count)
         return position_runs(block.probe[: block.count])
 
-    def _reduce_events(self, block: EventBlock) -> list[Run]:
+    def _reduce_events(self, block: EventBlock) -> list[Positions]:
         start = 0
         while not self._fixed and start < block.count:
             start = self._find_event_centre(block, start)

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block
-from stemd.engines.base import PositionMaps, Run
+from stemd.engines.base import PositionMaps, Positions
 from stemd.engines.kernels.ricom import add_positions, integrate, padded, ricom_kernel
 from stemd.engines.vectors import resolve_centre, shifts, to_scan_axes
 from stemd.plugins import Plugin
@@ -64,7 +64,7 @@ class RicomEngine:
         """A scan begins: the image and the kernel are allocated."""
         self._acquisition, self._settings, self._maps = acquisition, settings, maps
         self._image: NDArray[np.float32] = np.zeros(maps.shape, np.float32)
-        self._runs: list[Run] = []
+        self._runs: list[Positions] = []
         self._added = 0
         self._rebuild_at = 1
         self._centre = resolve_centre(maps, settings.optics, acquisition.detector.shape)
@@ -76,7 +76,7 @@ class RicomEngine:
         self._make_kernel()
         self._rebuild()
 
-    def consume(self, item: Run | Block) -> None:
+    def consume(self, item: Positions | Block) -> None:
         """Add a run of complete positions."""
         assert isinstance(item, tuple)
         first, stop = item

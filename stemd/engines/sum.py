@@ -9,7 +9,7 @@ import numpy as np
 
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block
-from stemd.engines.base import PositionMaps, Run
+from stemd.engines.base import PositionMaps, Positions
 from stemd.plugins import Plugin
 from stemd.results import Result
 from stemd.settings import EngineSettings, Settings
@@ -34,7 +34,7 @@ class SumEngine:
     def update(self, settings: Settings) -> None:
         """No setting changes a sum."""
 
-    def consume(self, item: Run | Block) -> None:
+    def consume(self, item: Positions | Block) -> None:
         """Nothing to do: the maps are the accumulators."""
 
     def snapshot(self, *, final: bool) -> Sequence[Result]:

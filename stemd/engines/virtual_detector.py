@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block
-from stemd.engines.base import PositionMaps, Run
+from stemd.engines.base import PositionMaps, Positions
 from stemd.plugins import Plugin
 from stemd.results import Result
 from stemd.settings import EngineSettings, Settings
@@ -69,7 +69,7 @@ class VirtualDetectorEngine:
         assert isinstance(own, VirtualDetectorSettings)
         self._own = own
 
-    def consume(self, item: Run | Block) -> None:
+    def consume(self, item: Positions | Block) -> None:
         """Nothing to do: the reduction has summed them."""
 
     def snapshot(self, *, final: bool) -> Sequence[Result]:

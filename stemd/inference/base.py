@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.errors import NetworkError, NetworkMemoryError
+from stemd.errors import ModelError, ModelMemoryError
 from stemd.inference.model_file import ModelFile
 
 Batch = NDArray[np.float32]
@@ -73,8 +73,8 @@ class Network(Protocol):
     def run(self, batch: Batch) -> Batch:
         """The output of a batch, both float32; the result belongs to the caller.
 
-        Raises NetworkError when the batch has a shape that the model does not take,
-        NetworkMemoryError when memory does not suffice.
+        Raises ModelError when the batch has a shape that the model does not take,
+        ModelMemoryError when memory does not suffice.
         """
         ...
 
@@ -83,7 +83,7 @@ class Network(Protocol):
 class Backend:
     """A library that runs networks. `unavailable` returns why it cannot be used, or None.
 
-    `load` raises NetworkError when library, device or model cannot be used.
+    `load` raises ModelError when library, device or model cannot be used.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Backend:
 
 
 def takes(info: Info, expected: Shape, what: str, gives: Shape | None = None) -> None:
-    """Raises NetworkError unless the model's input has this shape, and its output `gives`.
+    """Raises ModelError unless the model's input has this shape, and its output `gives`.
 
     `gives` is the input's shape where it is not said.
     """
@@ -102,7 +102,7 @@ def takes(info: Info, expected: Shape, what: str, gives: Shape | None = None) ->
         ("gives", info.output_shape, gives or expected),
     ):
         if not _fits(shape, wanted):
-            raise NetworkError(
+            raise ModelError(
                 f"model {info.model} {side} {described(shape)}, which is not {what}: "
                 f"that has {described(wanted)}",
                 "name another model: stemd models list shows what there is",
@@ -117,10 +117,10 @@ def _fits(shape: Shape, expected: Shape) -> bool:
 
 
 def checked(info: Info, batch: Batch) -> Batch:
-    """The batch as float32 in one piece. Raises NetworkError where the shape does not fit."""
+    """The batch as float32 in one piece. Raises ModelError where the shape does not fit."""
     array = np.ascontiguousarray(batch, np.float32)
     if not _fits(array.shape, info.input_shape) or 0 in array.shape:
-        raise NetworkError(
+        raise ModelError(
             f"model {info.model} takes {described(info.input_shape)}, not {described(array.shape)}",
             "see stemd models list",
         )
@@ -129,7 +129,7 @@ def checked(info: Info, batch: Batch) -> Batch:
         want is None and side % info.multiple
         for want, side in zip(info.input_shape[2:], array.shape[2:], strict=True)
     ):
-        raise NetworkError(
+        raise ModelError(
             f"model {info.model} takes sides that are multiples of {info.multiple}, "
             f"not {described(array.shape)}",
             "pad the image",
@@ -138,7 +138,7 @@ def checked(info: Info, batch: Batch) -> Batch:
 
 
 def multiple_of(model: ModelFile) -> int:
-    """What the model's sides must be multiples of, by its metadata. Raises NetworkError."""
+    """What the model's sides must be multiples of, by its metadata. Raises ModelError."""
     return model.number("stemd.multiple", 1)
 
 
@@ -148,9 +148,9 @@ def described(shape: Sequence[int | None]) -> str:
 
 
 def only(model: str, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> tuple[Shape, Shape]:
-    """The one input and output. Raises NetworkError when there are more, or none."""
+    """The one input and output. Raises ModelError when there are more, or none."""
     if len(inputs) != 1 or len(outputs) != 1:
-        raise NetworkError(
+        raise ModelError(
             f"model {model} has {len(inputs)} inputs and {len(outputs)} outputs, not one of each",
             "name another model: stemd models list shows what there is",
         )
@@ -159,18 +159,18 @@ def only(model: str, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> tuple
 
 @contextmanager
 def blamed(model: str, doing: str) -> Iterator[None]:
-    """What a library raises inside as NetworkError, or NetworkMemoryError, of one line."""
+    """What a library raises inside as ModelError, or ModelMemoryError, of one line."""
     try:
         yield
-    except NetworkError:
+    except ModelError:
         raise
     except Exception as error:  # each library has its own, most are RuntimeError
         text = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, MemoryError) or any(word in text.lower() for word in _NO_MEMORY):
-            raise NetworkMemoryError(
+            raise ModelMemoryError(
                 f"model {model}: not enough memory to {doing}: {text[:300]}", SMALLER
             ) from error
-        raise NetworkError(
+        raise ModelError(
             f"model {model}: cannot {doing}: {text[:300]}",
             "check the file with stemd models check, or name another model",
         ) from error

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from stemd.errors import NetworkError
+from stemd.errors import ModelError
 
 SUFFIX = ".onnx"
 
@@ -53,12 +53,12 @@ def installed() -> list[Installed]:
 def find(name: str) -> Path:
     """The file of a network: by its name, or by a path that ends in .onnx.
 
-    Raises NetworkError with the nearest known name.
+    Raises ModelError with the nearest known name.
     """
     if name.endswith(SUFFIX) or "/" in name:
         path = Path(name).expanduser()
         if not path.is_file():
-            raise NetworkError(f"model {name}: there is no such file", "check the path")
+            raise ModelError(f"model {name}: there is no such file", "check the path")
         return path
     known = {each.name: each.path for each in installed()}
     if name in known:
@@ -68,4 +68,4 @@ def find(name: str) -> Path:
     remedy += f"installed: {', '.join(known) or 'none'}; folder: {user_folder()}"
     if name.startswith("r-em-"):
         remedy = f"import it from the package tk_r_em: stemd models import r-em FILE; {remedy}"
-    raise NetworkError(f"model {name} is not installed", remedy)
+    raise ModelError(f"model {name} is not installed", remedy)

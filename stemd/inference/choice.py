@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 import structlog
 
-from stemd.errors import ConfigError, NetworkError
+from stemd.errors import ConfigError, ModelError
 from stemd.inference.base import Backend, Info, Network, Options
 from stemd.inference.model_file import ModelFile
 
@@ -30,7 +30,7 @@ def backend(name: str) -> Backend:
 
 
 def load(model: ModelFile, name: BackendName = "auto", options: Options | None = None) -> Network:
-    """Load a model. Raises NetworkError when the backend, or with "auto" every one, fails.
+    """Load a model. Raises ModelError when the backend, or with "auto" every one, fails.
 
     With "auto", `info.why` says why the better ones were not taken.
     """
@@ -41,7 +41,7 @@ def load(model: ModelFile, name: BackendName = "auto", options: Options | None =
     for each in BEST_FIRST:
         try:
             network = _load(backend(each), model, options)
-        except NetworkError as error:
+        except ModelError as error:
             passed.append(f"{each}: {error.message}")
             if each == BEST_FIRST[-1]:
                 # the reference's reason, since it is there and takes every sound model
@@ -58,7 +58,7 @@ def _load(chosen: Backend, model: ModelFile, options: Options) -> Network:
     why_not = chosen.unavailable()
     if why_not is not None:
         missing, _, remedy = why_not.partition(": ")
-        raise NetworkError(f"{chosen.name} cannot be used: {missing}", remedy)
+        raise ModelError(f"{chosen.name} cannot be used: {missing}", remedy)
     return chosen.load(model, options)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stemd.errors import NetworkError
+from stemd.errors import ModelError
 from stemd.inference.protobuf import fields
 
 MAX_BYTES = 2 * 1024**3
@@ -26,10 +26,10 @@ class ModelFile:
     metadata: Mapping[str, str]
 
     def number(self, key: str, default: int) -> int:
-        """A whole number of the metadata. Raises NetworkError when it is none, or below 1."""
+        """A whole number of the metadata. Raises ModelError when it is none, or below 1."""
         text = self.metadata.get(key, str(default))
         if not text.isascii() or not text.isdigit() or int(text) < 1:
-            raise NetworkError(
+            raise ModelError(
                 f"model {self.name}: its metadata say {key} = {text!r}, which is not a number "
                 "of 1 or more",
                 "export or import the model again",
@@ -38,16 +38,16 @@ class ModelFile:
 
 
 def read_model(path: Path) -> ModelFile:
-    """Read an ONNX file. Raises NetworkError when it is missing, too large or not ONNX."""
+    """Read an ONNX file. Raises ModelError when it is missing, too large or not ONNX."""
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise NetworkError(
+            raise ModelError(
                 f"{path}: {size:,} bytes are more than an ONNX file can have", "check the file"
             )
         data = path.read_bytes()
     except OSError as error:
-        raise NetworkError(
+        raise ModelError(
             f"{path}: the model cannot be read: {error.strerror or error}",
             "stemd models list shows the models that are there",
         ) from error
@@ -55,7 +55,7 @@ def read_model(path: Path) -> ModelFile:
 
 
 def model_of(data: bytes, name: str, source: str = "") -> ModelFile:
-    """A model from the bytes of an ONNX file. Raises NetworkError when they are none."""
+    """A model from the bytes of an ONNX file. Raises ModelError when they are none."""
     metadata: dict[str, str] = {}
     graphs = 0
     try:
@@ -75,7 +75,7 @@ def _text(value: int | memoryview) -> str:
     return bytes(value).decode() if isinstance(value, memoryview) else str(value)
 
 
-def _not_onnx(source: str) -> NetworkError:
-    return NetworkError(
+def _not_onnx(source: str) -> ModelError:
+    return ModelError(
         f"{source}: is not an ONNX model, or not all of it", "copy or import the model again"
     )

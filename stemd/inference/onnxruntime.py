@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stemd.errors import NetworkError
+from stemd.errors import ModelError
 from stemd.inference.base import (
     Backend,
     Batch,
@@ -41,7 +41,7 @@ class OnnxRuntimeNetwork:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         shapes = only(model.name, [_shape(i) for i in inputs], [_shape(o) for o in outputs])
         if inputs[0].type != "tensor(float)":
-            raise NetworkError(
+            raise ModelError(
                 f"model {model.name} takes {inputs[0].type}, not float32", "name another model"
             )
         self._input = inputs[0].name

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stemd.errors import NetworkError
+from stemd.errors import ModelError
 from stemd.inference.base import (
     Backend,
     Batch,
@@ -68,7 +68,7 @@ class OpenVinoNetwork:
             [_shape(port) for port in self._compiled.outputs],
         )
         if self._compiled.inputs[0].get_element_type() != openvino.Type.f32:
-            raise NetworkError(
+            raise ModelError(
                 f"model {model.name} does not take float32 numbers", "name another model"
             )
         self._requests = threading.local()

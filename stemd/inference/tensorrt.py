@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from stemd.errors import NetworkError
+from stemd.errors import ModelError
 from stemd.inference.base import (
     Backend,
     Batch,
@@ -67,7 +67,7 @@ class TensorRtNetwork:
         parser = trt.OnnxParser(graph, logger)
         if not parser.parse(model.data):
             reasons = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
-            raise NetworkError(
+            raise ModelError(
                 f"model {model.name}: TensorRT does not take it: {reasons}",
                 "use another backend, or export the model again",
             )
@@ -94,7 +94,7 @@ class TensorRtNetwork:
             config.add_optimization_profile(profile)
             plan = builder.build_serialized_network(graph, config)
             if plan is None:
-                raise NetworkError(
+                raise ModelError(
                     f"model {model.name}: TensorRT cannot build an engine for {device}",
                     "see its messages above; another backend may do",
                 )
@@ -120,7 +120,7 @@ class TensorRtNetwork:
         """See inference.base.Network; a side beyond the largest one is an error too."""
         array = checked(self.info, batch)
         if any(have > most for have, most in zip(array.shape, self._largest, strict=True)):
-            raise NetworkError(
+            raise ModelError(
                 f"model {self.info.model}: the engine was built for batches up to "
                 f"{self._largest}, not {array.shape}",
                 "ask for smaller tiles",
@@ -134,7 +134,7 @@ class TensorRtNetwork:
 
     def _run(self, array: Batch) -> Batch:
         if not self._context.set_input_shape(self._names[0], array.shape):
-            raise NetworkError(
+            raise ModelError(
                 f"model {self.info.model} does not take a batch of {array.shape}", "resize it"
             )
         shape = tuple(self._context.get_tensor_shape(self._names[1]))
@@ -142,7 +142,7 @@ class TensorRtNetwork:
         into[:] = array.reshape(-1)
         self._cuda.memcpy_htod_async(self._device[0], into, self._stream)
         if not self._context.execute_async_v3(self._stream.handle):
-            raise NetworkError(f"model {self.info.model}: TensorRT failed", "see its messages")
+            raise ModelError(f"model {self.info.model}: TensorRT failed", "see its messages")
         self._cuda.memcpy_dtoh_async(back, self._device[1], self._stream)
         self._stream.synchronize()
         output: Batch = np.array(back, np.float32).reshape(shape)

@@ -71,8 +71,8 @@ class NetworkThread:
     ) -> tuple[ModelFile, Network]:
         """A network by name or path, loaded once as long as its file stays the same.
 
-        `largest` as in `Options`; `check` raises NetworkError where the file is of another kind.
-        To be called by jobs. Raises NetworkError.
+        `largest` as in `Options`; `check` raises ModelError where the file is of another kind.
+        To be called by jobs. Raises ModelError.
         """
         path = find(name)
         about = path.stat()

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from stemd import image_frames
-from stemd.config.file import PipelineConfig
+from stemd.config.resolved import PipelineConfig
 from stemd.offline.idle import spare_memory
 from stemd.offline.replay.player import Player
 from stemd.offline.replay.wire import PIPELINE, Order

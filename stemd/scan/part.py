@@ -51,7 +51,7 @@ class ScanPart:
                 self._run.leave_out(name, error)
         self._frames += block.count
         self._bytes += block.wire.nbytes
-        self._run.add_runs(runs)
+        self._run.add_positions(runs)
 
     def merge(self) -> None:
         """Give what was gathered to the run; parts merge in the order of their positions."""

@@ -18,7 +18,7 @@ from stemd.engines.base import (
     Gathered,
     ImageEngine,
     PositionMaps,
-    Run,
+    Positions,
     SlowEngine,
 )
 from stemd.engines.reduction import Reducer, detector_radii_px
@@ -138,7 +138,7 @@ class ScanRun:
         self.received_ns = acquisition.started_ns
         self.end_reason: EndReason | None = None
         self.finished_ns = 0
-        self._runs: list[Run] = []
+        self._runs: list[Positions] = []
         self._lock = threading.Lock()
         self.ended = threading.Event()
         self._sequence = 0
@@ -158,7 +158,7 @@ class ScanRun:
         self.bytes += block.wire.nbytes
         if runs:
             self.received_ns = block.received_ns
-            self.add_runs(runs)
+            self.add_positions(runs)
 
     def take(self, block: ImageBlock) -> None:
         """Take a finished image in: all positions are done."""
@@ -169,7 +169,7 @@ class ScanRun:
         self.received_ns = block.received_ns
         self.positions_done = self.acquisition.scan.positions
 
-    def add_runs(self, runs: Sequence[Run]) -> None:
+    def add_positions(self, runs: Sequence[Positions]) -> None:
         """Announce complete positions to the engines."""
         with self._lock:
             for first, stop in runs:

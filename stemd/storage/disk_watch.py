@@ -8,7 +8,7 @@ from typing import Literal
 
 import structlog
 
-from stemd.config.file import RetentionTable
+from stemd.config.tables import RetentionTable
 from stemd.errors import SinkError
 from stemd.events import Json
 from stemd.storage.retention import retain

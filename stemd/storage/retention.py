@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from stemd.acquisition import iso_utc
-from stemd.config.file import RetentionTable
+from stemd.config.tables import RetentionTable
 from stemd.documents import to_json
 from stemd.errors import SinkError
 from stemd.storage.files import fsync_folder, write_atomic

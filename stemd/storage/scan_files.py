@@ -18,7 +18,7 @@ from stemd.storage.recorder import RawRecorder
 from stemd.storage.store import Store
 
 
-class ScanKeeper:
+class ScanFiles:
     """Keeps one scan. Methods block on the disk; no failure of the disk leaves them.
 
     A failure is given to `on_error`, and what can still be written is written.

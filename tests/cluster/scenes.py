@@ -13,7 +13,7 @@ from stemd.adapters.base import AdapterSettings
 from stemd.adapters.files import open_recording
 from stemd.adapters.merlin.encoder import Camera as Merlin
 from stemd.adapters.merlin.encoder import encode_frame
-from stemd.config.file import EngineConfig
+from stemd.config.resolved import EngineConfig
 from stemd.offline.cluster.parts import Recipe
 from stemd.offline.processing import Outcome, outcome_of, process_recording
 from stemd.results import Snapshot

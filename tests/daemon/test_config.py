@@ -11,7 +11,8 @@ import tomli
 
 from stemd.cli.main import main
 from stemd.cli.schema import config_schema
-from stemd.config.file import ConfigProblemsError, load, parse
+from stemd.config.file import load, parse
+from stemd.config.problems import ConfigProblemsError
 from stemd.config.toml_lines import key_lines
 from stemd.errors import ConfigError
 

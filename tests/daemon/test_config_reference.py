@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from stemd.config.file import DaemonTable, RetentionTable
 from stemd.config.mqtt import MqttSettings
 from stemd.config.page import PageSettings
 from stemd.config.session_plan import EndConditions, SessionPlan
+from stemd.config.tables import DaemonTable, RetentionTable
 
 PAGE = Path(__file__).parents[2] / "docs/reference/config.md"
 TABLES: dict[str, tuple[type[BaseModel], set[str]]] = {

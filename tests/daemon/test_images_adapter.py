@@ -16,7 +16,8 @@ import tifffile
 
 from stemd.adapters.images import ImagesAdapter, ImagesSettings, Watch, read_image
 from stemd.blocks import BlockPool, Ended, ImageBlock, Notice, Started
-from stemd.config.file import ConfigProblemsError, parse
+from stemd.config.file import parse
+from stemd.config.problems import ConfigProblemsError
 from stemd.errors import CameraError, FormatError
 from tests.conftest import Mosquitto, OutsideClient, wait_until
 from tests.daemon.running import RunningDaemon

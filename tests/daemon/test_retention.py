@@ -15,7 +15,7 @@ import pytest
 import structlog.testing
 
 from stemd.cli.main import main
-from stemd.config.file import RetentionTable
+from stemd.config.tables import RetentionTable
 from stemd.errors import SinkError
 from stemd.storage.disk_watch import DiskWatch
 from stemd.storage.files import write_atomic

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from stemd.config.file import ConfigProblemsError, parse
+from stemd.config.file import parse
+from stemd.config.problems import ConfigProblemsError
 from stemd.config.session_plan import SessionPlan
 from stemd.daemon.sessions.book import MAX_EVENTS, SHOWN, SessionBook, keep, stored
 from stemd.storage.store import Store

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
 from stemd.blocks import FrameBlock
-from stemd.config.file import EngineConfig
+from stemd.config.resolved import EngineConfig
 from stemd.results import Result
 from stemd.scan.run import ScanRun
 from stemd.settings import Settings

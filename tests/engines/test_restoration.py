@@ -19,7 +19,7 @@ from stemd.engines.restoration.engine import RestorationEngine, RestorationSetti
 from stemd.engines.restoration.estimate.channels import estimate
 from stemd.engines.restoration.robust_scale import normalise
 from stemd.engines.restoration.tiling import CancelledError, restore, tiles
-from stemd.errors import NetworkError, NetworkMemoryError, StemdError
+from stemd.errors import ModelError, ModelMemoryError, StemdError
 from stemd.inference import choice
 from stemd.inference.base import Info
 from stemd.inference.worker import NetworkThread
@@ -91,7 +91,7 @@ def test_a_flat_image_stays_flat_and_missing_numbers_do_not_spread() -> None:
     holed = image_of(40, 50)
     holed[3, 4] = np.nan
     assert np.isfinite(through(models.box_blur(), holed)).all()
-    with pytest.raises(NetworkError, match="finite"):
+    with pytest.raises(ModelError, match="finite"):
         through(models.box_blur(), np.full((4, 4), np.nan, np.float32))
 
 
@@ -117,7 +117,7 @@ class Small:
     def run(self, batch: Image) -> Image:
         self.seen.append(batch.size)
         if batch.size > self.most:
-            raise NetworkMemoryError("too large", "")
+            raise ModelMemoryError("too large", "")
         return batch.copy()
 
 
@@ -127,7 +127,7 @@ def test_tiles_are_made_smaller_until_they_fit() -> None:
     image = image_of(300, 310)
     np.testing.assert_allclose(restore(image, model, network), image, atol=1e-3)
     assert max(network.seen) > network.most >= network.seen[-1]
-    with pytest.raises(NetworkMemoryError):
+    with pytest.raises(ModelMemoryError):
         restore(image, model, Small(100))
 
 
@@ -182,7 +182,7 @@ def test_tiles_with_estimates_of_their_own_fade_into_each_other() -> None:
 def test_a_model_of_estimates_with_one_input_channel_is_refused() -> None:
     plain = models.model(models.box_blur())
     lying = replace(plain, metadata={"stemd.inputs": "stemd.engines.estimate.channels"})
-    with pytest.raises(NetworkError, match="takes"):
+    with pytest.raises(ModelError, match="takes"):
         restore(image_of(40, 50), lying, choice.load(plain, "onnxruntime"))
 
 

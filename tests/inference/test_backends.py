@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stemd.errors import ConfigError, NetworkError, NetworkMemoryError
+from stemd.errors import ConfigError, ModelError, ModelMemoryError
 from stemd.inference import choice
 from stemd.inference.base import TOLERANCE, Network, Options
 from stemd.inference.model_file import model_of
@@ -137,20 +137,20 @@ def test_a_model_of_fixed_size_takes_that_size_only(name: str) -> None:
     network = load(name, models.smoother(shape=(1, 1, 24, 32)))
     assert network.info.input_shape == (1, 1, 24, 32)
     assert network.run(noise((1, 1, 24, 32))).shape == (1, 1, 24, 32)
-    with pytest.raises(NetworkError, match=r"\(1, 1, 24, 32\), not \(1, 1, 32, 32\)"):
+    with pytest.raises(ModelError, match=r"\(1, 1, 24, 32\), not \(1, 1, 32, 32\)"):
         network.run(noise((1, 1, 32, 32)))
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 16, 16), (16, 16), (0, 1, 16, 16), (1, 1, 16, 16, 1)])
 def test_a_batch_of_the_wrong_shape_is_one_clear_error(name: str, shape: tuple[int, ...]) -> None:
     network = load(name, models.smoother())
-    with pytest.raises(NetworkError, match=r"takes \(any, 1, any, any\)"):
+    with pytest.raises(ModelError, match=r"takes \(any, 1, any, any\)"):
         network.run(np.zeros(shape, np.float32))
 
 
 def test_a_size_that_the_layers_do_not_take_is_one_clear_error(name: str) -> None:
     network = load(name, models.halved())
-    with pytest.raises(NetworkError, match="tiny"):
+    with pytest.raises(ModelError, match="tiny"):
         network.run(noise((1, 1, 15, 16)))
     batch = noise((1, 1, 14, 16))
     np.testing.assert_allclose(network.run(batch), batch, rtol=1e-2)
@@ -162,7 +162,7 @@ def test_a_size_that_the_layers_do_not_take_is_one_clear_error(name: str) -> Non
     ids=["two inputs", "integers"],
 )
 def test_a_model_of_another_kind_is_refused(name: str, data: bytes, says: str) -> None:
-    with pytest.raises(NetworkError, match=says):
+    with pytest.raises(ModelError, match=says):
         load(name, data)
 
 
@@ -177,7 +177,7 @@ def damaged() -> list[bytes]:
 
 @pytest.mark.parametrize("index", range(5))
 def test_a_corrupt_model_is_one_clear_error(name: str, index: int) -> None:
-    with pytest.raises(NetworkError) as caught:
+    with pytest.raises(ModelError) as caught:
         load(name, damaged()[index])
     assert "tiny" in caught.value.message
     assert caught.value.remedy
@@ -187,7 +187,7 @@ def test_a_corrupt_model_is_one_clear_error(name: str, index: int) -> None:
 def test_a_batch_beyond_all_memory_is_said_to_be_that(name: str) -> None:
     network = load(name, models.hungry())
     assert network.run(noise((1, 1, 8, 8))).shape == (1, 1, 8, 8)
-    with pytest.raises(NetworkMemoryError, match="memory"):
+    with pytest.raises(ModelMemoryError, match="memory"):
         network.run(noise((1, 1, 1024, 1024)))
     assert network.run(noise((1, 1, 8, 8))).shape == (1, 1, 8, 8)
 
@@ -196,7 +196,7 @@ def test_a_missing_library_is_named_with_its_remedy(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda module: None)
-    with pytest.raises(NetworkError, match=f"{name} cannot be used: .*not installed") as caught:
+    with pytest.raises(ModelError, match=f"{name} cannot be used: .*not installed") as caught:
         load(name, models.smoother())
     assert "pip install" in caught.value.remedy
 
@@ -218,7 +218,7 @@ def test_auto_goes_on_where_a_backend_fails(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_auto_gives_the_models_own_error_when_no_backend_takes_it() -> None:
-    with pytest.raises(NetworkError, match="2 inputs"):
+    with pytest.raises(ModelError, match="2 inputs"):
         load("auto", models.two_inputs())
 
 
@@ -233,7 +233,7 @@ def test_metadata_are_read_without_any_library() -> None:
     assert model.metadata == {"stemd.multiple": "16", "stemd.task": "restoration"}
     assert model.number("stemd.multiple", 1) == 16
     assert model.number("stemd.halo", 96) == 96
-    with pytest.raises(NetworkError, match=r"stemd\.task"):
+    with pytest.raises(ModelError, match=r"stemd\.task"):
         model.number("stemd.task", 1)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from stemd.cli.main import main
-from stemd.errors import FormatError, NetworkError, StemdError
+from stemd.errors import FormatError, ModelError, StemdError
 from stemd.inference import choice
 from stemd.inference.model_file import model_of
 from stemd.inference.r_em import package
@@ -290,9 +290,9 @@ def test_a_checkpoint_of_another_network_is_refused() -> None:
 
 
 def test_a_wrong_output_is_never_verified() -> None:
-    with pytest.raises(NetworkError, match="differs"):
+    with pytest.raises(ModelError, match="differs"):
         package.verify("hrstem", lambda batch: batch)
-    with pytest.raises(NetworkError, match="differs"):
+    with pytest.raises(ModelError, match="differs"):
         package.verify("hrstem", lambda batch: batch * np.float32(np.nan))
 
 
@@ -301,4 +301,4 @@ def test_names_that_do_not_exist_end_in_one_message(capsys: pytest.CaptureFixtur
     assert "not installed" in capsys.readouterr().err
     assert main(["models", "check", "r-em-hrstem2"]) == 1
     assert "stemd models import r-em" in capsys.readouterr().err
-    assert issubclass(NetworkError, StemdError)
+    assert issubclass(ModelError, StemdError)

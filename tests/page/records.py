@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from stemd.adapters.merlin.encoder import Camera, encode_frame
-from stemd.config.file import PipelineConfig, parse
+from stemd.config.file import parse
+from stemd.config.resolved import PipelineConfig
 
 SHAPE = (24, 30)
 CAMERA = Camera(shape=(32, 32))

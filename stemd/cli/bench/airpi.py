@@ -13,7 +13,7 @@ from stemd.blocks import BLOCK_BYTES
 from stemd.cli.bench.harness import Case, Context, Row, repeat
 from stemd.cli.bench.kernels import block_of
 from stemd.cli.bench.limits import PARTS, memory_read
-from stemd.config.file import EngineConfig
+from stemd.config.resolved import EngineConfig
 from stemd.engines.airpi.features import (
     GRID,
     SAMPLES,

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 def _warm() -> int:
     from stemd import plugins
     from stemd.acquisition import Optics
-    from stemd.config.file import EngineConfig
+    from stemd.config.resolved import EngineConfig
     from stemd.scan.warm import warm_up
 
     engines = [

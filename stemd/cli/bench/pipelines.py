@@ -20,13 +20,13 @@ from stemd.adapters.files import open_recording
 from stemd.blocks import Link, Notice
 from stemd.cli.bench.harness import Case, Context, Row
 from stemd.cli.bench.limits import big_file, merlin_header, mmap_sum
-from stemd.config.file import EngineConfig
+from stemd.config.resolved import EngineConfig
 from stemd.daemon.pipeline.reader import Reader
 from stemd.errors import StemdError
 from stemd.offline.processing import process_recording
 from stemd.scan.run import ScanRun
 from stemd.settings import Settings
-from stemd.storage.scan_files import ScanKeeper
+from stemd.storage.scan_files import ScanFiles
 
 SIZES = {"u8": ("U08", 1), "u16": ("U16", 2), "u32": ("U32", 4)}
 
@@ -149,7 +149,7 @@ class LiveOwner:
         self.scans = 0
         self.run: ScanRun | None = None
 
-    def begin(self, acquisition: Acquisition) -> tuple[ScanRun, ScanKeeper]:
+    def begin(self, acquisition: Acquisition) -> tuple[ScanRun, ScanFiles]:
         """A scan begins."""
         run = self.run = ScanRun(acquisition, self.settings, self.engines)
         threading.Thread(
@@ -157,7 +157,7 @@ class LiveOwner:
         ).start()
         return run, _Nothing()  # type: ignore[return-value]
 
-    def finish(self, run: ScanRun, keeper: ScanKeeper) -> None:
+    def finish(self, run: ScanRun, files: ScanFiles) -> None:
         """A scan has ended."""
         self.positions += run.positions_done
         self.ended_bytes += run.bytes

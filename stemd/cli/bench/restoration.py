@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stemd import plugins
 from stemd.cli.bench.harness import Case, Context, Row
 from stemd.cli.bench.pipelines import LiveOwner, camera, engines_of, wait_for
-from stemd.config.file import EngineConfig
+from stemd.config.resolved import EngineConfig
 from stemd.daemon.pipeline.reader import Reader
 from stemd.engines.restoration.distortions import Distortions, Jitter, distort
 from stemd.engines.restoration.tiling import restore

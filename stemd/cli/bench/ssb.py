@@ -11,7 +11,7 @@ from stemd.blocks import BLOCK_BYTES
 from stemd.cli.bench.harness import Case, Context, Row, repeat
 from stemd.cli.bench.kernels import block_of
 from stemd.cli.bench.limits import memory_read
-from stemd.config.file import EngineConfig
+from stemd.config.resolved import EngineConfig
 from stemd.scan.run import ScanRun
 from stemd.settings import Settings
 

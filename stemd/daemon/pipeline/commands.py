@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from stemd.acquisition import iso_utc, new_scan_id
-from stemd.config.file import Problem, problems_of
 from stemd.config.live import LiveSettings, RefusedError
+from stemd.config.problems import Problem, problems_of
 from stemd.config.session_plan import SessionPlan
 from stemd.errors import StemdError
 from stemd.results import Snapshot
@@ -21,7 +21,7 @@ from stemd.storage.tiff import encode_tiff
 
 if TYPE_CHECKING:
     from stemd.daemon.pipeline.pipeline import Pipeline
-    from stemd.storage.scan_files import ScanKeeper
+    from stemd.storage.scan_files import ScanFiles
 
 RESTORE_S = 300.0
 """How long an image sent by command may take until its reply."""
@@ -43,7 +43,7 @@ ARGUMENTS: Mapping[str, tuple[str, ...]] = {
 """Every command and the arguments it knows."""
 
 
-class Orders:
+class Commands:
     """Carries commands out, one at a time."""
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -87,26 +87,26 @@ class Orders:
     async def _save(self, args: Args) -> Args:
         """Images as they are now; of a running scan under names that say how far it was."""
         pipeline = self._pipeline
-        keeper, snapshot = pipeline.keeper, pipeline.newest
-        if keeper is not None and snapshot is not None and not snapshot.final:
+        scan_files, snapshot = pipeline.files, pipeline.newest
+        if scan_files is not None and snapshot is not None and not snapshot.final:
             ending = f"_at_{snapshot.positions_done}"
         else:
-            keeper, snapshot = self._last()
+            scan_files, snapshot = self._last()
             ending = ""
         settings = pipeline.live.as_json()
-        files = await asyncio.to_thread(keeper.write_images, snapshot, settings, ending)
+        names = await asyncio.to_thread(scan_files.write_images, snapshot, settings, ending)
         if not ending:
-            await asyncio.to_thread(keeper.amend)
-        return {"scan": snapshot.acquisition.id, "files": files}
+            await asyncio.to_thread(scan_files.amend)
+        return {"scan": snapshot.acquisition.id, "files": names}
 
-    def _last(self) -> tuple[ScanKeeper, Snapshot]:
+    def _last(self) -> tuple[ScanFiles, Snapshot]:
         last = self._pipeline.last
         if last is None:
             raise StemdError(
                 "no scan has been finished since the pipeline was started",
                 "for an older scan: stemd process its raw record",
             )
-        return last.keeper, last.final
+        return last.files, last.final
 
     async def _recompute(self, args: Args) -> Args:
         """The images of the last finished scan anew from its maps."""
@@ -130,8 +130,8 @@ class Orders:
 
         def write_down() -> None:
             if write:
-                last.keeper.write_images(final, live.as_json())
-            last.keeper.amend(entry)
+                last.files.write_images(final, live.as_json())
+            last.files.amend(entry)
 
         await asyncio.to_thread(write_down)
         last.take(final)

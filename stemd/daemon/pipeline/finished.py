@@ -10,18 +10,18 @@ from stemd.results import Snapshot
 from stemd.scan.run import ScanRun
 from stemd.storage.completions import OUTSTANDING
 from stemd.storage.files import FileRecord
-from stemd.storage.scan_files import ScanKeeper
+from stemd.storage.scan_files import ScanFiles
 
 
 @dataclass(slots=True)
-class Finished:
+class FinishedScan:
     """The last finished scan of a pipeline, kept so that its images can be made anew.
 
     `from_record`: names of the images that are, or are to be, completed from the record.
     """
 
     run: ScanRun
-    keeper: ScanKeeper
+    files: ScanFiles
     final: Snapshot
     from_record: frozenset[str]
 
@@ -38,12 +38,12 @@ class Finished:
         kept = [result for result in self.final.results if result.name not in names]
         self.final = replace(self.final, results=[*kept, *snapshot.results])
         self.from_record = names
-        self.keeper.completed(files, completion)
+        self.files.completed(files, completion)
 
     def not_completed(self, completion: Mapping[str, Any]) -> None:
         """The images stay as they were when the scan ended."""
         self.from_record = frozenset()
-        self.keeper.completed((), completion)
+        self.files.completed((), completion)
 
     def recomputed(self, every: Snapshot) -> Snapshot:
         """Of images made anew from the maps those that are to be taken, by `take`.
@@ -59,9 +59,9 @@ class Finished:
         self.final = replace(anew, results=[*anew.results, *kept])
 
 
-def to_complete(run: ScanRun, keeper: ScanKeeper) -> tuple[dict[str, int], frozenset[str]]:
+def to_complete(run: ScanRun, files: ScanFiles) -> tuple[dict[str, int], frozenset[str]]:
     """Positions that images lack and the record has, by engine, and the names of the images."""
-    recorded = keeper.recorder is not None and keeper.recorder.recording
+    recorded = files.recorder is not None and files.recorder.recording
     lacking = run.lacking() if recorded else {}
     return lacking, frozenset(name for each in lacking for name in run.slow_images.get(each, ()))
 

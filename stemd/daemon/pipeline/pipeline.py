@@ -15,13 +15,13 @@ import structlog
 
 from stemd.acquisition import Acquisition, iso_utc
 from stemd.blocks import Link, Notice
-from stemd.config.file import PipelineConfig
 from stemd.config.live import LiveSettings, RefusedError
+from stemd.config.resolved import PipelineConfig
 from stemd.config.session_plan import SessionPlan
 from stemd.daemon.completer import Completer
 from stemd.daemon.heartbeats import stalled
-from stemd.daemon.pipeline.commands import Orders
-from stemd.daemon.pipeline.finished import Finished, marked, to_complete
+from stemd.daemon.pipeline.commands import Commands
+from stemd.daemon.pipeline.finished import FinishedScan, marked, to_complete
 from stemd.daemon.pipeline.reader import Reader
 from stemd.daemon.pipeline.report import ages_s, health_document, started_document, state_document
 from stemd.daemon.pipeline.troubles import Troubles
@@ -32,7 +32,7 @@ from stemd.results import Snapshot
 from stemd.scan.run import ScanRun
 from stemd.settings import Settings
 from stemd.storage.files import FileRecord
-from stemd.storage.scan_files import ScanKeeper
+from stemd.storage.scan_files import ScanFiles
 from stemd.storage.store import Store
 
 State = Literal["stopped", "waiting", "acquiring", "finishing", "fault"]
@@ -70,9 +70,9 @@ class Pipeline:
         self.ready = asyncio.Event()
         self.current: ScanRun | None = None
         self.last_run: ScanRun | None = None
-        self.keeper: ScanKeeper | None = None
+        self.files: ScanFiles | None = None
         self.serving: set[ScanRun] = set()
-        self.last: Finished | None = None
+        self.last: FinishedScan | None = None
         self.newest: Snapshot | None = None
         self.linked_now = False
         self.scans_finished = 0
@@ -86,7 +86,7 @@ class Pipeline:
         self._hub = hub
         self._store = store
         self._loop = asyncio.get_running_loop()
-        self._orders = Orders(self)
+        self._commands = Commands(self)
         self._finishing = threading.Semaphore(MAX_FINISHING)
         self._in_finish: set[asyncio.Task[None]] = set()
         self._quiet = asyncio.Event()
@@ -164,7 +164,7 @@ class Pipeline:
     async def command(self, name: str, args: Mapping[str, Any]) -> Mapping[str, Any]:
         """Carry a command out. Raises StemdError."""
         async with self.commanding:
-            result = await self._orders.carry_out(name, args)
+            result = await self._commands.carry_out(name, args)
         self.settle()
         return result
 
@@ -267,15 +267,15 @@ class Pipeline:
             return snapshot
         return replace(snapshot, results=[r for r in snapshot.results if r.name in wanted])
 
-    def _began(self, run: ScanRun, keeper: ScanKeeper) -> None:
+    def _began(self, run: ScanRun, files: ScanFiles) -> None:
         self.current = self.last_run = run
         self.serving.add(run)
-        self.keeper, self.newest = keeper, None
+        self.files, self.newest = files, None
         self.troubles.fault = False
         self.ready.set()
         acquisition = run.acquisition
         self._hub.document(self.name, started_document(self.name, acquisition, self.live.as_json()))
-        self.sessions.scan_began(keeper.session, acquisition.id)
+        self.sessions.scan_began(files.session, acquisition.id)
         self.settle()
 
     def _ended(self, run: ScanRun) -> None:
@@ -283,16 +283,16 @@ class Pipeline:
         # here, not when its files are written: the count must not fall back meanwhile
         self.positions += run.positions_done
         if self.current is run:
-            self.current = self.keeper = None
+            self.current = self.files = None
 
-    def _served(self, run: ScanRun, keeper: ScanKeeper, final: Snapshot) -> None:
+    def _served(self, run: ScanRun, files: ScanFiles, final: Snapshot) -> None:
         self.serving.discard(run)
-        self._in_finish.add(asyncio.create_task(self._finish(run, keeper, final)))
+        self._in_finish.add(asyncio.create_task(self._finish(run, files, final)))
         self.settle()
 
-    async def _finish(self, run: ScanRun, keeper: ScanKeeper, final: Snapshot) -> None:
+    async def _finish(self, run: ScanRun, files: ScanFiles, final: Snapshot) -> None:
         try:
-            lacking, names = to_complete(run, keeper)
+            lacking, names = to_complete(run, files)
             final = marked(final, names)
             late = [result for result in final.results if result.name not in run.early]
             if late or not run.early:
@@ -305,12 +305,12 @@ class Pipeline:
             tiff = "tiff" in self.live.record.results
             settings = self.live.as_json()
             document = await asyncio.to_thread(
-                keeper.close, run, final, settings, tiff=tiff, lacking=lacking
+                files.close, run, final, settings, tiff=tiff, lacking=lacking
             )
-            self.last = Finished(
-                run, keeper, final, names if document["completion"] else frozenset()
+            self.last = FinishedScan(
+                run, files, final, names if document["completion"] else frozenset()
             )
-            if not keeper.failed:
+            if not files.failed:
                 self.troubles.over("disk")
             self._tell_finished(run, document)
             self.completer.offer(document)
@@ -382,7 +382,7 @@ class Pipeline:
 
     # The threads' side
 
-    def begin(self, acquisition: Acquisition) -> tuple[ScanRun, ScanKeeper]:
+    def begin(self, acquisition: Acquisition) -> tuple[ScanRun, ScanFiles]:
         """A scan begins (reader's thread)."""
         # what is waited for in the end must not be what the camera waits for in the beginning
         for run in sorted(self.serving, key=lambda run: run.acquisition.started_ns)[:-1]:
@@ -396,7 +396,7 @@ class Pipeline:
             self._finishing.release()
             raise
 
-    def _begin(self, acquisition: Acquisition) -> tuple[ScanRun, ScanKeeper]:
+    def _begin(self, acquisition: Acquisition) -> tuple[ScanRun, ScanFiles]:
         live = self.live
         run = ScanRun(
             acquisition,
@@ -406,21 +406,21 @@ class Pipeline:
             live=True,
             notice=self.noticed,
         )
-        keeper = ScanKeeper(
+        files = ScanFiles(
             acquisition,
             self._store,
             self.name,
             partial(self._post, self.disk_failed),
             self.sessions.current,
         )
-        keeper.open(record_raw=live.record.raw)
-        self._post(self._began, run, keeper)
+        files.open(record_raw=live.record.raw)
+        self._post(self._began, run, files)
         threading.Thread(
-            target=self._serve, args=(run, keeper), name=f"engines-{self.name}", daemon=True
+            target=self._serve, args=(run, files), name=f"engines-{self.name}", daemon=True
         ).start()
-        return run, keeper
+        return run, files
 
-    def _serve(self, run: ScanRun, keeper: ScanKeeper) -> None:
+    def _serve(self, run: ScanRun, files: ScanFiles) -> None:
         try:
             final = run.serve(
                 self._publish,
@@ -431,7 +431,7 @@ class Pipeline:
             log.exception("the engines' thread failed", pipeline=self.name)
             run.ended.wait()
             final = run.snapshot(final=True)
-        self._post(self._served, run, keeper, final)
+        self._post(self._served, run, files, final)
 
     def _publish(self, snapshot: Snapshot) -> None:
         with self._waiting_lock:
@@ -448,7 +448,7 @@ class Pipeline:
         except RuntimeError:
             log.debug("the event loop has ended", pipeline=self.name)
 
-    def finish(self, run: ScanRun, keeper: ScanKeeper) -> None:
+    def finish(self, run: ScanRun, files: ScanFiles) -> None:
         """The scan has ended (reader's thread); its engines' thread makes the final images."""
         self._post(self._ended, run)
 

@@ -30,7 +30,7 @@ from stemd.daemon.heartbeats import Pulse
 from stemd.errors import StemdError
 from stemd.scan.run import ScanRun
 from stemd.settings import Settings
-from stemd.storage.scan_files import ScanKeeper
+from stemd.storage.scan_files import ScanFiles
 
 log = structlog.get_logger(__name__)
 
@@ -45,11 +45,11 @@ GOOD_AFTER_S = 60.0
 class Owner(Protocol):
     """What the reader asks and tells its pipeline; all of it is called in the reader's thread."""
 
-    def begin(self, acquisition: Acquisition) -> tuple[ScanRun, ScanKeeper]:
+    def begin(self, acquisition: Acquisition) -> tuple[ScanRun, ScanFiles]:
         """A scan begins; may wait while too many finished scans are still being written."""
         ...
 
-    def finish(self, run: ScanRun, keeper: ScanKeeper) -> None:
+    def finish(self, run: ScanRun, files: ScanFiles) -> None:
         """The scan has ended; the run has been told."""
         ...
 
@@ -89,7 +89,7 @@ class Reader:
         self._build = build
         self._owner = owner
         self._run: ScanRun | None = None
-        self._keeper: ScanKeeper | None = None
+        self._files: ScanFiles | None = None
         self._abort = threading.Event()
         self._thread = threading.Thread(target=self._loop, name=f"read-{name}", daemon=True)
 
@@ -179,11 +179,11 @@ class Reader:
             case ImageBlock():
                 if self._run is not None:
                     self._run.take(message)
-                if self._keeper is not None and self._keeper.recorder is not None:
-                    self._keeper.recorder.offer(message, self.stop)
+                if self._files is not None and self._files.recorder is not None:
+                    self._files.recorder.offer(message, self.stop)
             case Started():
                 self._end("replaced")
-                self._run, self._keeper = self._owner.begin(message.acquisition)
+                self._run, self._files = self._owner.begin(message.acquisition)
             case Ended():
                 self._end(message.reason)
             case Notice():
@@ -196,20 +196,20 @@ class Reader:
                 self._owner.linked(message)
 
     def _block(self, block: FrameBlock | EventBlock) -> None:
-        run, keeper = self._run, self._keeper
-        if run is None or keeper is None:
+        run, files = self._run, self._files
+        if run is None or files is None:
             self.counts["blocks_without_scan"] += 1
             return
         settings = self._owner.settings_now()
         if settings is not run.settings:
             run.change(settings)
         run.reduce(block)
-        if keeper.recorder is not None:
-            keeper.recorder.offer(block, self.stop)
+        if files.recorder is not None:
+            files.recorder.offer(block, self.stop)
 
     def _end(self, reason: EndReason) -> None:
-        run, keeper = self._run, self._keeper
-        self._run = self._keeper = None
-        if run is not None and keeper is not None:
+        run, files = self._run, self._files
+        self._run = self._files = None
+        if run is not None and files is not None:
             run.end(reason)
-            self._owner.finish(run, keeper)
+            self._owner.finish(run, files)

@@ -35,8 +35,8 @@ def state_document(pipeline: Pipeline) -> Json:
             "counters": dict(run.counters),
         }
     now = time.time_ns()
-    keeper, adapter = pipeline.keeper, pipeline.reader.adapter
-    recorder = keeper.recorder if keeper is not None else None
+    files, adapter = pipeline.files, pipeline.reader.adapter
+    recorder = files.recorder if files is not None else None
     return {
         "state": pipeline.state,
         **scan,
@@ -64,17 +64,17 @@ def positions_per_second(run: ScanRun | None) -> float:
 def ages_s(pipeline: Pipeline) -> dict[str, float]:
     """Seconds since each thread of a pipeline got on, 0 for one that has nothing to do."""
     ages = {"reader": pipeline.reader.age_s}
-    keeper, now = pipeline.keeper, time.monotonic()
+    files, now = pipeline.files, time.monotonic()
     ages["engines"] = max((now - run.heartbeat for run in pipeline.serving), default=0.0)
-    recorder = keeper.recorder if keeper is not None else None
+    recorder = files.recorder if files is not None else None
     ages["recorder"] = recorder.stalled_s if recorder is not None else 0.0
     return ages
 
 
 def health_document(pipeline: Pipeline) -> Json:
     """A pipeline's part of the health document."""
-    run, keeper = pipeline.current, pipeline.keeper
-    recorder = keeper.recorder if keeper is not None else None
+    run, files = pipeline.current, pipeline.files
+    recorder = files.recorder if files is not None else None
     newest = run.received_ns if run is not None else pipeline.last_received_ns
     ages = ages_s(pipeline)
     return {

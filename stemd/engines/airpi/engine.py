@@ -29,7 +29,7 @@ from stemd.engines.airpi.setup import (
 from stemd.engines.base import Gathered, PositionMaps
 from stemd.engines.beside.scan import BesideScan, Wake, phase_beam
 from stemd.engines.first_patterns import FirstPatterns, Found
-from stemd.errors import NetworkError, StemdError
+from stemd.errors import ModelError, StemdError
 from stemd.plugins import Plugin
 from stemd.results import Result
 from stemd.settings import Settings
@@ -53,7 +53,7 @@ class AirpiEngine(BesideScan):
     # engines.base.Engine
 
     def start(self, acquisition: Acquisition, settings: Settings, maps: PositionMaps) -> None:
-        """A scan begins. Raises StemdError for optics that are missing, NetworkError."""
+        """A scan begins. Raises StemdError for optics that are missing, ModelError."""
         self._begin(acquisition, maps)
         self._settings = settings
         own = self._own = self._settings_in(settings)
@@ -290,7 +290,7 @@ class AirpiEngine(BesideScan):
 def _doubt(settings: AirpiSettings) -> str | None:
     try:
         find_model(settings.model)
-    except NetworkError as error:
+    except ModelError as error:
         return f"{error.message}; {error.remedy}"
     return None
 

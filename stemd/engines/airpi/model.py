@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.engines.airpi.features import FEATURES, GRID, SAMPLES, SCALARS, WINDOW, inputs
-from stemd.errors import NetworkError
+from stemd.errors import ModelError
 from stemd.inference.base import Network, takes
 from stemd.inference.catalogue import find
 from stemd.inference.choice import BackendName
@@ -37,18 +37,18 @@ def model_metadata() -> Mapping[str, str]:
 
 
 def check_model(model: ModelFile) -> None:
-    """Raises NetworkError unless this is AIRPI's, for features as made here."""
+    """Raises ModelError unless this is AIRPI's, for features as made here."""
     for key, expected in model_metadata().items():
         found = model.metadata.get(key)
         if found == expected or _number(found) == _number(expected) is not None:
             continue
         if key == "stemd.task":
             what = f"is for {found!r}" if found else "does not say what it is for"
-            raise NetworkError(
+            raise ModelError(
                 f"model {model.name} {what}: AIRPI needs one for {expected!r}",
                 "name another model: stemd models list shows what there is",
             )
-        raise NetworkError(
+        raise ModelError(
             f"model {model.name} was trained with {key} = {found or 'nothing'}, "
             f"this version of stemd has {expected}",
             "use the model that came with this version, or train it again",
@@ -63,7 +63,7 @@ def _number(text: str | None) -> float | None:
 
 
 def find_model(name: str) -> None:
-    """Raises NetworkError unless there is such a model, and it is AIRPI's."""
+    """Raises ModelError unless there is such a model, and it is AIRPI's."""
     path = find(name)
     about = path.stat()
     _check_file(path, about.st_mtime_ns, about.st_size)
@@ -96,14 +96,14 @@ class Loaded:
         return "" if self._network is None else str(self._network.info)
 
     def begin(self, features: F32) -> Callable[[], C64]:
-        """Have a batch worked on; what is returned waits for its T. Raises NetworkError."""
+        """Have a batch worked on; what is returned waits for its T. Raises ModelError."""
         network = self.load()
         if not self._shared:
             return partial(transmission, network, features)
         return shared().submit(partial(transmission, network, features)).result
 
     def load(self) -> Network:
-        """The network, loaded if it has not been yet. Raises NetworkError."""
+        """The network, loaded if it has not been yet. Raises ModelError."""
         if self._network is not None:
             return self._network
         thread = shared()
@@ -120,7 +120,7 @@ class Loaded:
 
 
 def transmission(network: Network, features: F32) -> C64:
-    """T = psi_out / psi_in of each group, complex64 (n, WINDOW, WINDOW). Raises NetworkError."""
+    """T = psi_out / psi_in of each group, complex64 (n, WINDOW, WINDOW). Raises ModelError."""
     out = network.run(features)
     changed = np.empty((out.shape[0], WINDOW, WINDOW), np.complex64)
     changed.real = out[:, 0] + np.float32(1.0)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stemd.acquisition import Acquisition, Optics
 from stemd.beam import Beam
 from stemd.blocks import Block, Notice
-from stemd.engines.base import PositionMaps, Run
+from stemd.engines.base import PositionMaps, Positions
 from stemd.engines.beside.positions_taken import PositionsTaken
 from stemd.engines.beside.worker import Beside
 from stemd.engines.diffraction_grid import beam_angles
@@ -46,7 +46,7 @@ class BesideScan(ABC):
         """See engines.base.SlowEngine."""
         self._tell, self._is_beside = tell, beside
 
-    def consume(self, item: Run | Block) -> None:
+    def consume(self, item: Positions | Block) -> None:
         """Take a block in, or put it into the queue."""
         assert not isinstance(item, tuple)
         if self._beside is None:

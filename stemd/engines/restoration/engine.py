@@ -13,9 +13,9 @@ from pydantic import Field
 
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block
-from stemd.engines.base import PositionMaps, Run
+from stemd.engines.base import PositionMaps, Positions
 from stemd.engines.restoration.tiling import CancelledError, restore
-from stemd.errors import NetworkError
+from stemd.errors import ModelError
 from stemd.inference.catalogue import find
 from stemd.inference.choice import BackendName
 from stemd.inference.worker import shared
@@ -80,17 +80,17 @@ class RestorationEngine:
             self._newest = None
         self._own = own
 
-    def consume(self, item: Run | Block) -> None:
+    def consume(self, item: Positions | Block) -> None:
         """Nothing to do: it takes images."""
 
     def offer(self, results: Sequence[Result], *, final: bool) -> None:
-        """See engines.base.ImageEngine. Raises NetworkError when a finished image is not there."""
+        """See engines.base.ImageEngine. Raises ModelError when a finished image is not there."""
         own = self._own
         found = next((result for result in results if result.name == own.input), None)
         if final:
             if found is None:
                 names = ", ".join(result.name for result in results) or "none"
-                raise NetworkError(
+                raise ModelError(
                     f"engine {self.name}: there is no image {own.input!r} to restore",
                     f"set its input to one of the scan's images: {names}",
                 )
@@ -121,7 +121,7 @@ class RestorationEngine:
         return True
 
     def snapshot(self, *, final: bool) -> Sequence[Result]:
-        """The newest restored image, float32 (ny, nx). Raises NetworkError."""
+        """The newest restored image, float32 (ny, nx). Raises ModelError."""
         if self._job is not None and self._job.done():
             job, self._job = self._job, None
             ended = time.monotonic()
@@ -191,7 +191,7 @@ def _doubt(settings: RestorationSettings) -> str | None:
     for model in (settings.model, settings.final_model):
         try:
             find(model or settings.model)
-        except NetworkError as error:
+        except ModelError as error:
             return f"{error.message}; {error.remedy}"
     return None
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stemd.engines.restoration.estimate.channels import CHANNELS, channels
 from stemd.engines.restoration.robust_scale import Normalised, normalise
-from stemd.errors import NetworkError, NetworkMemoryError
+from stemd.errors import ModelError, ModelMemoryError
 from stemd.inference.base import Network, takes
 from stemd.inference.model_file import ModelFile
 
@@ -70,7 +70,7 @@ def restore(
 
     Mean and deviation are those of the whole image, spikes apart (`robust_scale`), and every
     tile sees `stemd.halo` pixels around its own. Where memory does not suffice the tiles are
-    made smaller. Raises NetworkError when the model is not one for restoration, and
+    made smaller. Raises ModelError when the model is not one for restoration, and
     CancelledError soon after `cancelled` has become true.
     """
     estimated = model.metadata.get("stemd.inputs") == ESTIMATE
@@ -84,7 +84,7 @@ def restore(
         try:
             values = _tiled(scaled.values, network, through, tile, halo, cancelled)
             break
-        except NetworkMemoryError:
+        except ModelMemoryError:
             if tile <= SMALLEST_TILE_PX:
                 raise
             tile //= 2
@@ -107,7 +107,7 @@ def _normalised(image: Image, model: ModelFile) -> Normalised:
     if not np.isfinite(image).all():
         finite = np.isfinite(image)
         if not finite.any():
-            raise NetworkError("the image has no finite pixel", "check the image")
+            raise ModelError("the image has no finite pixel", "check the image")
         image = np.where(finite, image, image[finite].mean()).astype(np.float32)
     if model.metadata.get("stemd.normalise") != "mean and deviation":
         return normalise(image)

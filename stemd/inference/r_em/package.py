@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.errors import FormatError, NetworkError
+from stemd.errors import FormatError, ModelError
 from stemd.inference.r_em.checkpoint import read_float, read_index
 from stemd.inference.r_em.graph import Layer, as_onnx
 
@@ -177,10 +177,10 @@ def largest_difference(network: str, run: Callable[[Image], Image]) -> float:
 
 
 def verify(network: str, run: Callable[[Image], Image]) -> float:
-    """As `largest_difference`. Raises NetworkError where it is more than `LARGEST_DIFFERENCE`."""
+    """As `largest_difference`. Raises ModelError where it is more than `LARGEST_DIFFERENCE`."""
     found = largest_difference(network, run)
     if not found <= LARGEST_DIFFERENCE:
-        raise NetworkError(
+        raise ModelError(
             f"r-em-{network}: differs from the original by {found:.1e} deviations, more than "
             f"{LARGEST_DIFFERENCE:g}; nothing was written",
             "only the networks of tk_r_em 1.0 can be imported",

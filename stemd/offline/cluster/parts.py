@@ -14,7 +14,7 @@ from stemd import plugins
 from stemd.acquisition import Scan
 from stemd.adapters.base import AdapterSettings, Checkpoint
 from stemd.adapters.recordings.remote import RecordingPath
-from stemd.config.file import EngineConfig
+from stemd.config.resolved import EngineConfig
 from stemd.engines.base import FindingEngine, Gathered, SlowEngine, SpreadEngine, WholeEngine
 from stemd.errors import ConfigError
 from stemd.scan.run import EngineChoice, ScanRun, virtual_detectors

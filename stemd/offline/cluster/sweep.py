@@ -12,8 +12,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from stemd.acquisition import Optics
-from stemd.config.file import ConfigProblemsError, EngineConfig, problems_of
 from stemd.config.pairs import parse_value, split_outside_brackets
+from stemd.config.problems import ConfigProblemsError, problems_of
+from stemd.config.resolved import EngineConfig
 from stemd.errors import UsageError
 from stemd.settings import Settings
 

@@ -16,10 +16,10 @@ import numpy as np
 
 from stemd.acquisition import Scan
 from stemd.adapters.files import open_recording
-from stemd.config.file import PipelineConfig
 from stemd.config.live import LiveSettings
+from stemd.config.resolved import PipelineConfig
 from stemd.documents import to_json
-from stemd.errors import ConfigError, NetworkError, StemdError
+from stemd.errors import ConfigError, ModelError, StemdError
 from stemd.offline.processing import process_recording
 from stemd.results import Result
 
@@ -61,7 +61,7 @@ def make(order: Order, progress: Callable[[int, int], None]) -> list[Result]:
     finally:
         recording.close()
     for engine, why in run.failed.items():
-        raise NetworkError(f"engine {engine}: {why}", "stemd process of the record shows more")
+        raise ModelError(f"engine {engine}: {why}", "stemd process of the record shows more")
     return list(final.results)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stemd.config.file import PipelineConfig
+from stemd.config.resolved import PipelineConfig
 
 PIPELINE = "@replay"
 """Stands where a pipeline's name does; no pipeline can be called so."""

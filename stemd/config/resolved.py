@@ -1,0 +1,82 @@
+"""A config, resolved: plugins found, settings validated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from stemd import plugins
+from stemd.acquisition import Optics
+from stemd.adapters.base import AdapterSettings
+from stemd.config.mqtt import MqttSettings
+from stemd.config.page import PageSettings
+from stemd.config.problems import ConfigProblemsError, problems_of
+from stemd.config.session_plan import SessionPlan
+from stemd.config.tables import DaemonTable, PublishTable, RecordTable
+from stemd.settings import EngineSettings, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """One `[[pipeline.engine]]`, its plugin found and its settings validated."""
+
+    plugin: plugins.Plugin
+    settings: EngineSettings
+
+    @classmethod
+    def of(cls, name: str, table: Mapping[str, Any]) -> EngineConfig:
+        """An engine by its type and its settings as a table. Raises ConfigError."""
+        plugin = plugins.load("engines", name)
+        try:
+            settings: Any = plugin.settings.model_validate(table)
+        except ValidationError as error:
+            problems = problems_of(error, plugin.settings, ())
+            raise ConfigProblemsError(f"engine {name}", problems) from error
+        return cls(plugin, settings)
+
+    @property
+    def name(self) -> str:
+        """The engine's name: given, or its type."""
+        return self.settings.name or self.plugin.name
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineConfig:
+    """One `[[pipeline]]`, resolved."""
+
+    name: str
+    adapter_plugin: plugins.Plugin
+    adapter: AdapterSettings
+    optics: Optics
+    engines: tuple[EngineConfig, ...]
+    publish: PublishTable
+    record: RecordTable
+
+    def settings(self) -> Settings:
+        """The live settings with which the pipeline starts."""
+        return Settings(
+            optics=self.optics,
+            engines={engine.name: engine.settings for engine in self.engines},
+            scan=self.adapter.scan,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A whole config file, resolved."""
+
+    daemon: DaemonTable
+    mqtt: MqttSettings | None
+    page: PageSettings | None
+    pipelines: tuple[PipelineConfig, ...]
+    sessions: tuple[SessionPlan, ...] = ()
+
+    def sessions_of(self, pipeline: str) -> tuple[SessionPlan, ...]:
+        """The sessions of one pipeline, in the file's order."""
+        only = len(self.pipelines) == 1
+        return tuple(
+            s for s in self.sessions if s.pipeline == pipeline or (only and s.pipeline is None)
+        )

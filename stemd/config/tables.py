@@ -1,0 +1,56 @@
+"""The tables of a config file that belong to no plugin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+ImageName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,60}$")]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RetentionTable(_Table):
+    """`[daemon.retention]`: what may be deleted, the oldest scan first; default: nothing.
+
+    Scans older than `max_age_days` go, and as many as it takes to have `min_free_gb` free.
+    `delete` "raw" takes the raw records only, "scan" whole scans. Below `warn_free_gb` there
+    is a warning.
+    """
+
+    max_age_days: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
+    min_free_gb: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
+    delete: Literal["raw", "scan"] = "raw"
+    warn_free_gb: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 10.0
+
+
+class DaemonTable(_Table):
+    """`[daemon]`: the instrument's name in MQTT topics, where files go, how much is logged.
+
+    `reserve_mb`: free space that raw records leave for images and the catalogue.
+    """
+
+    instrument: Name = "stemd"
+    data_dir: Path = Path("stemd-data")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    reserve_mb: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 64.0
+    retention: RetentionTable = RetentionTable()
+
+
+class PublishTable(_Table):
+    """`[pipeline.publish]`: snapshots a second at most, and which images (default: all)."""
+
+    rate_hz: Annotated[float, Field(gt=0.0, le=100.0)] = 10.0
+    images: tuple[ImageName, ...] | None = None
+
+
+class RecordTable(_Table):
+    """`[pipeline.record]`: the camera's own bytes, and in which form results are kept."""
+
+    raw: bool = False
+    results: tuple[Literal["tiff"], ...] = ("tiff",)
