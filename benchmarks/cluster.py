@@ -32,7 +32,8 @@ from stemd.offline.cluster.connect import Pool, connect
 from stemd.offline.cluster.parts import Goal, Recipe
 from stemd.offline.cluster.queue import TaskQueue
 from stemd.offline.cluster.run import run_files
-from stemd.offline.processing import outcome_of, process_recording, write_run
+from stemd.offline.outcome import outcome_of, write_run
+from stemd.scan.processing import process_recording
 from stemd.settings import Settings
 
 SIDE = 256

@@ -33,7 +33,7 @@ from stemd.errors import StemdError
 from stemd.offline.cluster.connect import Pool
 from stemd.offline.cluster.parts import Goal, Recipe
 from stemd.offline.cluster.run import run_files
-from stemd.offline.processing import write_run
+from stemd.offline.outcome import write_run
 from stemd.settings import Settings
 
 SIDE = 256

@@ -108,7 +108,8 @@ def run(args: argparse.Namespace) -> int:
     from stemd.adapters.files import open_recording
     from stemd.cli.process_report import report, settings_json, tell_notes
     from stemd.logs import warnings_to_stderr
-    from stemd.offline.processing import outcome_of, process_recording, with_correction, write_run
+    from stemd.offline.outcome import outcome_of, write_run
+    from stemd.scan.processing import process_recording, with_correction
 
     warnings_to_stderr()
     settings, engines, camera = _plan(args)

@@ -20,7 +20,7 @@ from stemd.offline.cluster.connect import connect
 from stemd.offline.cluster.parts import Goal, Recipe
 from stemd.offline.cluster.run import run_files
 from stemd.offline.cluster.sweep import Point, parse_axis, points
-from stemd.offline.processing import Outcome, write_run
+from stemd.offline.outcome import Outcome, write_run
 from stemd.results import Snapshot
 from stemd.settings import Settings
 

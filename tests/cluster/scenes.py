@@ -15,8 +15,9 @@ from stemd.adapters.merlin.encoder import Camera as Merlin
 from stemd.adapters.merlin.encoder import encode_frame
 from stemd.config.resolved import EngineConfig
 from stemd.offline.cluster.parts import Recipe
-from stemd.offline.processing import Outcome, outcome_of, process_recording
+from stemd.offline.outcome import Outcome, outcome_of
 from stemd.results import Snapshot
+from stemd.scan.processing import process_recording
 from stemd.settings import Settings
 
 from ..timepix3.streams import Camera as Timepix3

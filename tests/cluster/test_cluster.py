@@ -23,7 +23,7 @@ from stemd.offline.cluster.connect import connect
 from stemd.offline.cluster.parts import Goal, Part, Recipe
 from stemd.offline.cluster.run import Progress, run_files
 from stemd.offline.cluster.store import PartStore, gaps
-from stemd.offline.processing import Outcome
+from stemd.offline.outcome import Outcome
 from stemd.results import Snapshot
 
 from ..conftest import free_port

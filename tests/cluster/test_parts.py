@@ -19,7 +19,7 @@ from stemd.offline.cluster.merging import Merging
 from stemd.offline.cluster.parts import Part, Recipe
 from stemd.offline.cluster.spread import share_of
 from stemd.offline.cluster.store import CheckpointStore, PartStore, gaps, key_of
-from stemd.offline.processing import Outcome
+from stemd.offline.outcome import Outcome
 from stemd.results import Snapshot
 
 from .scenes import plainly, recipe, same, write_events, write_mib, write_npy

@@ -18,8 +18,8 @@ from stemd.blocks import Buffer, EventBlock, Notice
 from stemd.engines.airpi.features import WINDOW, pixel_angstrom
 from stemd.engines.airpi.model import Loaded
 from stemd.errors import StemdError
-from stemd.offline.processing import process_recording
 from stemd.results import Result
+from stemd.scan.processing import process_recording
 from stemd.scan.run import ScanRun
 from tests.engines.airpi_scenes import (
     BEAM,

@@ -23,12 +23,12 @@ from stemd.adapters.files import open_recording
 from stemd.adapters.merlin.encoder import encode_hdr
 from stemd.image_frames import decode_image
 from stemd.offline.idle import spare_memory
-from stemd.offline.processing import process_recording
 from stemd.offline.replay.pace import Pace
 from stemd.offline.replay.parts import parts, steps_of
 from stemd.offline.replay.player import Player
 from stemd.offline.replay.wire import HEADER, IMAGE, Order
 from stemd.offline.replay.worker import Worker, settings_of
+from stemd.scan.processing import process_recording
 from tests.timepix3 import streams
 
 PATIENCE_S = 90.0

@@ -23,7 +23,7 @@ from stemd.cli.bench.limits import big_file, merlin_header, mmap_sum
 from stemd.config.resolved import EngineConfig
 from stemd.daemon.pipeline.reader import Reader
 from stemd.errors import StemdError
-from stemd.offline.processing import process_recording
+from stemd.scan.processing import process_recording
 from stemd.scan.run import ScanRun
 from stemd.settings import Settings
 from stemd.storage.scan_files import ScanFiles

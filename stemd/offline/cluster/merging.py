@@ -10,7 +10,7 @@ from stemd.blocks import Message
 from stemd.offline.cluster.parts import Part, Recipe
 from stemd.offline.cluster.store import Span
 from stemd.offline.cluster.work import images_of
-from stemd.offline.processing import Outcome
+from stemd.offline.outcome import Outcome
 from stemd.results import Snapshot
 from stemd.scan.run import ScanRun
 

@@ -17,7 +17,7 @@ from stemd.offline.cluster.parts import Centre, Goal, Part
 from stemd.offline.cluster.queue import TaskQueue
 from stemd.offline.cluster.store import CheckpointStore, PartStore, Span, cut, gaps, key_of
 from stemd.offline.cluster.work import Description, Next
-from stemd.offline.processing import Outcome
+from stemd.offline.outcome import Outcome
 from stemd.results import Snapshot
 
 IMAGES_FIRST = 1e9

@@ -15,7 +15,7 @@ from stemd.offline.cluster.parts import Goal
 from stemd.offline.cluster.queue import TaskQueue
 from stemd.offline.cluster.reduction import Following, Reduction
 from stemd.offline.cluster.work import Description
-from stemd.offline.processing import Outcome
+from stemd.offline.outcome import Outcome
 from stemd.results import Snapshot
 
 PARTS_FOLDER = "parts"

@@ -22,8 +22,9 @@ from stemd.engines.base import Gathered
 from stemd.errors import FormatError, StemdError
 from stemd.offline.cluster.opened import OpenRecordings, has_changed, identity_of
 from stemd.offline.cluster.parts import Centre, Part, Recipe
-from stemd.offline.processing import Outcome, outcome_of, with_correction
+from stemd.offline.outcome import Outcome, outcome_of
 from stemd.results import Snapshot
+from stemd.scan.processing import with_correction
 from stemd.scan.run import ScanRun
 
 LEAD_FRAMES = 64

@@ -20,8 +20,8 @@ from stemd.config.live import LiveSettings
 from stemd.config.resolved import PipelineConfig
 from stemd.documents import to_json
 from stemd.errors import ConfigError, ModelError, StemdError
-from stemd.offline.processing import process_recording
 from stemd.results import Result
+from stemd.scan.processing import process_recording
 
 TELL_S = 0.5
 """Between two words about how far it is."""

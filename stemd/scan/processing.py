@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from stemd.acquisition import Acquisition, Optics, iso_utc
 from stemd.adapters.base import Recording
 from stemd.blocks import EventBlock, FrameBlock
 from stemd.engines.restoration.correction import find_shifts, moved
@@ -22,7 +17,6 @@ from stemd.results import Result, Snapshot
 from stemd.scan.part import ScanPart
 from stemd.scan.run import EngineChoice, ScanRun
 from stemd.settings import Settings
-from stemd.storage.folder import ScanFolder, ScanSummary
 
 FIRST_FRAMES = 256
 """Frames read by one thread before the work is split: they fix the detectors' centre."""
@@ -145,60 +139,3 @@ def _split(first: int, stop: int, jobs: int) -> list[tuple[int, int]]:
     count = min(jobs, stop - first)
     edges = [first + (stop - first) * index // max(1, count) for index in range(count + 1)]
     return list(itertools.pairwise(edges))
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What scan.json says of a processed scan; `done` is the flat mask of its positions.
-
-    `notes`: which engines have failed, and why.
-    """
-
-    acquisition: Acquisition
-    status: Literal["complete", "incomplete", "aborted"]
-    done: NDArray[np.bool_]
-    optics: Optics
-    counters: dict[str, int]
-    notes: list[str]
-    finished_ns: int
-
-    @property
-    def positions_done(self) -> int:
-        """Probe positions that have a value."""
-        return int(np.count_nonzero(self.done))
-
-
-def outcome_of(run: ScanRun) -> Outcome:
-    """What is to be said of a run that has ended."""
-    return Outcome(
-        run.acquisition,
-        run.status,
-        run.maps.done,
-        run.settings.optics,
-        {"frames": run.frames, **run.counters},
-        [f"engine {name} failed: {why}" for name, why in run.failed.items()],
-        run.finished_ns,
-    )
-
-
-def write_run(
-    outcome: Outcome, final: Snapshot, folder: Path, settings: dict[str, Any]
-) -> dict[str, Any]:
-    """Write `<name>.tif` for every image and scan.json; returns what stands in scan.json.
-
-    Raises SinkError when the folder cannot be written.
-    """
-    target = ScanFolder(folder, outcome.acquisition, "process", "files")
-    target.create()
-    for failure in target.write_results(final, settings)[1]:
-        raise failure
-    summary = ScanSummary(
-        status=outcome.status,
-        done=outcome.done,
-        optics=outcome.optics,
-        settings=settings | {"processed": iso_utc(time.time_ns())},
-        counters=outcome.counters,
-        notes=outcome.notes,
-        finished_ns=outcome.finished_ns,
-    )
-    return target.write_summary(summary)

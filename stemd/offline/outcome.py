@@ -1,0 +1,73 @@
+"""What is said of a processed scan, and the folder that its images are written into."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.acquisition import Acquisition, Optics, iso_utc
+from stemd.results import Snapshot
+from stemd.scan.run import ScanRun
+from stemd.storage.folder import ScanFolder, ScanSummary
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What scan.json says of a processed scan; `done` is the flat mask of its positions.
+
+    `notes`: which engines have failed, and why.
+    """
+
+    acquisition: Acquisition
+    status: Literal["complete", "incomplete", "aborted"]
+    done: NDArray[np.bool_]
+    optics: Optics
+    counters: dict[str, int]
+    notes: list[str]
+    finished_ns: int
+
+    @property
+    def positions_done(self) -> int:
+        """Probe positions that have a value."""
+        return int(np.count_nonzero(self.done))
+
+
+def outcome_of(run: ScanRun) -> Outcome:
+    """What is to be said of a run that has ended."""
+    return Outcome(
+        run.acquisition,
+        run.status,
+        run.maps.done,
+        run.settings.optics,
+        {"frames": run.frames, **run.counters},
+        [f"engine {name} failed: {why}" for name, why in run.failed.items()],
+        run.finished_ns,
+    )
+
+
+def write_run(
+    outcome: Outcome, final: Snapshot, folder: Path, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Write `<name>.tif` for every image and scan.json; returns what stands in scan.json.
+
+    Raises SinkError when the folder cannot be written.
+    """
+    target = ScanFolder(folder, outcome.acquisition, "process", "files")
+    target.create()
+    for failure in target.write_results(final, settings)[1]:
+        raise failure
+    summary = ScanSummary(
+        status=outcome.status,
+        done=outcome.done,
+        optics=outcome.optics,
+        settings=settings | {"processed": iso_utc(time.time_ns())},
+        counters=outcome.counters,
+        notes=outcome.notes,
+        finished_ns=outcome.finished_ns,
+    )
+    return target.write_summary(summary)
