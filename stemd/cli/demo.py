@@ -249,8 +249,8 @@ async def _serve(args: argparse.Namespace, config: Any, data_dir: Path) -> int:
     if serving.done():
         ready.cancel()
         await serving
-    broker = daemon.broker
-    say(f"live page  {daemon.page_url or '(off)'}")
+    broker = daemon.outlets.broker
+    say(f"live page  {daemon.outlets.page_url or '(off)'}")
     say(f"broker     {broker.url if broker else '(off)'}  topics stemd/demo/#")
     say(f"data       {data_dir}")
     say("Ctrl-C ends." if args.scans is None else f"Ends after {args.scans} scans.")

@@ -7,7 +7,7 @@ import platform
 import secrets
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,11 @@ from stemd.acquisition import iso_utc
 from stemd.config.resolved import Config, PipelineConfig
 from stemd.daemon import systemd
 from stemd.daemon.completer import Completer
+from stemd.daemon.outlets import Outlets
 from stemd.daemon.pipeline.pipeline import Pipeline
 from stemd.daemon.requests import Requests
 from stemd.errors import ConfigError, StemdError
 from stemd.events import Hub, Json
-from stemd.mqtt.broker import EmbeddedBroker
-from stemd.mqtt.sink import MqttSink
-from stemd.page.metrics import metrics_text
-from stemd.page.server import Page
 from stemd.scan.warm import warm_up
 from stemd.storage.disk_watch import DiskWatch
 from stemd.storage.recovery import enter_missing, recover
@@ -53,15 +50,11 @@ class Daemon:
         self.config = config
         self.hub = Hub()
         self.pipelines: dict[str, Pipeline] = {}
-        self.mqtt: MqttSink | None = None
-        self.broker: EmbeddedBroker | None = None
-        self.page: Page | None = None
-        self.page_url: str | None = None
+        self.outlets = Outlets(self._healthy, self.health, self._config_of, broker_port)
         self.boot_id = secrets.token_hex(8)
         self.started_ns = time.time_ns()
         self.ready = asyncio.Event()
         self._reload = reload
-        self._broker_port = broker_port
         self._started = time.monotonic()
         self._stop = asyncio.Event()
         self._store: Store | None = None
@@ -108,26 +101,8 @@ class Daemon:
         self._disk = DiskWatch(self._store, table.retention)
         self._completer = Completer(self._store, self.hub, self.pipelines)
         self._completer.start()
-        if config.page is not None:
-            self.page = Page(
-                config.page,
-                self.hub,
-                config.daemon.instrument,
-                self.data_dir,
-                self._healthy,
-                metrics_text(self.health),
-                self._config_of,
-            )
-            self.page_url = await self.page.start()
         self.hub.handler = Requests(self.pipelines)
-        mqtt = config.mqtt
-        if mqtt is not None:
-            if mqtt.url == "embedded":
-                self.broker = EmbeddedBroker(port=self._broker_port)
-                await self.broker.start()
-                mqtt = mqtt.model_copy(update={"url": self.broker.url, "version": "3.1.1"})
-            self.mqtt = MqttSink(mqtt, config.daemon.instrument, self.hub)
-            self._spawn(self.mqtt.run(), "mqtt")
+        await self.outlets.start(config, self.hub)
         systemd.notify("STATUS=compiling kernels")
         await asyncio.to_thread(self._warm, config.pipelines)
         for pipeline in config.pipelines:
@@ -139,7 +114,7 @@ class Daemon:
         await asyncio.gather(*(pipeline.ready.wait() for pipeline in self.pipelines.values()))
         self.ready.set()
         systemd.notify(f"READY=1\nSTATUS={self._status_line()}")
-        log.info("ready", pipelines=list(self.pipelines), page=self.page_url)
+        log.info("ready", pipelines=list(self.pipelines), page=self.outlets.page_url)
 
     def _config_of(self, name: str) -> PipelineConfig | None:
         pipeline = self.pipelines.get(name)
@@ -164,12 +139,7 @@ class Daemon:
         if self._completer is not None:
             await self._completer.stop()
         await asyncio.gather(*(pipeline.stop() for pipeline in self.pipelines.values()))
-        if self.mqtt is not None:
-            await self.mqtt.stop()
-        if self.page is not None:
-            await self.page.stop()
-        if self.broker is not None:
-            await self.broker.stop()
+        await self.outlets.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -257,8 +227,8 @@ class Daemon:
                 "since": iso_utc(self.started_ns),
                 "since_ns": self.started_ns,
                 "pipelines": list(self.pipelines),
-                "broker": self.mqtt.status.as_json() if self.mqtt is not None else None,
-                "page": self.page_url,
+                "broker": self.outlets.broker_status(),
+                "page": self.outlets.page_url,
                 "host": platform.node(),
                 "time": iso_utc(now),
                 "time_ns": now,
@@ -267,16 +237,16 @@ class Daemon:
 
     def _broker_state(self) -> Json | None:
         """What of the broker's status is a state, not a counter."""
-        if self.mqtt is None:
+        status = self.outlets.broker_status()
+        if status is None:
             return None
-        status = self.mqtt.status.as_json()
         return {key: status[key] for key in ("connected", "images_connected", "version", "error")}
 
     def health(self) -> Json:
         """The health document of A3."""
         now = time.time_ns()
         disk = self._disk.document() if self._disk is not None else {}
-        broker: Mapping[str, Any] = self.mqtt.status.as_json() if self.mqtt is not None else {}
+        broker = self.outlets.broker_status() or {}
         return {
             "time": iso_utc(now),
             "time_ns": now,
@@ -288,8 +258,8 @@ class Daemon:
             "disk_free_bytes": disk.get("free_bytes"),
             "disk": disk,
             "mqtt_connected": broker.get("connected"),
-            "broker": dict(broker),
-            "viewers": self.page.viewers if self.page is not None else 0,
+            "broker": broker,
+            "viewers": self.outlets.viewers,
             "completions": dict(self._completer.counts) if self._completer is not None else {},
             "pipelines": {name: p.health() for name, p in self.pipelines.items()},
         }
