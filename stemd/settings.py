@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,11 +13,43 @@ from stemd.acquisition import Optics, Scan
 
 
 class EngineSettings(BaseModel):
-    """Base of every engine's settings. `name` tells two engines of one type apart."""
+    """Base of every engine's settings, and what the engine declares by them before any scan.
+
+    The defaults are those of an engine that makes one image, of its own name, from the integer
+    maps. `name` tells two engines of one type apart.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]{0,40}$")
+
+    needs: ClassVar[Literal["positions", "patterns", "images"]] = "positions"
+    """What the engine is given (`stemd.engines.base.Engine`)."""
+    summed_with: ClassVar[tuple[str, ...]] = ()
+    """Settings that decide what the reduction sums: later images of a scan keep them."""
+
+    def outputs(self, engine: str) -> tuple[str, ...]:
+        """Names of all images of the finished scan; `engine` is the engine's name.
+
+        Images of an unfinished scan are some of these.
+        """
+        return (engine,)
+
+    def key_of(self, image: str) -> tuple[str, ...]:
+        """Keys of the setting that has given an image its name; none: the engine's own name."""
+        return ()
+
+    def inputs(self) -> Mapping[str, str]:
+        """Images of other engines that this one needs, by the setting that names each."""
+        return {}
+
+    def masks(self, optics: Optics) -> Mapping[str, tuple[float, float]]:
+        """What the reduction is to sum for it: (inner, outer) radius in pixels by name.
+
+        The sums are in `PositionMaps.detectors`. Raises ConfigError where the optics do not say
+        enough.
+        """
+        return {}
 
 
 class SlowEngineSettings(EngineSettings):
@@ -24,6 +57,8 @@ class SlowEngineSettings(EngineSettings):
 
     `complete`: make the image again from the scan's record, after the scan, if positions lack.
     """
+
+    needs: ClassVar[Literal["patterns"]] = "patterns"
 
     complete: bool = True
 
@@ -39,3 +74,20 @@ class Settings:
     engines: Mapping[str, EngineSettings] = field(default_factory=lambda: MappingProxyType({}))
     scan: Scan | None = None
     revision: int = 1
+
+    def masks(self) -> dict[str, tuple[float, float]]:
+        """All that the reduction sums for engines: (inner, outer) radius in pixels by name.
+
+        Raises ConfigError where the optics do not say enough.
+        """
+        engines = self.engines.values()
+        return {name: pair for own in engines for name, pair in own.masks(self.optics).items()}
+
+    def for_maps_of(self, reduced: Settings) -> Settings:
+        """The same for images of a scan whose maps were summed with the settings `reduced`."""
+        engines = dict(self.engines)
+        for name, then in reduced.engines.items():
+            if name in engines:
+                kept = {key: getattr(then, key) for key in then.summed_with}
+                engines[name] = engines[name].model_copy(update=kept)
+        return replace(self, engines=engines)

@@ -174,7 +174,6 @@ def _plan(
 ) -> tuple[Settings, list[EngineConfig], AdapterSettings | None]:
     from stemd.config.file import load
     from stemd.config.resolved import EngineConfig
-    from stemd.scan.run import virtual_detectors
     from stemd.settings import Settings
 
     optics_table = parse_pairs(args.optics, "--optics")
@@ -205,7 +204,7 @@ def _plan(
         engines=settings_by_name,
         scan=_scan(args, scan),
     )
-    virtual_detectors(settings)
+    settings.masks()
     return settings, engines, camera
 
 

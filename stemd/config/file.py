@@ -17,8 +17,6 @@ from stemd.config.resolved import Config, EngineConfig, PipelineConfig
 from stemd.config.session_plan import SessionPlan
 from stemd.config.tables import DaemonTable, Name, PublishTable, RecordTable
 from stemd.config.toml_lines import key_lines, line_of
-from stemd.engines.reduction import detector_radii_px
-from stemd.engines.virtual_detector import VirtualDetectorSettings
 from stemd.errors import ConfigError
 
 M = TypeVar("M", bound=BaseModel)
@@ -78,7 +76,7 @@ class _Reader:
         engines = self.engines(table.get("engine", []), (*path, "engine"), optics)
         if adapter is not None and adapter[0].works_on == "images":
             for index, engine in enumerate(engines):
-                if engine.plugin.works_on != "images":
+                if engine.settings.needs != "images":
                     message = f"needs patterns, which the adapter {adapter[0].name} does not give"
                     where = (*path, "engine", index, "type")
                     self.problems.append(Problem(where, message, repr(engine.plugin.name)))
@@ -111,14 +109,12 @@ class _Reader:
             why_not = engine.plugin.unavailable()
             if why_not:
                 self.problems.append(Problem((*path, index, "type"), why_not))
-            if isinstance(engine.settings, VirtualDetectorSettings) and optics is not None:
-                own = engine.settings
+            if optics is not None:
                 try:
-                    detector_radii_px(own.detectors, own.detectors_px, optics)
+                    engine.settings.masks(optics)
                 except ConfigError as error:
-                    self.problems.append(
-                        Problem((*path, index, "detectors"), error.message, "", error.remedy)
-                    )
+                    where = (*path, index, *engine.settings.summed_with[:1])
+                    self.problems.append(Problem(where, error.message, "", error.remedy))
             engines.append(engine)
         return engines
 

@@ -15,7 +15,6 @@ from stemd.config.problems import Problem, problems_of
 from stemd.config.resolved import PipelineConfig
 from stemd.config.tables import PublishTable, RecordTable
 from stemd.errors import ConfigError
-from stemd.scan.run import virtual_detectors
 from stemd.settings import Settings
 
 Json = dict[str, Any]
@@ -109,7 +108,7 @@ class LiveSettings:
         }
         settings = Settings(optics, engines, scan, self.revision + 1)
         try:
-            virtual_detectors(settings)
+            settings.masks()
         except ConfigError as error:
             raise RefusedError(Problem(("optics",), error.message, "", error.remedy)) from error
         return LiveSettings(settings, publish, record)

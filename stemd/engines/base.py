@@ -56,15 +56,14 @@ class PositionMaps:
 class Engine(Protocol):
     """Turns positions or patterns into results. Runs in one thread and owns its accumulators.
 
-    `needs` says what it is given: "positions" (runs of complete positions of the maps, in a
-    thread beside the reader's), "patterns" (whole blocks, in the reader's thread while they
-    are in cache: must be quick) or "images" (what the other engines have made: `ImageEngine`).
+    What can be known before a scan its settings declare (`stemd.settings.EngineSettings`), so
+    that a config is checked without building an engine: the names of its images (`outputs`: one
+    image of the engine's own name unless declared otherwise), the images of other engines that
+    it needs (`inputs`), the virtual detectors that the reduction sums for it (`masks`), and in
+    `needs` what it is given: "positions" (runs of complete positions of the maps, in a thread
+    beside the reader's), "patterns" (whole blocks, in the reader's thread while they are in
+    cache: must be quick) or "images" (what the other engines have made: `ImageEngine`).
     """
-
-    @property
-    def needs(self) -> Literal["positions", "patterns", "images"]:
-        """What the engine is given."""
-        ...
 
     name: str
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -19,6 +18,10 @@ from stemd.settings import EngineSettings, Settings
 class ComSettings(EngineSettings):
     """The COM engine has no settings of its own: centre, rotation, flip belong to the optics."""
 
+    def outputs(self, engine: str) -> tuple[str, ...]:
+        """The centre's two components, and the field's length and direction."""
+        return ("com_y", "com_x", "field_magnitude", "field_direction")
+
 
 class ComEngine:
     """`com_y`, `com_x` in detector axes; `field_magnitude`, `field_direction` in scan axes.
@@ -27,8 +30,6 @@ class ComEngine:
     electron's charge is negative. Its magnitude is given as the deflection in detector pixels,
     its direction in radians counter-clockwise from +x as displayed (y down), 0 where it is 0.
     """
-
-    needs: ClassVar[Literal["positions", "patterns"]] = "positions"
 
     def __init__(self, settings: ComSettings) -> None:
         self.name = settings.name or "com"

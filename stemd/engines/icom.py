@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,8 +51,6 @@ def integrate_gradient(
 
 class IcomEngine:
     """`icom`, made once, at the end of the scan."""
-
-    needs: ClassVar[Literal["positions", "patterns"]] = "positions"
 
     def __init__(self, settings: IcomSettings) -> None:
         self.name = settings.name or "icom"

@@ -21,11 +21,11 @@ from stemd.settings import EngineSettings, Settings
 class PacbedSettings(EngineSettings):
     """PACBED has no settings."""
 
+    needs: ClassVar[Literal["patterns"]] = "patterns"
+
 
 class PacbedEngine:
     """`pacbed`: exact integer sum of all patterns, or hits, over the number of positions."""
-
-    needs: ClassVar[Literal["positions", "patterns"]] = "patterns"
 
     def __init__(self, settings: PacbedSettings) -> None:
         self.name = settings.name or "pacbed"

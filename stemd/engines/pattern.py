@@ -21,6 +21,8 @@ from stemd.settings import EngineSettings, Settings
 class PatternSettings(EngineSettings):
     """The latest pattern has no settings."""
 
+    needs: ClassVar[Literal["patterns"]] = "patterns"
+
 
 class PatternEngine:
     """`pattern`: the last pattern that belongs to a position; of an event camera, the hits of
@@ -29,8 +31,6 @@ class PatternEngine:
     Inline, because it costs nothing: it holds on to the newest block and copies one pattern
     when an image is asked for.
     """
-
-    needs: ClassVar[Literal["positions", "patterns"]] = "patterns"
 
     def __init__(self, settings: PatternSettings) -> None:
         self.name = settings.name or "pattern"

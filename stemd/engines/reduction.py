@@ -18,7 +18,6 @@ from stemd.engines.kernels.moments import (
     padded_masks,
     reduce_frames,
 )
-from stemd.errors import ConfigError
 
 CENTRE_FRAMES = 64
 """Patterns after which an automatic centre of the virtual detectors is fixed."""
@@ -215,23 +214,3 @@ class Reducer:
             maps.moment_x,
             maps.detector_sums,
         )
-
-
-def detector_radii_px(
-    detectors: Mapping[str, Sequence[float]],
-    detectors_px: Mapping[str, Sequence[float]],
-    optics: Optics,
-) -> dict[str, tuple[float, float]]:
-    """All virtual detectors as (inner, outer) radius in pixels.
-
-    Raises ConfigError when radii are given in mrad and `optics.pixel_size_mrad` is not known.
-    """
-    if detectors and optics.pixel_size_mrad is None:
-        raise ConfigError(
-            "virtual detectors are given in mrad but optics.pixel_size_mrad is not set",
-            "set optics.pixel_size_mrad, or give the radii in pixels as detectors_px",
-        )
-    size = optics.pixel_size_mrad or 1.0
-    radii = {name: (pair[0] / size, pair[1] / size) for name, pair in detectors.items()}
-    radii.update({name: (pair[0], pair[1]) for name, pair in detectors_px.items()})
-    return radii

@@ -6,7 +6,7 @@ Yu et al., Microsc. Microanal. 28 (2022) 1526; thesis eq. 3.4 to 3.9.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,8 +53,6 @@ class RicomEngine:
     doubled, so the running image never carries the edge of an old estimate and the cost stays
     below one more pass. A changed setting also rebuilds it: a live image is always of one kind.
     """
-
-    needs: ClassVar[Literal["positions", "patterns"]] = "positions"
 
     def __init__(self, settings: RicomSettings) -> None:
         self.name = settings.name or "ricom"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -21,8 +20,6 @@ class SumSettings(EngineSettings):
 
 class SumEngine:
     """`sum`, in counts."""
-
-    needs: ClassVar[Literal["positions", "patterns"]] = "positions"
 
     def __init__(self, settings: SumSettings) -> None:
         self.name = settings.name or "sum"

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from stemd.acquisition import Acquisition
+from stemd.acquisition import Acquisition, Optics
 from stemd.blocks import Block
 from stemd.engines.base import PositionMaps, Positions
+from stemd.errors import ConfigError
 from stemd.plugins import Plugin
 from stemd.results import Result
 from stemd.settings import EngineSettings, Settings
 
 Radius = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 DetectorName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
-RESERVED = frozenset(
-    (
-        *("com_y", "com_x", "field_magnitude", "field_direction"),
-        *("ricom", "icom", "sum", "pacbed", "pattern", "ssb_phase"),
-    )
-)
 
 
 class VirtualDetectorSettings(EngineSettings):
@@ -30,6 +25,8 @@ class VirtualDetectorSettings(EngineSettings):
 
     A pixel counts if inner <= distance from the centre < outer; [0, r] is a disc.
     """
+
+    summed_with: ClassVar[tuple[str, ...]] = ("detectors", "detectors_px")
 
     detectors: dict[DetectorName, tuple[Radius, Radius]] = Field(default_factory=dict)
     detectors_px: dict[DetectorName, tuple[Radius, Radius]] = Field(default_factory=dict)
@@ -41,18 +38,33 @@ class VirtualDetectorSettings(EngineSettings):
                 raise ValueError(
                     f"{name}: must be [inner, outer] with inner below outer, not [{inner}, {outer}]"
                 )
-            if name in RESERVED:
-                raise ValueError(f"{name}: is the name of another image, choose another")
         both = set(self.detectors) & set(self.detectors_px)
         if both:
             raise ValueError(f"{sorted(both)}: given both in mrad and in pixels")
         return self
 
+    def outputs(self, engine: str) -> tuple[str, ...]:
+        """One image a detector."""
+        return (*self.detectors, *self.detectors_px)
+
+    def key_of(self, image: str) -> tuple[str, ...]:
+        """Where the detector stands."""
+        return ("detectors" if image in self.detectors else "detectors_px", image)
+
+    def masks(self, optics: Optics) -> dict[str, tuple[float, float]]:
+        """See EngineSettings. Raises ConfigError for radii in mrad without a pixel size."""
+        if self.detectors and optics.pixel_size_mrad is None:
+            raise ConfigError(
+                "virtual detectors are given in mrad but optics.pixel_size_mrad is not set",
+                "set optics.pixel_size_mrad, or give the radii in pixels as detectors_px",
+            )
+        size = optics.pixel_size_mrad or 1.0
+        in_px = {name: (pair[0] / size, pair[1] / size) for name, pair in self.detectors.items()}
+        return {**in_px, **self.detectors_px}
+
 
 class VirtualDetectorEngine:
     """One image a detector, in counts, under the detector's own name."""
-
-    needs: ClassVar[Literal["positions", "patterns"]] = "positions"
 
     def __init__(self, settings: VirtualDetectorSettings) -> None:
         self.name = settings.name or "virtual_detector"

@@ -7,7 +7,7 @@ from typing import cast
 from stemd.blocks import FrameBlock
 from stemd.engines.base import FindingEngine, PatternEngine, SlowEngine
 from stemd.engines.reduction import Reducer
-from stemd.scan.run import ScanRun, virtual_detectors
+from stemd.scan.run import ScanRun
 
 
 class ScanPart:
@@ -24,12 +24,12 @@ class ScanPart:
             acquisition,
             settings.optics,
             run.maps,
-            virtual_detectors(settings),
+            settings.masks(),
             run.reducer.centre,
         )
         self._inline: dict[str, PatternEngine] = {}
         for choice, engine in zip(run.choices, run.engines, strict=True):
-            if engine.needs == "patterns" and engine.name not in run.failed:
+            if choice.settings.needs == "patterns" and engine.name not in run.failed:
                 double: PatternEngine = choice.plugin.build(choice.settings)
                 if isinstance(double, SlowEngine):
                     double.prepare(run.told, beside=False)

@@ -21,8 +21,7 @@ from stemd.engines.base import (
     Positions,
     SlowEngine,
 )
-from stemd.engines.reduction import Reducer, detector_radii_px
-from stemd.engines.virtual_detector import VirtualDetectorSettings
+from stemd.engines.reduction import Reducer
 from stemd.errors import StemdError
 from stemd.plugins import Plugin
 from stemd.results import Result, Snapshot
@@ -63,15 +62,6 @@ class EngineChoice(Protocol):
         ...
 
 
-def virtual_detectors(settings: Settings) -> dict[str, tuple[float, float]]:
-    """All virtual detectors of all engines as {name: (inner, outer) radius in pixels}."""
-    radii: dict[str, tuple[float, float]] = {}
-    for engine in settings.engines.values():
-        if isinstance(engine, VirtualDetectorSettings):
-            radii.update(detector_radii_px(engine.detectors, engine.detectors_px, settings.optics))
-    return radii
-
-
 class ScanRun:
     """The data path of one acquisition.
 
@@ -98,7 +88,7 @@ class ScanRun:
         self._report = report
         self._notice = notice
         self.settings = settings
-        detectors = virtual_detectors(settings)
+        detectors = settings.masks()
         self.maps = PositionMaps(acquisition, tuple(detectors))
         self.reducer = Reducer(acquisition, settings.optics, self.maps, detectors, centre)
         self.engines: list[Engine] = []
@@ -120,11 +110,9 @@ class ScanRun:
                 self.engines.append(engine)
                 self.choices.append(choice)
         self._slow = [engine for engine in self.engines if live and isinstance(engine, SlowEngine)]
-        self._inline = [engine for engine in self.engines if engine.needs == "patterns"]
-        self._positional = [engine for engine in self.engines if engine.needs == "positions"]
-        self._imaging = [
-            cast(ImageEngine, engine) for engine in self.engines if engine.needs == "images"
-        ]
+        self._inline = self._that_need("patterns")
+        self._positional = self._that_need("positions")
+        self._imaging = cast(list[ImageEngine], self._that_need("images"))
         self.early: frozenset[str] = frozenset()
         """Finished images that `serve` has published before it has returned."""
         self.slow_images: dict[str, tuple[str, ...]] = {}
@@ -145,6 +133,10 @@ class ScanRun:
         self._applied = settings
         self.heartbeat = time.monotonic()
         """When the engines' thread last got on."""
+
+    def _that_need(self, what: str) -> list[Engine]:
+        pairs = zip(self.choices, self.engines, strict=True)
+        return [engine for choice, engine in pairs if choice.settings.needs == what]
 
     # The reader's side
 
@@ -181,7 +173,7 @@ class ScanRun:
 
     def change(self, settings: Settings) -> None:
         """New settings from the next block on; called by the reader's thread."""
-        self.reducer.update(settings.optics, virtual_detectors(settings))
+        self.reducer.update(settings.optics, settings.masks())
         self.settings = settings
 
     def end(self, reason: EndReason) -> None:
@@ -250,12 +242,7 @@ class ScanRun:
 
         What the reduction summed with the old settings (virtual detectors) keeps them.
         """
-        held = {
-            name: engine
-            for name, engine in self.settings.engines.items()
-            if isinstance(engine, VirtualDetectorSettings)
-        }
-        self.settings = replace(settings, engines={**settings.engines, **held})
+        self.settings = settings.for_maps_of(self.settings)
         for engine in self.engines:
             self._guard(engine, engine.update, self.settings)
         return self.snapshot(final=True)
@@ -264,7 +251,7 @@ class ScanRun:
         """What the engines that need no more than maps make of others of the same scan."""
         results: list[Result] = []
         for choice, engine in zip(self.choices, self.engines, strict=True):
-            if engine.needs == "positions" and engine.name not in self.failed:
+            if choice.settings.needs == "positions" and engine.name not in self.failed:
                 double: Engine = choice.plugin.build(choice.settings)
                 double.start(self.acquisition, self.settings, maps)
                 results += double.snapshot(final=True)
@@ -362,7 +349,7 @@ class ScanRun:
         results = list(self._given)
         done = self.positions_done
         for engine in self.engines:
-            if engine in self._slow or engine.needs == "images":
+            if engine in self._slow or engine in self._imaging:
                 continue
             if engine.name not in self.failed:
                 try:

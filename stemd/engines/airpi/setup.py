@@ -56,6 +56,10 @@ class AirpiSettings(SlowEngineSettings):
     cs_mm: FiniteFloat = 0.0
     counts_per_electron: PositiveFloat = 1.0
 
+    def outputs(self, engine: str) -> tuple[str, ...]:
+        """The phase, and what it rests on."""
+        return (f"{engine}_phase", f"{engine}_weight")
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:

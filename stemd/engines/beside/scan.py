@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,6 @@ class BesideScan(ABC):
     `cut` is what becomes of an image that is abandoned, as kind of notice and in words.
     """
 
-    needs: ClassVar[Literal["positions", "patterns"]] = "patterns"
     cut: ClassVar[tuple[str, str]]
 
     def __init__(self, name: str) -> None:

@@ -45,6 +45,20 @@ class RestorationSettings(EngineSettings):
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     live: bool = True
 
+    needs: ClassVar[Literal["images"]] = "images"
+
+    def outputs(self, engine: str) -> tuple[str, ...]:
+        """The input's name with an ending."""
+        return (f"{self.input}_restored",)
+
+    def key_of(self, image: str) -> tuple[str, ...]:
+        """Its name comes from the input's."""
+        return ("input",)
+
+    def inputs(self) -> dict[str, str]:
+        """The image to restore."""
+        return {"input": self.input}
+
 
 class RestorationEngine:
     """`<input>_restored`: same unit and mean as the input. Implements engines.base.ImageEngine.
@@ -53,8 +67,6 @@ class RestorationEngine:
     never waits. Unfinished images are restored as far as their lines are complete; what has
     not been scanned is 0.
     """
-
-    needs: ClassVar[Literal["images"]] = "images"
 
     def __init__(self, settings: RestorationSettings) -> None:
         self.name = settings.name or "restoration"
@@ -202,5 +214,4 @@ PLUGIN = Plugin(
     settings=RestorationSettings,
     build=RestorationEngine,
     doubt=_doubt,
-    works_on="images",
 )

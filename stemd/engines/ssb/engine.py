@@ -56,6 +56,10 @@ class SsbSettings(SlowEngineSettings):
     memory_mb: Annotated[float, Field(gt=0.0, le=1e6)] = 1024.0
     live: bool = True
 
+    def outputs(self, engine: str) -> tuple[str, ...]:
+        """The phase."""
+        return (f"{engine}_phase",)
+
 
 class SsbEngine(BesideScan):
     """`ssb_phase` in radian. Implements base.SlowEngine and base.FindingEngine of the engines.

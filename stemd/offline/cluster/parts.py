@@ -17,7 +17,7 @@ from stemd.adapters.recordings.remote import RecordingPath
 from stemd.config.resolved import EngineConfig
 from stemd.engines.base import FindingEngine, Gathered, SlowEngine, SpreadEngine, WholeEngine
 from stemd.errors import ConfigError
-from stemd.scan.run import EngineChoice, ScanRun, virtual_detectors
+from stemd.scan.run import EngineChoice, ScanRun
 from stemd.settings import EngineSettings, Settings
 
 Centre = tuple[float, float] | None
@@ -55,8 +55,10 @@ class Recipe:
 
         Those of networks, and of what is worked out from whole patterns, do not.
         """
-        engines = [_built(choice) for choice in self.choices()]
-        slow = any(engine.needs == "images" or isinstance(engine, SlowEngine) for engine in engines)
+        slow = any(
+            choice.settings.needs == "images" or isinstance(_built(choice), SlowEngine)
+            for choice in self.choices()
+        )
         return self.correct is None and not slow
 
     def gatherers(self) -> list[EngineConfig]:
@@ -64,7 +66,7 @@ class Recipe:
 
         Raises ConfigError where one cannot be spread.
         """
-        found = [choice for choice in self.choices() if _built(choice).needs == "patterns"]
+        found = [choice for choice in self.choices() if choice.settings.needs == "patterns"]
         for choice in found:
             if not isinstance(_built(choice), SpreadEngine):
                 raise ConfigError(
@@ -81,7 +83,7 @@ class Recipe:
     @property
     def needs_centre(self) -> bool:
         """Whether the first patterns decide where the virtual detectors are."""
-        return self.settings.optics.center == "auto" and bool(virtual_detectors(self.settings))
+        return self.settings.optics.center == "auto" and bool(self.settings.masks())
 
     @property
     def has_finders(self) -> bool:
@@ -101,7 +103,7 @@ class Recipe:
 
         Runs whose reductions are equal share it, whatever the rest of their settings.
         """
-        radii = virtual_detectors(self.settings)
+        radii = self.settings.masks()
         center = self.settings.optics.center if radii else None
         optics = self.settings.optics.model_dump(mode="json", exclude=LATE_OPTICS)
         return {
@@ -166,8 +168,8 @@ class Part:
         """What a run has summed in a span of its file."""
         maps = run.maps
         gathered = {}
-        for engine in run.engines:
-            if engine.needs == "patterns" and engine.name not in run.failed:
+        for choice, engine in zip(run.choices, run.engines, strict=True):
+            if choice.settings.needs == "patterns" and engine.name not in run.failed:
                 try:
                     gathered[engine.name] = cast(SpreadEngine, engine).gathered()
                 except Exception as error:

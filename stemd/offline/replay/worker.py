@@ -26,7 +26,7 @@ from stemd.offline.replay.parts import parts, steps_of
 from stemd.offline.replay.wire import Order
 from stemd.results import Snapshot
 from stemd.scan.rotation import rotation_of
-from stemd.scan.run import ScanRun, virtual_detectors
+from stemd.scan.run import ScanRun
 
 Json = dict[str, Any]
 
@@ -182,11 +182,11 @@ class Worker:
         run, live, before = self._run, self._live, self._applied
         assert run is not None
         old, new = before.engines, live.engines
-        detectors = virtual_detectors(new)
+        detectors = new.masks()
         moved = old.optics.center != new.optics.center and bool(detectors)
         gated = old.optics.acceptance_time_ns != new.optics.acceptance_time_ns
         whole = run.end_reason is not None
-        if whole and detectors == virtual_detectors(old) and not (moved or gated):
+        if whole and detectors == old.masks() and not (moved or gated):
             self._applied = live
             self._show(run, run.recompute(new))
             return
