@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stemd.config.pairs import parse_pairs
+from stemd.engines import DEFAULT_ENGINES
 from stemd.errors import StemdError, UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ EXAMPLE = (
     "stemd process scan.mib --scan 256x256 --engine ricom:kernel_size=61 "
     "--engine virtual_detector:detectors_px={bf=[0,40]} --out results"
 )
-DEFAULT_ENGINES = ("com", "ricom", "icom", "sum", "pacbed")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -106,9 +106,9 @@ def run(args: argparse.Namespace) -> int:
     is 1.
     """
     from stemd.adapters.files import open_recording
-    from stemd.cli.process_report import report, settings_json, tell_notes
+    from stemd.cli.process_report import report, tell_notes
     from stemd.logs import warnings_to_stderr
-    from stemd.offline.outcome import outcome_of, write_run
+    from stemd.offline.outcome import outcome_of, settings_json, write_run
     from stemd.scan.processing import process_recording, with_correction
 
     warnings_to_stderr()

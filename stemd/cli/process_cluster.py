@@ -13,14 +13,14 @@ from typing import Any
 from stemd.adapters.base import AdapterSettings
 from stemd.adapters.recordings.remote import RecordingPath
 from stemd.blocks import Message
-from stemd.cli.process_report import report, settings_json, tell_notes
+from stemd.cli.process_report import report, tell_notes
 from stemd.config.resolved import EngineConfig
 from stemd.errors import StemdError, UsageError
 from stemd.offline.cluster.connect import connect
 from stemd.offline.cluster.parts import Goal, Recipe
 from stemd.offline.cluster.run import run_files
 from stemd.offline.cluster.sweep import Point, parse_axis, points
-from stemd.offline.outcome import Outcome, write_run
+from stemd.offline.outcome import Outcome, settings_json, write_run
 from stemd.results import Snapshot
 from stemd.settings import Settings
 

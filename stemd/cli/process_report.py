@@ -9,7 +9,6 @@ from typing import Any
 
 from stemd.adapters.recordings.remote import RecordingPath
 from stemd.blocks import Message
-from stemd.settings import Settings
 
 
 def report(
@@ -30,12 +29,3 @@ def tell_notes(path: RecordingPath, notes: Sequence[str]) -> int:
     for note in notes:
         sys.stderr.write(f"stemd process: {path}: {note}\n")
     return len(notes)
-
-
-def settings_json(settings: Settings) -> dict[str, Any]:
-    """As they stand in scan.json."""
-    return {
-        "revision": settings.revision,
-        "optics": settings.optics.model_dump(mode="json"),
-        **{name: engine.model_dump(mode="json") for name, engine in settings.engines.items()},
-    }

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stemd.acquisition import Acquisition, Optics, iso_utc
 from stemd.results import Snapshot
 from stemd.scan.run import ScanRun
+from stemd.settings import Settings
 from stemd.storage.folder import ScanFolder, ScanSummary
 
 
@@ -48,6 +49,15 @@ def outcome_of(run: ScanRun) -> Outcome:
         [f"engine {name} failed: {why}" for name, why in run.failed.items()],
         run.finished_ns,
     )
+
+
+def settings_json(settings: Settings) -> dict[str, Any]:
+    """As they stand in scan.json."""
+    return {
+        "revision": settings.revision,
+        "optics": settings.optics.model_dump(mode="json"),
+        **{name: engine.model_dump(mode="json") for name, engine in settings.engines.items()},
+    }
 
 
 def write_run(

@@ -10,12 +10,12 @@ from dataclasses import replace
 import numpy as np
 
 from stemd.adapters.base import Recording
-from stemd.blocks import EventBlock, FrameBlock
+from stemd.blocks import EventBlock, FrameBlock, Notice
 from stemd.engines.restoration.correction import find_shifts, moved
 from stemd.errors import UsageError
 from stemd.results import Result, Snapshot
 from stemd.scan.part import ScanPart
-from stemd.scan.run import EngineChoice, ScanRun
+from stemd.scan.run import EngineChoice, Report, ScanRun
 from stemd.settings import Settings
 
 FIRST_FRAMES = 256
@@ -31,39 +31,56 @@ def process_recording(
     engines: Sequence[EngineChoice],
     jobs: int = 1,
     progress: Progress = lambda done, total: None,
+    *,
+    report: Report | None = None,
+    notice: Callable[[Notice], None] = lambda notice: None,
 ) -> tuple[ScanRun, Snapshot]:
     """All frames of a recording into final images, with `jobs` threads over disjoint frames.
 
-    The images do not depend on `jobs` or on how the file is cut into blocks. Raises what the
-    recording raises, FormatError where its bytes are not what its format says.
+    The images do not depend on `jobs` or on how the file is cut into blocks. `report` is told
+    which engine has failed, `notice` what engines have to say. Raises what the recording raises,
+    FormatError where its bytes are not what its format says. Whatever ends it, Ctrl-C too, no
+    thread reads on afterwards.
     """
-    run = ScanRun(recording.acquisition, settings, engines)
+    run = ScanRun(recording.acquisition, settings, engines, report=report, notice=notice)
     run.count(recording.notices)
+    if recording.splits:
+        _reduce_frames(run, recording, jobs, progress)
+    else:
+        _reduce_stream(run, recording, progress)
+    run.end("complete")
+    return run, run.snapshot(final=True)
+
+
+def _reduce_stream(run: ScanRun, recording: Recording, progress: Progress) -> None:
+    """Blocks that need to know what came before them, one after the other."""
+    positions = 0
+    for block in recording.blocks(0, recording.frames):
+        run.reduce(block)
+        if isinstance(block, EventBlock):
+            positions += sum(stop - first for first, stop in block.complete)
+        progress(positions, recording.frames)
+        block.release()
+
+
+def _reduce_frames(run: ScanRun, recording: Recording, jobs: int, progress: Progress) -> None:
+    """The first frames alone, as they decide on centres, the others by `jobs` threads."""
     frames = recording.frames
-    if not recording.splits:
-        positions = 0
-        for block in recording.blocks(0, frames):
-            run.reduce(block)
-            if isinstance(block, EventBlock):
-                positions += sum(stop - first for first, stop in block.complete)
-            progress(positions, frames)
-            block.release()
-        run.end("complete")
-        return run, run.snapshot(final=True)
     start = 0
     while start < frames and (start == 0 or not run.first_found):
         stop = min(frames, start + FIRST_FRAMES)
         _reduce(run, recording, start, stop)
         start = stop
-    workers = _split(start, frames, jobs)
-    done = [0] * len(workers)
+    spans = _split(start, frames, jobs)
+    parts = [ScanPart(run) for _ in spans]
+    done = [0] * len(spans)
     errors: list[Exception] = []
-    parts = [ScanPart(run) for _ in workers]
+    over = threading.Event()
 
     def work(index: int, part: ScanPart, first: int, stop: int) -> None:
         try:
             for block in recording.blocks(first, stop):
-                if errors:
+                if over.is_set():
                     return
                 assert isinstance(block, FrameBlock)
                 part.reduce(block)
@@ -71,24 +88,29 @@ def process_recording(
                 block.release()
         except Exception as error:
             errors.append(error)
+            over.set()
 
     threads = [
         threading.Thread(target=work, args=(i, part, *span), name=f"process-{i}", daemon=True)
-        for i, (part, span) in enumerate(zip(parts, workers, strict=True))
+        for i, (part, span) in enumerate(zip(parts, spans, strict=True))
     ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        while thread.is_alive():
-            thread.join(0.1)
-            progress(start + sum(done), frames)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(0.1)
+                progress(start + sum(done), frames)
+    finally:
+        over.set()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
     if errors:
         raise errors[0]
     for part in parts:
         part.merge()
     progress(frames, frames)
-    run.end("complete")
-    return run, run.snapshot(final=True)
 
 
 def with_correction(run: ScanRun, final: Snapshot, image: str | None = None) -> Snapshot:
