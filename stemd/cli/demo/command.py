@@ -1,0 +1,170 @@
+"""`stemd demo`: the whole of stemd on a virtual microscope, with nothing else to install."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stemd.cli.demo.progress import Watcher, end_status_line, say, status_line
+from stemd.cli.demo.setting import camera_command, config_text
+from stemd.errors import StemdError, UsageError
+
+if TYPE_CHECKING:
+    from stemd.config.resolved import Config
+    from stemd.daemon.supervisor import Daemon
+
+EXAMPLE = "stemd demo --scans 2 --no-page"
+MQTT_PORT = 1883
+PAGE_PORT = 8440
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument("--scans", type=int, metavar="N", help="stop after N scans")
+    parser.add_argument("--no-page", action="store_true", help="no live page")
+    parser.add_argument(
+        "--data-dir", type=Path, default=Path("stemd-data"), help="default: stemd-data"
+    )
+    parser.add_argument(
+        "--mqtt-port", type=int, help=f"0: any free; default: {MQTT_PORT}, or any if in use"
+    )
+    parser.add_argument(
+        "--page-port", type=int, help=f"0: any free; default: {PAGE_PORT}, or any if in use"
+    )
+    parser.add_argument("--specimen", default="nanoparticle", help="default: nanoparticle")
+    parser.add_argument("--scan", default="128x128", metavar="YxX", help="default: 128x128")
+    parser.add_argument(
+        "--rate", type=float, default=4000.0, metavar="F", help="frames/s (default: 4000)"
+    )
+    parser.add_argument(
+        "--dose", type=float, default=2000.0, metavar="E", help="electrons a pattern"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run until Ctrl-C or until N scans are done."""
+    from stemd.logs import set_up_logs
+
+    set_up_logs("warning")
+    data_dir: Path = args.data_dir.absolute()
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StemdError(
+            f"--data-dir {data_dir} cannot be made: {error.strerror}", "name a folder of yours"
+        ) from error
+    return asyncio.run(_demo(args, data_dir))
+
+
+async def _demo(args: argparse.Namespace, data_dir: Path) -> int:
+    from stemd.config.file import parse
+    from stemd.config.scan_size import parse_scan
+
+    if args.scans is not None and args.scans < 1:
+        raise UsageError(f"--scans {args.scans} must be 1 or more", "leave it out to run on")
+    shape = parse_scan(args.scan).shape
+    say("stemd demo: starting the virtual microscope (a first start compiles for some seconds)")
+    command = camera_command(args, data_dir)
+    async with _camera(command) as port:
+        page_port = None if args.no_page else _port(args.page_port, PAGE_PORT)
+        text = config_text(command, port, shape, data_dir, page_port)
+        path = data_dir / "demo.toml"
+        path.write_text(text, encoding="utf-8")
+        return await _serve(args, parse(text, str(path)), data_dir)
+
+
+@contextlib.asynccontextmanager
+async def _camera(command: list[str]) -> AsyncIterator[int]:
+    """The virtual camera in a process of its own; the port of its data."""
+    camera = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "stemd", *command, "--port", "0", "--control-port", "0", "--json"),
+        stdout=asyncio.subprocess.PIPE,
+        stdin=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield await _data_port(camera)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            camera.terminate()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(camera.wait(), 2.0)
+        if camera.returncode is None:
+            camera.kill()
+            await camera.wait()
+
+
+async def _data_port(camera: asyncio.subprocess.Process) -> int:
+    assert camera.stdout is not None
+    while line := await camera.stdout.readline():
+        with contextlib.suppress(ValueError):
+            document = json.loads(line)
+            if isinstance(document, dict) and document.get("event") == "ready":
+                return int(document["data_port"])
+    raise StemdError("the virtual microscope did not start", "see the lines above for its reason")
+
+
+async def _serve(args: argparse.Namespace, config: Config, data_dir: Path) -> int:
+    from stemd.daemon.supervisor import Daemon
+
+    daemon = Daemon(config, broker_port=_port(args.mqtt_port, MQTT_PORT))
+    watcher = Watcher(args.scans)
+    daemon.hub.add(watcher)
+    serving = asyncio.create_task(daemon.run())
+    ready = asyncio.create_task(daemon.ready.wait())
+    await asyncio.wait({serving, ready}, return_when=asyncio.FIRST_COMPLETED)
+    if serving.done():
+        ready.cancel()
+        await serving
+    broker = daemon.outlets.broker
+    say(f"live page  {daemon.outlets.page_url or '(off)'}")
+    say(f"broker     {broker.url if broker else '(off)'}  topics stemd/demo/#")
+    say(f"data       {data_dir}")
+    say("Ctrl-C ends." if args.scans is None else f"Ends after {args.scans} scans.")
+    status = asyncio.create_task(status_line(watcher))
+    done = asyncio.create_task(_all_done(watcher, daemon))
+    await asyncio.wait({serving, done}, return_when=asyncio.FIRST_COMPLETED)
+    status.cancel()
+    done.cancel()
+    daemon.stop()
+    await serving
+    end_status_line()
+    bad = [document for document in watcher.documents if document["status"] != "complete"]
+    say(f"{len(watcher.documents)} scans, {len(bad)} of them not complete. List them with:")
+    say(f"  stemd scans --data-dir {data_dir}")
+    if watcher.incomplete:
+        say(f"{len(watcher.incomplete)} of them have images that could not be completed.")
+    return 1 if args.scans is not None and (bad or watcher.incomplete) else 0
+
+
+async def _all_done(watcher: Watcher, daemon: Daemon) -> None:
+    """Return when all scans that were asked for are over and their images whole."""
+    await watcher.finished.wait()
+    if watcher.outstanding:
+        end_status_line()
+        say(
+            "The network was slower than the camera: the images of "
+            f"{len(watcher.outstanding)} scans are completed from their records."
+        )
+        daemon.hurry()
+    await watcher.whole.wait()
+
+
+def _port(asked: int | None, usual: int) -> int:
+    if asked is not None:
+        return asked
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", usual))
+        except OSError:
+            return 0
+    return usual
