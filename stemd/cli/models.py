@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "stemd models check restoration --backend openvino"
 BACKENDS = ("auto", "tensorrt", "openvino", "onnxruntime")
+Rows = list[dict[str, Any]]
 CHECK_SIDE, CHECK_BATCH, CHECK_REPEATS = 512, 64, 5
 
 
@@ -65,7 +66,7 @@ def _list(args: argparse.Namespace) -> int:
     from stemd.inference.choice import BEST_FIRST, backend
     from stemd.inference.model_file import read_model
 
-    models: list[dict[str, Any]] = []
+    models: Rows = []
     for each in installed():
         row: dict[str, Any] = {"name": each.name, "path": str(each.path), "shipped": each.shipped}
         try:
@@ -75,14 +76,20 @@ def _list(args: argparse.Namespace) -> int:
         else:
             row |= {"bytes": len(model.data), "sha256": model.sha256, **_about(model)}
         models.append(row)
-    backends = [
+    backends: Rows = [
         {"name": b.name, "summary": b.summary, "unavailable": b.unavailable()}
         for b in map(backend, BEST_FIRST)
     ]
+    folder = str(user_folder())
     if args.json:
-        document = {"models": models, "backends": backends, "folder": str(user_folder())}
+        document = {"models": models, "backends": backends, "folder": folder}
         sys.stdout.write(json.dumps(document, indent=1) + "\n")
-        return 0
+    else:
+        _print_tables(models, backends, folder)
+    return 0
+
+
+def _print_tables(models: Rows, backends: Rows, folder: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -104,8 +111,7 @@ def _list(args: argparse.Namespace) -> int:
         why = entry["unavailable"]
         table.add_row(entry["name"], entry["summary"], f"no: {why}" if why else "yes")
     console.print(table)
-    console.print(f"imported models are kept in {user_folder()}")
-    return 0
+    console.print(f"imported models are kept in {folder}")
 
 
 def _about(model: ModelFile) -> dict[str, str]:
@@ -114,10 +120,6 @@ def _about(model: ModelFile) -> dict[str, str]:
 
 
 def _check(args: argparse.Namespace) -> int:
-    import numpy as np
-
-    from stemd.engines.restoration.estimate.channels import channels
-    from stemd.engines.restoration.tiling import ESTIMATE
     from stemd.inference import choice
     from stemd.inference.base import TOLERANCE, Options
     from stemd.inference.catalogue import find
@@ -130,16 +132,8 @@ def _check(args: argparse.Namespace) -> int:
     network = choice.load(model, args.backend, Options(threads=args.threads))
     loading_s = time.perf_counter() - began
     reference = choice.load(model, "onnxruntime", Options(threads=args.threads, exact=True))
-    shape = _batch_shape(network, args.size)
-    if model.metadata.get("stemd.inputs") == ESTIMATE:
-        batch = channels(_test_image(shape[-2:]))[None]
-    else:
-        batch = _test_image(shape)
-    expected = reference.run(batch)
-    found = network.run(batch)
-    deviation = float(expected.std()) or 1.0
-    rms = float(np.sqrt(np.mean((found - expected) ** 2))) / deviation
-    most = float(np.abs(found - expected).max()) / deviation
+    batch = _test_batch(model, network, args.size)
+    rms, most = _differences(network.run(batch), reference.run(batch))
     seconds, processor_s = _speed(network, batch)
     info = network.info
     tolerance = TOLERANCE[info.precision]
@@ -152,7 +146,7 @@ def _check(args: argparse.Namespace) -> int:
         "precision": info.precision,
         "why": info.why,
         "threads": args.threads,
-        "batch": list(shape),
+        "batch": list(batch.shape),
         "rms_difference": rms,
         "largest_difference": most,
         "tolerance": tolerance,
@@ -164,21 +158,47 @@ def _check(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(json.dumps(document, indent=1) + "\n")
     else:
-        sys.stdout.write(
-            f"{model.name} on {info}\n"
-            + (f"  why: {info.why}\n" if info.why else "")
-            + f"  differs from ONNX Runtime in float32 by {rms:.1e} of the deviation (rms), "
-            f"{most:.1e} at most; allowed: {tolerance:g} (rms)\n"
-            f"  {'x'.join(map(str, shape))}: {seconds * 1e3:.1f} ms, "
-            f"{processor_s * 1e3:.1f} ms of processor time, {args.threads} thread(s); "
-            f"loaded in {loading_s:.2f} s\n"
-        )
+        sys.stdout.write(f"{model.name} on {info}\n{_told(document)}")
     if not document["ok"]:
         raise StemdError(
             f"{model.name} on {info.backend} differs too much: {rms:.1e}, allowed {tolerance:g}",
             "use another backend, and report this with the lines above",
         )
     return 0
+
+
+def _told(check: dict[str, Any]) -> str:
+    """The lines of a check for a reader."""
+    return (
+        (f"  why: {check['why']}\n" if check["why"] else "")
+        + "  differs from ONNX Runtime in float32 by "
+        f"{check['rms_difference']:.1e} of the deviation (rms), "
+        f"{check['largest_difference']:.1e} at most; allowed: {check['tolerance']:g} (rms)\n"
+        f"  {'x'.join(map(str, check['batch']))}: {check['seconds'] * 1e3:.1f} ms, "
+        f"{check['processor_seconds'] * 1e3:.1f} ms of processor time, "
+        f"{check['threads']} thread(s); loaded in {check['loading_s']:.2f} s\n"
+    )
+
+
+def _differences(found: Any, expected: Any) -> tuple[float, float]:
+    """Root mean square and largest difference, in deviations of what is expected."""
+    import numpy as np
+
+    deviation = float(expected.std()) or 1.0
+    difference = found - expected
+    rms = float(np.sqrt(np.mean(difference**2))) / deviation
+    return rms, float(np.abs(difference).max()) / deviation
+
+
+def _test_batch(model: ModelFile, network: Network, size: int) -> Any:
+    """What the network is tried on: an image, or its channels for a network that wants those."""
+    from stemd.engines.restoration.estimate.channels import channels
+    from stemd.engines.restoration.tiling import ESTIMATE
+
+    shape = _batch_shape(network, size)
+    if model.metadata.get("stemd.inputs") == ESTIMATE:
+        return channels(_test_image(shape[-2:]))[None]
+    return _test_image(shape)
 
 
 def _batch_shape(network: Network, size: int) -> tuple[int, ...]:

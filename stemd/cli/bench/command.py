@@ -6,8 +6,12 @@ import argparse
 import fnmatch
 import json
 import sys
+from typing import TYPE_CHECKING
 
 from stemd.errors import UsageError
+
+if TYPE_CHECKING:
+    from stemd.cli.bench.harness import Row
 
 EXAMPLE = "stemd bench --only 'moments/*' --seconds 0.5"
 
@@ -31,8 +35,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
     from stemd.cli.bench import airpi, events, kernels, latency, limits, pipelines, restoration, ssb
-    from stemd.cli.bench.harness import Context, Row
+    from stemd.cli.bench.harness import Context
+    from stemd.logs import warnings_to_stderr
 
+    warnings_to_stderr()
     if args.warm:
         return _warm()
     rooms = (limits, kernels, events, pipelines, latency, airpi, ssb, restoration)
@@ -76,10 +82,7 @@ def _warm() -> int:
     return 0
 
 
-def _print(row: object) -> None:
-    from stemd.cli.bench.harness import Row
-
-    assert isinstance(row, Row)
+def _print(row: Row) -> None:
     value = f"{row.value:,.1f}" if row.value < 100 else f"{row.value:,.0f}"
     fraction = f"{row.fraction:6.1%} of {row.limit_name}" if row.fraction is not None else ""
     cpu = f"{row.cpu_us_per_frame:8.2f} us" if row.cpu_us_per_frame is not None else ""

@@ -117,7 +117,9 @@ def latency(context: Context) -> Iterator[Row]:
         data = json.dumps(str(folder / "data"))
         config.write_text(CONFIG.format(data=data, broker=port, camera=camera_port))
         began = time.monotonic()
-        daemon = subprocess.Popen([sys.executable, "-m", "stemd", "run", str(config)])
+        daemon = subprocess.Popen(
+            [sys.executable, "-m", "stemd", "run", str(config)], stdout=subprocess.DEVNULL
+        )
         try:
             if not arrived.wait(60.0):
                 raise StemdError("no image came from the broker", "run the bench again")

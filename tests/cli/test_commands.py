@@ -1,0 +1,79 @@
+"""Every command answers for itself: help, plugins, units."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stemd.cli.main import COMMANDS, main
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_each_command_shows_an_example(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert f"usage: stemd {name}" in said
+    assert f"stemd {name}" in said.partition("Example: ")[2]
+
+
+def test_plugins_as_json_name_all_four_kinds_and_why_one_cannot_be_used() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "stemd", "plugins", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    rows = json.loads(done.stdout)
+    found = {(row["kind"], row["name"]) for row in rows}
+    assert {kind for kind, _ in found} == {"adapter", "engine", "sink", "inference"}
+    assert {("adapter", "merlin"), ("adapter", "timepix3"), ("engine", "ricom")} <= found
+    assert {("sink", "mqtt"), ("inference", "onnxruntime")} <= found
+    for row in rows:
+        assert row["summary"]
+        assert row["unavailable"] is None or len(row["unavailable"]) > 10
+
+
+def test_plugins_as_a_table_are_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plugins", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert main(["plugins"]) == 0
+    table = capsys.readouterr().out
+    assert all(row["name"] in table for row in rows)
+
+
+def test_install_service_that_cannot_write_names_the_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "root"
+    root.write_text("a file where a folder should be")
+    command = ["install-service", "--root", str(root), "--executable", "/opt/stemd/bin/stemd"]
+    assert main(command) == 1
+    assert str(root) in capsys.readouterr().err
+
+
+def test_install_service_says_what_to_do_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["install-service", "--root", str(tmp_path), "--executable", "/opt/stemd/bin/stemd"]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    written = [line.split()[1] for line in said.splitlines() if line.startswith("written")]
+    assert {Path(path) for path in written} == {p for p in tmp_path.rglob("*") if p.is_file()}
+    assert "systemctl enable --now stemd" in said
+    assert main(command) == 0, "a second time, over the first"
+
+
+@pytest.mark.parametrize("scans", ["0", "-3"])
+def test_the_demo_is_not_started_for_no_scan(
+    scans: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["demo", "--scans", scans, "--data-dir", str(tmp_path)]) == 2
+    assert f"--scans {scans}" in capsys.readouterr().err
