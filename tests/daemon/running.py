@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import random
@@ -74,12 +75,23 @@ class CuttingCamera:
         self.hang_up()
 
 
+@functools.cache
+def compile_kernels() -> None:
+    """Compile what is not in numba's cache yet, once a session.
+
+    A first start takes half a minute of a processor for it, and on a busy machine longer than any
+    test would wait.
+    """
+    subprocess.run([sys.executable, "-m", "stemd", "bench", "--warm"], check=True)
+
+
 class RunningDaemon:
     """`stemd run` of a config text."""
 
     def __init__(
         self, folder: Path, text: str, environment: Mapping[str, str] | None = None
     ) -> None:
+        compile_kernels()
         self.data_dir = folder / "data"
         self.config = folder / "stemd.toml"
         self.config.write_text(text.replace("@DATA@", json.dumps(str(self.data_dir))))

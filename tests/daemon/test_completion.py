@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +69,17 @@ class SlowRig:
     def under_way(self, scan: dict[str, Any]) -> psutil.Process:
         """The process that completes the images of this scan."""
         self.rig.until_state(lambda s: s["completing"] == scan["id"], "it is being completed")
-        (process,) = self.processes()
-        return process
+        # it is told before its process is there
+        wait_until(lambda: len(self.processes()) == 1, "its process has started", 60.0)
+        return self.processes()[0]
 
     def processes(self) -> list[psutil.Process]:
-        children = psutil.Process(self.rig.daemon.process.pid).children()
-        return [child for child in children if "stemd.offline.completion" in child.cmdline()]
+        found = []
+        for child in psutil.Process(self.rig.daemon.process.pid).children():
+            with suppress(psutil.NoSuchProcess):  # it ends at this moment
+                if "stemd.offline.completion" in child.cmdline():
+                    found.append(child)
+        return found
 
     def completion(self, scan: dict[str, Any]) -> dict[str, Any]:
         """What becomes of it in the end, as told."""

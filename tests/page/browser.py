@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import shutil
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -16,7 +16,7 @@ from page_harness import Microscope
 from stemd.page.server import Page
 
 T = TypeVar("T")
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM = shutil.which("chromium") or ""
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -32,18 +32,10 @@ BLANK = (0x10, 0x15, 0x1D)
 
 
 def require_browser() -> None:
-    """Skip with a reason where there is no browser; fail where there has to be one."""
-    reason = ""
-    if not CHROMIUM.exists():
-        reason = f"{CHROMIUM} is not installed"
-    try:
-        import playwright.sync_api  # noqa: F401
-    except ImportError:
-        reason = "playwright is not installed (pip install stemd[browser])"
-    if reason and os.environ.get("STEMD_REQUIRE_SERVICES") == "1":
-        pytest.fail(reason)
-    if reason:
-        pytest.skip(reason)
+    """Skip with a reason where there is no browser."""
+    if not CHROMIUM:
+        pytest.skip("chromium is not on PATH (.ci/run installs it)")
+    pytest.importorskip("playwright.sync_api", reason="needs the extra 'browser'")
 
 
 class Served:

@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from tests import ordinary_priority
 from tests.conftest import free_port, wait_until
 from tests.daemon.running import RunningDaemon
 
@@ -81,7 +82,7 @@ class Laboratory:
             stderr=subprocess.DEVNULL,
         )
         text = CONFIG.format(ny=ny, nx=nx, publish=publish, raw=str(raw).lower(), **ports)
-        self.daemon = RunningDaemon(folder, text)
+        self.daemon = RunningDaemon(folder, text, ordinary_priority.environment(folder))
         self.url = f"http://127.0.0.1:{ports['page']}/"
         try:
             wait_until(self._connected, "the daemon has found the camera", 60.0)

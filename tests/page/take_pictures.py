@@ -121,7 +121,7 @@ def take(folder: Path) -> None:
         demo(Path(data_dir)) as url,
         sync_playwright() as play,
     ):
-        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         for name, view in VIEWS.items():
             tab = browser.new_page(viewport=DESK)
             tab.goto(url)

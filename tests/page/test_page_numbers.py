@@ -24,7 +24,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
     served = Served(tmp_path_factory.mktemp("data"))
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         tab = browser.new_page()
         tab.goto(f"{served.url}icon.svg")
         tab.goto(served.url)

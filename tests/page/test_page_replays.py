@@ -18,6 +18,8 @@ from records import keep_record, pipeline_config
 from stemd.image_frames import decode_image
 from stemd.page.server import Page
 
+pytestmark = pytest.mark.usefixtures("replays_get_time")
+
 TOKEN = "correct-horse-battery"
 SCAN = "20260102T030405006Z-abcd"
 PATIENCE_S = 90
@@ -87,10 +89,12 @@ class Room:
         return viewer
 
     async def close(self) -> None:
-        for viewer in self.viewers:
-            await viewer.close()
-        await self.session.close()
-        await self.page.stop()
+        try:
+            for viewer in self.viewers:
+                await viewer.close()
+        finally:
+            await self.session.close()
+            await self.page.stop()
 
 
 def replays() -> list[psutil.Process]:

@@ -359,6 +359,21 @@ async def test_a_scan_that_was_cut_off_is_replayed_as_far_as_it_goes(
         np.testing.assert_array_equal(image, processed(what)["ricom"])
 
 
+@pytest.mark.usefixtures("replays_get_time")
+async def test_a_process_of_its_own_makes_the_same_images_and_obeys(record: Path) -> None:
+    what = order(record, 1.0)
+    change = {"ricom": {"kernel_size": 11}}
+    async with playing(what, Player) as seen:
+        await seen.until(lambda: seen.state() == "finished" and seen.newest("ricom")[0]["final"])
+        for name, image in processed(what).items():
+            np.testing.assert_array_equal(seen.newest(name)[1], image)
+        assert seen.player.ask("settings", request={"id": "1", **change})
+        await seen.until(lambda: seen.reply("1"))
+        truth = processed(what, change)["ricom"]
+        await seen.until(lambda: np.array_equal(seen.newest("ricom")[1], truth))
+
+
+@pytest.mark.usefixtures("replays_get_time")
 async def test_a_record_that_needs_too_much_memory_fails_alone(
     record: Path, tmp_path: Path
 ) -> None:
@@ -391,6 +406,7 @@ async def test_its_process_yields_to_all_others_and_is_told_when_killed(record: 
     assert not process.is_running()
 
 
+@pytest.mark.usefixtures("replays_get_time")
 async def test_its_process_ends_with_the_daemon_even_if_that_is_killed(record: Path) -> None:
     async with playing(order(record, 60.0), Player) as seen:
         await seen.until(lambda: seen.state() == "playing")

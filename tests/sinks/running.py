@@ -56,9 +56,16 @@ class RunningSink:
         self.await_(self.sink.stop())
         self.running.result(5)
 
+    async def _all_over(self) -> None:
+        """Let tasks end that were told to: aiomqtt cancels its own and does not wait for it."""
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        if rest:
+            await asyncio.wait(rest, timeout=5.0)
+
     def close(self) -> None:
         if not self.running.done():
             self.stop()
+        self.await_(self._all_over())
         self.await_(self._loop.shutdown_default_executor())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
