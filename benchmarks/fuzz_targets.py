@@ -40,7 +40,6 @@ from stemd.adapters.merlin.recording import MerlinRecording
 from stemd.adapters.timepix3 import csr
 from stemd.adapters.timepix3.csr import CsrDecoder
 from stemd.adapters.timepix3.decoder import EventDecoder
-from stemd.adapters.timepix3.front import WordsFront
 from stemd.adapters.timepix3.settings import Timepix3Settings
 from stemd.adapters.timepix3.words import (
     chunk,
@@ -49,6 +48,7 @@ from stemd.adapters.timepix3.words import (
     pixel_words,
     tdc_words,
 )
+from stemd.adapters.timepix3.words_front import WordsFront
 from stemd.blocks import BlockPool, EventBlock, FrameBlock, Message
 
 SCAN = Scan(shape=(3, 5), flyback=1, dwell_time_us=10.0)
@@ -194,7 +194,7 @@ def tpx3(data: bytes) -> None:
     cuts = _cuts(data)
     made = _tpx3_settings(cuts.choice(("tdc", "dwell")), cuts.random() < 0.5)
     front = WordsFront(made.detector_layout, back_limit_us=made.back_limit_ms * 1000.0)
-    _stream(EventDecoder(made, front, BlockPool(4 << 20)), data)
+    _stream(EventDecoder(made, front, BlockPool(4 << 20), name="", raw_name=""), data)
 
 
 def tpx3_seeds() -> list[bytes]:
@@ -223,7 +223,7 @@ def sparse_seeds() -> list[bytes]:
 
 def t3p(data: bytes) -> None:
     """AdvaCam's binary records."""
-    _stream(EventDecoder(T3P, make_front(T3P), BlockPool(4 << 20), raw_name="raw.t3p"), data)
+    _stream(EventDecoder(T3P, make_front(T3P), BlockPool(4 << 20), name="", raw_name=""), data)
 
 
 def t3pa(data: bytes) -> None:

@@ -10,16 +10,11 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
 from stemd.adapters.timepix3.decoder import EventDecoder
-from stemd.adapters.timepix3.front import WordsFront
+from stemd.adapters.timepix3.layout import Layout
 from stemd.adapters.timepix3.settings import Timepix3Settings
-from stemd.adapters.timepix3.words import (
-    TDC1_FALL,
-    TDC1_RISE,
-    Layout,
-    chunk,
-    pixel_words,
-    tdc_words,
-)
+from stemd.adapters.timepix3.ticks import TDC1_FALL, TDC1_RISE
+from stemd.adapters.timepix3.words import chunk, pixel_words, tdc_words
+from stemd.adapters.timepix3.words_front import WordsFront
 from stemd.blocks import BlockPool, EventBlock, Message, Started
 
 Ints = NDArray[np.int64]
@@ -198,6 +193,7 @@ def decoder(
         correction=chosen.time_correction,
         headers_required=bool(more.pop("headers_required", False)),
     )
+    more = {"name": "Timepix3", "raw_name": "raw.tpx3", **more}
     return EventDecoder(chosen, front, pool or BlockPool(8 << 20), **more)  # type: ignore[arg-type]
 
 

@@ -47,7 +47,9 @@ def chosen(**changes: object) -> AdvapixSettings:
 
 
 def decoder(made: AdvapixSettings) -> EventDecoder:
-    return EventDecoder(made, make_front(made), BlockPool(16 << 20), raw_name="raw.t3p")
+    return EventDecoder(
+        made, make_front(made), BlockPool(16 << 20), name="AdvaPix", raw_name="raw.t3p"
+    )
 
 
 def shuffled(sent: Electrons, by: int, seed: int = 0) -> np.ndarray:

@@ -7,8 +7,9 @@ import pytest
 from pydantic import ValidationError
 
 from stemd.acquisition import Scan
+from stemd.adapters.timepix3.layout import Layout
 from stemd.adapters.timepix3.settings import Timepix3Settings
-from stemd.adapters.timepix3.words import Layout, chunk, pixel_words, tdc_words
+from stemd.adapters.timepix3.words import chunk, pixel_words, tdc_words
 
 from .streams import Camera, Electrons, decoder, electrons, expected, receive, settings
 

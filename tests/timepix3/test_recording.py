@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from stemd.acquisition import Scan
-from stemd.adapters.timepix3.recording import EventRecording, open_recording
-from stemd.adapters.timepix3.words import Layout
+from stemd.adapters.timepix3.event_recording import EventRecording
+from stemd.adapters.timepix3.layout import Layout
+from stemd.adapters.timepix3.recording import open_recording
 from stemd.blocks import BlockPool, Ended, FrameBlock, Started
 from stemd.errors import CameraError, ConfigError, FormatError
 from stemd.plugins import load

@@ -11,7 +11,7 @@ import pytest
 
 from stemd.acquisition import Scan
 from stemd.adapters.timepix3.adapter import Timepix3Adapter
-from stemd.adapters.timepix3.words import Layout
+from stemd.adapters.timepix3.layout import Layout
 from stemd.blocks import BlockPool, Ended, Link
 from stemd.errors import CameraError, UsageError
 from stemd.virtual.diffraction import Camera

@@ -10,15 +10,16 @@ from hypothesis import strategies as st
 
 from stemd.acquisition import Scan
 from stemd.adapters.timepix3.clock import COUNTERS
-from stemd.adapters.timepix3.front import Hits, WordsFront
+from stemd.adapters.timepix3.front import Hits
+from stemd.adapters.timepix3.layout import Layout
 from stemd.adapters.timepix3.words import (
-    Layout,
     chunk,
     global_time_words,
     heartbeat_word,
     pixel_words,
     tdc_words,
 )
+from stemd.adapters.timepix3.words_front import WordsFront
 from stemd.errors import ConfigError
 
 from .streams import Camera, decoder, electrons, expected, receive, settings

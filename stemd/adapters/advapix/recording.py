@@ -12,7 +12,7 @@ from stemd.adapters.advapix.adapter import make_front
 from stemd.adapters.advapix.records import text_records
 from stemd.adapters.advapix.settings import AdvapixSettings
 from stemd.adapters.recordings.remote import RecordingPath
-from stemd.adapters.timepix3.recording import EventRecording
+from stemd.adapters.timepix3.event_recording import EventRecording
 from stemd.adapters.timepix3.records import ArrayRecords, map_file
 from stemd.errors import FormatError
 

@@ -15,9 +15,10 @@ import structlog
 from stemd.acquisition import Acquisition, Scan
 from stemd.adapters.timepix3.csr import CsrDecoder
 from stemd.adapters.timepix3.decoder import EventDecoder
-from stemd.adapters.timepix3.front import WordsFront
 from stemd.adapters.timepix3.serval import ServalClient
 from stemd.adapters.timepix3.settings import Timepix3Settings
+from stemd.adapters.timepix3.words import NAME, RAW_NAME
+from stemd.adapters.timepix3.words_front import WordsFront
 from stemd.blocks import BlockPool, EndReason, Link, Message
 from stemd.errors import CameraError
 
@@ -144,7 +145,9 @@ class Timepix3Adapter:
             headers_required=True,
             correction=settings.time_correction,
         )
-        return EventDecoder(settings, front, pool, scan=self._scan, source=source)
+        return EventDecoder(
+            settings, front, pool, scan=self._scan, name=NAME, raw_name=RAW_NAME, source=source
+        )
 
     def _receive(
         self, connection: socket.socket, pool: BlockPool, stop: threading.Event

@@ -8,7 +8,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from stemd.adapters.timepix3.words import CLOCK_RESET, MASKED
+from stemd.adapters.timepix3.layout import MASKED
+from stemd.adapters.timepix3.ticks import CLOCK_RESET
 
 STRAYS = 8
 """Hits in a row, all far in the past and close to one another, that mean a clock reset."""
@@ -51,8 +52,6 @@ COUNTERS = STATE.names[STATE.names.index("pixels") :] if STATE.names else ()
 
 WRAP = (1 << 34) - 1
 HALF = 1 << 33
-_TDC_WRAP = (1 << 36) - 1
-_TDC_HALF = 1 << 35
 
 
 def new_state(chips: int, back_limit: int, headers: int = HEADERS_AUTO) -> NDArray[Any]:
@@ -76,7 +75,8 @@ def _forget_clock(s: Any, now: int) -> None:
 
 
 @njit(nogil=True, cache=True)
-def _put_item(items: Any, m: int, at: int, kind: Any, sixths: Any, counter: Any, chip: Any) -> int:
+def put_item(items: Any, m: int, at: int, kind: Any, sixths: Any, counter: Any, chip: Any) -> int:
+    """Append a pulse or a mark to the items; returns items."""
     items[m, 0] = at
     items[m, 1] = kind
     items[m, 2] = sixths
@@ -86,7 +86,8 @@ def _put_item(items: Any, m: int, at: int, kind: Any, sixths: Any, counter: Any,
 
 
 @njit(nogil=True, cache=True)
-def _signed34(step: Any) -> Any:
+def signed34(step: Any) -> Any:
+    """A difference of two clock readings as the shortest step, forward or back."""
     return ((step & WRAP) ^ HALF) - HALF
 
 
@@ -98,7 +99,7 @@ def is_left_over(s: Any, raw: Any, step: Any) -> bool:
     if s.now > 10 * s.back_limit:
         s.old_clock = -1
         return False
-    return bool(abs(_signed34(raw - s.old_clock)) <= s.back_limit)
+    return bool(abs(signed34(raw - s.old_clock)) <= s.back_limit)
 
 
 @njit(nogil=True, cache=True)
@@ -106,7 +107,7 @@ def release_strays(s: Any, strays: Any, times: Any, places: Any, tots: Any, n: i
     """No reset after all: give kept hits out with their times in the past; returns hits."""
     for k in range(s.strays):
         if strays[k, 3] < 0 and strays[k, 1] != MASKED:
-            times[n] = s.now + _signed34(strays[k, 0] - s.now)
+            times[n] = s.now + signed34(strays[k, 0] - s.now)
             places[n] = strays[k, 1]
             tots[n] = strays[k, 2]
             n += 1
@@ -115,7 +116,7 @@ def release_strays(s: Any, strays: Any, times: Any, places: Any, tots: Any, n: i
 
 
 @njit(nogil=True, cache=True)
-def _reset(
+def reset(
     s: Any,
     raw: Any,
     chip: Any,
@@ -129,14 +130,14 @@ def _reset(
 ) -> tuple[int, int]:
     """The clock began again and shows `raw`: mark it, and give out again what was kept."""
     kept = s.strays
-    m = _put_item(items, m, n, CLOCK_RESET, 0, 0, chip)
+    m = put_item(items, m, n, CLOCK_RESET, 0, 0, chip)
     _forget_clock(s, raw)
     s.stray_hits -= kept
     for k in range(kept):
-        time = s.now + _signed34(strays[k, 0] - s.now)
+        time = s.now + signed34(strays[k, 0] - s.now)
         s.now = max(s.now, time)
         if strays[k, 3] >= 0:
-            m = _put_item(
+            m = put_item(
                 items, m, n, strays[k, 3], time * 6 + strays[k, 1], strays[k, 2], strays[k, 4]
             )
         elif strays[k, 1] != MASKED:
@@ -168,7 +169,7 @@ def keep_stray(
     A hit counts one (what = place, detail = ToT, edge -1), a TDC edge half of what is needed
     (what = fine time, detail = counter). On a reset everything kept is given out again.
     """
-    if s.strays > 0 and abs(_signed34(raw - strays[0, 0])) > s.back_limit:
+    if s.strays > 0 and abs(signed34(raw - strays[0, 0])) > s.back_limit:
         n = release_strays(s, strays, times, places, tots, n)
     row = strays[s.strays]
     row[0], row[1], row[2], row[3], row[4] = raw, what, detail, edge, chip
@@ -181,83 +182,4 @@ def keep_stray(
         weight += 1 if strays[k, 3] < 0 else STRAYS // 2
     if weight < STRAYS:
         return n, m
-    return _reset(s, strays[0, 0], chip, strays, times, places, tots, n, items, m)
-
-
-@njit(nogil=True, cache=True)
-def tdc_pulse(
-    s: Any,
-    word: Any,
-    chip: Any,
-    strays: Any,
-    times: Any,
-    places: Any,
-    tots: Any,
-    n: int,
-    items: Any,
-    m: int,
-) -> tuple[int, int]:
-    """Unwrap a TDC word and append it to the items."""
-    ticks = 2 * (word >> 9 & (1 << 35) - 1)
-    fine = (word >> 5 & 15) - 1
-    s.pulses += 1
-    if fine < 0:
-        s.coarse_pulses += 1
-        fine = 0
-    if s.started == 0:
-        s.now = ticks & WRAP
-        s.started = 1
-    edge, counter = word >> 56 & 15, word >> 44 & 0xFFF
-    if s.tdc_offset < 0:
-        step = _signed34(ticks - s.now)
-    else:
-        step = (((ticks - s.tdc_offset - s.now) & _TDC_WRAP) ^ _TDC_HALF) - _TDC_HALF
-    if step < -s.back_limit:
-        return keep_stray(
-            s, ticks & WRAP, fine, counter, edge, chip, strays, times, places, tots, n, items, m
-        )
-    if is_left_over(s, ticks & WRAP, step):
-        return n, m
-    if s.strays > 0:
-        n = release_strays(s, strays, times, places, tots, n)
-    time = s.now + step
-    s.tdc_offset = (ticks - time) & _TDC_WRAP
-    s.now = max(s.now, time)
-    return n, _put_item(items, m, n, edge, time * 6 + fine, counter, chip)
-
-
-@njit(nogil=True, cache=True)
-def global_time(
-    s: Any,
-    word: Any,
-    chip: Any,
-    strays: Any,
-    times: Any,
-    places: Any,
-    tots: Any,
-    n: int,
-    items: Any,
-    m: int,
-) -> tuple[int, int]:
-    """Use the 48-bit time: it tells a clock reset from silence longer than a rollover."""
-    if word >> 56 == 0x44:
-        s.global_low = word >> 16 & 0xFFFFFFFF
-        return n, m
-    if word >> 56 != 0x45 or s.global_low < 0:
-        return n, m
-    ticks = ((word >> 16 & 0xFFFF) << 32 | s.global_low) << 4
-    s.global_low = -1
-    if s.started == 0:
-        s.now = ticks & WRAP
-        s.started = 1
-    if s.global_known and ticks < s.global_last - s.back_limit:
-        n, m = _reset(s, ticks & WRAP, chip, strays, times, places, tots, n, items, m)
-    s.global_last = ticks
-    if s.global_known == 0:
-        near = _signed34(ticks - s.now)
-        s.global_offset = ticks - (s.now + near)
-        s.global_known = 1
-    elif ticks - s.global_offset - s.now > HALF:
-        # silence longer than half a rollover: pixel words alone could not tell how long
-        s.now = ticks - s.global_offset
-    return n, m
+    return reset(s, strays[0, 0], chip, strays, times, places, tots, n, items, m)

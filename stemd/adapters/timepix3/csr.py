@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import MAX_POSITIONS, Acquisition, Detector, Scan
 from stemd.adapters.timepix3.decoder import EVENT_BYTES, OUTPUT_HITS
+from stemd.adapters.timepix3.event_settings import EventSettings
 from stemd.adapters.timepix3.front import BLOCK_RECORDS
-from stemd.adapters.timepix3.settings import EventSettings
 from stemd.adapters.timepix3.sync import Output
 from stemd.blocks import BlockPool, Ended, EndReason, EventBlock, Message, Notice, Started
 from stemd.errors import FormatError

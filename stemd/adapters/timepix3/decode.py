@@ -12,16 +12,14 @@ from stemd.adapters.timepix3.clock import (
     HALF,
     STRAYS,
     WRAP,
-    global_time,
     is_left_over,
     keep_stray,
     release_strays,
-    tdc_pulse,
 )
-from stemd.adapters.timepix3.words import MAGIC, MASKED
-
-DONE, FULL, GARBAGE = 0, 1, 2
-"""Why the pass stopped: words used up; output full; no chunk header where one is due."""
+from stemd.adapters.timepix3.front import DONE, FULL, GARBAGE
+from stemd.adapters.timepix3.layout import MASKED
+from stemd.adapters.timepix3.stamps import global_time, tdc_pulse
+from stemd.adapters.timepix3.words import MAGIC
 
 
 @njit(nogil=True, cache=True)

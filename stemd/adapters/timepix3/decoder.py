@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan
 from stemd.adapters.timepix3.cluster import WAIT_US, Joiner
+from stemd.adapters.timepix3.event_settings import EventSettings
 from stemd.adapters.timepix3.front import BLOCK_RECORDS, DONE, FULL, GARBAGE, Front, Hits
 from stemd.adapters.timepix3.health import SyncHealth
 from stemd.adapters.timepix3.history import History, Wire, scan_runs
 from stemd.adapters.timepix3.hot import HotPixelFinder
-from stemd.adapters.timepix3.settings import EventSettings
 from stemd.adapters.timepix3.sync import CLOSED, RESET, SYNC_FILE, Output, ScanSync, SyncStart
-from stemd.adapters.timepix3.words import TICKS_PER_US
+from stemd.adapters.timepix3.ticks import TICKS_PER_US
 from stemd.blocks import BlockPool, Buffer, Ended, EndReason, EventBlock, Message, Notice, Started
 from stemd.errors import ConfigError
 
@@ -57,9 +57,9 @@ class EventDecoder:
         pool: BlockPool,
         *,
         scan: Scan | None = None,
-        name: str = "Timepix3",
+        name: str,
+        raw_name: str,
         source: str = "",
-        raw_name: str = "raw.tpx3",
         start: SyncStart | None = None,
     ) -> None:
         scan = scan or settings.scan

@@ -23,7 +23,7 @@ from stemd.adapters.timepix3.pulses import (
     RESTARTED,
     tdc_edge,
 )
-from stemd.adapters.timepix3.words import CLOCK_RESET, TICK_NS
+from stemd.adapters.timepix3.ticks import CLOCK_RESET, TICK_NS
 
 DONE, FULL, CLOSED, RESET = 0, 1, 2, 3
 """Why the pass stopped: hits used up; output full; the scan is over; the clock was reset."""

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from stemd.acquisition import Scan
 from stemd.adapters.timepix3 import lines as kernels
 from stemd.adapters.timepix3 import pulses
+from stemd.adapters.timepix3.event_settings import EventSettings
 from stemd.adapters.timepix3.front import Hits
 from stemd.adapters.timepix3.lines import CLOSED, DONE, FULL, RESET
 from stemd.adapters.timepix3.pulses import COMPLETE, IDLE, NEVER
-from stemd.adapters.timepix3.settings import EventSettings
-from stemd.adapters.timepix3.words import PIXEL_CLOCK_BITS, TICK_NS, TICKS_PER_US
+from stemd.adapters.timepix3.ticks import PIXEL_CLOCK_BITS, TICK_NS, TICKS_PER_US
 from stemd.errors import ConfigError, FormatError
 
 __all__ = ["CLOSED", "DONE", "FULL", "RESET", "Output", "ScanSync", "SyncStart"]

@@ -8,20 +8,19 @@ pixel). Sources: SERVAL manual (raw file format), Poikela et al., JINST 9 (2014)
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Words = NDArray[np.uint64]
-Coordinates = NDArray[np.int64]
+from stemd.adapters.timepix3.layout import Layout
+from stemd.adapters.timepix3.ticks import TDC1_RISE
 
-TICK_NS = 1.5625
-"""One tick: 1/16 of the 40 MHz clock of the pixel."""
-TICKS_PER_US = 640
-PIXEL_CLOCK_BITS = 34
-"""The pixel time wraps after 2^34 ticks, 26.84 s."""
+NAME = "Timepix3"
+RAW_NAME = "raw.tpx3"
+
+Words = NDArray[np.uint64]
+
 TDC_CLOCK_BITS = 36
 """The TDC time wraps after 2^36 ticks (2^35 of 3.125 ns), 107.37 s."""
 MAGIC = 0x33585054
@@ -33,16 +32,6 @@ KIND_PIXEL = 0xB
 KIND_INTEGRATED = 0xA
 KIND_TDC = 0x6
 KIND_GLOBAL_TIME = 0x4
-
-TDC1_RISE, TDC1_FALL, TDC2_RISE, TDC2_FALL = 0xF, 0xA, 0xE, 0xB
-TDC_NAMES = {
-    TDC1_RISE: "TDC1 rising",
-    TDC1_FALL: "TDC1 falling",
-    TDC2_RISE: "TDC2 rising",
-    TDC2_FALL: "TDC2 falling",
-}
-CLOCK_RESET = 0x10
-"""Not a word: the decoder's mark that the camera's clock has begun again."""
 
 
 def address_of(y: Any, x: Any) -> Any:
@@ -105,93 +94,17 @@ def chunks(words: Words, chip: int = 0, size: int = 246) -> Iterable[bytes]:
         yield chunk(words[start : start + size], chip)
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How chips form the detector: "single", "quad" (2 x 2, as SERVAL numbers them) or "row".
+def address_mask(layout: Layout, pixels: Iterable[tuple[int, int]]) -> NDArray[np.uint8]:
+    """A bit for each address (chip << 16 | address), set for these detector pixels.
 
-    `gap` pixels lie between the chips of a quad: 0, 2 (ASI) or 4. A row has `count` chips.
+    Empty where there are none. Pixels outside the detector are left out.
     """
-
-    name: str
-    gap: int = 0
-    count: int = 1
-
-    @property
-    def chips(self) -> int:
-        """Number of chips."""
-        return {"quad": 4, "row": self.count}.get(self.name, 1)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(height, width) in pixels."""
-        if self.name == "quad":
-            return 512 + self.gap, 512 + self.gap
-        return 256, 256 * self.chips
-
-    def place(self, chip: ArrayLike, y: ArrayLike, x: ArrayLike) -> tuple[Coordinates, Coordinates]:
-        """Detector (y, x) of chip coordinates; in a quad chips 1 and 2 stand upside down, below."""
-        number, row, column = np.broadcast_arrays(
-            np.asarray(chip, np.int64), np.asarray(y, np.int64), np.asarray(x, np.int64)
-        )
-        if self.name != "quad":
-            return row.copy(), column + 256 * number
-        right = 256 + self.gap
-        low = (number == 1) | (number == 2)
-        return (
-            np.where(low, 511 + self.gap - row, row),
-            np.choose(number, [column + right, 255 - column + right, 255 - column, column]),
-        )
-
-    def chip_coordinates(
-        self, y: ArrayLike, x: ArrayLike
-    ) -> tuple[Coordinates, Coordinates, Coordinates]:
-        """(chip, y, x on the chip) of detector pixels; chip -1 for pixels in the gap."""
-        row, column = np.asarray(y, np.int64), np.asarray(x, np.int64)
-        if self.name != "quad":
-            return column // 256, row, column % 256
-        right, low = column >= 256 + self.gap, row >= 256 + self.gap
-        in_gap = (~right & (column > 255)) | (~low & (row > 255))
-        chip = np.where(low, np.where(right, 1, 2), np.where(right, 0, 3))
-        column = np.where(right, column - 256 - self.gap, column)
-        column = np.where(low, 255 - column, column)
-        row = np.where(low, 511 + self.gap - row, row)
-        return np.where(in_gap, -1, chip), row, column
-
-    def orientation(self) -> NDArray[np.int64]:
-        """(chips, 4): flip of y, first y, flip of x, first x; y = (chip y ^ flip) + first."""
-        chip = np.arange(self.chips)
-        y0, x0 = self.place(chip, 0, 0)
-        y1, x1 = self.place(chip, 255, 255)
-        flips = np.where(y1 < y0, 255, 0), np.where(x1 < x0, 255, 0)
-        made = np.stack([flips[0], np.minimum(y0, y1), flips[1], np.minimum(x0, x1)], axis=1)
-        return np.ascontiguousarray(made)
-
-    def address_mask(self, pixels: Iterable[tuple[int, int]]) -> NDArray[np.uint8]:
-        """A bit for each address (chip << 16 | address), set for these detector pixels.
-
-        Empty where there are none. Pixels outside the detector are left out.
-        """
-        height, width = self.shape
-        inside = [(y, x) for y, x in pixels if y < height and x < width]
-        if not inside:
-            return np.zeros(0, np.uint8)
-        bits = np.zeros(self.chips << 16, np.uint8)
-        for chip, y, x in zip(*self.chip_coordinates(*np.array(inside).T), strict=True):
-            if chip >= 0:
-                bits[chip << 16 | address_of(y, x)] = 1
-        return np.packbits(bits, bitorder="little")
-
-    def table(
-        self, y: Coordinates, x: Coordinates, masked: Iterable[tuple[int, int]] = ()
-    ) -> NDArray[np.uint32]:
-        """y << 16 | x on the detector of chip coordinates (65536 each), chip after chip."""
-        chip = np.arange(self.chips)[:, np.newaxis]
-        row, column = self.place(chip, y, x)
-        table = (row << 16 | column).astype(np.uint32).ravel()
-        hidden = [y << 16 | x for y, x in masked]
-        table[np.isin(table, np.array(hidden, np.uint32))] = MASKED
-        return table
-
-
-MASKED = 0xFFFFFFFF
-"""The place of a pixel that is not to be counted."""
+    height, width = layout.shape
+    inside = [(y, x) for y, x in pixels if y < height and x < width]
+    if not inside:
+        return np.zeros(0, np.uint8)
+    bits = np.zeros(layout.chips << 16, np.uint8)
+    for chip, y, x in zip(*layout.chip_coordinates(*np.array(inside).T), strict=True):
+        if chip >= 0:
+            bits[chip << 16 | address_of(y, x)] = 1
+    return np.packbits(bits, bitorder="little")

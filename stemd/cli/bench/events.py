@@ -36,7 +36,9 @@ SHAPE = (256, 256)
 
 def event_file(hits_a_position: int, context: Context) -> Path:
     """A .tpx3 of one scan: a pulse a line, hits of a quad's chips in chunks, made once a run."""
-    from stemd.adapters.timepix3.words import TDC1_RISE, Layout, chunks, pixel_words, tdc_words
+    from stemd.adapters.timepix3.layout import Layout
+    from stemd.adapters.timepix3.ticks import TDC1_RISE
+    from stemd.adapters.timepix3.words import chunks, pixel_words, tdc_words
 
     def make() -> Path:
         rng = np.random.default_rng(0)

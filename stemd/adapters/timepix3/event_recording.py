@@ -1,0 +1,252 @@
+"""Recorded event streams: the file's records through the same decoder as the live stream."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.acquisition import Acquisition, Scan
+from stemd.adapters.base import Checkpoint
+from stemd.adapters.recordings.remote import RecordingPath, read_beside
+from stemd.adapters.timepix3.decoder import EventDecoder
+from stemd.adapters.timepix3.event_settings import EventSettings
+from stemd.adapters.timepix3.front import BLOCK_RECORDS, Front
+from stemd.adapters.timepix3.records import Reader, Records, open_records
+from stemd.adapters.timepix3.sync import SyncStart
+from stemd.blocks import Block, BlockPool, Ended, EventBlock, Message, Notice, Started
+from stemd.errors import FormatError
+
+SECTION_POOL_BYTES = 4 * 1024 * 1024
+"""Memory for hits where whoever takes a block releases it before the next."""
+
+SYNC_BYTES = 64 * 1024
+"""More than the small file that says where a scan begins ever holds."""
+
+FrontMaker = Callable[[], Front]
+
+
+def sync_start(path: RecordingPath) -> SyncStart | None:
+    """Where the recorded scan begins, from the small file that stemd wrote beside it."""
+    said = read_beside(path, ".sync.json", SYNC_BYTES)
+    return SyncStart.loads(said, str(path.with_suffix(".sync.json"))) if said is not None else None
+
+
+class EventRecording:
+    """A recorded event stream, read from its beginning in one pass.
+
+    `messages` gives everything: one acquisition for each scan in the file. As a `Recording` it
+    is the first scan alone, and its "frames" are probe positions: `blocks(a, b)` are the events
+    of positions a..b-1, decoded from the beginning of the file each time, since the position of
+    an event follows from the line pulses before it. `records`: those of the file where they are
+    not its bytes.
+    """
+
+    def __init__(
+        self,
+        path: RecordingPath,
+        settings: EventSettings,
+        front: FrontMaker,
+        *,
+        scan: Scan | None = None,
+        name: str,
+        raw_name: str,
+        records: Records | None = None,
+    ) -> None:
+        self.path = path
+        self._settings = settings
+        self._front = front
+        self._name, self._raw_name = name, raw_name
+        self._records: Records = open_records(path) if records is None else records
+        self._start = sync_start(path)
+        self._scan = scan or settings.scan
+        self._notices: list[Message] = []
+        self._acquisition: Acquisition | None = None
+        self.counters: dict[str, int] = {}
+        self._decoder(BlockPool(total_bytes=0))  # raises for a scan that is not known
+
+    def _decoder(self, pool: BlockPool) -> EventDecoder:
+        return EventDecoder(
+            self._settings,
+            self._front(),
+            pool,
+            scan=self._scan,
+            name=self._name,
+            source=str(self.path),
+            raw_name=self._raw_name,
+            start=self._start,
+        )
+
+    def messages(
+        self, pool: BlockPool | None = None, stop: threading.Event | None = None
+    ) -> Iterator[Message]:
+        """Started, blocks, Ended of every scan in the file, and notices; blocks are released
+        by whoever takes them.
+        """
+        if pool is not None:
+            yield from self._messages(pool, stop)
+            return
+        own = BlockPool()
+        try:
+            yield from self._messages(own, stop)
+        finally:
+            own.close()
+
+    def _messages(self, pool: BlockPool, stop: threading.Event | None) -> Iterator[Message]:
+        decoder = self._decoder(pool)
+        now_ns = self._records.modified_ns
+        size, position = self._records.size, 0
+        with self._records.reader(0, size) as reader:
+            while size - position >= decoder.record_bytes:
+                if stop is not None and stop.is_set():
+                    yield from decoder.finish("stopped", now_ns)
+                    return
+                used = yield from decoder.consume(_piece(reader, position, decoder), now_ns)
+                if used == 0:
+                    break
+                position += used
+        if position < size:
+            yield Notice("cut_off", f"{size - position} bytes at the end are no whole record")
+        yield from decoder.finish("disconnected", now_ns)
+        self.counters = decoder.counters()
+        if self._acquisition is None and not self.counters["assigned"]:
+            yield Notice(
+                "no_scan",
+                f"{self.path} holds {self.counters['pixels']} hits but no scan was found in it: "
+                f"{self.counters['line_pulses']} line pulses",
+                remedy='check tdc.input and tdc.edge, or use sync = "dwell"',
+            )
+
+    @property
+    def extent(self) -> int:
+        """Bytes of the stream."""
+        return self._records.size
+
+    def resume(
+        self, acquisition: Acquisition, checkpoint: Checkpoint | None, stop: int
+    ) -> Generator[EventBlock, None, Checkpoint | None]:
+        """Blocks of the first scan from a checkpoint (None: the beginning) to about byte `stop`.
+
+        The caller releases them. Returns the checkpoint for what follows, None when the scan is
+        over. The blocks of all sections are those of `blocks` over the whole scan, wherever it
+        is cut.
+        """
+        pool = BlockPool(SECTION_POOL_BYTES)
+        try:
+            return (yield from self._resume(acquisition, checkpoint, stop, pool))
+        finally:
+            pool.close()
+
+    def _resume(
+        self, acquisition: Acquisition, checkpoint: Checkpoint | None, stop: int, pool: BlockPool
+    ) -> Generator[EventBlock, None, Checkpoint | None]:
+        decoder = self._decoder(pool)
+        now_ns = self._records.modified_ns
+        size, position = self._records.size, 0
+        if checkpoint is not None:
+            decoder.restore(checkpoint, acquisition)
+            position = int(checkpoint["position"][0])
+        with self._records.reader(position, stop) as reader:
+            while size - position >= decoder.record_bytes:
+                if position >= stop:
+                    return {**decoder.state(), "position": np.array([position], np.int64)}
+                piece = decoder.consume(_piece(reader, position, decoder), now_ns)
+                used = yield from _first_scan(piece, acquisition)
+                if used is None:
+                    return None
+                if used == 0:
+                    break
+                position += used
+        yield from _first_scan(_ended(decoder, now_ns), acquisition)
+        return None
+
+    @property
+    def acquisition(self) -> Acquisition:
+        """The first scan of the file. Raises FormatError when there is none."""
+        if self._acquisition is None:
+            for message in self.messages():
+                if isinstance(message, EventBlock):
+                    message.release()
+                elif isinstance(message, Started):
+                    self._acquisition = message.acquisition
+                    break
+                elif isinstance(message, Notice):
+                    self._notices.append(message)
+        if self._acquisition is None:
+            last = self._notices[-1] if self._notices else None
+            raise FormatError(
+                getattr(last, "text", f"{self.path} holds no scan"), getattr(last, "remedy", "")
+            )
+        return self._acquisition
+
+    @property
+    def frames(self) -> int:
+        """Probe positions of the scan."""
+        return self.acquisition.scan.positions
+
+    @property
+    def splits(self) -> bool:
+        """Events are found by reading from the beginning."""
+        return False
+
+    @property
+    def notices(self) -> Sequence[Message]:
+        """What was noticed before the scan began."""
+        return self._notices
+
+    def blocks(self, start: int, stop: int) -> Iterator[Block]:
+        """Events of positions start..stop-1 of the first scan; the caller releases them."""
+        acquisition = self.acquisition
+        whole = start <= 0 and stop >= acquisition.scan.positions
+        for message in self.messages():
+            if isinstance(message, Ended):
+                return
+            if not isinstance(message, EventBlock):
+                continue
+            message.acquisition = acquisition
+            if not whole:
+                _keep(message, start, stop)
+            yield message
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._records.close()
+
+
+def _piece(reader: Reader, position: int, decoder: EventDecoder) -> NDArray[np.uint8]:
+    return reader.piece(position, BLOCK_RECORDS * decoder.record_bytes)
+
+
+def _ended(decoder: EventDecoder, now_ns: int) -> Generator[Message, None, int]:
+    yield from decoder.finish("disconnected", now_ns)
+    return 0
+
+
+def _first_scan(
+    messages: Generator[Message, None, int], acquisition: Acquisition
+) -> Generator[EventBlock, None, int | None]:
+    """The blocks among some messages; returns what these return, None where the scan ended."""
+    while True:
+        try:
+            message = next(messages)
+        except StopIteration as end:
+            return int(end.value)
+        if isinstance(message, Ended):
+            return None
+        if isinstance(message, EventBlock):
+            message.acquisition = acquisition
+            yield message
+
+
+def _keep(block: EventBlock, start: int, stop: int) -> None:
+    """Leave only the events and runs of positions start..stop-1 in a block."""
+    probe = block.probe[: block.count]
+    inside = np.flatnonzero((probe >= start) & (probe < stop))
+    block.probe = probe[inside]
+    block.yx = block.yx[inside]
+    block.dwell_ns = block.dwell_ns[inside]
+    block.count = inside.size
+    runs = [(max(first, start), min(last, stop)) for first, last in block.complete]
+    block.complete = [run for run in runs if run[0] < run[1]]
