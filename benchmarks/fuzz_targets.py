@@ -21,6 +21,7 @@ from stemd.acquisition import Scan
 from stemd.adapters.advapix.adapter import make_front
 from stemd.adapters.advapix.records import records, text_records
 from stemd.adapters.advapix.settings import AdvapixSettings
+from stemd.adapters.events.decoder import EventDecoder
 from stemd.adapters.merlin.control import (
     ControlServerProtocol,
     Reply,
@@ -39,7 +40,7 @@ from stemd.adapters.merlin.packing import unpack_frames
 from stemd.adapters.merlin.recording import MerlinRecording
 from stemd.adapters.timepix3 import csr
 from stemd.adapters.timepix3.csr import CsrDecoder
-from stemd.adapters.timepix3.decoder import EventDecoder
+from stemd.adapters.timepix3.front import WordsFront
 from stemd.adapters.timepix3.settings import Timepix3Settings
 from stemd.adapters.timepix3.words import (
     chunk,
@@ -48,7 +49,6 @@ from stemd.adapters.timepix3.words import (
     pixel_words,
     tdc_words,
 )
-from stemd.adapters.timepix3.words_front import WordsFront
 from stemd.blocks import BlockPool, EventBlock, FrameBlock, Message
 
 SCAN = Scan(shape=(3, 5), flyback=1, dwell_time_us=10.0)

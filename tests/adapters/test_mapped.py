@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 from stemd.acquisition import Scan
+from stemd.adapters.events.records import open_records
 from stemd.adapters.recordings.arrays import open_array
-from stemd.adapters.timepix3.records import open_records
 
 SIZE = 256
 FRAMES = 2048  # 256 MiB of 16 bits

@@ -14,13 +14,13 @@ from benchmarks.fuzz import Mutator, main
 from benchmarks.fuzz_targets import TARGETS
 from stemd.acquisition import Scan
 from stemd.adapters.advapix.settings import AdvapixSettings
+from stemd.adapters.events.front import Hits
+from stemd.adapters.events.sync import Output, ScanSync
 from stemd.adapters.merlin.control import parse_reply
 from stemd.adapters.merlin.encoder import Camera, encode_frame, encode_hdr, message
 from stemd.adapters.merlin.header import parse_frame_header
 from stemd.adapters.timepix3.csr import FIRST_BYTES, CsrDecoder, acquisition_start
-from stemd.adapters.timepix3.front import Hits
 from stemd.adapters.timepix3.settings import Timepix3Settings
-from stemd.adapters.timepix3.sync import Output, ScanSync
 from stemd.blocks import BlockPool
 from stemd.errors import CameraError, FormatError, StemdError
 from tests.merlin.streams import decode

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
-from stemd.adapters.timepix3.decoder import EventDecoder
-from stemd.adapters.timepix3.layout import Layout
+from stemd.adapters.events.decoder import EventDecoder
+from stemd.adapters.events.layout import Layout
+from stemd.adapters.events.ticks import TDC1_FALL, TDC1_RISE
+from stemd.adapters.timepix3.front import WordsFront
 from stemd.adapters.timepix3.settings import Timepix3Settings
-from stemd.adapters.timepix3.ticks import TDC1_FALL, TDC1_RISE
 from stemd.adapters.timepix3.words import chunk, pixel_words, tdc_words
-from stemd.adapters.timepix3.words_front import WordsFront
 from stemd.blocks import BlockPool, EventBlock, Message, Started
 
 Ints = NDArray[np.int64]

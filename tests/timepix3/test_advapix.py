@@ -23,7 +23,7 @@ from stemd.adapters.advapix.records import (
     records,
 )
 from stemd.adapters.advapix.settings import AdvapixSettings
-from stemd.adapters.timepix3.decoder import EventDecoder
+from stemd.adapters.events.decoder import EventDecoder
 from stemd.blocks import BlockPool, Ended, Link
 from stemd.errors import CameraError, ConfigError, FormatError
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stemd.acquisition import Scan
-from stemd.adapters.timepix3.layout import Layout
+from stemd.adapters.events.layout import Layout
 from stemd.adapters.timepix3.words import chunk, global_time_words, pixel_words, tdc_words
 from stemd.blocks import Ended
 

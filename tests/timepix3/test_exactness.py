@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stemd.acquisition import Scan
-from stemd.adapters.timepix3.frames import FrameBuilder
+from stemd.adapters.events.frames import FrameBuilder
 from stemd.blocks import BlockPool, EventBlock, Message, Started
 from stemd.engines.kernels.events import accumulate, add_to_pattern, membership
 from stemd.errors import ConfigError

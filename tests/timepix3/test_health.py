@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from stemd.acquisition import Scan
-from stemd.adapters.timepix3.ticks import TDC2_RISE
+from stemd.adapters.events.ticks import TDC2_RISE
 
 from .streams import Camera, Electrons, decoder, electrons, receive, settings
 

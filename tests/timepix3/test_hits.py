@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from stemd.acquisition import Scan
-from stemd.adapters.timepix3.layout import Layout
+from stemd.adapters.events.layout import Layout
 from stemd.adapters.timepix3.settings import Timepix3Settings
 from stemd.adapters.timepix3.words import chunk, pixel_words, tdc_words
 

@@ -9,8 +9,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from stemd.acquisition import Scan
-from stemd.adapters.timepix3.layout import Layout
-from stemd.adapters.timepix3.ticks import TDC1_FALL, TDC1_RISE, TDC2_FALL, TDC2_RISE
+from stemd.adapters.events.layout import Layout
+from stemd.adapters.events.ticks import TDC1_FALL, TDC1_RISE, TDC2_FALL, TDC2_RISE
 from stemd.blocks import Ended, Started
 
 from .streams import Camera, Electrons, decoder, electrons, expected, receive, settings

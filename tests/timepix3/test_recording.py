@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from stemd.acquisition import Scan
-from stemd.adapters.timepix3.event_recording import EventRecording
-from stemd.adapters.timepix3.layout import Layout
+from stemd.adapters.events.layout import Layout
+from stemd.adapters.events.recording import EventRecording
 from stemd.adapters.timepix3.recording import open_recording
 from stemd.blocks import BlockPool, Ended, FrameBlock, Started
 from stemd.errors import CameraError, ConfigError, FormatError

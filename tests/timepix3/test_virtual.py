@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from stemd.acquisition import Scan
+from stemd.adapters.events.layout import Layout
 from stemd.adapters.timepix3.adapter import Timepix3Adapter
-from stemd.adapters.timepix3.layout import Layout
 from stemd.blocks import BlockPool, Ended, Link
 from stemd.errors import CameraError, UsageError
 from stemd.virtual.diffraction import Camera

@@ -9,9 +9,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from stemd.acquisition import Scan
-from stemd.adapters.timepix3.clock import COUNTERS
-from stemd.adapters.timepix3.front import Hits
-from stemd.adapters.timepix3.layout import Layout
+from stemd.adapters.events.clock import COUNTERS
+from stemd.adapters.events.front import Hits
+from stemd.adapters.events.layout import Layout
+from stemd.adapters.timepix3.front import WordsFront
 from stemd.adapters.timepix3.words import (
     chunk,
     global_time_words,
@@ -19,7 +20,6 @@ from stemd.adapters.timepix3.words import (
     pixel_words,
     tdc_words,
 )
-from stemd.adapters.timepix3.words_front import WordsFront
 from stemd.errors import ConfigError
 
 from .streams import Camera, decoder, electrons, expected, receive, settings

@@ -11,7 +11,7 @@ from stemd.plugins import Plugin
 
 if TYPE_CHECKING:
     from stemd.adapters.advapix.adapter import AdvapixAdapter
-    from stemd.adapters.timepix3.event_recording import EventRecording
+    from stemd.adapters.events.recording import EventRecording
 
 __all__ = ["PLUGIN"]
 

@@ -12,7 +12,7 @@ from typing import Any
 from stemd.acquisition import Scan
 from stemd.adapters.advapix.records import RecordsFront
 from stemd.adapters.advapix.settings import AdvapixSettings
-from stemd.adapters.timepix3.decoder import EventDecoder
+from stemd.adapters.events.decoder import EventDecoder
 from stemd.blocks import BlockPool, Link, Message
 from stemd.errors import CameraError, ConfigError
 

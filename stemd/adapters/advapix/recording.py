@@ -11,9 +11,9 @@ from stemd.acquisition import Scan
 from stemd.adapters.advapix.adapter import make_front
 from stemd.adapters.advapix.records import text_records
 from stemd.adapters.advapix.settings import AdvapixSettings
+from stemd.adapters.events.recording import EventRecording
+from stemd.adapters.events.records import ArrayRecords, map_file
 from stemd.adapters.recordings.remote import RecordingPath
-from stemd.adapters.timepix3.event_recording import EventRecording
-from stemd.adapters.timepix3.records import ArrayRecords, map_file
 from stemd.errors import FormatError
 
 

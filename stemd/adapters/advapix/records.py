@@ -14,11 +14,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from stemd.adapters.timepix3 import clock as clocks
-from stemd.adapters.timepix3.clock import STRAYS, keep_stray, release_strays
-from stemd.adapters.timepix3.front import DONE, FULL, Hits
-from stemd.adapters.timepix3.layout import MASKED, Layout
-from stemd.adapters.timepix3.ticks import TICKS_PER_US
+from stemd.adapters.events import clock as clocks
+from stemd.adapters.events.clock import STRAYS, keep_stray, release_strays
+from stemd.adapters.events.front import DONE, FULL, Hits
+from stemd.adapters.events.layout import MASKED, Layout
+from stemd.adapters.events.ticks import TICKS_PER_US
 
 LOST_DATA_BEGINS, LOST_DATA_ENDS = 0x74, 0x75
 """Matrix indices of records with overflow = 1: not hits but marks."""

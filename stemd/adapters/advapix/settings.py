@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stemd.adapters.timepix3.event_settings import EventSettings
-from stemd.adapters.timepix3.layout import Layout
+from stemd.adapters.events.layout import Layout
+from stemd.adapters.events.settings import EventSettings
 
 
 class AdvapixSettings(EventSettings):

@@ -10,8 +10,8 @@ from stemd.adapters.timepix3.settings import Timepix3Settings
 from stemd.plugins import Plugin
 
 if TYPE_CHECKING:
+    from stemd.adapters.events.recording import EventRecording
     from stemd.adapters.timepix3.adapter import Timepix3Adapter
-    from stemd.adapters.timepix3.event_recording import EventRecording
 
 __all__ = ["PLUGIN"]
 

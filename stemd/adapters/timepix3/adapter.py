@@ -13,12 +13,12 @@ from typing import Any, Protocol
 import structlog
 
 from stemd.acquisition import Acquisition, Scan
+from stemd.adapters.events.decoder import EventDecoder
 from stemd.adapters.timepix3.csr import CsrDecoder
-from stemd.adapters.timepix3.decoder import EventDecoder
+from stemd.adapters.timepix3.front import WordsFront
 from stemd.adapters.timepix3.serval import ServalClient
 from stemd.adapters.timepix3.settings import Timepix3Settings
 from stemd.adapters.timepix3.words import NAME, RAW_NAME
-from stemd.adapters.timepix3.words_front import WordsFront
 from stemd.blocks import BlockPool, EndReason, Link, Message
 from stemd.errors import CameraError
 

@@ -19,10 +19,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 from stemd.acquisition import MAX_POSITIONS, Acquisition, Detector, Scan
-from stemd.adapters.timepix3.decoder import EVENT_BYTES, OUTPUT_HITS
-from stemd.adapters.timepix3.event_settings import EventSettings
-from stemd.adapters.timepix3.front import BLOCK_RECORDS
-from stemd.adapters.timepix3.sync import Output
+from stemd.adapters.events.decoder import EVENT_BYTES, OUTPUT_HITS
+from stemd.adapters.events.front import BLOCK_RECORDS
+from stemd.adapters.events.settings import EventSettings
+from stemd.adapters.events.sync import Output
 from stemd.blocks import BlockPool, Ended, EndReason, EventBlock, Message, Notice, Started
 from stemd.errors import FormatError
 

@@ -8,16 +8,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from stemd.adapters.timepix3.clock import (
-    HALF,
-    STRAYS,
-    WRAP,
-    is_left_over,
-    keep_stray,
-    release_strays,
-)
-from stemd.adapters.timepix3.front import DONE, FULL, GARBAGE
-from stemd.adapters.timepix3.layout import MASKED
+from stemd.adapters.events.clock import HALF, STRAYS, WRAP, is_left_over, keep_stray, release_strays
+from stemd.adapters.events.front import DONE, FULL, GARBAGE
+from stemd.adapters.events.layout import MASKED
 from stemd.adapters.timepix3.stamps import global_time, tdc_pulse
 from stemd.adapters.timepix3.words import MAGIC
 

@@ -1,79 +1,117 @@
-"""What turns an event camera's bytes into hits and pulses: the first half of its decoder."""
+"""Timepix3 words into hits and pulses."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.adapters.timepix3 import clock
-from stemd.adapters.timepix3.layout import Layout
-
-DONE, FULL, GARBAGE = 0, 1, 2
-"""Why the pass stopped: words used up; output full; no chunk header where one is due."""
-
-BLOCK_RECORDS = 16384
-"""Records decoded at a time: with what is made of them they fit a fraction of the L2 cache."""
-ITEMS = 4096
+from stemd.adapters.events import clock
+from stemd.adapters.events.front import Hits
+from stemd.adapters.events.layout import Layout
+from stemd.adapters.events.ticks import TICKS_PER_US
+from stemd.adapters.timepix3.decode import decode
+from stemd.adapters.timepix3.settings import ColumnCorrection
+from stemd.adapters.timepix3.words import MAGIC, address_mask
 
 
-class Hits:
-    """Scratch for the hits of one pass, used again and again by one thread."""
+class WordsFront:
+    """Timepix3 words, with or without chunk headers."""
 
-    def __init__(self, size: int = BLOCK_RECORDS + 2 * clock.STRAYS) -> None:
-        self.times: NDArray[np.int64] = np.zeros(size, np.int64)
-        self.places: NDArray[np.uint32] = np.zeros(size, np.uint32)
-        self.tots: NDArray[np.uint16] = np.zeros(size, np.uint16)
-        self.items: NDArray[np.int64] = np.zeros((ITEMS, 5), np.int64)
-        self.room = self.limit = size - clock.STRAYS - 1
-        """Hits that fit; after `limit` hits a pass stops with FULL."""
+    record_bytes = 8
 
-
-class Front(Protocol):
-    """Decodes records of a fixed size; keeps the state of the stream between calls."""
-
-    record_bytes: int
-    layout: Layout
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        back_limit_us: float = 100_000.0,
+        headers_required: bool = False,
+        correction: Sequence[ColumnCorrection] = (),
+    ) -> None:
+        self.layout = layout
+        headers = clock.HEADERS_REQUIRED if headers_required else clock.HEADERS_AUTO
+        self._state = clock.new_state(layout.chips, int(back_limit_us * TICKS_PER_US), headers)
+        self._orientation = layout.orientation()
+        self._mask = address_mask(layout, ())
+        self._strays = np.zeros((clock.STRAYS, 5), np.int64)
+        self._correction = np.zeros(layout.chips * 256 if correction else 0, np.int32)
+        for entry in correction:
+            self._correction[entry.chip * 256 + entry.column] = entry.ticks
 
     def decode(self, data: NDArray[np.uint8], first: int, hits: Hits) -> tuple[int, int, int, int]:
-        """Whole records of `data` from number `first`; see `timepix3.decode.decode`."""
-        ...
+        """See `Front`."""
+        words = data[: data.size & ~7].view(np.uint64)
+        following, count, items, why = decode(
+            words,
+            first,
+            self._state,
+            self._orientation,
+            self._mask,
+            self._correction,
+            self._strays,
+            hits.limit,
+            hits.times,
+            hits.places,
+            hits.tots,
+            hits.items,
+        )
+        return following, count, items, why
 
     def resync(self, data: NDArray[np.uint8], start: int) -> int:
-        """After GARBAGE: byte at or behind `start` where decoding may go on."""
-        ...
+        """The next plausible chunk header, or where one could still begin."""
+        raw = data[start:].tobytes()
+        at = raw.find(b"TPX3")
+        while at >= 0 and len(raw) - at >= 8:
+            size = int.from_bytes(raw[at + 6 : at + 8], "little")
+            if raw[at + 5] == 0 and size % 8 == 0 and raw[at + 4] < 64:
+                return start + at
+            at = raw.find(b"TPX3", at + 1)
+        return start + (at if at >= 0 else max(0, len(raw) - 3))
 
     def finish(self, hits: Hits) -> int:
-        """The stream is over: hits that were kept back, now in `hits`."""
-        ...
+        """See `Front`."""
+        return int(
+            clock.release_strays(
+                self._state[0], self._strays, hits.times, hits.places, hits.tots, 0
+            )
+        )
 
     def record_start(self, data: NDArray[np.uint8]) -> int:
-        """First byte of `data` at which a recording may begin."""
-        ...
+        """The first chunk header; 0 for bare words, and where there is none."""
+        low = data[: data.size & ~7].view(np.uint32)[::2]
+        if self._state["bare"][0] or low.size == 0:
+            return 0
+        return int(np.argmax(low == MAGIC)) * 8
 
     def set_masked(self, pixels: Sequence[tuple[int, int]]) -> None:
-        """Ignore hits in these pixels (y, x) from the next record on."""
-        ...
+        """See `Front`."""
+        self._mask = address_mask(self.layout, pixels)
 
     def set_time(self, ticks: int) -> None:
-        """Before the first record: the unwrapped time about which the stream begins."""
-        ...
+        """See `Front`."""
+        self._state["now"], self._state["started"] = ticks, 1
 
     @property
     def now(self) -> int:
-        """Latest unwrapped time, ticks."""
-        ...
+        """See `Front`."""
+        return int(self._state["now"][0])
 
     def counters(self) -> dict[str, int]:
-        """What has been decoded so far, by kind."""
-        ...
+        """See `Front`."""
+        return {name: int(self._state[name][0]) for name in clock.COUNTERS}
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """All that decoding depends on, copied: what `restore` of another one takes."""
-        ...
+        """See `Front`."""
+        return {
+            "state": self._state.copy(),
+            "strays": self._strays.copy(),
+            "mask": self._mask.copy(),
+        }
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go on where the front that gave this out was."""
-        ...
+        """See `Front`."""
+        self._state = state["state"].copy()
+        self._strays = state["strays"].copy()
+        self._mask = state["mask"].copy()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from stemd.acquisition import Scan
+from stemd.adapters.events.front import Front
+from stemd.adapters.events.recording import EventRecording
+from stemd.adapters.events.records import Records, open_records
 from stemd.adapters.recordings.remote import RecordingPath
-from stemd.adapters.timepix3.event_recording import EventRecording
-from stemd.adapters.timepix3.front import Front
-from stemd.adapters.timepix3.records import Records, open_records
+from stemd.adapters.timepix3.front import WordsFront
 from stemd.adapters.timepix3.settings import Timepix3Settings
 from stemd.adapters.timepix3.words import MAGIC, NAME, RAW_NAME
-from stemd.adapters.timepix3.words_front import WordsFront
 
 
 def looks_like_chunks(records: Records) -> bool:

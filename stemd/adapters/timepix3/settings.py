@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stemd.adapters.timepix3.event_settings import EventSettings, Part
-from stemd.adapters.timepix3.layout import Layout
+from stemd.adapters.events.layout import Layout
+from stemd.adapters.events.settings import EventSettings, Part
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 

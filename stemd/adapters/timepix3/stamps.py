@@ -6,7 +6,7 @@ from typing import Any
 
 from numba import njit
 
-from stemd.adapters.timepix3.clock import (
+from stemd.adapters.events.clock import (
     HALF,
     WRAP,
     is_left_over,

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stemd.adapters.timepix3.layout import Layout
-from stemd.adapters.timepix3.ticks import TDC1_RISE
+from stemd.adapters.events.layout import Layout
+from stemd.adapters.events.ticks import TDC1_RISE
 
 NAME = "Timepix3"
 RAW_NAME = "raw.tpx3"

@@ -36,8 +36,8 @@ SHAPE = (256, 256)
 
 def event_file(hits_a_position: int, context: Context) -> Path:
     """A .tpx3 of one scan: a pulse a line, hits of a quad's chips in chunks, made once a run."""
-    from stemd.adapters.timepix3.layout import Layout
-    from stemd.adapters.timepix3.ticks import TDC1_RISE
+    from stemd.adapters.events.layout import Layout
+    from stemd.adapters.events.ticks import TDC1_RISE
     from stemd.adapters.timepix3.words import chunks, pixel_words, tdc_words
 
     def make() -> Path:

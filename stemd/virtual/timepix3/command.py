@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _source(args: argparse.Namespace) -> EventSource:
-    from stemd.adapters.timepix3.layout import Layout
+    from stemd.adapters.events.layout import Layout
     from stemd.virtual.microscope import Microscope
     from stemd.virtual.timepix3.events import FileEvents, RenderedEvents, RepeatedEvents, Signals
 

@@ -12,8 +12,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from stemd.adapters.timepix3.layout import Layout
-from stemd.adapters.timepix3.ticks import TDC1_FALL, TDC1_RISE, TICK_NS, TICKS_PER_US
+from stemd.adapters.events.layout import Layout
+from stemd.adapters.events.ticks import TDC1_FALL, TDC1_RISE, TICK_NS, TICKS_PER_US
 from stemd.adapters.timepix3.words import MAGIC, chunk, global_time_words, pixel_words, tdc_words
 from stemd.errors import CameraError, UsageError
 from stemd.virtual.microscope import Microscope

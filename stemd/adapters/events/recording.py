@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Scan
 from stemd.adapters.base import Checkpoint
+from stemd.adapters.events.decoder import EventDecoder
+from stemd.adapters.events.front import BLOCK_RECORDS, Front
+from stemd.adapters.events.records import Reader, Records, open_records
+from stemd.adapters.events.settings import EventSettings
+from stemd.adapters.events.sync import SyncStart
 from stemd.adapters.recordings.remote import RecordingPath, read_beside
-from stemd.adapters.timepix3.decoder import EventDecoder
-from stemd.adapters.timepix3.event_settings import EventSettings
-from stemd.adapters.timepix3.front import BLOCK_RECORDS, Front
-from stemd.adapters.timepix3.records import Reader, Records, open_records
-from stemd.adapters.timepix3.sync import SyncStart
 from stemd.blocks import Block, BlockPool, Ended, EventBlock, Message, Notice, Started
 from stemd.errors import FormatError
 

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan
-from stemd.adapters.timepix3.cluster import WAIT_US, Joiner
-from stemd.adapters.timepix3.event_settings import EventSettings
-from stemd.adapters.timepix3.front import BLOCK_RECORDS, DONE, FULL, GARBAGE, Front, Hits
-from stemd.adapters.timepix3.health import SyncHealth
-from stemd.adapters.timepix3.history import History, Wire, scan_runs
-from stemd.adapters.timepix3.hot import HotPixelFinder
-from stemd.adapters.timepix3.sync import CLOSED, RESET, SYNC_FILE, Output, ScanSync, SyncStart
-from stemd.adapters.timepix3.ticks import TICKS_PER_US
+from stemd.adapters.events.cluster import WAIT_US, Joiner
+from stemd.adapters.events.front import BLOCK_RECORDS, DONE, FULL, GARBAGE, Front, Hits
+from stemd.adapters.events.health import SyncHealth
+from stemd.adapters.events.history import History, Wire, scan_runs
+from stemd.adapters.events.hot import HotPixelFinder
+from stemd.adapters.events.settings import EventSettings
+from stemd.adapters.events.sync import CLOSED, RESET, SYNC_FILE, Output, ScanSync, SyncStart
+from stemd.adapters.events.ticks import TICKS_PER_US
 from stemd.blocks import BlockPool, Buffer, Ended, EndReason, EventBlock, Message, Notice, Started
 from stemd.errors import ConfigError
 

@@ -8,8 +8,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from stemd.adapters.timepix3.layout import MASKED
-from stemd.adapters.timepix3.ticks import CLOCK_RESET
+from stemd.adapters.events.layout import MASKED
+from stemd.adapters.events.ticks import CLOCK_RESET
 
 STRAYS = 8
 """Hits in a row, all far in the past and close to one another, that mean a clock reset."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from stemd.adapters.timepix3.ticks import PIXEL_CLOCK_BITS
+from stemd.adapters.events.ticks import PIXEL_CLOCK_BITS
 
 PULSES, CLOCK = 0, 1
 """What makes the lines: TDC pulses, or the dwell clock alone."""

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from stemd.adapters.timepix3.pulses import (
+from stemd.adapters.events.pulses import (
     CLOCK,
     COMPLETE,
     IDLE,
@@ -23,7 +23,7 @@ from stemd.adapters.timepix3.pulses import (
     RESTARTED,
     tdc_edge,
 )
-from stemd.adapters.timepix3.ticks import CLOCK_RESET, TICK_NS
+from stemd.adapters.events.ticks import CLOCK_RESET, TICK_NS
 
 DONE, FULL, CLOSED, RESET = 0, 1, 2, 3
 """Why the pass stopped: hits used up; output full; the scan is over; the clock was reset."""

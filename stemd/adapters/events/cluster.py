@@ -9,9 +9,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from stemd.adapters.timepix3.event_settings import ClusterSettings
-from stemd.adapters.timepix3.front import Hits
-from stemd.adapters.timepix3.ticks import CLOCK_RESET, TICK_NS, TICKS_PER_US
+from stemd.adapters.events.front import Hits
+from stemd.adapters.events.settings import ClusterSettings
+from stemd.adapters.events.ticks import CLOCK_RESET, TICK_NS, TICKS_PER_US
 
 OPEN = 1 << 14
 """Clusters that can be open at a time; the oldest is given out early when more are needed."""

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from stemd.adapters.timepix3.front import Hits
+from stemd.adapters.events.front import Hits
 
 TIMES_NEIGHBOURS = 20.0
 """A hot pixel has more hits than so many times the median of its surroundings, ..."""

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
-from stemd.adapters.timepix3 import lines as kernels
-from stemd.adapters.timepix3 import pulses
-from stemd.adapters.timepix3.event_settings import EventSettings
-from stemd.adapters.timepix3.front import Hits
-from stemd.adapters.timepix3.lines import CLOSED, DONE, FULL, RESET
-from stemd.adapters.timepix3.pulses import COMPLETE, IDLE, NEVER
-from stemd.adapters.timepix3.ticks import PIXEL_CLOCK_BITS, TICK_NS, TICKS_PER_US
+from stemd.adapters.events import lines as kernels
+from stemd.adapters.events import pulses
+from stemd.adapters.events.front import Hits
+from stemd.adapters.events.lines import CLOSED, DONE, FULL, RESET
+from stemd.adapters.events.pulses import COMPLETE, IDLE, NEVER
+from stemd.adapters.events.settings import EventSettings
+from stemd.adapters.events.ticks import PIXEL_CLOCK_BITS, TICK_NS, TICKS_PER_US
 from stemd.errors import ConfigError, FormatError
 
 __all__ = ["CLOSED", "DONE", "FULL", "RESET", "Output", "ScanSync", "SyncStart"]
@@ -138,7 +138,7 @@ class ScanSync:
     def assign(
         self, hits: Hits, count: int, first: int, items: int, first_item: int, out: Output
     ) -> tuple[int, int, int, int]:
-        """See `timepix3.lines.assign`."""
+        """See `events.lines.assign`."""
         if count and self._first_time is None:
             self._first_time = int(hits.times[0])
         scan = self.open_scan

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from stemd.acquisition import PositiveFloat
 from stemd.adapters.base import AdapterSettings
-from stemd.adapters.timepix3.layout import Layout
-from stemd.adapters.timepix3.ticks import TDC1_FALL, TDC1_RISE, TDC2_FALL, TDC2_RISE
+from stemd.adapters.events.layout import Layout
+from stemd.adapters.events.ticks import TDC1_FALL, TDC1_RISE, TDC2_FALL, TDC2_RISE
 
 PixelIndex = Annotated[int, Field(ge=0, le=1023)]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from stemd.acquisition import Scan
-from stemd.adapters.timepix3.event_settings import EventSettings
-from stemd.adapters.timepix3.ticks import TDC_NAMES
+from stemd.adapters.events.settings import EventSettings
+from stemd.adapters.events.ticks import TDC_NAMES
 from stemd.blocks import Notice
 
 NO_PULSES_S = 1.0
