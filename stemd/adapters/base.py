@@ -20,6 +20,10 @@ class AdapterSettings(BaseModel):
 
     scan: Scan | None = None
 
+    def outputs(self) -> tuple[str, ...]:
+        """Names of images that the adapter gives without an engine."""
+        return ()
+
 
 class Decoder(Protocol):
     """Pure: bytes in, messages out; no socket, clock or thread.

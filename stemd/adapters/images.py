@@ -57,6 +57,10 @@ class ImagesSettings(AdapterSettings):
     existing: bool = False
     image: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")] = "image"
 
+    def outputs(self) -> tuple[str, ...]:
+        """The image itself."""
+        return (self.image,)
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:

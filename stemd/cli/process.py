@@ -173,6 +173,7 @@ def _plan(
     args: argparse.Namespace,
 ) -> tuple[Settings, list[EngineConfig], AdapterSettings | None]:
     from stemd.config.file import load
+    from stemd.config.image_names import check_names
     from stemd.config.resolved import EngineConfig
     from stemd.settings import Settings
 
@@ -205,6 +206,7 @@ def _plan(
         scan=_scan(args, scan),
     )
     settings.masks()
+    check_names(settings.engines, settings.optics, "--engine")
     return settings, engines, camera
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ValidationError, create_model
 
 from stemd import plugins
 from stemd.acquisition import Optics
+from stemd.config.image_names import OTHER_FILES, clashes, missing_inputs, unknown_images
 from stemd.config.mqtt import MqttSettings
 from stemd.config.page import PageSettings
 from stemd.config.problems import ConfigProblemsError, Problem, nearest, problems_of
@@ -75,30 +77,64 @@ class _Reader:
         record = self.model(RecordTable, table.get("record", {}), (*path, "record"))
         engines = self.engines(table.get("engine", []), (*path, "engine"), optics)
         if adapter is not None and adapter[0].works_on == "images":
-            for index, engine in enumerate(engines):
+            for index, engine in engines.items():
                 if engine.settings.needs != "images":
                     message = f"needs patterns, which the adapter {adapter[0].name} does not give"
                     where = (*path, "engine", index, "type")
                     self.problems.append(Problem(where, message, repr(engine.plugin.name)))
+        broken = len(self.problems) > before
+        self.names(path, adapter, engines, optics or Optics(), None if broken else publish)
         if len(self.problems) > before or not (named and adapter and optics and publish and record):
             return None
         name: str = named.name  # type: ignore[attr-defined]
-        config = PipelineConfig(name, *adapter, optics, tuple(engines), publish, record)
+        chosen = tuple(engines.values())
+        config = PipelineConfig(name, *adapter, optics, chosen, publish, record)
         return config
+
+    def names(
+        self,
+        path: tuple[str | int, ...],
+        adapter: tuple[plugins.Plugin, Any] | None,
+        engines: Mapping[int, EngineConfig],
+        optics: Optics,
+        publish: PublishTable | None,
+    ) -> None:
+        """Names of images that clash, and images that nobody makes.
+
+        Without `publish` the pipeline has other errors: then an image may be missing for these.
+        """
+        given: tuple[str, ...] = adapter[1].outputs() if adapter is not None else ()
+        numbers = {engine.name: index for index, engine in engines.items()}
+        settings = {engine.name: engine.settings for engine in engines.values()}
+        for image in set(given) & set(OTHER_FILES):
+            message = f"the image has the name of {OTHER_FILES[image]}"
+            self.problems.append(Problem((*path, "adapter"), message, repr(image), "rename it"))
+        problems = clashes(settings, optics, given)
+        if publish is not None:
+            problems += missing_inputs(settings, given, live=True)
+        for problem in problems:
+            engine, *keys = problem.path
+            where = (*path, "engine", numbers[str(engine)], *(keys or ["type"]))
+            self.problems.append(replace(problem, path=where))
+        wanted = (publish.images or ()) if publish is not None else ()
+        for image, remedy in unknown_images(wanted, settings, given):
+            where = (*path, "publish", "images", wanted.index(image))
+            self.problems.append(Problem(where, "no engine makes this image", repr(image), remedy))
 
     def engines(
         self, tables: Any, path: tuple[str | int, ...], optics: Optics | None
-    ) -> list[EngineConfig]:
+    ) -> dict[int, EngineConfig]:
+        """The engines that are valid by their number in the file."""
         if not isinstance(tables, list):
             self.problems.append(Problem(path, "must be an array: write [[pipeline.engine]]"))
-            return []
-        engines: list[EngineConfig] = []
+            return {}
+        engines: dict[int, EngineConfig] = {}
         for index, table in enumerate(tables):
             found = self.plugin("engines", table, (*path, index))
             if found is None:
                 continue
             engine = EngineConfig(*found)
-            if engine.name in {other.name for other in engines}:
+            if engine.name in {other.name for other in engines.values()}:
                 self.problems.append(
                     Problem(
                         (*path, index, "name"),
@@ -115,7 +151,7 @@ class _Reader:
                 except ConfigError as error:
                     where = (*path, index, *engine.settings.summed_with[:1])
                     self.problems.append(Problem(where, error.message, "", error.remedy))
-            engines.append(engine)
+            engines[index] = engine
         return engines
 
     def config(self, data: Mapping[str, Any]) -> Config | None:

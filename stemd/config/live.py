@@ -11,6 +11,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from stemd.acquisition import Optics, Scan
+from stemd.config.image_names import clashes, missing_inputs, unknown_images
 from stemd.config.problems import Problem, problems_of
 from stemd.config.resolved import PipelineConfig
 from stemd.config.tables import PublishTable, RecordTable
@@ -38,16 +39,20 @@ class RefusedError(ConfigError):
 
 @dataclass(frozen=True, slots=True)
 class LiveSettings:
-    """Everything of a pipeline that can be changed while it runs, with a revision number."""
+    """Everything of a pipeline that can be changed while it runs, with a revision number.
+
+    `given`: names of images that the adapter gives without an engine.
+    """
 
     engines: Settings
     publish: PublishTable
     record: RecordTable
+    given: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, config: PipelineConfig) -> LiveSettings:
         """The settings with which a pipeline starts."""
-        return cls(config.settings(), config.publish, config.record)
+        return cls(config.settings(), config.publish, config.record, config.adapter.outputs())
 
     @classmethod
     def of_scan(
@@ -55,13 +60,17 @@ class LiveSettings:
     ) -> LiveSettings:
         """Those of a scan's scan.json, as far as the pipeline of today still knows them.
 
-        The sections `without` stay as they are in the config.
+        The sections `without` stay as they are in the config, but for the names of published
+        images: the scan may have had others.
         """
         live = cls.of(config)
+        if "publish" in without:
+            every = live.publish.model_copy(update={"images": None})
+            live = dataclasses.replace(live, publish=every)
         for section, values in settings.items():
             if isinstance(values, Mapping) and section not in without:
                 try:
-                    live = live.changed({section: values})
+                    live = live._merged({section: values})
                 except RefusedError as error:
                     log.warning("a setting of the scan is not known any more", error=str(error))
         return live
@@ -90,6 +99,40 @@ class LiveSettings:
         `change` has the shape of `as_json`, any subset; "section.key" is accepted for a nested
         key. Tables such as `detectors` are replaced as a whole.
         """
+        new = self._merged(change)
+        self._refuse_worse(new)
+        return new
+
+    def for_maps_of(self, reduced: Settings) -> Settings:
+        """The engines' settings for images made anew of a scan that was summed with `reduced`.
+
+        Raises RefusedError where these would give a name twice or lack an image.
+        """
+        settings = self.engines.for_maps_of(reduced)
+        every = self.publish.model_copy(update={"images": None})
+        self._refuse_worse(dataclasses.replace(self, engines=settings, publish=every))
+        return settings
+
+    def _refuse_worse(self, new: LiveSettings) -> None:
+        """Raises RefusedError for what is wrong with the names of `new`'s images only."""
+        known = {(problem.path, problem.message) for problem in self._name_problems()}
+        for problem in new._name_problems():
+            if (problem.path, problem.message) not in known:
+                raise RefusedError(problem)
+
+    def _name_problems(self) -> list[Problem]:
+        engines, optics = self.engines.engines, self.engines.optics
+        unknown = unknown_images(self.publish.images or (), engines, self.given)
+        return [
+            *clashes(engines, optics, self.given),
+            *missing_inputs(engines, self.given, live=True),
+            *(
+                Problem(("publish", "images"), f"no engine makes an image {image!r}", "", remedy)
+                for image, remedy in unknown
+            ),
+        ]
+
+    def _merged(self, change: Mapping[str, Any]) -> LiveSettings:
         sections = self._sections(change)
         known = {"optics", "scan", "publish", "record", *self.engines.engines}
         for section in sections:
@@ -111,7 +154,7 @@ class LiveSettings:
             settings.masks()
         except ConfigError as error:
             raise RefusedError(Problem(("optics",), error.message, "", error.remedy)) from error
-        return LiveSettings(settings, publish, record)
+        return dataclasses.replace(self, engines=settings, publish=publish, record=record)
 
     def with_record(self, *, raw: bool) -> LiveSettings:
         """The same with recording on or off, one revision later."""

@@ -148,6 +148,23 @@ def test_a_virtual_detector_is_recomputed_with_the_radii_it_was_measured_with(ri
     assert np.array_equal(after, before)
 
 
+def test_names_of_images_are_checked_before_anything_is_changed(rig: Rig) -> None:
+    rig.camera.scan()
+    rig.finished()
+    clash = {"virtual_detector": {"detectors": {"com_y": [0.0, 5.0]}}}
+    for command, args in (("recompute", {"settings": clash}), ("start", {"settings": clash})):
+        reply = rig.order(command, **args)
+        assert reply["ok"] is False
+        assert reply["error"]["key"] == "virtual_detector.detectors.com_y"
+        assert "'com'" in reply["error"]["message"]
+    rig.client.client.publish(f"{BASE}/settings/set", json.dumps({"id": "c", **clash}), qos=1)
+    wait_until(lambda: any(r["id"] == "c" for r in rig.documents("reply")), "a reply", 30.0)
+    reply = next(r for r in rig.documents("reply") if r["id"] == "c")
+    assert reply["error"]["key"] == "virtual_detector.detectors.com_y"
+    assert rig.documents("settings") == []  # nothing has changed
+    rig.check_messages()
+
+
 def test_save_writes_the_images_of_a_running_scan_as_they_are(rig: Rig) -> None:
     rig.camera.begin()
     rig.camera.more(rig.camera.frames[:30])

@@ -116,7 +116,10 @@ class Commands:
         last = pipeline.last
         assert last is not None
         change = _table(args, "settings")
-        live: LiveSettings = pipeline.change(change) if change else pipeline.live
+        live: LiveSettings = pipeline.live.changed(change) if change else pipeline.live
+        live.for_maps_of(last.run.settings)  # refused before anything is changed
+        if change:
+            live = pipeline.change(change)
         final = last.recomputed(await asyncio.to_thread(last.run.recompute, live.engines))
         now = time.time_ns()
         entry = {

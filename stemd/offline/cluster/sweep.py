@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from stemd.acquisition import Optics
+from stemd.config.image_names import check_names
 from stemd.config.pairs import parse_value, split_outside_brackets
 from stemd.config.problems import ConfigProblemsError, problems_of
 from stemd.config.resolved import EngineConfig
@@ -62,7 +63,7 @@ def points(
     """Every combination of the values, the last axis running fastest.
 
     Raises UsageError for an engine that is not there, ConfigError for a key or value that its
-    engine does not take.
+    engine does not take, or where two images would have one name.
     """
     twice = next((a.key for a, b in itertools.combinations(axes, 2) if a.path == b.path), None)
     if twice is not None:
@@ -81,6 +82,7 @@ def points(
         chosen, kept = settings, list(engines)
         for axis, value in zip(axes, values, strict=True):
             chosen, kept = _with(chosen, kept, axis, value)
+        check_names(chosen.engines, chosen.optics, "--sweep")
         folder = ",".join(
             f"{axis.key}={_as_name(value)}" for axis, value in zip(axes, values, strict=True)
         )[:200]
