@@ -28,11 +28,11 @@ class ScanPart:
             run.reducer.centre,
         )
         self._inline: dict[str, PatternEngine] = {}
-        for choice, engine in zip(run.choices, run.engines, strict=True):
+        for choice, engine in zip(run.engines.choices, run.engines.every, strict=True):
             if choice.settings.needs == "patterns" and engine.name not in run.failed:
                 double: PatternEngine = choice.plugin.build(choice.settings)
                 if isinstance(double, SlowEngine):
-                    double.prepare(run.told, beside=False)
+                    double.prepare(run.tell, beside=False)
                 double.start(acquisition, settings, run.maps)
                 if isinstance(engine, FindingEngine) and isinstance(double, FindingEngine):
                     double.follow(engine.found() or {})
@@ -42,24 +42,23 @@ class ScanPart:
 
     def reduce(self, block: FrameBlock) -> None:
         """Take a block in."""
-        runs = self._reducer.reduce(block)
+        complete = self._reducer.reduce(block)
         for name, engine in list(self._inline.items()):
             try:
                 engine.consume(block)
             except Exception as error:
                 del self._inline[name]
-                self._run.leave_out(name, error)
+                self._run.engines.leave_out(name, error)
         self._frames += block.count
         self._bytes += block.wire.nbytes
-        self._run.add_positions(runs)
+        self._run.intake.add_positions(complete)
 
     def merge(self) -> None:
         """Give what was gathered to the run; parts merge in the order of their positions."""
-        self._run.frames += self._frames
-        self._run.bytes += self._bytes
-        for engine in self._run.engines:
+        self._run.intake.add_part(frames=self._frames, size=self._bytes)
+        for engine in self._run.engines.every:
             if engine.name in self._inline and engine.name not in self._run.failed:
                 try:
                     cast(PatternEngine, engine).merge(self._inline[engine.name])
                 except Exception as error:
-                    self._run.leave_out(engine.name, error)
+                    self._run.engines.leave_out(engine.name, error)

@@ -14,8 +14,9 @@ from stemd.blocks import EventBlock, FrameBlock, Notice
 from stemd.engines.restoration.correction import find_shifts, moved
 from stemd.errors import UsageError
 from stemd.results import Result, Snapshot
+from stemd.scan.engines import EngineChoice, Report
 from stemd.scan.part import ScanPart
-from stemd.scan.run import EngineChoice, Report, ScanRun
+from stemd.scan.run import ScanRun
 from stemd.settings import Settings
 
 FIRST_FRAMES = 256
@@ -144,7 +145,7 @@ def with_correction(run: ScanRun, final: Snapshot, image: str | None = None) -> 
         results.append(Result(name, values.astype(np.float32), "px", "scan", step, extra))
     results += [
         replace(result, name=f"{result.name}_corrected", extra={**result.extra, **extra})
-        for result in run.finals_of(moved(run.acquisition, run.maps, shifts))
+        for result in run.engines.finals_of(moved(run.acquisition, run.maps, shifts), run.settings)
     ]
     return replace(final, results=results)
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
 from stemd.blocks import FrameBlock
-from stemd.scan.run import EngineChoice, ScanRun
+from stemd.scan.engines import EngineChoice
+from stemd.scan.run import ScanRun
 from stemd.settings import Settings
 
 

@@ -47,7 +47,7 @@ def images(blocks: list[tuple[EventBlock, float | None]]) -> dict[str, np.ndarra
     for block, accepted_ns in blocks:
         if accepted_ns != run.settings.optics.acceptance_time_ns:
             run.change(settings(accepted_ns))
-            for one in run.engines:
+            for one in run.engines.every:
                 one.update(run.settings)
         run.reduce(block)
         run.feed()

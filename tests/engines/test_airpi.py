@@ -399,7 +399,7 @@ def test_a_network_that_hangs_never_holds_the_reader_up(
             assert gate.entered.wait(60.0)
     assert not gate.open.is_set()
     if when_slow == "coarser":
-        made: Any = run.engines[0]
+        made: Any = run.engines.every[0]
         until(lambda: made._object.counts["left_out"] > 0)  # the backlog is full
         gate.open.set()
         until(lambda: "airpi_coarser" in run.counters)
@@ -442,7 +442,7 @@ def test_a_scan_that_is_given_up_gives_every_block_back(
         block.release()
     run.end("complete")
     assert gate.entered.wait(60.0)
-    run.hurry("later scans were waiting")
+    run.abandon("later scans were waiting")
     gate.open.set()
     run.serve(lambda s: None, lambda: 100.0)
     assert all(buffer._users == 0 for buffer in users)
@@ -474,7 +474,7 @@ def test_memory_does_not_grow_with_the_number_of_lines(model: str) -> None:
         run, _ = run_of(acquisition, choice, OPTICS)
         for block in blocks_of(acquisition, patterns, [6]):
             run.reduce(block)
-        made: Any = run.engines[0]
+        made: Any = run.engines.every[0]
         held.append(made._object.lines.held)
         assert made._object.lines.used <= 4
     assert held[0] == held[1] == 8

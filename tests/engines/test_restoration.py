@@ -303,7 +303,7 @@ def test_finished_images_do_not_wait_for_the_network(
 
     final = run.serve(lambda snapshot: None, lambda: 100.0, published)
     assert early == [{"sum"}]
-    assert run.early == {"sum"}
+    assert run.images.early == {"sum"}
     assert {result.name for result in final.results} == {"sum", "sum_restored"}
 
 

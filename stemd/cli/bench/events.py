@@ -90,7 +90,7 @@ def process(hits_a_position: int, kernel: int, annuli: int, context: Context) ->
             block.release()
         walls.append(time.perf_counter() - wall)
         cpus.append(time.thread_time() - cpu)
-        hits = run.hits
+        hits = run.intake.hits
         recording.close()
     name = f"events/tpx3/{hits_a_position}-hits/ricom{kernel}" + ("+annulus" if annuli else "")
     wall, cpu = median(walls[1:]), median(cpus[1:])

@@ -160,7 +160,7 @@ class LiveOwner:
     def finish(self, run: ScanRun, files: ScanFiles) -> None:
         """A scan has ended."""
         self.positions += run.positions_done
-        self.ended_bytes += run.bytes
+        self.ended_bytes += run.intake.bytes
         self.scans += 1
         self.run = None
 
@@ -184,7 +184,7 @@ class LiveOwner:
     def bytes(self) -> int:
         """Bytes of all blocks so far."""
         run = self.run
-        return self.ended_bytes + (run.bytes if run is not None else 0)
+        return self.ended_bytes + (run.intake.bytes if run is not None else 0)
 
     @property
     def done(self) -> int:

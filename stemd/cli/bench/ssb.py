@@ -37,7 +37,7 @@ def _run() -> ScanRun:
 def keep(context: Context) -> Iterator[Row]:
     """256 x 256 big-endian 16-bit patterns, in cache, into the store; one thread."""
     run = _run()
-    (engine,) = run.engines
+    (engine,) = run.engines.every
     block = block_of("u2", True, SIZE, BLOCK_BYTES)
     parts = SIDE * SIDE // block.count
 
@@ -59,7 +59,7 @@ def keep(context: Context) -> Iterator[Row]:
 def image(context: Context) -> Iterator[Row]:
     """The finished image of 256 x 256 positions from their kept discs; one thread."""
     run = _run()
-    (engine,) = run.engines
+    (engine,) = run.engines.every
     block = block_of("u2", True, SIZE, BLOCK_BYTES)
     for first in range(0, SIDE * SIDE, block.count):
         block.probe = np.arange(first, first + block.count)

@@ -63,7 +63,7 @@ def to_complete(run: ScanRun, files: ScanFiles) -> tuple[dict[str, int], frozens
     """Positions that images lack and the record has, by engine, and the names of the images."""
     recorded = files.recorder is not None and files.recorder.recording
     lacking = run.lacking() if recorded else {}
-    return lacking, frozenset(name for each in lacking for name in run.slow_images.get(each, ()))
+    return lacking, frozenset(name for each in lacking for name in run.images.of_slow.get(each, ()))
 
 
 def marked(final: Snapshot, names: frozenset[str]) -> Snapshot:

@@ -118,7 +118,7 @@ class Pipeline:
             log.error("the reader does not end and is left behind", pipeline=self.name)
         await asyncio.sleep(0)  # what the reader's thread posted last
         for run in list(self.serving):
-            run.hurry("stemd was stopped")
+            run.abandon("stemd was stopped")
         self.settle()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._quiet.wait(), WRITE_S)
@@ -279,7 +279,7 @@ class Pipeline:
         self.settle()
 
     def _ended(self, run: ScanRun) -> None:
-        self.last_received_ns = run.received_ns
+        self.last_received_ns = run.intake.received_ns
         # here, not when its files are written: the count must not fall back meanwhile
         self.positions += run.positions_done
         if self.current is run:
@@ -294,8 +294,8 @@ class Pipeline:
         try:
             lacking, names = to_complete(run, files)
             final = marked(final, names)
-            late = [result for result in final.results if result.name not in run.early]
-            if late or not run.early:
+            late = [result for result in final.results if result.name not in run.images.early]
+            if late or not run.images.early:
                 self.publish_final(replace(final, results=late))
             if self.current is None:
                 self.newest = final
@@ -386,7 +386,7 @@ class Pipeline:
         """A scan begins (reader's thread)."""
         # what is waited for in the end must not be what the camera waits for in the beginning
         for run in sorted(self.serving, key=lambda run: run.acquisition.started_ns)[:-1]:
-            run.hurry("later scans were waiting")
+            run.abandon("later scans were waiting")
         while not self._finishing.acquire(timeout=0.2):
             if self.reader.stop.is_set():
                 break

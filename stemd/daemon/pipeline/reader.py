@@ -189,8 +189,7 @@ class Reader:
             case Notice():
                 self.counts[message.kind] += message.count
                 if self._run is not None:
-                    counters = self._run.counters
-                    counters[message.kind] = counters.get(message.kind, 0) + message.count
+                    self._run.count([message])
                 self._owner.noticed(message)
             case Link():
                 self._owner.linked(message)

@@ -31,8 +31,8 @@ def state_document(pipeline: Pipeline) -> Json:
             "positions_total": total,
             "missing": max(0, newest - done) if running else total - done,
             "frames": run.frames,
-            "bytes": run.bytes,
-            "counters": dict(run.counters),
+            "bytes": run.intake.bytes,
+            "counters": run.counters,
         }
     now = time.time_ns()
     files, adapter = pipeline.files, pipeline.reader.adapter
@@ -65,7 +65,7 @@ def ages_s(pipeline: Pipeline) -> dict[str, float]:
     """Seconds since each thread of a pipeline got on, 0 for one that has nothing to do."""
     ages = {"reader": pipeline.reader.age_s}
     files, now = pipeline.files, time.monotonic()
-    ages["engines"] = max((now - run.heartbeat for run in pipeline.serving), default=0.0)
+    ages["engines"] = max((now - run.images.heartbeat for run in pipeline.serving), default=0.0)
     recorder = files.recorder if files is not None else None
     ages["recorder"] = recorder.stalled_s if recorder is not None else 0.0
     return ages
@@ -75,7 +75,7 @@ def health_document(pipeline: Pipeline) -> Json:
     """A pipeline's part of the health document."""
     run, files = pipeline.current, pipeline.files
     recorder = files.recorder if files is not None else None
-    newest = run.received_ns if run is not None else pipeline.last_received_ns
+    newest = run.intake.received_ns if run is not None else pipeline.last_received_ns
     ages = ages_s(pipeline)
     return {
         "state": pipeline.state,

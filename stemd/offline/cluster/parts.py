@@ -17,7 +17,8 @@ from stemd.adapters.recordings.remote import RecordingPath
 from stemd.config.resolved import EngineConfig
 from stemd.engines.base import FindingEngine, Gathered, SlowEngine, SpreadEngine, WholeEngine
 from stemd.errors import ConfigError
-from stemd.scan.run import EngineChoice, ScanRun
+from stemd.scan.engines import EngineChoice
+from stemd.scan.run import ScanRun
 from stemd.settings import EngineSettings, Settings
 
 Centre = tuple[float, float] | None
@@ -168,12 +169,12 @@ class Part:
         """What a run has summed in a span of its file."""
         maps = run.maps
         gathered = {}
-        for choice, engine in zip(run.choices, run.engines, strict=True):
+        for choice, engine in zip(run.engines.choices, run.engines.every, strict=True):
             if choice.settings.needs == "patterns" and engine.name not in run.failed:
                 try:
                     gathered[engine.name] = cast(SpreadEngine, engine).gathered()
                 except Exception as error:
-                    run.leave_out(engine.name, error)
+                    run.engines.leave_out(engine.name, error)
         touched = np.flatnonzero(maps.done | (maps.total != 0))
         low, high = (int(touched[0]), int(touched[-1]) + 1) if touched.size else (0, 0)
         return cls(
@@ -190,7 +191,7 @@ class Part:
             fixed=run.reducer.centre_fixed,
             gathered=gathered,
             failed=dict(run.failed),
-            found=run.found(),
+            found=run.engines.found(),
         )
 
     @property
@@ -211,11 +212,10 @@ class Part:
         maps.moment_x[here] += self.moment_x
         maps.detector_sums[:, here] += self.detectors
         maps.done[here] |= self.done
-        run.frames += self.frames
-        run.positions_done += self.positions
+        run.intake.add_part(frames=self.frames, positions=self.positions)
         for name, why in self.failed.items():
-            run.failed.setdefault(name, why)
-        for choice, engine in zip(run.choices, run.engines, strict=True):
+            run.engines.note_failure(name, why)
+        for choice, engine in zip(run.engines.choices, run.engines.every, strict=True):
             if engine.name in self.gathered and engine.name not in run.failed:
                 try:
                     double = _built(choice)
@@ -223,7 +223,7 @@ class Part:
                     double.restore(self.gathered[engine.name])
                     cast(SpreadEngine, engine).merge(double)
                 except Exception as error:
-                    run.leave_out(engine.name, error)
+                    run.engines.leave_out(engine.name, error)
 
 
 def _compact(values: NDArray[np.int64]) -> NDArray[Any]:

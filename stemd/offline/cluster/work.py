@@ -231,7 +231,7 @@ def _reduce(
         raise changed(recipe)
     run = ScanRun(acquisition, recipe.settings, recipe.gatherers(), None if leads else centre)
     if first:
-        run.follow(found or {})
+        run.engines.follow(found or {})
     with _opened.open(recipe, identity) as recording:
         if isinstance(recording, SequentialRecording):
             stop, after = _reduce_stream(recording, run, checkpoint, stop, leads=leads)

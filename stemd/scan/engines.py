@@ -1,0 +1,193 @@
+"""The engines of one scan: built, called, and left out when they fail."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, cast
+
+import structlog
+
+from stemd.acquisition import Acquisition
+from stemd.blocks import Notice
+from stemd.engines.base import (
+    Engine,
+    FindingEngine,
+    Gathered,
+    ImageEngine,
+    PositionMaps,
+    SlowEngine,
+)
+from stemd.errors import StemdError
+from stemd.plugins import Plugin
+from stemd.results import Result
+from stemd.settings import EngineSettings, Settings, SlowEngineSettings
+
+log = structlog.get_logger(__name__)
+
+Report = Callable[[str, StemdError], None]
+"""(engine, error): an engine has failed for a reason that the user can do something about."""
+
+
+class EngineChoice(Protocol):
+    """A configured engine: its plugin and validated settings."""
+
+    @property
+    def plugin(self) -> Plugin:
+        """Where the engine comes from."""
+        ...
+
+    @property
+    def settings(self) -> EngineSettings:
+        """Its settings in the config."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Its name: given, or its type."""
+        ...
+
+
+class ScanEngines:
+    """The engines of one scan, in their order.
+
+    An engine that fails is reported once and gets nothing more; the others go on. `failed` has
+    the reasons by engine and is changed by `leave_out` alone, under its lock. `live`: a camera
+    waits, so slow engines work beside the scan; `tell` gets what they have to say.
+    """
+
+    def __init__(
+        self,
+        acquisition: Acquisition,
+        settings: Settings,
+        maps: PositionMaps,
+        choices: Sequence[EngineChoice],
+        *,
+        live: bool,
+        tell: Callable[[Notice], None],
+        report: Report | None,
+    ) -> None:
+        self.every: list[Engine] = []
+        self.choices: list[EngineChoice] = []
+        self.failed: dict[str, str] = {}
+        self.slow: list[SlowEngine] = []
+        """Those that work beside the scan."""
+        self._acquisition, self._maps = acquisition, maps
+        self._report = report
+        self._lock = threading.Lock()
+        for choice in choices:
+            try:
+                engine: Engine = choice.plugin.build(choice.settings)
+                if isinstance(engine, SlowEngine):
+                    engine.prepare(tell, beside=live)
+                engine.start(acquisition, settings, maps)
+            except Exception as error:
+                self.leave_out(choice.name, error)
+            else:
+                self.every.append(engine)
+                self.choices.append(choice)
+        self.slow = [engine for engine in self.every if live and isinstance(engine, SlowEngine)]
+        self.inline = self._that_need("patterns")
+        self.positional = self._that_need("positions")
+        self.imaging = cast(list[ImageEngine], self._that_need("images"))
+        beside: list[Engine] = [*self.slow, *self.imaging]
+        self.prompt = [engine for engine in self.every if engine not in beside]
+        """Those whose images are there as soon as they are asked for."""
+
+    def _that_need(self, what: str) -> list[Engine]:
+        pairs = zip(self.choices, self.every, strict=True)
+        return [engine for choice, engine in pairs if choice.settings.needs == what]
+
+    def works(self, engine: Engine) -> bool:
+        """Whether the engine has not failed."""
+        return engine.name not in self.failed
+
+    def guard(self, engine: Engine, call: Callable[[Any], object], argument: Any) -> None:
+        """Call an engine, unless it has failed; leave it out if it fails now."""
+        if engine.name not in self.failed:
+            try:
+                call(argument)
+            except Exception as error:
+                self.leave_out(engine.name, error)
+
+    def leave_out(self, engine: str, error: Exception) -> None:
+        """An engine has failed: it is reported once and gets nothing more. By any thread."""
+        told = isinstance(error, StemdError)
+        reason = str(error) if told else f"{type(error).__name__}: {error}"
+        if not self.note_failure(engine, reason):
+            return
+        for each in self.slow:
+            if each.name == engine:
+                each.abandon()
+        if not isinstance(error, StemdError):
+            log.exception(
+                "an engine failed and is left out for the rest of the scan",
+                engine=engine,
+                exc_info=error,
+            )
+        elif self._report is not None:
+            self._report(engine, error)
+
+    def note_failure(self, engine: str, reason: str) -> bool:
+        """Keep why an engine has failed, here or where a part was made; False if it is known."""
+        with self._lock:
+            if engine in self.failed:
+                return False
+            self.failed[engine] = reason
+            return True
+
+    def update(self, settings: Settings) -> None:
+        """New settings from now on."""
+        for engine in self.every:
+            self.guard(engine, engine.update, settings)
+
+    def finish(self) -> None:
+        """No more blocks will come."""
+        for engine in self.slow:
+            engine.finish()
+
+    def abandon(self, why: str) -> None:
+        """Slow engines leave unfinished work undone."""
+        for engine in self.slow:
+            engine.abandon(why)
+
+    def lacking(self, settings: Settings) -> dict[str, int]:
+        """Positions by engine that images of slow engines lack and are to get from the record.
+
+        Only those of engines whose settings ask for it.
+        """
+        found: dict[str, int] = {}
+        for engine in self.slow:
+            own = settings.engines.get(engine.name)
+            wanted = isinstance(own, SlowEngineSettings) and own.complete
+            if wanted and self.works(engine) and (count := engine.lacking()):
+                found[engine.name] = count
+        return found
+
+    def _finding(self) -> list[FindingEngine]:
+        return [each for each in self.every if isinstance(each, FindingEngine) and self.works(each)]
+
+    def all_found(self, settings: Settings) -> bool:
+        """Whether all engines know what they find out from the first patterns."""
+        return all(
+            engine.found() is not None or not engine.finds(settings) for engine in self._finding()
+        )
+
+    def found(self) -> dict[str, Gathered]:
+        """What engines have found out from the first patterns."""
+        return {engine.name: engine.found() or {} for engine in self._finding()}
+
+    def follow(self, found: Mapping[str, Gathered]) -> None:
+        """Be those of a later part of a scan whose first part has found this out."""
+        for engine in self._finding():
+            self.guard(engine, engine.follow, found.get(engine.name, {}))
+
+    def finals_of(self, maps: PositionMaps, settings: Settings) -> list[Result]:
+        """What the engines that need no more than maps make of others of the same scan."""
+        results: list[Result] = []
+        for choice, engine in zip(self.choices, self.every, strict=True):
+            if choice.settings.needs == "positions" and self.works(engine):
+                double: Engine = choice.plugin.build(choice.settings)
+                double.start(self._acquisition, settings, maps)
+                results += double.snapshot(final=True)
+        return results

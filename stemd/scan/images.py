@@ -1,0 +1,120 @@
+"""The images of one scan as they are now, from all engines, and the finished ones in stages."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from stemd.acquisition import Acquisition
+from stemd.engines.base import ImageEngine, SlowEngine
+from stemd.results import Result, Snapshot
+from stemd.scan.engines import ScanEngines
+from stemd.scan.intake import Intake
+from stemd.settings import Settings
+
+WAIT_S = 0.5
+"""Between two signs of life while an engine still works on finished images."""
+
+Publish = Callable[[Snapshot], None]
+
+
+class ScanImages:
+    """Makes the snapshots of a scan. All methods are called by the engines' thread.
+
+    The engines give their images in three stages: the prompt ones at once, then those that work
+    on these images, then the slow ones that work beside the scan.
+    """
+
+    def __init__(self, acquisition: Acquisition, engines: ScanEngines, intake: Intake) -> None:
+        self.early: frozenset[str] = frozenset()
+        """Finished images that `finals` has published before it has returned."""
+        self.of_slow: dict[str, tuple[str, ...]] = {}
+        """Names of the images of each slow engine, once there are any."""
+        self.heartbeat = time.monotonic()
+        """When the engines' thread last showed that it works."""
+        self._acquisition, self._engines, self._intake = acquisition, engines, intake
+        self._sequence = 0
+
+    def beat(self) -> None:
+        """The engines' thread works."""
+        self.heartbeat = time.monotonic()
+
+    def snapshot(self, settings: Settings, *, final: bool) -> Snapshot:
+        """All images now; exact, from the integer maps, when `final`."""
+        return self._with_slow(self._with_images(self._prompt(settings, final=final)))
+
+    def finals(self, settings: Settings, publish: Publish) -> Snapshot:
+        """The finished images.
+
+        `publish` gets those that must not wait for the engines which take longer; `early` has
+        their names.
+        """
+        engines = self._engines
+        first = self._prompt(settings, final=True)
+        if not engines.imaging and not engines.slow:
+            return first
+        publish(first)
+        self.early = _names(first.results)
+        with_images = self._with_images(first)
+        if engines.imaging and engines.slow:
+            late = [r for r in with_images.results if r.name not in self.early]
+            publish(replace(with_images, results=late))
+            self.early = _names(with_images.results)
+        return self._with_slow(with_images)
+
+    def _prompt(self, settings: Settings, *, final: bool) -> Snapshot:
+        intake = self._intake
+        done = intake.positions_done
+        results = intake.images()
+        for engine in self._engines.prompt:
+            if self._engines.works(engine):
+                try:
+                    results += engine.snapshot(final=final)
+                except Exception as error:
+                    self._engines.leave_out(engine.name, error)
+        self._sequence += 1
+        return Snapshot(
+            acquisition=self._acquisition,
+            results=results,
+            positions_done=done,
+            positions_total=self._acquisition.scan.positions,
+            final=final,
+            sequence=self._sequence,
+            time_ns=intake.received_ns,
+            settings_revision=settings.revision,
+        )
+
+    def _with_images(self, snapshot: Snapshot) -> Snapshot:
+        """With what the engines that work on images have made, if final from just these."""
+        results = list(snapshot.results)
+        for engine in self._engines.imaging:
+            if self._engines.works(engine):
+                try:
+                    engine.offer(results, final=snapshot.final)
+                    results += self._made(engine, final=snapshot.final)
+                except Exception as error:
+                    self._engines.leave_out(engine.name, error)
+        return replace(snapshot, results=results)
+
+    def _with_slow(self, snapshot: Snapshot) -> Snapshot:
+        """With the images of slow engines, if final when they are done."""
+        results = list(snapshot.results)
+        for engine in self._engines.slow:
+            if self._engines.works(engine):
+                try:
+                    made = self._made(engine, final=snapshot.final)
+                    self.of_slow[engine.name] = tuple(result.name for result in made)
+                    results += made
+                except Exception as error:
+                    self._engines.leave_out(engine.name, error)
+        return replace(snapshot, results=results)
+
+    def _made(self, engine: ImageEngine | SlowEngine, *, final: bool) -> list[Result]:
+        while final and not engine.wait(WAIT_S):
+            self.beat()
+        return list(engine.snapshot(final=final))
+
+
+def _names(results: Iterable[Result]) -> frozenset[str]:
+    return frozenset(result.name for result in results)
