@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from stemd.acquisition import iso_utc
+from stemd.errors import StemdError
 
 Json = dict[str, Any]
 
@@ -52,6 +53,27 @@ def jsonable(value: Any) -> Any:
 def to_json(value: Any, *, ascii_only: bool = False, indent: int | None = None) -> str:
     """The value as JSON text; `ascii_only` where the reader may not know UTF-8 (TIFF tags)."""
     return json.dumps(jsonable(value), allow_nan=False, ensure_ascii=ascii_only, indent=indent)
+
+
+def compact_json(value: Any) -> str:
+    """The same without spaces, for what a browser gets many times a second."""
+    plain = jsonable(value)
+    return json.dumps(plain, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+
+
+def error_document(error: StemdError) -> Json:
+    """An error as it stands in states, health and log entries."""
+    return {"message": error.message, "remedy": error.remedy}
+
+
+def reply_error(key: str | None, message: str, allowed: Any = None) -> Json:
+    """The `error` of a reply: the key at fault if there is one, and what would be allowed."""
+    return {"key": key, "message": message, "allowed": allowed}
+
+
+def refused(request_id: Any, key: str | None, message: str, allowed: Any = None) -> Json:
+    """A reply that says no."""
+    return {"id": request_id, "ok": False, "error": reply_error(key, message, allowed)}
 
 
 def stamped(document: Mapping[str, Any], time_ns: int | None = None) -> Json:

@@ -1,51 +1,101 @@
 """The one place on the event loop where everything a daemon has to tell arrives.
 
-Pipelines put states, settings, snapshots, scan documents and log lines in; the MQTT sink and
-the page take them out. All methods are called on the event loop and return at once: a listener
-that has slow work to do keeps its own mailbox.
+Pipelines put states, settings, snapshots, scan documents and log lines in; sinks (MQTT, the page,
+those of somebody else) take them out. All methods are called on the event loop and return at
+once: a sink that has slow work to do keeps its own queue, and does the work in `run`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import structlog
+
+from stemd.documents import error_document, refused
+from stemd.errors import StemdError
 from stemd.results import Snapshot
+
+if TYPE_CHECKING:
+    from stemd.config.resolved import PipelineConfig
 
 Json = dict[str, Any]
 
+log = structlog.get_logger(__name__)
 
-class Listener(Protocol):
-    """A sink for what the daemon has to tell."""
+
+class Sink:
+    """What is told everything that a daemon has to tell; base of every sink of events.
+
+    Its methods do nothing: override those for what you want to know. `on_...` are called on the
+    event loop, at any time between `start` and `stop`, and must return at once; documents,
+    snapshots and their images are shared, so they must not be changed. What they raise is
+    reported in the log and in the daemon's state, and hurts neither a scan nor another sink.
+
+    The daemon calls `start`, runs `run` as a task, and calls `stop` at its end, within seconds.
+    """
+
+    async def start(self) -> None:
+        """Make ready. Raises StemdError with a remedy where that cannot be."""
+
+    async def run(self) -> None:
+        """The sink's own work beside the scans, until cancelled.
+
+        Not needed by a sink whose `on_...` do all. When it raises, the error is reported and it
+        is begun again after a pause.
+        """
+
+    async def stop(self) -> None:
+        """Send or write what is still waiting, give everything back; two seconds at most."""
 
     def on_daemon_state(self, state: Json) -> None:
         """The daemon's own state document (retained)."""
-        ...
 
     def on_health(self, health: Json) -> None:
         """Rates, queues, memory, disk; every 5 s."""
-        ...
 
     def on_state(self, pipeline: str, state: Json) -> None:
         """A pipeline's state document (retained)."""
-        ...
 
     def on_settings(self, pipeline: str, settings: Json) -> None:
         """Every live setting of a pipeline as now in force (retained)."""
-        ...
 
     def on_snapshot(self, pipeline: str, snapshot: Snapshot) -> None:
         """Images of a running or just finished scan."""
-        ...
 
     def on_document(self, pipeline: str, document: Json) -> None:
-        """A scan document: `event` is `started`, `finished`, `aborted`; or a `session`'s."""
-        ...
+        """A scan document: `event` is `started`, `finished`, `aborted`, `completion`, `session`."""
 
     def on_log(self, pipeline: str, entry: Json) -> None:
         """A warning or an error."""
-        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What a sink of events may know of, and ask, the daemon that it belongs to.
+
+    `hub` has the newest of everything, and takes requests; `instrument` names the instrument to
+    others; `data_dir` is where scans are kept. `healthy` returns whether all is well, and the
+    health document as it is now; `config_of` the config of a pipeline, None where there is none.
+    """
+
+    hub: Hub
+    instrument: str
+    data_dir: Path
+    healthy: Callable[[], tuple[bool, Json]]
+    config_of: Callable[[str], PipelineConfig | None]
+
+
+@dataclass(slots=True)
+class _Told:
+    """A sink by its name, and what it has raised in which of its methods and not got over."""
+
+    name: str
+    sink: Sink
+    errors: dict[str, StemdError] = field(default_factory=dict)
+    failures: int = 0
 
 
 @dataclass(slots=True)
@@ -77,29 +127,77 @@ Handler = Callable[[str, str, Mapping[str, Any]], Awaitable[Json]]
 
 
 class Hub:
-    """Keeps the newest of everything and passes it to every listener."""
+    """Keeps the newest of everything and passes it to every sink."""
 
     def __init__(self) -> None:
         self.views: dict[str, View] = {}
         self.daemon_state: Json = {}
         self.health: Json = {}
         self.handler: Handler | None = None
-        self._listeners: list[Listener] = []
+        self._sinks: list[_Told] = []
 
-    def add(self, listener: Listener) -> None:
-        """A new listener; it is told everything that is retained at once."""
-        self._listeners.append(listener)
+    def add(self, sink: Sink, name: str = "") -> None:
+        """A new sink; it is told everything that is retained at once."""
+        told = _Told(name or type(sink).__name__, sink)
+        self._sinks.append(told)
         if self.daemon_state:
-            listener.on_daemon_state(self.daemon_state)
-        for name, view in self.views.items():
+            self._call(told, "on_daemon_state", self.daemon_state)
+        for pipeline, view in self.views.items():
             if view.state:
-                listener.on_state(name, view.state)
+                self._call(told, "on_state", pipeline, view.state)
             if view.settings:
-                listener.on_settings(name, view.settings)
+                self._call(told, "on_settings", pipeline, view.settings)
 
-    def remove(self, listener: Listener) -> None:
-        """Tell this listener nothing more."""
-        self._listeners.remove(listener)
+    def remove(self, sink: Sink) -> None:
+        """Tell this sink nothing more."""
+        self._sinks = [told for told in self._sinks if told.sink is not sink]
+
+    def _tell(self, method: str, *what: Any) -> None:
+        for told in self._sinks:
+            self._call(told, method, *what)
+
+    def _call(self, told: _Told, method: str, *what: Any) -> None:
+        try:
+            getattr(told.sink, method)(*what)
+        except Exception as error:
+            self._failed(told, method, error)
+        else:
+            if told.errors:
+                told.errors.pop(method, None)
+
+    def failed(self, sink: Sink, doing: str, error: Exception) -> None:
+        """Something that a sink does has failed: it is told once, until `well`."""
+        for told in self._sinks:
+            if told.sink is sink:
+                self._failed(told, doing, error)
+
+    def well(self, sink: Sink, doing: str) -> None:
+        """It works again."""
+        for told in self._sinks:
+            if told.sink is sink:
+                told.errors.pop(doing, None)
+
+    def _failed(self, told: _Told, doing: str, error: Exception) -> None:
+        told.failures += 1
+        known = told.errors.get(doing)
+        if isinstance(error, StemdError):
+            found = error
+        else:
+            text = f"{type(error).__name__}: {error}"
+            found = StemdError(f"sink {told.name}: {doing} failed: {text}", "see the daemon's log")
+        told.errors[doing] = found
+        if known is None or known.message != found.message:
+            log.error(found.message, sink=told.name, remedy=found.remedy, exc_info=error)
+
+    def sinks(self) -> Json:
+        """How every sink is doing: by name its failures since the start, and its error now."""
+        return {
+            told.name: {
+                "failures": told.failures,
+                "error": next((error_document(each) for each in told.errors.values()), None),
+            }
+            for told in self._sinks
+        }
 
     def view(self, pipeline: str) -> View:
         """The pipeline's view, made on first use."""
@@ -108,40 +206,29 @@ class Hub:
     async def request(self, pipeline: str, kind: str, request: Mapping[str, Any]) -> Json:
         """Pass a settings change or a command on; returns the reply document of A3."""
         if self.handler is None or pipeline not in self.views:
-            return {
-                "id": request.get("id"),
-                "ok": False,
-                "error": {
-                    "key": "pipeline",
-                    "message": f"there is no pipeline {pipeline!r}",
-                    "allowed": sorted(self.views),
-                },
-            }
+            message = f"there is no pipeline {pipeline!r}"
+            return refused(request.get("id"), "pipeline", message, sorted(self.views))
         return await self.handler(pipeline, kind, request)
 
     def daemon(self, state: Json) -> None:
         """Publish the daemon's state."""
         self.daemon_state = state
-        for listener in self._listeners:
-            listener.on_daemon_state(state)
+        self._tell("on_daemon_state", state)
 
     def healthy(self, health: Json) -> None:
         """Publish the health document."""
         self.health = health
-        for listener in self._listeners:
-            listener.on_health(health)
+        self._tell("on_health", health)
 
     def state(self, pipeline: str, state: Json) -> None:
         """Publish a pipeline's state."""
         self.view(pipeline).state = state
-        for listener in self._listeners:
-            listener.on_state(pipeline, state)
+        self._tell("on_state", pipeline, state)
 
     def settings(self, pipeline: str, settings: Json) -> None:
         """Publish a pipeline's live settings."""
         self.view(pipeline).settings = settings
-        for listener in self._listeners:
-            listener.on_settings(pipeline, settings)
+        self._tell("on_settings", pipeline, settings)
 
     def snapshot(self, pipeline: str, snapshot: Snapshot) -> None:
         """Publish images; finished ones of a scan may come in several parts."""
@@ -151,8 +238,7 @@ class Hub:
             view.snapshot = whole
         if snapshot.final and (view.last_final is None or not _older(snapshot, view.last_final)):
             view.last_final = whole
-        for listener in self._listeners:
-            listener.on_snapshot(pipeline, snapshot)
+        self._tell("on_snapshot", pipeline, snapshot)
 
     def completed(self, pipeline: str, snapshot: Snapshot) -> None:
         """Publish images made anew after their scan, where no later one has been finished."""
@@ -167,10 +253,8 @@ class Hub:
 
     def document(self, pipeline: str, document: Json) -> None:
         """Publish a scan document, or a session's."""
-        for listener in self._listeners:
-            listener.on_document(pipeline, document)
+        self._tell("on_document", pipeline, document)
 
     def log(self, pipeline: str, entry: Json) -> None:
         """Publish a warning or an error."""
-        for listener in self._listeners:
-            listener.on_log(pipeline, entry)
+        self._tell("on_log", pipeline, entry)

@@ -24,33 +24,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stemd.documents import Json, compact_json
 from stemd.results import Result, Snapshot
 
 VERSION = 1
 MAGIC = b"STEI"
 HEADER = struct.Struct("<4sBBHII")
-
-Json = dict[str, Any]
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN, no infinity and no NumPy scalars: browsers refuse the first two."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int):
-        return value
-    return str(value)
-
-
-def dumps(message: Mapping[str, Any]) -> str:
-    """Strict JSON text of any document of the daemon."""
-    return json.dumps(_plain(message), separators=(",", ":"), ensure_ascii=False)
 
 
 def reduction(shape: tuple[int, ...], max_side: int) -> int:
@@ -154,7 +133,7 @@ def encode_image(meta: Mapping[str, Any], image: NDArray[np.float32], *, final: 
 
 
 def _frame(meta: Mapping[str, Any], pixels: bytes | memoryview, final: bool) -> bytes:
-    text = dumps(meta).encode()
+    text = compact_json(meta).encode()
     text += b" " * (-(HEADER.size + len(text)) % 4)
     header = HEADER.pack(MAGIC, VERSION, int(final), 0, len(text), len(pixels))
     return b"".join((header, text, pixels))

@@ -1,7 +1,10 @@
 """Finding adapters, engines, sinks and backends by name, importing only the one asked for.
 
-A built-in plugin is a module of `stemd.adapters` or `stemd.engines` with a `PLUGIN`; a foreign
-one is an entry point of the group `stemd.adapters` or `stemd.engines` that points to a `Plugin`.
+One rule for all four kinds. A built-in plugin is a module (or package) of the kind's own place
+that has a `PLUGIN`; its name is the module's. A plugin of somebody else is an entry point of the
+group `stemd.adapters`, `stemd.engines`, `stemd.sinks` or `stemd.backends` that points to a
+`Plugin`; its name is the entry point's. A foreign plugin that cannot be imported is reported by
+`broken`, and is an error only for who asks for it by name. It never replaces a built-in one.
 """
 
 from __future__ import annotations
@@ -10,17 +13,31 @@ import difflib
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
+from pydantic_core import PydanticCustomError
 
 from stemd.errors import ConfigError
 
-Kind = Literal["adapters", "engines"]
+Kind = Literal["adapters", "engines", "sinks", "backends"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+_PLACES: Mapping[Kind, str] = {
+    "adapters": "stemd.adapters",
+    "engines": "stemd.engines",
+    "sinks": "stemd.sinks",
+    "backends": "stemd.inference",
+}
+
+
+class NoSettings(BaseModel):
+    """Settings of a plugin that has none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _always() -> str | None:
@@ -33,67 +50,173 @@ def _no_doubt(settings: Any) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """One adapter or engine.
+    """One adapter, engine, sink or backend.
 
-    `settings` is the model of its config table (without `type`), `build` makes the part from a
-    validated settings object. `unavailable` returns why it cannot be used here, or None.
-    `suffixes` and `open_recording` are for adapters that read recorded files of these endings;
-    `reads_remote`: it takes a RemoteFile as well as a Path.
-    `doubt` says what is amiss with settings that are allowed, such as a model that is not there.
-    `works_on`: what an adapter gives, and what is enough for an engine.
+    `settings` is the model of its config table (without `type`). `build` makes the part:
+
+    - an adapter or engine from its validated settings;
+    - a sink of events from its settings and a `stemd.events.Host`, see `stemd.events.Sink`;
+    - a sink of images from its settings, see `stemd.storage.writers.ResultWriter`;
+    - a backend's network from a model file and its options, see `stemd.inference.base.Network`.
+
+    `unavailable` returns why it cannot be used here, or None. `doubt` says what is amiss with
+    settings that are allowed, such as a model that is not there.
+
+    Adapters: `suffixes` and `open_recording` are for those that read recorded files of these
+    endings; `reads_remote`: it takes a RemoteFile as well as a Path. `works_on`: what an adapter
+    gives, and what is enough for an engine. Sinks: `takes` says what the sink is given, all
+    "events" of a daemon, or the finished "images" or raw "blocks" of one scan. Backends: with
+    "auto" the one of the highest `preference` that works is taken.
     """
 
     name: str
     summary: str
     settings: type[BaseModel]
-    build: Callable[[Any], Any]
+    build: Callable[..., Any]
     unavailable: Callable[[], str | None] = _always
     suffixes: tuple[str, ...] = ()
     open_recording: Callable[..., Any] | None = None
     reads_remote: bool = False
     doubt: Callable[[Any], str | None] = _no_doubt
     works_on: Literal["patterns", "images"] = "patterns"
+    takes: Literal["events", "images", "blocks"] = "events"
+    preference: int = 0
+
+    def why_not(self) -> str | None:
+        """Why it cannot be used here, None where it can; also where finding that out fails."""
+        try:
+            return self.unavailable()
+        except Exception as error:
+            return f"it cannot say whether it works here: {_told(error)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A foreign plugin that cannot be used: its entry point's name and group, whose, and why."""
+
+    name: str
+    kind: Kind
+    distribution: str
+    why: str
+
+    @property
+    def group(self) -> str:
+        """The entry point's group."""
+        return f"stemd.{self.kind}"
+
+    def error(self) -> ConfigError:
+        """For who asks for it by name."""
+        return ConfigError(
+            f"the {self.kind[:-1]} {self.name!r} of the package {self.distribution} "
+            f"cannot be used: {self.why}",
+            f"repair or update it: pip install -U {self.distribution}",
+        )
+
+
+def load(kind: Kind, name: str) -> Plugin:
+    """The plugin of this name.
+
+    Raises ConfigError: with the nearest known name where there is none of this name, with the
+    reason where a foreign one cannot be imported.
+    """
+    found = _found(kind, name)
+    if isinstance(found, Plugin):
+        return found
+    known = [plugin.name for plugin in catalogue(kind)]
+    raise found.error() if found is not None else _unknown(kind, name, known)
+
+
+def _found(kind: Kind, name: str) -> Plugin | Broken | None:
+    built_in = _built_in(kind, name)
+    if built_in is not None:
+        return built_in
+    return next((_read(kind, entry) for entry in _entries(kind) if entry.name == name), None)
+
+
+def _unknown(kind: Kind, name: str, known: Sequence[str]) -> ConfigError:
+    near = difflib.get_close_matches(name, known, n=1)
+    remedy = (f"did you mean {near[0]!r}? " if near else "") + f"known: {', '.join(known)}"
+    return ConfigError(f"there is no {kind[:-1]} of type {name!r}", remedy)
+
+
+def one_of(known: Sequence[Plugin], kind: Kind, name: str) -> Plugin:
+    """That of the `known` plugins of a kind which has this name.
+
+    For validators of settings: what is wrong is an error of pydantic's, with its remedy.
+    """
+    found = _found(kind, name)
+    if isinstance(found, Plugin) and found in known:
+        return found
+    if isinstance(found, Broken):
+        error = found.error()
+    else:
+        error = _unknown(kind, name, [plugin.name for plugin in known])
+    # braces in a text of pydantic's are places to be filled in
+    raise PydanticCustomError(
+        "plugin", "{message}", {"message": error.message, "remedy": error.remedy}
+    )
+
+
+def catalogue(kind: Kind) -> list[Plugin]:
+    """Every plugin of a kind that can be imported, built-in ones first."""
+    built_in = [found for name in _module_names(kind) if (found := _built_in(kind, name))]
+    foreign = (_read(kind, entry) for entry in _entries(kind))
+    return [*built_in, *(plugin for plugin in foreign if isinstance(plugin, Plugin))]
+
+
+def broken(kind: Kind) -> list[Broken]:
+    """Every foreign plugin of a kind that cannot be used, and why."""
+    found = (_read(kind, entry) for entry in _entries(kind))
+    return [each for each in found if isinstance(each, Broken)]
 
 
 def _module_names(kind: Kind) -> Iterator[str]:
-    package = importlib.import_module(f"stemd.{kind}")
+    package = importlib.import_module(_PLACES[kind])
     for module in pkgutil.iter_modules(package.__path__):
         yield module.name
+
+
+def _built_in(kind: Kind, name: str) -> Plugin | None:
+    module = f"{_PLACES[kind]}.{name}"
+    if not name.isidentifier() or importlib.util.find_spec(module) is None:
+        return None
+    plugin = getattr(importlib.import_module(module), "PLUGIN", None)
+    return plugin if isinstance(plugin, Plugin) else None
 
 
 @cache
 def _entries(kind: Kind) -> tuple[EntryPoint, ...]:
     """Foreign plugins; found once, since looking through every installed package takes 15 ms."""
-    return tuple(entry_points(group=f"stemd.{kind}"))
+    return tuple(sorted(entry_points(group=f"stemd.{kind}"), key=lambda e: (e.name, _owner(e))))
 
 
-def load(kind: Kind, name: str) -> Plugin:
-    """The plugin of this name. Raises ConfigError with the nearest known name."""
-    for entry in _entries(kind):
-        found = entry.load() if entry.name == name else None
-        if isinstance(found, Plugin):
-            return found
-    if name.isidentifier() and importlib.util.find_spec(f"stemd.{kind}.{name}") is not None:
-        plugin = getattr(importlib.import_module(f"stemd.{kind}.{name}"), "PLUGIN", None)
-        if isinstance(plugin, Plugin):
-            return plugin
-    known = [plugin.name for plugin in catalogue(kind)]
-    near = difflib.get_close_matches(name, known, n=1)
-    raise ConfigError(
-        f"there is no {kind[:-1]} of type {name!r}",
-        (f"did you mean {near[0]!r}? " if near else "") + f"known: {', '.join(known)}",
-    )
+@cache
+def _read(kind: Kind, entry: EntryPoint) -> Plugin | Broken:
+    """What an entry point leads to. Nothing that its package does wrong gets further than here."""
 
+    def useless(why: str) -> Broken:
+        return Broken(entry.name, kind, _owner(entry), why)
 
-def catalogue(kind: Kind) -> list[Plugin]:
-    """Every plugin of a kind, built-in ones first, each imported."""
-    plugins = []
-    for name in _module_names(kind):
-        plugin = getattr(importlib.import_module(f"stemd.{kind}.{name}"), "PLUGIN", None)
-        if isinstance(plugin, Plugin):
-            plugins.append(plugin)
-    for entry in _entries(kind):
+    if _built_in(kind, entry.name) is not None:
+        return useless("stemd has one of its own of this name, which is used")
+    first = next(each for each in _entries(kind) if each.name == entry.name)
+    if first is not entry:
+        return useless(f"the package {_owner(first)} has one of this name, which is used")
+    try:
         found = entry.load()
-        if isinstance(found, Plugin):
-            plugins.append(found)
-    return plugins
+    except (Exception, SystemExit) as error:
+        return useless(f"{entry.value} cannot be imported: {_told(error)}")
+    if not isinstance(found, Plugin):
+        return useless(f"{entry.value} is a {type(found).__name__}, not a stemd.plugins.Plugin")
+    if found.name != entry.name:
+        return useless(f"{entry.value} calls itself {found.name!r}")
+    return found
+
+
+def _owner(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist is not None else "?"
+
+
+def _told(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

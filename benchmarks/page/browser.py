@@ -72,7 +72,9 @@ async def browser_speed(side: int, rate: float, seconds: float) -> None:
     settings = PageSettings(listen="127.0.0.1:0")
     page = Page(settings, hub, "bench", Path("/nonexistent"), lambda: (True, {}), lambda: b"")
     page._audience._encoder = Encoder()
-    url = await page.start()
+    await page.start()
+    hub.add(page)
+    url = page.url
     acquisition = Acquisition(Scan(shape=(side, side)), Detector("none", (8, 8), "u2", 12))
     rng = np.random.default_rng(1)
     images = [rng.normal(size=(side, side)).astype(np.float32) for _ in range(4)]

@@ -118,7 +118,9 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--model", type=Path, default=Path("stemd/models/restoration.onnx"))
-    parser.add_argument("--backend", default="onnxruntime", choices=choice.BEST_FIRST)
+    parser.add_argument(
+        "--backend", default="onnxruntime", choices=[b.name for b in choice.best_first()]
+    )
     parser.add_argument("--cache", type=Path, help="JSON file that keeps the classical results")
     parser.add_argument("--json", type=Path, help="write every number here")
     options = parser.parse_args()

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from stemd.inference.model_file import ModelFile
 
 EXAMPLE = "stemd models check restoration --backend openvino"
-BACKENDS = ("auto", "tensorrt", "openvino", "onnxruntime")
 Rows = list[dict[str, Any]]
 CHECK_SIDE, CHECK_BATCH, CHECK_REPEATS = 512, 64, 5
 
@@ -31,7 +30,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "check", help="compare a model with ONNX Runtime in float32 and measure its speed"
     )
     check.add_argument("model", metavar="MODEL", help="a name of `stemd models list`, or a path")
-    check.add_argument("--backend", choices=BACKENDS, default="auto")
+    check.add_argument(
+        "--backend", metavar="NAME", default="auto", help="of stemd plugins; default: auto"
+    )
     check.add_argument("--threads", type=int, default=1, metavar="N", help="default: 1")
     check.add_argument(
         "--size", type=int, default=CHECK_SIDE, metavar="N", help=f"pixels; default: {CHECK_SIDE}"
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _list(args: argparse.Namespace) -> int:
     from stemd.inference.catalogue import installed, user_folder
-    from stemd.inference.choice import BEST_FIRST, backend
+    from stemd.inference.choice import best_first
     from stemd.inference.model_file import read_model
 
     models: Rows = []
@@ -77,8 +78,7 @@ def _list(args: argparse.Namespace) -> int:
             row |= {"bytes": len(model.data), "sha256": model.sha256, **_about(model)}
         models.append(row)
     backends: Rows = [
-        {"name": b.name, "summary": b.summary, "unavailable": b.unavailable()}
-        for b in map(backend, BEST_FIRST)
+        {"name": b.name, "summary": b.summary, "unavailable": b.why_not()} for b in best_first()
     ]
     folder = str(user_folder())
     if args.json:

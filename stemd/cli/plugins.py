@@ -15,7 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """List adapters, engines, sinks and inference backends."""
+    """List adapters, engines, sinks and backends, also foreign ones that cannot be imported."""
     rows = _rows()
     if args.json:
         sys.stdout.write(json.dumps(rows, indent=1) + "\n")
@@ -28,35 +28,23 @@ def run(args: argparse.Namespace) -> int:
         table.add_column(column)
     for row in rows:
         why = row["unavailable"]
-        table.add_row(row["kind"], row["name"], row["summary"], f"no: {why}" if why else "yes")
+        cells = row["kind"], row["name"], row["summary"], f"no: {why}" if why else "yes"
+        table.add_row(*(str(cell).replace("[", r"\[") for cell in cells))
     Console(highlight=False).print(table)
     return 0
 
 
 def _rows() -> list[dict[str, str | None]]:
+    """One a plugin; `distribution` is the package of a foreign one that cannot be used."""
     from stemd import plugins
-    from stemd.inference import choice
 
-    kinds: tuple[plugins.Kind, ...] = ("adapters", "engines")
-    rows: list[dict[str, str | None]] = [
-        {
-            "kind": kind[:-1],
-            "name": plugin.name,
-            "summary": plugin.summary,
-            "unavailable": plugin.unavailable(),
-        }
-        for kind in kinds
-        for plugin in plugins.catalogue(kind)
-    ]
-    sinks = {
-        "mqtt": "states, documents and images to a broker (MQTT 5 and 3.1.1)",
-        "disk": "result images as TIFF, scan.json, the catalogue",
-        "record": "the camera's own bytes, as they came",
-        "page": "the live page, /healthz and /metrics",
-    }
-    for name, summary in sinks.items():
-        rows.append({"kind": "sink", "name": name, "summary": summary, "unavailable": None})
-    for backend in map(choice.backend, choice.BEST_FIRST):
-        about = {"name": backend.name, "summary": backend.summary}
-        rows.append({"kind": "inference", **about, "unavailable": backend.unavailable()})
+    rows: list[dict[str, str | None]] = []
+    for kind in plugins.KINDS:
+        for plugin in plugins.catalogue(kind):
+            about = {"name": plugin.name, "summary": plugin.summary}
+            rows.append({"kind": kind[:-1], **about, "unavailable": plugin.why_not()})
+        for bad in plugins.broken(kind):
+            whose = f"from the package {bad.distribution}, entry point group {bad.group}"
+            rows.append({"kind": kind[:-1], "name": bad.name, "summary": whose})
+            rows[-1] |= {"unavailable": bad.why, "distribution": bad.distribution}
     return rows

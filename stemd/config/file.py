@@ -15,7 +15,7 @@ from stemd.config.image_names import OTHER_FILES, clashes, missing_inputs, unkno
 from stemd.config.mqtt import MqttSettings
 from stemd.config.page import PageSettings
 from stemd.config.problems import ConfigProblemsError, Problem, nearest, problems_of
-from stemd.config.resolved import Config, EngineConfig, PipelineConfig
+from stemd.config.resolved import Config, EngineConfig, PipelineConfig, SinkConfig
 from stemd.config.session_plan import SessionPlan
 from stemd.config.tables import DaemonTable, Name, PublishTable, RecordTable
 from stemd.config.toml_lines import key_lines, line_of
@@ -142,7 +142,7 @@ class _Reader:
                         remedy="give one of them a name of its own",
                     )
                 )
-            why_not = engine.plugin.unavailable()
+            why_not = engine.plugin.why_not()
             if why_not:
                 self.problems.append(Problem((*path, index, "type"), why_not))
             if optics is not None:
@@ -155,13 +155,14 @@ class _Reader:
         return engines
 
     def config(self, data: Mapping[str, Any]) -> Config | None:
-        known = ("daemon", "mqtt", "page", "pipeline", "session")
+        known = ("daemon", "mqtt", "page", "sink", "pipeline", "session")
         for key in data:
             if key not in known:
                 self.problems.append(Problem((key,), "unknown table", remedy=nearest(key, known)))
         daemon = self.model(DaemonTable, data.get("daemon", {}), ("daemon",))
         mqtt = self.model(MqttSettings, data["mqtt"], ("mqtt",)) if "mqtt" in data else None
         page = self.model(PageSettings, data["page"], ("page",)) if "page" in data else None
+        sinks = list(self.sinks(data.get("sink", [])))
         tables = data.get("pipeline", [])
         if not isinstance(tables, list) or not tables:
             self.problems.append(
@@ -187,7 +188,30 @@ class _Reader:
         sessions = list(self.sessions(data.get("session", []), pipelines))
         if self.problems or daemon is None:
             return None
-        return Config(daemon, mqtt, page, tuple(pipelines), tuple(sessions))
+        return Config(daemon, mqtt, page, tuple(pipelines), tuple(sessions), tuple(sinks))
+
+    def sinks(self, tables: Any) -> Iterable[SinkConfig]:
+        if not isinstance(tables, list):
+            self.problems.append(Problem(("sink",), "must be an array: write [[sink]]"))
+            return
+        for index, table in enumerate(tables):
+            path = ("sink", index)
+            name = table.get("type") if isinstance(table, dict) else None
+            if name in ("mqtt", "page"):
+                problem = "has a table of its own, and there is one of it"
+                self.problems.append(Problem((*path, "type"), problem, name, f"write [{name}]"))
+                continue
+            found = self.plugin("sinks", table, path)
+            if found is None:
+                continue
+            plugin, settings = found
+            if plugin.takes != "events":
+                remedy = "pipeline.record says what is kept of a scan: results names writers"
+                problem = "keeps a scan, and is not told what a daemon does"
+                self.problems.append(Problem((*path, "type"), problem, repr(name), remedy))
+            elif why_not := plugin.why_not():
+                self.problems.append(Problem((*path, "type"), why_not))
+            yield SinkConfig(plugin, settings)
 
     def sessions(self, tables: Any, pipelines: Sequence[PipelineConfig]) -> Iterable[SessionPlan]:
         if not isinstance(tables, list):

@@ -15,6 +15,7 @@ from stemd.config.image_names import clashes, missing_inputs, unknown_images
 from stemd.config.problems import Problem, problems_of
 from stemd.config.resolved import PipelineConfig
 from stemd.config.tables import PublishTable, RecordTable
+from stemd.documents import reply_error
 from stemd.errors import ConfigError
 from stemd.settings import Settings
 
@@ -34,7 +35,7 @@ class RefusedError(ConfigError):
         """The `error` of a reply."""
         problem = self.problem
         message = problem.message + (f" (got {problem.value})" if problem.value else "")
-        return {"key": problem.key, "message": message, "allowed": problem.remedy}
+        return reply_error(problem.key, message, problem.remedy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,8 @@ def problems_of(
             remedy = nearest(str(where[-1]), _known_keys(model, where[:-1]))
         elif item["type"] == "missing":
             message, value = "is missing", ""
+        elif item["type"] == "plugin":
+            remedy = item["ctx"]["remedy"]
         elif item["type"] == "string_pattern_mismatch":
             remedy = f"allowed: {item['ctx']['pattern']}"
         problem = Problem((*prefix, *where), message, value, remedy)

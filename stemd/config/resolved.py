@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from stemd import plugins
 from stemd.acquisition import Optics
@@ -65,6 +65,14 @@ class PipelineConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SinkConfig:
+    """One `[[sink]]`, its plugin found and its settings validated."""
+
+    plugin: plugins.Plugin
+    settings: BaseModel
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """A whole config file, resolved."""
 
@@ -73,6 +81,7 @@ class Config:
     page: PageSettings | None
     pipelines: tuple[PipelineConfig, ...]
     sessions: tuple[SessionPlan, ...] = ()
+    sinks: tuple[SinkConfig, ...] = ()
 
     def sessions_of(self, pipeline: str) -> tuple[SessionPlan, ...]:
         """The sessions of one pipeline, in the file's order."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from stemd import plugins
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+DEFAULT_RESULTS = ("tiff",)
 ImageName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,60}$")]
 
 
@@ -49,8 +52,27 @@ class PublishTable(_Table):
     images: tuple[ImageName, ...] | None = None
 
 
+def _writers() -> list[plugins.Plugin]:
+    return [plugin for plugin in plugins.catalogue("sinks") if plugin.takes == "images"]
+
+
+def _writer(name: str) -> str:
+    if why := plugins.one_of(_writers(), "sinks", name).why_not():
+        raise ValueError(f"the sink {name!r} cannot be used: {why}")
+    return name
+
+
+def _writers_listed(schema: dict[str, Any]) -> None:
+    schema["items"] = {"type": "string", "enum": [writer.name for writer in _writers()]}
+
+
 class RecordTable(_Table):
-    """`[pipeline.record]`: the camera's own bytes, and in which form results are kept."""
+    """`[pipeline.record]`: the camera's own bytes, and in which forms results are kept.
+
+    `results` names sinks that take images: "tiff", or those of other packages.
+    """
 
     raw: bool = False
-    results: tuple[Literal["tiff"], ...] = ("tiff",)
+    results: tuple[Annotated[str, AfterValidator(_writer)], ...] = Field(
+        default=DEFAULT_RESULTS, json_schema_extra=_writers_listed
+    )

@@ -23,6 +23,7 @@ from stemd.storage.completions import Unfinished
 from stemd.storage.files import FileRecord
 from stemd.storage.folder import ScanFolder
 from stemd.storage.store import Store
+from stemd.storage.writers import writers_of
 
 if TYPE_CHECKING:
     from stemd.daemon.pipeline.pipeline import Pipeline
@@ -218,15 +219,13 @@ class Completer:
         where = ScanFolder(
             folder, snapshot.acquisition, document["pipeline"], document["instrument"]
         )
-        files: list[FileRecord] = []
         settings = document["settings"]
-        if "tiff" in settings.get("record", {}).get("results", ("tiff",)):
-            files, failures = where.write_results(snapshot, settings)
-            if failures:
-                raise failures[0]
+        files, failures = where.write_results(snapshot, settings, writers_of(settings))
+        for failure in failures:
+            raise failure
         document = book.write(folder, document, completion, files)
         self._store.catalogue.end(document["id"], document, folder)
-        return document, snapshot, files
+        return document, snapshot, list(files)
 
     async def _fail(self, scan: Unfinished, error: StemdError) -> None:
         self.counts["failed"] += 1

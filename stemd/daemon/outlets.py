@@ -1,74 +1,137 @@
-"""What shows the daemon's work to others: the live page, MQTT, and the demo's own broker."""
+"""The owner of the sinks that show the daemon's work to others: page, MQTT, foreign ones."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import structlog
+
+from stemd import plugins
 from stemd.config.resolved import Config, PipelineConfig
 from stemd.daemon.tasks import Tasks
-from stemd.events import Hub, Json
+from stemd.errors import StemdError
+from stemd.events import Host, Hub, Json, Sink
 from stemd.mqtt.broker import EmbeddedBroker
-from stemd.mqtt.sink import MqttSink
-from stemd.page.metrics import metrics_text
-from stemd.page.server import Page
+from stemd.plugins import Plugin
+
+if TYPE_CHECKING:
+    from stemd.mqtt.sink import MqttSink
+    from stemd.page.server import Page
+
+START_S, STOP_S = 10.0, 5.0
+RESTART_S, GOOD_AFTER_S = 5.0, 60.0
+"""A sink whose work has failed is begun again after so long, and is well after so long."""
+
+log = structlog.get_logger(__name__)
 
 
 class Outlets:
-    """Page and MQTT as the config asks for them. All methods on the event loop.
+    """Starts the sinks that a config asks for, watches over their work, and ends them.
 
-    `healthy`: for `/healthz`; `health`: the health document; `config_of`: a pipeline's config
-    by its name.
+    All methods on the event loop. `healthy`: for `/healthz`, with the health document;
+    `config_of`: a pipeline's config by its name.
     """
 
     def __init__(
         self,
+        hub: Hub,
         healthy: Callable[[], tuple[bool, Json]],
-        health: Callable[[], Json],
         config_of: Callable[[str], PipelineConfig | None],
         broker_port: int = 0,
     ) -> None:
         self.page: Page | None = None
-        self.page_url: str | None = None
         self.mqtt: MqttSink | None = None
         self.broker: EmbeddedBroker | None = None
-        self._healthy, self._health, self._config_of = healthy, health, config_of
+        self._hub, self._healthy, self._config_of = hub, healthy, config_of
         self._broker_port = broker_port
+        self._sinks: dict[str, Sink] = {}
         self._tasks = Tasks()
 
-    async def start(self, config: Config, hub: Hub) -> None:
-        """Start what the config asks for. Raises StemdError."""
-        instrument, data_dir = config.daemon.instrument, Path(config.daemon.data_dir)
+    async def start(self, config: Config) -> None:
+        """Start what the config asks for.
+
+        Raises StemdError where the page or MQTT cannot be started. A foreign sink that cannot be
+        is reported in the log and the state: the daemon goes on without it.
+        """
+        table = config.daemon
+        host = Host(self._hub, table.instrument, table.data_dir, self._healthy, self._config_of)
         if config.page is not None:
-            self.page = Page(
-                config.page,
-                hub,
-                instrument,
-                data_dir,
-                self._healthy,
-                metrics_text(self._health),
-                self._config_of,
-            )
-            self.page_url = await self.page.start()
-        mqtt = config.mqtt
-        if mqtt is not None:
-            if mqtt.url == "embedded":
+            page = plugins.load("sinks", "page").build(config.page, host)
+            await self._begin("page", page)
+            self.page = page
+        if (mqtt := config.mqtt) is not None:
+            if mqtt.embedded:
                 self.broker = EmbeddedBroker(port=self._broker_port)
                 await self.broker.start()
-                mqtt = mqtt.model_copy(update={"url": self.broker.url, "version": "3.1.1"})
-            self.mqtt = MqttSink(mqtt, instrument, hub)
-            self._tasks.start(self.mqtt.run(), "mqtt")
+                mqtt = mqtt.at_embedded(self.broker.url)
+            self.mqtt = plugins.load("sinks", "mqtt").build(mqtt, host)
+            await self._begin("mqtt", self.mqtt)
+        for each in config.sinks:
+            await self._try(each.plugin, each.settings, host)
 
     async def stop(self) -> None:
-        """Send what is still to be sent, and close everything."""
-        if self.mqtt is not None:
-            await self.mqtt.stop()
-        if self.page is not None:
-            await self.page.stop()
+        """Send what is still to be sent, and close everything; MQTT before the page."""
+        for name, sink in reversed(self._sinks.items()):
+            try:
+                async with asyncio.timeout(STOP_S):
+                    await sink.stop()
+            except Exception:
+                log.exception("a sink did not stop as it should", sink=name)
+            self._hub.remove(sink)
         if self.broker is not None:
             await self.broker.stop()
         await self._tasks.stop()
+
+    async def _try(self, plugin: Plugin, settings: Any, host: Host) -> None:
+        """Start a foreign sink, whatever it does."""
+        number = sum(name.partition(" ")[0] == plugin.name for name in self._sinks) + 1
+        name = plugin.name if number == 1 else f"{plugin.name} {number}"
+        try:
+            sink = plugin.build(settings, host)
+            async with asyncio.timeout(START_S):
+                await self._begin(name, sink)
+        except Exception as error:
+            if isinstance(error, TimeoutError):
+                text = f"sink {name} was not ready within {START_S:.0f} s"
+                error = StemdError(text, "see its own documentation, then restart stemd")
+            # stands for the one that is not there, so that the state tells of it
+            self._sinks[name] = nothing = Sink()
+            self._hub.add(nothing, name)
+            self._hub.failed(nothing, "start", error)
+
+    async def _begin(self, name: str, sink: Sink) -> None:
+        await sink.start()
+        self._sinks[name] = sink
+        self._hub.add(sink, name)
+        self._tasks.start(self._keep(sink), name)
+
+    async def _keep(self, sink: Sink) -> None:
+        """Have the sink do its work, again and again should it fail."""
+        while True:
+            working = asyncio.ensure_future(sink.run())
+            try:
+                done, _ = await asyncio.wait({working}, timeout=GOOD_AFTER_S)
+                if not done:
+                    self._hub.well(sink, "run")
+                    await asyncio.wait({working})
+            finally:
+                working.cancel()
+                await asyncio.gather(working, return_exceptions=True)
+            if working.cancelled():
+                error: BaseException | None = StemdError("its work was cancelled")
+            else:
+                error = working.exception()
+            if not isinstance(error, Exception):
+                return
+            self._hub.failed(sink, "run", error)
+            await asyncio.sleep(RESTART_S)
+
+    @property
+    def page_url(self) -> str | None:
+        """Where the page is, None without one."""
+        return self.page.url if self.page is not None else None
 
     @property
     def viewers(self) -> int:

@@ -9,6 +9,7 @@ import structlog
 
 from stemd.config.live import RefusedError
 from stemd.daemon.pipeline.pipeline import Pipeline
+from stemd.documents import refused
 from stemd.errors import StemdError
 from stemd.events import Json
 
@@ -33,14 +34,11 @@ class Requests:
         except RefusedError as error:
             return reply | {"ok": False, "error": error.as_json()}
         except StemdError as error:
-            return reply | {
-                "ok": False,
-                "error": {"key": None, "message": error.message, "allowed": error.remedy},
-            }
+            return refused(request.get("id"), None, error.message, error.remedy)
         except Exception as error:
             log.exception("a request failed", pipeline=pipeline, kind=kind)
             message = f"internal error: {type(error).__name__}: {error}"
-            return reply | {"ok": False, "error": {"key": None, "message": message, "allowed": ""}}
+            return refused(request.get("id"), None, message, "")
         return reply
 
     @staticmethod

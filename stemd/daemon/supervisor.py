@@ -50,7 +50,7 @@ class Daemon:
         self.config = config
         self.hub = Hub()
         self.pipelines: dict[str, Pipeline] = {}
-        self.outlets = Outlets(self._healthy, self.health, self._config_of, broker_port)
+        self.outlets = Outlets(self.hub, self._healthy, self._config_of, broker_port)
         self.boot_id = secrets.token_hex(8)
         self.started_ns = time.time_ns()
         self.ready = asyncio.Event()
@@ -61,7 +61,7 @@ class Daemon:
         self._completer: Completer | None = None
         self._disk: DiskWatch | None = None
         self._reloading = asyncio.Lock()
-        self._told_broker: Json | None = None
+        self._told: Json = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._process = psutil.Process()
 
@@ -102,7 +102,7 @@ class Daemon:
         self._completer = Completer(self._store, self.hub, self.pipelines)
         self._completer.start()
         self.hub.handler = Requests(self.pipelines)
-        await self.outlets.start(config, self.hub)
+        await self.outlets.start(config)
         systemd.notify("STATUS=compiling kernels")
         await asyncio.to_thread(self._warm, config.pipelines)
         for pipeline in config.pipelines:
@@ -177,13 +177,12 @@ class Daemon:
         systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             config = await asyncio.to_thread(read)
-            if (config.daemon, config.mqtt, config.page) != (
-                self.config.daemon,
-                self.config.mqtt,
-                self.config.page,
+            old = self.config
+            if (config.daemon, config.mqtt, config.page, config.sinks) != (
+                *(old.daemon, old.mqtt, old.page, old.sinks),
             ):
                 raise ConfigError(
-                    "[daemon], [mqtt] and [page] cannot change while the daemon runs",
+                    "[daemon], [mqtt], [page] and [[sink]] cannot change while the daemon runs",
                     "restart the daemon for these; pipelines can be changed by reload",
                 )
             await self._apply(config)
@@ -218,7 +217,7 @@ class Daemon:
 
     def _publish_state(self) -> None:
         now = time.time_ns()
-        self._told_broker = self._broker_state()
+        self._told = self._sinks_state()
         self.hub.daemon(
             {
                 "version": __version__,
@@ -229,18 +228,22 @@ class Daemon:
                 "pipelines": list(self.pipelines),
                 "broker": self.outlets.broker_status(),
                 "page": self.outlets.page_url,
+                "sinks": self._sink_errors(),
                 "host": platform.node(),
                 "time": iso_utc(now),
                 "time_ns": now,
             }
         )
 
-    def _broker_state(self) -> Json | None:
-        """What of the broker's status is a state, not a counter."""
-        status = self.outlets.broker_status()
-        if status is None:
-            return None
-        return {key: status[key] for key in ("connected", "images_connected", "version", "error")}
+    def _sinks_state(self) -> Json:
+        """What of the broker's status and of the sinks' is a state, not a counter."""
+        broker = self.outlets.broker_status() or {}
+        keys = ("connected", "images_connected", "version", "error")
+        return {**{key: broker.get(key) for key in keys}, "sinks": self._sink_errors()}
+
+    def _sink_errors(self) -> Json:
+        """By name what is wrong with a sink now, null where all is well."""
+        return {name: status["error"] for name, status in self.hub.sinks().items()}
 
     def health(self) -> Json:
         """The health document of A3."""
@@ -260,6 +263,7 @@ class Daemon:
             "mqtt_connected": broker.get("connected"),
             "broker": broker,
             "viewers": self.outlets.viewers,
+            "sinks": self.hub.sinks(),
             "completions": dict(self._completer.counts) if self._completer is not None else {},
             "pipelines": {name: p.health() for name, p in self.pipelines.items()},
         }
@@ -286,7 +290,7 @@ class Daemon:
                 next_health = time.monotonic() + HEALTH_PERIOD_S
                 self.hub.healthy(self.health())
                 systemd.notify(f"STATUS={self._status_line()}")
-            if self._broker_state() != self._told_broker:
+            if self._sinks_state() != self._told:
                 self._publish_state()
             if period is not None and self._getting_on():
                 systemd.notify("WATCHDOG=1")

@@ -1,8 +1,12 @@
-"""What a network is to the engines, and what a backend has to provide."""
+"""What a network is to the engines, and what a backend has to provide.
+
+A backend is a plugin whose `build` makes a `Network` from a ModelFile and Options; it raises
+ModelError when library, device or model cannot be used.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -77,19 +81,6 @@ class Network(Protocol):
         ModelMemoryError when memory does not suffice.
         """
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Backend:
-    """A library that runs networks. `unavailable` returns why it cannot be used, or None.
-
-    `load` raises ModelError when library, device or model cannot be used.
-    """
-
-    name: str
-    summary: str
-    unavailable: Callable[[], str | None]
-    load: Callable[[ModelFile, Options], Network]
 
 
 def takes(info: Info, expected: Shape, what: str, gives: Shape | None = None) -> None:

@@ -3,63 +3,78 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-from typing import Literal, get_args
+from typing import Annotated, Any
 
 import structlog
+from pydantic import AfterValidator, Field
 
-from stemd.errors import ConfigError, ModelError
-from stemd.inference.base import Backend, Info, Network, Options
+from stemd import plugins
+from stemd.errors import ModelError
+from stemd.inference.base import Info, Network, Options, blamed
 from stemd.inference.model_file import ModelFile
+from stemd.plugins import Plugin
 
-BackendName = Literal["auto", "tensorrt", "openvino", "onnxruntime"]
-BEST_FIRST: tuple[BackendName, ...] = ("tensorrt", "openvino", "onnxruntime")
-"""A GPU before a CPU; OpenVINO computes in bfloat16 where ONNX Runtime takes float32."""
+AUTO = "auto"
 
 log = structlog.get_logger(__name__)
 
 
-def backend(name: str) -> Backend:
-    """The backend of this name. Raises ConfigError when there is none."""
-    if name not in BEST_FIRST:
-        known = ", ".join(get_args(BackendName))
-        raise ConfigError(f"there is no inference backend {name!r}", f"known: {known}")
-    found = importlib.import_module(f"stemd.inference.{name}").BACKEND
-    assert isinstance(found, Backend)
-    return found
+def best_first() -> list[Plugin]:
+    """Every backend, in the order in which "auto" tries them.
+
+    Of the built-in ones a GPU comes before a CPU, and OpenVINO, which computes in bfloat16 where
+    the processor can, before ONNX Runtime. One of somebody else comes last unless it says more.
+    """
+    return sorted(plugins.catalogue("backends"), key=lambda plugin: -plugin.preference)
 
 
-def load(model: ModelFile, name: BackendName = "auto", options: Options | None = None) -> Network:
+def _known(name: str) -> str:
+    return name if name == AUTO else plugins.one_of(best_first(), "backends", name).name
+
+
+def _listed(schema: dict[str, Any]) -> None:
+    schema["enum"] = [AUTO, *(plugin.name for plugin in best_first())]
+
+
+BackendName = Annotated[str, AfterValidator(_known), Field(json_schema_extra=_listed)]
+""""auto", or the name of a backend; in a model of settings a name that is not known is refused."""
+
+
+def load(model: ModelFile, name: BackendName = AUTO, options: Options | None = None) -> Network:
     """Load a model. Raises ModelError when the backend, or with "auto" every one, fails.
 
-    With "auto", `info.why` says why the better ones were not taken.
+    With "auto", `info.why` says why the better ones were not taken. Raises ConfigError where
+    there is no backend of this name.
     """
     options = options or Options()
-    if name != "auto":
-        return _load(backend(name), model, options)
+    if name != AUTO:
+        return _load(plugins.load("backends", name), model, options)
     passed: list[str] = []
-    for each in BEST_FIRST:
+    failed: ModelError | None = None
+    for each in best_first():
         try:
-            network = _load(backend(each), model, options)
+            network = _load(each, model, options)
         except ModelError as error:
-            passed.append(f"{each}: {error.message}")
-            if each == BEST_FIRST[-1]:
-                # the reference's reason, since it is there and takes every sound model
-                raise
+            passed.append(f"{each.name}: {error.message}")
+            # what the reference says counts: it is always there and takes every sound model
+            failed = error if failed is None or each.name == "onnxruntime" else failed
         else:
             why = "; ".join(["the best that works here", *passed])
             info = dataclasses.replace(network.info, why=why)
             log.info("network loaded", model=model.name, runs_on=str(info), why=why)
             return _Explained(network, info)
-    raise AssertionError("unreachable: the last backend returns or raises")
+    assert failed is not None
+    raise failed
 
 
-def _load(chosen: Backend, model: ModelFile, options: Options) -> Network:
-    why_not = chosen.unavailable()
+def _load(chosen: Plugin, model: ModelFile, options: Options) -> Network:
+    why_not = chosen.why_not()
     if why_not is not None:
         missing, _, remedy = why_not.partition(": ")
         raise ModelError(f"{chosen.name} cannot be used: {missing}", remedy)
-    return chosen.load(model, options)
+    with blamed(model.name, f"load it with {chosen.name}"):
+        network: Network = chosen.build(model, options)
+    return network
 
 
 class _Explained:

@@ -9,7 +9,6 @@ import numpy as np
 
 from stemd.errors import ModelError
 from stemd.inference.base import (
-    Backend,
     Batch,
     Info,
     Options,
@@ -20,6 +19,7 @@ from stemd.inference.base import (
     only,
 )
 from stemd.inference.model_file import ModelFile
+from stemd.plugins import NoSettings, Plugin
 
 
 class OnnxRuntimeNetwork:
@@ -68,9 +68,11 @@ def _unavailable() -> str | None:
     return None
 
 
-BACKEND = Backend(
+PLUGIN = Plugin(
     name="onnxruntime",
     summary="ONNX Runtime on the CPU, float32; the reference",
+    settings=NoSettings,
+    build=OnnxRuntimeNetwork,
     unavailable=_unavailable,
-    load=OnnxRuntimeNetwork,
+    preference=10,
 )

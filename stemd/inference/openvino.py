@@ -13,7 +13,6 @@ import numpy as np
 
 from stemd.errors import ModelError
 from stemd.inference.base import (
-    Backend,
     Batch,
     Info,
     Options,
@@ -24,6 +23,7 @@ from stemd.inference.base import (
     only,
 )
 from stemd.inference.model_file import ModelFile
+from stemd.plugins import NoSettings, Plugin
 
 LEAST_THREADS = 2
 """With one thread OpenVINO 2026.4 loses the error of a batch that does not fit into memory: it
@@ -114,9 +114,11 @@ def _unavailable() -> str | None:
     return None
 
 
-BACKEND = Backend(
+PLUGIN = Plugin(
     name="openvino",
     summary="OpenVINO on the CPU, bfloat16 where the processor has it",
+    settings=NoSettings,
+    build=OpenVinoNetwork,
     unavailable=_unavailable,
-    load=OpenVinoNetwork,
+    preference=20,
 )

@@ -17,7 +17,6 @@ import numpy as np
 
 from stemd.errors import ModelError
 from stemd.inference.base import (
-    Backend,
     Batch,
     Info,
     Options,
@@ -28,6 +27,7 @@ from stemd.inference.base import (
     only,
 )
 from stemd.inference.model_file import ModelFile
+from stemd.plugins import NoSettings, Plugin
 
 WORKSPACE_BYTES = 2 * 1024**3
 USUAL_SIDE, LARGEST_SIDE = 512, 1024
@@ -214,9 +214,11 @@ def _unavailable() -> str | None:
     return None
 
 
-BACKEND = Backend(
+PLUGIN = Plugin(
     name="tensorrt",
     summary="TensorRT on an NVIDIA GPU, float16",
+    settings=NoSettings,
+    build=TensorRtNetwork,
     unavailable=_unavailable,
-    load=TensorRtNetwork,
+    preference=30,
 )

@@ -17,13 +17,12 @@ from typing import TypeVar
 from stemd.inference import choice
 from stemd.inference.base import Network, Options
 from stemd.inference.catalogue import find
-from stemd.inference.choice import BackendName
 from stemd.inference.model_file import ModelFile, read_model
 
 NICENESS = 10
 MAX_LOADED = 4
 T = TypeVar("T")
-_Key = tuple[Path, int, int, BackendName, int, tuple[int, ...] | None]
+_Key = tuple[Path, int, int, str, int, tuple[int, ...] | None]
 
 
 class NetworkThread:
@@ -64,7 +63,7 @@ class NetworkThread:
     def network(
         self,
         name: str,
-        backend: BackendName,
+        backend: str,
         threads: int,
         largest: tuple[int, ...] | None = None,
         check: Callable[[ModelFile], None] = lambda model: None,

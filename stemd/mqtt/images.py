@@ -94,6 +94,17 @@ class ImagePublisher:
         self._ready = asyncio.Event()
         self._blamed: Image | None = None
 
+    @property
+    def counters(self) -> dict[str, int]:
+        """What was sent, what waits, and what never went."""
+        return {
+            "images_sent": self.sent,
+            "images_replaced": self.mailbox.replaced,
+            "images_refused": self.refused,
+            "finals_dropped": self.mailbox.finals_dropped,
+            "images_waiting": len(self.mailbox),
+        }
+
     def remember(self, finished: Iterable[Image]) -> None:
         """Finished images of before, for the retained topics."""
         self.last.update((image.key, image) for image in finished)

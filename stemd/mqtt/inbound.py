@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 from aiomqtt import Message
 from paho.mqtt.properties import Properties
 
+from stemd.documents import reply_error
 from stemd.mqtt.topics import Inbound
 
 Json = dict[str, Any]
@@ -45,16 +46,6 @@ class Request:
         return self.expires is not None and time.monotonic() >= self.expires
 
 
-def problem(key: str, message: str, allowed: Any = None) -> Json:
-    """The `error` of a reply."""
-    return {"key": key, "message": message, "allowed": allowed}
-
-
-def refusal(request_id: str | int | None, error: Json) -> Json:
-    """A reply that says no."""
-    return {"id": request_id, "ok": False, "error": error}
-
-
 class _RefusedError(Exception):
     def __init__(self, error: Json) -> None:
         super().__init__(error["message"])
@@ -62,7 +53,7 @@ class _RefusedError(Exception):
 
 
 def _refuse(key: str, message: str, allowed: Any = None) -> NoReturn:
-    raise _RefusedError(problem(key, message, allowed))
+    raise _RefusedError(reply_error(key, message, allowed))
 
 
 class Gate:

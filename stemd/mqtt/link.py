@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Coroutine
+import time
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from aiomqtt import MqttError, Will
 
 from stemd.config.mqtt import MqttSettings
+from stemd.errors import StemdError
+from stemd.mqtt.complaints import Complaints
 from stemd.mqtt.connection import Connection
-from stemd.mqtt.errors import TAKEN_OVER, UNSUPPORTED_VERSION, code_of
+from stemd.mqtt.errors import TAKEN_OVER, UNSUPPORTED_VERSION, code_of, explain
 
 FIRST_WAIT_SECONDS = 0.3
 LONGEST_WAIT_SECONDS = 30.0
+STOOD_SECONDS = 10.0
+"""A connection that was there for so long was a good one."""
 _UNSPECIFIED = 0x80
 
 
@@ -72,6 +78,57 @@ class Backoff:
             self._wait = LONGEST_WAIT_SECONDS
         wait, self._wait = self._wait, min(self._wait * 2, LONGEST_WAIT_SECONDS)
         return wait * random.uniform(0.5, 1.0)
+
+
+class Line:
+    """The way to the broker: held open by one session after the other until `stopping` is set."""
+
+    def __init__(self, settings: MqttSettings, complaints: Complaints) -> None:
+        self.settings = settings
+        self.stopping = asyncio.Event()
+        self._dialer = Dialer(settings)
+        self._complaints = complaints
+
+    @property
+    def version(self) -> str:
+        """The MQTT version in use."""
+        return self._dialer.version
+
+    async def until_stopped(self) -> None:
+        """Return when stopping."""
+        await self.stopping.wait()
+
+    async def keep(self, session: Callable[[], Awaitable[None]]) -> None:
+        """Hold one session after the other until stopped."""
+        backoff = Backoff()
+        while not self.stopping.is_set():
+            began = time.monotonic()
+            failed: BaseException | None = None
+            try:
+                await session()
+            except (MqttError, OSError, StemdError) as error:
+                failed = error
+                self._complaints.tell("connection", explain(error, self.settings))
+            if time.monotonic() > began + STOOD_SECONDS:
+                backoff.reset()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.stopping.wait(), backoff.next(failed))
+
+    async def open(
+        self, client_id: str, keepalive_s: int, will: Will | None = None
+    ) -> Connection | None:
+        """A connection, None when stopping came first."""
+        if self.stopping.is_set():
+            return None
+        dialing = asyncio.ensure_future(self._dialer.dial(client_id, keepalive_s, will))
+        stopping = asyncio.ensure_future(self.stopping.wait())
+        try:
+            await asyncio.wait((dialing, stopping), return_when=asyncio.FIRST_COMPLETED)
+            return await dialing if dialing.done() else None
+        finally:
+            for task in (dialing, stopping):
+                task.cancel()
+            await asyncio.gather(dialing, stopping, return_exceptions=True)
 
 
 async def race(*runners: Coroutine[Any, Any, None]) -> None:

@@ -8,9 +8,10 @@ from typing import Any, Protocol
 import structlog
 from aiomqtt import Message
 
+from stemd.documents import refused, reply_error
 from stemd.events import Hub
 from stemd.mqtt.connection import Outgoing
-from stemd.mqtt.inbound import Gate, Request, problem, refusal
+from stemd.mqtt.inbound import Gate, Request
 from stemd.mqtt.topics import Inbound, Topics, document
 
 log = structlog.get_logger()
@@ -53,7 +54,7 @@ class RequestDesk:
         try:
             queue.put_nowait(request)
         except asyncio.QueueFull:
-            busy = problem("", "too many requests are waiting", f"at most {MAX_WAITING}")
+            busy = reply_error("", "too many requests are waiting", f"at most {MAX_WAITING}")
             self._refuse(request, busy)
             return
         if name not in self._workers:
@@ -73,7 +74,7 @@ class RequestDesk:
         while True:
             request = await queue.get()
             if request.expired:
-                self._refuse(request, problem("", "the request has expired while it waited"))
+                self._refuse(request, reply_error("", "the request has expired while it waited"))
                 continue
             self._reply(request, await self._carry_out(request))
 
@@ -82,12 +83,12 @@ class RequestDesk:
             reply = await self._hub.request(request.pipeline, request.kind, request.body or {})
         except Exception:
             log.exception("a request failed", pipeline=request.pipeline, kind=request.kind)
-            return refusal(request.id, problem("", "internal error, see the daemon's log"))
+            return refused(request.id, "", "internal error, see the daemon's log")
         return {"id": request.id, **reply}
 
     def _refuse(self, request: Request, error: Json) -> None:
         self.refused += 1
-        self._reply(request, refusal(request.id, error))
+        self._reply(request, {"id": request.id, "ok": False, "error": error})
 
     def _reply(self, request: Request, reply: Json) -> None:
         topic = self._topics.of(request.pipeline, "reply")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from stemd.documents import error_document
 from stemd.errors import StemdError
 
 Json = dict[str, Any]
@@ -30,7 +31,7 @@ class MqttStatus:
             "connected": self.connected,
             "images_connected": self.images_connected,
             "version": self.version,
-            "error": error and {"message": error.message, "remedy": error.remedy},
+            "error": error and error_document(error),
             "connects": self.connects,
             **self.counters,
         }

@@ -12,6 +12,7 @@ import structlog
 from aiohttp import WSMsgType, web
 
 from stemd import image_frames
+from stemd.documents import compact_json, refused
 from stemd.events import Hub, View
 from stemd.offline.replay.wire import PIPELINE as REPLAY
 from stemd.page import protocol
@@ -162,7 +163,7 @@ class Audience:
         try:
             message = protocol.parse(text)
         except ValueError as error:
-            viewer.reply(image_frames.dumps({"type": "error", "message": str(error)}))
+            viewer.reply(compact_json({"type": "error", "message": str(error)}))
             return
         match message:
             case protocol.Watch():
@@ -178,7 +179,7 @@ class Audience:
                     log.warning("page: wrong operator's token")
                     await asyncio.sleep(WRONG_TOKEN_DELAY_S)
                 answer = {"type": "access", "operator": viewer.operator}
-                viewer.reply(image_frames.dumps(answer))
+                viewer.reply(compact_json(answer))
             case protocol.Request():
                 if len(requests) >= MAX_REQUESTS:
                     _refuse(viewer, message, "busy", "too many requests wait for their reply")
@@ -212,12 +213,11 @@ async def _send(viewer: Viewer) -> None:
 
 
 def _document(kind: str, pipeline: str, document: Json) -> str:
-    return image_frames.dumps({"type": kind, "pipeline": pipeline, "document": document})
+    return compact_json({"type": kind, "pipeline": pipeline, "document": document})
 
 
 def _refuse(viewer: Viewer, message: protocol.Request, key: str, text: str) -> None:
-    error = {"key": key, "message": text, "allowed": None}
-    reply = {"id": message.request.get("id"), "ok": False, "error": error}
+    reply = refused(message.request.get("id"), key, text)
     viewer.reply(_document("reply", message.pipeline, reply))
 
 

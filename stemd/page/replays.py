@@ -8,8 +8,8 @@ from typing import Any
 
 import structlog
 
-from stemd import image_frames
 from stemd.config.resolved import PipelineConfig
+from stemd.documents import compact_json
 from stemd.offline.idle import spare_memory
 from stemd.offline.replay.player import Player
 from stemd.offline.replay.wire import PIPELINE, Order
@@ -132,5 +132,5 @@ def _refuse(viewer: Viewer, scan: str, message: str, remedy: str) -> None:
     viewer.retain(
         "replay",
         PIPELINE,
-        image_frames.dumps({"type": "replay", "pipeline": PIPELINE, "document": document}),
+        compact_json({"type": "replay", "pipeline": PIPELINE, "document": document}),
     )

@@ -1,4 +1,4 @@
-"""The page's web server: a listener of the hub that shows what it hears to every viewer."""
+"""The page's web server: a sink that shows what it is told to every viewer."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 import structlog
 from aiohttp import web
 
-from stemd import image_frames
 from stemd.config.page import PageSettings
+from stemd.documents import compact_json
 from stemd.errors import SinkError
-from stemd.events import Hub
+from stemd.events import Hub, Sink
 from stemd.page.access import Access
 from stemd.page.audience import Audience
 from stemd.page.replays import ConfigOf, Replays
@@ -29,7 +29,7 @@ _STATIC_NAMES = frozenset(path.name for path in STATIC.iterdir())
 log = structlog.get_logger(__name__)
 
 
-class Page:
+class Page(Sink):
     """Serves the page of one daemon; all `on_...` are called on the event loop by the hub.
 
     `health` returns (healthy, document) for /healthz, `metrics` Prometheus text for /metrics,
@@ -55,6 +55,8 @@ class Page:
         self._replays = Replays(self._archive, config_of, self._access)
         self._audience = Audience(hub, instrument, self._access, self._replays)
         self._runner: web.AppRunner | None = None
+        self.url: str | None = None
+        """With the real port, once started."""
 
     @property
     def viewers(self) -> int:
@@ -66,8 +68,8 @@ class Page:
         """Images that viewers were too slow for, since the start."""
         return self._audience.skipped
 
-    async def start(self) -> str:
-        """Listen; returns the page's URL with its real port. Raises SinkError."""
+    async def start(self) -> None:
+        """Listen. Raises SinkError."""
         app = web.Application(middlewares=[self._access.guard])
         app.add_routes(
             [
@@ -90,23 +92,22 @@ class Page:
             await runner.cleanup()
             raise _cannot_listen(self._settings, error) from error
         self._runner = runner
-        self._hub.add(self)
         for name, view in self._hub.views.items():
             for snapshot in (view.last_final, view.snapshot):
                 if snapshot is not None:
                     self.on_snapshot(name, snapshot)
         real_port = runner.addresses[0][1]
         shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-        url = f"http://[{shown}]:{real_port}/" if ":" in shown else f"http://{shown}:{real_port}/"
-        log.info("live page", url=url, changes="open" if self._access.open else "with token")
-        return url
+        self.url = (
+            f"http://[{shown}]:{real_port}/" if ":" in shown else f"http://{shown}:{real_port}/"
+        )
+        log.info("live page", url=self.url, changes="open" if self._access.open else "with token")
 
     async def stop(self) -> None:
         """Close every viewer's socket and the port."""
         if self._runner is None:
             return
         runner, self._runner = self._runner, None
-        self._hub.remove(self)
         await self._audience.close()
         await self._replays.close()
         await runner.cleanup()
@@ -114,31 +115,31 @@ class Page:
     # What the hub tells
 
     def on_daemon_state(self, state: Json) -> None:
-        """See `stemd.events.Listener`."""
+        """See `stemd.events.Sink`."""
         self._audience.tell("daemon", "", state)
 
     def on_health(self, health: Json) -> None:
-        """See `stemd.events.Listener`."""
+        """See `stemd.events.Sink`."""
         self._audience.tell("health", "", health)
 
     def on_state(self, pipeline: str, state: Json) -> None:
-        """See `stemd.events.Listener`."""
+        """See `stemd.events.Sink`."""
         self._audience.tell("state", pipeline, state)
 
     def on_settings(self, pipeline: str, settings: Json) -> None:
-        """See `stemd.events.Listener`."""
+        """See `stemd.events.Sink`."""
         self._audience.tell("settings", pipeline, settings)
 
     def on_document(self, pipeline: str, document: Json) -> None:
-        """See `stemd.events.Listener`."""
+        """See `stemd.events.Sink`."""
         self._audience.tell_line("document", pipeline, document)
 
     def on_log(self, pipeline: str, entry: Json) -> None:
-        """See `stemd.events.Listener`."""
+        """See `stemd.events.Sink`."""
         self._audience.tell_line("log", pipeline, entry)
 
     def on_snapshot(self, pipeline: str, snapshot: Snapshot) -> None:
-        """See `stemd.events.Listener`."""
+        """See `stemd.events.Sink`."""
         self._audience.show(pipeline, snapshot)
 
     # What browsers ask for
@@ -156,7 +157,7 @@ class Page:
         healthy, document = self._health()
         return web.Response(
             status=200 if healthy else 503,
-            text=image_frames.dumps(document),
+            text=compact_json(document),
             content_type="application/json",
         )
 
@@ -168,7 +169,7 @@ class Page:
 
     async def _scans(self, request: web.Request) -> web.Response:
         scans = await asyncio.to_thread(self._archive.scans, _number(request, "limit", 100))
-        text = image_frames.dumps({"scans": scans})
+        text = compact_json({"scans": scans})
         return web.Response(text=text, content_type="application/json")
 
     async def _scan_file(self, request: web.Request) -> web.StreamResponse:

@@ -21,7 +21,7 @@ from collections import Counter, deque
 import structlog
 from aiohttp import web
 
-from stemd import image_frames
+from stemd.documents import compact_json
 from stemd.page import protocol
 from stemd.page.encoder import Encoder, Payload, Waiting
 from stemd.results import Snapshot
@@ -258,6 +258,6 @@ class Viewer:
                 await self._wake.wait()
         except TimeoutError:
             if quiet_s == TICK_S:
-                await self.socket.send_str(image_frames.dumps({"type": "tick"}))
+                await self.socket.send_str(compact_json({"type": "tick"}))
         finally:
             self._rests_until = 0.0

@@ -9,6 +9,7 @@ from typing import Literal
 import structlog
 
 from stemd.config.tables import RetentionTable
+from stemd.documents import error_document
 from stemd.errors import SinkError
 from stemd.events import Json
 from stemd.storage.retention import retain
@@ -97,7 +98,7 @@ class DiskWatch:
             "free_bytes": self._free,
             "total_bytes": self._total,
             "low": self.low,
-            "error": error and {"message": error.message, "remedy": error.remedy},
+            "error": error and error_document(error),
             "scans_deleted": self.deleted,
             "documents_owed": self._store.owed,
             "documents_dropped": self._store.dropped,

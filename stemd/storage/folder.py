@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Optics, iso_utc
+from stemd.config.tables import DEFAULT_RESULTS
 from stemd.documents import to_json
 from stemd.errors import SinkError
-from stemd.results import Result, Snapshot
-from stemd.storage.files import FileRecord, disk_error, fsync_folder, result_file_name, write_atomic
-from stemd.storage.tiff import write_tiff
+from stemd.results import Snapshot
+from stemd.storage.files import FileRecord, disk_error, fsync_folder, write_atomic
+from stemd.storage.writers import Written, write_results
 
 SCAN_FILE = "scan.json"
 MAX_MISSING_RUNS = 1000
@@ -163,27 +164,17 @@ class ScanFolder:
         """List a file that somebody else has written into the folder."""
         self.files[record.name] = record
 
-    def write_result(
-        self, result: Result, snapshot: Snapshot, settings: Mapping[str, Any] | None = None
-    ) -> FileRecord:
-        """Write one image as `<name>.tif`."""
-        path = self.path / result_file_name(result.name)
-        record = write_tiff(path, result, snapshot, settings)
-        self.add(record)
-        return record
-
     def write_results(
-        self, snapshot: Snapshot, settings: Mapping[str, Any] | None = None
-    ) -> tuple[list[FileRecord], list[SinkError]]:
-        """Write every image; one that fails does not keep the others from being written."""
-        written: list[FileRecord] = []
-        errors: list[SinkError] = []
-        for result in snapshot.results:
-            try:
-                written.append(self.write_result(result, snapshot, settings))
-            except SinkError as error:
-                errors.append(error)
-        return written, errors
+        self,
+        snapshot: Snapshot,
+        settings: Mapping[str, Any] | None = None,
+        writers: Iterable[str] = DEFAULT_RESULTS,
+    ) -> Written:
+        """Have every image written by these writers of `record.results`."""
+        written = write_results(writers, self.path, snapshot, settings or {})
+        for record in written.files:
+            self.add(record)
+        return written
 
     def write_summary(self, summary: ScanSummary) -> dict[str, Any]:
         """Write scan.json and return what stands in it."""

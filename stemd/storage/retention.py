@@ -21,7 +21,7 @@ from stemd.storage.folder import SCAN_FILE
 from stemd.storage.store import Store
 
 _SCAN_FOLDER = re.compile(r"\d{4}-\d\d-\d\d/[A-Za-z0-9][A-Za-z0-9-]{0,60}")
-_KEPT_SUFFIXES = (".tif", ".hdr", ".json")
+_RECORD, _KEPT_SUFFIXES = "raw", (".tif", ".hdr", ".json")
 _DAY_NS = 86_400_000_000_000
 _CHECK_EVERY = 8
 """Free space is asked for again after so many deletions."""
@@ -85,7 +85,7 @@ def _delete(store: Store, scan: dict[str, Any], what: str, reason: str) -> None:
         gone = [folder] if folder.is_dir() else []
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     else:
-        gone = [p for p in _files(folder) if p.suffix not in _KEPT_SUFFIXES]
+        gone = [p for p in _files(folder) if _is_raw(p)]
         size = sum(path.stat().st_size for path in gone)
     names = {path.name for path in gone}
     kept = [] if what == "scan" else [f for f in document["files"] if f["name"] not in names]
@@ -111,6 +111,11 @@ def _delete(store: Store, scan: dict[str, Any], what: str, reason: str) -> None:
         ) from error
     store.catalogue.end(scan["id"], document)
     log.warning("deleted by retention", scan=scan["id"], what=what, bytes=size, reason=reason)
+
+
+def _is_raw(path: Path) -> bool:
+    """Whether it belongs to the camera's bytes; their small header stays with the images."""
+    return path.name.startswith(_RECORD) and path.suffix not in _KEPT_SUFFIXES
 
 
 def _files(folder: Path) -> Sequence[Path]:

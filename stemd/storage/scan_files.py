@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from stemd import plugins
 from stemd.acquisition import Acquisition
+from stemd.config.tables import DEFAULT_RESULTS
 from stemd.errors import SinkError, StemdError
 from stemd.results import Snapshot
 from stemd.scan.run import ScanRun
@@ -16,6 +18,7 @@ from stemd.storage.files import FileRecord
 from stemd.storage.folder import ScanFolder, ScanSummary, scan_document
 from stemd.storage.recorder import RawRecorder
 from stemd.storage.store import Store
+from stemd.storage.writers import writers_of
 
 
 class ScanFiles:
@@ -59,7 +62,9 @@ class ScanFiles:
         except SinkError as error:
             self._report(error)
         if record_raw:
-            recorder = RawRecorder(self._report, reserve_bytes=self._store.reserve_bytes)
+            recorder: RawRecorder = plugins.load("sinks", "record").build(
+                self._report, reserve_bytes=self._store.reserve_bytes
+            )
             if recorder.start(acquisition, folder.path):
                 self.recorder = recorder
 
@@ -69,11 +74,11 @@ class ScanFiles:
         final: Snapshot,
         settings: Mapping[str, Any],
         *,
-        tiff: bool,
         lacking: Mapping[str, int] | None = None,
     ) -> dict[str, Any]:
         """Finish the record, write results, scan.json and the catalogue row.
 
+        `settings` are the live settings; the writers of their `record.results` write the images.
         `lacking`: positions by engine that its images are to get from the record, which is
         noted as outstanding if the record is whole.
 
@@ -95,8 +100,8 @@ class ScanFiles:
                 self._report(error)
             counters["record_waits"] = self.recorder.waits
             counters["record_blocks_refused"] = self.recorder.blocks_refused
-        if tiff and self._usable:
-            for failure in self.folder.write_results(final, settings)[1]:
+        if self._usable:
+            for failure in self.folder.write_results(final, settings, writers_of(settings)).errors:
                 self._report(failure)
         self.notes += [f"engine {name} failed: {why}" for name, why in run.failed.items()]
         self.summary = ScanSummary(
@@ -116,7 +121,10 @@ class ScanFiles:
     def write_images(
         self, snapshot: Snapshot, settings: Mapping[str, Any], ending: str = ""
     ) -> list[str]:
-        """Write images as `<name><ending>.tif`; returns the files' names. Raises SinkError."""
+        """Write images under `<name><ending>`; returns the files' names. Raises SinkError.
+
+        By the writers of `record.results`, and where these are none as TIFF.
+        """
         if not self._usable:
             raise SinkError(
                 f"{self.folder.path}: the folder of this scan could not be made",
@@ -126,10 +134,11 @@ class ScanFiles:
             snapshot,
             results=[dataclasses.replace(r, name=r.name + ending) for r in snapshot.results],
         )
-        written, failures = self.folder.write_results(named, settings)
-        if failures:
-            raise failures[0]
-        return [record.name for record in written]
+        writers = writers_of(settings) or DEFAULT_RESULTS
+        written = self.folder.write_results(named, settings, writers)
+        for failure in written.errors:
+            raise failure
+        return [record.name for record in written.files]
 
     def completed(self, files: Iterable[FileRecord], completion: Mapping[str, Any]) -> None:
         """Somebody has written these files and this into the folder after the scan."""

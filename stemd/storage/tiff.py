@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import iso_utc
 from stemd.documents import to_json
-from stemd.errors import FormatError
+from stemd.errors import FormatError, SinkError, StemdError
+from stemd.plugins import NoSettings
 from stemd.results import Result, Snapshot
-from stemd.storage.files import FileRecord, write_atomic
+from stemd.storage.files import FileRecord, result_file_name, write_atomic
+from stemd.storage.writers import Written
 
 _ASCII, _SHORT, _LONG, _RATIONAL = 2, 3, 4, 5
 _NO_UNIT, _CENTIMETRE = 1, 3
@@ -72,6 +74,25 @@ def encode_tiff(result: Result, snapshot: Snapshot) -> bytes:
     if result.axes == "scan" and result.pixel_size:
         resolution, unit = Fraction(_ANGSTROM_PER_CM / result.pixel_size), _CENTIMETRE
     return b"".join(tiff_parts(result.image, [description], resolution, unit))
+
+
+class TiffWriter:
+    """A `stemd.storage.writers.ResultWriter`: `<name>.tif` for each image."""
+
+    def __init__(self, settings: NoSettings) -> None:
+        """Without settings."""
+
+    def write(self, folder: Path, snapshot: Snapshot, settings: Mapping[str, Any]) -> Written:
+        """Write every image; one that fails does not keep the others from being written."""
+        files: list[FileRecord] = []
+        errors: list[StemdError] = []
+        for result in snapshot.results:
+            try:
+                path = folder / result_file_name(result.name)
+                files.append(write_tiff(path, result, snapshot, settings))
+            except SinkError as error:
+                errors.append(error)
+        return Written(files, errors)
 
 
 def write_tiff(

@@ -62,7 +62,7 @@ class Served:
 
     def start(self, **settings: Any) -> str:
         self.page = self.scope.page(self.data_dir, **settings)
-        return self.wait(self.page.start())
+        return self.wait(self.scope.serve(self.page))
 
     def stop(self) -> None:
         if self.page is not None:

@@ -15,7 +15,7 @@ from tests import ordinary_priority
 async def shown(tmp_path: Path) -> AsyncIterator[Shown]:
     scope = Microscope()
     page = scope.page(tmp_path)
-    url = await page.start()
+    url = await scope.serve(page)
     yield Shown(scope, page, url, tmp_path)
     await page.stop()
 

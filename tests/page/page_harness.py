@@ -235,6 +235,13 @@ class Microscope:
             config_of,
         )
 
+    async def serve(self, page: Page) -> str:
+        """Start the page as a daemon does; its URL."""
+        await page.start()
+        self.hub.add(page, "page")
+        assert page.url is not None
+        return page.url
+
 
 @dataclass
 class Shown:
@@ -269,7 +276,7 @@ async def main(port: int) -> None:
             scope.keep(data_dir)
             scope.new_scan()
         page = scope.page(data_dir, listen=f"127.0.0.1:{port}")
-        url = await page.start()
+        url = await scope.serve(page)
         sys.stdout.write(f"{url}\n")
         sys.stdout.flush()
         scope.tell_settings()

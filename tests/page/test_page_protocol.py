@@ -14,7 +14,8 @@ from hypothesis.extra import numpy as hnp
 from page_harness import Microscope
 
 from stemd import image_frames
-from stemd.image_frames import decode_image, dumps, encode_image, reduced, reduction
+from stemd.documents import compact_json
+from stemd.image_frames import decode_image, encode_image, reduced, reduction
 from stemd.page import protocol
 from stemd.page.protocol import parse
 from stemd.results import Result
@@ -121,7 +122,9 @@ def test_the_meta_of_a_reduced_image_keeps_its_calibration() -> None:
 
 
 def test_documents_with_nan_and_numpy_values_become_strict_json() -> None:
-    text = dumps({"a": float("nan"), "b": np.float32(2.5), "c": (np.int64(3), np.array([1.0]))})
+    text = compact_json(
+        {"a": float("nan"), "b": np.float32(2.5), "c": (np.int64(3), np.array([1.0]))}
+    )
     assert json.loads(text, parse_constant=pytest.fail) == {"a": None, "b": 2.5, "c": [3, [1.0]]}
 
 

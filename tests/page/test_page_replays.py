@@ -118,7 +118,7 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
     scope = Microscope()
     known = {"merlin": pipeline_config()}
     page = scope.page(tmp_path / "data", known.get)
-    room = Room(scope, page, await page.start())
+    room = Room(scope, page, await scope.serve(page))
     yield room
     await room.close()
     assert await gone()
@@ -188,7 +188,7 @@ async def test_without_the_token_nothing_is_started(tmp_path: Path) -> None:
     scope = Microscope()
     known = {"merlin": pipeline_config()}
     page = scope.page(tmp_path / "data", known.get, token_file=tmp_path / "token")
-    room = Room(scope, page, await page.start())
+    room = Room(scope, page, await scope.serve(page))
     viewer = await room.viewer()
     await viewer.replay()
     refused = await viewer.state("refused")

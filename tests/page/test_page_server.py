@@ -275,7 +275,7 @@ async def test_one_stalled_viewer_costs_bounded_memory_and_no_other_viewer_anyth
     monkeypatch.setattr("stemd.page.viewer.TICK_S", 3600.0)
     scope = Microscope(shape=(512, 512))
     page = scope.page(tmp_path)
-    url = await page.start()
+    url = await scope.serve(page)
     # a viewer that asks for everything and then never reads its socket again
     reader, writer = await asyncio.open_connection("127.0.0.1", int(url.split(":")[2][:-1]))
     writer.write(
@@ -394,7 +394,7 @@ async def test_a_page_started_late_shows_what_the_hub_already_knew(
     scope = Microscope()
     scope.grow(4096)
     page = scope.page(tmp_path)
-    url = await page.start()
+    url = await scope.serve(page)
     viewer = await look(client, url)
     await viewer.watch(sum=0)
     assert (await viewer.image())[0]["final"] is True
@@ -432,7 +432,7 @@ async def test_nothing_is_changed_without_the_operators_token(
     scope = Microscope()
     scope.tell_settings()
     page = scope.page(tmp_path, token_file=tmp_path / "token")
-    viewer = await look(client, await page.start())
+    viewer = await look(client, await scope.serve(page))
     assert (await viewer.text("hello"))["document"]["operator"] is False
     refused = await viewer.ask(ricom={"kernel_size": 21})
     assert (refused["ok"], refused["error"]["key"]) == (False, "token")
@@ -452,7 +452,7 @@ async def test_a_page_beyond_loopback_without_a_token_is_for_looking_only(
     scope = Microscope()
     scope.tell_settings()
     page = scope.page(tmp_path, listen="0.0.0.0:0")
-    url = await page.start()
+    url = await scope.serve(page)
     viewer = await look(client, url)
     refused = await viewer.ask(ricom={"kernel_size": 21})
     assert "token_file" in refused["error"]["message"]

@@ -31,6 +31,8 @@ class RunningSink:
         self.sink: MqttSink = self.call(
             lambda: MqttSink(MqttSettings(url=url, **settings), INSTRUMENT, self.hub)
         )
+        self.await_(self.sink.start())
+        self.call(self.hub.add, self.sink, "mqtt")
         self.running = asyncio.run_coroutine_threadsafe(self.sink.run(), self._loop)
 
     async def _handle(self, pipeline: str, kind: str, request: Mapping[str, Any]) -> dict[str, Any]:

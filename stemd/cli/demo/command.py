@@ -117,7 +117,7 @@ async def _serve(args: argparse.Namespace, config: Config, data_dir: Path) -> in
 
     daemon = Daemon(config, broker_port=_port(args.mqtt_port, MQTT_PORT))
     watcher = Watcher(args.scans)
-    daemon.hub.add(watcher)
+    daemon.hub.add(watcher, "demo")
     serving = asyncio.create_task(daemon.run())
     ready = asyncio.create_task(daemon.ready.wait())
     await asyncio.wait({serving, ready}, return_when=asyncio.FIRST_COMPLETED)

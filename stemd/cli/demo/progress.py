@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from stemd.events import Json
-from stemd.results import Snapshot
+from stemd.events import Json, Sink
 from stemd.storage.completions import DONE, OUTSTANDING
 
 
-class Watcher:
+class Watcher(Sink):
     """Counts scans and remembers the newest state, for the status line.
 
     `finished` is set when the scans wanted are over, `whole` while none of their images waits
@@ -47,21 +46,6 @@ class Watcher:
             self.outstanding.discard(document["id"])
             if not self.outstanding:
                 self.whole.set()
-
-    def on_daemon_state(self, state: Json) -> None:
-        """Not shown."""
-
-    def on_health(self, health: Json) -> None:
-        """Not shown."""
-
-    def on_settings(self, pipeline: str, settings: Json) -> None:
-        """Not shown."""
-
-    def on_snapshot(self, pipeline: str, snapshot: Snapshot) -> None:
-        """Not shown."""
-
-    def on_log(self, pipeline: str, entry: Json) -> None:
-        """Logged already."""
 
 
 async def status_line(watcher: Watcher) -> None:

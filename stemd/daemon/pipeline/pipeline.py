@@ -302,11 +302,8 @@ class Pipeline:
             awaited = self._awaited.get(run.acquisition.id)
             if awaited is not None and not awaited.done():
                 awaited.set_result(final)
-            tiff = "tiff" in self.live.record.results
             settings = self.live.as_json()
-            document = await asyncio.to_thread(
-                files.close, run, final, settings, tiff=tiff, lacking=lacking
-            )
+            document = await asyncio.to_thread(files.close, run, final, settings, lacking=lacking)
             self.last = FinishedScan(
                 run, files, final, names if document["completion"] else frozenset()
             )

@@ -11,6 +11,7 @@ from typing import IO, Any
 import numpy as np
 
 from stemd import image_frames
+from stemd.documents import compact_json
 from stemd.offline.replay.wire import IMAGE, PIPELINE, TEXT, packed
 from stemd.results import Result, Snapshot
 
@@ -34,7 +35,7 @@ class Outbox:
 
     def text(self, kind: str, document: Mapping[str, Any]) -> None:
         """A document of the page's protocol."""
-        text = image_frames.dumps({"type": kind, "pipeline": PIPELINE, "document": document})
+        text = compact_json({"type": kind, "pipeline": PIPELINE, "document": document})
         with self._ready:
             self._texts.append((kind, text))
             self._ready.notify()

@@ -19,6 +19,7 @@ from stemd.acquisition import Scan
 from stemd.adapters.base import Recording
 from stemd.adapters.files import open_recording
 from stemd.config.live import LiveSettings, RefusedError
+from stemd.documents import refused
 from stemd.errors import StemdError
 from stemd.offline.replay.outbox import Outbox
 from stemd.offline.replay.pace import FASTEST_BYTES_PER_S, Pace
@@ -279,8 +280,7 @@ class Worker:
         except RefusedError as error:
             return {**known, "ok": False, "error": error.as_json()}
         except StemdError as error:
-            problem = {"key": None, "message": error.message, "allowed": error.remedy or None}
-            return {**known, "ok": False, "error": problem}
+            return refused(request.get("id"), None, error.message, error.remedy or None)
         return {**known, "ok": True, "revision": self._live.revision}
 
     def _change(self, request: Json) -> None:

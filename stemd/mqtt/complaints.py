@@ -1,0 +1,40 @@
+"""What is wrong with the broker or the connection to it: logged once, kept until it is over."""
+
+from __future__ import annotations
+
+import structlog
+
+from stemd.documents import error_document
+from stemd.errors import StemdError
+from stemd.events import Hub
+from stemd.mqtt.status import MqttStatus
+
+log = structlog.get_logger()
+
+
+class Complaints:
+    """The newest error is in `status`; each is logged once until the next good connection."""
+
+    def __init__(self, status: MqttStatus, hub: Hub) -> None:
+        self._status = status
+        self._hub = hub
+        self._reported: set[tuple[str, str]] = set()
+
+    def tell(self, about: str, error: StemdError) -> None:
+        """Something went wrong."""
+        self._status.error = error
+        if (about, error.message) not in self._reported:
+            self._reported.add((about, error.message))
+            log.warning(error.message, remedy=error.remedy)
+
+    def not_delivered(self, pipeline: str, error: StemdError) -> None:
+        """An image was not delivered: say it on the pipeline's log topic, too."""
+        known = (pipeline, error.message) in self._reported
+        self.tell(pipeline, error)
+        if not known:
+            self._hub.log(pipeline, {"level": "error", **error_document(error)})
+
+    def over(self) -> None:
+        """The connection is good: what comes from now on is news again."""
+        self._status.error = None
+        self._reported.clear()

@@ -1,0 +1,103 @@
+"""What is told as JSON: retained states, and documents in the order in which they came."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiomqtt import MqttError
+
+from stemd.config.mqtt import MqttSettings
+from stemd.errors import SinkError
+from stemd.mqtt.complaints import Complaints
+from stemd.mqtt.connection import ANSWER_SECONDS, Connection, Outgoing
+from stemd.mqtt.errors import code_of, refusal
+from stemd.mqtt.mailbox import Outbox
+from stemd.mqtt.status import MqttStatus
+from stemd.mqtt.topics import Topics, document
+
+Json = dict[str, Any]
+
+
+class Documents:
+    """Documents on their way to the broker. Leaving one returns at once."""
+
+    def __init__(
+        self, topics: Topics, settings: MqttSettings, status: MqttStatus, complaints: Complaints
+    ) -> None:
+        self._topics = topics
+        self._settings = settings
+        self._status = status
+        self._complaints = complaints
+        self._outbox = Outbox()
+        self._ready = asyncio.Event()
+        self._retained: dict[str, Outgoing] = {}
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What waits, and what had to go."""
+        return {
+            "documents_waiting": len(self._outbox),
+            "documents_dropped": self._outbox.dropped,
+        }
+
+    def retain(self, pipeline: str, what: str, fields: Json) -> None:
+        """A document that the broker keeps: sent again at every connection."""
+        message = document(self._topics.of(pipeline, what), fields, qos=1, retain=True)
+        self._retained[message.topic] = message
+        self._outbox.newest(message)
+        self._ready.set()
+
+    def newest(self, pipeline: str, what: str, fields: Json) -> None:
+        """A document that makes an unsent older one worthless."""
+        self._outbox.newest(document(self._topics.of(pipeline, what), fields))
+        self._ready.set()
+
+    def queue(self, message: Outgoing) -> None:
+        """A document that is to be sent whatever comes after it."""
+        dropped = self._outbox.dropped
+        self._outbox.queue(message)
+        if self._outbox.dropped > dropped and not self._status.connected:
+            self._complaints.tell(
+                "outbox",
+                SinkError(
+                    f"MQTT broker {self._settings.url} has been away so long that documents "
+                    "must be dropped",
+                    "bring the broker back; the scans themselves are on disk",
+                ),
+            )
+        self._ready.set()
+
+    def answer(self, message: Outgoing, *, needs_version5: bool) -> None:
+        """A reply; one that `needs_version5` goes only where the broker speaks MQTT 5."""
+        if not needs_version5 or self._status.version == "5":
+            self.queue(message)
+
+    def renew(self) -> None:
+        """Send everything retained again: a broker may have forgotten it."""
+        for message in self._retained.values():
+            self._outbox.newest(message)
+
+    async def session(self, connection: Connection) -> None:
+        """Publish until cancelled or the connection is lost (MqttError)."""
+        while True:
+            await self.drain(connection)
+            self._ready.clear()
+            if not len(self._outbox):
+                await self._ready.wait()
+
+    async def drain(self, connection: Connection) -> None:
+        """Publish until nothing waits."""
+        while (item := self._outbox.peek()) is not None:
+            key, message = item
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    await connection.send(message)
+            except MqttError as error:
+                code = code_of(error)
+                if code is None or connection.lost is not None:
+                    raise
+                reason = refusal(code, self._settings)
+                text = f"{message.topic} was not accepted: {reason.message}"
+                self._complaints.tell(message.topic, SinkError(text, reason.remedy))
+            self._outbox.sent(key, message)

@@ -1,0 +1,21 @@
+"""The sink of `[mqtt]`."""
+
+from __future__ import annotations
+
+from stemd.config.mqtt import MqttSettings
+from stemd.events import Host, Sink
+from stemd.plugins import Plugin
+
+
+def _build(settings: MqttSettings, host: Host) -> Sink:
+    from stemd.mqtt.sink import MqttSink
+
+    return MqttSink(settings, host.instrument, host.hub)
+
+
+PLUGIN = Plugin(
+    name="mqtt",
+    summary="states, documents and images to a broker (MQTT 5 and 3.1.1)",
+    settings=MqttSettings,
+    build=_build,
+)
