@@ -105,7 +105,7 @@ def beam_angles(optics: Optics) -> tuple[float, float]:
         if value is None:
             raise StemdError(
                 f"optics.{key} is not set, and the phase cannot be had without it",
-                f"set {key} in [pipeline.optics]",
+                f"set optics.{key}",
             )
     assert alpha is not None
     assert pixel is not None

@@ -128,7 +128,7 @@ class Archive:
         if path is None:
             return None
         try:
-            pixels, about = _read_tiff(path)
+            pixels, about = read_tiff(path)
         except (OSError, ValueError) as error:  # tifffile's own error is a ValueError
             log.warning("page: a past image cannot be read", file=str(path), error=str(error))
             return None
@@ -161,7 +161,7 @@ def _document(path: Path) -> Json:
     return document if isinstance(document, dict) else {}
 
 
-def _read_tiff(path: Path) -> tuple[NDArray[np.float32], Json]:
+def read_tiff(path: Path) -> tuple[NDArray[np.float32], Json]:
     """The first page as float32 (y, x) and the JSON of its description, {} where there is none."""
     import tifffile  # only a visitor of past scans needs it
 

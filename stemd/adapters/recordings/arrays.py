@@ -128,7 +128,8 @@ class ArrayRecording:
             raise FormatError(
                 f"{self.path}: near pattern {first} there are values of type {patterns.dtype} "
                 "that are not counts (negative, fractions, not finite or above 2^24)",
-                "store counts as unsigned integers",
+                "give counts as unsigned integers, for example "
+                "numpy.rint(patterns / gain).clip(0).astype(numpy.uint16)",
             )
         return counts
 

@@ -77,7 +77,7 @@ def lattice_for(
         raise StemdError(
             f"the convergence semi-angle is {radius_px:.1f} detector pixels, ssb needs "
             f"{LEAST_CELLS:.0f}",
-            "check convergence_semi_angle_mrad and pixel_size_mrad in [pipeline.optics]",
+            "check optics.convergence_semi_angle_mrad and optics.pixel_size_mrad",
         )
     wide = max(1, round(radius_px / per_angle))
     while radius_px / wide >= LEAST_CELLS or wide == 1:
