@@ -25,6 +25,9 @@ class EngineSettings(BaseModel):
 
     needs: ClassVar[Literal["positions", "patterns", "images"]] = "positions"
     """What the engine is given (`stemd.engines.base.Engine`)."""
+    whole_positions: ClassVar[bool] = False
+    """Whether the engine needs all hits of a position together: then an event stream, which is
+    cut by bytes, is processed in one part."""
     summed_with: ClassVar[tuple[str, ...]] = ()
     """Settings that decide what the reduction sums: later images of a scan keep them."""
 

@@ -157,10 +157,6 @@ class LiveSettings:
             raise RefusedError(Problem(("optics",), error.message, "", error.remedy)) from error
         return dataclasses.replace(self, engines=settings, publish=publish, record=record)
 
-    def with_record(self, *, raw: bool) -> LiveSettings:
-        """The same with recording on or off, one revision later."""
-        return self.changed({"record": {"raw": raw}})
-
     def renumbered(self, revision: int) -> LiveSettings:
         """The same under another revision number."""
         return dataclasses.replace(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,44 +137,33 @@ class SpreadEngine(PatternEngine, Protocol):
         ...
 
     def restore(self, gathered: Gathered) -> None:
-        """Be, after `start`, the engine that gave this out; arrays may be kept, not written to."""
-        ...
+        """After `start`, take over what another double's `gathered` has given.
 
-
-@runtime_checkable
-class FindingEngine(SpreadEngine, Protocol):
-    """A spread engine that finds something out from the first patterns of a scan.
-
-    All later parts must follow what the first one has found, or images would depend on the cut.
-    """
-
-    def finds(self, settings: Settings) -> bool:
-        """Whether there is anything to be found out with these settings."""
-        ...
-
-    def found(self) -> Gathered | None:
-        """What was found out, as arrays of numbers; None until then."""
-        ...
-
-    def follow(self, found: Gathered) -> None:
-        """After `start`: be a later part of a scan whose first part has found this out.
-
-        Empty where there is nothing to be found out.
+        The arrays may be kept, but not written to.
         """
         ...
 
 
 @runtime_checkable
-class WholeEngine(SpreadEngine, Protocol):
-    """A spread engine that must be given all hits of a position, and of those around it.
+class FindingEngine(SpreadEngine, Protocol):
+    """A spread engine that measures something, such as a centre, on the first patterns of a scan.
 
-    Parts of a scan end between positions where frames are recorded; an event stream is cut by
-    bytes, so that these engines take it in one part.
+    All later parts must use what the first one has found, or images would depend on the cut.
     """
 
-    @property
-    def whole_positions(self) -> Literal[True]:
-        """That it is so."""
+    def finds(self, settings: Settings) -> bool:
+        """Whether anything must be measured with these settings."""
+        ...
+
+    def found(self) -> Gathered | None:
+        """What was measured, as arrays of numbers; None until then."""
+        ...
+
+    def follow(self, found: Gathered) -> None:
+        """After `start`: this double gathers a later part, and uses what the first part found.
+
+        `found` is empty where there was nothing to find.
+        """
         ...
 
 
@@ -182,19 +171,20 @@ class WholeEngine(SpreadEngine, Protocol):
 class SlowEngine(PatternEngine, Protocol):
     """A pattern engine that takes longer than a camera can wait.
 
-    Beside a scan `consume` returns at once and the engine works in threads of its own, leaving
-    out, counted and told, what it has no time for. Else `consume` takes as long as it takes.
+    Beside a camera `consume` returns at once and the engine works in threads of its own. What it
+    has no time for it leaves out; it counts that and says so. Without a camera `consume` does all
+    of the work before it returns.
     """
 
     def prepare(self, tell: Callable[[Notice], None], *, beside: bool) -> None:
-        """Before `start`: whether a camera is waiting, and where to say what must be known.
+        """Before `start`: whether a camera is waiting, and whom to send notices to.
 
         `tell` may be called by any thread.
         """
         ...
 
     def finish(self) -> None:
-        """No more blocks will come; returns at once."""
+        """The last block has been consumed; returns at once."""
         ...
 
     def wait(self, timeout_s: float) -> bool:
@@ -202,12 +192,12 @@ class SlowEngine(PatternEngine, Protocol):
         ...
 
     def abandon(self, why: str = "") -> None:
-        """Leave undone what is not done yet, release every block; tell `why`, if it is said."""
+        """Abandon unfinished work and release every block. A notice gives the reason `why`."""
         ...
 
     def lacking(self) -> int:
-        """After `wait`: positions that had a pattern and are not, or only coarsely, in the image.
+        """After `wait`: positions with a pattern that the image lacks, or has only coarsely.
 
-        0 without a camera, when nothing would be gained by doing it again.
+        0 without a camera: processing the record again would not improve the image.
         """
         ...

@@ -24,7 +24,7 @@ class PatternSettings(EngineSettings):
     needs: ClassVar[Literal["patterns"]] = "patterns"
 
 
-class PatternEngine:
+class LatestPatternEngine:
     """`pattern`: the last pattern that belongs to a position; of an event camera, the hits of
     the newest block.
 
@@ -69,7 +69,7 @@ class PatternEngine:
             if old is not None:
                 old.release()
 
-    def merge(self, other: PatternEngine) -> None:
+    def merge(self, other: LatestPatternEngine) -> None:
         """Take over from the engine of a later part of the same scan, if that saw a pattern."""
         if other._block is not None:
             other._block.retain()
@@ -130,5 +130,5 @@ PLUGIN = Plugin(
     name="pattern",
     summary="the latest pattern",
     settings=PatternSettings,
-    build=PatternEngine,
+    build=LatestPatternEngine,
 )

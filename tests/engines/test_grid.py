@@ -10,7 +10,7 @@ import pytest
 from stemd.engines.airpi.neighbourhoods import Neighbourhood
 from stemd.engines.airpi.scan_lines import NO_ROOM, TOO_LATE, Reach, ScanLines
 from stemd.engines.diffraction_grid import DiffractionGrid, grid_table
-from stemd.engines.kernels.grid import SHARES, bin_frames, bin_hits
+from stemd.engines.kernels.grid import SHARES, bin_hits
 from tests.engines.scenes import acquisition_of, blocks_of
 
 GRID = DiffractionGrid(half=5, per_angle=3.0)
@@ -37,12 +37,6 @@ def test_runs_and_hits_give_the_integers_of_the_entries(case: Any, dtype: str) -
     expected = np.zeros((5, GRID.members.size), np.int64)
     np.add.at(expected, (slice(None), table.target), flat[:, table.source] * table.share)
     np.testing.assert_array_equal(got[places], expected[frames])
-    entries = np.zeros((5, GRID.members.size), np.int32)
-    bin_frames(
-        block.pixels, np.empty(0, block.dtype), block.big_endian, 7, block.stride, np.arange(5),
-        table.source, table.target, table.share, entries,
-    )  # fmt: skip
-    np.testing.assert_array_equal(entries, expected)
     frame, y, x = np.nonzero(patterns)
     times = patterns[frame, y, x].astype(np.int64)
     frame, y, x = (np.repeat(a, times) for a in (frame, y, x))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stemd.engines.restoration.distortions import (
-    Detector,
+    DetectorChain,
     Distortions,
     Jitter,
     Spikes,
@@ -129,21 +129,21 @@ def test_nothing_asked_is_nothing_done():
 
 
 def test_the_same_generator_gives_the_same_image():
-    what = Distortions(Jitter(), True, Tail(), Detector(0.3, 0.1, 0.1), Spikes(0.01, 99.0))
+    what = Distortions(Jitter(), True, Tail(), DetectorChain(0.3, 0.1, 0.1), Spikes(0.01, 99.0))
     one, two = (distort(picture(), what, np.random.default_rng(8)) for _ in range(2))
     np.testing.assert_array_equal(one, two)
 
 
 @pytest.mark.parametrize("mean", [0.05, 3.0, 400.0])
 def test_counting_and_pulse_spread_give_their_mean_and_variance(mean):
-    what = Distortions(detector=Detector(gain_spread=0.5))
+    what = Distortions(detector=DetectorChain(gain_spread=0.5))
     image = distort(flat(mean), what, np.random.default_rng(2))
     assert image.mean() == pytest.approx(mean, rel=0.03)
     assert image.var() == pytest.approx(mean * (1.0 + 0.25), rel=0.06)
 
 
 def test_electronics_noise_has_the_asked_deviation():
-    what = Distortions(shot_noise=False, detector=Detector(readout=2.0, line_noise=3.0))
+    what = Distortions(shot_noise=False, detector=DetectorChain(readout=2.0, line_noise=3.0))
     image = distort(flat(0.0), what, np.random.default_rng(3))
     assert image.mean(axis=1).std() == pytest.approx(3.0, rel=0.15)
     assert image.std(axis=1).mean() == pytest.approx(2.0, rel=0.02)
@@ -180,7 +180,7 @@ def test_hot_dead_and_xray_pixels_come_in_the_asked_numbers():
 
 
 def test_values_end_at_saturation_and_at_black_in_the_digitisers_steps():
-    detector = Detector(readout=5.0, saturation=13.0, clip_black=True, step=0.5)
+    detector = DetectorChain(readout=5.0, saturation=13.0, clip_black=True, step=0.5)
     image = distort(flat(6.0), Distortions(detector=detector), np.random.default_rng(7))
     assert image.min() == 0.0
     assert image.max() == 13.0
@@ -214,9 +214,9 @@ def test_an_image_has_two_axes():
         (lambda: Jitter(sigma_x_px=-0.1), "sigma_x_px"),
         (lambda: Jitter(sigma_y_px=math.nan), "sigma_y_px"),
         (lambda: Tail(length_px=0.0), "length_px"),
-        (lambda: Detector(gain_spread=-1.0), "gain_spread"),
-        (lambda: Detector(step=math.inf), "step"),
-        (lambda: Detector(saturation=0.0), "saturation"),
+        (lambda: DetectorChain(gain_spread=-1.0), "gain_spread"),
+        (lambda: DetectorChain(step=math.inf), "step"),
+        (lambda: DetectorChain(saturation=0.0), "saturation"),
         (lambda: Spikes(hot=1.5), "hot"),
     ],
 )

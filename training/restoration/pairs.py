@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.engines.restoration.distortions import (
-    Detector,
+    DetectorChain,
     Distortions,
     Jitter,
     Spikes,
@@ -125,7 +125,7 @@ def _distortions(wanted: Image, rng: np.random.Generator) -> Distortions:
     return Distortions(
         jitter=_jitter(rng),
         tail=_tail(rng),
-        detector=Detector(
+        detector=DetectorChain(
             gain_spread=rng.uniform(0.0, 1.0) if rng.random() < 0.7 else 0.0,
             readout=readout,
             line_noise=deviation * rng.uniform(0.0, 0.3) if rng.random() < 0.15 else 0.0,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,14 +36,13 @@ from stemd.settings import Settings
 
 
 class AirpiEngine(BesideScan):
-    """`airpi_phase` and `airpi_weight`. Implements base.SlowEngine, base.FindingEngine
-    and base.WholeEngine.
+    """`airpi_phase` and `airpi_weight`. Implements base.SlowEngine and base.FindingEngine.
 
-    Without threads of its own `consume` does all the work. Beside a scan blocks wait in a
-    bounded queue, one thread bins them and one has the network work on them.
+    More than 20 methods, because half of them are those of the protocols. Without threads of its
+    own `consume` does all the work. Beside a scan blocks wait in a bounded queue, one thread bins
+    them and one has the network work on them.
     """
 
-    whole_positions: ClassVar[Literal[True]] = True
     cut = "cut_short", "cut short"
 
     def __init__(self, settings: AirpiSettings) -> None:
@@ -241,7 +240,7 @@ class AirpiEngine(BesideScan):
                 remedy=self._remedy
                 + "; a faster processor, or fewer positions, makes it whole during the scan",
             )
-        # a line that found no room is taken for made, too
+        # a line that found no room counts as made: nobody will ask for it again
         held = thing.lines.slot(line) >= 0
         thing.make(line, self._network.begin)
         self._whole[line] = held and not coarseness.gave_way

@@ -23,7 +23,7 @@ SEEN = 0.99
 
 
 @dataclass(frozen=True, slots=True)
-class Geometry:
+class ObjectGeometry:
     """What decides an object: beam, step in angstrom, where the beam is on the detector.
 
     `center` (y, x) and `pixels_per_angle` (detector pixels a convergence semi-angle).

@@ -26,7 +26,7 @@ from stemd.engines.airpi.features import (
     inputs,
     scalars,
 )
-from stemd.engines.airpi.geometry import Geometry, seen
+from stemd.engines.airpi.geometry import ObjectGeometry, seen
 from stemd.engines.airpi.measured_slopes import Frame, Slopes, correction, near_known
 from stemd.engines.airpi.neighbourhoods import Neighbourhood
 from stemd.engines.airpi.patch_offsets import centred, image_of, restored_spectrum, without_mean
@@ -54,7 +54,7 @@ class ExitWaveObject:
         self,
         acquisition: Acquisition,
         optics: Optics,
-        geometry: Geometry,
+        geometry: ObjectGeometry,
         neighbourhood: Neighbourhood,
         *,
         batch: int,

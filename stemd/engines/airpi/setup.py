@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,7 +12,7 @@ from stemd.acquisition import Acquisition, FiniteFloat, Optics, PositiveFloat
 from stemd.beam import Beam
 from stemd.engines.airpi.coarseness import Coarseness
 from stemd.engines.airpi.features import GRID
-from stemd.engines.airpi.geometry import Geometry
+from stemd.engines.airpi.geometry import ObjectGeometry
 from stemd.engines.airpi.object import ExitWaveObject
 from stemd.engines.first_patterns import FirstPatterns, Found
 from stemd.inference.choice import BackendName
@@ -55,6 +55,8 @@ class AirpiSettings(SlowEngineSettings):
     defocus_angstrom: FiniteFloat = 0.0
     cs_mm: FiniteFloat = 0.0
     counts_per_electron: PositiveFloat = 1.0
+
+    whole_positions: ClassVar[bool] = True
 
     def outputs(self, engine: str) -> tuple[str, ...]:
         """The phase, and what it rests on."""
@@ -116,7 +118,7 @@ def prepared(
     assert scan.step_size_angstrom is not None
     if found.radius is not None:
         beam = replace(beam, convergence_semi_angle_mrad=found.radius * pixel_mrad)
-    geometry = Geometry(
+    geometry = ObjectGeometry(
         beam,
         scan.step_size_angstrom,
         found.center,

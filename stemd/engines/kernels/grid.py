@@ -5,7 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from stemd.engines.kernels.intrinsics import byte_swap, prefetch
+from stemd.engines.kernels.intrinsics import prefetch
 from stemd.engines.kernels.runs import sum_runs
 
 SHARES = 64
@@ -95,29 +95,6 @@ def grid_entries(height, width, y0, x0, flip, cosine, sine, scale, half, place, 
 
 
 @numba.njit(nogil=True, cache=True)
-def bin_frames(wire, like, swap, offset, stride, frames, source, target, share, out):
-    """Add the pattern of frame frames[i] to out[i], by the entries of a `GridTable`.
-
-    wire, like, swap, offset, stride: as for `reduce_frames`; frames: int64 (n,); source, target,
-    share: int32 (entries,); out: int32 (n, grid pixels), in SHARES of a count. One to two
-    nanoseconds an entry. The caller guarantees that sums stay below 2^31.
-    """
-    size = 0
-    if source.size:
-        size = (source[-1] + 1) * like.itemsize
-    for i in range(frames.size):
-        begin = offset + frames[i] * stride
-        values = wire[begin : begin + size].view(like.dtype)
-        sums = out[i]
-        if swap:
-            for e in range(source.size):
-                sums[target[e]] += share[e] * np.int32(byte_swap(values[source[e]]))
-        else:
-            for e in range(source.size):
-                sums[target[e]] += share[e] * np.int32(values[source[e]])
-
-
-@numba.njit(nogil=True, cache=True)
 def bin_runs(wire, like, swap, offset, stride, size, frames, runs, starts, shares, out, places):
     """Write the pattern of frame frames[i] to out[places[i]], by the runs of a `GridTable`.
 
@@ -125,7 +102,8 @@ def bin_runs(wire, like, swap, offset, stride, size, frames, runs, starts, share
     places: int64 (n,); runs: int32 (grid pixels + 1,), those of grid pixel k are
     runs[k]..runs[k+1]-1; starts: int32 (runs,); shares: uint8 (runs, 16); out: int32 (m, grid
     pixels), in SHARES of a count, at most 2^31 - 1: returns how many sums were cut off there.
-    The same integers as `bin_frames` gives, in a tenth of the time: about one nanosecond a run.
+    The same integers as adding entry by entry gives, in a tenth of the time: about one nanosecond
+    a run.
     """
     cut = 0
     pixels = runs.size - 1

@@ -57,7 +57,7 @@ class Tail:
 
 
 @dataclass(frozen=True, slots=True)
-class Detector:
+class DetectorChain:
     """Scintillator, photomultiplier and digitiser, in units of one electron's mean pulse.
 
     `gain_spread` is the relative standard deviation of one electron's pulse (2.11, 2.13),
@@ -107,7 +107,7 @@ class Distortions:
     jitter: Jitter | None = None
     shot_noise: bool = True
     tail: Tail | None = None
-    detector: Detector = field(default_factory=Detector)
+    detector: DetectorChain = field(default_factory=DetectorChain)
     spikes: Spikes | None = None
 
 
@@ -203,7 +203,7 @@ def _demand(key: str, value: float, holds: bool, allowed: str) -> None:
         raise UsageError(f"{key} = {value} is not possible", f"allowed: {allowed}")
 
 
-def _electronics(image: Image, detector: Detector, rng: np.random.Generator) -> Image:
+def _electronics(image: Image, detector: DetectorChain, rng: np.random.Generator) -> Image:
     if detector.readout > 0.0:
         noise = rng.standard_normal(image.shape, np.float32)
         image = image + np.float32(detector.readout) * noise
@@ -224,7 +224,7 @@ def _with_spikes(image: Image, spikes: Spikes, rng: np.random.Generator) -> Imag
     return image
 
 
-def _digitised(image: Image, detector: Detector) -> Image:
+def _digitised(image: Image, detector: DetectorChain) -> Image:
     lower = 0.0 if detector.clip_black else -math.inf
     image = np.clip(image, np.float32(lower), np.float32(detector.saturation))
     if detector.step > 0.0:

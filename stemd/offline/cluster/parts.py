@@ -15,7 +15,7 @@ from stemd.acquisition import Scan
 from stemd.adapters.base import AdapterSettings, Checkpoint
 from stemd.adapters.recordings.remote import RecordingPath
 from stemd.config.resolved import EngineConfig
-from stemd.engines.base import FindingEngine, Gathered, SlowEngine, SpreadEngine, WholeEngine
+from stemd.engines.base import FindingEngine, Gathered, SlowEngine, SpreadEngine
 from stemd.errors import ConfigError
 from stemd.scan.engines import EngineChoice
 from stemd.scan.run import ScanRun
@@ -79,7 +79,7 @@ class Recipe:
     @property
     def needs_whole_positions(self) -> bool:
         """Whether an engine must have all hits of a position, so that no stream can be cut."""
-        return any(isinstance(_built(choice), WholeEngine) for choice in self.gatherers())
+        return any(choice.settings.whole_positions for choice in self.gatherers())
 
     @property
     def needs_centre(self) -> bool:
