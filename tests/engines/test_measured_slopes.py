@@ -9,16 +9,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from stemd.beam import Beam
-from stemd.engines.airpi.measured_slopes import (
-    Frame,
-    Slopes,
-    _waves,
-    _whole,
-    blurring,
-    correction,
-    near_known,
-)
+from stemd.engines.airpi.measured_slopes import _waves, _whole, blurring, correction
 from stemd.engines.airpi.patch_offsets import image_of, mirrored
+from stemd.engines.airpi.slopes import Frame, Slopes, near_known
 from stemd.engines.probe import probe
 from stemd.engines.splines import read_at, spline_response
 

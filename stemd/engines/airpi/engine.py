@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block, EventBlock
-from stemd.engines.airpi.measured_slopes import slopes_of
 from stemd.engines.airpi.model import Loaded, find_model
 from stemd.engines.airpi.object import ExitWaveObject
 from stemd.engines.airpi.setup import (
@@ -26,6 +25,7 @@ from stemd.engines.airpi.setup import (
     found_in,
     prepared,
 )
+from stemd.engines.airpi.slopes import slopes_of
 from stemd.engines.base import Gathered, PositionMaps
 from stemd.engines.beside.scan import BesideScan, Wake, phase_beam
 from stemd.engines.first_patterns import FirstPatterns, Found

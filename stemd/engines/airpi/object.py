@@ -27,10 +27,11 @@ from stemd.engines.airpi.features import (
     scalars,
 )
 from stemd.engines.airpi.geometry import ObjectGeometry, seen
-from stemd.engines.airpi.measured_slopes import Frame, Slopes, correction, near_known
+from stemd.engines.airpi.measured_slopes import correction
 from stemd.engines.airpi.neighbourhoods import Neighbourhood
 from stemd.engines.airpi.patch_offsets import centred, image_of, restored_spectrum, without_mean
 from stemd.engines.airpi.scan_lines import TOO_LATE, ScanLines
+from stemd.engines.airpi.slopes import Frame, Slopes, near_known
 from stemd.engines.airpi.stitching import Stitcher
 from stemd.engines.diffraction_grid import grid_table
 from stemd.engines.kernels.grid import SHARES, bin_hits

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from stemd.engines.kernels.scan_distortions import ar1_recursion, displace, smear
 from stemd.errors import UsageError
 
 Image = NDArray[np.float32]
@@ -149,7 +149,7 @@ def ar1(n: int, phi: float, sigma: float, rng: np.random.Generator) -> Series:
     if n:
         # started in its stationary state, so that the first lines are no quieter than the rest
         innovations[0] = sigma * rng.standard_normal()
-    series: Series = _recursion(innovations, phi)
+    series: Series = ar1_recursion(innovations, phi)
     return series
 
 
@@ -164,7 +164,7 @@ def displace_lines(image: Image, dy_px: Series, dx_px: Series, *, cubic: bool = 
     if dy_px.shape != (ny,) or dx_px.shape != (ny,):
         raise UsageError(f"one shift a line is needed: {ny}, got {dy_px.shape} and {dx_px.shape}")
     out = np.empty_like(image)
-    _displace(image, dy_px, dx_px, cubic, out)
+    displace(image, dy_px, dx_px, cubic, out)
     return out
 
 
@@ -194,7 +194,7 @@ def smear_lines(image: Image, kernel: NDArray[np.float32]) -> Image:
     kernel has), so that the left edge is as bright as the rest. Cost: kernel.size a pixel.
     """
     out = np.empty_like(image)
-    _smear(image, kernel, out)
+    smear(image, kernel, out)
     return out
 
 
@@ -231,73 +231,3 @@ def _digitised(image: Image, detector: DetectorChain) -> Image:
         step = np.float32(detector.step)
         image = np.round(image / step) * step
     return image
-
-
-@njit(nogil=True, cache=True)
-def _recursion(innovations: Series, phi: float) -> Series:
-    out = np.empty_like(innovations)
-    previous = 0.0
-    for j in range(innovations.size):
-        previous = phi * previous + innovations[j]
-        out[j] = previous
-    return out
-
-
-@njit(nogil=True, cache=True)
-def _weights(t: float, cubic: bool, out: Series) -> None:
-    """Weights of pixels -1, 0, 1, 2 at the fraction t between pixels 0 and 1."""
-    if cubic:
-        out[0] = ((-0.5 * t + 1.0) * t - 0.5) * t
-        out[1] = (1.5 * t - 2.5) * t * t + 1.0
-        out[2] = ((-1.5 * t + 2.0) * t + 0.5) * t
-        out[3] = (0.5 * t - 0.5) * t * t
-    else:
-        out[0] = 0.0
-        out[1] = 1.0 - t
-        out[2] = t
-        out[3] = 0.0
-
-
-@njit(nogil=True, cache=True)
-def _displace(image: Image, dy: Series, dx: Series, cubic: bool, out: Image) -> None:
-    """Equation of `displace_lines`; first along y into one line, then along x."""
-    ny, nx = image.shape
-    wy = np.empty(4)
-    wx = np.empty(4)
-    line = np.empty(nx)
-    for j in range(ny):
-        # far outside, every pixel is the edge: the bound keeps the integers below in range
-        y = min(max(j + dy[j], -4.0), ny + 4.0)
-        shift = min(max(dx[j], -nx - 4.0), nx + 4.0)
-        y0 = int(np.floor(y))
-        _weights(y - y0, cubic, wy)
-        line[:] = 0.0
-        for m in range(4):
-            row = image[min(max(y0 + m - 1, 0), ny - 1)]
-            weight = wy[m]
-            if weight != 0.0:
-                for i in range(nx):
-                    line[i] += weight * row[i]
-        x0 = int(np.floor(shift))
-        _weights(shift - x0, cubic, wx)
-        for i in range(nx):
-            total = 0.0
-            for m in range(4):
-                total += wx[m] * line[min(max(i + x0 + m - 1, 0), nx - 1)]
-            out[j, i] = total
-
-
-@njit(nogil=True, cache=True)
-def _smear(image: Image, kernel: NDArray[np.float32], out: Image) -> None:
-    ny, nx = image.shape
-    n = kernel.size
-    for j in range(ny):
-        before = 0.0
-        for i in range(min(n, nx)):
-            before += image[j, i]
-        before /= max(1, min(n, nx))
-        for i in range(nx):
-            total = 0.0
-            for m in range(n):
-                total += kernel[m] * (image[j, i - m] if i >= m else before)
-            out[j, i] = total

@@ -20,7 +20,8 @@ from stemd.blocks import Block
 from stemd.engines.base import Gathered, PositionMaps
 from stemd.engines.beside.scan import BesideScan, phase_beam
 from stemd.engines.first_patterns import copied
-from stemd.engines.ssb.bright_field import BrightField, lattice_for, moments
+from stemd.engines.ssb.bright_field import BrightField, moments
+from stemd.engines.ssb.lattice import lattice_for
 from stemd.engines.ssb.side_bands import side_band_phase
 from stemd.engines.vectors import resolve_centre, to_scan_axes
 from stemd.errors import StemdError
