@@ -64,7 +64,7 @@ class Plugin:
 
     Adapters: `suffixes` and `open_recording` are for those that read recorded files of these
     endings; `reads_remote`: it takes a RemoteFile as well as a Path. `works_on`: what an adapter
-    gives, and what is enough for an engine. Sinks: `takes` says what the sink is given, all
+    gives (what an engine needs its settings declare). Sinks: `takes` says what the sink is given, all
     "events" of a daemon, or the finished "images" or raw "blocks" of one scan. Backends: with
     "auto" the one of the highest `preference` that works is taken.
     """
