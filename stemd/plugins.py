@@ -63,8 +63,8 @@ class Plugin:
     settings that are allowed, such as a model that is not there.
 
     Adapters: `suffixes` and `open_recording` are for those that read recorded files of these
-    endings; `reads_remote`: it takes a RemoteFile as well as a Path. `works_on`: what an adapter
-    gives (what an engine needs its settings declare). Sinks: `takes` says what the sink is given, all
+    endings; `reads_remote`: it takes a RemoteFile as well as a Path; `works_on`: what it gives
+    (what an engine needs its settings declare). Sinks: `takes` says what one is given, all
     "events" of a daemon, or the finished "images" or raw "blocks" of one scan. Backends: with
     "auto" the one of the highest `preference` that works is taken.
     """
@@ -113,48 +113,35 @@ class Broken:
         )
 
 
-def load(kind: Kind, name: str) -> Plugin:
-    """The plugin of this name.
+def load(kind: Kind, name: str, known: Sequence[Plugin] | None = None) -> Plugin:
+    """The plugin of this name; `known`: only those that may be named here, not all of the kind.
 
     Raises ConfigError: with the nearest known name where there is none of this name, with the
     reason where a foreign one cannot be imported.
     """
-    found = _found(kind, name)
-    if isinstance(found, Plugin):
-        return found
-    known = [plugin.name for plugin in catalogue(kind)]
-    raise found.error() if found is not None else _unknown(kind, name, known)
-
-
-def _found(kind: Kind, name: str) -> Plugin | Broken | None:
     built_in = _built_in(kind, name)
-    if built_in is not None:
-        return built_in
-    return next((_read(kind, entry) for entry in _entries(kind) if entry.name == name), None)
-
-
-def _unknown(kind: Kind, name: str, known: Sequence[str]) -> ConfigError:
-    near = difflib.get_close_matches(name, known, n=1)
-    remedy = (f"did you mean {near[0]!r}? " if near else "") + f"known: {', '.join(known)}"
-    return ConfigError(f"there is no {kind[:-1]} of type {name!r}", remedy)
-
-
-def one_of(known: Sequence[Plugin], kind: Kind, name: str) -> Plugin:
-    """That of the `known` plugins of a kind which has this name.
-
-    For validators of settings: what is wrong is an error of pydantic's, with its remedy.
-    """
-    found = _found(kind, name)
-    if isinstance(found, Plugin) and found in known:
-        return found
+    foreign = (_read(kind, entry) for entry in _entries(kind) if entry.name == name)
+    found = built_in if built_in is not None else next(foreign, None)
     if isinstance(found, Broken):
-        error = found.error()
-    else:
-        error = _unknown(kind, name, [plugin.name for plugin in known])
-    # braces in a text of pydantic's are places to be filled in
-    raise PydanticCustomError(
-        "plugin", "{message}", {"message": error.message, "remedy": error.remedy}
-    )
+        raise found.error()
+    if found is not None and (known is None or found in known):
+        return found
+    names = [plugin.name for plugin in (catalogue(kind) if known is None else known)]
+    near = difflib.get_close_matches(name, names, n=1)
+    remedy = f"did you mean {near[0]!r}? " if near else ""
+    remedy += f"known: {', '.join(names)}" if names else "none is installed"
+    here = "" if found is None else " to be named here"
+    raise ConfigError(f"there is no {kind[:-1]} of type {name!r}{here}", remedy)
+
+
+def checked(kind: Kind, name: str, known: Sequence[Plugin] | None = None) -> Plugin:
+    """As `load`, for validators of settings: what is wrong is an error of pydantic's."""
+    try:
+        return load(kind, name, known)
+    except ConfigError as error:
+        # braces in a text of pydantic's are places to be filled in
+        texts = {"message": error.message, "remedy": error.remedy}
+        raise PydanticCustomError("plugin", "{message}", texts) from error
 
 
 def catalogue(kind: Kind) -> list[Plugin]:

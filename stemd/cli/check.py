@@ -96,6 +96,10 @@ def resolved(config: Any) -> dict[str, Any]:
             }
             for pipeline in config.pipelines
         ],
+        "sinks": [
+            {"type": sink.plugin.name, **sink.settings.model_dump(mode="json")}
+            for sink in config.sinks
+        ],
         "sessions": [session.model_dump(mode="json") for session in config.sessions],
     }
 
@@ -109,6 +113,8 @@ def _print(source: str, document: dict[str, Any]) -> None:
         if document[section] is not None:
             branch = tree.add(f"[bold]{section}[/]")
             _leaves(branch, document[section])
+    for sink in document["sinks"]:
+        _leaves(tree.add(f"sink [cyan]{sink['type']}[/]"), sink)
     for pipeline in document["pipelines"]:
         branch = tree.add(f"[bold]pipeline {pipeline['name']}[/]")
         _leaves(branch.add(f"adapter [cyan]{pipeline['adapter']['type']}[/]"), pipeline["adapter"])

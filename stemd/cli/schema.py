@@ -21,11 +21,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def config_schema() -> dict[str, Any]:
-    """JSON Schema (2020-12) of the config file, with every installed adapter and engine."""
+    """JSON Schema (2020-12) of the config file, with every installed plugin."""
     from stemd import plugins
     from stemd.acquisition import Optics
     from stemd.config.mqtt import MqttSettings
     from stemd.config.page import PageSettings
+    from stemd.config.resolved import foreign_sinks
     from stemd.config.session_plan import SessionPlan
     from stemd.config.tables import DaemonTable, PublishTable, RecordTable
 
@@ -40,13 +41,10 @@ def config_schema() -> dict[str, Any]:
             schema["description"] = summary
         return schema
 
-    def choice(kind: plugins.Kind) -> dict[str, Any]:
-        return {
-            "oneOf": [
-                table(plugin.settings, plugin.name, plugin.summary)
-                for plugin in plugins.catalogue(kind)
-            ]
-        }
+    def choice(found: list[plugins.Plugin]) -> dict[str, Any]:
+        return {"oneOf": [table(plugin.settings, plugin.name, plugin.summary) for plugin in found]}
+
+    sinks = choice(foreign_sinks())
 
     pipeline = {
         "type": "object",
@@ -54,9 +52,9 @@ def config_schema() -> dict[str, Any]:
         "required": ["name", "adapter"],
         "properties": {
             "name": {"type": "string", "pattern": "^[a-z0-9][a-z0-9-]{0,62}$"},
-            "adapter": choice("adapters"),
+            "adapter": choice(plugins.catalogue("adapters")),
             "optics": table(Optics),
-            "engine": {"type": "array", "items": choice("engines")},
+            "engine": {"type": "array", "items": choice(plugins.catalogue("engines"))},
             "publish": table(PublishTable),
             "record": table(RecordTable),
         },
@@ -71,6 +69,7 @@ def config_schema() -> dict[str, Any]:
             "daemon": table(DaemonTable),
             "mqtt": table(MqttSettings),
             "page": table(PageSettings),
+            "sink": {"type": "array", "items": sinks} if sinks["oneOf"] else {"maxItems": 0},
             "pipeline": {"type": "array", "minItems": 1, "items": pipeline},
             "session": {"type": "array", "items": table(SessionPlan)},
         },

@@ -15,7 +15,14 @@ from stemd.config.image_names import OTHER_FILES, clashes, missing_inputs, unkno
 from stemd.config.mqtt import MqttSettings
 from stemd.config.page import PageSettings
 from stemd.config.problems import ConfigProblemsError, Problem, nearest, problems_of
-from stemd.config.resolved import Config, EngineConfig, PipelineConfig, SinkConfig
+from stemd.config.resolved import (
+    SINKS_WITH_TABLES,
+    Config,
+    EngineConfig,
+    PipelineConfig,
+    SinkConfig,
+    foreign_sinks,
+)
 from stemd.config.session_plan import SessionPlan
 from stemd.config.tables import DaemonTable, Name, PublishTable, RecordTable
 from stemd.config.toml_lines import key_lines, line_of
@@ -38,18 +45,25 @@ class _Reader:
             return None
 
     def plugin(
-        self, kind: plugins.Kind, table: Any, path: tuple[str | int, ...]
+        self,
+        kind: plugins.Kind,
+        table: Any,
+        path: tuple[str | int, ...],
+        known: Sequence[plugins.Plugin] | None = None,
     ) -> tuple[plugins.Plugin, Any] | None:
+        """The plugin that a table names, of the `known` ones if not of all, with its settings."""
         if not isinstance(table, dict):
             self.problems.append(Problem(path, "must be a table with a type"))
             return None
         name = table.get("type")
         if not isinstance(name, str):
-            known = ", ".join(plugin.name for plugin in plugins.catalogue(kind))
-            self.problems.append(Problem((*path, "type"), "is missing", remedy=f"one of: {known}"))
+            possible = plugins.catalogue(kind) if known is None else known
+            names = ", ".join(plugin.name for plugin in possible)
+            remedy = f"one of: {names}" if names else "none is installed"
+            self.problems.append(Problem((*path, "type"), "is missing", remedy=remedy))
             return None
         try:
-            plugin = plugins.load(kind, name)
+            plugin = plugins.load(kind, name, known)
         except ConfigError as error:
             self.problems.append(Problem((*path, "type"), error.message, repr(name), error.remedy))
             return None
@@ -197,21 +211,16 @@ class _Reader:
         for index, table in enumerate(tables):
             path = ("sink", index)
             name = table.get("type") if isinstance(table, dict) else None
-            if name in ("mqtt", "page"):
-                problem = "has a table of its own, and there is one of it"
-                self.problems.append(Problem((*path, "type"), problem, name, f"write [{name}]"))
+            if name in SINKS_WITH_TABLES:
+                text, remedy = "has a table of its own", f"write [{name}]"
+                self.problems.append(Problem((*path, "type"), text, repr(name), remedy))
                 continue
-            found = self.plugin("sinks", table, path)
+            found = self.plugin("sinks", table, path, foreign_sinks())
             if found is None:
                 continue
-            plugin, settings = found
-            if plugin.takes != "events":
-                remedy = "pipeline.record says what is kept of a scan: results names writers"
-                problem = "keeps a scan, and is not told what a daemon does"
-                self.problems.append(Problem((*path, "type"), problem, repr(name), remedy))
-            elif why_not := plugin.why_not():
+            if why_not := found[0].why_not():
                 self.problems.append(Problem((*path, "type"), why_not))
-            yield SinkConfig(plugin, settings)
+            yield SinkConfig(*found)
 
     def sessions(self, tables: Any, pipelines: Sequence[PipelineConfig]) -> Iterable[SessionPlan]:
         if not isinstance(tables, list):

@@ -64,6 +64,16 @@ class PipelineConfig:
         )
 
 
+SINKS_WITH_TABLES = ("mqtt", "page")
+"""Sinks that have a config table of their own; others are listed as `[[sink]]`."""
+
+
+def foreign_sinks() -> list[plugins.Plugin]:
+    """What may be the `type` of a `[[sink]]`."""
+    sinks = plugins.catalogue("sinks")
+    return [s for s in sinks if s.takes == "events" and s.name not in SINKS_WITH_TABLES]
+
+
 @dataclass(frozen=True, slots=True)
 class SinkConfig:
     """One `[[sink]]`, its plugin found and its settings validated."""

@@ -57,7 +57,7 @@ def _writers() -> list[plugins.Plugin]:
 
 
 def _writer(name: str) -> str:
-    if why := plugins.one_of(_writers(), "sinks", name).why_not():
+    if why := plugins.checked("sinks", name, _writers()).why_not():
         raise ValueError(f"the sink {name!r} cannot be used: {why}")
     return name
 

@@ -29,7 +29,7 @@ def best_first() -> list[Plugin]:
 
 
 def _known(name: str) -> str:
-    return name if name == AUTO else plugins.one_of(best_first(), "backends", name).name
+    return name if name == AUTO else plugins.checked("backends", name).name
 
 
 def _listed(schema: dict[str, Any]) -> None:

@@ -33,9 +33,9 @@ def test_plugins_as_json_name_all_four_kinds_and_why_one_cannot_be_used() -> Non
     )
     rows = json.loads(done.stdout)
     found = {(row["kind"], row["name"]) for row in rows}
-    assert {kind for kind, _ in found} == {"adapter", "engine", "sink", "inference"}
+    assert {kind for kind, _ in found} == {"adapter", "engine", "sink", "backend"}
     assert {("adapter", "merlin"), ("adapter", "timepix3"), ("engine", "ricom")} <= found
-    assert {("sink", "mqtt"), ("inference", "onnxruntime")} <= found
+    assert {("sink", "mqtt"), ("backend", "onnxruntime")} <= found
     for row in rows:
         assert row["summary"]
         assert row["unavailable"] is None or len(row["unavailable"]) > 10

@@ -76,7 +76,9 @@ def _warm() -> int:
     engines = [
         EngineConfig.of(plugin.name, {})
         for plugin in plugins.catalogue("engines")
-        if plugin.unavailable() is None
+        if plugin.why_not() is None
+        # one that has to be told its input works on images, which kernels have made
+        and not any(field.is_required() for field in plugin.settings.model_fields.values())
     ]
     warm_up(engines, Optics(), ("u1", "u2", "u4", "u8"))
     return 0
