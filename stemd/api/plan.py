@@ -98,12 +98,23 @@ def engines_of(engines: EnginesLike) -> list[EngineConfig]:
     return found
 
 
-def settings_of(engines: Sequence[EngineConfig], optics: Optics, scan: Scan | None) -> Settings:
-    """Everything that the engines obey. Raises ConfigError where the optics do not suffice."""
+def settings_of(
+    engines: Sequence[EngineConfig],
+    optics: Optics,
+    scan: Scan | None,
+    given: Sequence[str] = (),
+) -> Settings:
+    """Everything that the engines obey; `given` are names of images that are there already.
+
+    Raises ConfigError where the optics do not suffice, where two images would have one name, and
+    where no engine makes an image that another needs.
+    """
+    from stemd.config.image_names import check_names
     from stemd.settings import Settings
 
     settings = Settings(optics, {engine.name: engine.settings for engine in engines}, scan)
     settings.masks()
+    check_names(settings.engines, optics, "engines", given)
     return settings
 
 

@@ -47,7 +47,7 @@ def restore(
         detector=Detector("image", (1, 1), "f4", 32),
         source=given.name,
     )
-    settings = plan.settings_of(chosen, Optics(), None)
+    settings = plan.settings_of(chosen, Optics(), None, (given.name,))
     errors: list[StemdError] = []
     run = ScanRun(acquisition, settings, chosen, report=lambda _, error: errors.append(error))
     pixels = np.ascontiguousarray(given.image)

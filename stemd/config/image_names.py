@@ -65,11 +65,11 @@ def clashes(engines: Engines, optics: Optics, given: Sequence[str] = ()) -> list
                 path, command = _path(engine, own, image), f"the command save, of {saved[1]!r}"
                 problems.append(_clash(path, image, command, engine))
             makers.setdefault(image, engine)
-    return problems + _mask_clashes(engines, optics, makers)
+    return problems + _mask_clashes(engines, optics)
 
 
-def _mask_clashes(engines: Engines, optics: Optics, known: Mapping[str, str]) -> list[Problem]:
-    """Sums of one name that two engines ask for, if they are not images of that name."""
+def _mask_clashes(engines: Engines, optics: Optics) -> list[Problem]:
+    """Sums of one name that two engines ask for, unless both have images of that name."""
     askers: dict[str, str] = {}
     problems: list[Problem] = []
     for engine, own in engines.items():
@@ -79,7 +79,8 @@ def _mask_clashes(engines: Engines, optics: Optics, known: Mapping[str, str]) ->
             continue
         for name in names:
             first = askers.setdefault(name, engine)
-            if first != engine and name not in known:
+            images = own.outputs(engine), engines[first].outputs(first)
+            if first != engine and not all(name in each for each in images):
                 message = f"the engines {first!r} and {engine!r} both have {name!r} summed for them"
                 remedy = "change one of the two, or leave one out"
                 problems.append(Problem(_path(engine, own, name), message, "", remedy))
@@ -108,7 +109,7 @@ def missing_inputs(engines: Engines, given: Sequence[str] = (), *, live: bool) -
             maker = makers.get(image)
             if maker is None:
                 message = f"no engine makes the image {image!r} that engine {engine!r} needs"
-                remedy = nearest(image, sorted(ready))
+                remedy = nearest(image, sorted(ready)) if ready else "add an engine that makes it"
             elif maker in late:
                 message = (
                     f"beside a camera the slow engine {maker!r} finishes {image!r} after "
@@ -117,7 +118,7 @@ def missing_inputs(engines: Engines, given: Sequence[str] = (), *, live: bool) -
                 remedy = f"stemd restore {image}.tif after the scan, or an image of another engine"
             elif maker == engine:
                 message = f"engine {engine!r} makes the image {image!r} itself"
-                remedy = nearest(image, sorted(ready))
+                remedy = "name the image of another engine"
             else:
                 message = (
                     f"the image {image!r} is made by engine {maker!r}, which comes after {engine!r}"
@@ -136,9 +137,9 @@ def unknown_images(
     return [(image, nearest(image, every)) for image in wanted if image not in every]
 
 
-def check_names(engines: Engines, optics: Optics, source: str) -> None:
+def check_names(engines: Engines, optics: Optics, source: str, given: Sequence[str] = ()) -> None:
     """Raises ConfigProblemsError for engines over a recording whose names are not right."""
-    problems = [*clashes(engines, optics), *missing_inputs(engines, live=False)]
+    problems = [*clashes(engines, optics, given), *missing_inputs(engines, given, live=False)]
     if problems:
         raise ConfigProblemsError(source, problems)
 

@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stemd import api
+from stemd.acquisition import Optics
 from stemd.cli.main import main
 from stemd.config.file import parse
+from stemd.config.image_names import clashes
 from stemd.config.live import LiveSettings, RefusedError
 from stemd.config.problems import ConfigProblemsError
+from stemd.settings import EngineSettings
 
 HEAD = """
 [[pipeline]]
@@ -277,3 +281,45 @@ def test_a_sweep_is_refused_where_one_of_its_points_has_no_such_image(
     engines = ["--engine", "sum", "--engine", "restoration:input=sum"]
     assert main(["process", str(path), "--out", str(tmp_path / "out"), *engines, *options]) == 2
     assert "did you mean 'sum'" in capsys.readouterr().err
+
+
+class _Foreign(EngineSettings):
+    """An engine that names things as it likes."""
+
+    images: tuple[str, ...] = ("mine",)
+    sums: tuple[str, ...] = ()
+
+    def outputs(self, engine: str) -> tuple[str, ...]:
+        """As told."""
+        return self.images
+
+    def masks(self, optics: Optics) -> dict[str, tuple[float, float]]:
+        """As told."""
+        return dict.fromkeys(self.sums, (0.0, 3.0))
+
+
+def test_engines_of_others_are_held_to_names_too() -> None:
+    bad = clashes({"theirs": _Foreign(images=("Über/../x",))}, Optics())
+    assert [(problem.path, "not a name" in problem.message) for problem in bad] == [
+        (("theirs",), True)
+    ]
+    twice = clashes({"theirs": _Foreign(images=("one", "one"))}, Optics())
+    assert len(twice) == 1
+
+
+def test_sums_of_one_name_for_two_engines_are_refused_with_both() -> None:
+    engines = {
+        "first": _Foreign(images=("a",), sums=("disc",)),
+        "second": _Foreign(images=("b",), sums=("disc", "ring")),
+    }
+    (problem,) = clashes(engines, Optics())
+    assert problem.path == ("second",)
+    assert all(word in problem.message for word in ("'first'", "'second'", "'disc'"))
+    own = {"theirs": _Foreign(sums=("bf",)), "vd": _Foreign(images=("bf",), sums=("bf",))}
+    assert len(clashes(own, Optics())) == 1
+
+
+def test_the_api_refuses_them_like_the_command_line() -> None:
+    data = np.ones((2, 3, 8, 8), np.uint16)
+    with pytest.raises(ConfigProblemsError, match="com_y"):
+        api.process(data, [{"type": "sum", "name": "com_y"}, "com"])
