@@ -19,6 +19,7 @@ from stemd.api.one_image import airpi, com, icom, ricom, ssb, virtual_detectors
 from stemd.api.past_scan import PastScan, Patterns, open_scan
 from stemd.api.processing import process
 from stemd.api.restored import restore
+from stemd.api.rotation import Rotation, estimate_rotation
 from stemd.errors import StemdError
 
 __all__ = [
@@ -29,11 +30,13 @@ __all__ = [
     "Optics",
     "PastScan",
     "Patterns",
+    "Rotation",
     "Scan",
     "StemdError",
     "StemdWarning",
     "airpi",
     "com",
+    "estimate_rotation",
     "icom",
     "open_scan",
     "process",
