@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import sys
 from typing import Any
 
@@ -23,7 +24,9 @@ START_SECONDS = 15.0
 _STOP_SECONDS = 0.8
 _RESTART_WAIT_SECONDS = 0.5
 _PORT_IN_USE = 3
+_PORT_TRIES = 5
 _HOST = "127.0.0.1"
+_ANYBODY = "amqtt.plugins.authentication.AnonymousAuthPlugin"
 
 
 class EmbeddedBroker:
@@ -132,6 +135,11 @@ async def _pass_on(errors: asyncio.StreamReader) -> None:
         log.debug("embedded broker", said=line.decode(errors="replace").rstrip())
 
 
+def _free_port() -> int:
+    with socket.create_server((_HOST, 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
 async def _serve(port: int) -> None:
     """The child: serve until stdin ends."""
     import errno
@@ -139,23 +147,29 @@ async def _serve(port: int) -> None:
     from amqtt.broker import Broker
     from amqtt.errors import BrokerError
 
-    config: dict[str, Any] = {
-        "listeners": {"default": {"type": "tcp", "bind": f"{_HOST}:{port}"}},
-        "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
-    }
     over = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), over.set)
-    broker = Broker(config)
-    try:
-        await broker.start()
-    except BrokerError as error:
-        cause = error.__cause__
-        in_use = isinstance(cause, OSError) and cause.errno in (errno.EADDRINUSE, errno.EACCES)
-        sys.stderr.write(f"{cause or error}\n")
-        sys.stderr.flush()
-        os._exit(_PORT_IN_USE if in_use else 1)
-    server = broker._servers["default"].instance
-    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
+    # amqtt does not tell which port it has taken: one is chosen here, and another program may
+    # take it first
+    tries = 1 if port else _PORT_TRIES
+    for left in reversed(range(tries)):
+        chosen = port or _free_port()
+        config: dict[str, Any] = {
+            "listeners": {"default": {"type": "tcp", "bind": f"{_HOST}:{chosen}"}},
+            "plugins": {_ANYBODY: {"allow_anonymous": True}},
+        }
+        try:
+            await Broker(config).start()
+        except BrokerError as error:
+            cause = error.__cause__
+            in_use = isinstance(cause, OSError) and cause.errno in (errno.EADDRINUSE, errno.EACCES)
+            if in_use and left:
+                continue
+            sys.stderr.write(f"{cause or error}\n")
+            sys.stderr.flush()
+            os._exit(_PORT_IN_USE if in_use else 1)
+        break
+    sys.stdout.write(f"{chosen}\n")
     sys.stdout.flush()
     await over.wait()
     # nothing is kept, so there is nothing to put in order: a slow client must not hold it up

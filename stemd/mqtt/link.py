@@ -57,7 +57,7 @@ class Dialer:
         connection = Connection(
             self.settings, client_id, version5=self._version5, keepalive_s=keepalive_s, will=will
         )
-        await connection.open()
+        await connection.connect()
         return connection
 
 

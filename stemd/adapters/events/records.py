@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.adapters.recordings.mapped import Window
+from stemd.adapters.recordings.mapped import Window, map_of
 from stemd.adapters.recordings.remote import (
     RangeStream,
     RecordingPath,
@@ -93,7 +93,7 @@ class ArrayRecords:
         """See `Records`."""
         if self._data is None:
             raise CameraError(f"{self._path} has been closed")
-        mapped = getattr(self._data.base, "_mmap", None)  # that of a numpy.memmap
+        mapped = map_of(self._data)
         window = Window(mapped, position, self.size) if mapped is not None else None
         return _ArrayReader(self._data, window)
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan
-from stemd.adapters.recordings.mapped import Window
+from stemd.adapters.recordings.mapped import Window, map_of
 from stemd.adapters.recordings.remote import (
     RecordingPath,
     RemoteBytes,
@@ -188,11 +188,12 @@ def _open_npy(path: Path, scan: Scan | None) -> ArrayRecording:
     flat = np.asarray(array).reshape(-1, *array.shape[-2:])
     size = flat[0].nbytes
     memory: Any = array
-    mapped, begin = memory._mmap, memory.offset
+    mapped, begin = map_of(array), memory.offset
 
     def fetch(first: int, stop: int, each: int) -> Iterator[Patterns]:
         window = None
         if array.flags.c_contiguous:
+            assert mapped is not None
             window = Window(mapped, begin + first * size, begin + stop * size)
         for low, high in pieces(first, stop, each):
             if window is not None:

@@ -1,17 +1,27 @@
-"""A map of a file for whoever goes through it once: read ahead, and let go behind."""
+"""A map of a file for whoever goes through it once: read ahead, and released behind."""
 
 from __future__ import annotations
 
 import mmap
+from typing import Any
+
+import numpy as np
 
 PIECE_BYTES = 32 * 1024 * 1024
+
+
+def map_of(array: Any) -> mmap.mmap | None:
+    """The map in whose memory an array, or a view of one, lies; None where there is none."""
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return array if isinstance(array, mmap.mmap) else None
 
 
 class Window:
     """The pages that are in memory for one way through bytes first..stop-1 of a map.
 
     Two pieces are read ahead, and at most three are held, so that resident memory does not grow
-    with the file; what is let go stays in the page cache, and views of it remain valid.
+    with the file; what is released stays in the page cache, and views of it remain valid.
     """
 
     def __init__(self, mapped: mmap.mmap, first: int, stop: int) -> None:

@@ -1,0 +1,146 @@
+"""The private parts of aiomqtt and paho that stemd uses, all in this one module.
+
+There is no public way to any of it (aiomqtt 2.5, paho 2.2), and an unattended publisher needs it:
+
+- connecting in a thread that nobody waits for (`_client_connect`): aiomqtt connects in a thread of
+  the loop's own pool, which a daemon that ends would have to wait for, for minutes where a name
+  service hangs;
+- a broker that hangs up in the middle of the handshake (`_connected`): aiomqtt waits until its
+  timeout;
+- the end of a connection as an awaitable (`_disconnected`), also while nothing is sent;
+- closing the socket without goodbye (`_sock_close`), so that the broker publishes the last will;
+- sending without copying what is still to be sent at every call (`_packet_queue`).
+
+pyproject.toml has an upper bound for both, and tests/sinks/test_private_parts.py fails when one of
+these parts changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from typing import Any, cast
+
+import paho.mqtt.client as paho
+from aiomqtt import Client, MqttError
+from aiomqtt.exceptions import MqttConnectError
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+_UNSPECIFIED_ERROR = 0x80
+
+
+class OpenClient(Client):
+    """aiomqtt's client with what it keeps to itself. Open it once."""
+
+    def __init__(self, *args: Any, connect_seconds: float, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.max_packet_bytes: int | None = None
+        """What the broker has announced when it accepted the login."""
+        self.refused: ReasonCode | None = None
+        """Why the broker has refused the last message."""
+        self._client.connect_timeout = connect_seconds
+        # paho slices off what is still to be sent at every call, which for a large image copies
+        # it hundreds of times; slices of a view cost nothing
+        queue = self._client._packet_queue
+        self._client._packet_queue = (  # type: ignore[method-assign]
+            lambda command, packet, *rest, **more: queue(
+                command, cast("bytes", memoryview(packet)), *rest, **more
+            )
+        )
+
+    async def connect(self) -> None:
+        """Resolve, connect, shake hands in a thread of its own, and log in.
+
+        Raises OSError (with its own type), MqttError. Cancelling it returns at once.
+        """
+        try:
+            await self._connect_aside()
+            await self.__aenter__()
+        except BaseException:
+            self.hang_up()
+            raise
+
+    async def _connect_aside(self) -> None:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+
+        def deliver(error: BaseException | None) -> None:
+            if done.cancelled():
+                self.hang_up()
+            elif error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(error)
+
+        def connect() -> None:
+            failed: BaseException | None = None
+            try:
+                super(OpenClient, self)._client_connect()
+            except Exception as error:
+                failed = error
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
+                loop.call_soon_threadsafe(deliver, failed)
+
+        threading.Thread(target=connect, name="mqtt-connect", daemon=True).start()
+        await done
+
+    def _client_connect(self) -> None:
+        """Nothing left to do for aiomqtt: `_connect_aside` has connected."""
+
+    async def ended(self) -> None:
+        """Return, by raising MqttError or OSError, when the connection is lost."""
+        await asyncio.wait((self._disconnected,))
+        raise self.lost or MqttError("the broker closed the connection")
+
+    @property
+    def lost(self) -> BaseException | None:
+        """Why the connection has ended, None while it stands."""
+        over = self._disconnected.done() and not self._disconnected.cancelled()
+        return self._disconnected.exception() if over else None
+
+    def hang_up(self) -> None:
+        """Drop the connection without goodbye: the broker then publishes the last will."""
+        self._client._sock_close()
+        for future in (self._connected, self._disconnected):
+            if future.done() and not future.cancelled():
+                future.exception()  # looked at, so that asyncio does not complain of it later
+
+    def _on_connect(
+        self,
+        client: paho.Client,
+        userdata: Any,
+        flags: paho.ConnectFlags,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        limit = getattr(properties, "MaximumPacketSize", None)
+        self.max_packet_bytes = limit if isinstance(limit, int) else None
+        super()._on_connect(client, userdata, flags, reason_code, properties)
+
+    def _on_disconnect(
+        self,
+        client: paho.Client,
+        userdata: Any,
+        flags: paho.DisconnectFlags,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        if not self._connected.done():
+            why = ReasonCode(PacketTypes.CONNACK, identifier=_UNSPECIFIED_ERROR)
+            self._connected.set_exception(MqttConnectError(why))
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
+
+    def _on_publish(
+        self,
+        client: paho.Client,
+        userdata: Any,
+        mid: int,
+        reason_code: ReasonCode,
+        properties: Properties,
+    ) -> None:
+        if reason_code.is_failure:
+            self.refused = reason_code
+        super()._on_publish(client, userdata, mid, reason_code, properties)

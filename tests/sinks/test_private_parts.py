@@ -1,0 +1,75 @@
+"""What stemd uses of aiomqtt and paho though it is private: still there, still the same."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import tomllib
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import aiomqtt
+import paho.mqtt.client as paho
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NAMES = r"\._(client|client_connect|connected|disconnected|sock_close|packet_queue|sock|servers)\b"
+
+
+@pytest.mark.parametrize(
+    ("function", "parameters"),
+    [
+        (paho.Client._packet_queue, ["self", "command", "packet", "mid", "qos", "info"]),
+        (paho.Client._sock_close, ["self"]),
+        (aiomqtt.Client._client_connect, ["self"]),
+        *(
+            (function, ["self", "client", "userdata", *rest, "reason_code", "properties"])
+            for function, rest in (
+                (aiomqtt.Client._on_connect, ["flags"]),
+                (aiomqtt.Client._on_disconnect, ["flags"]),
+                (aiomqtt.Client._on_publish, ["mid"]),
+            )
+        ),
+    ],
+)
+def test_a_private_function_takes_what_it_took(
+    function: Callable[..., Any], parameters: list[str]
+) -> None:
+    assert list(inspect.signature(function).parameters) == parameters
+
+
+async def test_the_private_attributes_are_what_they_were() -> None:
+    client = aiomqtt.Client("127.0.0.1")
+    assert isinstance(client._client, paho.Client)
+    assert isinstance(client._client.connect_timeout, float)
+    assert client._client.on_publish == client._on_publish
+    assert not client._connected.done()
+    assert not client._disconnected.done()
+
+
+def test_the_source_still_calls_what_is_replaced() -> None:
+    assert "self._packet_queue(" in inspect.getsource(paho.Client._send_publish)
+    assert "self._client_connect" in inspect.getsource(aiomqtt.Client.__aenter__)
+    assert "self._disconnected.set_exception" in inspect.getsource(aiomqtt.Client._on_disconnect)
+
+
+@pytest.mark.parametrize("name", ["aiomqtt", "paho-mqtt"])
+def test_a_version_that_nobody_has_looked_at_is_not_installed(name: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (wanted,) = (each for each in project["dependencies"] if re.match(rf"{name}\b", each))
+    limit = re.search(r"<(\d+)\.(\d+)$", wanted)
+    assert limit is not None, f"{wanted} has no upper bound"
+    installed = tuple(int(part) for part in version(name).split(".")[:2])
+    assert installed < (int(limit[1]), int(limit[2]))
+
+
+def test_no_other_module_touches_them() -> None:
+    for path in (ROOT / "stemd" / "mqtt").glob("*.py"):
+        text = path.read_text()
+        foreign = re.sub(r"self\._connected\b|self\._client_id\b", "", text)
+        found = re.search(NAMES, foreign) if path.name != "private.py" else None
+        assert found is None, f"{path}: {found and found[0]}"
+    for path in (ROOT / "stemd").rglob("*.py"):
+        assert "._mmap" not in path.read_text(), f"{path}: numpy's, for which there is `base`"
