@@ -29,8 +29,22 @@ NOTHING_MAY_BE_MISSING = os.environ.get("STEMD_REQUIRE_SERVICES") == "1"
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
+SLOW_FOLDERS = ("airpi", "cluster", "faults", "restoration", "system")
+SLOW_FIXTURES = {"daemon", "laboratory", "make_rig", "module_rig", "room"}
+"""They start a daemon or a replay, which takes seconds of a processor."""
+
+
 def pytest_configure() -> None:
     left_behind.watch_loops()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what is slow for a reason that can be seen; the rest says so itself."""
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        slow = folder in SLOW_FOLDERS or item.get_closest_marker("browser") is not None
+        if slow or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from stemd.inference.model_file import ModelFile
 
 EXAMPLE = "stemd models check restoration --backend openvino"
+SHIPPED_LICENSE = "BSD-3-Clause"
+"""Of the networks in stemd/models, as stemd's own."""
 Rows = list[dict[str, Any]]
 CHECK_SIDE, CHECK_BATCH, CHECK_REPEATS = 512, 64, 5
 
@@ -76,6 +78,8 @@ def _list(args: argparse.Namespace) -> int:
             row |= {"error": error.message}
         else:
             row |= {"bytes": len(model.data), "sha256": model.sha256, **_about(model)}
+            if each.shipped:
+                row["license"] = SHIPPED_LICENSE
         models.append(row)
     backends: Rows = [
         {"name": b.name, "summary": b.summary, "unavailable": b.why_not()} for b in best_first()

@@ -38,6 +38,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a path, or an address that fsspec knows: s3://bucket/scan.mib, https://..., ...",
     )
     parser.add_argument("--out", type=Path, default=Path("results"), help="default: results")
+    _add_scan(parser)
+    _add_engines(parser)
+    parser.add_argument(
+        "--correct",
+        nargs="?",
+        const="",
+        metavar="IMAGE",
+        help="correct the probe positions by IMAGE and its restored one (default: the first)",
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=0, metavar="N", help="threads; default: one a free core"
+    )
+    _add_cluster(parser)
+    parser.add_argument("--json", action="store_true", help="scan documents as JSON lines")
+
+
+def _add_scan(parser: argparse.ArgumentParser) -> None:
     scan = parser.add_argument_group("scan")
     scan.add_argument("--scan", metavar="YxX", help="lines x columns; default: from the file")
     scan.add_argument("--flyback", type=int, metavar="N", help="frames after each line")
@@ -45,6 +62,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     scan.add_argument("--serpentine", action="store_true", help="odd lines run backwards")
     scan.add_argument("--step-size-angstrom", type=float, metavar="A")
     scan.add_argument("--dwell-time-us", type=float, metavar="US")
+
+
+def _add_engines(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("engines")
     how.add_argument("--config", type=Path, metavar="CONFIG", help="optics and engines from here")
     how.add_argument("--pipeline", metavar="NAME", help="which pipeline of the config")
@@ -61,16 +81,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="energy_ev, convergence_semi_angle_mrad, pixel_size_mrad, rotation_deg, flip, center, "
         "acceptance_time_ns",
     )
-    parser.add_argument(
-        "--correct",
-        nargs="?",
-        const="",
-        metavar="IMAGE",
-        help="correct the probe positions by IMAGE and its restored one (default: the first)",
-    )
-    parser.add_argument(
-        "--jobs", type=int, default=0, metavar="N", help="threads; default: one a free core"
-    )
+
+
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
     spread = parser.add_argument_group("cluster")
     spread.add_argument(
         "--cluster",
@@ -90,7 +103,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="MiB of a file a task; default: 64 to 1024, as suits the workers",
     )
-    parser.add_argument("--json", action="store_true", help="scan documents as JSON lines")
 
 
 def _recording(text: str) -> RecordingPath:

@@ -1,1 +1,1 @@
-"""Small trained networks, as data of the package: `restoration.onnx` (see its model card)."""
+"""Small trained networks, as data of the package; README.md tells their origin and licence."""

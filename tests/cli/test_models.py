@@ -28,6 +28,7 @@ def test_the_shipped_networks_are_listed_with_their_checksums_and_the_backends(
     assert [model["name"] for model in document["models"]] == ["airpi", "restoration"]
     for model in document["models"]:
         assert model["shipped"]
+        assert model["license"] == "BSD-3-Clause"
         assert len(model["sha256"]) == 64
         assert model["bytes"] == Path(model["path"]).stat().st_size
     assert document["folder"] == str(no_models_of_the_user)
