@@ -22,6 +22,8 @@ from stemd.adapters.advapix.adapter import make_front
 from stemd.adapters.advapix.records import records, text_records
 from stemd.adapters.advapix.settings import AdvapixSettings
 from stemd.adapters.events.decoder import EventDecoder
+from stemd.adapters.frames.decoder import MerlinDecoder
+from stemd.adapters.frames.recording import MerlinRecording
 from stemd.adapters.merlin.control import (
     ControlServerProtocol,
     Reply,
@@ -31,13 +33,11 @@ from stemd.adapters.merlin.control import (
     parse_reply,
     take_body,
 )
-from stemd.adapters.merlin.decoder import MerlinDecoder
 from stemd.adapters.merlin.encoder import Camera, encode_frame, encode_hdr, message
 from stemd.adapters.merlin.geometry import geometry_of
 from stemd.adapters.merlin.hdr import hdr_file, parse_hdr
 from stemd.adapters.merlin.header import parse_frame_header
 from stemd.adapters.merlin.packing import unpack_frames
-from stemd.adapters.merlin.recording import MerlinRecording
 from stemd.adapters.timepix3 import csr
 from stemd.adapters.timepix3.csr import CsrDecoder
 from stemd.adapters.timepix3.front import WordsFront

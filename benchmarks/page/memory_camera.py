@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stemd.adapters.merlin import adapter
+from stemd.adapters.frames import adapter
 from stemd.adapters.merlin.encoder import Batch, Camera, encode_hdr, message
 from stemd.config.file import load
 from stemd.daemon.supervisor import Daemon

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Scan
-from stemd.adapters.merlin.decoder import MerlinDecoder
+from stemd.adapters.frames.decoder import MerlinDecoder
 from stemd.adapters.merlin.encoder import Camera, encode_frame, encode_hdr, message
 from stemd.blocks import BlockPool, Ended, FrameBlock, Link, Message, Notice, Started
 

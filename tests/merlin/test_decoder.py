@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemd.acquisition import Scan
-from stemd.adapters.merlin.decoder import MerlinDecoder
+from stemd.adapters.frames.decoder import MerlinDecoder
 from stemd.adapters.merlin.encoder import Batch, Camera, encode_frame, encode_hdr, message
 from stemd.blocks import BlockPool, FrameBlock
 from stemd.errors import FormatError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from stemd.acquisition import Scan
-from stemd.adapters.merlin.decoder import MerlinDecoder
+from stemd.adapters.frames.decoder import MerlinDecoder
 from stemd.adapters.merlin.encoder import Camera, encode_frame, encode_hdr, message
 from stemd.blocks import BlockPool, FrameBlock
 

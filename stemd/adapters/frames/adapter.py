@@ -11,10 +11,10 @@ from pydantic import Field
 
 from stemd.acquisition import Scan
 from stemd.adapters.base import AdapterSettings
+from stemd.adapters.frames.decoder import MerlinDecoder
+from stemd.adapters.frames.link import Receiver, Wake, backoff_s, connect
+from stemd.adapters.frames.warm import warm_up
 from stemd.adapters.merlin.control import MerlinControl
-from stemd.adapters.merlin.decoder import MerlinDecoder
-from stemd.adapters.merlin.link import Receiver, Wake, backoff_s, connect
-from stemd.adapters.merlin.warm import warm_up
 from stemd.blocks import BlockPool, Link, Message, Notice, PoolClosedError
 from stemd.errors import CameraError
 

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan, new_scan_id
-from stemd.adapters.merlin import placing
+from stemd.adapters.frames import placing
+from stemd.adapters.frames.scans import Plan, plan, resolve
+from stemd.adapters.frames.tally import Tallies
 from stemd.adapters.merlin.geometry import Geometry
 from stemd.adapters.merlin.hdr import Hdr, hdr_file
-from stemd.adapters.merlin.scans import Plan, plan, resolve
-from stemd.adapters.merlin.tally import Tallies
 from stemd.blocks import Counters, Ended, EndReason, Message, Notice, Started
 
 RAW_NAME = "raw.mib"

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
+from stemd.adapters.frames.placing import read_sequences
+from stemd.adapters.frames.scans import flyback_from_count, guess_scan
+from stemd.adapters.frames.storage import Storage
 from stemd.adapters.merlin.geometry import Geometry
-from stemd.adapters.merlin.placing import read_sequences
-from stemd.adapters.merlin.scans import flyback_from_count, guess_scan
-from stemd.adapters.merlin.storage import Storage
 
 _START_BYTES = 16  # "MQ1," and the longest sequence number; what is read behind it is invariant
 _LINES = 4  # lines whose ends are looked at for skipped flyback

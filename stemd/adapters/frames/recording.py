@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan
-from stemd.adapters.merlin import placing
+from stemd.adapters.frames import placing
+from stemd.adapters.frames.numbers import Ends, FrameTable, ends_of, resolve_file
+from stemd.adapters.frames.scans import fitting_shapes
+from stemd.adapters.frames.storage import Bytes, Storage, open_storage
+from stemd.adapters.frames.tracker import HDR_NAME, RAW_NAME
 from stemd.adapters.merlin.framing import invariant_part
 from stemd.adapters.merlin.geometry import Geometry, geometry_of
 from stemd.adapters.merlin.hdr import Hdr, hdr_file, parse_hdr
 from stemd.adapters.merlin.header import MAX_HEADER_BYTES, parse_frame_header
-from stemd.adapters.merlin.numbers import Ends, FrameTable, ends_of, resolve_file
-from stemd.adapters.merlin.scans import fitting_shapes
-from stemd.adapters.merlin.storage import Bytes, Storage, open_storage
-from stemd.adapters.merlin.tracker import HDR_NAME, RAW_NAME
 from stemd.adapters.recordings.remote import RecordingPath, read_beside
 from stemd.blocks import Buffer, FrameBlock, Message, Notice
 from stemd.errors import FormatError

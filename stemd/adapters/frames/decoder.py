@@ -15,7 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Scan
-from stemd.adapters.merlin import placing
+from stemd.adapters.frames import placing
+from stemd.adapters.frames.slots import Slots
+from stemd.adapters.frames.tally import Tallies
+from stemd.adapters.frames.tracker import ScanTracker
 from stemd.adapters.merlin.encoder import PREFIX_BYTES
 from stemd.adapters.merlin.framing import (
     MAX_HDR_BYTES,
@@ -26,9 +29,6 @@ from stemd.adapters.merlin.framing import (
     next_message,
 )
 from stemd.adapters.merlin.hdr import parse_hdr
-from stemd.adapters.merlin.slots import Slots
-from stemd.adapters.merlin.tally import Tallies
-from stemd.adapters.merlin.tracker import ScanTracker
 from stemd.blocks import BlockPool, Counters, EndReason, Message, Notice
 
 _SEARCH_BYTES = 4096

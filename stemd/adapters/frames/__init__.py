@@ -1,0 +1,1 @@
+"""What frame cameras share: receiving, blocks, placing, scans, files."""
