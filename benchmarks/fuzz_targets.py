@@ -22,8 +22,7 @@ from stemd.adapters.advapix.adapter import make_front
 from stemd.adapters.advapix.records import records, text_records
 from stemd.adapters.advapix.settings import AdvapixSettings
 from stemd.adapters.events.decoder import EventDecoder
-from stemd.adapters.frames.decoder import MerlinDecoder
-from stemd.adapters.frames.recording import MerlinRecording
+from stemd.adapters.frames.decoder import FrameDecoder
 from stemd.adapters.merlin.control import (
     ControlServerProtocol,
     Reply,
@@ -38,6 +37,7 @@ from stemd.adapters.merlin.geometry import geometry_of
 from stemd.adapters.merlin.hdr import hdr_file, parse_hdr
 from stemd.adapters.merlin.header import parse_frame_header
 from stemd.adapters.merlin.packing import unpack_frames
+from stemd.adapters.merlin.stream import MerlinFormat, open_recording
 from stemd.adapters.timepix3 import csr
 from stemd.adapters.timepix3.csr import CsrDecoder
 from stemd.adapters.timepix3.front import WordsFront
@@ -117,7 +117,7 @@ def _frames(camera: Camera, numbers: Iterable[int]) -> Iterator[bytes]:
 def merlin_stream(data: bytes) -> None:
     """The data port of a Merlin camera."""
     scan = SCAN if _cuts(data).random() < 0.7 else None
-    decoder = MerlinDecoder(BlockPool(1 << 18, 2048), scan, "fuzz")
+    decoder = FrameDecoder(MerlinFormat(), BlockPool(1 << 18, 2048), scan, "fuzz")
     _stream(decoder, data)
     _check(decoder.end("disconnected", 1))
 
@@ -155,7 +155,7 @@ def merlin_file(data: bytes) -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as d:
         path = Path(d) / "scan.mib"
         path.write_bytes(data)
-        recording = MerlinRecording(path, SCAN if _cuts(data).random() < 0.7 else None)
+        recording = open_recording(path, SCAN if _cuts(data).random() < 0.7 else None)
         try:
             _check(recording.blocks(0, recording.frames))
         finally:
@@ -272,12 +272,19 @@ def control_request_seeds() -> list[bytes]:
     return [b"".join(map(encode_request, kinds))]
 
 
-_FRAMING = ("framing", "decoder", "header", "hdr", "tally")
+_FRAMING = (
+    "merlin.framing",
+    "merlin.stream",
+    "frames.decoder",
+    "merlin.header",
+    "merlin.hdr",
+    "frames.tally",
+)
 TARGETS: dict[str, Target] = {
     "merlin-stream": Target(
         merlin_stream,
         merlin_stream_seeds,
-        tuple(f"stemd.adapters.merlin.{name}" for name in _FRAMING),
+        tuple(f"stemd.adapters.{name}" for name in _FRAMING),
     ),
     "merlin-header": Target(
         merlin_header,

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Scan
-from stemd.adapters.frames.decoder import MerlinDecoder
+from stemd.adapters.frames.decoder import FrameDecoder
 from stemd.adapters.merlin.encoder import Camera, encode_frame, encode_hdr, message
+from stemd.adapters.merlin.stream import MerlinFormat
 from stemd.blocks import BlockPool, Ended, FrameBlock, Link, Message, Notice, Started
 
 SMALL = Camera((6, 10), 12)
@@ -102,7 +103,7 @@ class Outcome:
 
 
 def feed(
-    decoder: MerlinDecoder, data: bytes, cuts: Iterator[int] | None = None
+    decoder: FrameDecoder, data: bytes, cuts: Iterator[int] | None = None
 ) -> Iterator[Message]:
     """Give `data` to a decoder as a socket would, at most `next(cuts)` bytes at a time.
 
@@ -134,7 +135,7 @@ def decode(
     reason: str = "disconnected",
 ) -> Outcome:
     """Everything a decoder makes of a stream that then ends."""
-    decoder = MerlinDecoder(BlockPool(1 << 20, block_bytes), scan, "test")
+    decoder = FrameDecoder(MerlinFormat(), BlockPool(1 << 20, block_bytes), scan, "test")
     outcome = Outcome()
     outcome.take(feed(decoder, data, cuts))
     outcome.take(decoder.flush(len(data), eof=True))

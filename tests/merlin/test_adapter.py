@@ -355,6 +355,6 @@ def test_a_set_up_that_the_camera_refuses_is_told_and_frames_are_still_read(
 
 def test_commands_without_a_control_port_say_what_to_configure(camera: FakeCamera) -> None:
     adapter = PLUGIN.build(PLUGIN.settings(data_port=camera.port))
-    with pytest.raises(CameraError, match="no control_port") as caught:
+    with pytest.raises(CameraError, match="cannot be told to start") as caught:
         adapter.command("start", {})
     assert "control_port = 6341" in caught.value.remedy

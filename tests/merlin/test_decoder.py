@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemd.acquisition import Scan
-from stemd.adapters.frames.decoder import MerlinDecoder
+from stemd.adapters.frames.decoder import FrameDecoder
 from stemd.adapters.merlin.encoder import Batch, Camera, encode_frame, encode_hdr, message
+from stemd.adapters.merlin.stream import MerlinFormat
 from stemd.blocks import BlockPool, FrameBlock
 from stemd.errors import FormatError
 from tests.merlin.streams import (
@@ -240,7 +241,7 @@ def test_a_length_that_lies_is_told_and_costs_no_frame(declared: bytes) -> None:
 @pytest.mark.parametrize("eof", [False, True])
 def test_whole_frames_behind_a_fault_are_given_out_by_one_flush(eof: bool) -> None:
     lying = b"MPX,0000000077," + frame(SMALL, 1)[15:]
-    decoder = MerlinDecoder(BlockPool(1 << 20, 1 << 16), SCAN)
+    decoder = FrameDecoder(MerlinFormat(), BlockPool(1 << 20, 1 << 16), SCAN)
     outcome = Outcome()
     outcome.take(feed(decoder, hdr(SMALL, 8) + lying + frame(SMALL, 2) + b"?" + frame(SMALL, 3)))
     outcome.take(decoder.flush(0, eof=eof))
@@ -320,7 +321,7 @@ def test_an_idle_end_is_complete_when_only_trailing_flyback_is_missing(
 
 
 def test_trailing_flyback_that_comes_late_opens_no_scan() -> None:
-    decoder = MerlinDecoder(BlockPool(1 << 16, 2048), SCAN)
+    decoder = FrameDecoder(MerlinFormat(), BlockPool(1 << 16, 2048), SCAN)
     outcome = Outcome()
     outcome.take(feed(decoder, acquisition(SMALL, range(1, 8), 0)))
     outcome.take(decoder.end("idle", 1))
@@ -330,14 +331,14 @@ def test_trailing_flyback_that_comes_late_opens_no_scan() -> None:
 
 
 def test_the_end_of_a_scan_is_told_with_its_last_byte() -> None:
-    decoder = MerlinDecoder(BlockPool(1 << 20, 1 << 16), SCAN)
+    decoder = FrameDecoder(MerlinFormat(), BlockPool(1 << 20, 1 << 16), SCAN)
     outcome = Outcome()
     outcome.take(feed(decoder, acquisition(SMALL, range(1, 17), 0)))
     assert [s.reason for s in outcome.scans] == ["complete", "complete"]
 
 
 def test_a_new_scan_geometry_counts_from_the_next_scan_on() -> None:
-    decoder = MerlinDecoder(BlockPool(1 << 20, 1 << 16), SCAN)
+    decoder = FrameDecoder(MerlinFormat(), BlockPool(1 << 20, 1 << 16), SCAN)
     outcome = Outcome()
     outcome.take(feed(decoder, acquisition(SMALL, range(1, 5), 0)))
     outcome.take(decoder.flush(0, eof=False))
@@ -368,7 +369,7 @@ def test_an_endless_acquisition_of_unknown_size_is_an_error_with_a_remedy() -> N
 
 def test_counters_tell_the_fate_of_every_frame() -> None:
     scan = Scan(shape=(2, 2), flyback=1, leading=2)
-    decoder = MerlinDecoder(BlockPool(1 << 16, 2048), scan)
+    decoder = FrameDecoder(MerlinFormat(), BlockPool(1 << 16, 2048), scan)
     Outcome().take(feed(decoder, b"xyz" + acquisition(SMALL, [1, 2, 3, 4, 4, 5, 6, 7], 0)))
     Outcome().take(decoder.flush(0, eof=False))
     counters = decoder.counters
@@ -377,7 +378,7 @@ def test_counters_tell_the_fate_of_every_frame() -> None:
 
 def test_blocks_are_views_of_pool_memory_and_all_of_it_comes_back() -> None:
     pool = BlockPool(1 << 16, 2048)
-    decoder = MerlinDecoder(pool, Scan(shape=(4, 4), flyback=0))
+    decoder = FrameDecoder(MerlinFormat(), pool, Scan(shape=(4, 4), flyback=0))
     kept = [
         m
         for m in feed(decoder, acquisition(SMALL, range(1, 10), 16), itertools.repeat(777))

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from rsciio.quantumdetector import file_reader, load_mib_data
 
 from stemd.acquisition import Scan
-from stemd.adapters.frames.recording import MerlinRecording, open_recording
+from stemd.adapters.frames.recording import FrameRecording
 from stemd.adapters.merlin.encoder import Camera, encode_frame, encode_hdr
+from stemd.adapters.merlin.stream import open_recording
 from stemd.errors import FormatError
 from tests.merlin.streams import SMALL, Outcome, acquisition, decode, pattern
 
@@ -40,7 +41,7 @@ def write(
     return path
 
 
-def read(recording: MerlinRecording, *edges: int) -> tuple[list[int], dict[int, np.ndarray]]:
+def read(recording: FrameRecording, *edges: int) -> tuple[list[int], dict[int, np.ndarray]]:
     """Probes of all frames in file order and the pattern of each position."""
     probes: list[int] = []
     found: dict[int, np.ndarray] = {}

@@ -1,20 +1,20 @@
-"""The live Merlin camera: keeps the data connection, times scans out, passes commands on."""
+"""A live frame camera: keeps the data connection, times scans out, passes commands on."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Protocol
 
 from pydantic import Field
 
 from stemd.acquisition import Scan
 from stemd.adapters.base import AdapterSettings
-from stemd.adapters.frames.decoder import MerlinDecoder
+from stemd.adapters.frames.decoder import FrameDecoder
+from stemd.adapters.frames.format import FrameFormat
 from stemd.adapters.frames.link import Receiver, Wake, backoff_s, connect
 from stemd.adapters.frames.warm import warm_up
-from stemd.adapters.merlin.control import MerlinControl
 from stemd.blocks import BlockPool, Link, Message, Notice, PoolClosedError
 from stemd.errors import CameraError
 
@@ -27,40 +27,65 @@ _REMEDY = (
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
-class MerlinSettings(AdapterSettings):
-    """The config table of a Merlin camera.
+class FrameSettings(AdapterSettings):
+    """What every frame camera's config table has.
 
-    `control_port`: omit to only listen. `camera` are parameters (by their names in the control
-    protocol, e.g. COUNTERDEPTH = 12) that are set whenever the camera has been connected.
-    `start`: "camera" waits for acquisitions that are started there, or by the `start` command;
-    "connect" also starts one whenever the camera has been connected. `idle_timeout_s`: a scan of
-    which nothing has come for so long is over. `receive_buffer` is the socket's, in bytes.
+    `idle_timeout_s`: a scan of which nothing has come for so long is over. `receive_buffer` is the
+    socket's, in bytes.
     """
 
     host: str = "127.0.0.1"
-    data_port: Port = 6342
-    control_port: Port | None = None
-    control_timeout_s: Annotated[float, Field(gt=0.0, le=60.0)] = 2.0
     idle_timeout_s: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 2.0
     receive_buffer: Annotated[int, Field(ge=65536, le=1 << 30)] = 4 * 1024 * 1024
-    camera: dict[str, int | float | str | bool] = Field(default_factory=dict)
-    start: Literal["camera", "connect"] = "camera"
 
 
-class MerlinAdapter:
-    """Implements adapters.base.Adapter for one Merlin camera."""
+class Control(Protocol):
+    """Tells a camera what to do; its methods may be called from any thread.
 
-    def __init__(self, settings: MerlinSettings) -> None:
+    They raise CameraError when the camera does not answer, or refuses.
+    """
+
+    commands: frozenset[str]
+    """Of "start", "stop", "abort"."""
+
+    def prepare(self, scan: Scan | None) -> None:
+        """The camera has just been connected: set it up."""
+        ...
+
+    def command(self, name: str, args: Mapping[str, Any], scan: Scan | None) -> Mapping[str, Any]:
+        """Carry out a command; `scan` is the geometry that is configured."""
+        ...
+
+    def close(self) -> None:
+        """End a request that waits."""
+        ...
+
+
+class FrameAdapter:
+    """Implements adapters.base.Adapter for a camera that sends frames from a TCP port.
+
+    `title` stands in what people read ("the Merlin camera at ..."); without `control` the camera
+    takes no commands, `no_control` says what to do about it.
+    """
+
+    def __init__(
+        self,
+        settings: FrameSettings,
+        camera: FrameFormat,
+        port: int,
+        title: str,
+        *,
+        control: Control | None = None,
+        no_control: str = "start and stop at the camera",
+    ) -> None:
         self.settings = settings
+        self._format = camera
+        self._port, self._title = port, title
         self._scan = settings.scan
-        self._decoder: MerlinDecoder | None = None
+        self._decoder: FrameDecoder | None = None
         self._wake = Wake()
         self._ask_end = threading.Event()
-        self._control = (
-            MerlinControl(settings.host, settings.control_port, settings.control_timeout_s)
-            if settings.control_port is not None
-            else None
-        )
+        self._control, self._no_control = control, no_control
 
     def set_scan(self, scan: Scan) -> None:
         """Scan geometry from the next scan on."""
@@ -71,26 +96,22 @@ class MerlinAdapter:
     @property
     def commands(self) -> frozenset[str]:
         """See `adapters.base.Commanded`."""
-        return frozenset(("start", "stop", "abort") if self._control is not None else ())
+        return self._control.commands if self._control is not None else frozenset()
 
     def command(self, name: str, args: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Carry out "start" (args: `scans`, how many in one acquisition), "stop" or "abort".
+        """Carry out "start", "stop" or "abort".
 
-        Raises CameraError when there is no control port, or the camera refuses.
+        Raises CameraError when the camera takes no commands, cannot be reached, or refuses.
         """
         if self._control is None:
             raise CameraError(
-                f"the camera at {self.settings.host} has no control_port, it cannot be told to "
-                f"{name}",
-                "set control_port = 6341, or start and stop at the camera",
+                f"the {self._title} at {self.settings.host} cannot be told to {name}",
+                self._no_control,
             )
-        if name == "start":
-            return self._start(int(args.get("scans", 1)))
+        told = self._control.command(name, args, self._scan)
         if name in ("stop", "abort"):
-            self._control.cmd("STOPACQUISITION")
             self._ask_end.set()
-            return {}
-        raise CameraError(f"a Merlin camera cannot {name!r}", "known: start, stop, abort")
+        return told
 
     def close(self) -> None:
         """Wake a blocked `read` after `stop` was set."""
@@ -100,20 +121,20 @@ class MerlinAdapter:
 
     def read(self, pool: BlockPool, stop: threading.Event) -> Iterator[Message]:
         """Messages of the camera until `stop`; connects again whenever the camera was lost."""
-        warm_up()
+        warm_up(self._format)
         settings = self.settings
-        source = f"{settings.host}:{settings.data_port}"
-        decoder = self._decoder = MerlinDecoder(pool, self._scan, source)
+        source = f"{settings.host}:{self._port}"
+        decoder = self._decoder = FrameDecoder(self._format, pool, self._scan, source)
         attempt, told = 0, ""
         try:
             while not stop.is_set():
                 try:
                     connected = connect(
-                        settings.host, settings.data_port, settings.receive_buffer, stop.is_set
+                        settings.host, self._port, settings.receive_buffer, stop.is_set
                     )
                 except OSError as error:
                     attempt += 1
-                    reason = f"no connection to the Merlin camera at {source}: {_why(error)}"
+                    reason = f"no connection to the {self._title} at {source}: {_why(error)}"
                     if reason != told and not stop.is_set():
                         told = reason
                         yield Link(False, reason, _REMEDY)
@@ -133,7 +154,7 @@ class MerlinAdapter:
                 yield from decoder.end("stopped" if stop.is_set() else "disconnected", now_ns)
                 decoder.reset()
                 if not stop.is_set():
-                    told = f"the Merlin camera at {source} closed the connection{lost}"
+                    told = f"the {self._title} at {source} closed the connection{lost}"
                     yield Link(False, told, _REMEDY)
                     # A camera that hangs up on us at once is asked less and less often.
                     attempt = attempt + 1 if time.monotonic() - began < 1.0 else 1
@@ -144,7 +165,7 @@ class MerlinAdapter:
             decoder.reset()
 
     def _receive(
-        self, receiver: Receiver, decoder: MerlinDecoder, stop: threading.Event
+        self, receiver: Receiver, decoder: FrameDecoder, stop: threading.Event
     ) -> Generator[Message, None, str]:
         """Receive until the stream ends or `stop`; returns how a connection was lost."""
         last = time.monotonic()
@@ -182,23 +203,9 @@ class MerlinAdapter:
         if self._control is None:
             return
         try:
-            for name, value in self.settings.camera.items():
-                self._control.set(name, value)
-            if self.settings.start == "connect":
-                self._start(1)
+            self._control.prepare(self._scan)
         except CameraError as error:
             yield Notice("camera_control", error.message, "error", remedy=error.remedy)
-
-    def _start(self, scans: int) -> Mapping[str, Any]:
-        assert self._control is not None
-        if scans < 0:
-            raise CameraError(f"cannot start {scans} scans", "scans is 1 or more, 0 is endless")
-        told: dict[str, Any] = {}
-        if self._scan is not None:
-            told["frames"] = self._scan.frames * scans
-            self._control.set("NUMFRAMESTOACQUIRE", told["frames"])
-        self._control.cmd("STARTACQUISITION")
-        return told
 
 
 def _why(error: OSError) -> str:

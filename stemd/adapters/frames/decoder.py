@@ -1,41 +1,29 @@
-"""From the bytes of a Merlin data port to scans and blocks of frames: pure, no socket, no clock.
+"""From the bytes of a frame camera to scans and blocks of frames: pure, no socket, no clock.
 
-Frames of a known size are received where they stay: their 15-byte message prefixes into a small
-side array, headers and pixels one after the other into a pool buffer, which so holds what a .mib
-file would. Once per block one kernel checks all of it and places the frames. Where a check fails
-the bytes from there on are put back into one line and go through the careful parser of
-framing.py, until frames follow each other again.
+Frames of a known size are received where they stay: their message prefixes, where there are any,
+into a small side array, headers and pixels one after the other into a pool buffer, which so holds
+what a recorded file would. Once per block compiled kernels check all of it and place the frames.
+Where a check fails the bytes from there on are put back into one line and go through the careful
+parser, the format's `next_message`, until frames follow each other again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from stemd.acquisition import Acquisition, Scan
-from stemd.adapters.frames import placing
+from stemd.adapters.frames.format import Begin, FrameFormat, FrameStart, Garbage, Need
+from stemd.adapters.frames.placer import Placer
 from stemd.adapters.frames.slots import Slots
 from stemd.adapters.frames.tally import Tallies
 from stemd.adapters.frames.tracker import ScanTracker
-from stemd.adapters.merlin.encoder import PREFIX_BYTES
-from stemd.adapters.merlin.framing import (
-    MAX_HDR_BYTES,
-    FrameMessage,
-    Garbage,
-    HdrMessage,
-    Need,
-    next_message,
-)
-from stemd.adapters.merlin.hdr import parse_hdr
 from stemd.blocks import BlockPool, Counters, EndReason, Message, Notice
 
 _SEARCH_BYTES = 4096
 
 
-class MerlinDecoder:
-    """Implements adapters.base.Decoder for one connection to a Merlin data port.
+class FrameDecoder:
+    """Implements adapters.base.Decoder for one connection to a frame camera.
 
     `scan` is the configured geometry (None: told by the camera) and can be set at any time; it
     counts from the next scan on. `fed` and `flush` return iterables that must be used up before
@@ -43,19 +31,20 @@ class MerlinDecoder:
     scan is neither configured nor told.
     """
 
-    def __init__(self, pool: BlockPool, scan: Scan | None = None, source: str = "") -> None:
+    def __init__(
+        self, camera: FrameFormat, pool: BlockPool, scan: Scan | None = None, source: str = ""
+    ) -> None:
+        self._format = camera
         self._pool = pool
         self._tallies = Tallies()
-        self._tracker = ScanTracker(scan, source, self._tallies)
+        self._tracker = ScanTracker(camera, scan, source, self._tallies)
+        self._placer = Placer(self._tracker)
         self._slots: Slots | None = None
         self._landing = False  # bytes land in slots, not in `_scratch`
-        self._reference: NDArray[np.uint8] = np.zeros(PREFIX_BYTES, np.uint8)
         self._scratch = memoryview(bytearray(_SEARCH_BYTES))
         self._linear = bytearray()
         self._needed = 0
         self._skipped = 0
-        self._counts_comma = True
-        self._after_hdr = False
 
     @property
     def scan(self) -> Scan | None:
@@ -96,13 +85,8 @@ class MerlinDecoder:
             slots.at += count
             if slots.at < slots.full:
                 return ()
-            start, acquisition = slots.done, self._tracker.acquisition
-            why = self._check(slots, slots.capacity)
-            if why != placing.ALL or acquisition is None:
-                return self._drive(now_ns, (why, start))
-            block = slots.block(start, slots.done, acquisition, now_ns)
-            slots.drop()
-            return (block,)
+            found = self._placer.whole_block(slots, now_ns)
+            return self._drive(now_ns, found) if isinstance(found, tuple) else (found,)
         self._linear += self._scratch[:count]
         return self._drive(now_ns)
 
@@ -127,8 +111,7 @@ class MerlinDecoder:
         self._linear.clear()
         self._careful()
         self._skipped = 0
-        self._counts_comma = True
-        self._after_hdr = False
+        self._format.reset()
         self._tracker.new_acquisition(None)
 
     def _landed(self) -> Slots | None:
@@ -159,9 +142,9 @@ class MerlinDecoder:
 
     def _parse(self) -> Generator[Message, None, bool]:
         """One step of the careful parser; returns whether another step is possible."""
-        step = next_message(self._linear, counts_comma=self._counts_comma)
+        step = self._format.next_message(self._linear)
         if isinstance(step, Need):
-            # A HDR that waits for more than fits is read in pieces, looked through each time.
+            # A message that waits for more than fits is read in pieces, looked through each time.
             self._needed = min(step.total, len(self._linear) + _SEARCH_BYTES)
             return False
         if isinstance(step, Garbage):
@@ -171,115 +154,62 @@ class MerlinDecoder:
                 yield from self._tallies.add(
                     "bad_header", step.error.message, remedy=step.error.remedy
                 )
-        elif isinstance(step, FrameMessage):
-            yield from self._message_found(step.declared, step.geometry.frame_bytes)
+        elif isinstance(step, FrameStart):
+            if step.forgives == self._skipped:
+                self._skipped = 0
+            yield from self._bad_length(step.bad_length)
+            yield from self._tell_between()
             yield from self._begin_frames(step)
         else:
-            yield from self._message_found(step.declared, 0)
+            yield from self._tell_between()
+            yield from self._bad_length(step.bad_length)
             yield from self._begin_acquisition(step)
         return True
 
-    def _message_found(self, declared: int, size: int) -> Iterator[Message]:
-        """Learn how lengths are counted, tell what was skipped before this message."""
-        if size and declared in (size, size + 1):
-            self._counts_comma = declared == size + 1
-            if not self._counts_comma and self._after_hdr and self._skipped == 1:
-                self._skipped = 0  # the last byte of a HDR whose length did not count the comma
-        elif size:
-            yield from self._bad_length(declared, size)
-        self._after_hdr = False
-        if self._skipped:
-            self._tracker.counters.skipped_bytes += self._skipped
-            yield from self._tallies.add(
-                "skipped_bytes",
-                f"{self._skipped} bytes between two messages were not part of any",
-                self._skipped,
-            )
-            self._skipped = 0
+    def _bad_length(self, text: str) -> Iterator[Message]:
+        if text:
+            yield from self._tallies.add("bad_length", text)
 
-    def _bad_length(self, declared: int, size: int) -> Iterator[Message]:
-        yield from self._tallies.add(
-            "bad_length",
-            f"a message declares {declared} bytes where it has {size + 1} (limit of a HDR: "
-            f"{MAX_HDR_BYTES}): its length was ignored",
-        )
+    def _tell_between(self) -> Iterator[Message]:
+        self._tracker.counters.skipped_bytes += self._skipped
+        yield from self._tell_skipped("bytes between two messages were not part of any")
 
-    def _begin_acquisition(self, step: HdrMessage) -> Iterator[Message]:
-        """A HDR has come: the scan under way is over, frames count from 1 again."""
+    def _tell_skipped(self, text: str) -> Iterator[Message]:
+        skipped, self._skipped = self._skipped, 0
+        if skipped:
+            yield from self._tallies.add("skipped_bytes", f"{skipped} {text}", skipped)
+
+    def _begin_acquisition(self, step: Begin) -> Iterator[Message]:
+        """An acquisition begins: the scan under way is over, frames count from the first again."""
         del self._linear[: step.size]
-        self._after_hdr = True
-        if len(step.payload) != step.declared - self._counts_comma:
-            yield from self._bad_length(step.declared, len(step.payload))
         if self._slots is not None:
             self._slots.drop()
         yield from self._tracker.close("restarted")
         yield from self._tallies.rest()
-        self._tracker.new_acquisition(parse_hdr(step.payload))
+        self._tracker.new_acquisition(step.announcement)
 
-    def _begin_frames(self, step: FrameMessage) -> Iterator[Message]:
+    def _begin_frames(self, step: FrameStart) -> Iterator[Message]:
         """The next bytes of `_linear` are a frame: expect frames like it from now on."""
-        if self._slots is None or step.geometry != self._slots.geometry:
+        if self._slots is None or step.layout != self._slots.layout:
             yield from self._tracker.close("restarted")
             if self._tracker.planned:
                 self._tracker.renumber()
             if self._slots is not None:
                 self._slots.drop()
-            self._slots = Slots(self._pool, step.geometry)
+            self._slots = Slots(self._pool, self._format, step.layout)
         if not self._tracker.planned:
             self._tracker.make_plan()
-        start = bytes(self._linear[:PREFIX_BYTES]) + step.invariant
-        self._reference = np.frombuffer(bytearray(start), np.uint8)
+        self._placer.expect(step, self._format.prefix_bytes)
         self._landing = True
-
-    def _check(self, slots: Slots, stop: int) -> int:
-        """Check and place whole frames up to slot `stop`; returns why it stopped at `done`."""
-        tracker, buffer = self._tracker, slots.buffer
-        assert buffer is not None
-        why: int
-        why, slots.done = placing.place_live(
-            slots.prefixes,
-            buffer.bytes,
-            slots.frame_bytes,
-            slots.done,
-            stop,
-            self._reference,
-            tracker.state,
-            buffer.sequence,
-            buffer.probe,
-            tracker.seen,
-        )
-        return why
 
     def _place(
         self, slots: Slots, stop: int, now_ns: int, stopped: tuple[int, int] | None = None
     ) -> Iterator[Message]:
-        """Place whole frames up to slot `stop`, give out their blocks, begin and end scans."""
-        tracker = self._tracker
-        while stopped is not None or slots.done < stop:
-            if stopped is None:
-                start = slots.done
-                why = self._check(slots, stop)
-            else:
-                (why, start), stopped = stopped, None
-            if slots.done > start and tracker.acquisition is not None:
-                yield slots.block(start, slots.done, tracker.acquisition, now_ns)
-            if why == placing.COMPLETE:
-                yield from tracker.close("complete")
-            elif why == placing.OTHER_SCAN:
-                skipped = yield from tracker.other_scan(slots.geometry, now_ns)
-                slots.done += skipped
-            elif why == placing.RESTART:
-                yield from tracker.close("restarted")
-                tracker.renumber()
-                tracker.make_plan()
-            elif why == placing.BAD:
-                self._linear[:0] = slots.straighten()
-                self._careful()
-                return
-        if slots.done == slots.capacity:
-            slots.drop()
-        if tracker.exhausted and not slots.partial:
-            self._careful()  # a HDR is due
+        if not (yield from self._placer.place(slots, stop, now_ns, stopped)):
+            self._linear[:0] = slots.straighten()
+            self._careful()
+        elif self._tracker.exhausted and not slots.partial:
+            self._careful()  # another acquisition is due
 
     def _flush(self, now_ns: int, eof: bool) -> Iterator[Message]:
         while (slots := self._landed()) is not None:
@@ -287,7 +217,7 @@ class MerlinDecoder:
             if whole > slots.done:
                 yield from self._place(slots, whole, now_ns)
             # What has come of the next message may show already that it is not a frame.
-            if self._landed() is not None and slots.unlike(self._reference):
+            if self._landed() is not None and slots.unlike(self._placer.opening):
                 self._linear[:0] = slots.straighten()
                 self._careful()
             if self._landed() is not None:
@@ -302,17 +232,11 @@ class MerlinDecoder:
         if self._slots is not None:
             left += self._slots.partial if self._landing else 0
             self._slots.drop()
-        if self._linear and not b"MPX,".startswith(self._linear[:4]):
+        if self._linear and not self._format.begins(self._linear):
             self._skipped, left = self._skipped + left, 0
         if left:
             yield Notice("partial_frame", f"the last {left} bytes are not a whole message")
-        if self._skipped:
-            yield from self._tallies.add(
-                "skipped_bytes",
-                f"{self._skipped} bytes were not part of any message",
-                self._skipped,
-            )
-            self._skipped = 0
+        yield from self._tell_skipped("bytes were not part of any message")
         yield from self._tallies.rest()
         self._linear.clear()
         self._careful()

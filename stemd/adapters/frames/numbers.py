@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
-from stemd.adapters.frames.placing import read_sequences
+from stemd.adapters.frames.format import FrameFormat, FrameStart
+from stemd.adapters.frames.placing import unwrap_numbers
 from stemd.adapters.frames.scans import flyback_from_count, guess_scan
 from stemd.adapters.frames.storage import Storage
-from stemd.adapters.merlin.geometry import Geometry
 
-_START_BYTES = 16  # "MQ1," and the longest sequence number; what is read behind it is invariant
 _LINES = 4  # lines whose ends are looked at for skipped flyback
 _LINE_SEARCH = 4096  # frames searched for the end of the first line where nothing tells the shape
 
@@ -23,9 +22,9 @@ class FrameTable:
     """Access to the sequence numbers of a file of `count` frames."""
 
     storage: Storage
-    geometry: Geometry
+    camera: FrameFormat
+    start: FrameStart
     count: int
-    invariant: NDArray[np.uint8]
 
     def read(self, indices: NDArray[np.int64], start: int) -> NDArray[np.int64]:
         """Unwrapped numbers (from 1) of these frames, 0 where there is no header.
@@ -41,9 +40,12 @@ class FrameTable:
 
     def _read(self, indices: NDArray[np.int64], hints: NDArray[np.int64]) -> NDArray[np.int64]:
         out = np.zeros(indices.size, np.int64)
-        length = min(self.geometry.header_bytes, _START_BYTES + self.invariant.size)
-        data, stride, where = self.storage.headers(indices, self.geometry.frame_bytes, length)
-        read_sequences(data, stride, where, hints, self.invariant, out)
+        camera, start = self.camera, self.start
+        length = camera.number_bytes(start)
+        data, stride, where = self.storage.headers(indices, start.layout.frame_bytes, length)
+        raw = np.empty(indices.size, np.int64)
+        camera.read_numbers(data, stride, where, start.reference, raw)
+        unwrap_numbers(raw, hints, camera.first_number, camera.turn, out)
         return out
 
 
@@ -95,7 +97,7 @@ def shape_from_gaps(table: FrameTable, ends: Ends) -> tuple[int, int] | None:
 def resolve_file(table: FrameTable, ends: Ends, scan: Scan | None, hinted: Scan | None) -> Scan:
     """The scan of a file with shape and flyback known.
 
-    `scan` is the configured one, `hinted` what the .hdr file tells. Raises FormatError when
+    `scan` is the configured one, `hinted` what a file beside it tells. Raises FormatError when
     nothing tells the shape.
     """
     if scan is None:

@@ -2,8 +2,8 @@
 
 The kernels read what they need from a small int64 state array, whose places are named here.
 Frame numbers count from 0 over the whole acquisition; `BASE` is the number of the first frame of
-the scan at hand. Sequence numbers are the camera's: six digits from 1, which wrap at a million
-or take a seventh digit.
+the scan at hand. Numbers are read from the headers by the camera's own kernel; here they count
+from 1, as `unwrap` makes them of the camera's.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from stemd.acquisition import Scan
 NY, NX, FLYBACK_FRAMES, LEADING_FRAMES, SERPENTINE = 0, 1, 2, 3, 4
 BASE, TOTAL, END, OPEN = 5, 6, 7, 8
 LAST, NUMBER = 9, 10
-N_FRAMES, N_FLYBACK, N_LEADING, N_REPEATED, N_PLACED = 11, 12, 13, 14, 15
-STATE_SIZE = 16
+FIRST, TURN = 11, 12
+N_FRAMES, N_FLYBACK, N_LEADING, N_REPEATED, N_PLACED = 13, 14, 15, 16, 17
+STATE_SIZE = 18
 """TOTAL: frames of a scan. END: frames after which the scan at hand is complete. OPEN: a scan is
 under way. LAST: highest frame number seen, -1 before the first. NUMBER: out, the frame number
-that stopped the kernel. N_...: counters."""
+that stopped the kernel. FIRST, TURN: the camera's first number, and what its numbers wrap at (0:
+never). N_...: counters."""
 
 ALL, COMPLETE, OTHER_SCAN, RESTART, BAD = 0, 1, 2, 3, 4
 """Why `place_live` stopped: nothing left; scan complete with the frame before; the frame belongs
 to no open scan; numbers begin again; the bytes are not the expected frame."""
 
-_TURN = 1_000_000
 _REORDER = 8  # number 1 behind no more frames than this is a repeat, behind more a new beginning
 
 
@@ -40,45 +41,24 @@ def set_scan(state: NDArray[np.int64], scan: Scan) -> None:
     state[TOTAL] = scan.frames
 
 
-@njit(inline="always")
-def _sequence(data: NDArray[np.uint8], at: int, invariant: NDArray[np.uint8]) -> tuple[int, int]:
-    """(sequence number, its digits), or (-1, 0) where the header is not the expected one.
-
-    `invariant` is what must follow the number: ",header length,chips,...,chip mask,".
-    """
-    if (
-        data[at] != 77  # "MQ1,"
-        or data[at + 1] != 81
-        or data[at + 2] != 49
-        or data[at + 3] != 44
-    ):
-        return -1, 0
-    value, digits = 0, 0
-    while digits < 12:
-        d = int(np.int64(data[at + 4 + digits])) - 48
-        if d < 0 or d > 9:
-            break
-        value = value * 10 + d
-        digits += 1
-    if digits == 0:
-        return -1, 0
-    start = at + 4 + digits
-    for k in range(invariant.size):
-        if data[start + k] != invariant[k]:
-            return -1, 0
-    return value, digits
+def new_state(first_number: int, turn: int) -> NDArray[np.int64]:
+    """The state of a camera whose numbers begin at `first_number` and wrap at `turn`."""
+    state = np.zeros(STATE_SIZE, np.int64)
+    state[LAST] = -1
+    state[FIRST], state[TURN] = first_number, turn
+    return state
 
 
 @njit(inline="always")
-def _unwrap(raw: int, digits: int, expected: int) -> int:
-    """The number from 1 that is `raw` modulo a million and nearest to `expected`."""
-    if digits > 6:
-        return raw
-    step = (raw - expected) % _TURN
-    if step >= _TURN // 2:
-        step -= _TURN
+def _unwrap(raw: int, first: int, turn: int, expected: int) -> int:
+    """The number from 1 that a camera sends as `raw`: of those possible nearest to `expected`."""
+    if turn == 0 or raw >= turn:
+        return raw + 1 - first
+    step = (raw + 1 - first - expected) % turn
+    if step >= turn // 2:
+        step -= turn
     value = expected + step
-    return value if value >= 1 else value + _TURN
+    return value if value >= 1 else value + turn
 
 
 @njit(inline="always")
@@ -100,11 +80,10 @@ def _position(m: int, state: NDArray[np.int64]) -> int:
 @njit(nogil=True, cache=True)
 def place_live(
     prefixes: NDArray[np.uint8],
-    frames: NDArray[np.uint8],
-    stride: int,
+    prefix: NDArray[np.uint8],
+    numbers: NDArray[np.int64],
     start: int,
     stop: int,
-    reference: NDArray[np.uint8],
     state: NDArray[np.int64],
     sequence: NDArray[np.int64],
     probe: NDArray[np.int64],
@@ -112,24 +91,23 @@ def place_live(
 ) -> tuple[int, int]:
     """Check and place the received frames start..stop-1; returns (why it stopped, at which frame).
 
-    `prefixes` (n, 15) are the message prefixes, frame i begins at byte i * stride of `frames`.
-    `reference` is the prefix every message must have, then the invariant part of the header.
+    `prefixes` (n, size) are the message prefixes, every one must be `prefix`. `numbers` are as
+    sent, -1 for a header that is not the expected one.
     `sequence` and `probe` take the frame number within the scan and the probe position, -1 for
     flyback, leading and repeated frames; `seen` marks the positions of the scan. Cost: some
     tens of nanoseconds a frame.
     """
-    invariant = reference[15:]
     for i in range(start, stop):
-        for k in range(15):
-            if prefixes[i, k] != reference[k]:
+        for k in range(prefix.size):
+            if prefixes[i, k] != prefix[k]:
                 return BAD, i
-        raw, digits = _sequence(frames, i * stride, invariant)
+        raw = numbers[i]
         if raw < 0:
             return BAD, i
         expected = state[LAST] + 2
-        value = _unwrap(raw, digits, expected)
+        value = _unwrap(raw, state[FIRST], state[TURN], expected)
         back = abs(value - expected)
-        if raw == 1 and back > (_REORDER if state[OPEN] != 0 else 0):
+        if raw == state[FIRST] and back > (_REORDER if state[OPEN] != 0 else 0):
             return RESTART, i
         n = value - 1
         m = n - state[BASE]
@@ -171,10 +149,8 @@ def _regular(i: int, start: int, skipping: bool, state: NDArray[np.int64]) -> in
 
 @njit(nogil=True, cache=True)
 def place_file(
-    frames: NDArray[np.uint8],
-    stride: int,
+    numbers: NDArray[np.int64],
     first: int,
-    invariant: NDArray[np.uint8],
     state: NDArray[np.int64],
     start: int,
     skipping: bool,
@@ -183,23 +159,24 @@ def place_file(
 ) -> tuple[int, int]:
     """Check and place frames first, first + 1, ... of a file whose numbers are regular.
 
-    `frames` begins with frame `first`, `start` is the sequence number of the file's first frame;
-    `skipping` says that numbers jump over flyback frames which are not in the file. BASE of `state`
-    is the frame number of the scan's first frame. `sequence` (size: how many frames) and `probe`
-    are written as by `place_live`; sequence -1 marks a frame whose header is not the expected one.
+    `numbers` are as sent, those of frame `first` and the following, -1: no header. `start` is the
+    number of the file's first frame; `skipping` says that numbers jump over flyback frames which
+    are not in the file. BASE of `state` is the frame number of the scan's first frame. `sequence`
+    (size: how many frames) and `probe` are written as by `place_live`; sequence -1 marks a frame
+    whose header is not the expected one.
     Returns how many of those there are, and how many numbers were not regular after all.
     """
     bad, odd = 0, 0
     for k in range(sequence.size):
         i = first + k
-        raw, digits = _sequence(frames, k * stride, invariant)
+        raw = numbers[k]
         probe[k] = -1
         sequence[k] = -1
         if raw < 0:
             bad += 1
             continue
         expected = _regular(i, start, skipping, state)
-        value = _unwrap(raw, digits, expected)
+        value = _unwrap(raw, state[FIRST], state[TURN], expected)
         if value != expected:
             odd += 1
         m = value - 1 - state[BASE]
@@ -219,32 +196,24 @@ def regular_numbers(
 
 
 @njit(nogil=True, cache=True)
-def read_sequences(
-    frames: NDArray[np.uint8],
-    stride: int,
-    indices: NDArray[np.int64],
+def unwrap_numbers(
+    raw: NDArray[np.int64],
     hints: NDArray[np.int64],
-    invariant: NDArray[np.uint8],
+    first: int,
+    turn: int,
     out: NDArray[np.int64],
-) -> int:
-    """Unwrapped sequence numbers (from 1) of the frames `indices` of a file.
+) -> None:
+    """Numbers from 1 of frames whose numbers were sent as `raw`; 0 where `raw` is -1.
 
-    `hints[i]` is about where the number should be (a negative hint: after the number before).
-    Returns the first i whose header is not the expected one (out[i] is 0 for each such), or the
-    size of `indices`.
+    `hints[i]` is about where the number should be (negative: after the number before).
     """
-    bad = indices.size
     before = 0
-    for i in range(indices.size):
-        raw, digits = _sequence(frames, indices[i] * stride, invariant)
-        if raw < 0:
+    for i in range(raw.size):
+        if raw[i] < 0:
             out[i] = 0
-            if i < bad:
-                bad = i
             continue
-        out[i] = _unwrap(raw, digits, hints[i] if hints[i] >= 0 else before + 1)
+        out[i] = _unwrap(raw[i], first, turn, hints[i] if hints[i] >= 0 else before + 1)
         before = out[i]
-    return bad
 
 
 @njit(nogil=True, cache=True)

@@ -1,4 +1,4 @@
-"""Recorded .mib files, with or without their .hdr: mapped, checked and placed block by block."""
+"""Recorded frames, one behind the other: mapped, checked and placed block by block."""
 
 from __future__ import annotations
 
@@ -11,65 +11,64 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan
 from stemd.adapters.frames import placing
+from stemd.adapters.frames.format import Announcement, FrameFormat
 from stemd.adapters.frames.numbers import Ends, FrameTable, ends_of, resolve_file
 from stemd.adapters.frames.scans import fitting_shapes
 from stemd.adapters.frames.storage import Bytes, Storage, open_storage
-from stemd.adapters.frames.tracker import HDR_NAME, RAW_NAME
-from stemd.adapters.merlin.framing import invariant_part
-from stemd.adapters.merlin.geometry import Geometry, geometry_of
-from stemd.adapters.merlin.hdr import Hdr, hdr_file, parse_hdr
-from stemd.adapters.merlin.header import MAX_HEADER_BYTES, parse_frame_header
-from stemd.adapters.recordings.remote import RecordingPath, read_beside
+from stemd.adapters.recordings.remote import RecordingPath
 from stemd.blocks import Buffer, FrameBlock, Message, Notice
 from stemd.errors import FormatError
 
 _Table = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
-class MerlinRecording:
-    """Implements adapters.base.Recording for a .mib file.
+class FrameRecording:
+    """Implements adapters.base.Recording for a file of one camera's frames.
 
-    Blocks are views of the map where the file is local, else copies in recycled memory, as are raw
-    (R64) frames, which are unpacked; any number of threads may read disjoint ranges. Raises
-    FormatError when the file is empty, not a .mib file, or does not fit the scan, CameraError when
-    a remote one cannot be read.
+    Blocks are views of the map where the file is local, else copies in recycled memory, as are
+    packed frames, which are unpacked; any number of threads may read disjoint ranges. Raises
+    FormatError when the file is empty, not of this format, or does not fit the scan, CameraError
+    when a remote one cannot be read.
     """
 
-    def __init__(self, path: RecordingPath, scan: Scan | None = None) -> None:
+    def __init__(
+        self,
+        path: RecordingPath,
+        camera: FrameFormat,
+        scan: Scan | None = None,
+        announced: Announcement | None = None,
+    ) -> None:
         self.path = path
+        self._format = camera
         self._notices: list[Message] = []
         self._lock = threading.Lock()
         self._storage: Storage = open_storage(path)
         try:
-            self._open(self._storage.size, scan)
+            self._open(self._storage.size, scan, announced or Announcement())
         except BaseException:
             self.close()
             raise
 
-    def _open(self, size: int, scan: Scan | None) -> None:
-        start = self._storage.head(MAX_HEADER_BYTES)
+    def _open(self, size: int, scan: Scan | None, announced: Announcement) -> None:
         try:
-            header = parse_frame_header(start)
-            self.geometry: Geometry = geometry_of(header)
-            invariant = invariant_part(start)
+            self._first = self._format.file_frame(self._storage.head(self._format.head_bytes))
         except FormatError as error:
             raise FormatError(f"{self.path}: {error.message}", error.remedy) from error
-        self._frames, rest = divmod(size, self.geometry.frame_bytes)
+        self.layout = self._first.layout
+        self._frames, rest = divmod(size, self.layout.frame_bytes)
         if not self._frames:
             raise FormatError(
-                f"{self.path}: {size} bytes are less than one frame of {self.geometry.frame_bytes}",
+                f"{self.path}: {size} bytes are less than one frame of {self.layout.frame_bytes}",
                 "the file was cut off; copy it again",
             )
         if rest:
             self._note("partial_frame", f"the last frame is cut off after {rest} bytes")
-        self._invariant = np.frombuffer(bytearray(invariant), np.uint8)
         table = self._headers()
         ends = ends_of(table)
-        hdr = _read_hdr(self.path)
-        hinted = Scan(shape=hdr.scan_shape) if hdr is not None and hdr.scan_shape else None
+        hinted = Scan(shape=announced.scan_shape) if announced.scan_shape else None
         resolved = resolve_file(table, ends, scan, hinted)
-        _check_fit(self.path, resolved, ends, hdr, cut=bool(rest))
-        self._state: NDArray[np.int64] = np.zeros(placing.STATE_SIZE, np.int64)
+        _check_fit(self.path, resolved, ends, announced.frames, cut=bool(rest))
+        self._state = placing.new_state(self._format.first_number, self._format.turn)
         placing.set_scan(self._state, resolved)
         self._state[placing.BASE] = _base(resolved, ends) - 1
         self._start = ends.first
@@ -77,15 +76,15 @@ class MerlinRecording:
         self._acquisition = Acquisition(
             scan=resolved,
             detector=Detector(
-                name="merlin",
-                shape=self.geometry.shape,
-                dtype=self.geometry.dtype,
-                bit_depth=self.geometry.depth,
-                header=hdr.text if hdr is not None else "",
+                name=self._format.name,
+                shape=self.layout.shape,
+                dtype=self.layout.dtype,
+                bit_depth=self.layout.depth,
+                header=announced.text,
             ),
             source=str(self.path),
-            raw_name=RAW_NAME,
-            sidecars=((HDR_NAME, hdr_file(hdr.raw)),) if hdr is not None else (),
+            raw_name=self._format.raw_name,
+            sidecars=announced.sidecars,
         )
         self._regular = self._skipping or ends.span == ends.count
         self._table: _Table | None = None
@@ -94,7 +93,7 @@ class MerlinRecording:
         self._tell(resolved, ends)
 
     def _headers(self) -> FrameTable:
-        return FrameTable(self._storage, self.geometry, self._frames, self._invariant)
+        return FrameTable(self._storage, self._format, self._first, self._frames)
 
     def _note(self, kind: str, text: str, count: int = 1) -> None:
         with self._lock:
@@ -164,18 +163,18 @@ class MerlinRecording:
     def blocks(self, start: int, stop: int) -> Iterator[FrameBlock]:
         """Blocks of file frames start..stop-1 in order, some MiB each at most."""
         stop = min(stop, self._frames)
-        stretches = self._storage.stretches(start, stop, self.geometry)
+        stretches = self._storage.stretches(start, stop, self._format, self.layout)
         with contextlib.closing(stretches):
             for first, last, wire, buffer in stretches:
                 yield self._block(first, last, wire, buffer)
 
     def _block(self, first: int, last: int, wire: Bytes, buffer: Buffer | None) -> FrameBlock:
-        geometry = self.geometry
+        layout = self.layout
         sequence, probe = self._placed(first, last, wire)
-        pixels, offset, stride = wire, geometry.header_bytes, geometry.frame_bytes
-        if geometry.packed:
+        pixels, offset, stride = wire, layout.header_bytes, layout.frame_bytes
+        if layout.packed:
             assert buffer is not None
-            stride, offset = geometry.unpacked_bytes, 0
+            stride, offset = layout.unpacked_bytes, 0
             pixels = buffer.unpacked[: (last - first) * stride]
         return FrameBlock(
             acquisition=self._acquisition,
@@ -183,9 +182,9 @@ class MerlinRecording:
             pixel_offset=offset,
             stride=stride,
             count=last - first,
-            shape=geometry.shape,
-            dtype=geometry.dtype,
-            big_endian=not geometry.packed,
+            shape=layout.shape,
+            dtype=layout.dtype,
+            big_endian=layout.big_endian,
             sequence=sequence,
             probe=probe,
             wire=wire,
@@ -200,11 +199,14 @@ class MerlinRecording:
             return self._table[0][first:last], self._table[1][first:last]
         sequence = np.empty(last - first, np.int64)
         probe = np.empty(last - first, np.int64)
+        numbers = np.empty(last - first, np.int64)
+        indices = np.arange(last - first, dtype=np.int64)
+        self._format.read_numbers(
+            wire, self.layout.frame_bytes, indices, self._first.reference, numbers
+        )
         bad, odd = placing.place_file(
-            wire,
-            self.geometry.frame_bytes,
+            numbers,
             first,
-            self._invariant,
             self._state,
             self._start,
             self._skipping,
@@ -220,16 +222,8 @@ class MerlinRecording:
         return sequence, probe
 
     def close(self) -> None:
-        """Let go of the file; where a block is still being read it goes with its last reader."""
+        """Close the file; where a block is still being read the map goes with its last reader."""
         self._storage.close()
-
-
-def _read_hdr(path: RecordingPath) -> Hdr | None:
-    try:
-        raw = read_beside(path, ".hdr", MAX_HEADER_BYTES)
-    except OSError:
-        return None
-    return parse_hdr(raw) if raw is not None else None
 
 
 def _base(scan: Scan, ends: Ends) -> int:
@@ -251,10 +245,11 @@ def _skips(scan: Scan, ends: Ends) -> bool:
     )
 
 
-def _check_fit(path: RecordingPath, scan: Scan, ends: Ends, hdr: Hdr | None, *, cut: bool) -> None:
+def _check_fit(
+    path: RecordingPath, scan: Scan, ends: Ends, declared: int | None, *, cut: bool
+) -> None:
     """Raise FormatError unless the frames are a scan, several, or a scan that was cut short."""
     whole = scan.frames - scan.flyback_frames
-    declared = hdr.frames if hdr is not None else None
     # Set to endless, or to more frames than there are: the recording ended early.
     stopped = cut or declared == 0 or (declared or 0) > max(ends.count, whole - 1)
     rest = ends.span % scan.frames
@@ -269,8 +264,3 @@ def _check_fit(path: RecordingPath, scan: Scan, ends: Ends, hdr: Hdr | None, *, 
             f"{scan.flyback_frames} and {scan.leading} leading frames, which takes {scan.frames}",
             f"set the scan's shape; {fitting_shapes(ends.count)}",
         )
-
-
-def open_recording(path: RecordingPath, scan: Scan | None = None) -> MerlinRecording:
-    """Open a .mib file. Raises FormatError, and OSError where it cannot be read."""
-    return MerlinRecording(path, scan)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from stemd.acquisition import MAX_POSITIONS, Scan
-from stemd.adapters.merlin.hdr import Hdr
+from stemd.adapters.frames.format import Announcement
 from stemd.errors import FormatError
 
 
@@ -59,12 +59,12 @@ def fitting_shapes(frames: int) -> str:
     return f"{frames} frames fit " + "; ".join(found) if found else f"{frames} frames fit no scan"
 
 
-def guess_scan(frames: int | None, hdr: Hdr | None) -> Scan:
-    """The scan where none is configured: ScanY and ScanX of the HDR, a square, or one line.
+def guess_scan(frames: int | None, announced: Announcement | None) -> Scan:
+    """The scan where none is configured: what the camera tells, a square, or one line.
 
     Raises FormatError when nothing tells how many positions there are.
     """
-    shape = hdr.scan_shape if hdr is not None else None
+    shape = announced.scan_shape if announced is not None else None
     if shape is None and frames:
         side = math.isqrt(frames)
         shape = (side, side) if side * side == frames else (1, frames)
@@ -77,19 +77,19 @@ def guess_scan(frames: int | None, hdr: Hdr | None) -> Scan:
     return Scan(shape=shape)
 
 
-def resolve(scan: Scan | None, frames: int | None, hdr: Hdr | None) -> Scan:
+def resolve(scan: Scan | None, frames: int | None, announced: Announcement | None) -> Scan:
     """The scan with shape and flyback known. `frames` None or 0: unknown or endless."""
-    scan = scan or guess_scan(frames, hdr)
+    scan = scan or guess_scan(frames, announced)
     if scan.flyback is not None:
         return scan
     found = flyback_from_count(scan.shape, frames - scan.leading) if frames else 0
     return scan.model_copy(update={"flyback": found or 0})
 
 
-def plan(scan: Scan | None, hdr: Hdr | None) -> Plan:
-    """The plan of a live acquisition from the configured scan and the camera's HDR."""
-    frames = hdr.frames if hdr is not None else None
-    resolved = resolve(scan, frames, hdr)
+def plan(scan: Scan | None, announced: Announcement | None) -> Plan:
+    """The plan of a live acquisition from the configured scan and what the camera tells."""
+    frames = announced.frames if announced is not None else None
+    resolved = resolve(scan, frames, announced)
     if not frames:
         return Plan(resolved, None)
     each = resolved.frames

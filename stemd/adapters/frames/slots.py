@@ -8,9 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition
-from stemd.adapters.merlin.encoder import PREFIX_BYTES
-from stemd.adapters.merlin.geometry import Geometry
-from stemd.adapters.merlin.packing import unpack_frames
+from stemd.adapters.frames.format import FrameFormat, Layout
 from stemd.blocks import BlockPool, Buffer, FrameBlock
 
 SCATTER = 1024
@@ -24,12 +22,16 @@ class Slots:
     been placed. `capacity` slots are to be filled before the block is full.
     """
 
-    def __init__(self, pool: BlockPool, geometry: Geometry) -> None:
-        self.geometry = geometry
-        self.frame_bytes = geometry.frame_bytes
-        self.stride = PREFIX_BYTES + geometry.frame_bytes
-        self.count = pool.configure(geometry.frame_bytes, geometry.unpacked_bytes)
-        self.prefixes: NDArray[np.uint8] = np.zeros((self.count, PREFIX_BYTES), np.uint8)
+    def __init__(self, pool: BlockPool, camera: FrameFormat, layout: Layout) -> None:
+        self.layout = layout
+        self.frame_bytes = layout.frame_bytes
+        self.stride = camera.prefix_bytes + layout.frame_bytes
+        self.count = pool.configure(layout.frame_bytes, layout.unpacked_bytes)
+        self.prefixes: NDArray[np.uint8] = np.zeros((self.count, camera.prefix_bytes), np.uint8)
+        self.numbers: NDArray[np.int64] = np.zeros(self.count, np.int64)
+        self.indices: NDArray[np.int64] = np.arange(self.count, dtype=np.int64)
+        self._format = camera
+        self._prefix_bytes = camera.prefix_bytes
         self.buffer: Buffer | None = None
         self.at = self.done = self.capacity = self.full = 0
         self._pool = pool
@@ -43,9 +45,12 @@ class Slots:
         if known is None:
             size, memory = self.frame_bytes, buffer.bytes.data
             targets = []
-            for slot in range(self.count):
-                targets.append(self.prefixes[slot].data)
-                targets.append(memory[slot * size : (slot + 1) * size])
+            if self._prefix_bytes:
+                for slot in range(self.count):
+                    targets.append(self.prefixes[slot].data)
+                    targets.append(memory[slot * size : (slot + 1) * size])
+            else:
+                targets.append(memory[: self.count * size])
             known = self._known[id(buffer)] = (buffer, targets)
         self.buffer, self._targets = known
         self.at = self.done = 0
@@ -54,10 +59,12 @@ class Slots:
 
     def wants(self) -> Sequence[memoryview]:
         """The scatter list from the next byte to the end of the block."""
+        if not self._prefix_bytes:
+            return (self._targets[0][self.at : self.full],)
         slot, offset = divmod(self.at, self.stride)
         first = 2 * slot
-        if offset >= PREFIX_BYTES:
-            first, offset = first + 1, offset - PREFIX_BYTES
+        if offset >= self._prefix_bytes:
+            first, offset = first + 1, offset - self._prefix_bytes
         views = self._targets[first : min(2 * self.capacity, first + SCATTER)]
         if offset:
             views[0] = views[0][offset:]
@@ -87,17 +94,33 @@ class Slots:
         first, size = self.done, self.partial
         last = first + -(-size // self.stride)
         line = np.empty((last - first, self.stride), np.uint8)
-        line[:, :PREFIX_BYTES] = self.prefixes[first:last]
+        line[:, : self._prefix_bytes] = self.prefixes[first:last]
         frames = self.buffer.bytes[first * self.frame_bytes : last * self.frame_bytes]
-        line[:, PREFIX_BYTES:] = frames.reshape(last - first, self.frame_bytes)
+        line[:, self._prefix_bytes :] = frames.reshape(last - first, self.frame_bytes)
         self.at -= size
         return line.reshape(-1)[:size].tobytes()
 
-    def unlike(self, prefix: NDArray[np.uint8]) -> bool:
-        """What has come of the unfinished message's prefix shows that it is not `prefix`."""
+    def unlike(self, opening: NDArray[np.uint8]) -> bool:
+        """What has come of the unfinished message shows that it does not begin with `opening`."""
         slot, offset = divmod(self.at, self.stride)
-        known = min(offset, PREFIX_BYTES)
-        return known > 0 and not np.array_equal(self.prefixes[slot, :known], prefix[:known])
+        known = min(offset, opening.size)
+        if known == 0 or self.buffer is None:
+            return False
+        begun = self.prefixes[slot]
+        if not self._prefix_bytes:
+            begun = self.buffer.bytes[slot * self.frame_bytes :]
+        return not np.array_equal(begun[:known], opening[:known])
+
+    def read_numbers(self, stop: int, reference: NDArray[np.uint8]) -> None:
+        """Read the numbers of the frames from `done` to `stop` - 1."""
+        assert self.buffer is not None
+        self._format.read_numbers(
+            self.buffer.bytes,
+            self.frame_bytes,
+            self.indices[self.done : stop],
+            reference,
+            self.numbers[self.done : stop],
+        )
 
     def block(self, start: int, stop: int, acquisition: Acquisition, now_ns: int) -> FrameBlock:
         """Slots start..stop-1 as a block, unpacked where needed.
@@ -105,14 +128,14 @@ class Slots:
         The block that ends at `capacity` takes this object's hold on the buffer with it.
         """
         assert self.buffer is not None
-        buffer, geometry, count = self.buffer, self.geometry, stop - start
-        size = geometry.frame_bytes
+        buffer, layout, count = self.buffer, self.layout, stop - start
+        size = layout.frame_bytes
         wire = buffer.bytes[start * size : stop * size]
-        pixels, offset = wire, geometry.header_bytes
-        if geometry.packed:
-            size, offset = geometry.unpacked_bytes, 0
+        pixels, offset = wire, layout.header_bytes
+        if layout.packed:
+            size, offset = layout.unpacked_bytes, 0
             pixels = buffer.unpacked[start * size : stop * size]
-            unpack_frames(wire, geometry, count, pixels)
+            self._format.unpack(wire, layout, count, pixels)
         if stop == self.capacity:
             self.buffer = None
         else:
@@ -123,9 +146,9 @@ class Slots:
             pixel_offset=offset,
             stride=size,
             count=count,
-            shape=geometry.shape,
-            dtype=geometry.dtype,
-            big_endian=not geometry.packed,
+            shape=layout.shape,
+            dtype=layout.dtype,
+            big_endian=layout.big_endian,
             sequence=buffer.sequence[start:stop],
             probe=buffer.probe[start:stop],
             wire=wire,

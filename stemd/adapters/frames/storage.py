@@ -1,4 +1,4 @@
-"""Where the frames of a .mib file are: a map of a local file, or ranges of a remote one."""
+"""Where the frames of a recorded file are: a map of a local file, or ranges of a remote one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.adapters.merlin.geometry import Geometry
-from stemd.adapters.merlin.packing import unpack_frames
+from stemd.adapters.frames.format import FrameFormat, Layout
 from stemd.adapters.recordings.mapped import Window
 from stemd.adapters.recordings.remote import RecordingPath, RemoteBytes, RemoteFile
 from stemd.blocks import BLOCK_BYTES, BlockPool, Buffer
@@ -30,7 +29,7 @@ Stretch = tuple[int, int, Bytes, Buffer | None]
 
 
 class Storage(Protocol):
-    """The bytes of one .mib file; `size` of them. Any number of threads may read."""
+    """The bytes of one recorded file; `size` of them. Any number of threads may read."""
 
     size: int
 
@@ -48,14 +47,14 @@ class Storage(Protocol):
         ...
 
     def stretches(
-        self, first: int, stop: int, geometry: Geometry
+        self, first: int, stop: int, camera: FrameFormat, layout: Layout
     ) -> Generator[Stretch, None, None]:
         """Frames first..stop-1, some at a time. Packed ones are unpacked into the owner's
         `unpacked`. The caller releases the owner."""
         ...
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         ...
 
 
@@ -67,7 +66,7 @@ def open_storage(path: RecordingPath) -> Storage:
 
 
 class MappedFile:
-    """A local file: frames are views of its map, which is read ahead and let go as it is used."""
+    """A local file: frames are views of its map, which is read ahead, and given back behind."""
 
     def __init__(self, path: Path) -> None:
         self._map, self.size = _open_map(path)
@@ -84,15 +83,15 @@ class MappedFile:
         return self._data, stride, frames
 
     def stretches(
-        self, first: int, stop: int, geometry: Geometry
+        self, first: int, stop: int, camera: FrameFormat, layout: Layout
     ) -> Generator[Stretch, None, None]:
         """See `Storage`."""
-        size = geometry.frame_bytes
+        size = layout.frame_bytes
         pool = None
         each = max(1, FILE_BLOCK_BYTES // size)
-        if geometry.packed:
+        if layout.packed:
             pool = BlockPool(POOL_BYTES)
-            each = pool.configure(8, geometry.unpacked_bytes)
+            each = pool.configure(8, layout.unpacked_bytes)
         window = Window(self._map, first * size, stop * size)
         try:
             for low in range(first, stop, each):
@@ -102,7 +101,7 @@ class MappedFile:
                 buffer = None
                 if pool is not None:
                     buffer = pool.take()
-                    _unpack(wire, geometry, high - low, buffer)
+                    _unpack(wire, camera, layout, high - low, buffer)
                 yield low, high, wire, buffer
         finally:
             if pool is not None:
@@ -137,12 +136,12 @@ class RangedFile:
         return np.frombuffer(data, np.uint8), length, np.arange(frames.size, dtype=np.int64)
 
     def stretches(
-        self, first: int, stop: int, geometry: Geometry
+        self, first: int, stop: int, camera: FrameFormat, layout: Layout
     ) -> Generator[Stretch, None, None]:
         """See `Storage`."""
-        size = geometry.frame_bytes
+        size = layout.frame_bytes
         pool = BlockPool(POOL_BYTES)
-        each = pool.configure(size, geometry.unpacked_bytes if geometry.packed else 0)
+        each = pool.configure(size, layout.unpacked_bytes if layout.packed else 0)
         try:
             with self._source.stream(first * size, stop * size) as stream:
                 for low in range(first, stop, each):
@@ -151,8 +150,8 @@ class RangedFile:
                     wire = buffer.bytes[: (high - low) * size]
                     try:
                         stream.read_into(wire)
-                        if geometry.packed:
-                            _unpack(wire, geometry, high - low, buffer)
+                        if layout.packed:
+                            _unpack(wire, camera, layout, high - low, buffer)
                     except BaseException:
                         buffer.release()
                         raise
@@ -165,8 +164,8 @@ class RangedFile:
         self._source.close()
 
 
-def _unpack(wire: Bytes, geometry: Geometry, count: int, buffer: Buffer) -> None:
-    unpack_frames(wire, geometry, count, buffer.unpacked[: count * geometry.unpacked_bytes])
+def _unpack(wire: Bytes, camera: FrameFormat, layout: Layout, count: int, buffer: Buffer) -> None:
+    camera.unpack(wire, layout, count, buffer.unpacked[: count * layout.unpacked_bytes])
 
 
 def _open_map(path: Path) -> tuple[mmap.mmap, int]:

@@ -9,49 +9,49 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan, new_scan_id
 from stemd.adapters.frames import placing
+from stemd.adapters.frames.format import Announcement, FrameFormat, Layout
 from stemd.adapters.frames.scans import Plan, plan, resolve
 from stemd.adapters.frames.tally import Tallies
-from stemd.adapters.merlin.geometry import Geometry
-from stemd.adapters.merlin.hdr import Hdr, hdr_file
 from stemd.blocks import Counters, Ended, EndReason, Message, Notice, Started
 
-RAW_NAME = "raw.mib"
-HDR_NAME = "raw.hdr"
 NO_POSITIONS: NDArray[np.uint8] = np.zeros(0, np.uint8)
 
 
 class ScanTracker:
     """The scans of one camera connection.
 
-    `scan` is the configured geometry (None: from the HDR) and may be set at any time; it counts
+    `scan` is the configured geometry (None: told by the camera), may be set at any time, and counts
     from the next scan on. `state` and `seen` are what the placing kernel works on.
     """
 
-    def __init__(self, scan: Scan | None, source: str, tallies: Tallies) -> None:
+    def __init__(
+        self, camera: FrameFormat, scan: Scan | None, source: str, tallies: Tallies
+    ) -> None:
         self.scan = scan
         self.source = source
         self.acquisition: Acquisition | None = None
         self.counters = Counters()
-        self.state: NDArray[np.int64] = np.zeros(placing.STATE_SIZE, np.int64)
+        self.state: NDArray[np.int64] = placing.new_state(camera.first_number, camera.turn)
         self.seen = NO_POSITIONS
         self._tallies = tallies
-        self._hdr: Hdr | None = None
+        self._format = camera
+        self._announced: Announcement | None = None
         self._plan: Plan | None = None
         self._planned: Scan | None = None
         self._doubt = ""
         self._horizon = 0
         self.new_acquisition(None)
 
-    def new_acquisition(self, hdr: Hdr | None) -> None:
+    def new_acquisition(self, announced: Announcement | None) -> None:
         """Frame numbers begin again. The open scan, if any, must have been closed."""
-        self._hdr = hdr
+        self._announced = announced
         self._plan = None
         self.state[placing.LAST] = -1
         self.state[placing.BASE] = 0
 
     def renumber(self) -> None:
-        """The camera began again from 1 without a HDR: the last one still counts."""
-        self.new_acquisition(self._hdr)
+        """Numbers began again, unannounced: what was announced last still counts."""
+        self.new_acquisition(self._announced)
 
     @property
     def planned(self) -> bool:
@@ -61,7 +61,7 @@ class ScanTracker:
     def make_plan(self) -> None:
         """Find out how the acquisition falls into scans. Raises FormatError where nothing tells."""
         self._planned = self.scan
-        self._plan = plan(self.scan, self._hdr)
+        self._plan = plan(self.scan, self._announced)
         self._doubt = self._plan.doubt
         placing.set_scan(self.state, self._plan.scan)
         self._look_ahead()
@@ -83,7 +83,7 @@ class ScanTracker:
         limit = self._known_plan.limit
         self._horizon = horizon if limit is None else min(horizon, limit)
 
-    def other_scan(self, geometry: Geometry, now_ns: int) -> Generator[Message, None, bool]:
+    def other_scan(self, layout: Layout, now_ns: int) -> Generator[Message, None, bool]:
         """The kernel stopped at a frame outside the open scan: close it, or open the next.
 
         Returns True when the frame belongs to no scan and is to be passed over.
@@ -111,7 +111,7 @@ class ScanTracker:
             self.counters.flyback += 1
         else:
             state[placing.BASE] += lost * state[placing.TOTAL]
-            yield from self._open(geometry, now_ns)
+            yield from self._open(layout, now_ns)
             return False
         self.counters.frames += 1
         state[placing.LAST] = max(n, int(state[placing.LAST]))
@@ -122,11 +122,12 @@ class ScanTracker:
         assert self._plan is not None
         return self._plan
 
-    def _open(self, geometry: Geometry, now_ns: int) -> Iterator[Message]:
+    def _open(self, layout: Layout, now_ns: int) -> Iterator[Message]:
         state = self.state
         if self.scan != self._planned:
-            frames = self._hdr.frames if self._hdr is not None else None
-            self._plan = Plan(resolve(self.scan, None, self._hdr), frames or None)
+            announced = self._announced
+            frames = announced.frames if announced is not None else None
+            self._plan = Plan(resolve(self.scan, None, announced), frames or None)
             self._planned = self.scan
             state[placing.BASE] = state[placing.NUMBER]
         scan, limit = self._known_plan.scan, self._known_plan.limit
@@ -138,21 +139,21 @@ class ScanTracker:
         self.counters = Counters()
         self.seen = np.zeros(scan.positions, np.uint8)
         state[placing.OPEN] = 1
-        hdr = self._hdr
+        announced = self._announced or Announcement()
         self.acquisition = Acquisition(
             scan=scan,
             detector=Detector(
-                name="merlin",
-                shape=geometry.shape,
-                dtype=geometry.dtype,
-                bit_depth=geometry.depth,
-                header=hdr.text if hdr is not None else "",
+                name=self._format.name,
+                shape=layout.shape,
+                dtype=layout.dtype,
+                bit_depth=layout.depth,
+                header=announced.text,
             ),
             id=new_scan_id(now_ns),
             started_ns=now_ns,
             source=self.source,
-            raw_name=RAW_NAME,
-            sidecars=((HDR_NAME, hdr_file(hdr.raw)),) if hdr is not None else (),
+            raw_name=self._format.raw_name,
+            sidecars=announced.sidecars,
         )
         yield Started(self.acquisition)
         if self._doubt:

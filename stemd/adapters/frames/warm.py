@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from stemd.acquisition import Scan
-from stemd.adapters.frames.decoder import MerlinDecoder
-from stemd.adapters.merlin.encoder import Camera, encode_frame, encode_hdr, message
+from stemd.adapters.frames.decoder import FrameDecoder
+from stemd.adapters.frames.format import FrameFormat
 from stemd.blocks import BlockPool, FrameBlock
 
 
-def warm_up() -> None:
-    """Decode a one-frame scan, plain and packed; seconds where numba's cache is empty."""
-    for camera in (Camera((2, 2), 12), Camera((1, 256), 1, raw=True)):
-        dark = np.zeros(camera.shape, np.uint32)
-        data = memoryview(message(encode_hdr(camera, 1)) + message(encode_frame(dark, camera, 1)))
-        decoder = MerlinDecoder(BlockPool(1, 1), Scan(shape=(1, 1), flyback=0))
+def warm_up(camera: FrameFormat) -> None:
+    """Decode the samples of a format; takes seconds where numba's cache is empty."""
+    for sample in camera.samples():
+        data = memoryview(sample)
+        decoder = FrameDecoder(camera, BlockPool(1, 1), Scan(shape=(1, 1), flyback=0))
         while data:
             view = decoder.wants()[0]
             size = min(len(view), len(data))
@@ -24,3 +21,4 @@ def warm_up() -> None:
             for item in decoder.fed(size, 0):
                 if isinstance(item, FrameBlock):
                     item.release()
+        decoder.reset()

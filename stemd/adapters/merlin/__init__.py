@@ -5,21 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stemd.acquisition import Scan
-from stemd.adapters.frames.adapter import MerlinAdapter, MerlinSettings
+from stemd.adapters.merlin.adapter import MerlinAdapter, MerlinSettings
 from stemd.adapters.recordings.remote import RecordingPath
 from stemd.plugins import Plugin
 
 if TYPE_CHECKING:
-    from stemd.adapters.frames.recording import MerlinRecording
+    from stemd.adapters.frames.recording import FrameRecording
 
 
 def open_recording(
     path: RecordingPath, scan: Scan | None = None, settings: MerlinSettings | None = None
-) -> MerlinRecording:
-    """Open a .mib file, with or without its .hdr. Raises FormatError, OSError."""
-    from stemd.adapters.frames import recording
+) -> FrameRecording:
+    """Open a .mib file, with or without its .hdr. Raises FormatError, OSError, CameraError."""
+    from stemd.adapters.merlin import stream
 
-    return recording.open_recording(path, scan)
+    return stream.open_recording(path, scan)
 
 
 PLUGIN = Plugin(

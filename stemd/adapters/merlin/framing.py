@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from stemd.adapters.frames.format import Garbage, Need
 from stemd.adapters.merlin.encoder import PREFIX_BYTES
 from stemd.adapters.merlin.geometry import Geometry, geometry_of
 from stemd.adapters.merlin.header import declared_header_length, parse_frame_header
@@ -19,21 +20,6 @@ _START = re.compile(rb"MPX,(\d{10}),(?=HDR,|MQ1,)")
 _INVARIANT = re.compile(rb"MQ1,\d{1,12}(,(?:[^,]*,){7})")
 _START_BYTES = PREFIX_BYTES + 4
 _HEADER_START = PREFIX_BYTES + 40
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """`total` bytes are needed to go on."""
-
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class Garbage:
-    """`size` bytes begin no message; `error` says why, where they looked like one."""
-
-    size: int
-    error: FormatError | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ The two lower chips are turned by 180 degrees. A gap exists in processed frames 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from stemd.adapters.frames.format import Layout, PixelType
 from stemd.adapters.merlin.header import PIXEL_BYTES, FrameHeader
 from stemd.errors import FormatError
 
@@ -24,37 +24,16 @@ CHIP_PIXELS = 256
 RAW_DEPTHS = (1, 6, 12, 24)
 _RAW_BITS = {1: 1, 6: 8, 12: 16, 24: 32}
 
-PixelType = Literal["u1", "u2", "u4", "u8"]
 _RAW_DTYPE: dict[int, PixelType] = {1: "u1", 6: "u1", 12: "u2", 24: "u4"}
 _DTYPE: dict[str, PixelType] = {"U08": "u1", "U16": "u2", "U32": "u4", "U64": "u8"}
 
 
-@dataclass(frozen=True, slots=True)
-class Geometry:
-    """Layout of a frame in bytes and of its pattern in pixels.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Geometry(Layout):
+    """Layout of a Merlin frame. `wire_rows` counts rows as sent, by `chips` chips."""
 
-    `shape` is (height, width) of the pattern. `wire_rows` counts rows as sent. `packed` frames
-    must be unpacked (packing.unpack_frames) to little-endian `dtype`; others are big-endian.
-    """
-
-    header_bytes: int
-    pixel_bytes: int
-    shape: tuple[int, int]
-    dtype: PixelType
-    depth: int
     chips: int
     wire_rows: int
-    packed: bool
-
-    @property
-    def frame_bytes(self) -> int:
-        """Header and pixels of one frame as sent."""
-        return self.header_bytes + self.pixel_bytes
-
-    @property
-    def unpacked_bytes(self) -> int:
-        """Bytes of one unpacked pattern, 0 where the wire bytes are the pixels."""
-        return self.shape[0] * self.shape[1] * int(self.dtype[1]) if self.packed else 0
 
 
 def geometry_of(header: FrameHeader) -> Geometry:
@@ -71,7 +50,7 @@ def geometry_of(header: FrameHeader) -> Geometry:
             depth=header.depth,
             chips=header.chips,
             wire_rows=header.height,
-            packed=False,
+            big_endian=True,
         )
     row = CHIP_PIXELS * header.chips
     widths = (row, 2 * row) if header.depth == 24 else (row,)

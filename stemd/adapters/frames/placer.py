@@ -1,0 +1,90 @@
+"""Whole frames of a block into messages: placed, and cut where scans begin and end."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.adapters.frames import placing
+from stemd.adapters.frames.format import FrameStart
+from stemd.adapters.frames.slots import Slots
+from stemd.adapters.frames.tracker import ScanTracker
+from stemd.blocks import FrameBlock, Message
+
+
+class Placer:
+    """Checks frames against the one that they must be like, and gives them their positions."""
+
+    def __init__(self, tracker: ScanTracker) -> None:
+        self._tracker = tracker
+        self._reference: NDArray[np.uint8] = np.zeros(0, np.uint8)
+        self._prefix: NDArray[np.uint8] = np.zeros(0, np.uint8)
+        self.opening: NDArray[np.uint8] = np.zeros(0, np.uint8)
+
+    def expect(self, start: FrameStart, prefix_bytes: int) -> None:
+        """Frames are like this one from now on."""
+        self.opening = np.frombuffer(bytearray(start.opening), np.uint8)
+        self._prefix = self.opening[:prefix_bytes]
+        self._reference = start.reference
+
+    def whole_block(self, slots: Slots, now_ns: int) -> FrameBlock | tuple[int, int]:
+        """The usual case, a full block within one scan; else what `place` goes on from."""
+        start, acquisition = slots.done, self._tracker.acquisition
+        why = self._check(slots, slots.capacity)
+        if why != placing.ALL or acquisition is None:
+            return why, start
+        block = slots.block(start, slots.done, acquisition, now_ns)
+        slots.drop()
+        return block
+
+    def _check(self, slots: Slots, stop: int) -> int:
+        """Check and place whole frames up to slot `stop`; returns why it stopped at `done`."""
+        tracker, buffer = self._tracker, slots.buffer
+        assert buffer is not None
+        slots.read_numbers(stop, self._reference)
+        why: int
+        why, slots.done = placing.place_live(
+            slots.prefixes,
+            self._prefix,
+            slots.numbers,
+            slots.done,
+            stop,
+            tracker.state,
+            buffer.sequence,
+            buffer.probe,
+            tracker.seen,
+        )
+        return why
+
+    def place(
+        self, slots: Slots, stop: int, now_ns: int, stopped: tuple[int, int] | None = None
+    ) -> Generator[Message, None, bool]:
+        """Place whole frames up to slot `stop`, give out their blocks, begin and end scans.
+
+        `stopped`: a check to go on from. Returns False at a slot that holds no expected frame.
+        """
+        tracker = self._tracker
+        while stopped is not None or slots.done < stop:
+            if stopped is None:
+                start = slots.done
+                why = self._check(slots, stop)
+            else:
+                (why, start), stopped = stopped, None
+            if slots.done > start and tracker.acquisition is not None:
+                yield slots.block(start, slots.done, tracker.acquisition, now_ns)
+            if why == placing.COMPLETE:
+                yield from tracker.close("complete")
+            elif why == placing.OTHER_SCAN:
+                skipped = yield from tracker.other_scan(slots.layout, now_ns)
+                slots.done += skipped
+            elif why == placing.RESTART:
+                yield from tracker.close("restarted")
+                tracker.renumber()
+                tracker.make_plan()
+            elif why == placing.BAD:
+                return False
+        if slots.done == slots.capacity:
+            slots.drop()
+        return True

@@ -1,0 +1,83 @@
+"""The live Merlin camera: frames from its data port, commands to its control port."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from stemd.acquisition import Scan
+from stemd.adapters.frames.adapter import FrameAdapter, FrameSettings, Port
+from stemd.adapters.merlin.control import MerlinControl
+from stemd.adapters.merlin.stream import MerlinFormat
+from stemd.errors import CameraError
+
+
+class MerlinSettings(FrameSettings):
+    """The config table of a Merlin camera.
+
+    `control_port`: omit to only listen. `camera` are parameters (by their names in the control
+    protocol, e.g. COUNTERDEPTH = 12) that are set whenever the camera has been connected.
+    `start`: "camera" waits for acquisitions that are started there, or by the `start` command;
+    "connect" also starts one whenever the camera has been connected. `idle_timeout_s`: a scan of
+    which nothing has come for so long is over. `receive_buffer` is the socket's, in bytes.
+    """
+
+    data_port: Port = 6342
+    control_port: Port | None = None
+    control_timeout_s: Annotated[float, Field(gt=0.0, le=60.0)] = 2.0
+    camera: dict[str, int | float | str | bool] = Field(default_factory=dict)
+    start: Literal["camera", "connect"] = "camera"
+
+
+class _Control:
+    """Implements adapters.frames.adapter.Control by the control protocol."""
+
+    commands = frozenset(("start", "stop", "abort"))
+
+    def __init__(self, settings: MerlinSettings, port: int) -> None:
+        self._settings = settings
+        self._client = MerlinControl(settings.host, port, settings.control_timeout_s)
+
+    def prepare(self, scan: Scan | None) -> None:
+        for name, value in self._settings.camera.items():
+            self._client.set(name, value)
+        if self._settings.start == "connect":
+            self._start(1, scan)
+
+    def command(self, name: str, args: Mapping[str, Any], scan: Scan | None) -> Mapping[str, Any]:
+        if name == "start":
+            return self._start(int(args.get("scans", 1)), scan)
+        if name in ("stop", "abort"):
+            self._client.cmd("STOPACQUISITION")
+            return {}
+        raise CameraError(f"a Merlin camera cannot {name!r}", "known: start, stop, abort")
+
+    def _start(self, scans: int, scan: Scan | None) -> Mapping[str, Any]:
+        if scans < 0:
+            raise CameraError(f"cannot start {scans} scans", "scans is 1 or more, 0 is endless")
+        told: dict[str, Any] = {}
+        if scan is not None:
+            told["frames"] = scan.frames * scans
+            self._client.set("NUMFRAMESTOACQUIRE", told["frames"])
+        self._client.cmd("STARTACQUISITION")
+        return told
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class MerlinAdapter(FrameAdapter):
+    """A Merlin camera; the "start" command takes `scans`, how many in one acquisition."""
+
+    def __init__(self, settings: MerlinSettings) -> None:
+        port = settings.control_port
+        super().__init__(
+            settings,
+            MerlinFormat(),
+            settings.data_port,
+            "Merlin camera",
+            control=_Control(settings, port) if port is not None else None,
+            no_control="set control_port = 6341, or start and stop at the camera",
+        )
