@@ -63,8 +63,10 @@ class Plugin:
     settings that are allowed, such as a model that is not there.
 
     Adapters: `suffixes` and `open_recording` are for those that read recorded files of these
-    endings; `reads_remote`: it takes a RemoteFile as well as a Path; `works_on`: what it gives
-    (what an engine needs its settings declare). Sinks: `takes` says what one is given, all
+    endings; `reads_remote`: it takes a RemoteFile as well as a Path; `virtual` names the module of
+    the camera's own `stemd virtual` command, a frame camera without one is spoken for by `encode`
+    (see `stemd.adapters.frames.binary`); `works_on`: what it gives (what an engine needs its
+    settings declare). Sinks: `takes` says what one is given, all
     "events" of a daemon, or the finished "images" or raw "blocks" of one scan. Backends: with
     "auto" the one of the highest `preference` that works is taken.
     """
@@ -77,6 +79,8 @@ class Plugin:
     suffixes: tuple[str, ...] = ()
     open_recording: Callable[..., Any] | None = None
     reads_remote: bool = False
+    virtual: str = ""
+    encode: Callable[..., bytes] | None = None
     doubt: Callable[[Any], str | None] = _no_doubt
     works_on: Literal["patterns", "images"] = "patterns"
     takes: Literal["events", "images", "blocks"] = "events"

@@ -4,36 +4,39 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 from typing import Any
+
+from stemd import plugins
 
 HELP = "a virtual detector that speaks a camera's protocol"
 EXAMPLE = "stemd virtual merlin --specimen nanoparticle --scan 128x128 --rate 4000"
 
-PROTOCOLS = {
-    "merlin": "stemd.virtual.merlin.command",
-    "timepix3": "stemd.virtual.timepix3.command",
-}
-"""Module of each protocol, with `configure(parser)` and `run(args)`."""
 
+def _speakers() -> dict[str, Any]:
+    """What speaks for each camera that has a virtual one: HELP, EXAMPLE, configure, run."""
+    from stemd.virtual.frames.command import FrameCommand
 
-def _available() -> list[str]:
-    return [name for name, module in PROTOCOLS.items() if importlib.util.find_spec(module)]
+    found: dict[str, Any] = {}
+    for plugin in plugins.catalogue("adapters"):
+        if plugin.virtual:
+            found[plugin.name] = importlib.import_module(plugin.virtual)
+        elif plugin.encode is not None:
+            found[plugin.name] = FrameCommand(plugin)
+    return found
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add a subcommand for each protocol."""
-    protocols = parser.add_subparsers(dest="protocol", metavar="PROTOCOL", required=True)
-    for name in _available():
-        module: Any = importlib.import_module(PROTOCOLS[name])
-        sub = protocols.add_parser(
+    """Add a subcommand for each camera that has a virtual one."""
+    cameras = parser.add_subparsers(dest="protocol", metavar="PROTOCOL", required=True)
+    for name, speaker in _speakers().items():
+        sub = cameras.add_parser(
             name,
-            help=module.HELP,
-            description=module.HELP,
-            epilog=f"Example: {module.EXAMPLE}",
+            help=speaker.HELP,
+            description=speaker.HELP,
+            epilog=f"Example: {speaker.EXAMPLE}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        module.configure(sub)
+        speaker.configure(sub)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,5 +44,4 @@ def run(args: argparse.Namespace) -> int:
     from stemd.logs import set_up_logs
 
     set_up_logs("warning")
-    module: Any = importlib.import_module(PROTOCOLS[args.protocol])
-    return int(module.run(args))
+    return int(_speakers()[args.protocol].run(args))

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stemd.acquisition import Scan
 from stemd.errors import UsageError
@@ -136,7 +136,23 @@ def add_server(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--stay", action="store_true", help="keep the connection after the last scan"
     )
+    group.add_argument(
+        "--disconnect-after", type=count, metavar="N", help="frames or positions, once"
+    )
     group.add_argument("--json", action="store_true", help="report as JSON lines")
+
+
+def running(args: argparse.Namespace) -> dict[str, Any]:
+    """What the arguments say of `serving.Running`."""
+    return {
+        "host": args.host,
+        "port": args.port,
+        "rate": args.rate,
+        "scans": args.scans,
+        "gap_s": args.gap,
+        "stay": args.stay,
+        "disconnect_after": args.disconnect_after,
+    }
 
 
 def setup(args: argparse.Namespace) -> Setup:

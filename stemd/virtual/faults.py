@@ -12,8 +12,7 @@ class Faults:
     """Faults of a virtual camera. Counts are of frames sent, from the first; None: never.
 
     `drop`: probability that a frame is lost (its number is skipped). `garbage`: probability of
-    junk before a frame. `disconnect_after`: the connection is closed once after this many frames
-    and the scan abandoned. `stall_after`: nothing more is sent after this many, the connection
+    junk before a frame. `stall_after`: nothing more is sent after this many, the connection
     stays. `stop_early`: each scan ends after this many, as if the user had stopped it.
     `lie_length`: the message of this frame (from 1, in each scan) declares a wrong length.
     `pad_space`: headers are padded with spaces instead of NUL. `junk_first`: junk before the
@@ -22,7 +21,6 @@ class Faults:
 
     drop: float = 0.0
     garbage: float = 0.0
-    disconnect_after: int | None = None
     stall_after: int | None = None
     stop_early: int | None = None
     lie_length: int | None = None
@@ -37,16 +35,21 @@ class Faults:
 
 
 class Spoiler:
-    """Applies the faults that concern single messages."""
+    """Applies the faults that concern single messages, which begin with `magic`."""
 
-    def __init__(self, faults: Faults) -> None:
+    def __init__(self, faults: Faults, magic: bytes = b"M") -> None:
         self.faults = faults
+        self._magic, self._other = magic[:1], bytes([magic[0] ^ 0x20])
         self._random = np.random.default_rng([faults.seed, 2])
 
     def junk(self) -> bytes:
         """1 to 200 bytes that are no message (never the start of one)."""
         size = int(self._random.integers(1, 201))
-        return self._random.integers(0, 256, size, np.uint8).tobytes().replace(b"M", b"m")
+        return (
+            self._random.integers(0, 256, size, np.uint8)
+            .tobytes()
+            .replace(self._magic, self._other)
+        )
 
     def spoil(self, messages: memoryview, size: int, first: int) -> bytes:
         """Consecutive messages of `size` bytes; the first is frame `first` of the scan, from 0."""

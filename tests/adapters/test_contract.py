@@ -20,6 +20,7 @@ from stemd.acquisition import Scan
 from stemd.adapters.base import Adapter
 from stemd.blocks import BlockPool, Ended, EventBlock, FrameBlock, Link, Message, Notice, Started
 from stemd.errors import CameraError
+from tests.adapters.quicksilver import NAME
 
 SHAPE = (6, 8)
 Source = tuple[str, dict[str, Any]]
@@ -93,8 +94,14 @@ def camera(*arguments: str) -> tuple[subprocess.Popen[str], int]:
     raise AssertionError("the virtual camera did not start")
 
 
-@pytest.fixture(params=["merlin", "timepix3", "files"])
-def source(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Source]:
+def cameras() -> list[str]:
+    """Every adapter that has a virtual camera: a new one is tested without a line here."""
+    known = plugins.catalogue("adapters")
+    return [plugin.name for plugin in known if plugin.virtual or plugin.encode is not None]
+
+
+@pytest.fixture(params=[*cameras(), NAME, "files"])
+def source(request: pytest.FixtureRequest, tmp_path: Path, foreign: None) -> Iterator[Source]:
     """A source of scans of SHAPE, one after the other, and the config of its adapter."""
     scan = {"shape": list(SHAPE)}
     size = f"{SHAPE[0]}x{SHAPE[1]}"
@@ -103,11 +110,9 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Source]:
         np.save(path, np.ones((*SHAPE, 16, 16), np.uint16))
         yield "files", {"path": str(path), "scan": scan, "repeat": True, "rate_hz": 500.0}
         return
-    more = ["--detector", "64x64"] if request.param == "merlin" else ["--dose", "200"]
-    if request.param == "merlin":
-        more += ["--control-port", "0", "--pool", "8"]
-    process, port = camera(request.param, "--scan", size, "--rate", "500", "--gap", "0.3", *more)
-    name = "data_port" if request.param == "merlin" else "port"
+    process, port = camera(request.param, "--scan", size, "--rate", "500", "--gap", "0.3")
+    fields = plugins.load("adapters", request.param).settings.model_fields
+    name = "data_port" if "data_port" in fields else "port"
     try:
         yield request.param, {"host": "127.0.0.1", name: port, "scan": scan}
     finally:

@@ -17,7 +17,7 @@ from stemd.errors import CameraError, UsageError
 from stemd.virtual.diffraction import Camera
 from stemd.virtual.microscope import Microscope, Setup
 from stemd.virtual.timepix3 import command as timepix3_command
-from stemd.virtual.timepix3.camera import Running, Timepix3Camera
+from stemd.virtual.timepix3.camera import Timepix3Camera, Timepix3Running
 from stemd.virtual.timepix3.events import (
     EventSource,
     FileEvents,
@@ -47,7 +47,9 @@ def truth(setup: Setup, number: int, layout: Layout) -> np.ndarray:
 
 def serve(source: EventSource, scans: int, **running: object) -> Received:
     """What the adapter receives from the camera over TCP."""
-    camera = Timepix3Camera(source, Running(port=0, rate=0, scans=scans, gap_s=0.0, **running))  # type: ignore[arg-type]
+    camera = Timepix3Camera(
+        source, Timepix3Running(port=0, rate=0, scans=scans, gap_s=0.0, **running)
+    )  # type: ignore[arg-type]
     thread = threading.Thread(target=camera.run)
     thread.start()
     chosen = settings(

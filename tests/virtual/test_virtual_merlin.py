@@ -23,7 +23,7 @@ from stemd.cli.main import main
 from stemd.errors import CameraError
 from stemd.virtual.diffraction import Camera
 from stemd.virtual.faults import Faults
-from stemd.virtual.merlin.camera import MerlinCamera, Running
+from stemd.virtual.merlin.camera import MerlinCamera, MerlinRunning
 from stemd.virtual.merlin.frames import FileSource, RenderedSource
 from stemd.virtual.microscope import Microscope, Setup
 from tests.virtual.client import Client, ask, eventually
@@ -35,7 +35,7 @@ SETUP = Setup(
     camera=Camera((16, 24), 4.0),
 )
 FRAMES = 15
-FAST = Running(port=0, control_port=0, rate=0.0, scans=1, gap_s=0.0)
+FAST = MerlinRunning(port=0, control_port=0, rate=0.0, scans=1, gap_s=0.0)
 
 Start = Callable[..., MerlinCamera]
 
@@ -49,7 +49,7 @@ def source(depth: int = 12, **options: object) -> RenderedSource:
 def start() -> Iterator[Start]:
     begun: list[tuple[MerlinCamera, threading.Thread]] = []
 
-    def make(running: Running = FAST, frames: object = None) -> MerlinCamera:
+    def make(running: MerlinRunning = FAST, frames: object = None) -> MerlinCamera:
         camera = MerlinCamera(frames or source(), running)  # type: ignore[arg-type]
         thread = threading.Thread(target=camera.run)
         thread.start()
@@ -238,7 +238,7 @@ def test_a_file_that_is_no_recording_is_refused(tmp_path: Path) -> None:
         FileSource(tmp_path / "none.mib")
 
 
-def with_faults(**faults: object) -> Running:
+def with_faults(**faults: object) -> MerlinRunning:
     return replace(FAST, faults=Faults(**faults))  # type: ignore[arg-type]
 
 
@@ -269,7 +269,7 @@ def test_junk_first_precedes_the_hdr(start: Start) -> None:
 
 
 def test_disconnect_happens_once_after_so_many_frames(start: Start) -> None:
-    camera = start(replace(with_faults(disconnect_after=6), scans=2))
+    camera = start(replace(FAST, disconnect_after=6, scans=2))
     first = Client(camera.data_port)
     first.message()
     assert len(frames_of(first, 6)) == 6

@@ -30,4 +30,5 @@ PLUGIN = Plugin(
     suffixes=(".mib",),
     reads_remote=True,
     open_recording=open_recording,
+    virtual="stemd.virtual.merlin.command",
 )

@@ -37,4 +37,5 @@ PLUGIN = Plugin(
     suffixes=(".tpx3", ".raw"),
     reads_remote=True,
     open_recording=_open,
+    virtual="stemd.virtual.timepix3.command",
 )

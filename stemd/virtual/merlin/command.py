@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 HELP = "a virtual Merlin camera: frames on a data port, commands on a control port"
 EXAMPLE = "stemd virtual merlin --scan 128x128 --rate 4000 --port 6342 --truth truth"
 
+CONTROL_PORT = 6341
 DEPTHS = {"U08": (6, 1), "U16": (12,), "U32": (24,), "R64": (12, 1, 6, 24)}
 """Counter depths that go with each pixel type, the usual one first."""
 
@@ -27,7 +28,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("Merlin")
     group.add_argument("--port", type=arguments.count, default=6342, help="data, 0: any (6342)")
     group.add_argument(
-        "--control-port", type=arguments.count, default=6341, help="0: any free one (6341)"
+        "--control-port",
+        type=arguments.count,
+        help=f"0: any free one ({CONTROL_PORT}; any free one with --port 0)",
     )
     group.add_argument("--dtype", choices=tuple(DEPTHS), default="U16", help="pixels (U16)")
     group.add_argument("--depth", type=arguments.count, metavar="BITS", help="1, 6, 12 or 24")
@@ -46,7 +49,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     probability, count = arguments.probability, arguments.count
     group.add_argument("--drop", type=probability, default=0.0, metavar="P", help="lost frames")
     group.add_argument("--garbage", type=probability, default=0.0, metavar="P", help="junk between")
-    group.add_argument("--disconnect-after", type=count, metavar="N", help="frames, once")
     group.add_argument("--stall-after", type=count, metavar="N", help="silent from there on")
     group.add_argument("--stop-early", type=count, metavar="N", help="frames of each scan")
     group.add_argument("--lie-length", type=count, metavar="N", help="frame with a wrong length")
@@ -58,15 +60,14 @@ def _faults(args: argparse.Namespace) -> Faults:
     from stemd.virtual.faults import Faults
 
     return Faults(
-        args.drop,
-        args.garbage,
-        args.disconnect_after,
-        args.stall_after,
-        args.stop_early,
-        args.lie_length,
-        args.pad_space,
-        args.junk_first,
-        args.seed,
+        drop=args.drop,
+        garbage=args.garbage,
+        stall_after=args.stall_after,
+        stop_early=args.stop_early,
+        lie_length=args.lie_length,
+        pad_space=args.pad_space,
+        junk_first=args.junk_first,
+        seed=args.seed,
     )
 
 
@@ -103,19 +104,17 @@ def _source(args: argparse.Namespace) -> FrameSource:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until stopped or done. Raises StemdError."""
-    from stemd.virtual.merlin.camera import MerlinCamera, Running
+    from stemd.virtual.merlin.camera import MerlinCamera, MerlinRunning
 
     source = _source(args)
-    running = Running(
-        args.host,
-        args.port,
-        args.control_port,
-        args.rate,
-        args.scans,
-        args.gap,
-        args.wait_for_start,
-        args.stay,
-        _faults(args),
+    control_port = args.control_port
+    if control_port is None:
+        control_port = CONTROL_PORT if args.port else 0
+    running = MerlinRunning(
+        **arguments.running(args),
+        control_port=control_port,
+        wait_for_start=args.wait_for_start,
+        faults=_faults(args),
     )
     camera = MerlinCamera(source, running)
     with arguments.closing_on_signals(camera.close):

@@ -43,7 +43,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--clock-reset-after", type=count, metavar="LINES")
     group.add_argument("--drop", type=probability, default=0.0, metavar="P", help="lost pieces")
     group.add_argument("--garbage", type=probability, default=0.0, metavar="P", help="junk between")
-    group.add_argument("--disconnect-after", type=count, metavar="N", help="positions, once")
 
 
 def _source(args: argparse.Namespace) -> EventSource:
@@ -79,21 +78,12 @@ def _source(args: argparse.Namespace) -> EventSource:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until stopped or done. Raises StemdError."""
-    from stemd.virtual.timepix3.camera import Running, Timepix3Camera
+    from stemd.virtual.timepix3.camera import Timepix3Camera, Timepix3Running
 
     camera = Timepix3Camera(
         _source(args),
-        Running(
-            args.host,
-            args.port,
-            args.rate,
-            args.scans,
-            args.gap,
-            args.stay,
-            args.drop,
-            args.garbage,
-            args.disconnect_after,
-            args.seed,
+        Timepix3Running(
+            **arguments.running(args), drop=args.drop, garbage=args.garbage, seed=args.seed
         ),
     )
     with arguments.closing_on_signals(camera.close):

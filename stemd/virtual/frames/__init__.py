@@ -1,0 +1,1 @@
+"""A virtual camera for whatever frame camera brings an encoder."""

@@ -1,0 +1,52 @@
+"""The command line of a virtual camera that is known by its encoder alone."""
+
+from __future__ import annotations
+
+import argparse
+
+from stemd.plugins import Plugin
+from stemd.virtual import arguments
+
+
+class FrameCommand:
+    """Has what the module of a camera's own command has: HELP, EXAMPLE, configure, run."""
+
+    def __init__(self, plugin: Plugin) -> None:
+        self._plugin = plugin
+        self.HELP = f"a virtual {plugin.name} camera: {plugin.summary}"
+        self.EXAMPLE = f"stemd virtual {plugin.name} --scan 64x64 --rate 1000 --port 0"
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """Add the arguments."""
+        arguments.add_microscope(parser)
+        arguments.add_server(parser)
+        probability, count = arguments.probability, arguments.count
+        port = self._plugin.settings.model_fields["port"]
+        usual = 0 if port.is_required() else port.default
+        group = parser.add_argument_group("data")
+        group.add_argument("--port", type=count, default=usual, help=f"0: any free one ({usual})")
+        group = parser.add_argument_group("faults")
+        group.add_argument("--drop", type=probability, default=0.0, metavar="P", help="lost frames")
+        group.add_argument(
+            "--garbage", type=probability, default=0.0, metavar="P", help="junk between"
+        )
+        group.add_argument("--stop-early", type=count, metavar="N", help="frames of each scan")
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Serve until stopped or done. Raises StemdError."""
+        from stemd.virtual.faults import Faults
+        from stemd.virtual.frames.camera import FrameCamera, FrameRunning
+        from stemd.virtual.microscope import Microscope
+
+        faults = Faults(
+            drop=args.drop, garbage=args.garbage, stop_early=args.stop_early, seed=args.seed
+        )
+        microscope = Microscope(arguments.setup(args))
+        arguments.write_truth(microscope, args)
+        assert self._plugin.encode is not None
+        running = FrameRunning(**arguments.running(args), faults=faults)
+        camera = FrameCamera(microscope, self._plugin.encode, running)
+        with arguments.closing_on_signals(camera.close):
+            arguments.report(args, "ready", host=args.host, data_port=camera.data_port)
+            camera.run()
+        return 0
