@@ -55,3 +55,7 @@ class ModelError(StemdError):
 
 class ModelMemoryError(ModelError):
     """A batch that does not fit into the memory of the device."""
+
+
+class DeviceLostError(ModelError):
+    """The GPU that ran a network has failed, and with it all that was on it."""

@@ -9,6 +9,7 @@ group `stemd.adapters`, `stemd.engines`, `stemd.sinks` or `stemd.backends` that 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import importlib.util
@@ -16,7 +17,7 @@ import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
@@ -68,7 +69,8 @@ class Plugin:
     (see `stemd.adapters.frames.binary`); `works_on`: what it gives (what an engine needs its
     settings declare). Sinks: `takes` says what one is given, all
     "events" of a daemon, or the finished "images" or raw "blocks" of one scan. Backends: with
-    "auto" the one of the highest `preference` that works is taken.
+    "auto" the one of the highest `preference` that works is taken. `libraries` are the packages
+    whose versions matter when something is amiss.
     """
 
     name: str
@@ -85,6 +87,15 @@ class Plugin:
     works_on: Literal["patterns", "images"] = "patterns"
     takes: Literal["events", "images", "blocks"] = "events"
     preference: int = 0
+    libraries: tuple[str, ...] = ()
+
+    def versions(self) -> str:
+        """Those of its libraries that are installed, such as "openvino 2026.4.1"."""
+        found = []
+        for name in self.libraries:
+            with contextlib.suppress(PackageNotFoundError):
+                found.append(f"{name} {version(name)}")
+        return ", ".join(found)
 
     def why_not(self) -> str | None:
         """Why it cannot be used here, None where it can; also where finding that out fails."""

@@ -28,7 +28,10 @@ def run(args: argparse.Namespace) -> int:
         table.add_column(column)
     for row in rows:
         why = row["unavailable"]
-        cells = row["kind"], row["name"], row["summary"], f"no: {why}" if why else "yes"
+        there = f"no: {why}" if why else "yes"
+        if row.get("versions"):
+            there += f" ({row['versions']})"
+        cells = row["kind"], row["name"], row["summary"], there
         table.add_row(*(str(cell).replace("[", r"\[") for cell in cells))
     Console(highlight=False).print(table)
     return 0
@@ -43,6 +46,7 @@ def _rows() -> list[dict[str, str | None]]:
         for plugin in plugins.catalogue(kind):
             about = {"name": plugin.name, "summary": plugin.summary}
             rows.append({"kind": kind[:-1], **about, "unavailable": plugin.why_not()})
+            rows[-1] |= {"versions": plugin.versions()} if plugin.libraries else {}
         for bad in plugins.broken(kind):
             whose = f"from the package {bad.distribution}, entry point group {bad.group}"
             rows.append({"kind": kind[:-1], "name": bad.name, "summary": whose})

@@ -24,6 +24,7 @@ from stemd.daemon.pipeline.pipeline import Pipeline
 from stemd.daemon.requests import Requests
 from stemd.errors import ConfigError, StemdError
 from stemd.events import Hub, Json
+from stemd.inference import activity
 from stemd.scan.warm import warm_up
 from stemd.storage.disk_watch import DiskWatch
 from stemd.storage.recovery import enter_missing, recover
@@ -213,7 +214,7 @@ class Daemon:
 
     def _status_line(self) -> str:
         states = [f"{name}: {p.state}" for name, p in self.pipelines.items()]
-        return ", ".join(states) or "no pipelines"
+        return ", ".join([*(states or ["no pipelines"]), *activity.current()])
 
     def _publish_state(self) -> None:
         now = time.time_ns()

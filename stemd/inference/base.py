@@ -37,12 +37,13 @@ class Options:
 
     `threads` of the CPU; `exact` asks for float32 even where less would be faster; `largest` is
     the shape of the largest batch to come, for backends that must know it (default: a batch of 1
-    and 1024 where the model leaves a side open).
+    and 1024 where the model leaves a side open); `device` is the number of the GPU.
     """
 
     threads: int = 1
     exact: bool = False
     largest: tuple[int, ...] | None = None
+    device: int = 0
 
 
 @dataclass(frozen=True, slots=True)

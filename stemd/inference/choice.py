@@ -62,7 +62,7 @@ def load(model: ModelFile, name: BackendName = AUTO, options: Options | None = N
             why = "; ".join(["the best that works here", *passed])
             info = dataclasses.replace(network.info, why=why)
             log.info("network loaded", model=model.name, runs_on=str(info), why=why)
-            return _Explained(network, info)
+            return _Explained(network, why)
     assert failed is not None
     raise failed
 
@@ -80,6 +80,12 @@ def _load(chosen: Plugin, model: ModelFile, options: Options) -> Network:
 class _Explained:
     """A network with the reason why its backend was taken."""
 
-    def __init__(self, network: Network, info: Info) -> None:
-        self.info = info
+    def __init__(self, network: Network, why: str) -> None:
+        self._network, self._why = network, why
         self.run = network.run
+
+    @property
+    def info(self) -> Info:
+        """What runs now, and why."""
+        info = self._network.info
+        return dataclasses.replace(info, why="; ".join(filter(None, (info.why, self._why))))

@@ -75,4 +75,5 @@ PLUGIN = Plugin(
     build=OnnxRuntimeNetwork,
     unavailable=_unavailable,
     preference=10,
+    libraries=("onnxruntime",),
 )

@@ -121,4 +121,5 @@ PLUGIN = Plugin(
     build=OpenVinoNetwork,
     unavailable=_unavailable,
     preference=20,
+    libraries=("openvino",),
 )

@@ -1,4 +1,4 @@
-"""The wire format of protocol buffers: enough to read a few fields without their library."""
+"""The wire format of protocol buffers: enough for a few fields, without their library."""
 
 from __future__ import annotations
 
@@ -45,3 +45,20 @@ def varint(view: bytes | memoryview, at: int) -> tuple[int, int]:
             return value, at
         if shift >= 70:
             raise ValueError("a number of more than 64 bits")
+
+
+def field(number: int, value: int | bytes | memoryview) -> bytes:
+    """A field of a message: a whole number, or contents with their length."""
+    if isinstance(value, int):
+        return _varint_bytes(number << 3 | _VARINT) + _varint_bytes(value)
+    return _varint_bytes(number << 3 | _BYTES) + _varint_bytes(len(value)) + bytes(value)
+
+
+def _varint_bytes(value: int) -> bytes:
+    value &= 2**64 - 1  # as a negative number is stored
+    written = bytearray()
+    while value >= 0x80:
+        written.append(value & 0x7F | 0x80)
+        value >>= 7
+    written.append(value)
+    return bytes(written)

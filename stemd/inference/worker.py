@@ -22,7 +22,7 @@ from stemd.inference.model_file import ModelFile, read_model
 NICENESS = 10
 MAX_LOADED = 4
 T = TypeVar("T")
-_Key = tuple[Path, int, int, str, int, tuple[int, ...] | None]
+_Key = tuple[Path, int, int, str, int, tuple[int, ...] | None, int]
 
 
 class NetworkThread:
@@ -67,19 +67,20 @@ class NetworkThread:
         threads: int,
         largest: tuple[int, ...] | None = None,
         check: Callable[[ModelFile], None] = lambda model: None,
+        device: int = 0,
     ) -> tuple[ModelFile, Network]:
         """A network by name or path, loaded once as long as its file stays the same.
 
-        `largest` as in `Options`; `check` raises ModelError where the file is of another kind.
-        To be called by jobs. Raises ModelError.
+        `largest` and `device` as in `Options`; `check` raises ModelError where the file is of
+        another kind. To be called by jobs. Raises ModelError.
         """
         path = find(name)
         about = path.stat()
-        key = (path, about.st_mtime_ns, about.st_size, backend, threads, largest)
+        key = (path, about.st_mtime_ns, about.st_size, backend, threads, largest, device)
         if key not in self._loaded:
             model = read_model(path)
             check(model)
-            options = Options(threads, largest=largest)
+            options = Options(threads, largest=largest, device=device)
             self._loaded[key] = model, choice.load(model, backend, options)
             while len(self._loaded) > MAX_LOADED:
                 self._loaded.popitem(last=False)

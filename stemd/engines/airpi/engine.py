@@ -67,7 +67,12 @@ class AirpiEngine(BesideScan):
         )
         find_model(own.model)
         self._network = Loaded(
-            own.model, own.backend, own.threads, own.batch, shared_thread=self._is_beside
+            own.model,
+            own.backend,
+            own.threads,
+            own.batch,
+            shared_thread=self._is_beside,
+            device=own.device,
         )
         self._first = FirstPatterns(acquisition, self._acceptance_ns)
         center = settings.optics.center
@@ -130,7 +135,8 @@ class AirpiEngine(BesideScan):
     def gathers_by(self, settings: Settings) -> Mapping[str, Any]:
         """All settings but how the network is run and how the image is made, and all optics."""
         own = self._settings_in(settings).model_dump(
-            mode="json", exclude={"threads", "least_transfer", "use_centre_of_mass", "complete"}
+            mode="json",
+            exclude={"threads", "device", "least_transfer", "use_centre_of_mass", "complete"},
         )
         return {"optics": settings.optics.model_dump(mode="json"), **own}
 

@@ -82,9 +82,17 @@ class Loaded:
     """
 
     def __init__(
-        self, name: str, backend: BackendName, threads: int, batch: int, *, shared_thread: bool
+        self,
+        name: str,
+        backend: BackendName,
+        threads: int,
+        batch: int,
+        *,
+        shared_thread: bool,
+        device: int = 0,
     ) -> None:
         self._name, self._backend, self._threads = name, backend, threads
+        self._device = device
         self._largest = (batch, inputs())
         self._shared = shared_thread
         self._network: Network | None = None
@@ -110,7 +118,7 @@ class Loaded:
 
         def job() -> tuple[ModelFile, Network]:
             return thread.network(
-                self._name, self._backend, self._threads, self._largest, check_model
+                self._name, self._backend, self._threads, self._largest, check_model, self._device
             )
 
         model, network = thread.submit(job, urgent=True).result()

@@ -24,12 +24,13 @@ ANGLE_OFF = 0.15
 BACKLOG_BYTES = 32 * 1024 * 1024
 BACKLOG_LINES = 4, 64
 """Binned lines that may wait for the network during a scan: so many bytes, between so many."""
-NEXT_SCAN = ("model", "backend", "threads", "batch", "oversample", "when_slow", "probe",
-             "defocus_angstrom", "cs_mm", "counts_per_electron")  # fmt: skip
+NEXT_SCAN = ("model", "backend", "threads", "device", "batch", "oversample", "when_slow",
+             "probe", "defocus_angstrom", "cs_mm", "counts_per_electron")  # fmt: skip
 
 
 class AirpiSettings(SlowEngineSettings):
-    """`model`: a name of `stemd models list`, or a path; `threads` of the CPU for the network.
+    """`model`: a name of `stemd models list`, or a path; `threads` of the CPU for the network,
+    or the number of the GPU, `device`.
 
     `repetition` m adds up the patterns of m x m positions, "auto" as many as the dose asks for;
     `every`: of m positions and lines one is made, "auto": each half box. `when_slow`: what to do
@@ -44,6 +45,7 @@ class AirpiSettings(SlowEngineSettings):
     model: Annotated[str, Field(min_length=1)] = "airpi"
     backend: BackendName = "auto"
     threads: Annotated[int, Field(ge=1, le=256)] = 2
+    device: Annotated[int, Field(ge=0, le=63)] = 0
     batch: Annotated[int, Field(ge=1, le=4096)] = 64
     oversample: Annotated[int, Field(ge=1, le=8)] = 1
     repetition: Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_REPETITION)] = "auto"

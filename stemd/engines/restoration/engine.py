@@ -35,7 +35,8 @@ class RestorationSettings(EngineSettings):
     """`input`: the image to restore; `model`: a name of `stemd models list`, or a path.
 
     `final_model` (default: `model`) is used for finished images; `live` restores unfinished
-    ones too, when there is time; `threads` of the CPU for one image.
+    ones too, when there is time; `threads` of the CPU for one image, or the number
+    of the GPU, `device`.
     """
 
     input: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,60}$")]
@@ -43,6 +44,7 @@ class RestorationSettings(EngineSettings):
     final_model: Annotated[str, Field(min_length=1)] | None = None
     backend: BackendName = "auto"
     threads: Annotated[int, Field(ge=1, le=256)] = 1
+    device: Annotated[int, Field(ge=0, le=63)] = 0
     live: bool = True
 
     needs: ClassVar[Literal["images"]] = "images"
@@ -156,7 +158,7 @@ class RestorationEngine:
         def job() -> Result:
             if not urgent and self._abandoned:
                 raise CancelledError
-            file, network = thread.network(model, own.backend, own.threads)
+            file, network = thread.network(model, own.backend, own.threads, device=own.device)
             image = np.zeros_like(source.image)
             lines = np.flatnonzero(done.any(axis=1))
             if lines.size:
