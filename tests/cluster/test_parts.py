@@ -240,3 +240,12 @@ def test_files_share_the_threads(files: int, threads: int) -> None:
         assert set(shares[whole:]) == {shares[-1]}
         # all threads have work, and none of the files is cut for more than that takes
         assert sum(shares[whole:]) >= threads > sum(shares[whole:]) - (files - whole)
+
+
+def test_an_event_stream_is_cut_only_for_engines_that_can_take_parts_of_a_position() -> None:
+    def whole(*names: str) -> bool:
+        tables: dict[str, dict[str, Any]] = {name: {} for name in names}
+        return recipe(Path("x.tpx3"), Scan(shape=(2, 2)), tables=tables).needs_whole_positions
+
+    assert not whole("com", "pacbed", "ssb")
+    assert whole("com", "airpi")

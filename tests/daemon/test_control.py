@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import paho.mqtt.client as paho
@@ -15,6 +16,7 @@ from paho.mqtt.properties import Properties
 from stemd.engines.rotation import estimate_rotation
 from tests.conftest import OutsideClient, wait_until
 from tests.daemon.rig import BASE, POSITIONS, Rig
+from tests.inference import models
 
 pytestmark = pytest.mark.mosquitto
 
@@ -163,6 +165,23 @@ def test_names_of_images_are_checked_before_anything_is_changed(rig: Rig) -> Non
     assert reply["error"]["key"] == "virtual_detector.detectors.com_y"
     assert rig.documents("settings") == []  # nothing has changed
     rig.check_messages()
+
+
+def test_recompute_is_refused_whole_where_the_scan_lacks_an_image(
+    make_rig: Callable[..., Rig], tmp_path: Path
+) -> None:
+    model = json.dumps(str(models.write(tmp_path, models.box_blur(), "blur")))
+    table = f'[[pipeline.engine]]\ntype = "restoration"\ninput = "bf"\nmodel = {model}\n'
+    rig = make_rig(engines=table)
+    rig.start()
+    rig.order("start")
+    rig.finished()
+    change = {"virtual_detector": {"detectors": {"adf": [9, 20]}}, "restoration.input": "adf"}
+    reply = rig.order("recompute", settings=change)
+    assert reply["ok"] is False
+    assert reply["error"]["key"] == "restoration.input"
+    assert "bf" in reply["error"]["allowed"]
+    assert {settings["revision"] for settings in rig.documents("settings")} == {1}
 
 
 def test_save_writes_the_images_of_a_running_scan_as_they_are(rig: Rig) -> None:

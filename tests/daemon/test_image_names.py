@@ -248,6 +248,15 @@ def test_a_scan_of_other_names_is_taken_up_with_its_own(live: LiveSettings) -> N
     assert old.changed({"optics.rotation_deg": 3.0}).engines.optics.rotation_deg == 3.0
 
 
+def test_what_was_wrong_before_a_change_does_not_refuse_it() -> None:
+    today = parse(HEAD + SUM + detectors("haadf") + restoring("haadf")).pipelines[0]
+    old = {"virtual_detector": {"detectors": {"adf": [9.0, 20.0]}}}  # no restoration in those days
+    live = LiveSettings.of_scan(today, old)
+    assert live.changed({"optics.rotation_deg": 3.0}).engines.optics.rotation_deg == 3.0
+    with pytest.raises(RefusedError, match="'bf'"):
+        live.changed({"restoration.input": "bf"})
+
+
 @pytest.mark.parametrize(
     ("engines", "words"),
     [
