@@ -6,10 +6,11 @@ import asyncio
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import structlog
 
+from stemd.config.resolved import PipelineConfig
 from stemd.errors import SinkError, StemdError
 from stemd.events import Hub
 from stemd.offline.completion.maker import REMEDY, made
@@ -25,15 +26,51 @@ from stemd.storage.folder import ScanFolder
 from stemd.storage.store import Store
 from stemd.storage.writers import writers_of
 
-if TYPE_CHECKING:
-    from stemd.daemon.pipeline.pipeline import Pipeline
-
 Json = dict[str, Any]
 
 WRITE_S = 10.0
 KEEP = "let [daemon.retention] keep records longer, or set complete = false for the engine"
 
 log = structlog.get_logger(__name__)
+
+
+class Teller(Protocol):
+    """Tells people of a pipeline."""
+
+    def tell(self, level: str, text: str, remedy: str, kind: str) -> None:
+        """Log it, publish it, keep it if it is an error."""
+        ...
+
+
+class Host(Protocol):
+    """What a completer needs of the pipeline whose images it completes."""
+
+    @property
+    def config(self) -> PipelineConfig:
+        """The pipeline's config."""
+        ...
+
+    @property
+    def commanding(self) -> asyncio.Lock:
+        """Held by whoever changes what is kept of finished scans."""
+        ...
+
+    @property
+    def troubles(self) -> Teller:
+        """Where to say what is wrong."""
+        ...
+
+    def completed(self, snapshot: Snapshot, files: Sequence[FileRecord], completion: Json) -> None:
+        """These images have been made again, and written."""
+        ...
+
+    def not_completed(self, scan_id: str, completion: Json) -> None:
+        """The scan's images stay as they were when it ended."""
+        ...
+
+    def state_changed(self) -> None:
+        """What `Completer.document` says has changed."""
+        ...
 
 
 class Completer:
@@ -48,7 +85,7 @@ class Completer:
         self,
         store: Store,
         hub: Hub,
-        pipelines: Mapping[str, Pipeline],
+        pipelines: Mapping[str, Host],
         most_waiting: int = MOST_WAITING,
     ) -> None:
         self.counts = {"done": 0, "failed": 0, "left": 0}
@@ -76,7 +113,7 @@ class Completer:
         if self._writing:
             await asyncio.wait(self._writing, timeout=WRITE_S)
 
-    def hurry(self) -> None:
+    def use_whole_machine(self) -> None:
         """From now on at the priority of any other process: somebody waits, and nothing scans.
 
         What is being made is begun again, as a process cannot leave the lowest priority.
@@ -93,7 +130,7 @@ class Completer:
         if scan.scan_id in self._queue or (self._now and self._now.scan_id == scan.scan_id):
             return
         dropped = self._queue.put(scan)
-        self._settle(scan.pipeline)
+        self._changed(scan.pipeline)
         if dropped is not None:
             self.counts["left"] += 1
             self._write_down(self._leave(dropped))
@@ -128,7 +165,7 @@ class Completer:
         while True:
             self._now = scan = await self._queue.take()
             self._part = 0.0
-            self._settle(scan.pipeline)
+            self._changed(scan.pipeline)
             try:
                 if scan.pipeline in self._pipelines:
                     await self._complete(scan)
@@ -142,7 +179,7 @@ class Completer:
                 await self._fail(scan, StemdError(text, "see the daemon's log"))
             finally:
                 self._now = None
-                self._settle(scan.pipeline)
+                self._changed(scan.pipeline)
 
     async def _complete(self, scan: Unfinished) -> None:
         pipeline = self._pipelines[scan.pipeline]
@@ -180,7 +217,7 @@ class Completer:
             except asyncio.CancelledError:
                 if self._task is None or yields == self._yields:
                     raise
-                # begun again in a hurry
+                # begun again, at the new priority
             finally:
                 self._making = None
 
@@ -193,10 +230,10 @@ class Completer:
     def _progress(self, done: int, total: int) -> None:
         self._part = done / max(1, total)
         if self._now is not None:
-            self._settle(self._now.pipeline)
+            self._changed(self._now.pipeline)
 
     async def _publish(
-        self, pipeline: Pipeline, record: Record, results: Sequence[Result], seconds: float
+        self, pipeline: Host, record: Record, results: Sequence[Result], seconds: float
     ) -> None:
         async with pipeline.commanding:  # save and recompute write to the folder, too
             document, snapshot, files = await asyncio.to_thread(
@@ -273,15 +310,15 @@ class Completer:
             pipeline.troubles.tell(level, message, remedy, "completion")
         if document is not None:
             self._tell(document)
-        self._settle(scan.pipeline)
+        self._changed(scan.pipeline)
 
     def _tell(self, document: Json) -> None:
         told = {key: value for key, value in document.items() if key != "detector"}
         self._hub.document(document["pipeline"], {"event": "completion", **told})
 
-    def _settle(self, pipeline: str) -> None:
+    def _changed(self, pipeline: str) -> None:
         if (found := self._pipelines.get(pipeline)) is not None:
-            found.settle()
+            found.state_changed()
 
 
 def _no_pipeline(scan: Unfinished) -> None:

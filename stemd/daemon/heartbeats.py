@@ -1,4 +1,4 @@
-"""Whether threads get on: a stop flag that notices being looked at, and the limits of patience."""
+"""Whether threads work: a stop flag that notices being looked at, and how long to wait for one."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Mapping
 _SLICE_S = 1.0
 
 PATIENCE_S: dict[str, float] = {"reader": 60.0, "engines": 90.0, "recorder": 180.0}
-"""A thread that has not got on for so long hangs. A socket may not take its time, but a kernel for
-a pixel type that nobody expected may have to be compiled first; a disk may take more."""
+"""A thread that has been silent for so long is stuck. A socket answers quickly, but a kernel for a
+pixel type that nobody expected may have to be compiled first; a disk may take longer still."""
 
 
 class Pulse(threading.Event):
-    """A stop flag; whoever looks at it or waits for it shows that its thread gets on.
+    """A stop flag; whoever looks at it or waits for it shows that its thread works.
 
     An adapter looks at its stop flag several times a second whether data comes or not, so a
     quiet camera beats on and a hung adapter does not, without a word in the adapter.
@@ -30,7 +30,7 @@ class Pulse(threading.Event):
         return time.monotonic() - self.last
 
     def beat(self) -> None:
-        """The thread gets on."""
+        """The thread works."""
         self.last = time.monotonic()
 
     def is_set(self) -> bool:
@@ -51,5 +51,5 @@ class Pulse(threading.Event):
 
 
 def stalled(ages_s: Mapping[str, float]) -> list[str]:
-    """Names of the threads, by their ages in seconds, that have run out of patience."""
+    """Names of the threads, by their ages in seconds, that are stuck."""
     return [name for name, age in ages_s.items() if age > PATIENCE_S[name]]

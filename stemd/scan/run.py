@@ -12,7 +12,7 @@ from stemd.blocks import Block, EndReason, ImageBlock, Message, Notice
 from stemd.engines.base import PositionMaps
 from stemd.engines.reduction import Reducer
 from stemd.results import Result, Snapshot
-from stemd.scan.counters import ScanCounters
+from stemd.scan.counters import SharedCounters
 from stemd.scan.engines import EngineChoice, Report, ScanEngines
 from stemd.scan.images import Publish, ScanImages
 from stemd.scan.intake import Intake
@@ -53,7 +53,7 @@ class ScanRun:
         detectors = settings.masks()
         self.maps = PositionMaps(acquisition, tuple(detectors))
         self.reducer = Reducer(acquisition, settings.optics, self.maps, detectors, centre)
-        self._counters = ScanCounters()
+        self._counters = SharedCounters()
         self._notice = notice
         self.engines = ScanEngines(
             acquisition, settings, self.maps, engines, live=live, tell=self.tell, report=report

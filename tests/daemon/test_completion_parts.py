@@ -70,7 +70,7 @@ class APipeline:
         self.troubles = Troubles()
         self.stay: list[str] = []
 
-    def settle(self) -> None:
+    def state_changed(self) -> None:
         pass
 
     def not_completed(self, scan_id: str, completion: dict[str, Any]) -> None:

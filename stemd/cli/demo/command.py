@@ -154,7 +154,7 @@ async def _all_done(watcher: Watcher, daemon: Daemon) -> None:
             "The network was slower than the camera: the images of "
             f"{len(watcher.outstanding)} scans are completed from their records."
         )
-        daemon.hurry()
+        daemon.no_more_scans()
     await watcher.whole.wait()
 
 

@@ -5,23 +5,25 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from pydantic import ValidationError
 
 from stemd.acquisition import iso_utc, new_scan_id
 from stemd.config.live import LiveSettings, RefusedError
 from stemd.config.problems import Problem, problems_of
+from stemd.config.resolved import PipelineConfig
 from stemd.config.session_plan import SessionPlan
+from stemd.daemon.pipeline.finished import FinishedScan
+from stemd.daemon.pipeline.finishing import Finishing
+from stemd.daemon.pipeline.images import PublishedImages
+from stemd.daemon.pipeline.scans import Scans
+from stemd.daemon.pipeline.settings import SettingsInForce
+from stemd.daemon.sessions.sessions import Sessions
 from stemd.errors import StemdError
-from stemd.results import Snapshot
 from stemd.scan.rotation import rotation_of
 from stemd.storage.tiff import encode_tiff
-
-if TYPE_CHECKING:
-    from stemd.daemon.pipeline.pipeline import Pipeline
-    from stemd.storage.scan_files import ScanFiles
 
 RESTORE_S = 300.0
 """How long an image sent by command may take until its reply."""
@@ -44,10 +46,26 @@ ARGUMENTS: Mapping[str, tuple[str, ...]] = {
 
 
 class Commands:
-    """Carries commands out, one at a time."""
+    """Carries commands out, one at a time, on the event loop.
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
+    `camera` sends the camera a command; `reset` is the command of that name.
+    """
+
+    def __init__(
+        self,
+        config: PipelineConfig,
+        settings: SettingsInForce,
+        scans: Scans,
+        finishing: Finishing,
+        images: PublishedImages,
+        sessions: Sessions,
+        *,
+        camera: Callable[[str, Args], Awaitable[Args]],
+        reset: Callable[[], None],
+    ) -> None:
+        self._config, self._settings, self._sessions = config, settings, sessions
+        self._scans, self._finishing, self._images = scans, finishing, images
+        self._camera, self._reset_all = camera, reset
 
     async def carry_out(self, name: str, args: Args) -> Mapping[str, Any]:
         """What the reply says beyond the id. Raises StemdError; nothing is done then."""
@@ -70,56 +88,52 @@ class Commands:
         if "scan" in args:
             change["scan"] = _table(args, "scan")
         if change:
-            self._pipeline.change(change)
-        return await self._pipeline.camera("start", {"scans": scans})
+            self._settings.change(change)
+        return await self._camera("start", {"scans": scans})
 
     async def _stop(self, args: Args) -> Args:
-        return await self._pipeline.camera("stop", args)
+        return await self._camera("stop", args)
 
     async def _abort(self, args: Args) -> Args:
-        return await self._pipeline.camera("abort", args)
+        return await self._camera("abort", args)
 
     async def _record(self, args: Args) -> Args:
         raw = _flag(args, "raw", default=True)
-        self._pipeline.change({"record": {"raw": raw}})
+        self._settings.change({"record": {"raw": raw}})
         return {}
 
     async def _save(self, args: Args) -> Args:
         """Images as they are now; of a running scan under names that say how far it was."""
-        pipeline = self._pipeline
-        scan_files, snapshot = pipeline.files, pipeline.newest
+        scan_files, snapshot = self._scans.files, self._images.newest
         if scan_files is not None and snapshot is not None and not snapshot.final:
             ending = f"_at_{snapshot.positions_done}"
         else:
-            scan_files, snapshot = self._last()
-            ending = ""
-        settings = pipeline.live.as_json()
+            last = self._last()
+            scan_files, snapshot, ending = last.files, last.final, ""
+        settings = self._settings.live.as_json()
         names = await asyncio.to_thread(scan_files.write_images, snapshot, settings, ending)
         if not ending:
             await asyncio.to_thread(scan_files.amend)
         return {"scan": snapshot.acquisition.id, "files": names}
 
-    def _last(self) -> tuple[ScanFiles, Snapshot]:
-        last = self._pipeline.last
+    def _last(self) -> FinishedScan:
+        last = self._finishing.last
         if last is None:
             raise StemdError(
                 "no scan has been finished since the pipeline was started",
                 "for an older scan: stemd process its raw record",
             )
-        return last.files, last.final
+        return last
 
     async def _recompute(self, args: Args) -> Args:
         """The images of the last finished scan anew from its maps."""
-        pipeline = self._pipeline
         write = _flag(args, "write", default=False)
-        self._last()
-        last = pipeline.last
-        assert last is not None
+        last = self._last()
         change = _table(args, "settings")
-        live: LiveSettings = pipeline.live.changed(change) if change else pipeline.live
+        live: LiveSettings = self._settings.live.changed(change) if change else self._settings.live
         live.for_maps_of(last.run.settings)  # refused before anything is changed
         if change:
-            live = pipeline.change(change)
+            live = self._settings.change(change)
         final = last.recomputed(await asyncio.to_thread(last.run.recompute, live.engines))
         now = time.time_ns()
         entry = {
@@ -138,12 +152,12 @@ class Commands:
 
         await asyncio.to_thread(write_down)
         last.take(final)
-        pipeline.publish_final(final)
+        self._images.publish_final(final)
         return {"scan": final.acquisition.id, "images": entry["images"], "written": write}
 
     async def _estimate_rotation(self, args: Args) -> Args:
         """The rotation and hand that leave the running or last scan's COM field without curl."""
-        run = self._pipeline.current or self._pipeline.last_run
+        run = self._scans.newest
         if run is None:
             raise StemdError("there has been no scan to estimate the rotation from", "scan first")
         found = await asyncio.to_thread(rotation_of, run)
@@ -156,29 +170,29 @@ class Commands:
 
     async def _reset(self, args: Args) -> Args:
         """The config's settings, no error, and another try for what is out of order."""
-        self._pipeline.reset()
+        self._reset_all()
         return {}
 
     async def _restore(self, args: Args) -> Args:
         """An image through the engines, as a scan of its own; the reply has what they made."""
-        if self._pipeline.config.adapter_plugin.works_on != "images":
+        if self._config.adapter_plugin.works_on != "images":
             raise StemdError(
-                f"pipeline {self._pipeline.name} takes patterns, not images",
+                f"pipeline {self._config.name} takes patterns, not images",
                 "send restore to a pipeline whose adapter is images",
             )
         scan = new_scan_id()
-        over = self._pipeline.over(scan)
+        images = self._finishing.images_of(scan)
         try:
-            await self._pipeline.camera("restore", {**args, "scan": scan})
+            await self._camera("restore", {**args, "scan": scan})
             async with asyncio.timeout(RESTORE_S):
-                final = await over
+                final = await images
         except TimeoutError as error:
             raise StemdError(
                 f"the image was not restored within {RESTORE_S:.0f} s",
                 "it may still come on the image topics; a faster model or backend helps",
             ) from error
         finally:
-            over.cancel()
+            images.cancel()
         made = [result for result in final.results if result.name.endswith("_restored")]
         if not made:
             raise StemdError(
@@ -192,18 +206,17 @@ class Commands:
         return {"scan": scan, "images": list(tiffs), "tiffs": tiffs}
 
     async def _session(self, args: Args) -> Args:
-        sessions = self._pipeline.sessions
         if "stop" in args:
             if args["stop"] is not True or len(args) > 1:
                 raise _refused("args.stop", "must stand alone", repr(args["stop"]), "true")
-            return {"session": sessions.stop("stopped by command")}
+            return {"session": self._sessions.stop("stopped by command")}
         try:
             plan = SessionPlan.model_validate(dict(args))
         except ValidationError as error:
             raise RefusedError(problems_of(error, SessionPlan, ("args",))[0]) from error
-        if plan.pipeline not in (None, self._pipeline.name):
-            raise _refused("args.pipeline", "is not this one", "", self._pipeline.name)
-        return {"session": sessions.begin(plan)}
+        if plan.pipeline not in (None, self._config.name):
+            raise _refused("args.pipeline", "is not this one", "", self._config.name)
+        return {"session": self._sessions.begin(plan)}
 
 
 def _refused(key: str, message: str, value: str = "", allowed: str = "") -> RefusedError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
@@ -28,6 +27,7 @@ from stemd.blocks import (
 )
 from stemd.daemon.heartbeats import Pulse
 from stemd.errors import StemdError
+from stemd.scan.counters import SharedCounters
 from stemd.scan.run import ScanRun
 from stemd.settings import Settings
 from stemd.storage.scan_files import ScanFiles
@@ -61,8 +61,8 @@ class Owner(Protocol):
         """The camera came or went."""
         ...
 
-    def failed(self, error: Exception, pause_s: float) -> None:
-        """The adapter has failed and will be started again after a pause."""
+    def failed(self, error: Exception, failures: int, pause_s: float) -> None:
+        """The adapter has failed so often in a row; it is started again after a pause."""
         ...
 
     def exhausted(self) -> None:
@@ -81,7 +81,7 @@ class Reader:
         self.name = name
         self.adapter = build()
         self.pool = BlockPool()
-        self.counts: Counter[str] = Counter()
+        self.counts = SharedCounters()
         self.stop = Pulse()
         self.failures = 0
         self._failed = False
@@ -90,7 +90,6 @@ class Reader:
         self._owner = owner
         self._run: ScanRun | None = None
         self._files: ScanFiles | None = None
-        self._abort = threading.Event()
         self._thread = threading.Thread(target=self._loop, name=f"read-{name}", daemon=True)
 
     def start(self) -> None:
@@ -105,7 +104,6 @@ class Reader:
 
     def retry(self) -> None:
         """Start a failed adapter again now, with a clean record."""
-        self.failures = 0
         self._retry.set()
 
     def join(self, timeout_s: float) -> bool:
@@ -121,7 +119,7 @@ class Reader:
 
     @property
     def age_s(self) -> float:
-        """Seconds since the thread last showed that it gets on; 0 when there is nothing to do."""
+        """Seconds since the thread last showed that it works; 0 when there is nothing to do."""
         return self.stop.age_s if self.alive else 0.0
 
     def _loop(self) -> None:
@@ -143,11 +141,12 @@ class Reader:
                 if not isinstance(error, StemdError):
                     log.exception("the adapter failed", pipeline=self.name)
                 self._failed = True
+                self._forgive()
                 good = time.monotonic() - began > GOOD_AFTER_S
                 self.failures = 1 if good else self.failures + 1
                 self._end("disconnected")
                 pause = RESTART_S[min(self.failures, len(RESTART_S)) - 1] * random.uniform(*JITTER)
-                self._owner.failed(error, pause)
+                self._owner.failed(error, self.failures, pause)
                 self._rest(pause)
         self._end("stopped")
 
@@ -163,11 +162,17 @@ class Reader:
         self._failed = False
 
     def _rest(self, seconds: float) -> None:
-        self._retry.clear()
         until = time.monotonic() + seconds
         while not self.stop.is_set() and time.monotonic() < until:
             if self._retry.wait(min(0.2, max(0.0, until - time.monotonic()))):
+                self._forgive()
                 break
+
+    def _forgive(self) -> None:
+        """Begin a clean record if that was asked for."""
+        if self._retry.is_set():
+            self._retry.clear()
+            self.failures = 0
 
     def _handle(self, message: Message) -> None:
         match message:
@@ -187,7 +192,7 @@ class Reader:
             case Ended():
                 self._end(message.reason)
             case Notice():
-                self.counts[message.kind] += message.count
+                self.counts.count([message])
                 if self._run is not None:
                     self._run.count([message])
                 self._owner.noticed(message)
@@ -197,7 +202,7 @@ class Reader:
     def _block(self, block: FrameBlock | EventBlock) -> None:
         run, files = self._run, self._files
         if run is None or files is None:
-            self.counts["blocks_without_scan"] += 1
+            self.counts.add("blocks_without_scan")
             return
         settings = self._owner.settings_now()
         if settings is not run.settings:

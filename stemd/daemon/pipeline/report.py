@@ -3,28 +3,73 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from stemd.acquisition import Acquisition, iso_utc
 from stemd.adapters.base import Commanded
 from stemd.daemon.heartbeats import stalled
+from stemd.daemon.pipeline.finishing import Finishing
+from stemd.daemon.pipeline.images import PublishedImages
+from stemd.daemon.pipeline.reader import Reader
+from stemd.daemon.pipeline.scans import Scans
+from stemd.daemon.pipeline.status import Status
+from stemd.daemon.pipeline.troubles import Troubles
 from stemd.events import Json
 from stemd.scan.run import ScanRun
 
-if TYPE_CHECKING:
-    from stemd.daemon.pipeline.pipeline import Pipeline
 
+class Report:
+    """Reads the parts of a pipeline and changes nothing. On the event loop.
 
-def state_document(pipeline: Pipeline) -> Json:
-    """The state document of A3."""
-    run = pipeline.current or pipeline.last_run
-    scan: Json = {"scan": None, "positions_done": 0, "positions_total": 0, "missing": 0}
-    if run is not None:
-        running = run is pipeline.current
+    `session` is the id of the running session, `completions` what is being completed.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        scans: Scans,
+        finishing: Finishing,
+        images: PublishedImages,
+        status: Status,
+        troubles: Troubles,
+        session: Callable[[], str | None],
+        completions: Callable[[], Json],
+    ) -> None:
+        self._reader, self._scans, self._finishing = reader, scans, finishing
+        self._images, self._status, self._troubles = images, status, troubles
+        self._session, self._completions = session, completions
+
+    def state(self) -> Json:
+        """The state document of A3."""
+        now = time.time_ns()
+        files, adapter = self._scans.files, self._reader.adapter
+        recorder = files.recorder if files is not None else None
+        return {
+            "state": self._status.state,
+            **self._scan(),
+            "positions_per_second": round(positions_per_second(self._scans.current), 1),
+            "recording": recorder is not None and recorder.recording,
+            "camera_connected": self._status.linked,
+            "camera_commands": sorted(adapter.commands) if isinstance(adapter, Commanded) else [],
+            "scans_finished": self._finishing.scans_finished,
+            "session": self._session(),
+            "last_error": self._troubles.last_error,
+            "errors": self._troubles.errors,
+            **self._completions(),
+            "time": iso_utc(now),
+            "time_ns": now,
+        }
+
+    def _scan(self) -> Json:
+        """What the state document says of the running or last scan."""
+        run = self._scans.newest
+        if run is None:
+            return {"scan": None, "positions_done": 0, "positions_total": 0, "missing": 0}
+        running = run is self._scans.current
         total = run.acquisition.scan.positions
         done = run.positions_done
         newest = int(run.maps.done.nonzero()[0][-1]) + 1 if done and running else 0
-        scan = {
+        return {
             "scan": run.acquisition.id,
             "shape": list(run.acquisition.scan.shape),
             "positions_done": done,
@@ -34,23 +79,47 @@ def state_document(pipeline: Pipeline) -> Json:
             "bytes": run.intake.bytes,
             "counters": run.counters,
         }
-    now = time.time_ns()
-    files, adapter = pipeline.files, pipeline.reader.adapter
-    recorder = files.recorder if files is not None else None
-    return {
-        "state": pipeline.state,
-        **scan,
-        "positions_per_second": round(positions_per_second(pipeline.current), 1),
-        "recording": recorder is not None and recorder.recording,
-        "camera_connected": pipeline.linked_now,
-        "camera_commands": sorted(adapter.commands) if isinstance(adapter, Commanded) else [],
-        "scans_finished": pipeline.scans_finished,
-        "session": pipeline.sessions.current,
-        "last_error": pipeline.troubles.last_error,
-        **pipeline.completer.document(pipeline.name),
-        "time": iso_utc(now),
-        "time_ns": now,
-    }
+
+    def ages_s(self) -> dict[str, float]:
+        """Seconds since each thread showed that it works, 0 for one that has nothing to do."""
+        now, files = time.monotonic(), self._scans.files
+        recorder = files.recorder if files is not None else None
+        beats = (now - run.images.heartbeat for run in self._scans.unfinished)
+        return {
+            "reader": self._reader.age_s,
+            "engines": max(beats, default=0.0),
+            "recorder": recorder.stalled_s if recorder is not None else 0.0,
+        }
+
+    def stalled(self) -> list[str]:
+        """Threads that are stuck."""
+        return stalled(self.ages_s())
+
+    def health(self) -> Json:
+        """A pipeline's part of the health document."""
+        scans, reader, run = self._scans, self._reader, self._scans.current
+        recorder = scans.files.recorder if scans.files is not None else None
+        newest = run.intake.received_ns if run is not None else scans.last_received_ns
+        ages = self.ages_s()
+        return {
+            "state": self._status.state,
+            "positions_per_second": round(positions_per_second(run), 1),
+            "positions": scans.positions + (run.positions_done if run is not None else 0),
+            "scans_finished": self._finishing.scans_finished,
+            "scans_not_complete": self._finishing.scans_not_complete,
+            "scans_being_written": self._finishing.being_written,
+            "camera_connected": self._status.linked,
+            "pool_free": reader.pool.free,
+            "pool_blocks": reader.pool.buffers,
+            "record_queue": recorder.queue_depth if recorder is not None else 0,
+            "record_waits": recorder.waits if recorder is not None else 0,
+            "snapshots_replaced": self._images.replaced,
+            "last_frame_age_s": round((time.time_ns() - newest) / 1e9, 3) if newest else None,
+            "adapter_failures": reader.failures,
+            "threads_age_s": {name: round(age, 2) for name, age in ages.items()},
+            "stalled": stalled(ages),
+            "counts": reader.counts.as_dict(),
+        }
 
 
 def positions_per_second(run: ScanRun | None) -> float:
@@ -59,43 +128,6 @@ def positions_per_second(run: ScanRun | None) -> float:
         return 0.0
     seconds = (time.time_ns() - run.acquisition.started_ns) / 1e9
     return run.positions_done / max(seconds, 0.05)
-
-
-def ages_s(pipeline: Pipeline) -> dict[str, float]:
-    """Seconds since each thread of a pipeline got on, 0 for one that has nothing to do."""
-    ages = {"reader": pipeline.reader.age_s}
-    files, now = pipeline.files, time.monotonic()
-    ages["engines"] = max((now - run.images.heartbeat for run in pipeline.serving), default=0.0)
-    recorder = files.recorder if files is not None else None
-    ages["recorder"] = recorder.stalled_s if recorder is not None else 0.0
-    return ages
-
-
-def health_document(pipeline: Pipeline) -> Json:
-    """A pipeline's part of the health document."""
-    run, files = pipeline.current, pipeline.files
-    recorder = files.recorder if files is not None else None
-    newest = run.intake.received_ns if run is not None else pipeline.last_received_ns
-    ages = ages_s(pipeline)
-    return {
-        "state": pipeline.state,
-        "positions_per_second": round(positions_per_second(run), 1),
-        "positions": pipeline.positions + (run.positions_done if run is not None else 0),
-        "scans_finished": pipeline.scans_finished,
-        "scans_not_complete": pipeline.scans_not_complete,
-        "scans_being_written": pipeline.scans_being_written,
-        "camera_connected": pipeline.linked_now,
-        "pool_free": pipeline.reader.pool.free,
-        "pool_blocks": pipeline.reader.pool.buffers,
-        "record_queue": recorder.queue_depth if recorder is not None else 0,
-        "record_waits": recorder.waits if recorder is not None else 0,
-        "snapshots_replaced": pipeline.snapshots_replaced,
-        "last_frame_age_s": round((time.time_ns() - newest) / 1e9, 3) if newest else None,
-        "adapter_failures": pipeline.reader.failures,
-        "threads_age_s": {name: round(age, 2) for name, age in ages.items()},
-        "stalled": stalled(ages),
-        "counts": dict(pipeline.reader.counts),
-    }
 
 
 def started_document(pipeline: str, acquisition: Acquisition, settings: Json) -> Json:

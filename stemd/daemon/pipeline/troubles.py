@@ -1,8 +1,9 @@
-"""What is wrong with a pipeline now: told once where it happens, kept until it is over."""
+"""What is wrong with a pipeline now: each trouble is told once and stays open until it is over."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import structlog
 
@@ -13,17 +14,69 @@ from stemd.events import Hub, Json
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """An error that has not been put right yet. `fault`: the pipeline cannot work because of it."""
+
+    kind: str
+    message: str
+    remedy: str
+    time: str
+    fault: bool = False
+
+    def as_json(self) -> Json:
+        """The `problem` of the state document."""
+        return {
+            "kind": self.kind,
+            "message": self.message,
+            "remedy": self.remedy,
+            "time": self.time,
+        }
+
+
 class Troubles:
-    """The last error of a pipeline and whether the pipeline is out of order because of it."""
+    """The open troubles of a pipeline. On the event loop.
+
+    A trouble is known by its kind and by what it is `of`: an engine, a thread; "" where there is
+    only one. The same trouble told again replaces what was told before, so there are never more
+    than there are kinds, engines and threads.
+    """
 
     def __init__(self, pipeline: str, hub: Hub) -> None:
-        self.last_error: Json | None = None
-        self.fault = False
-        self._pipeline = pipeline
-        self._hub = hub
+        self._open: dict[tuple[str, str], Trouble] = {}
+        self._pipeline, self._hub = pipeline, hub
 
-    def tell(self, level: str, text: str, remedy: str, kind: str) -> None:
-        """Log it, publish it, and keep it if it is an error."""
+    @property
+    def last_error(self) -> Json | None:
+        """The newest open trouble."""
+        return self.errors[0] if self._open else None
+
+    @property
+    def errors(self) -> list[Json]:
+        """All open troubles, the newest first."""
+        return [trouble.as_json() for trouble in reversed(self._open.values())]
+
+    @property
+    def fault(self) -> bool:
+        """Whether the pipeline is out of order because of an open trouble."""
+        return any(trouble.fault for trouble in self._open.values())
+
+    def message(self, kind: str, of: str = "") -> str | None:
+        """What was told of this trouble, if it is open."""
+        trouble = self._open.get((kind, of))
+        return trouble.message if trouble is not None else None
+
+    def tell(
+        self,
+        level: str,
+        text: str,
+        remedy: str,
+        kind: str,
+        *,
+        of: str = "",
+        fault: bool = False,
+    ) -> None:
+        """Log it and publish it; if it is an error, it is open from now on."""
         now = time.time_ns()
         entry = {
             "level": level,
@@ -34,23 +87,28 @@ class Troubles:
             "time_ns": now,
         }
         if level == "error":
-            self.last_error = {
-                "kind": kind,
-                "message": text,
-                "remedy": remedy,
-                "time": entry["time"],
-            }
+            self._open.pop((kind, of), None)  # the newest stands last
+            self._open[kind, of] = Trouble(kind, text, remedy, iso_utc(now), fault)
         if level != "info":
             self._hub.log(self._pipeline, entry)
         getattr(log, level)(text, pipeline=self._pipeline, **({"remedy": remedy} if remedy else {}))
 
-    def error(self, error: StemdError, kind: str = "error") -> None:
+    def error(
+        self, error: StemdError, kind: str = "error", *, of: str = "", fault: bool = False
+    ) -> None:
         """Something failed."""
-        self.tell("error", error.message, error.remedy, kind)
+        self.tell("error", error.message, error.remedy, kind, of=of, fault=fault)
 
-    def over(self, *kinds: str) -> bool:
-        """The causes of these kinds (none given: of any) have gone; True if that was news."""
-        if self.last_error is None or (kinds and self.last_error["kind"] not in kinds):
-            return False
-        self.last_error = None
-        return True
+    def over(self, *kinds: str, of: str | None = None) -> bool:
+        """The causes of these kinds have gone, if `of` is given only of that; True if any was open.
+
+        No kind given: everything is over.
+        """
+        gone = [
+            key
+            for key in self._open
+            if (not kinds or key[0] in kinds) and (of is None or key[1] == of)
+        ]
+        for key in gone:
+            del self._open[key]
+        return bool(gone)

@@ -29,8 +29,10 @@ log = structlog.get_logger(__name__)
 class Host(Protocol):
     """What sessions need of their pipeline."""
 
-    linked_now: bool
-    """Whether the camera is connected: one that is started before sends its frames to nobody."""
+    @property
+    def linked(self) -> bool:
+        """Whether the camera is connected: started before, it sends its frames to nobody."""
+        ...
 
     @property
     def live(self) -> LiveSettings:
@@ -45,7 +47,7 @@ class Host(Protocol):
         """A camera command. Raises StemdError."""
         ...
 
-    def settle(self) -> None:
+    def state_changed(self) -> None:
         """Publish the state anew."""
         ...
 
@@ -69,8 +71,9 @@ class Sessions:
 
     @property
     def current(self) -> str | None:
-        """The id of the running session."""
-        return self._book.document["id"] if self._book is not None else None
+        """The id of the running session; by any thread."""
+        book = self._book
+        return book.document["id"] if book is not None else None
 
     def check(self, plan: SessionPlan) -> None:
         """Raises RefusedError when the pipeline does not know one of the plan's settings."""
@@ -169,7 +172,7 @@ class Sessions:
         log.info("session is over", name=plan.name, status=over[0], reason=over[1])
         self._book = self._task = None
         self._next()
-        self._host.settle()
+        self._host.state_changed()
 
     async def _one_scan(self, book: SessionBook) -> tuple[str, str] | None:
         """Start a scan or wait for one, wait for its end; why the session is over, or None."""
@@ -186,7 +189,7 @@ class Sessions:
                 await self._keep(book)
             if over is not None and not running:
                 return over
-            due = book.plan.start and self._host.linked_now and time.monotonic() >= started
+            due = book.plan.start and self._host.linked and time.monotonic() >= started
             if due and not running:
                 error = await self._start()
                 failures = failures + 1 if error else 0

@@ -1,0 +1,181 @@
+"""What happens to a pipeline, and what follows from it: documents, troubles, the state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import structlog
+
+from stemd.blocks import Link, Notice
+from stemd.daemon.pipeline.report import started_document
+from stemd.daemon.pipeline.settings import SettingsInForce
+from stemd.daemon.pipeline.status import Status
+from stemd.daemon.pipeline.troubles import Troubles
+from stemd.daemon.sessions.sessions import Sessions
+from stemd.errors import StemdError
+from stemd.events import Hub, Json
+from stemd.scan.run import ScanRun
+from stemd.storage.scan_files import ScanFiles
+
+FAULT_AFTER = 4
+"""An adapter that has failed so often in a row is out of order: `fault`, until it works again."""
+
+log = structlog.get_logger(__name__)
+
+
+class Completions(Protocol):
+    """Who completes images of past scans."""
+
+    def offer(self, document: Mapping[str, object]) -> None:
+        """A scan document that may ask for completion; returns at once."""
+        ...
+
+    def document(self, pipeline: str) -> Json:
+        """What a pipeline's state says of it."""
+        ...
+
+
+class Events:
+    """Told by the parts of a pipeline what has happened. All methods on the event loop."""
+
+    def __init__(
+        self,
+        pipeline: str,
+        hub: Hub,
+        settings: SettingsInForce,
+        troubles: Troubles,
+        status: Status,
+        sessions: Sessions,
+        completions: Completions,
+    ) -> None:
+        self._pipeline, self._hub, self._settings = pipeline, hub, settings
+        self._troubles, self._status = troubles, status
+        self._sessions, self._completions = sessions, completions
+        self._noticed: set[str] = set()
+        """Kinds of errors that the adapter has told of."""
+
+    @property
+    def session(self) -> str | None:
+        """The running session; by any thread."""
+        return self._sessions.current
+
+    def changed(self) -> None:
+        """What the state follows from has changed."""
+        self._status.update()
+
+    # The camera
+
+    def linked(self, link: Link) -> None:
+        """The camera came or went."""
+        self._status.linked = link.connected
+        if link.connected:
+            self._camera_is_well()
+            log.info("camera connected", pipeline=self._pipeline, camera=link.text)
+        else:
+            self._troubles.tell("error", link.text, link.remedy, "camera")
+        self._status.ready.set()
+        self.changed()
+
+    def noticed(self, notice: Notice) -> None:
+        """The adapter or an engine has something to say."""
+        if notice.level == "error":
+            self._noticed.add(notice.kind)
+        self._troubles.tell(notice.level, notice.text, notice.remedy, notice.kind)
+        if notice.level == "error":
+            self.changed()
+
+    def failed(self, error: StemdError, failures: int, pause_s: float) -> None:
+        """The adapter has failed so often in a row, and is started again after a pause."""
+        self._status.linked = False
+        remedy = f"{error.remedy}; " if error.remedy else ""
+        remedy += f"it is tried again in {pause_s:.0f} s" if pause_s >= 1 else "it is tried again"
+        fault = failures >= FAULT_AFTER
+        if fault:
+            remedy += f" (it failed {failures} times in a row; the command reset tries it at once)"
+        self._status.ready.set()
+        self._troubles.error(StemdError(error.message, remedy), "adapter", fault=fault)
+        self.changed()
+
+    def exhausted(self) -> None:
+        """The source has ended for good."""
+        self._status.exhausted = True
+        self._status.ready.set()
+        self.changed()
+
+    def _camera_is_well(self) -> None:
+        self._troubles.over("camera", "adapter", *self._noticed)
+        self._noticed.clear()
+
+    # Scans
+
+    def scan_began(self, run: ScanRun, files: ScanFiles) -> None:
+        """A scan has begun: the adapter works."""
+        self._troubles.over("adapter")
+        self._status.ready.set()
+        acquisition, live = run.acquisition, self._settings.live
+        document = started_document(self._pipeline, acquisition, live.as_json())
+        self._hub.document(self._pipeline, document)
+        self._sessions.scan_began(files.session, acquisition.id)
+        self.changed()
+
+    def scan_finished(
+        self, run: ScanRun, files: ScanFiles, document: Json, lacking: Mapping[str, int]
+    ) -> None:
+        """The scan's files are written, as far as the disk took them."""
+        if not files.failed:
+            self._troubles.over("disk")
+        self._troubles.over("error")
+        self._tell_finished(run, document)
+        self._completions.offer(document)
+        if lacking and document["completion"] is None:
+            text = f"scan {run.acquisition.id}: images stay incomplete, its record is not whole"
+            self._troubles.tell("warning", text, "see the disk's error before", "completion")
+        for name in self._settings.live.engines.engines:
+            if name not in run.failed:
+                self._troubles.over("engine", of=name)
+        if document["status"] == "complete":
+            self._camera_is_well()
+
+    def _tell_finished(self, run: ScanRun, document: Json) -> None:
+        event = "aborted" if document["status"] == "aborted" else "finished"
+        told = {key: value for key, value in document.items() if key != "detector"}
+        self._hub.document(self._pipeline, {"event": event, **told})
+        self._sessions.scan_finished(document)
+        log.info(
+            "scan " + event,
+            pipeline=self._pipeline,
+            scan=run.acquisition.id,
+            status=document["status"],
+            positions=document["positions_done"],
+            missing=document["missing"],
+            seconds=round((run.finished_ns - run.acquisition.started_ns) / 1e9, 2),
+        )
+
+    def scan_not_finished(self, run: ScanRun, error: StemdError) -> None:
+        """Something unforeseen went wrong at the end of a scan."""
+        self._troubles.error(error)
+
+    def engine_failed(self, engine: str, error: StemdError) -> None:
+        """An engine was left out of a scan: told once, not again for every scan."""
+        text = f"engine {engine}: {error.message}"
+        if self._troubles.message("engine", engine) != text:
+            self._troubles.error(StemdError(text, error.remedy), "engine", of=engine)
+            self.changed()
+
+    # The disk, and images that are completed
+
+    def disk_failed(self, error: StemdError) -> None:
+        """The disk does not take what it is given."""
+        self._troubles.error(error, "disk")
+        self.changed()
+
+    def disk_is_well(self) -> None:
+        """What was wrong with the disk is over."""
+        if self._troubles.over("disk"):
+            self.changed()
+
+    def completed(self) -> None:
+        """Images of a past scan have been completed."""
+        if self._troubles.over("completion"):
+            self.changed()

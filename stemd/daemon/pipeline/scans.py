@@ -1,0 +1,191 @@
+"""The scans of a pipeline while they are made, from their first block to their last image."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import Literal, Protocol
+
+import structlog
+
+from stemd.acquisition import Acquisition
+from stemd.blocks import Notice
+from stemd.config.resolved import PipelineConfig
+from stemd.daemon.pipeline.finishing import Finishing
+from stemd.daemon.pipeline.images import PublishedImages
+from stemd.daemon.pipeline.posting import Post
+from stemd.daemon.pipeline.settings import SettingsInForce
+from stemd.errors import StemdError
+from stemd.events import Json
+from stemd.results import Snapshot
+from stemd.scan.run import ScanRun
+from stemd.storage.scan_files import ScanFiles
+from stemd.storage.store import Store
+
+log = structlog.get_logger(__name__)
+
+
+class ScanListener(Protocol):
+    """Who is told, on the event loop, what becomes of scans."""
+
+    @property
+    def session(self) -> str | None:
+        """The session to which a scan that begins now belongs."""
+        ...
+
+    def scan_began(self, run: ScanRun, files: ScanFiles) -> None:
+        """A scan has begun."""
+        ...
+
+    def noticed(self, notice: Notice) -> None:
+        """An engine has something to say."""
+        ...
+
+    def engine_failed(self, engine: str, error: StemdError) -> None:
+        """An engine was left out of a scan."""
+        ...
+
+    def disk_failed(self, error: StemdError) -> None:
+        """The disk does not take what it is given."""
+        ...
+
+    def changed(self) -> None:
+        """What the pipeline's state follows from has changed."""
+        ...
+
+
+class Scans:
+    """Makes scans: one thread a scan runs its engines and ends with it.
+
+    The reader's thread calls `begin` and `finish`; what they change is changed by a message to
+    the event loop, on which everything else is called.
+    """
+
+    def __init__(
+        self,
+        config: PipelineConfig,
+        store: Store,
+        settings: SettingsInForce,
+        images: PublishedImages,
+        finishing: Finishing,
+        listener: ScanListener,
+        post: Post,
+    ) -> None:
+        self.current: ScanRun | None = None
+        self.files: ScanFiles | None = None
+        """Of the running scan."""
+        self.newest: ScanRun | None = None
+        """The running scan, or the last one."""
+        self.unfinished: set[ScanRun] = set()
+        """Those of which engines still make images."""
+        self.positions = 0
+        """Of scans that have ended."""
+        self.last_received_ns = 0
+        self._config, self._store, self._settings = config, store, settings
+        self._images, self._finishing, self._listener = images, finishing, listener
+        self._post = post
+        self._closing = threading.Event()
+
+    # The reader's thread
+
+    def begin(self, acquisition: Acquisition) -> tuple[ScanRun, ScanFiles]:
+        """A scan begins; waits while too many are unfinished."""
+        self._post(self._abandon_older)
+        self._finishing.take_place(self._closing)
+        try:
+            return self._begin(acquisition)
+        except BaseException:
+            self._finishing.give_place()
+            raise
+
+    def _begin(self, acquisition: Acquisition) -> tuple[ScanRun, ScanFiles]:
+        live, post, listener = self._settings.live, self._post, self._listener
+        run = ScanRun(
+            acquisition,
+            live.engines,
+            self._config.engines,
+            report=partial(post, listener.engine_failed),
+            live=True,
+            notice=partial(post, listener.noticed),
+        )
+        files = ScanFiles(
+            acquisition,
+            self._store,
+            self._config.name,
+            partial(post, listener.disk_failed),
+            listener.session,
+        )
+        files.open(record_raw=live.record.raw)
+        post(self._began, run, files)
+        threading.Thread(
+            target=self._serve, args=(run, files), name=f"engines-{self._config.name}", daemon=True
+        ).start()
+        return run, files
+
+    def finish(self, run: ScanRun) -> None:
+        """The scan has ended; its engines' thread makes the final images."""
+        self._post(self._ended, run)
+
+    # A scan's own thread
+
+    def _serve(self, run: ScanRun, files: ScanFiles) -> None:
+        try:
+            final = run.serve(
+                self._images.offer,
+                lambda: self._settings.live.publish.rate_hz,
+                partial(self._post, self._images.publish_final),
+            )
+        except Exception:
+            log.exception("the engines' thread failed", pipeline=self._config.name)
+            run.ended.wait()
+            final = run.snapshot(final=True)
+        self._post(self._served, run, files, final)
+
+    # The event loop
+
+    @property
+    def activity(self) -> Literal["acquiring", "finishing"] | None:
+        """What is going on."""
+        if self.current is not None:
+            return "acquiring"
+        return "finishing" if self.unfinished or self._finishing.being_written else None
+
+    def note_change(self, entry: Json) -> None:
+        """Settings have changed: note it in the running scan's history."""
+        if self.current is not None:
+            done = self.current.positions_done
+            self.current.history.append(entry | {"positions_done": done})
+
+    def close(self) -> None:
+        """The reader is to end: it must not wait for a place any more."""
+        self._closing.set()
+
+    def abandon_all(self, why: str) -> None:
+        """Slow engines leave unfinished work undone."""
+        for run in self.unfinished:
+            run.abandon(why)
+
+    def _abandon_older(self) -> None:
+        """Of scans that were made before the last one: a camera waits to begin the next."""
+        for run in sorted(self.unfinished, key=lambda run: run.acquisition.started_ns)[:-1]:
+            run.abandon("later scans were waiting")
+
+    def _began(self, run: ScanRun, files: ScanFiles) -> None:
+        self.current = self.newest = run
+        self.unfinished.add(run)
+        self.files = files
+        self._images.scan_began()
+        self._listener.scan_began(run, files)
+
+    def _ended(self, run: ScanRun) -> None:
+        self.last_received_ns = run.intake.received_ns
+        # here, not when its files are written: the count must not fall back meanwhile
+        self.positions += run.positions_done
+        if self.current is run:
+            self.current = self.files = None
+            self._images.scan_ended()
+
+    def _served(self, run: ScanRun, files: ScanFiles, final: Snapshot) -> None:
+        self.unfinished.discard(run)
+        self._finishing.begin(run, files, final)
+        self._listener.changed()
