@@ -68,6 +68,13 @@ def test_a_missing_model_is_one_error_and_scans_go_on_until_it_is_there(
     assert {scan["status"] for scan in rig.finished(2)} == {"complete"}
     assert rig.state()["last_error"]["kind"] == "engine"
     rig.last_image("ricom")
+    rig.camera.hang_up()
+    both = ["camera", "engine"]
+    wait_until(
+        lambda: any([e["kind"] for e in es] == both for es in rig.states("errors")), "both are told"
+    )
+    rig.until_state(lambda s: s["camera_connected"], "the camera is back")
+    assert [error["kind"] for error in rig.state()["errors"]] == ["engine"]
     models.write(tmp_path, models.box_blur(), "later")
     rig.order("start")
     scan = rig.finished(3)[-1]

@@ -166,6 +166,7 @@ class Microscope:
             "positions_per_second": 21834.0 if state == "acquiring" else 0.0,
             "bytes": self.done * 131072,
             "last_error": None,
+            "errors": [],
         }
         self.hub.state(self.pipeline, document | more)
 

@@ -199,7 +199,7 @@ def test_a_finished_scan_is_announced_to_a_screen_reader(served: Served, tab: An
 
 def test_a_fault_stands_on_the_page_with_its_remedy(served: Served, tab: Any) -> None:
     error = {"message": "the camera at 10.0.0.5:6342 refused", "remedy": "switch the camera on"}
-    served.do(lambda: served.scope.tell_state("fault", last_error=error))
+    served.do(lambda: served.scope.tell_state("fault", last_error=error, errors=[error]))
     eventually(lambda: tab.locator("#fault").is_visible())
     assert tab.text_content("#fault-message") == error["message"]
     assert tab.text_content("#fault-remedy") == error["remedy"]
@@ -363,11 +363,17 @@ def test_a_full_disk_is_told_while_the_scan_runs_and_an_old_camera_error_is_not(
 ) -> None:
     served.grow(64)
     disk = {"kind": "disk", "message": "only 50 MiB are free", "remedy": "free space"}
-    served.do(lambda: served.scope.tell_state("acquiring", last_error=disk))
+    served.do(lambda: served.scope.tell_state("acquiring", last_error=disk, errors=[disk]))
     eventually(lambda: tab.locator("#fault").is_visible())
     assert tab.text_content("#fault-message") == disk["message"]
     camera = {"kind": "error", "message": "the camera refused", "remedy": "switch it on"}
-    served.do(lambda: served.scope.tell_state("acquiring", last_error=camera))
+    both = [camera, disk]
+    served.do(lambda: served.scope.tell_state("waiting", last_error=camera, errors=both))
+    eventually(lambda: tab.text_content("#fault-message") == camera["message"])
+    assert tab.text_content("#fault-remedy") == "switch it on. Also: only 50 MiB are free."
+    served.do(lambda: served.scope.tell_state("acquiring", last_error=camera, errors=both))
+    eventually(lambda: tab.text_content("#fault-message") == disk["message"])
+    served.do(lambda: served.scope.tell_state("acquiring", last_error=camera, errors=[camera]))
     eventually(lambda: tab.locator("#fault").is_hidden())
 
 

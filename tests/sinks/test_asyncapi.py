@@ -62,7 +62,9 @@ def tell_a_scan(sink: RunningSink) -> None:
     sink.call(hub.healthy, {**health, "broker": status})
     counts = {"positions_done": 0, "positions_total": 54, "missing": 0, "positions_per_second": 0.5}
     sink.call(
-        hub.state, "merlin", {"state": "acquiring", "scan": "x", "last_error": None, **counts}
+        hub.state,
+        "merlin",
+        {"state": "acquiring", "scan": "x", "last_error": None, "errors": [], **counts},
     )
     sink.call(hub.settings, "merlin", {"revision": 1, "optics": {"rotation_deg": 0.0}})
     started = {"event": "started", "id": acquisition.id, "scan": scan, "settings": {}}

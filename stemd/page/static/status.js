@@ -79,18 +79,19 @@ export class Status {
     this.say(state.state === "fault" ? `${text}: ${state.last_error?.message ?? ""}` : text);
   }
 
-  /** The last error with its remedy, large when the pipeline has stopped for it. */
+  /** The newest error with its remedy, large when the pipeline has stopped for it, then the others. */
   fault(state, link) {
     const gone = link.ever && !link.open;
-    const error = gone ? GONE : state.last_error;
+    // a camera that sends is well, whatever was wrong with it; a full disk is not
+    const matters = (error) => state.state !== "acquiring" || LASTING.has(error.kind);
+    const [error, ...others] = gone ? [GONE] : (state.errors ?? []).filter(matters);
     const box = id("fault");
     const text = error?.message ?? "";
-    // a camera that sends is well, whatever was wrong with it; a full disk is not
-    const over = state.state === "acquiring" && !LASTING.has(error?.kind);
-    box.hidden = !text || (over && !gone) || !link.ever;
+    const also = others.length ? `. Also: ${others.map((other) => other.message).join("; ")}.` : "";
+    box.hidden = !text || !link.ever;
     box.classList.toggle("serious", !gone && state.state === "fault");
     put(id("fault-message"), text);
-    put(id("fault-remedy"), error?.remedy ?? "");
+    put(id("fault-remedy"), `${error?.remedy ?? ""}${also}`);
   }
 
   /** Spoken by a screen reader, once per change. */
