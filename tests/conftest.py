@@ -23,7 +23,6 @@ from stemd.results import Result, Snapshot
 from tests import left_behind
 
 WAIT_SECONDS = 60.0
-"""What takes a moment on a quiet machine takes long on a busy one."""
 NOTHING_MAY_BE_MISSING = os.environ.get("STEMD_REQUIRE_SERVICES") == "1"
 """Set by .ci/run: a test that is skipped has failed, whatever its reason."""
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
@@ -74,9 +73,15 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
     return result
 
 
+def patience(seconds: float) -> float:
+    """Seconds to wait for what takes `seconds` at most on a quiet machine."""
+    waiting_for_each_processor = os.getloadavg()[0] / (os.cpu_count() or 1)
+    return seconds * max(1.0, 2.0 * waiting_for_each_processor)
+
+
 def wait_until(condition: Callable[[], object], what: str, seconds: float = WAIT_SECONDS) -> None:
     """Poll until true; fails with `what` if it never is."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + patience(seconds)
     while not condition():
         if time.monotonic() > end:
             pytest.fail(f"waited {seconds} s in vain until {what}")

@@ -21,6 +21,7 @@ from stemd.adapters.base import Adapter
 from stemd.blocks import BlockPool, Ended, EventBlock, FrameBlock, Link, Message, Notice, Started
 from stemd.errors import CameraError
 from tests.adapters.quicksilver import NAME
+from tests.conftest import patience
 
 SHAPE = (6, 8)
 Source = tuple[str, dict[str, Any]]
@@ -69,7 +70,7 @@ class Reading:
             self.taken.ended.set()
 
     def until(self, what: Callable[[Taken], bool], seconds: float = 30.0) -> None:
-        end = time.monotonic() + seconds
+        end = time.monotonic() + patience(seconds)
         while not what(self.taken):
             assert self.taken.error is None, self.taken.error
             assert time.monotonic() < end, [type(m).__name__ for m in self.taken.messages]
@@ -80,7 +81,7 @@ class Reading:
         self.stop.set()
         self.pool.close()
         self.adapter.close()
-        return self.taken.ended.wait(1.0)
+        return self.taken.ended.wait(patience(1.0))
 
 
 def camera(*arguments: str) -> tuple[subprocess.Popen[str], int]:

@@ -147,7 +147,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, data):
 def test_training_makes_the_error_smaller(data):
     run = run_of()
     before = train.validate(run.averaged, data)
-    steps(run, data, 250)
+    steps(run, data, 60)
     after = train.validate(run.averaged, data)
     assert after["error_1e+09"] < 0.9 * before["error_1e+09"]
 

@@ -15,6 +15,7 @@ from stemd.cli.main import main
 from stemd.storage.folder import SCAN_FILE
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_scans_end_complete_true_to_the_specimen_and_reproducible(tmp_path: Path) -> None:
     data = tmp_path / "demo"

@@ -79,6 +79,7 @@ def same(a: dict[str, Result], b: dict[str, Result], within: float = 1e-5) -> No
         np.testing.assert_allclose(a[name].image, b[name].image, rtol=0, atol=within)
 
 
+@pytest.mark.slow
 def test_a_patch_falls_where_its_position_is_to_a_tenth_of_a_pixel(tmp_path: Path) -> None:
     y, x = np.mgrid[:WINDOW, :WINDOW] - WINDOW // 2
     phase = 0.06 * x - 0.04 * y

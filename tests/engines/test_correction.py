@@ -26,6 +26,7 @@ def truth() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     return image
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dose", "error_px"), [(1e6, 0.05), (10.0, 0.12), (1.0, 0.3)])
 def test_known_displacements_of_lines_are_found(dose: float, error_px: float) -> None:
     rng = np.random.default_rng(1)

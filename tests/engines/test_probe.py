@@ -20,6 +20,7 @@ def pacbed(specimen: str, camera: Camera, dose: float = 2000.0) -> np.ndarray:
     return counts.astype(np.float64).mean(axis=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("specimen", ["vacuum", "srtio3", "mos2_twisted"])
 def test_the_disc_of_the_virtual_microscope_is_found(specimen):
     camera = Camera((64, 72), 1.3, offset=(1.7, -2.4))

@@ -167,6 +167,7 @@ def test_a_model_of_estimates_adds_to_what_is_shown() -> None:
     assert float(found.mean()) == pytest.approx(float(image.mean()), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_tiles_with_estimates_of_their_own_fade_into_each_other() -> None:
     image = image_of(300, 310)
     whole = through(models.half_of_the_noise(), image)

@@ -51,6 +51,7 @@ def test_whole_pixels_give_the_object_to_float_precision():
     assert error(stitcher) < 2e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("oversample", [1, 2])
 def test_tenths_of_a_pixel_and_finer_pixels_give_it_too(oversample):
     stitcher = Stitcher(probe(), N, (60 * oversample, 64 * oversample), oversample)

@@ -224,6 +224,7 @@ def test_the_stored_reference_is_one_image_a_network_and_not_trivial() -> None:
     assert len(set(seen)) == len(package.NETWORKS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packed", [in_folder, in_tar, in_wheel])
 def test_weights_that_are_not_the_published_ones_are_not_imported(
     tmp_path: Path,
@@ -239,6 +240,7 @@ def test_weights_that_are_not_the_published_ones_are_not_imported(
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_weights_that_give_the_reference_are_imported_and_found(
     tmp_path: Path,
     files: dict[str, bytes],

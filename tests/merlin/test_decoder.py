@@ -116,6 +116,7 @@ def faulty_streams(draw: st.DrawFn) -> tuple[bytes, Scan]:
     return out[: len(out) - draw(st.integers(0, 30))], scan
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(faulty_streams(), st.integers(0, 999), st.sampled_from([1, 700, 5000]))
 def test_any_cut_of_the_stream_gives_the_same_patterns_and_counts(

@@ -100,6 +100,7 @@ def memory(tmp_path: Path) -> Iterator[Callable[[str], str]]:
         system.rm("/put", recursive=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["web", "memory"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_images_are_those_of_the_local_file(

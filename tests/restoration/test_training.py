@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,7 @@ def test_training_makes_the_loss_smaller():
 def test_the_command_resumes_and_finishes(tmp_path, monkeypatch):
     state, finished = tmp_path / "state.pt", tmp_path / "finished.pt"
     common = ["train", "--size", "32", "--batch", "1"]
+    monkeypatch.setattr(train, "validate", partial(train.validate, count=2, size=64))
     monkeypatch.setattr("sys.argv", [*common, "--state", str(state), "--steps", "2"])
     train.main()
     monkeypatch.setattr("sys.argv", [*common, "--state", str(state), "--steps", "3"])

@@ -30,6 +30,7 @@ def centre_of_mass(patterns: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.stack([cy, cx], axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", SIZES)
 def test_the_transform_agrees_with_numpy(n: int) -> None:
     random = np.random.default_rng(n)

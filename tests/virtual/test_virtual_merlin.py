@@ -325,6 +325,7 @@ def test_a_port_in_use_is_named_with_a_remedy(start: Start) -> None:
     assert "another port" in raised.value.remedy
 
 
+@pytest.mark.slow
 def test_the_command_reports_its_ports_writes_the_truth_and_ends_cleanly(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "stemd", "virtual", "merlin", "--port", "0", "--json"]
     command += ["--control-port", "0", "--scan", "6x8", "--detector", "16x16", "--step", "0.5"]
