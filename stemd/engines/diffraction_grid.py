@@ -104,7 +104,7 @@ def beam_angles(optics: Optics) -> tuple[float, float]:
     for key, value in (("convergence_semi_angle_mrad", alpha), ("pixel_size_mrad", pixel)):
         if value is None:
             raise StemdError(
-                f"optics.{key} is not set, and the phase cannot be had without it",
+                f"optics.{key} is not set, and without it there is no phase",
                 f"set optics.{key}",
             )
     assert alpha is not None

@@ -119,11 +119,11 @@ class AirpiEngine(BesideScan):
         return center == "auto" or own.probe == "pacbed" or own.repetition == "auto"
 
     def found(self) -> Gathered | None:
-        """What was found out from the first patterns; None until then."""
+        """What the first patterns have told; None until then."""
         return None if self._found is None else {"found": self._found.as_array()}
 
     def follow(self, found: Gathered) -> None:
-        """Be a later part of a scan whose first part has found this out."""
+        """See base.FindingEngine: use what the first part of the scan has found."""
         self._begins = False
         if self._object is not None:
             self._object.lines.begins = False
@@ -149,7 +149,7 @@ class AirpiEngine(BesideScan):
         return {"found": self._found.as_array(), "events": events, **self._object.gathered()}
 
     def restore(self, gathered: Gathered) -> None:
-        """Take all of it back."""
+        """Take over what `gathered` has given."""
         if gathered:
             if self._object is None:
                 self._settle(Found.of(gathered["found"]))
@@ -159,7 +159,7 @@ class AirpiEngine(BesideScan):
             self._of_events = bool(gathered["events"][0])
 
     def merge(self, other: AirpiEngine) -> None:
-        """Take over a later part of the same scan, and make the lines between the two.
+        """Add a later part of the same scan, and make the lines between the two.
 
         Raises StemdError for parts of an event stream.
         """
@@ -209,7 +209,7 @@ class AirpiEngine(BesideScan):
         self._object.add(block, self._acceptance_ns, after_line)
 
     def _complete(self, after_line: Wake) -> None:
-        """Nothing more will come: what is missing is missing for good."""
+        """All patterns are there: make every line that is left, with what it has."""
         self._settle_with_what_there_is(after_line)
         if self._object is not None:
             with self._object.lock:
@@ -273,7 +273,7 @@ class AirpiEngine(BesideScan):
             self._take(block, after_line or self._make_ready)
 
     def _settle(self, found: Found) -> None:
-        """Everything is known: allocate the object."""
+        """Centre, disc and dose are known: allocate the object."""
         optics = self._settings.optics
         text = angle_off(found, self._beam, self._pixel_mrad)
         if text and self._begins:

@@ -100,11 +100,11 @@ class Loaded:
 
     @property
     def about(self) -> str:
-        """What runs; empty while nothing has."""
+        """Backend and device of the loaded network; empty before."""
         return "" if self._network is None else str(self._network.info)
 
     def begin(self, features: F32) -> Callable[[], C64]:
-        """Have a batch worked on; what is returned waits for its T. Raises ModelError."""
+        """Start the network on a batch; the function returned waits for T. Raises ModelError."""
         network = self.load()
         if not self._shared:
             return partial(transmission, network, features)

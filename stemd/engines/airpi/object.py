@@ -182,7 +182,7 @@ class ExitWaveObject:
             return 0 if self.lines.over or first is None else ready.stop - first - 1
 
     def make(self, line: int, begin: Begin) -> None:
-        """Have the network work on a line and add it to the object. Raises what `begin` raises."""
+        """Run the network on a line, add the result to the object. Raises what `begin` raises."""
         chosen = self.neighbourhood
         if chosen.makes(line):
             of = self.geometry
@@ -265,20 +265,20 @@ class ExitWaveObject:
         return whole, sure
 
     def merge(self, other: ExitWaveObject) -> None:
-        """Take over what another one has of a later part of the scan; lines are left to make."""
+        """Add another object's part of the same scan, a later one; lines between are made later."""
         late = self.lines.merge(other.lines, self.neighbourhood.reach)
         self.stitcher.merge([other.stitcher])
         self.counts.update(other.counts)
         self.counts["late"] += late
 
     def gathered(self) -> Mapping[str, NDArray[Any]]:
-        """Everything, as arrays of numbers."""
+        """Lines, sums and counts, as arrays of numbers."""
         kinds = ("groups", "left_out", "late", "saturated")
         counts = np.array([self.counts[kind] for kind in kinds], np.int64)
         return {**self.lines.gathered(), **self.stitcher.gathered(), "counts": counts}
 
     def restore(self, gathered: Mapping[str, NDArray[Any]]) -> None:
-        """Be the object that gave this out."""
+        """Take over what `gathered` of an object of the same geometry has given."""
         self.lines.restore(gathered, self.neighbourhood.reach)
         self.stitcher.restore(gathered)
         kinds = ("groups", "left_out", "late", "saturated")

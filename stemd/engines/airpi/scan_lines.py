@@ -100,7 +100,7 @@ class ScanLines:
         return slot
 
     def touch(self, line: int) -> None:
-        """A position of this line is done: those before it will get nothing more."""
+        """A position of this line is done: earlier lines get no more patterns."""
         self.low, self.high = min(self.low, line), max(self.high, line)
 
     def ready(self, reach: Reach) -> range:
@@ -155,7 +155,7 @@ class ScanLines:
         return late
 
     def gathered(self) -> Mapping[str, NDArray[np.generic]]:
-        """Everything, as arrays of numbers."""
+        """Patterns and state of all held lines, as arrays of numbers."""
         lines = np.flatnonzero(self._slot >= 0)
         kept = self._slot[lines]
         return {
@@ -167,7 +167,7 @@ class ScanLines:
         }
 
     def restore(self, gathered: Mapping[str, NDArray[np.generic]], reach: Reach) -> None:
-        """Be the lines that gave this out."""
+        """Take over what `gathered` of other lines has given."""
         for index, line in enumerate(gathered["lines"]):
             slot = self.open(int(line), reach)
             self.counts[slot] = gathered["patterns"][index]
@@ -178,7 +178,7 @@ class ScanLines:
 
     def _full(self, line: int) -> bool:
         slot = self.slot(line)
-        # a line without memory was full when it was let go, or was refused as a whole
+        # a line without memory was full when its memory was freed, or was refused as a whole
         return bool(self.done[slot].all()) if slot >= 0 else bool(self.made[line])
 
     def _is_needed(self, line: int, reach: Reach) -> bool:

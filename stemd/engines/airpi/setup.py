@@ -1,4 +1,4 @@
-"""What AIRPI must know before a scan's object can be made, and the object made of it."""
+"""AIRPI's settings, and the object of a scan once centre, disc and dose are known."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def prepared(
     beside: bool,
     begins: bool,
 ) -> Prepared:
-    """Everything is known: allocate the object. Raises StemdError where there can be none.
+    """Centre, disc and dose are known: allocate the object. Raises StemdError where it cannot be.
 
     `beside`: a camera waits; `begins`: the first patterns are the scan's.
     """

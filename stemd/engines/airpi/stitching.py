@@ -134,7 +134,7 @@ class Stitcher:
         }
 
     def restore(self, gathered: Mapping[str, NDArray[np.int64]]) -> None:
-        """Be the stitcher, of the same geometry, that gave this out."""
+        """Take over the sums that `gathered` of a stitcher of the same geometry has given."""
         part = slice(*(int(row) for row in gathered["rows"]))
         for whole in (self._real, self._imaginary, self._weight):
             whole[:] = 0

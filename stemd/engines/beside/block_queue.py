@@ -55,13 +55,13 @@ class BlockQueue:
         block.release()
 
     def close(self) -> None:
-        """Nothing more will be offered; what waits can still be taken."""
+        """Refuse further blocks; those that wait can still be taken."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def clear(self) -> None:
-        """Nothing more will be taken: what waits is released. Called by the taking thread."""
+        """Release all blocks that wait, and take no more. Called by the taking thread."""
         self.close()
         with self._changed:
             blocks, self._blocks, self._bytes = self._blocks, deque(), 0

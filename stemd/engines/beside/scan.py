@@ -1,7 +1,7 @@
-"""What phase engines that may be slower than the camera have in common: queue and losses.
+"""What phase engines that may be slower than the camera share: queue and losses.
 
 Without a camera `consume` does the work. Beside a scan blocks go through a bounded queue to two
-threads (`Beside`), what finds no room is left out, and each kind of loss is told once.
+threads (`Beside`); blocks that find no room are left out, and one notice tells each kind of loss.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class BesideScan(ABC):
         return True
 
     def abandon(self, why: str = "") -> None:
-        """Leave undone what is not done yet; `why` is told."""
+        """Abandon unfinished work; a notice gives the reason `why`."""
         undone = self._beside is not None and not self._beside.wait(0.0)
         self._ending = self._given_up = True
         if self._beside is not None and undone:
@@ -113,11 +113,11 @@ class BesideScan(ABC):
     @property
     @abstractmethod
     def _in_image(self) -> NDArray[np.bool_]:
-        """Flat, (positions,): as good in the image as it can be, as far as it is there at all."""
+        """Flat, (positions,): which are in the image as finely as the engine can make them."""
 
     @abstractmethod
     def _add_now(self, block: Block) -> None:
-        """Take a block in and do all that there is to do."""
+        """Take a block in and do all of its work."""
 
     @abstractmethod
     def _take(self, block: Block, wake: Wake) -> None:
@@ -129,7 +129,7 @@ class BesideScan(ABC):
 
     @abstractmethod
     def _make_next(self) -> bool:
-        """See `Beside`: do a piece of what there is to do."""
+        """See `Beside`: do one piece of work."""
 
     @property
     def _remedy(self) -> str:
@@ -161,5 +161,5 @@ def phase_beam(
 
 def _missing(key: str, where: str) -> StemdError:
     """The error for a number without which there is no phase."""
-    return StemdError(f"{key} is not set, and the phase cannot be had without it",
+    return StemdError(f"{key} is not set, and without it there is no phase",
                       f"set {key.split('.')[-1]} in {where}")  # fmt: skip

@@ -15,13 +15,12 @@ Wake = Callable[[], object]
 
 
 class Beside:
-    """One thread takes blocks in as they come, one does what takes long, both at low priority.
+    """Two threads at low priority: one takes blocks in as they come, one does the slow work.
 
-    `add` takes a block in and calls the function it is given when there may be something to do;
-    `complete` likewise, when all blocks are in; `work` does a piece of what there is to do and
-    says False when there is nothing. The first error ends both, and is raised by `check`. Two
-    threads, since taking in must go on while a network works, or blocks would be held that the
-    camera needs.
+    `add` takes a block in, and calls the function it is given when there may be new work;
+    `complete` does the same after the last block. `work` does one piece of work and returns False
+    when there is none. The first error ends both threads; `check` raises it. There are two
+    threads because blocks must be taken in while a network works: the camera needs them back.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class Beside:
         self._queue.close()
 
     def abandon(self) -> None:
-        """Leave what is left undone."""
+        """Abandon unfinished work."""
         self._given_up = True
         self._queue.close()
         self._wake()

@@ -170,7 +170,7 @@ class BrightField:
         }
 
     def restore(self, gathered: Gathered) -> None:
-        """Take back what `gathered` gave out."""
+        """Take over what `gathered` has given."""
         if not gathered:
             return
         origins = [(int(y), int(x)) for y, x in gathered["origins"]]

@@ -116,7 +116,7 @@ class SsbEngine(BesideScan):
         self._own = own
 
     def snapshot(self, *, final: bool) -> Sequence[Result]:
-        """The image, float32 (ny, nx), radian. Raises StemdError where it cannot be had."""
+        """The image, float32 (ny, nx), radian. Raises StemdError where it cannot be made."""
         if self._beside is not None:
             self._beside.check()
         if not final:
@@ -174,7 +174,7 @@ class SsbEngine(BesideScan):
         return self._kept.gathered()
 
     def restore(self, gathered: Gathered) -> None:
-        """Take back what was gathered."""
+        """Take over what `gathered` has given."""
         self._kept.restore(gathered)
 
     # within
