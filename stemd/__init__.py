@@ -1,14 +1,11 @@
 """stemd: live 4D-STEM images from the camera's socket to MQTT, disk and a page."""
 
 import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from stemd import api as api
+from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "api"]
+__all__ = ["__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -67,9 +67,9 @@ def test_the_examples_are_short():
 
 def test_all_three_are_found_and_can_be_used(site):
     rows = json.loads(site.stemd("plugins", "--json"))
-    found = {(row["kind"], row["name"]): row["available"] for row in rows}
-    for name in (("adapters", "quicksilver"), ("engines", "deflection"), ("sinks", "influx")):
-        assert found[name]
+    found = {(row["kind"], row["name"]): row["unavailable"] for row in rows}
+    for name in (("adapter", "quicksilver"), ("engine", "deflection"), ("sink", "influx")):
+        assert found[name] is None
 
 
 def test_the_engine_shows_how_far_patterns_are_deflected(site, tmp_path):
@@ -121,14 +121,15 @@ def test_camera_engine_and_sink_work_together_live_and_from_the_record(site, tmp
         camera = subprocess.Popen(
             [
                 *(sys.executable, "-m", "stemd", "virtual", "quicksilver", "--scan", "16x16"),
-                *("--flyback", "1", "--detector", "32", "--rate", "2000", "--port", "0", "--json"),
+                *("--flyback", "1", "--detector", "32x32", "--rate", "2000"),
+                *("--port", "0", "--json"),
             ],
             stdout=subprocess.PIPE, text=True, env=site.environment,
         )  # fmt: skip
         daemon: RunningDaemon | None = None
         try:
             assert camera.stdout is not None
-            port = json.loads(camera.stdout.readline())["port"]
+            port = json.loads(camera.stdout.readline())["data_port"]
             text = CONFIG.format(influx=influx.getsockname()[1], camera=port)
             daemon = RunningDaemon(tmp_path, text, site.environment)
             said = influx.recv(4096).decode()
