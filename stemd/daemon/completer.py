@@ -206,7 +206,7 @@ class Completer:
                 self._write_down(self._publish(pipeline, record, results, seconds))
             )
         finally:
-            self._store.let_go(scan.scan_id)
+            self._store.release(scan.scan_id)
 
     async def _made(self, order: Order) -> list[Result]:
         while True:
@@ -291,7 +291,7 @@ class Completer:
                 document = book.write(folder, document, completion)
                 self._store.catalogue.end(document["id"], document, folder)
             finally:
-                self._store.let_go(scan.scan_id)
+                self._store.release(scan.scan_id)
             return document
 
         pipeline = self._pipelines.get(scan.pipeline)

@@ -2,7 +2,7 @@
 
 It speaks MQTT 3.1.1 only, keeps nothing on disk and has unbounded queues: a laboratory runs
 mosquitto. `python -m stemd.mqtt.broker` is the child: it writes its port to stdout and ends
-when its stdin does, which is the moment its parent stops it, or dies in whatever way.
+when its stdin does: when its parent stops it, or has died.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class EmbeddedBroker:
 
 
 async def _pass_on(errors: asyncio.StreamReader) -> None:
-    """The child's log, at our level debug: nobody who runs a demo wants to read it."""
+    """The child's log, at level debug: it tells a user of the demo nothing."""
     while line := await errors.readline():
         log.debug("embedded broker", said=line.decode(errors="replace").rstrip())
 

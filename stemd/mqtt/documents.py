@@ -68,11 +68,6 @@ class Documents:
             )
         self._ready.set()
 
-    def answer(self, message: Outgoing, *, needs_version5: bool) -> None:
-        """A reply; one that `needs_version5` goes only where the broker speaks MQTT 5."""
-        if not needs_version5 or self._status.version == "5":
-            self.queue(message)
-
     def renew(self) -> None:
         """Send everything retained again: a broker may have forgotten it."""
         for message in self._retained.values():

@@ -38,7 +38,7 @@ _REASONS: dict[int, tuple[str, str]] = {
     0x8B: ("is shutting down", "stemd connects again when it is back"),
     0x8D: ("heard nothing from stemd for too long", "check the network; raise mqtt.keepalive_s"),
     TAKEN_OVER: (
-        "gave our place to another client with the same id",
+        "ended this connection, since another client uses the same id",
         "another daemon uses this instrument name: stop it, or change daemon.instrument",
     ),
     TOO_LARGE: (
@@ -62,7 +62,7 @@ def refusal(code: int, settings: MqttSettings) -> SinkError:
 
 
 def thrown_out(settings: MqttSettings, client_id: str) -> SinkError:
-    """The error for a broker that lets us in and soon hangs up, several times in a row."""
+    """The error for a broker that accepts the login and soon hangs up, several times in a row."""
     return SinkError(
         f"MQTT broker {settings.url} accepts stemd and soon closes the connection, again and again",
         f"another client seems to use the id {client_id!r}: stop a second daemon with the same "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import structlog
 from aiomqtt import Message
@@ -22,12 +23,8 @@ MAX_WAITING = 64
 _NOBODY = ""
 
 
-class Answer(Protocol):
-    """Takes a reply away to be published."""
-
-    def __call__(self, message: Outgoing, *, needs_version5: bool) -> None:
-        """`needs_version5`: worthless where the broker speaks 3.1.1."""
-        ...
+Answer = Callable[[Outgoing], None]
+"""Takes a reply away to be published."""
 
 
 class RequestDesk:
@@ -92,9 +89,7 @@ class RequestDesk:
 
     def _reply(self, request: Request, reply: Json) -> None:
         topic = self._topics.of(request.pipeline, "reply")
-        self._answer(
-            document(topic, reply, qos=1, correlation=request.correlation), needs_version5=False
-        )
+        self._answer(document(topic, reply, qos=1, correlation=request.correlation))
         if request.response_topic is None:
             return
         if not self._topics.may_answer_at(request.response_topic):
@@ -102,4 +97,4 @@ class RequestDesk:
                 log.warning("response topic refused", topic=request.response_topic)
             return
         message = document(request.response_topic, reply, qos=1, correlation=request.correlation)
-        self._answer(message, needs_version5=True)
+        self._answer(message)

@@ -47,7 +47,7 @@ class MqttSink(Sink):
         complaints = Complaints(status, hub)
         self._documents = documents = Documents(topics, settings, status, complaints)
         self._images = ImagePublisher(topics, settings, complaints.not_delivered)
-        self._desk = RequestDesk(topics, hub, documents.answer)
+        self._desk = RequestDesk(topics, hub, documents.queue)
         self._line = line = Line(settings, complaints)
         name = settings.client_id or f"stemd-{instrument}"
         self._control = ControlSession(

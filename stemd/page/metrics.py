@@ -111,7 +111,7 @@ class _Health(Collector):
         )
         ages = GaugeMetricFamily(
             "stemd_thread_age_seconds",
-            "Seconds since a thread got on",
+            "Seconds since a thread last showed that it works",
             labels=["pipeline", "thread"],
         )
         for pipeline, document in pipelines.items():
@@ -131,7 +131,7 @@ class _Health(Collector):
 
 
 def metrics_text(health: Callable[[], Json]) -> Callable[[], bytes]:
-    """A function that gives the Prometheus text of the health document as it then is."""
+    """A function that returns the health document of that moment as Prometheus text."""
     registry = CollectorRegistry()
     registry.register(_Health(health))
     return lambda: generate_latest(registry)

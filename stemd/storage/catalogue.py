@@ -164,7 +164,7 @@ class Catalogue:
             return False
 
     def _open_again(self) -> None:
-        """The file was removed under us: what is written to the old one would be lost."""
+        """The file was removed while it was open: what is written to it would be lost."""
         self._db.close()
         self._release_lock()
         self._owner = secrets.token_hex(8)  # an old lock that comes back stays ours to lose
@@ -258,7 +258,7 @@ class Catalogue:
             return {row["id"] for row in db.execute("SELECT id FROM scans")}
 
     def put_session(self, document: Mapping[str, Any]) -> None:
-        """A session has begun, got on or ended; `document` is what stands in its session.json."""
+        """A session has begun, changed or ended; `document` is what stands in its session.json."""
         keys = ("id", "pipeline", "name", "status", "started_ns")
         with self._using() as db:
             db.execute(

@@ -1,4 +1,4 @@
-"""Looking after the disk while the daemon runs: is it there, is it full, what may go."""
+"""Looking after the disk while the daemon runs: is it there, is it full, what may be deleted."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class DiskWatch:
         self._began_ns, self._began = time.time_ns(), time.monotonic()
 
     def look(self) -> list[News]:
-        """See how the disk is, write what is owed, delete what may go; what has changed."""
+        """Look at the disk, write what waits, delete what may go; returns what has changed."""
         before = self.error
         self.error = self._store.writable()
         self._measure()
         if self.error is None:
-            self._store.pay()
+            self._store.write_waiting()
             self._retain()
         news: list[News] = []
         if self.error is not None and (before is None or before.message != self.error.message):
@@ -100,6 +100,6 @@ class DiskWatch:
             "low": self.low,
             "error": error and error_document(error),
             "scans_deleted": self.deleted,
-            "documents_owed": self._store.owed,
+            "documents_owed": self._store.waiting,
             "documents_dropped": self._store.dropped,
         }

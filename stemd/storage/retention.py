@@ -55,7 +55,7 @@ def retain(store: Store, table: RetentionTable, now_ns: int | None = None) -> li
         try:
             _delete(store, scan, table.delete, reason)
         finally:
-            store.let_go(scan["id"])
+            store.release(scan["id"])
         deleted.append(scan["id"])
         if len(deleted) % _CHECK_EVERY == 0 or table.min_free_gb is not None:
             free = store.free_bytes()

@@ -174,11 +174,11 @@ class ScanFiles:
             document = folder.write_summary(self.summary)
             self._store.catalogue.end(folder.acquisition.id, document, folder.path)
         except OSError:
-            self._store.owe(folder.path, document)
+            self._store.write_later(folder.path, document)
         except SinkError as error:
             if self._usable:
                 self._report(error)
-            self._store.owe(folder.path, document)
+            self._store.write_later(folder.path, document)
         return document
 
     def _report(self, error: StemdError) -> None:

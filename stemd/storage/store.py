@@ -1,4 +1,4 @@
-"""The data folder of a daemon: locked, checked, its catalogue, and what the disk still owes."""
+"""The data folder of a daemon: locked, checked, its catalogue, and files not written yet."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stemd.storage.folder import SCAN_FILE
 from stemd.storage.locks import take_instrument
 from stemd.storage.recorder import RESERVE_BYTES
 
-MAX_OWED = 1000
+MAX_WAITING = 1000
 """Scan documents kept for a disk that takes nothing; more would be memory without bound."""
 
 log = structlog.get_logger(__name__)
@@ -40,7 +40,7 @@ class Store:
         self.instrument = instrument
         self.reserve_bytes = reserve_bytes
         self.dropped = 0
-        self._owed: deque[tuple[Path, Json]] = deque()
+        self._waiting: deque[tuple[Path, Json]] = deque()
         self._claimed: set[str] = set()
         self._lock = threading.Lock()
         try:
@@ -62,9 +62,9 @@ class Store:
         probe.unlink()
 
     @property
-    def owed(self) -> int:
+    def waiting(self) -> int:
         """Scan documents that wait for a disk that takes them."""
-        return len(self._owed)
+        return len(self._waiting)
 
     def check(self) -> None:
         """Raises SinkError when another file system lies where the data folder was.
@@ -102,51 +102,51 @@ class Store:
         return None
 
     def claim(self, scan_id: str) -> bool:
-        """Have a past scan's folder for oneself until `let_go`; False while somebody else has."""
+        """Have a past scan's folder for oneself until `release`; False while somebody else has."""
         with self._lock:
             if scan_id in self._claimed:
                 return False
             self._claimed.add(scan_id)
             return True
 
-    def let_go(self, scan_id: str) -> None:
+    def release(self, scan_id: str) -> None:
         """Give a claimed scan back."""
         with self._lock:
             self._claimed.discard(scan_id)
 
-    def owe(self, folder: Path, document: Json) -> None:
+    def write_later(self, folder: Path, document: Json) -> None:
         """Keep a scan's document until scan.json and the catalogue can be written."""
         with self._lock:
-            self._owed.append((folder, document))
-            if len(self._owed) > MAX_OWED:
-                self._owed.popleft()
+            self._waiting.append((folder, document))
+            if len(self._waiting) > MAX_WAITING:
+                self._waiting.popleft()
                 self.dropped += 1
 
-    def pay(self) -> int:
-        """Write what is owed, the oldest first, as far as the disk takes it; how many it took."""
-        paid = 0
+    def write_waiting(self) -> int:
+        """Write the documents that wait, the oldest first; returns how many the disk has taken."""
+        written = 0
         while True:
             with self._lock:
-                if not self._owed:
-                    return paid
-                folder, document = self._owed[0]
+                if not self._waiting:
+                    return written
+                folder, document = self._waiting[0]
             try:
                 self.check()
                 folder.mkdir(parents=True, exist_ok=True)
                 write_atomic(folder / SCAN_FILE, [(to_json(document, indent=1) + "\n").encode()])
                 self.catalogue.end(str(document["id"]), document, folder)
             except (OSError, SinkError) as error:
-                log.debug("the disk still takes nothing", error=str(error))
-                return paid
+                log.debug("the disk still cannot be written", error=str(error))
+                return written
             with self._lock:
-                if self._owed and self._owed[0][1] is document:
-                    self._owed.popleft()
-            paid += 1
+                if self._waiting and self._waiting[0][1] is document:
+                    self._waiting.popleft()
+            written += 1
             log.info("written after the disk came back", scan=document["id"])
 
     def close(self) -> None:
-        """Last attempt to write what is owed; then the locks are given up."""
-        self.pay()
+        """Try once more to write what waits; then give the locks up."""
+        self.write_waiting()
         self.catalogue.close()
         with contextlib.suppress(OSError):
             os.close(self._lock_fd)

@@ -56,7 +56,7 @@ def test_memory_does_not_grow_with_what_was_read(way: object, array: Path) -> No
     assert most < HELD_BYTES
 
 
-def test_patterns_that_were_let_go_are_still_what_they_were(array: Path) -> None:
+def test_patterns_that_were_released_are_still_what_they_were(array: Path) -> None:
     held = [pattern[0, 7, 9] for pattern in _patterns(array)]
     kept = list(_patterns(array))
     assert held == [pattern[0, 7, 9] for pattern in kept]

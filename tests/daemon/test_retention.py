@@ -81,6 +81,14 @@ def test_by_age_the_raw_record_of_old_scans_goes_and_images_and_catalogue_stay(
     assert retain(store, RetentionTable(max_age_days=7), NOW) == []
 
 
+def test_images_that_another_packages_writer_has_written_stay_with_the_tiffs(store: Store) -> None:
+    folder = keep_scan(store, 8)
+    write_atomic(folder.path / "images.h5", [b"images"])
+    write_atomic(folder.path / "raw_data_000001.h5", [b"frames"])
+    retain(store, RetentionTable(max_age_days=7), NOW)
+    assert names(folder) == {"ricom.tif", "images.h5", "raw.hdr", SCAN_FILE}
+
+
 def test_whole_scans_go_when_that_is_configured_and_their_rows_say_so(store: Store) -> None:
     folder = keep_scan(store, 8)
     retain(store, RetentionTable(max_age_days=7, delete="scan"), NOW)
@@ -103,14 +111,14 @@ def test_for_free_space_the_oldest_goes_first_and_no_more_than_needed(
     assert deleted == [folders[1].acquisition.id, folders[2].acquisition.id]
 
 
-def test_a_record_that_is_being_read_stays_until_it_is_let_go(store: Store) -> None:
+def test_a_record_that_is_being_read_stays_until_it_is_released(store: Store) -> None:
     folder, other = keep_scan(store, 9), keep_scan(store, 8)
     ids = [folder.acquisition.id, other.acquisition.id]
     assert store.claim(ids[0])
     assert not store.claim(ids[0])
     assert retain(store, RetentionTable(max_age_days=7), NOW) == [ids[1]]
     assert "raw.mib" in names(folder)
-    store.let_go(ids[0])
+    store.release(ids[0])
     assert retain(store, RetentionTable(max_age_days=7), NOW) == [ids[0]]
     assert "raw.mib" not in names(folder)
 
@@ -204,11 +212,11 @@ def test_what_a_disk_did_not_take_is_written_when_it_does(store: Store) -> None:
     document |= {"id": "20260101T000000000Z-abcd"}
     lost = store.data_dir / "2026-01-01" / document["id"]
     lost.parent.write_text("a file where a folder is needed")
-    store.owe(lost, document)
-    assert store.pay() == 0
+    store.write_later(lost, document)
+    assert store.write_waiting() == 0
     lost.parent.unlink()
-    assert store.pay() == 1
-    assert store.owed == 0
+    assert store.write_waiting() == 1
+    assert store.waiting == 0
     assert json.loads((lost / SCAN_FILE).read_text()) == document
     assert store.catalogue.get(document["id"]) is not None
 

@@ -95,7 +95,7 @@ def test_a_disk_that_fills_up_stops_the_record_and_leaves_room_for_images(
     line.remember_memory(rig)
 
 
-def test_a_disk_without_a_byte_left_is_paid_what_it_is_owed_later(
+def test_what_a_full_disk_could_not_take_is_written_when_there_is_room(
     disk: Path, make_rig: Callable[..., Rig], row: Rows
 ) -> None:
     line = row("disk full to the last byte")

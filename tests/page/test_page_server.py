@@ -334,7 +334,7 @@ async def test_an_image_that_cannot_be_sent_does_not_stop_the_others(
         await viewer.send(type="drawn", pipeline="merlin", name="ricom")
 
 
-async def test_a_viewer_whose_sending_fails_is_let_go_so_that_it_can_come_back(
+async def test_a_viewer_whose_sending_fails_is_released_so_that_it_can_come_back(
     shown: Shown, client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(self: object) -> None:

@@ -119,7 +119,7 @@ def test_when_the_disk_is_slow_the_camera_waits_and_nothing_is_lost(
     assert raw.complete
 
 
-def test_a_camera_that_waits_for_the_disk_is_let_go_when_the_pipeline_stops(
+def test_a_camera_that_waits_for_the_disk_is_released_when_the_pipeline_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = threading.Event()
