@@ -18,9 +18,11 @@ from stemd.blocks import Block, EventBlock
 from stemd.engines.airpi.model import Loaded, find_model
 from stemd.engines.airpi.object import ExitWaveObject
 from stemd.engines.airpi.setup import (
+    FASTER,
     NEXT_SCAN,
     AirpiSettings,
     angle_off,
+    coarser_text,
     described,
     found_in,
     prepared,
@@ -233,19 +235,8 @@ class AirpiEngine(BesideScan):
         if line is None:
             return False
         if coarseness.coarser > before:
-            chosen = thing.neighbourhood
-            self._say(
-                "coarser",
-                f"the network is slower than the camera: from line {line} on it works on one of "
-                f"{chosen.every**2} positions"
-                + (
-                    f", each with the electrons of {chosen.repetition**2}"
-                    if chosen.repetition > 1
-                    else ""
-                ),
-                remedy=self._remedy
-                + "; a faster processor, or fewer positions, makes it whole during the scan",
-            )
+            remedy = f"{self._remedy}; {FASTER}"
+            self._say("coarser", coarser_text(line, thing.neighbourhood), remedy=remedy)
         # a line that found no room counts as made: nobody will ask for it again
         held = thing.lines.slot(line) >= 0
         thing.make(line, self._network.begin)

@@ -13,6 +13,7 @@ from stemd.beam import Beam
 from stemd.engines.airpi.coarseness import Coarseness
 from stemd.engines.airpi.features import GRID
 from stemd.engines.airpi.geometry import ObjectGeometry
+from stemd.engines.airpi.neighbourhoods import Neighbourhood
 from stemd.engines.airpi.object import ExitWaveObject
 from stemd.engines.first_patterns import FirstPatterns, Found
 from stemd.inference.choice import BackendName
@@ -24,6 +25,7 @@ ANGLE_OFF = 0.15
 BACKLOG_BYTES = 32 * 1024 * 1024
 BACKLOG_LINES = 4, 64
 """Binned lines that may wait for the network during a scan: so many bytes, between so many."""
+FASTER = "a faster processor, or fewer positions, makes it whole during the scan"
 NEXT_SCAN = ("model", "backend", "threads", "device", "batch", "oversample", "when_slow",
              "probe", "defocus_angstrom", "cs_mm", "counts_per_electron")  # fmt: skip
 
@@ -98,6 +100,15 @@ def angle_off(found: Found, beam: Beam, pixel_mrad: float) -> str:
     return (
         f"the disc of the first patterns has a radius of {fitted:.3g} mrad, "
         f"optics.convergence_semi_angle_mrad is {alpha:g}: the disc's is taken"
+    )
+
+
+def coarser_text(line: int, chosen: Neighbourhood) -> str:
+    """In words: from this line on the network is given fewer positions."""
+    each = f", each with the electrons of {chosen.repetition**2}" if chosen.repetition > 1 else ""
+    return (
+        f"the network is slower than the camera: from line {line} on it works on one of "
+        f"{chosen.every**2} positions{each}"
     )
 
 
