@@ -42,6 +42,7 @@ def test_missing_frames_are_told_and_the_exit_code_says_so(
     assert [notice["kind"] for notice in found["notices"]] == ["missing_frames"]
 
 
+@pytest.mark.slow
 def test_event_streams_whose_pulses_do_not_fit_are_doubted_in_plain_words(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

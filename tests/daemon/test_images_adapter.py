@@ -74,6 +74,7 @@ def mrc(image: Image) -> bytes:
     return bytes(header) + image.astype("<f4").tobytes()
 
 
+@pytest.mark.slow
 def test_images_come_from_a_folder_and_by_command_and_are_answered(
     tmp_path: Path, mosquitto: Mosquitto
 ) -> None:

@@ -171,6 +171,7 @@ def test_probe_positions_are_corrected_by_a_restored_image(
 BEAM = "energy_ev=300e3,convergence_semi_angle_mrad=20,pixel_size_mrad=3"
 
 
+@pytest.mark.slow
 def test_phases_do_not_depend_on_threads_and_are_listed_with_their_units(tmp_path: Path) -> None:
     model = airpi_scenes.write(tmp_path, airpi_scenes.reader())
     patterns = np.zeros((480, 256, 256), np.uint16)

@@ -62,6 +62,10 @@ def order(record: Path, seconds: float, adapter: str = "merlin", **changes: Any)
     )
 
 
+class NotYetShown(Exception):  # noqa: N818 - while one waits, no error
+    """Nothing has come of an image."""
+
+
 class Seen:
     """What a replay has said so far."""
 
@@ -80,15 +84,24 @@ class Seen:
 
     async def until(self, check: Callable[[], Any]) -> None:
         async with asyncio.timeout(PATIENCE_S):
-            while not check():
+            while not self._holds(check):
                 assert not self.player.over.is_set(), self.texts[-3:]
                 await asyncio.sleep(0.01)
+
+    def _holds(self, check: Callable[[], Any]) -> bool:
+        try:
+            return bool(check())
+        except NotYetShown:
+            return False
 
     def state(self) -> str:
         return next((text["state"] for kind, text in reversed(self.texts) if kind == "replay"), "")
 
     def newest(self, name: str) -> tuple[dict[str, Any], np.ndarray[Any, Any]]:
-        return next(found for found in reversed(self.frames) if found[0]["name"] == name)
+        for meta, image in reversed(self.frames):
+            if meta["name"] == name:
+                return meta, image
+        raise NotYetShown(name)
 
     def reply(self, key: str) -> dict[str, Any] | None:
         replies = [text for kind, text in self.texts if kind == "reply"]

@@ -51,6 +51,7 @@ def sparse(hits: int, seed: int = 0) -> Electrons:
     return Electrons(sent.time[keep], y[keep], x[keep], sent.probe[keep], sent.line_starts)
 
 
+@pytest.mark.slow
 def test_the_pixels_of_an_electron_become_one_hit_at_their_centroid() -> None:
     stream, rows = clusters(sparse(400))
     chosen = settings(SCAN, layout="single", cluster={"window_ns": 100.0})
