@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 import structlog
 
 from stemd.config.resolved import PipelineConfig
+from stemd.daemon.completion_files import CompletionFiles
+from stemd.daemon.tasks import Tasks
 from stemd.errors import SinkError, StemdError
 from stemd.events import Hub
 from stemd.offline.completion.maker import REMEDY, made
@@ -19,12 +21,10 @@ from stemd.offline.completion.work import Order
 from stemd.offline.idle import spare_memory
 from stemd.results import Result, Snapshot
 from stemd.storage import completions as book
-from stemd.storage.archive import Archive, Record
+from stemd.storage.archive import Record
 from stemd.storage.completions import Unfinished
 from stemd.storage.files import FileRecord
-from stemd.storage.folder import ScanFolder
 from stemd.storage.store import Store
-from stemd.storage.writers import writers_of
 
 Json = dict[str, Any]
 
@@ -42,7 +42,7 @@ class Teller(Protocol):
         ...
 
 
-class Host(Protocol):
+class CompletionHost(Protocol):
     """What a completer needs of the pipeline whose images it completes."""
 
     @property
@@ -85,33 +85,31 @@ class Completer:
         self,
         store: Store,
         hub: Hub,
-        pipelines: Mapping[str, Host],
+        pipelines: Mapping[str, CompletionHost],
         most_waiting: int = MOST_WAITING,
     ) -> None:
         self.counts = {"done": 0, "failed": 0, "left": 0}
         self._store, self._hub, self._pipelines = store, hub, pipelines
-        self._archive = Archive(store.data_dir)
+        self._files = CompletionFiles(store)
         self._queue = CompletionQueue(most_waiting)
         self._most_waiting = most_waiting
         self._now: Unfinished | None = None
         self._part = 0.0
         self._yields = True
         self._making: asyncio.Task[list[Result]] | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._writing: set[asyncio.Task[None]] = set()
+        self._working = False
+        self._work_tasks, self._writing = Tasks(), Tasks()
 
     def start(self) -> None:
         """Begin with what is offered."""
-        self._task = asyncio.create_task(self._work(), name="completion")
+        self._working = True
+        self._work_tasks.start(self._work(), "completion")
 
     async def stop(self) -> None:
         """Leave off; what is not done is found by the next daemon's `resume`."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        if self._writing:
-            await asyncio.wait(self._writing, timeout=WRITE_S)
+        self._working = False
+        await self._work_tasks.stop()
+        await self._writing.stop(wait_s=WRITE_S)
 
     def use_whole_machine(self) -> None:
         """From now on at the priority of any other process: somebody waits, and nothing scans.
@@ -124,7 +122,7 @@ class Completer:
 
     def offer(self, document: Mapping[str, Any]) -> None:
         """A scan document that may ask for completion; returns at once."""
-        if self._task is None or not book.is_outstanding(document):
+        if not self._working or not book.is_outstanding(document):
             return
         scan = book.unfinished(document)
         if scan.scan_id in self._queue or (self._now and self._now.scan_id == scan.scan_id):
@@ -133,18 +131,12 @@ class Completer:
         self._changed(scan.pipeline)
         if dropped is not None:
             self.counts["left"] += 1
-            self._write_down(self._leave(dropped))
+            self._writing.start(self._leave(dropped), "completion write")
 
     async def resume(self) -> None:
         """Take up what an earlier daemon of this instrument has left undone."""
 
-        def rows() -> Sequence[dict[str, Any]]:
-            every = self._store.catalogue.list()
-            ours = (row for row in every if row["instrument"] == self._store.instrument)
-            return [row for row in ours if book.is_outstanding(row)]
-
-        found = await asyncio.to_thread(rows)
-        for row in reversed(found):
+        for row in await asyncio.to_thread(self._files.outstanding):
             if row["pipeline"] in self._pipelines:
                 self.offer(row)
             else:
@@ -186,7 +178,7 @@ class Completer:
         if not self._store.claim(scan.scan_id):
             raise StemdError("retention deletes the record", KEEP)
         try:
-            record = await asyncio.to_thread(self._archive.record, scan.scan_id)
+            record = await asyncio.to_thread(self._files.record, scan.scan_id)
             if record is None:
                 raise StemdError("the record is gone", KEEP)
             order = Order(
@@ -202,9 +194,8 @@ class Completer:
             results = await self._made(order)
             seconds = time.monotonic() - began
             # a daemon that stops waits for this: it would have to be done again
-            await asyncio.shield(
-                self._write_down(self._publish(pipeline, record, results, seconds))
-            )
+            publishing = self._publish(pipeline, record, results, seconds)
+            await asyncio.shield(self._writing.start(publishing, "completion write"))
         finally:
             self._store.release(scan.scan_id)
 
@@ -215,17 +206,11 @@ class Completer:
             try:
                 return await self._making
             except asyncio.CancelledError:
-                if self._task is None or yields == self._yields:
+                if not self._working or yields == self._yields:
                     raise
                 # begun again, at the new priority
             finally:
                 self._making = None
-
-    def _write_down(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work, name="completion write")
-        self._writing.add(task)
-        task.add_done_callback(self._writing.discard)
-        return task
 
     def _progress(self, done: int, total: int) -> None:
         self._part = done / max(1, total)
@@ -233,36 +218,16 @@ class Completer:
             self._changed(self._now.pipeline)
 
     async def _publish(
-        self, pipeline: Host, record: Record, results: Sequence[Result], seconds: float
+        self, pipeline: CompletionHost, record: Record, results: Sequence[Result], seconds: float
     ) -> None:
         async with pipeline.commanding:  # save and recompute write to the folder, too
             document, snapshot, files = await asyncio.to_thread(
-                self._write, record, results, seconds
+                self._files.done, record, results, seconds
             )
             pipeline.completed(snapshot, files, document["completion"])
         self.counts["done"] += 1
         self._tell(document)
         log.info("images completed", scan=record.scan_id, seconds=round(seconds, 1))
-
-    def _write(
-        self, record: Record, results: Sequence[Result], seconds: float
-    ) -> tuple[Json, Snapshot, list[FileRecord]]:
-        """The files, scan.json and the catalogue. Raises SinkError."""
-        self._store.check()
-        folder = record.path.parent
-        document = book.read(folder)
-        completion = book.done(document["completion"], results, seconds)
-        snapshot = book.final_of(document, results)
-        where = ScanFolder(
-            folder, snapshot.acquisition, document["pipeline"], document["instrument"]
-        )
-        settings = document["settings"]
-        files, failures = where.write_results(snapshot, settings, writers_of(settings))
-        for failure in failures:
-            raise failure
-        document = book.write(folder, document, completion, files)
-        self._store.catalogue.end(document["id"], document, folder)
-        return document, snapshot, list(files)
 
     async def _fail(self, scan: Unfinished, error: StemdError) -> None:
         self.counts["failed"] += 1
@@ -282,17 +247,7 @@ class Completer:
         """Say that it is not done, where it is looked for."""
 
         def write() -> Json | None:
-            folder = self._archive.folder(scan.scan_id)
-            if folder is None or not self._store.claim(scan.scan_id):
-                return None  # retention has deleted it, or does so now
-            try:
-                document = book.read(folder)
-                completion = book.not_done(status, document["completion"], message, remedy)
-                document = book.write(folder, document, completion)
-                self._store.catalogue.end(document["id"], document, folder)
-            finally:
-                self._store.release(scan.scan_id)
-            return document
+            return self._files.not_done(scan.scan_id, status, message, remedy)
 
         pipeline = self._pipelines.get(scan.pipeline)
         document = None

@@ -17,9 +17,6 @@ class Tasks:
     def __init__(self) -> None:
         self._running: set[asyncio.Task[Any]] = set()
 
-    def __len__(self) -> int:
-        return len(self._running)
-
     def start(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         """Run `work` until it returns, fails or is cancelled."""
         task = asyncio.create_task(work, name=name)
@@ -27,9 +24,11 @@ class Tasks:
         task.add_done_callback(self._ended)
         return task
 
-    async def stop(self) -> None:
-        """Cancel what still runs and wait for its end."""
+    async def stop(self, wait_s: float = 0.0) -> None:
+        """Give what still runs some seconds to end, then cancel it and wait for its end."""
         running = list(self._running)
+        if running and wait_s:
+            await asyncio.wait(running, timeout=wait_s)
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)

@@ -63,6 +63,10 @@ class ScanImages:
             self.early = _names(with_images.results)
         return self._with_slow(with_images)
 
+    def nothing(self, settings: Settings) -> Snapshot:
+        """A final snapshot without images, for a scan whose images could not be made."""
+        return self._of([], self._intake.positions_done, settings, final=True)
+
     def _prompt(self, settings: Settings, *, final: bool) -> Snapshot:
         intake = self._intake
         done = intake.positions_done
@@ -73,6 +77,9 @@ class ScanImages:
                     results += engine.snapshot(final=final)
                 except Exception as error:
                     self._engines.leave_out(engine.name, error)
+        return self._of(results, done, settings, final=final)
+
+    def _of(self, results: list[Result], done: int, settings: Settings, *, final: bool) -> Snapshot:
         self._sequence += 1
         return Snapshot(
             acquisition=self._acquisition,
@@ -81,7 +88,7 @@ class ScanImages:
             positions_total=self._acquisition.scan.positions,
             final=final,
             sequence=self._sequence,
-            time_ns=intake.received_ns,
+            time_ns=self._intake.received_ns,
             settings_revision=settings.revision,
         )
 

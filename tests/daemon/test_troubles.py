@@ -202,6 +202,8 @@ async def test_a_scan_that_could_not_be_finished_is_told_until_one_is(bench: Ben
     run = bench.begin_scan()
     bench.events.scan_not_finished(run, StemdError("scan x: KeyError: 'y'", "see the log"))
     assert bench.kinds == ["error"]
+    bench.finish_scan(run)
+    assert bench.kinds == ["error"], "it is the very scan"
     bench.finish_scan(bench.begin_scan(), "incomplete")
     assert bench.kinds == []
 

@@ -54,6 +54,8 @@ class Events:
         self._sessions, self._completions = sessions, completions
         self._noticed: set[str] = set()
         """Kinds of errors that the adapter has told of."""
+        self._spoiled: str | None = None
+        """The scan with which something unforeseen went wrong."""
 
     @property
     def session(self) -> str | None:
@@ -125,7 +127,8 @@ class Events:
         """The scan's files are written, as far as the disk took them."""
         if not files.failed:
             self._troubles.over("disk")
-        self._troubles.over("error")
+        if run.acquisition.id != self._spoiled:
+            self._troubles.over("error")
         self._tell_finished(run, document)
         self._completions.offer(document)
         if lacking and document["completion"] is None:
@@ -153,8 +156,10 @@ class Events:
         )
 
     def scan_not_finished(self, run: ScanRun, error: StemdError) -> None:
-        """Something unforeseen went wrong at the end of a scan."""
+        """Something unforeseen went wrong with the images or files of a scan."""
+        self._spoiled = run.acquisition.id
         self._troubles.error(error)
+        self.changed()
 
     def engine_failed(self, engine: str, error: StemdError) -> None:
         """An engine was left out of a scan: told once, not again for every scan."""

@@ -45,6 +45,10 @@ class ScanListener(Protocol):
         """An engine was left out of a scan."""
         ...
 
+    def scan_not_finished(self, run: ScanRun, error: StemdError) -> None:
+        """Something unforeseen went wrong with the images of a scan."""
+        ...
+
     def disk_failed(self, error: StemdError) -> None:
         """The disk does not take what it is given."""
         ...
@@ -135,11 +139,21 @@ class Scans:
                 lambda: self._settings.live.publish.rate_hz,
                 partial(self._post, self._images.publish_final),
             )
-        except Exception:
+        except Exception as error:
             log.exception("the engines' thread failed", pipeline=self._config.name)
+            self._post(self._listener.scan_not_finished, run, _unforeseen(run, error))
             run.ended.wait()
-            final = run.snapshot(final=True)
+            final = self._images_left(run)
         self._post(self._served, run, files, final)
+
+    @staticmethod
+    def _images_left(run: ScanRun) -> Snapshot:
+        """What can still be had of the images; the record and scan.json are written anyway."""
+        try:
+            return run.snapshot(final=True)
+        except Exception:
+            log.exception("a scan ends without images", scan=run.acquisition.id)
+            return run.images.nothing(run.settings)
 
     # The event loop
 
@@ -189,3 +203,8 @@ class Scans:
         self.unfinished.discard(run)
         self._finishing.begin(run, files, final)
         self._listener.changed()
+
+
+def _unforeseen(run: ScanRun, error: Exception) -> StemdError:
+    text = f"scan {run.acquisition.id}: {type(error).__name__}: {error}"
+    return StemdError(text, "see the daemon's log")

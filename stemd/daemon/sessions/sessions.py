@@ -26,7 +26,7 @@ RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 log = structlog.get_logger(__name__)
 
 
-class Host(Protocol):
+class SessionHost(Protocol):
     """What sessions need of their pipeline."""
 
     @property
@@ -59,7 +59,7 @@ class Sessions:
     """
 
     def __init__(
-        self, name: str, host: Host, store: Store, publish: Callable[[Json], None]
+        self, name: str, host: SessionHost, store: Store, publish: Callable[[Json], None]
     ) -> None:
         self._name, self._host, self._store, self._publish = name, host, store, publish
         self._book: SessionBook | None = None

@@ -1,0 +1,71 @@
+"""What of a completion goes to disk: images, scan.json, the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from stemd.results import Result, Snapshot
+from stemd.storage import completions as book
+from stemd.storage.archive import Archive, Record
+from stemd.storage.files import FileRecord
+from stemd.storage.folder import ScanFolder
+from stemd.storage.store import Store
+from stemd.storage.writers import writers_of
+
+Json = dict[str, Any]
+
+
+class CompletionFiles:
+    """Reads and writes the folders of scans whose images are completed. All methods block."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._archive = Archive(store.data_dir)
+
+    def outstanding(self) -> list[Json]:
+        """Catalogue rows of this instrument's scans whose images wait, the oldest first."""
+        rows = reversed(self._store.catalogue.list())
+        ours = (row for row in rows if row["instrument"] == self._store.instrument)
+        return [row for row in ours if book.is_outstanding(row)]
+
+    def record(self, scan_id: str) -> Record | None:
+        """The raw record of a scan, None when it is gone."""
+        return self._archive.record(scan_id)
+
+    def done(
+        self, record: Record, results: Sequence[Result], seconds: float
+    ) -> tuple[Json, Snapshot, list[FileRecord]]:
+        """Write the images; returns scan.json, the images and their files. Raises SinkError."""
+        self._store.check()
+        folder = record.path.parent
+        document = book.read(folder)
+        completion = book.done(document["completion"], results, seconds)
+        snapshot = book.final_of(document, results)
+        where = ScanFolder(
+            folder, snapshot.acquisition, document["pipeline"], document["instrument"]
+        )
+        settings = document["settings"]
+        files, failures = where.write_results(snapshot, settings, writers_of(settings))
+        for failure in failures:
+            raise failure
+        document = book.write(folder, document, completion, files)
+        self._store.catalogue.end(document["id"], document, folder)
+        return document, snapshot, list(files)
+
+    def not_done(self, scan_id: str, status: str, message: str, remedy: str) -> Json | None:
+        """Say in scan.json why not; returns it, None where retention deletes the scan.
+
+        Raises SinkError.
+        """
+        folder = self._archive.folder(scan_id)
+        if folder is None or not self._store.claim(scan_id):
+            return None
+        try:
+            document = book.read(folder)
+            completion = book.not_done(status, document["completion"], message, remedy)
+            document = book.write(folder, document, completion)
+            self._store.catalogue.end(document["id"], document, folder)
+        finally:
+            self._store.release(scan_id)
+        return document
