@@ -9,37 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan
+from stemd.adapters.events import checkpoint
 from stemd.adapters.events.cluster import WAIT_US, Joiner
-from stemd.adapters.events.front import BLOCK_RECORDS, DONE, FULL, GARBAGE, Front, Hits
+from stemd.adapters.events.front import DONE, FULL, GARBAGE, Front, Hits
 from stemd.adapters.events.health import SyncHealth
 from stemd.adapters.events.history import History, Wire, scan_runs
-from stemd.adapters.events.hot import HotPixelFinder
+from stemd.adapters.events.hot import HotPixelFinder, told_hot
+from stemd.adapters.events.landing import OUTPUT_HITS, Landing
 from stemd.adapters.events.settings import EventSettings
 from stemd.adapters.events.sync import CLOSED, RESET, SYNC_FILE, Output, ScanSync, SyncStart
 from stemd.adapters.events.ticks import TICKS_PER_US
 from stemd.blocks import BlockPool, Buffer, Ended, EndReason, EventBlock, Message, Notice, Started
 from stemd.errors import ConfigError
 
-OUTPUT_HITS = BLOCK_RECORDS + 64
-EVENT_BYTES = 12
 QUIET_GAPS = 16
 """A stream that ends within so many mean gaps between hits of the scan's end was not cut off."""
 HEALTH_TICKS = int(1e6 * TICKS_PER_US)
 
 Bytes = NDArray[np.uint8]
-
-
-def _told(hot: list[tuple[int, int]]) -> Iterator[Notice]:
-    if hot:
-        listed = ", ".join(f"[{y}, {x}]" for y, x in hot[:20])
-        yield Notice(
-            "hot_pixels",
-            f"{len(hot)} hot pixels are ignored from now on: {listed}"
-            + (", ..." if len(hot) > 20 else ""),
-            level="info",
-            count=len(hot),
-            remedy="write them to hot_pixels in the config to ignore them from the first hit",
-        )
 
 
 class EventDecoder:
@@ -85,8 +72,7 @@ class EventDecoder:
             front.set_masked(settings.hot_pixels)
         if start is not None:
             front.set_time(start.time_ticks)
-        self._buffer: Buffer | None = None
-        self._fill = 0
+        self._landing = Landing(pool, front.record_bytes)
         self._history = History()
         self._checked = -(1 << 62)
         self.acquisition: Acquisition | None = None
@@ -118,56 +104,24 @@ class EventDecoder:
 
     # Receiving into the pool's buffers
 
-    @property
-    def _block_bytes(self) -> int:
-        return BLOCK_RECORDS * self._front.record_bytes
-
-    def _take(self) -> Buffer:
-        self._pool.configure(self._block_bytes, OUTPUT_HITS * EVENT_BYTES)
-        return self._pool.take()
-
     def wants(self) -> Sequence[memoryview]:
         """Where the next bytes are to land: the free end of a block."""
-        if self._buffer is None:
-            self._buffer = self._take()
-            self._fill = 0
-        return [self._buffer.bytes.data[self._fill : self._block_bytes]]
+        return self._landing.wants()
 
     def fed(self, count: int, now_ns: int) -> Iterator[Message]:
         """`count` bytes have landed; decodes when the block is full."""
-        self._fill += count
-        if self._fill == self._block_bytes:
-            yield from self._decode_buffer(now_ns)
+        if self._landing.landed(count):
+            yield from self._landing.decode(self.consume, now_ns)
 
     def flush(self, now_ns: int, *, eof: bool) -> Iterator[Message]:
         """Decode what is whole; at `eof` also end the scan."""
-        if self._fill >= self._front.record_bytes:
-            yield from self._decode_buffer(now_ns)
+        if self._landing.whole:
+            yield from self._landing.decode(self.consume, now_ns)
         if eof:
-            if self._fill:
-                yield Notice("cut_off", f"the stream ends {self._fill} bytes into a record")
-                self._fill = 0
+            left = self._landing.forget()
+            if left:
+                yield Notice("cut_off", f"the stream ends {left} bytes into a record")
             yield from self.finish("disconnected", now_ns)
-
-    def _decode_buffer(self, now_ns: int) -> Iterator[Message]:
-        size = self._front.record_bytes
-        more = True
-        while more:
-            buffer, filled = self._buffer, self._fill
-            assert buffer is not None
-            position = yield from self.consume(buffer.bytes[:filled], now_ns, buffer)
-            step = position
-            while step and position % size == 0 and filled - position >= size:
-                data = buffer.bytes[position:filled]
-                step = yield from self.consume(data, now_ns, buffer, output=False)
-                position += step
-            # what is left stands at an odd place (garbage before it) or is cut off: move it
-            rest = filled - position
-            self._buffer, self._fill = (self._take(), rest) if rest else (None, 0)
-            if self._buffer is not None:
-                self._buffer.bytes[:rest] = buffer.bytes[position:filled]
-            buffer.release()
-            more = rest >= size and position > 0
 
     # Decoding
 
@@ -187,7 +141,7 @@ class EventDecoder:
         self._history.keep(
             wire,
             blocks=self._pool.buffers // 4,
-            small=self._block_bytes // 4,
+            small=self._landing.block_bytes // 4,
             before=wire.start_ticks - 2 * self._sync.window_ticks,
             everything=self._sync.newer_scan_waits,
         )
@@ -220,7 +174,7 @@ class EventDecoder:
         found = self._hot.look(self._hits, count)
         if found is not None:
             self._front.set_masked(found)
-            yield from _told(found)
+            yield from told_hot(found)
         hits = self._hits
         if self._joiner is not None:
             hits, count = self._joiner.join(hits, count, items)
@@ -238,7 +192,7 @@ class EventDecoder:
         hit = item = 0
         while True:
             if wire.output is None:
-                buffer = self._take()
+                buffer = self._landing.take()
             else:
                 buffer = wire.output
                 buffer.retain()
@@ -389,36 +343,25 @@ class EventDecoder:
 
         Not in it: bytes kept for the record of a scan to come, and what was told of the stream.
         """
-        parts: dict[str, Mapping[str, NDArray[Any]]] = {
-            "front": self._front.state(),
-            "hot": self._hot.state(),
-            "sync": self._sync.state(),
-        }
-        if self._joiner is not None:
-            parts["joiner"] = self._joiner.state()
-        found = {
-            f"{part}.{name}": array for part, made in parts.items() for name, array in made.items()
-        }
         begun = self.acquisition is not None
-        return {**found, "decoder": np.array([self._done, self.skipped_bytes, begun], np.int64)}
+        return {
+            **checkpoint.gathered(self._parts()),
+            "decoder": np.array([self._done, self.skipped_bytes, begun], np.int64),
+        }
 
     def restore(self, state: Mapping[str, NDArray[Any]], acquisition: Acquisition) -> None:
         """Go on, as `acquisition`, where a decoder of the same settings gave this out."""
-
-        def part(of: str) -> dict[str, NDArray[Any]]:
-            return {
-                name.removeprefix(f"{of}."): array
-                for name, array in state.items()
-                if name.startswith(f"{of}.")
-            }
-
-        self._front.restore(part("front"))
-        self._hot.restore(part("hot"))
-        self._sync.restore(part("sync"))
-        if self._joiner is not None:
-            self._joiner.restore(part("joiner"))
+        checkpoint.handed_out(state, self._parts())
         self._done, self.skipped_bytes, begun = (int(value) for value in state["decoder"])
         self.acquisition = acquisition if begun else None
+
+    def _parts(self) -> dict[str, checkpoint.Part]:
+        parts: dict[str, checkpoint.Part] = {
+            "front": self._front,
+            "hot": self._hot,
+            "sync": self._sync,
+        }
+        return parts if self._joiner is None else {**parts, "joiner": self._joiner}
 
     # What was seen
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from stemd.adapters.events.front import Hits
+from stemd.blocks import Notice
 
 TIMES_NEIGHBOURS = 20.0
 """A hot pixel has more hits than so many times the median of its surroundings, ..."""
@@ -70,3 +71,17 @@ class HotPixelFinder:
         """Go on counting where another one was."""
         self.to_see = int(state["to_see"][0])
         self._counts = state["counts"].astype(np.int64)
+
+
+def told_hot(hot: list[tuple[int, int]]) -> Iterator[Notice]:
+    """What people are told of pixels (y, x) that were found to be hot."""
+    if hot:
+        listed = ", ".join(f"[{y}, {x}]" for y, x in hot[:20])
+        yield Notice(
+            "hot_pixels",
+            f"{len(hot)} hot pixels are ignored from now on: {listed}"
+            + (", ..." if len(hot) > 20 else ""),
+            level="info",
+            count=len(hot),
+            remedy="write them to hot_pixels in the config to ignore them from the first hit",
+        )

@@ -19,8 +19,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from stemd.acquisition import MAX_POSITIONS, Acquisition, Detector, Scan
-from stemd.adapters.events.decoder import EVENT_BYTES, OUTPUT_HITS
 from stemd.adapters.events.front import BLOCK_RECORDS
+from stemd.adapters.events.landing import EVENT_BYTES, OUTPUT_HITS
 from stemd.adapters.events.settings import EventSettings
 from stemd.adapters.events.sync import Output
 from stemd.blocks import BlockPool, Ended, EndReason, EventBlock, Message, Notice, Started

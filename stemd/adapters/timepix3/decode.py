@@ -14,6 +14,165 @@ from stemd.adapters.events.layout import MASKED
 from stemd.adapters.timepix3.stamps import global_time, tdc_pulse
 from stemd.adapters.timepix3.words import MAGIC
 
+_HEADER = -1
+
+
+@njit(nogil=True, cache=True)
+def _is_header(word: Any) -> bool:
+    return bool(word & 0xFFFFFFFF == MAGIC and (word >> 40) & 0xFF == 0)
+
+
+@njit(nogil=True, cache=True)
+def _begin_chunk(s: Any, word: Any) -> bool:
+    """Take a chunk header; False where its size cannot be."""
+    size = (word >> 48) & 0xFFFF
+    if size & 7:
+        return False
+    s.left = size >> 3
+    s.chip = (word >> 32) & 0xFF
+    s.chunks += 1
+    s.bare = 0
+    if s.chip >= s.chips:
+        s.foreign_chip += s.left
+        s.chip = -1
+    return True
+
+
+@njit(nogil=True, cache=True)
+def _place(address: Any, flip_y: Any, first_y: Any, flip_x: Any, first_x: Any) -> Any:
+    """y << 16 | x on the detector of an address on a chip, see `Layout.orientation`."""
+    y = (((address >> 1) & 0xFC | address & 3) ^ flip_y) + first_y
+    x = (((address >> 8) & 0xFE | (address >> 2) & 1) ^ flip_x) + first_x
+    return y << 16 | x
+
+
+@njit(nogil=True, cache=True)
+def _is_masked(mask: Any, bit: Any) -> bool:
+    return bool(mask[bit >> 3] >> (bit & 7) & 1)
+
+
+@njit(nogil=True, cache=True)
+def _stamp(word: Any) -> Any:
+    """The time of a pixel word, modulo 2^34 ticks."""
+    return ((word & 0xFFFF) << 18 | ((word >> 30) & 0x3FFF) << 4) - ((word >> 16) & 15)
+
+
+@njit(nogil=True, cache=True)
+def _count_other(s: Any, kind: int) -> None:
+    """A word that gives neither hit nor time."""
+    if kind == 0x5 or kind == 0x7 or kind == 0x2:
+        s.control += 1
+    elif kind == 0xA:
+        s.integrated += 1
+    else:
+        s.unknown += 1
+
+
+@njit(inline="always")
+def _decode_run(
+    words: NDArray[np.uint64],
+    i: int,
+    stop: int,
+    s: Any,
+    flips: NDArray[np.int64],
+    mask: NDArray[np.uint8],
+    correction: NDArray[np.int32],
+    strays: NDArray[np.int64],
+    limit: int,
+    times: NDArray[np.int64],
+    places: NDArray[np.uint32],
+    tots: NDArray[np.uint16],
+    n: int,
+    items: NDArray[np.int64],
+    m: int,
+) -> tuple[int, int, int, int]:
+    """Words i..stop-1, all of chip `s.chip`; returns as `decode`, _HEADER at a chunk header.
+
+    Time and counts are local variables; the state has them again where a helper reads it.
+    """
+    room = items.shape[0] - STRAYS - 2
+    corrected = correction.size > 0
+    masking = mask.size > 0
+    back = -s.back_limit
+    chip = s.chip
+    base = chip << 16
+    flip_y, first_y, flip_x, first_x = flips[0], flips[1], flips[2], flips[3]
+    now, started = s.now, s.started == 1
+    masked = pixels = 0
+    why = DONE
+    while i < stop:
+        word = np.int64(words[i])
+        kind = (word >> 60) & 15
+        if kind == 0xB:
+            if n >= limit:
+                why = FULL
+                break
+            raw = _stamp(word)
+            address = (word >> 44) & 0xFFFF
+            place = _place(address, flip_y, first_y, flip_x, first_x)
+            if masking and _is_masked(mask, base | address):
+                place = np.int64(MASKED)
+            if corrected:
+                raw += correction[(chip << 8) | ((address >> 9) << 1) | ((address >> 2) & 1)]
+            if not started:
+                started = True
+                s.started = 1
+                now = raw & WRAP
+            step = (((raw - now) & WRAP) ^ HALF) - HALF
+            pixels += 1
+            time = now + step
+            if step > 0:
+                if step > -back:
+                    s.now = now
+                    if is_left_over(s, raw, step):
+                        s.left_over += 1
+                        i += 1
+                        continue
+                now = time
+            elif step < back:
+                s.now = now
+                tot = (word >> 20) & 0x3FF
+                n, m = keep_stray(
+                    s, raw & WRAP, place, tot, -1, chip, strays, times, places, tots, n, items, m
+                )
+                now = s.now
+                i += 1
+                if m >= room or n >= limit:
+                    why = FULL
+                    break
+                continue
+            if s.strays > 0:
+                n = release_strays(s, strays, times, places, tots, n)
+            if place == MASKED:
+                masked += 1
+            else:
+                times[n] = time
+                places[n] = place
+                tots[n] = (word >> 20) & 0x3FF
+                n += 1
+        elif kind == 0x6 or kind == 0x4:
+            s.now = now
+            if kind == 0x6:
+                n, m = tdc_pulse(s, word, chip, strays, times, places, tots, n, items, m)
+            else:
+                s.control += 1
+                n, m = global_time(s, word, chip, strays, times, places, tots, n, items, m)
+            now, started = s.now, s.started == 1
+            if m >= room or n >= limit:
+                i += 1
+                why = FULL
+                break
+        elif kind < 0xA and _is_header(word):
+            why = _HEADER
+            break
+        else:
+            _count_other(s, int(kind))
+        i += 1
+    s.now = now
+    s.masked += masked
+    s.pixels += pixels
+    return i, n, m, why
+
 
 @njit(nogil=True, cache=True)
 def decode(
@@ -42,146 +201,37 @@ def decode(
     s = s_array[0]
     n = m = 0
     i = first
-    end = words.size
-    room = items.shape[0] - STRAYS - 2
-    corrected = correction.size > 0
-    masking = mask.size > 0
-    back = -s.back_limit
-    while i < end:
+    while i < words.size:
+        stop = words.size
         if s.left == 0:
             head = np.int64(words[i])
             # among bare words only a short chunk can be told from a pixel
-            likely = s.bare == 0 or ((head >> 60) & 15) < 0xA
-            if likely and head & 0xFFFFFFFF == MAGIC and (head >> 40) & 0xFF == 0:
-                size = (head >> 48) & 0xFFFF
-                if size & 7:
+            if (s.bare == 0 or ((head >> 60) & 15) < 0xA) and _is_header(head):
+                if not _begin_chunk(s, head):
                     return i, n, m, GARBAGE
-                s.left = size >> 3
-                s.chip = (head >> 32) & 0xFF
-                s.chunks += 1
-                s.bare = 0
-                if s.chip >= s.chips:
-                    s.foreign_chip += s.left
-                    s.chip = -1
                 i += 1
                 continue
             if s.bare == 0:
                 return i, n, m, GARBAGE
-            stop = end
         else:
-            stop = min(end, i + s.left)
+            stop = min(stop, i + s.left)
             if s.chip < 0:
                 s.left -= stop - i
                 i = stop
                 continue
         begin = i
-        base = s.chip << 16
-        flip_y, first_y, flip_x, first_x = orientation[s.chip]
-        now = s.now
-        masked = pixels = 0
-        started = s.started == 1
-        status = -1
-        while i < stop:
-            word = np.int64(words[i])
-            kind = (word >> 60) & 15
-            if kind == 0xB:
-                if n >= limit:
-                    status = FULL
-                    break
-                raw = ((word & 0xFFFF) << 18 | ((word >> 30) & 0x3FFF) << 4) - ((word >> 16) & 15)
-                address = (word >> 44) & 0xFFFF
-                y = (((address >> 1) & 0xFC | address & 3) ^ flip_y) + first_y
-                x = (((address >> 8) & 0xFE | (address >> 2) & 1) ^ flip_x) + first_x
-                place = y << 16 | x
-                if masking and mask[(base | address) >> 3] >> (address & 7) & 1:
-                    place = np.int64(MASKED)
-                if corrected:
-                    raw += correction[(s.chip << 8) | ((address >> 9) << 1) | ((address >> 2) & 1)]
-                if not started:
-                    started = True
-                    s.started = 1
-                    now = raw & WRAP
-                step = (((raw - now) & WRAP) ^ HALF) - HALF
-                pixels += 1
-                time = now + step
-                if step > 0:
-                    if step > -back:
-                        s.now = now
-                        if is_left_over(s, raw, step):
-                            s.left_over += 1
-                            i += 1
-                            continue
-                    now = time
-                elif step < back:
-                    s.now = now
-                    n, m = keep_stray(
-                        s,
-                        raw & WRAP,
-                        place,
-                        (word >> 20) & 0x3FF,
-                        -1,
-                        s.chip,
-                        strays,
-                        times,
-                        places,
-                        tots,
-                        n,
-                        items,
-                        m,
-                    )
-                    now = s.now
-                    i += 1
-                    if m >= room or n >= limit:
-                        status = FULL
-                        break
-                    continue
-                if s.strays > 0:
-                    n = release_strays(s, strays, times, places, tots, n)
-                if place == MASKED:
-                    masked += 1
-                else:
-                    times[n] = time
-                    places[n] = place
-                    tots[n] = (word >> 20) & 0x3FF
-                    n += 1
-            elif kind == 0x6:
-                s.now = now
-                n, m = tdc_pulse(s, word, s.chip, strays, times, places, tots, n, items, m)
-                now, started = s.now, True
-                if m >= room or n >= limit:
-                    i += 1
-                    status = FULL
-                    break
-            elif kind == 0x4:
-                s.now = now
-                s.control += 1
-                n, m = global_time(s, word, s.chip, strays, times, places, tots, n, items, m)
-                now, started = s.now, s.started == 1
-                if m >= room or n >= limit:
-                    i += 1
-                    status = FULL
-                    break
-            elif kind < 0xA and word & 0xFFFFFFFF == MAGIC and (word >> 40) & 0xFF == 0:
-                # a header inside a chunk or between bare words: the size before it was wrong
-                if s.bare == 0:
-                    s.broken_chunks += 1
-                status = -2
-                break
-            elif kind == 0x5 or kind == 0x7 or kind == 0x2:
-                s.control += 1
-            elif kind == 0xA:
-                s.integrated += 1
-            else:
-                s.unknown += 1
-            i += 1
-        s.now = now
-        s.masked += masked
-        s.pixels += pixels
+        i, n, m, why = _decode_run(
+            words, i, stop, s, orientation[s.chip], mask, correction, strays, limit,
+            times, places, tots, n, items, m,
+        )  # fmt: skip
         if s.left > 0:
             s.left -= i - begin
-        if status == -2:
+        if why == _HEADER:
+            # a header inside a chunk or between bare words: the size before it was wrong
+            if s.bare == 0:
+                s.broken_chunks += 1
             s.left = 0
             s.bare = 0
-        elif status >= 0:
-            return i, n, m, status
+        elif why != DONE:
+            return i, n, m, why
     return i, n, m, DONE
