@@ -29,8 +29,8 @@ from stemd.cli.bench.limits import big_file, merlin_header
 from stemd.config.resolved import EngineConfig
 from stemd.errors import StemdError
 from stemd.offline.cluster.connect import Pool, connect
-from stemd.offline.cluster.parts import Goal, Recipe
 from stemd.offline.cluster.queue import TaskQueue
+from stemd.offline.cluster.recipe import Goal, Recipe
 from stemd.offline.cluster.run import run_files
 from stemd.offline.outcome import outcome_of, write_run
 from stemd.scan.processing import process_recording

@@ -31,7 +31,7 @@ from stemd.cli.bench.harness import Context
 from stemd.config.resolved import EngineConfig
 from stemd.errors import StemdError
 from stemd.offline.cluster.connect import Pool
-from stemd.offline.cluster.parts import Goal, Recipe
+from stemd.offline.cluster.recipe import Goal, Recipe
 from stemd.offline.cluster.run import run_files
 from stemd.offline.outcome import write_run
 from stemd.settings import Settings

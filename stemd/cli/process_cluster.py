@@ -17,7 +17,7 @@ from stemd.cli.process_report import report, tell_notes
 from stemd.config.resolved import EngineConfig
 from stemd.errors import StemdError, UsageError
 from stemd.offline.cluster.connect import connect
-from stemd.offline.cluster.parts import Goal, Recipe
+from stemd.offline.cluster.recipe import Goal, Recipe
 from stemd.offline.cluster.run import run_files
 from stemd.offline.cluster.sweep import Point, parse_axis, points
 from stemd.offline.outcome import Outcome, settings_json, write_run

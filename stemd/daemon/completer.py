@@ -17,7 +17,7 @@ from stemd.errors import SinkError, StemdError
 from stemd.events import Hub
 from stemd.offline.completion.maker import REMEDY, made
 from stemd.offline.completion.queue import MOST_WAITING, CompletionQueue
-from stemd.offline.completion.work import Order
+from stemd.offline.completion.work import CompletionJob
 from stemd.offline.idle import spare_memory
 from stemd.results import Result, Snapshot
 from stemd.storage import completions as book
@@ -181,7 +181,7 @@ class Completer:
             record = await asyncio.to_thread(self._files.record, scan.scan_id)
             if record is None:
                 raise StemdError("the record is gone", KEEP)
-            order = Order(
+            job = CompletionJob(
                 pipeline.config,
                 tuple(scan.lacking),
                 record.path,
@@ -191,7 +191,7 @@ class Completer:
             )
             log.info("images are completed from the record", scan=scan.scan_id)
             began = time.monotonic()
-            results = await self._made(order)
+            results = await self._made(job)
             seconds = time.monotonic() - began
             # a daemon that stops waits for this: it would have to be done again
             publishing = self._publish(pipeline, record, results, seconds)
@@ -199,10 +199,10 @@ class Completer:
         finally:
             self._store.release(scan.scan_id)
 
-    async def _made(self, order: Order) -> list[Result]:
+    async def _made(self, job: CompletionJob) -> list[Result]:
         while True:
             yields = self._yields
-            self._making = asyncio.create_task(made(replace(order, yields=yields), self._progress))
+            self._making = asyncio.create_task(made(replace(job, yields=yields), self._progress))
             try:
                 return await self._making
             except asyncio.CancelledError:

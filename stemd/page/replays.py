@@ -12,7 +12,7 @@ from stemd.config.resolved import PipelineConfig
 from stemd.documents import compact_json
 from stemd.offline.idle import spare_memory
 from stemd.offline.replay.player import Player
-from stemd.offline.replay.wire import PIPELINE, Order
+from stemd.offline.replay.wire import PIPELINE, ReplayJob
 from stemd.page import protocol
 from stemd.page.access import Access
 from stemd.page.viewer import Viewer
@@ -101,7 +101,7 @@ class Replays:
     def _player(
         self, viewer: Viewer, record: Record, config: PipelineConfig, seconds: float
     ) -> Player:
-        order = Order(
+        job = ReplayJob(
             config=config,
             scan_id=record.scan_id,
             record=record.path,
@@ -120,7 +120,7 @@ class Replays:
         async def shown(name: str, frame: bytes) -> None:
             await viewer.give((PIPELINE, name), frame)
 
-        return Player(order, told, shown)
+        return Player(job, told, shown)
 
 
 def _watched(viewer: Viewer) -> dict[str, int]:

@@ -14,7 +14,7 @@ from stemd.adapters.files import open_recording
 from stemd.adapters.merlin.encoder import Camera as Merlin
 from stemd.adapters.merlin.encoder import encode_frame
 from stemd.config.resolved import EngineConfig
-from stemd.offline.cluster.parts import Recipe
+from stemd.offline.cluster.recipe import Recipe
 from stemd.offline.outcome import Outcome, outcome_of
 from stemd.results import Snapshot
 from stemd.scan.processing import process_recording

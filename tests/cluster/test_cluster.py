@@ -20,7 +20,8 @@ from stemd.cli.main import main
 from stemd.errors import ClusterError, StemdError
 from stemd.offline.cluster import connect as connecting
 from stemd.offline.cluster.connect import connect
-from stemd.offline.cluster.parts import Goal, Part, Recipe
+from stemd.offline.cluster.parts import Part
+from stemd.offline.cluster.recipe import Goal, Recipe
 from stemd.offline.cluster.run import Progress, run_files
 from stemd.offline.cluster.store import PartStore, gaps
 from stemd.offline.outcome import Outcome

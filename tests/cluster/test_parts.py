@@ -16,7 +16,8 @@ from stemd.acquisition import Acquisition, Detector, Scan
 from stemd.offline.cluster import merging as merging_module
 from stemd.offline.cluster import work
 from stemd.offline.cluster.merging import Merging
-from stemd.offline.cluster.parts import Part, Recipe
+from stemd.offline.cluster.parts import Part
+from stemd.offline.cluster.recipe import Recipe
 from stemd.offline.cluster.spread import share_of
 from stemd.offline.cluster.store import CheckpointStore, PartStore, gaps, key_of
 from stemd.offline.outcome import Outcome

@@ -15,7 +15,8 @@ from stemd.blocks import Message
 from stemd.cli.main import main
 from stemd.errors import StemdError
 from stemd.offline.cluster.connect import connect
-from stemd.offline.cluster.parts import Goal, Part, Recipe
+from stemd.offline.cluster.parts import Part
+from stemd.offline.cluster.recipe import Goal, Recipe
 from stemd.offline.cluster.run import Progress, run_files
 from stemd.offline.cluster.store import PartStore
 from stemd.offline.outcome import Outcome

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import threading
@@ -23,11 +24,15 @@ from stemd.adapters.files import open_recording
 from stemd.adapters.merlin.encoder import encode_hdr
 from stemd.image_frames import decode_image
 from stemd.offline.idle import spare_memory
+from stemd.offline.replay.listener import Listener
 from stemd.offline.replay.pace import Pace
-from stemd.offline.replay.parts import parts, steps_of
 from stemd.offline.replay.player import Player
-from stemd.offline.replay.wire import HEADER, IMAGE, Order
-from stemd.offline.replay.worker import Worker, settings_of
+from stemd.offline.replay.sender import Sender
+from stemd.offline.replay.state import State
+from stemd.offline.replay.stretches import steps_of, stretches
+from stemd.offline.replay.wire import HEADER, IMAGE, ReplayJob
+from stemd.offline.replay.wishes import Wishes, settings_of
+from stemd.offline.replay.worker import Worker
 from stemd.scan.processing import process_recording
 from tests.timepix3 import streams
 
@@ -47,11 +52,11 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_record(tmp_path_factory.mktemp("record") / "raw.mib")
 
 
-def order(record: Path, seconds: float, adapter: str = "merlin", **changes: Any) -> Order:
+def order(record: Path, seconds: float, adapter: str = "merlin", **changes: Any) -> ReplayJob:
     settings = changes.pop("settings", SETTINGS)
     scan = changes.pop("scan", SCAN)
     memory = changes.pop("memory_bytes", spare_memory())
-    return Order(
+    return ReplayJob(
         pipeline_config(adapter),
         "20260101T000000000Z-abcd",
         record,
@@ -111,7 +116,7 @@ class Seen:
 class Inside:
     """The worker in a thread of this process, for tests that need no process of its own."""
 
-    def __init__(self, what: Order, told: Any, shown: Any) -> None:
+    def __init__(self, what: ReplayJob, told: Any, shown: Any) -> None:
         self.over = asyncio.Event()
         self._told, self._shown = told, shown
         out, said = os.pipe()
@@ -121,7 +126,7 @@ class Inside:
         self._said, self._heard = os.fdopen(said, "wb", buffering=0), os.fdopen(heard, "rb")
         self._worker = threading.Thread(target=self._work, args=(what,))
 
-    def _work(self, what: Order) -> None:
+    def _work(self, what: ReplayJob) -> None:
         Worker(what, self._said).run(self._heard)
         self._said.close()
 
@@ -157,7 +162,7 @@ class Inside:
 
 
 @asynccontextmanager
-async def playing(what: Order, kind: Any = Inside, **watched: int) -> AsyncIterator[Seen]:
+async def playing(what: ReplayJob, kind: Any = Inside, **watched: int) -> AsyncIterator[Seen]:
     seen = Seen()
     seen.player = kind(what, seen.told, seen.shown)
     await seen.player.start()
@@ -168,7 +173,7 @@ async def playing(what: Order, kind: Any = Inside, **watched: int) -> AsyncItera
         await seen.player.end()
 
 
-def processed(what: Order, settings: dict[str, Any] | None = None) -> dict[str, Any]:
+def processed(what: ReplayJob, settings: dict[str, Any] | None = None) -> dict[str, Any]:
     """What `stemd process` makes of the same record."""
     live = settings_of(what)
     if settings:
@@ -329,7 +334,7 @@ def test_parts_of_events_are_the_whole_stream_however_it_is_cut(tmp_path: Path, 
     path.write_bytes(streams.Camera().stream(streams.electrons(scan, 30_000)))
     recording: Recording = open_recording(path, scan)
     probes, positions, steps = [], 0, 0
-    for part in parts(recording, lambda: size):
+    for part in stretches(recording, lambda: size):
         for block in part.blocks:
             probes.append(block.probe[: block.count].copy())
             positions += sum(stop - first for first, stop in getattr(block, "complete", ()))
@@ -457,3 +462,12 @@ def test_no_record_is_read_faster_than_is_good_for_the_scan() -> None:
     pace = Pace(1.0)
     pace.measure(1000, 4_000_000_000)
     assert pace.per_s == pytest.approx(100.0)
+
+
+def test_a_request_that_nobody_understands_ends_the_replay(record: Path) -> None:
+    what = order(record, 1.0)
+    wishes, sender = Wishes(what), Sender(io.BytesIO(), what.scan_id)
+    listener = Listener(wishes, State(sender, what.scan_id, wishes.pace), sender, lambda: None)
+    with pytest.raises(json.JSONDecodeError):
+        listener.listen(io.BytesIO(b"{\n"))
+    assert wishes.gone

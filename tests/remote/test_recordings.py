@@ -18,7 +18,7 @@ from stemd.adapters.merlin.hdr import encode_hdr
 from stemd.adapters.recordings.remote import AHEAD, RemoteFile
 from stemd.blocks import FrameBlock
 from stemd.errors import CameraError, FormatError
-from stemd.offline.cluster.parts import Recipe
+from stemd.offline.cluster.recipe import Recipe
 
 from ..cluster.scenes import (
     plainly,

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from stemd.acquisition import Acquisition
 from stemd.blocks import Message
-from stemd.offline.cluster.parts import Part, Recipe
+from stemd.offline.cluster.parts import Part
+from stemd.offline.cluster.recipe import Recipe
 from stemd.offline.cluster.store import Span
 from stemd.offline.cluster.work import images_of
 from stemd.offline.outcome import Outcome

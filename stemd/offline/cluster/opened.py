@@ -12,7 +12,7 @@ from typing import Any
 from stemd.adapters.base import Recording
 from stemd.adapters.files import open_recording
 from stemd.adapters.recordings.remote import RecordingPath, RemoteBytes, RemoteFile
-from stemd.offline.cluster.parts import Recipe
+from stemd.offline.cluster.recipe import Recipe
 
 EDGE_BYTES = 64 * 1024
 """Bytes at either end of a file that tell it from another of the same size."""

@@ -4,135 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd import plugins
-from stemd.acquisition import Scan
-from stemd.adapters.base import AdapterSettings, Checkpoint
-from stemd.adapters.recordings.remote import RecordingPath
-from stemd.config.resolved import EngineConfig
-from stemd.engines.base import FindingEngine, Gathered, SlowEngine, SpreadEngine
-from stemd.errors import ConfigError
-from stemd.scan.engines import EngineChoice
+from stemd.adapters.base import Checkpoint
+from stemd.engines.base import Gathered, SpreadEngine
+from stemd.offline.cluster.recipe import built
 from stemd.scan.run import ScanRun
-from stemd.settings import EngineSettings, Settings
 
 Centre = tuple[float, float] | None
-LATE_OPTICS = {
-    *("energy_ev", "convergence_semi_angle_mrad", "pixel_size_mrad"),
-    *("rotation_deg", "flip", "center"),
-}
-"""Optics that matter only when images are made; the centre also to virtual detectors."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """What to do with a file, in a form that any process can take up.
-
-    `engines` are (type, settings) pairs; `scan` and `camera` as in `open_recording`;
-    `correct` as in `--correct`: an image, "" for the first, None for no correction.
-    """
-
-    path: RecordingPath
-    scan: Scan | None
-    camera: AdapterSettings | None
-    settings: Settings
-    engines: tuple[tuple[str, EngineSettings], ...]
-    correct: str | None = None
-
-    def choices(self) -> list[EngineConfig]:
-        """The engines with their plugins. Raises ConfigError where one is not installed."""
-        return [
-            EngineConfig(plugins.load("engines", kind), settings) for kind, settings in self.engines
-        ]
-
-    @property
-    def is_quick(self) -> bool:
-        """Whether its images take less time to make than the sums to send.
-
-        Those of networks, and of what is worked out from whole patterns, do not.
-        """
-        slow = any(
-            choice.settings.needs == "images" or isinstance(_built(choice), SlowEngine)
-            for choice in self.choices()
-        )
-        return self.correct is None and not slow
-
-    def gatherers(self) -> list[EngineConfig]:
-        """The engines that need patterns: those of the others follow from the integer maps.
-
-        Raises ConfigError where one cannot be spread.
-        """
-        found = [choice for choice in self.choices() if choice.settings.needs == "patterns"]
-        for choice in found:
-            if not isinstance(_built(choice), SpreadEngine):
-                raise ConfigError(
-                    f"the engine {choice.name} cannot be spread over a cluster",
-                    "leave --cluster out, or this engine",
-                )
-        return found
-
-    @property
-    def needs_whole_positions(self) -> bool:
-        """Whether an engine must have all hits of a position, so that no stream can be cut."""
-        return any(choice.settings.whole_positions for choice in self.gatherers())
-
-    @property
-    def needs_centre(self) -> bool:
-        """Whether the first patterns decide where the virtual detectors are."""
-        return self.settings.optics.center == "auto" and bool(self.settings.masks())
-
-    @property
-    def has_finders(self) -> bool:
-        """Whether the first patterns decide what an engine must know."""
-        return any(
-            isinstance(engine, FindingEngine) and engine.finds(self.settings)
-            for engine in map(_built, self.gatherers())
-        )
-
-    @property
-    def needs_lead(self) -> bool:
-        """Whether the first patterns decide anything."""
-        return self.needs_centre or self.has_finders
-
-    def reduction(self) -> dict[str, Any]:
-        """All settings that the reduction depends on, as JSON types.
-
-        Runs whose reductions are equal share it, whatever the rest of their settings.
-        """
-        radii = self.settings.masks()
-        center = self.settings.optics.center if radii else None
-        optics = self.settings.optics.model_dump(mode="json", exclude=LATE_OPTICS)
-        return {
-            "optics": optics,
-            "scan": self.scan.model_dump(mode="json") if self.scan else None,
-            "camera": self.camera.model_dump(mode="json") if self.camera else None,
-            "detectors": {name: list(pair) for name, pair in radii.items()},
-            "center": center if center is None or isinstance(center, str) else list(center),
-            "engines": {
-                choice.name: {
-                    "type": choice.plugin.name,
-                    **cast(SpreadEngine, _built(choice)).gathers_by(self.settings),
-                }
-                for choice in self.gatherers()
-            },
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """One set of images of a file: how they are made and the folder they go to."""
-
-    recipe: Recipe
-    folder: Path
-
-
-def _built(choice: EngineChoice) -> Any:
-    return choice.plugin.build(choice.settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +100,7 @@ class Part:
         for choice, engine in zip(run.engines.choices, run.engines.every, strict=True):
             if engine.name in self.gathered and engine.name not in run.failed:
                 try:
-                    double = _built(choice)
+                    double = built(choice)
                     double.start(run.acquisition, run.settings, run.maps)
                     double.restore(self.gathered[engine.name])
                     cast(SpreadEngine, engine).merge(double)

@@ -12,11 +12,13 @@ from typing import Any, Protocol
 from stemd.adapters.base import Checkpoint
 from stemd.engines.base import Gathered
 from stemd.offline.cluster import work
+from stemd.offline.cluster.description import Description
 from stemd.offline.cluster.merging import Merging
-from stemd.offline.cluster.parts import Centre, Goal, Part
+from stemd.offline.cluster.parts import Centre, Part
 from stemd.offline.cluster.queue import TaskQueue
+from stemd.offline.cluster.recipe import Goal
 from stemd.offline.cluster.store import CheckpointStore, PartStore, Span, cut, gaps, key_of
-from stemd.offline.cluster.work import Description, Next
+from stemd.offline.cluster.work import Next
 from stemd.offline.outcome import Outcome
 from stemd.results import Snapshot
 

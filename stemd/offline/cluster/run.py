@@ -7,8 +7,8 @@ from pathlib import Path
 
 from stemd.errors import ClusterError, StemdError
 from stemd.offline.cluster.connect import Pool
-from stemd.offline.cluster.parts import Goal
 from stemd.offline.cluster.queue import TaskQueue
+from stemd.offline.cluster.recipe import Goal
 from stemd.offline.cluster.spread import SpreadFile, Written
 
 Progress = Callable[[int, int, int], None]

@@ -11,10 +11,10 @@ from stemd import __version__
 from stemd.blocks import Message
 from stemd.errors import ClusterError, StemdError
 from stemd.offline.cluster import work
-from stemd.offline.cluster.parts import Goal
+from stemd.offline.cluster.description import Description
 from stemd.offline.cluster.queue import TaskQueue
+from stemd.offline.cluster.recipe import Goal
 from stemd.offline.cluster.reduction import Following, Reduction
-from stemd.offline.cluster.work import Description
 from stemd.offline.outcome import Outcome
 from stemd.results import Snapshot
 

@@ -13,15 +13,16 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from stemd import __version__
 from stemd.acquisition import Acquisition
 from stemd.adapters.base import Checkpoint, Recording, SequentialRecording
 from stemd.adapters.recordings.remote import RemoteFile
 from stemd.blocks import Block, Message
 from stemd.engines.base import Gathered
 from stemd.errors import FormatError, StemdError
+from stemd.offline.cluster.description import Description
 from stemd.offline.cluster.opened import OpenRecordings, has_changed, identity_of
-from stemd.offline.cluster.parts import Centre, Part, Recipe
+from stemd.offline.cluster.parts import Centre, Part
+from stemd.offline.cluster.recipe import Recipe
 from stemd.offline.outcome import Outcome, outcome_of
 from stemd.results import Snapshot
 from stemd.scan.processing import with_correction
@@ -29,15 +30,6 @@ from stemd.scan.run import ScanRun
 
 LEAD_FRAMES = 64
 """Frames that are read at a time until all is known that the first ones decide."""
-PARTS_A_THREAD = (2, 4)
-"""A file is cut into at least and about so many parts for each of several threads, so that none
-works long when the others are done."""
-GOOD_PART_BYTES = 512 * 1024 * 1024
-"""More parts than the least are not made below this: it is a hundred times a part's own cost."""
-LEAST_PART_BYTES = 64 * 1024 * 1024
-"""Ten times the cost of a task."""
-MOST_PART_BYTES = 1024 * 1024 * 1024
-"""What a lost worker costs at most."""
 _opened = OpenRecordings()
 _just_described: list[tuple[Recipe, Description]] = []
 """What this process looked at last, for the task that goes on with it; one at most."""
@@ -57,41 +49,6 @@ class Failure:
     def error(self) -> StemdError:
         """The error, to be raised where somebody reads it."""
         return StemdError(f"{self.message} (on {self.worker})", self.remedy)
-
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """A file as a worker sees it. `extent` counts units: frames, or the bytes of a `sequential`
-    stream. `lead`: where the first patterns decide anything, so many of them, reduced.
-    """
-
-    acquisition: Acquisition
-    extent: int
-    sequential: bool
-    unit_bytes: int
-    identity: dict[str, Any]
-    notices: tuple[Message, ...]
-    lead: Part | None = None
-    version: str = __version__
-
-    def units(self, part_bytes: int | None, threads: int) -> int:
-        """Units of a part of about so many bytes; None: as suits so many threads.
-
-        Parts are alike, and of frames whole lines where one fits.
-        """
-        whole = self.extent * self.unit_bytes
-        if part_bytes is None:
-            most, least = (whole // (n * threads) if threads > 1 else whole for n in PARTS_A_THREAD)
-            part_bytes = max(least, min(most, GOOD_PART_BYTES))
-            part_bytes = min(max(part_bytes, LEAST_PART_BYTES), MOST_PART_BYTES)
-        size = -(-self.extent // max(1, -(-whole // part_bytes)))
-        line = self.acquisition.scan.line_frames
-        return size + -size % line if not self.sequential and size > line else max(1, size)
-
-    def next_span(self, part_bytes: int | None, threads: int) -> tuple[int, int]:
-        """The part that follows the lead; empty where that is large."""
-        lead = self.lead.stop if self.lead is not None else 0
-        return lead, max(lead, min(self.units(part_bytes, threads), self.extent))
 
 
 def _plain(work: Callable[P, T]) -> Callable[P, T | Failure]:

@@ -5,5 +5,5 @@ it, `maker` the daemon's side of the process that works, `work` that process. On
 writes: whatever becomes of the process, a scan's folder is as it was or has whole new files.
 """
 
-YIELD, HURRY = b"yield\n", b"hurry\n"
+YIELD, FULL_SPEED = b"yield\n", b"full speed\n"
 """The first line of what the process is told."""

@@ -1,6 +1,6 @@
 """The process that makes images again: `python -m stemd.offline.completion`.
 
-It gets a line that says whether it is to yield to all others, and an order, on its input, which
+It gets a line that says whether it is to yield to all others, and a job, on its input, which
 stays open as long as the daemon wants the images: where it ends the process ends.
 """
 
@@ -24,7 +24,7 @@ def _end_with(requests: IO[bytes]) -> None:
 
 
 def main() -> None:
-    """Obey one order."""
+    """Obey one job."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # the real output is for messages alone: whatever prints goes to the daemon's log
     out = os.fdopen(os.dup(1), "wb")
@@ -36,10 +36,10 @@ def main() -> None:
     from stemd.offline.completion.work import Teller, obey
 
     set_up_logs("warning")
-    order = pickle.load(sys.stdin.buffer)
+    job = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with, args=(sys.stdin.buffer,), daemon=True).start()
-    limit_memory(order.memory_bytes)
-    obey(order, Teller(out))
+    limit_memory(job.memory_bytes)
+    obey(job, Teller(out))
     os._exit(0)
 
 

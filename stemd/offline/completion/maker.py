@@ -17,8 +17,8 @@ import numpy as np
 import structlog
 
 from stemd.errors import StemdError
-from stemd.offline.completion import HURRY, YIELD
-from stemd.offline.completion.work import Order
+from stemd.offline.completion import FULL_SPEED, YIELD
+from stemd.offline.completion.work import CompletionJob
 from stemd.results import Result
 
 MAX_PIXELS = 1 << 28
@@ -31,7 +31,7 @@ Progress = Callable[[int, int], None]
 log = structlog.get_logger(__name__)
 
 
-async def made(order: Order, progress: Progress) -> list[Result]:
+async def made(job: CompletionJob, progress: Progress) -> list[Result]:
     """Have the images made in a process of its own. Raises StemdError; cancelling kills it."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -46,7 +46,7 @@ async def made(order: Order, progress: Progress) -> list[Result]:
     assert process.stderr is not None
     last_words = asyncio.create_task(_last_words(process.stderr))
     try:
-        return await _results(process, order, progress, last_words)
+        return await _results(process, job, progress, last_words)
     finally:
         # it has nothing to save; what it may have started holds its pipes open, so that nobody
         # would ever hear of its end
@@ -60,13 +60,13 @@ async def made(order: Order, progress: Progress) -> list[Result]:
 
 async def _results(
     process: asyncio.subprocess.Process,
-    order: Order,
+    job: CompletionJob,
     progress: Progress,
     last_words: asyncio.Task[str],
 ) -> list[Result]:
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write((YIELD if order.yields else HURRY) + pickle.dumps(order))
+    process.stdin.write((YIELD if job.yields else FULL_SPEED) + pickle.dumps(job))
     results: list[Result] = []
     while line := await process.stdout.readline():
         said = json.loads(line)

@@ -28,7 +28,7 @@ TELL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class CompletionJob:
     """The images of these `engines` of a pipeline, from the record of one scan.
 
     `scan` and `settings` are those of its scan.json; the process may have `memory_bytes`, and
@@ -44,18 +44,18 @@ class Order:
     yields: bool = True
 
 
-def make(order: Order, progress: Callable[[int, int], None]) -> list[Result]:
+def make(job: CompletionJob, progress: Callable[[int, int], None]) -> list[Result]:
     """The images, as `stemd process` of the record makes them. Raises StemdError."""
-    chosen = [engine for engine in order.config.engines if engine.name in order.engines]
-    gone = set(order.engines) - {engine.name for engine in chosen}
+    chosen = [engine for engine in job.config.engines if engine.name in job.engines]
+    gone = set(job.engines) - {engine.name for engine in chosen}
     if gone:
         raise ConfigError(
-            f"pipeline {order.config.name} has no engine {', '.join(sorted(gone))} any more",
+            f"pipeline {job.config.name} has no engine {', '.join(sorted(gone))} any more",
             "stemd process of the record, with the engine given, makes the image",
         )
-    live = LiveSettings.of_scan(order.config, order.settings, without=("publish", "record"))
-    scan = Scan.model_validate(order.scan) if order.scan else None
-    recording = open_recording(order.record, scan, order.config.adapter)
+    live = LiveSettings.of_scan(job.config, job.settings, without=("publish", "record"))
+    scan = Scan.model_validate(job.scan) if job.scan else None
+    recording = open_recording(job.record, scan, job.config.adapter)
     try:
         run, final = process_recording(recording, live.engines, chosen, 1, progress)
     finally:
@@ -106,10 +106,10 @@ class Teller:
         self._out.flush()
 
 
-def obey(order: Order, tell: Teller) -> None:
+def obey(job: CompletionJob, tell: Teller) -> None:
     """Make the images and tell everything, also what goes wrong."""
     try:
-        for result in make(order, tell.progress):
+        for result in make(job, tell.progress):
             tell.image(result)
     except StemdError as error:
         tell.failed(error.message, error.remedy)

@@ -1,4 +1,4 @@
-"""The replay's process: `python -m stemd.offline.replay`, an order and requests on its input."""
+"""The replay's process: `python -m stemd.offline.replay`, a job and requests on its input."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def main() -> None:
     from stemd.offline.replay.worker import Worker
 
     set_up_logs("warning")
-    order = pickle.load(sys.stdin.buffer)
-    limit_memory(order.memory_bytes)
-    Worker(order, out).run(sys.stdin.buffer)
+    job = pickle.load(sys.stdin.buffer)
+    limit_memory(job.memory_bytes)
+    Worker(job, out).run(sys.stdin.buffer)
     # a thread that still writes to nobody, or reads from nobody, must not hold this up
     os._exit(0)
 

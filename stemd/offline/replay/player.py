@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from stemd.offline.replay.wire import HEADER, IMAGE, Order
+from stemd.offline.replay.wire import HEADER, IMAGE, ReplayJob
 
 STOP_S = 2.0
 MAX_BODY = 1 << 28
@@ -31,8 +31,8 @@ log = structlog.get_logger(__name__)
 class Player:
     """One replay. `over` is set when its process has ended, whoever ended it."""
 
-    def __init__(self, order: Order, told: Told, shown: Shown) -> None:
-        self._order = order
+    def __init__(self, job: ReplayJob, told: Told, shown: Shown) -> None:
+        self._job = job
         self._told = told
         self._shown = shown
         self._process: asyncio.subprocess.Process | None = None
@@ -41,7 +41,7 @@ class Player:
         self.over = asyncio.Event()
 
     async def start(self) -> None:
-        """Start the process and give it the order."""
+        """Start the process and give it the job."""
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "stemd.offline.replay"),
@@ -54,7 +54,7 @@ class Player:
             process_group=0,
         )
         assert self._process.stdin is not None
-        self._process.stdin.write(pickle.dumps(self._order))
+        self._process.stdin.write(pickle.dumps(self._job))
         self._pump = asyncio.create_task(self._listen(self._process), name="replay")
 
     def ask(self, do: str, **message: Any) -> bool:
@@ -126,7 +126,7 @@ class Player:
         log.warning("a replay died", exit_code=code, said=self._last_words)
         document = {
             "state": "failed",
-            "scan": self._order.scan_id,
+            "scan": self._job.scan_id,
             "message": f"the replay ended unexpectedly ({self._last_words or f'exit code {code}'})",
             "remedy": "try again; the finished images can be replayed in any case",
         }

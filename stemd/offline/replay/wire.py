@@ -1,4 +1,4 @@
-"""Between the daemon and a replay: the order, JSON lines to the replay, framed messages back.
+"""Between the daemon and a replay: the job, JSON lines to the replay, framed messages back.
 
 A message from the replay is a little-endian header and two parts::
 
@@ -24,7 +24,7 @@ HEADER = struct.Struct("<BHI")
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class ReplayJob:
     """What is to be played: the record of one scan, with the engines of its pipeline.
 
     `scan` and `settings` are those of its scan.json. The whole scan takes `seconds`; the process

@@ -19,12 +19,12 @@ BYTES_PER_S = 40e6
 """Of images to the daemon, which hands them on: a large image comes less often."""
 
 
-class Outbox:
+class Sender:
     """Filled from any thread; `drain` writes in a thread of its own, at the viewer's pace."""
 
     def __init__(self, out: IO[bytes], scan_id: str) -> None:
         self._out = out
-        self._scan_id = scan_id
+        self.scan_id = scan_id
         self._ready = threading.Condition()
         self._texts: deque[tuple[str, str]] = deque()
         self._newest: dict[str, tuple[Snapshot, Result, int]] = {}
@@ -109,6 +109,6 @@ class Outbox:
         pixels = np.asarray(result.image, np.float32)
         step = image_frames.reduction(pixels.shape, side)
         meta = image_frames.image_meta(PIPELINE, snapshot, result, step)
-        meta |= {"scan": self._scan_id, "reached": reached}
+        meta |= {"scan": self.scan_id, "reached": reached}
         image = image_frames.reduced(pixels, step, mean=not image_frames.is_angle(result))
         return image_frames.encode_image(meta, image, final=snapshot.final)

@@ -1,4 +1,4 @@
-"""A recording in small parts, each with how many steps of the pace it takes.
+"""A recording in short stretches, each with how many steps of the pace it takes.
 
 Frames are counted where they can be read by number. A stream of events is cut by its bytes,
 which go with time only as far as the dose is even: nothing cheaper is known before it is read.
@@ -14,7 +14,7 @@ from stemd.blocks import Block
 
 
 @dataclass(slots=True)
-class Part:
+class Stretch:
     """`blocks` are to be taken to their end; `steps` is right from then on."""
 
     blocks: Iterable[Block]
@@ -29,37 +29,37 @@ def steps_of(recording: Recording) -> int:
     return recording.frames
 
 
-def parts(recording: Recording, size: Callable[[], float]) -> Iterator[Part]:
-    """All of a recording; `size()` is about how many steps the next part is to have."""
+def stretches(recording: Recording, size: Callable[[], float]) -> Iterator[Stretch]:
+    """All of a recording; `size()` is about how many steps the next stretch is to have."""
     if isinstance(recording, SequentialRecording):
         yield from _sections(recording, size)
         return
     start = 0
     while start < recording.frames:
         stop = min(recording.frames, start + max(1, int(size())))
-        yield Part(recording.blocks(start, stop), stop - start)
+        yield Stretch(recording.blocks(start, stop), stop - start)
         start = stop
 
 
-def _sections(recording: SequentialRecording, size: Callable[[], float]) -> Iterator[Part]:
+def _sections(recording: SequentialRecording, size: Callable[[], float]) -> Iterator[Stretch]:
     acquisition = recording.acquisition
     checkpoint: Checkpoint | None = None
     start = 0
     while True:
-        part = Part((), max(1, int(size())))
-        part.blocks = _section(
-            recording.resume(acquisition, checkpoint, start + part.steps), part, start
+        stretch = Stretch((), max(1, int(size())))
+        stretch.blocks = _section(
+            recording.resume(acquisition, checkpoint, start + stretch.steps), stretch, start
         )
-        yield part
-        checkpoint = part.after
+        yield stretch
+        checkpoint = stretch.after
         if checkpoint is None:
             return
-        start += part.steps
+        start += stretch.steps
 
 
 def _section(
-    blocks: Generator[Block, None, Checkpoint | None], part: Part, start: int
+    blocks: Generator[Block, None, Checkpoint | None], stretch: Stretch, start: int
 ) -> Iterator[Block]:
-    part.after = yield from blocks
-    if part.after is not None:
-        part.steps = int(part.after["position"][0]) - start
+    stretch.after = yield from blocks
+    if stretch.after is not None:
+        stretch.steps = int(stretch.after["position"][0]) - start
