@@ -17,9 +17,9 @@ from stemd.acquisition import Acquisition, Detector, Optics, Scan
 from stemd.beam import Beam
 from stemd.blocks import Buffer, EventBlock, Notice
 from stemd.engines.base import PositionMaps, SlowEngine, SpreadEngine
-from stemd.engines.ssb.bright_field import BrightField
+from stemd.engines.bright_field.discs import BrightField
 from stemd.engines.ssb.engine import PLUGIN, SsbEngine, SsbSettings
-from stemd.engines.ssb.lattice import Lattice
+from stemd.engines.bright_field.lattice import Lattice
 from stemd.errors import StemdError
 from stemd.scan.part import ScanPart
 from stemd.scan.run import ScanRun

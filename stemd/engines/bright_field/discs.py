@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from stemd.blocks import Block, EventBlock
 from stemd.engines.base import Gathered
+from stemd.engines.bright_field.lattice import Lattice, shared_cells
 from stemd.engines.diffraction_grid import grid_table
 from stemd.engines.kernels.side_bands import keep_binned, keep_hits
-from stemd.engines.ssb.lattice import Lattice, shared_cells
 from stemd.errors import StemdError
 
 F32 = NDArray[np.float32]
@@ -81,8 +81,8 @@ class BrightField:
             numbers = self._numbers[:count]
             if self._table.add_frames(block, numbers, self._scratch, numbers):
                 raise StemdError(
-                    "a pattern has more than 33 million counts in one cell of ssb",
-                    "leave the engine ssb out, or record with less dose",
+                    "a pattern has more than 33 million counts in one bright-field cell",
+                    "leave the engines ssb and direct out, or record with less dose",
                 )
         for number in range(max(0, low) // self._rows, high // self._rows + 1):
             begin = 0
@@ -206,7 +206,7 @@ class BrightField:
         if bytes_now > self._most:
             raise StemdError(
                 f"the bright-field patterns of this scan take more than {self._most / 1e6:.0f} MB",
-                "raise memory_mb of the engine ssb, or lower its pixels_per_angle",
+                "raise memory_mb of the engine (ssb, direct), or lower its pixels_per_angle",
             )
         self._chunks[number] = chunk
         self._bytes = bytes_now

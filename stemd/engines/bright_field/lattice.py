@@ -64,7 +64,7 @@ def lattice_for(
     """
     if radius_px < LEAST_CELLS:
         raise StemdError(
-            f"the convergence semi-angle is {radius_px:.1f} detector pixels, ssb needs "
+            f"the convergence semi-angle is {radius_px:.1f} detector pixels, the phase needs "
             f"{LEAST_CELLS:.0f}",
             "check optics.convergence_semi_angle_mrad and optics.pixel_size_mrad",
         )
@@ -76,7 +76,7 @@ def lattice_for(
             return lattice
         wide += 1
     raise StemdError(
-        f"memory_mb = {most_bytes / 1e6:g} of the engine ssb does not suffice for the discs of "
+        f"memory_mb = {most_bytes / 1e6:g} of the engine does not suffice for the discs of "
         f"{positions:,} patterns",
         f"set memory_mb to {math.ceil(needed / 1e6)} or more",
     )

@@ -1,0 +1,1 @@
+"""The bright-field discs of a scan: kept as whole counts, for engines that make a phase of them."""

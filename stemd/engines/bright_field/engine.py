@@ -1,0 +1,306 @@
+"""What engines have in common that make a phase of the bright-field discs of a whole scan.
+
+The discs of all patterns are kept as small integers; the images are made of them now and then
+while the scan runs, and exactly at its end.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from stemd.acquisition import Acquisition, Optics
+from stemd.beam import Beam
+from stemd.blocks import Block
+from stemd.engines.base import Gathered, PositionMaps
+from stemd.engines.beside.scan import BesideScan, phase_beam
+from stemd.engines.bright_field.discs import BrightField, moments
+from stemd.engines.bright_field.lattice import lattice_for
+from stemd.engines.first_patterns import copied
+from stemd.engines.vectors import resolve_centre, to_scan_axes
+from stemd.errors import StemdError
+from stemd.results import Result
+from stemd.settings import Settings, SlowEngineSettings
+
+LIVE_SHARE = 0.25
+"""At most this part of the time goes into images of a scan that is not finished."""
+LEAST_LINES = 16
+"""Complete scan lines from which on an unfinished image is worth making."""
+SPARE = {"auto": 1.4, "given": 1.15}
+"""Radius that is kept, in semi-angles: the centre moves while it is being found."""
+SURE_COUNTS = 256
+"""Counts from whose mean place a centre is taken to begin with."""
+MOST_WAITING = 32
+"""Blocks that wait for so many counts, unless they are large."""
+MOST_WAITING_BYTES = 64 * 1024 * 1024
+
+
+class BrightFieldSettings(SlowEngineSettings):
+    """`pixels_per_angle`: cells a convergence semi-angle, fewer where `memory_mb` does not suffice.
+
+    `live`: images of unfinished scans too.
+    """
+
+    pixels_per_angle: Annotated[int, Field(ge=3, le=32)] = 8
+    memory_mb: Annotated[float, Field(gt=0.0, le=1e6)] = 1024.0
+    live: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Discs:
+    """The discs of the first `lines` lines, and how they lie in the scan's axes.
+
+    `images(columns)`: counts of some cells at every position, float32 (cells, lines * nx);
+    `vectors` (cells, 2): scattering vectors y and x of the cells' middles in scan axes and
+    convergence semi-angles, NaN for a cell that is not to be used; `done` (lines, nx); `center`
+    in detector pixels; `radius` of the disc in detector pixels; `cell`: a cell's width there.
+    """
+
+    images: Callable[[slice], NDArray[np.float32]]
+    vectors: NDArray[np.float64]
+    done: NDArray[np.bool_]
+    center: tuple[float, float]
+    radius: float
+    cell: int
+    beam: Beam
+    step_angstrom: float
+
+
+class BrightFieldEngine(BesideScan):
+    """Base of such engines. Implements base.SlowEngine and base.FindingEngine.
+
+    One that inherits says with `_images_of` what the images are, and with `_lens` through which
+    lens they were taken.
+
+    While a camera waits blocks go through a bounded queue: one thread bins them, one makes the
+    images. Without a camera `consume` bins and `snapshot` makes the image.
+    """
+
+    cut = "not_made", "not made"
+
+    def __init__(self, name: str, settings: BrightFieldSettings) -> None:
+        super().__init__(name)
+        self._own = settings
+
+    # engines.base.Engine
+
+    def start(self, acquisition: Acquisition, settings: Settings, maps: PositionMaps) -> None:
+        """A scan begins. Raises StemdError for optics that are missing or a scan too large."""
+        self._begin(acquisition, maps)
+        self.update(settings)
+        beam, pixel, _ = self._beam(settings.optics)
+        most = int(self._own.memory_mb * 1e6)
+        positions = acquisition.scan.positions
+        spare = SPARE["auto" if settings.optics.center == "auto" else "given"]
+        lattice = lattice_for(
+            beam.convergence_semi_angle_mrad / pixel,
+            self._own.pixels_per_angle,
+            spare,
+            positions,
+            most,
+        )
+        self._kept = BrightField(lattice, acquisition.detector.shape, positions, most)
+        if settings.optics.center != "auto":
+            self._kept.place(settings.optics.center)
+        self._waiting: list[Block] = []
+        self._waiting_bytes = 0
+        self._moments = np.zeros(3)
+        self._final: tuple[Settings, Sequence[Result]] | None = None
+        self._newest: Sequence[Result] = ()
+        self._lines = 0
+        self._rest_until = 0.0
+        self._all_in = False
+        self._start_threads()
+
+    def update(self, settings: Settings) -> None:
+        """What decides how images are made, such as the lens or the rotation: for the next image.
+
+        What is kept of a pattern stays as it was when the scan began.
+        """
+        self._settings = settings
+        own = settings.engines.get(self.name, self._own)
+        assert isinstance(own, BrightFieldSettings)
+        self._own = own
+
+    def snapshot(self, *, final: bool) -> Sequence[Result]:
+        """The images, float32 (ny, nx). Raises StemdError where they cannot be made."""
+        if self._beside is not None:
+            self._beside.check()
+        if not final:
+            return self._newest
+        if self._final is not None and self._final[0] is self._settings:
+            return self._final[1]
+        if self._given_up:
+            return ()
+        self._settle()
+        return self._make(self._maps.shape[0], lambda: True)
+
+    # engines.base.FindingEngine: parts of few counts cannot tell where the disc is
+
+    def finds(self, settings: Settings) -> bool:
+        """Whether the first patterns decide which cells are kept."""
+        return settings.optics.center == "auto"
+
+    def found(self) -> Gathered | None:
+        """The middle cell, y and x; None until it is known."""
+        origin = self._kept.origin
+        return None if origin is None else {"origin": np.array(origin, np.int64)}
+
+    def follow(self, found: Gathered) -> None:
+        """Keep the cells about the same middle cell as the first part of the scan."""
+        if "origin" in found and self._kept.origin is None:
+            y, x = (int(n) for n in found["origin"])
+            self._kept.place(self._kept.lattice.middle((y, x)))
+
+    # engines.base.SpreadEngine
+
+    def merge(self, other: BrightFieldEngine) -> None:
+        """Add what another part of the same scan has kept."""
+        for part in (self, other):
+            part._settle()
+        self._kept.merge(other._kept)
+
+    def gathers_by(self, settings: Settings) -> Mapping[str, Any]:
+        """All that decides which pixels go into which cell, and which hits count."""
+        optics = settings.optics
+        own = settings.engines.get(self.name, self._own)
+        assert isinstance(own, BrightFieldSettings)
+        alpha, pixel = optics.convergence_semi_angle_mrad, optics.pixel_size_mrad
+        return {
+            "acceptance_time_ns": optics.acceptance_time_ns,
+            "radius_px": alpha / pixel if alpha and pixel else None,
+            "center": optics.center if optics.center == "auto" else list(optics.center),
+            **own.model_dump(mode="json", include={"pixels_per_angle", "memory_mb"}),
+        }
+
+    def gathered(self) -> Gathered:
+        """See `BrightField.gathered`."""
+        self._settle()
+        return self._kept.gathered()
+
+    def restore(self, gathered: Gathered) -> None:
+        """Take over what `gathered` has given."""
+        self._kept.restore(gathered)
+
+    # within
+
+    @property
+    def _acceptance_ns(self) -> float:
+        return self._settings.optics.acceptance_time_ns or 0.0
+
+    @property
+    def _in_image(self) -> NDArray[np.bool_]:
+        return ~self._seen.left_out if self._final is not None else np.zeros_like(self._maps.done)
+
+    @abstractmethod
+    def _lens(self) -> tuple[float, float]:
+        """Defocus in angstrom, positive for underfocus, and Cs in mm, as far as they are told."""
+
+    @abstractmethod
+    def _images_of(self, discs: Discs, go_on: Callable[[], bool]) -> Sequence[Result] | None:
+        """The images (lines, nx) of these discs; None once `go_on` says no."""
+
+    def _beam(self, optics: Optics) -> tuple[Beam, float, float]:
+        return phase_beam(self._acquisition, optics, *self._lens())
+
+    def _add_now(self, block: Block) -> None:
+        """Keep the discs of a block's patterns; until their place is known keep a copy."""
+        if self._kept.origin is not None:
+            self._kept.add(block, self._acceptance_ns)
+        elif block.count:
+            self._waiting.append(copied(block))
+            self._waiting_bytes += block.wire.nbytes
+            self._moments += moments(block, self._acceptance_ns)
+            many = len(self._waiting) >= MOST_WAITING or self._waiting_bytes >= MOST_WAITING_BYTES
+            if self._moments[0] >= SURE_COUNTS or many:
+                self._settle()
+
+    def _settle(self) -> None:
+        """Decide which cells are kept, from what is there, and add what has waited for it."""
+        count, y, x = self._moments
+        if self._kept.origin is None and count > 0:
+            self._kept.place((y / count, x / count))
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        if self._kept.origin is not None:
+            for block in waiting:
+                self._kept.add(block, self._acceptance_ns)
+
+    def _take(self, block: Block, wake: Callable[[], object]) -> None:
+        self._add_now(block)
+        self._seen.take(block)
+        wake()
+
+    def _complete(self, wake: Callable[[], object]) -> None:
+        self._settle()
+        self._all_in = True
+        wake()
+
+    def _make_next(self) -> bool:
+        """Make an image if it is time to; whether there may be more to do at once."""
+        if self._all_in:
+            if self._final is None and not self._given_up:
+                settings = self._settings
+                made = self._make(self._maps.shape[0], lambda: not self._given_up)
+                self._final = settings, made
+            return False
+        # a multiple of 8: lengths that are quick to transform
+        lines = self._seen.complete_lines(self._maps.done, self._maps.shape) // 8 * 8
+        if self._ending or not self._own.live or not LEAST_LINES <= lines != self._lines:
+            return False
+        began = time.monotonic()
+        if began < self._rest_until:
+            return False
+        self._lines = lines
+        self._newest = self._make(lines, lambda: not self._ending) or self._newest
+        ended = time.monotonic()
+        self._rest_until = ended + (ended - began) * (1 / LIVE_SHARE - 1)
+        return True
+
+    def _make(self, lines: int, go_on: Callable[[], bool]) -> Sequence[Result]:
+        """The images of the first `lines` lines; nothing where `go_on` said no."""
+        optics, kept = self._settings.optics, self._kept
+        beam, pixel, step = self._beam(optics)
+        nx = self._maps.shape[1]
+        center = resolve_centre(self._maps, optics, self._acquisition.detector.shape)
+        radius = beam.convergence_semi_angle_mrad / pixel
+        if kept.origin is None:
+            vectors = np.full((kept.lattice.cells, 2), np.nan)
+        elif kept.covers(center, radius):
+            shift = (kept.places() - center).T
+            vectors = np.stack(to_scan_axes(shift[0], shift[1], optics), axis=1) / radius
+        else:
+            raise StemdError(
+                f"engine {self.name}: the disc at {center[0]:.1f}, {center[1]:.1f} with a "
+                f"radius of {radius:.1f} pixels is not within what was kept of the patterns",
+                "set optics.center and convergence_semi_angle_mrad before the scan",
+            )
+        done = (self._maps.done & ~self._seen.left_out)[: lines * nx].reshape(lines, nx)
+
+        def images(columns: slice) -> NDArray[np.float32]:
+            return kept.images(columns, lines * nx)
+
+        discs = Discs(images, vectors, done, center, radius, kept.lattice.bin, beam, step)
+        made = self._images_of(discs, go_on)
+        return [self._whole(result, discs) for result in made or ()]
+
+    def _whole(self, result: Result, discs: Discs) -> Result:
+        """With all lines of the scan, and with what all such images have to say."""
+        image = np.zeros(self._maps.shape, np.float32)
+        image[: result.image.shape[0]] = result.image
+        optics = self._settings.optics
+        extra = {
+            "center": list(discs.center),
+            "rotation_deg": optics.rotation_deg,
+            "flip": optics.flip,
+            "cells_per_angle": round(discs.radius / discs.cell, 3),
+            "left_out": self._seen.lost,
+            **result.extra,
+        }
+        return replace(result, image=image, extra=extra)
