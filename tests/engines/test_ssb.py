@@ -18,8 +18,8 @@ from stemd.beam import Beam
 from stemd.blocks import Buffer, EventBlock, Notice
 from stemd.engines.base import PositionMaps, SlowEngine, SpreadEngine
 from stemd.engines.bright_field.discs import BrightField
-from stemd.engines.ssb.engine import PLUGIN, SsbEngine, SsbSettings
 from stemd.engines.bright_field.lattice import Lattice
+from stemd.engines.ssb.engine import PLUGIN, SsbEngine, SsbSettings
 from stemd.errors import StemdError
 from stemd.scan.part import ScanPart
 from stemd.scan.run import ScanRun

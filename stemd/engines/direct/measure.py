@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stemd.beam import Beam
 from stemd.engines.direct.aberrations import Aberrations, scales
-from stemd.engines.direct.estimate import Cells, Linear, linear
+from stemd.engines.direct.estimate import Cell, Frequencies, Linear
 
 F64 = NDArray[np.float64]
 
@@ -27,6 +27,26 @@ FINE_RADIAN = 0.05
 MOST_TURNS = 25
 STRONG = 30.0
 """Evidence, beyond that of the best wrong place, from which on a peak is believed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """The bright field of a part of a scan: its cells at these frequencies."""
+
+    at: Frequencies
+    cells: Sequence[Cell]
+
+    def evidence(self, coefficients: F64) -> float:
+        """How well one specimen explains all cells with this lens."""
+        return Linear.of(self.at, self.cells, coefficients).evidence()
+
+    def coarser(self) -> Cells:
+        """With one point a cell: quicker, for a search."""
+        middle = [
+            replace(cell, points=np.ascontiguousarray(cell.points.mean(axis=0, keepdims=True)))
+            for cell in self.cells
+        ]
+        return Cells(self.at, middle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +69,6 @@ class Measured:
     sigma: F64
     evidence: float
     floor: float
-    estimate: Linear
 
     @property
     def quality(self) -> float:
@@ -64,11 +83,6 @@ class Measured:
         return self.evidence - self.floor > STRONG and bool(np.isfinite(self.sigma[:3]).all())
 
 
-def evidence(cells: Cells, coefficients: F64) -> float:
-    """How well one specimen explains all cells with this lens."""
-    return float(linear(cells, coefficients).evidence.sum())
-
-
 def measured(
     coarse: Cells, fine: Cells, told: Aberrations, beam: Beam, search: Search = Search()
 ) -> Measured:
@@ -81,18 +95,18 @@ def measured(
     start = told.coefficients(beam)
     found, floor = _searched(coarse, start, unit, search)
     free = (0, 1, 2)
-    best, height, curvature = _climbed(lambda c: evidence(fine, c), found, free)
+    best, height, curvature = _climbed(fine.evidence, found, free)
     sigma = np.full(unit.size, np.nan)
     variance = _inverse(-curvature)
     if variance is not None:
         sigma[list(free)] = np.sqrt(variance) / unit[list(free)]
-    share = height / max(1e-30, evidence(coarse, found))
-    return Measured(Aberrations.of(best, beam), sigma, height, floor * share, linear(fine, best))
+    share = height / max(1e-30, coarse.evidence(found))
+    return Measured(Aberrations.of(best, beam), sigma, height, floor * share)
 
 
 def _searched(cells: Cells, start: F64, unit: F64, search: Search) -> tuple[F64, float]:
     """The best place of the coarse search, and the median evidence of all others."""
-    single = replace(cells, points=np.ascontiguousarray(cells.points.mean(axis=1, keepdims=True)))
+    single = cells.coarser()
     tried: list[tuple[float, F64]] = []
     reach = [search.defocus, search.astigmatism, search.astigmatism]
     steps = [_steps(length * size) for length, size in zip(reach, unit[:3], strict=True)]
@@ -103,7 +117,7 @@ def _searched(cells: Cells, start: F64, unit: F64, search: Search) -> tuple[F64,
                 for z in steps[0]:
                     place = start.copy()
                     place[:3] += z, x, y
-                    tried.append((evidence(single, place), place))
+                    tried.append((single.evidence(place), place))
     heights = np.array([height for height, _ in tried])
     return tried[int(heights.argmax())][1], float(np.median(heights))
 
