@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stemd.acquisition import Optics
 from stemd.beam import Beam
+from stemd.blocks import Notice
 from stemd.engines.direct.aberrations import Aberrations, scales
 from stemd.engines.direct.estimate import Cell, Frequencies, Linear
 from stemd.engines.direct.measure import Cells, Search, measured
+from stemd.results import Snapshot
+from stemd.scan.part import ScanPart
+from stemd.scan.run import ScanRun
 from tests.engines import weak_phase
+from tests.engines.scenes import acquisition_of, blocks_of, engine, settings_of
 
 BEAM = Beam(300e3, 20.0)
 POSITIONS, FIELD, PER_ANGLE = 40, 10.0, 4
@@ -125,3 +133,87 @@ def test_positions_that_are_missing_count_as_mean_ones():
     spectrum, mean = Frequencies(done, BEAM, 0.25).spectrum_of(counts)
     assert mean == 1.0
     assert np.abs(spectrum).max() < 1e-5
+
+
+def camera(shares: np.ndarray, electrons: float) -> np.ndarray:
+    """Patterns (n, 34, 34) of a camera whose pixels are the cells, about pixel (17, 16)."""
+    half = shares.shape[2] // 2
+    counts = np.random.default_rng(8).poisson(shares * electrons).astype(np.uint16)
+    flat = counts.reshape(-1, *shares.shape[2:])
+    seen = np.zeros((len(flat), 34, 34), np.uint16)
+    seen[:, 17 - half : 18 + half, 16 - half : 17 + half] = flat
+    return seen
+
+
+def made(patterns: np.ndarray, jobs: int = 1, **own: Any) -> tuple[Snapshot, list[Notice]]:
+    """The finished images of a scan of POSITIONS x POSITIONS, and what the engine has said."""
+    optics = Optics(
+        energy_ev=300e3, convergence_semi_angle_mrad=20.0, pixel_size_mrad=20.0 / PER_ANGLE,
+        center=(17.0, 16.0),
+    )  # fmt: skip
+    choice = engine("direct", **own)
+    acquisition = acquisition_of(
+        patterns, (POSITIONS, POSITIONS), step_size_angstrom=FIELD / POSITIONS
+    )
+    said: list[Notice] = []
+    run = ScanRun(acquisition, settings_of([choice], optics), [choice], notice=said.append)
+    parts = [ScanPart(run) for _ in range(jobs - 1)]
+    for number, block in enumerate(blocks_of(acquisition, patterns, (90, 31))):
+        ([run, *parts])[number % jobs].reduce(block)
+    for part in parts:
+        part.merge()
+    run.end("complete")
+    final = run.snapshot(final=True)
+    assert not run.failed
+    return final, said
+
+
+def test_the_engine_finds_the_lens_says_so_and_shows_the_phase(scan, truth):
+    final, said = made(camera(scan, 3000.0))
+    phase, uncertainty = final.results
+    assert [result.name for result in final.results] == ["direct_phase", "direct_uncertainty"]
+    about = phase.extra
+    assert about["lens"] == "measured"
+    assert about["defocus_angstrom"] == pytest.approx(90.0, abs=6.0)
+    assert about["astigmatism_angstrom"] == pytest.approx(np.hypot(18.0, 12.0), abs=5.0)
+    assert about["measured"]["defocus_sigma_angstrom"] < 5.0
+    expected = on_scan(truth)
+    assert np.corrcoef(phase.image.ravel(), expected.ravel())[0, 1] > 0.8
+    assert uncertainty.image.min() == uncertainty.image.max() > 0.0
+    (notice,) = said
+    assert notice.kind == "direct_lens_disagrees"
+    assert "told 0.0" in notice.text
+
+
+def test_a_lens_that_is_told_is_used_and_agrees(scan):
+    told = {"defocus_angstrom": 90.0, "astigmatism_angstrom": 21.6, "astigmatism_deg": -16.8}
+    final, said = made(camera(scan, 3000.0), lens="told", **told)
+    assert not said
+    assert final.results[0].extra["lens"] == "told"
+    assert "measured" not in final.results[0].extra
+    again, said = made(camera(scan, 3000.0), **told)
+    assert not said
+    assert again.results[0].extra["measured"]["sure"]
+
+
+def test_parts_of_a_scan_give_the_same_image(scan):
+    patterns = camera(scan, 300.0)
+    whole, parts = made(patterns, lens="told")[0], made(patterns, jobs=3, lens="told")[0]
+    np.testing.assert_array_equal(whole.results[0].image, parts.results[0].image)
+
+
+def test_a_scan_that_is_too_small_is_shown_through_the_lens_that_was_told():
+    patterns = np.zeros((16, 34, 34), np.uint16)
+    patterns[:, 13:22, 12:21] = 5
+    optics = Optics(
+        energy_ev=300e3, convergence_semi_angle_mrad=20.0, pixel_size_mrad=5.0, center=(17.0, 16.0)
+    )
+    choice = engine("direct")
+    acquisition = acquisition_of(patterns, (4, 4), step_size_angstrom=0.25)
+    run = ScanRun(acquisition, settings_of([choice], optics), [choice])
+    for block in blocks_of(acquisition, patterns, (16,)):
+        run.reduce(block)
+    run.end("complete")
+    phase, _ = run.snapshot(final=True).results
+    assert phase.extra["lens"] == "told"
+    assert np.isfinite(phase.image).all()
