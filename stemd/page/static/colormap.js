@@ -118,7 +118,7 @@ export function defaultMap(meta) {
   const kind = kindOf(meta);
   if (kind !== "sequential") return MAPS[kind][0];
   if (meta.axes === "detector") return "inferno";
-  if (meta.name.startsWith("airpi") || meta.name.startsWith("ssb")) return "magma";
+  if (meta.name.startsWith("airpi") || meta.name.startsWith("ssb") || meta.name === "direct_phase") return "magma";
   return "gray";
 }
 

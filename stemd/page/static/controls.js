@@ -18,7 +18,7 @@ const HINTS = {
   "scan.shape": { names: ["y", "x"] },
 };
 const HIDDEN = new Set(["revision", "name", "type"]);
-const GROUPS = { ricom: "riCOM", airpi: "AIRPI", ssb: "SSB", optics: "Optics", virtual_detector: "Detectors", scan: "Next scan" };
+const GROUPS = { ricom: "riCOM", airpi: "AIRPI", ssb: "SSB", direct: "Direct", optics: "Optics", virtual_detector: "Detectors", scan: "Next scan" };
 
 const isGroup = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 

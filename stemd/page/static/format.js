@@ -14,6 +14,8 @@ const NAMES = {
   airpi_phase: "AIRPI phase",
   airpi_weight: "AIRPI weight",
   ssb_phase: "SSB phase",
+  direct_phase: "Direct phase",
+  direct_uncertainty: "Direct uncertainty",
   bf: "BF",
   abf: "ABF",
   df: "DF",

@@ -3,7 +3,7 @@
 import { defaultMap } from "./colormap.js";
 import { defaults } from "./contrast.js";
 
-const FIRST = ["ricom", "icom", "airpi_phase", "ssb_phase"];
+const FIRST = ["ricom", "icom", "airpi_phase", "direct_phase", "ssb_phase"];
 const LAST = [
   "field",
   "com_y",

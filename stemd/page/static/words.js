@@ -18,6 +18,8 @@ const FAMILIES = [
   [/_restored$/, "With less noise, by a neural network"],
   [/_corrected$/, "With every pattern where the beam really was"],
   [/airpi.*_weight$|_weight$/, "How many electrons the phase rests on at each place"],
+  [/direct.*_phase$/, "Phase of the specimen from the bright field, through the measured lens"],
+  [/_uncertainty$/, "How far the phase may be off: its standard error"],
   [/ssb.*_phase$/, "Phase of the specimen by ptychography (single side-band)"],
   [/_phase$/, "Phase of the specimen, by a neural network"],
 ];
