@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from stemd.adapters.base import Decoder
 from stemd.adapters.files import open_recording
 from stemd.adapters.frames.binary import BinaryFormat
 from stemd.adapters.frames.decoder import FrameDecoder
+from stemd.adapters.frames.format import Layout, plain_layout
 from stemd.blocks import BlockPool, Ended, FrameBlock, Link, Message, Notice, Started
 from stemd.errors import FormatError
 from tests.adapters.quicksilver import CAMERA, NAME, encode
@@ -144,6 +146,44 @@ def test_numbers_that_begin_again_end_a_scan_that_was_cut_short() -> None:
     assert outcome.ends == ["restarted", "complete"]
     outcome.is_scan(0, FLYBACK, missing=range(16, FLYBACK.frames))
     outcome.is_scan(1, FLYBACK)
+
+
+@pytest.mark.parametrize("kind", ["u1", "<u2", ">u2", "<u4", ">u4", "<u8", ">u8"])
+def test_numbers_of_any_size_and_byte_order_are_read(kind: str) -> None:
+    header = np.dtype([("magic", "S2"), ("number", kind), ("fixed", "u1")])
+    camera = replace(CAMERA, header=header, magic=b"AB", varies=())
+    most = min(np.iinfo(np.dtype(kind)).max, np.iinfo(np.int64).max)
+    sent = np.array([0, 1, 200, most // 3, most], np.uint64)
+    frames = np.zeros((sent.size, header.itemsize + 3), np.uint8)
+    parts = np.zeros(sent.size, header)
+    parts["magic"], parts["number"], parts["fixed"] = b"AB", sent, 7
+    frames[:, : header.itemsize] = parts.view(np.uint8).reshape(sent.size, -1)
+    reference = frames[0, : header.itemsize].copy()
+    frames[3, header.itemsize - 1] = 8
+    found = np.zeros(sent.size, np.int64)
+    BinaryFormat(camera).read_numbers(
+        frames.reshape(-1), frames.shape[1], np.arange(sent.size), reference, found
+    )
+    assert found.tolist() == [0, 1, 200, -1, most]
+
+
+def test_numbers_that_wrap_go_on() -> None:
+    """A number of 8 bits: frame 256 is sent as 0, and is no beginning."""
+    header = np.dtype([("magic", "S2"), ("number", "u1"), ("side", "u1")])
+
+    def layout(found: np.void) -> Layout:
+        side = int(found["side"])
+        return plain_layout(4, (side, side), "u1", depth=8, big_endian=False)
+
+    camera = replace(CAMERA, header=header, magic=b"AB", varies=(), layout=layout, first_number=0)
+    scan = Scan(shape=(30, 20), flyback=0)
+    data = b"".join(b"AB" + bytes([n % 256, 1, n % 251]) for n in range(600) if n != 300)
+    decoder = FrameDecoder(BinaryFormat(camera), BlockPool(1 << 20, 64), scan)
+    outcome = Outcome(_fed(decoder, decoder, data, None))
+    assert (outcome.ends, outcome.notices) == (["complete"], {"missing_frames": 1})
+    assert {p: int(image[0, 0]) for p, image in outcome.scans[0].items()} == {
+        n: n % 251 for n in range(600) if n != 300
+    }
 
 
 def test_a_cut_off_message_is_told() -> None:
