@@ -39,6 +39,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     check.add_argument(
         "--size", type=int, default=CHECK_SIDE, metavar="N", help=f"pixels; default: {CHECK_SIDE}"
     )
+    check.add_argument(
+        "--device", type=int, default=0, metavar="N", help="number of the GPU; default: 0"
+    )
     fetch = commands.add_parser(
         "import", help="published weights that you have downloaded, as a model for stemd"
     )
@@ -124,16 +127,21 @@ def _about(model: ModelFile) -> dict[str, str]:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from stemd.inference import choice
+    from stemd.cli.environment import environment, now_and_then
+    from stemd.inference import activity, choice
     from stemd.inference.base import TOLERANCE, Options
     from stemd.inference.catalogue import find
     from stemd.inference.model_file import read_model
 
-    if args.threads < 1 or args.size < 1:
-        raise UsageError("--threads and --size must be 1 or more", "leave them out")
+    if args.threads < 1 or args.size < 1 or args.device < 0:
+        raise UsageError(
+            "--threads and --size must be 1 or more, --device 0 or more", "leave them out"
+        )
     model = read_model(find(args.model))
     began = time.perf_counter()
-    network = choice.load(model, args.backend, Options(threads=args.threads))
+    with activity.watched(now_and_then(sys.stderr.write)):
+        options = Options(threads=args.threads, device=args.device)
+        network = choice.load(model, args.backend, options)
     loading_s = time.perf_counter() - began
     reference = choice.load(model, "onnxruntime", Options(threads=args.threads, exact=True))
     batch = _test_batch(model, network, args.size)
@@ -158,6 +166,7 @@ def _check(args: argparse.Namespace) -> int:
         "seconds": round(seconds, 4),
         "processor_seconds": round(processor_s, 4),
         "ok": rms <= tolerance,
+        "environment": environment(),
     }
     if args.json:
         sys.stdout.write(json.dumps(document, indent=1) + "\n")
@@ -166,13 +175,15 @@ def _check(args: argparse.Namespace) -> int:
     if not document["ok"]:
         raise StemdError(
             f"{model.name} on {info.backend} differs too much: {rms:.1e}, allowed {tolerance:g}",
-            "use another backend, and report this with the lines above",
+            "use another backend, and send the lines above with a report",
         )
     return 0
 
 
 def _told(check: dict[str, Any]) -> str:
     """The lines of a check for a reader."""
+    verdict = "all is well" if check["ok"] else "the difference is too large"
+    machine = ", ".join(f"{key} {value}" for key, value in check["environment"].items())
     return (
         (f"  why: {check['why']}\n" if check["why"] else "")
         + "  differs from ONNX Runtime in float32 by "
@@ -181,6 +192,7 @@ def _told(check: dict[str, Any]) -> str:
         f"  {'x'.join(map(str, check['batch']))}: {check['seconds'] * 1e3:.1f} ms, "
         f"{check['processor_seconds'] * 1e3:.1f} ms of processor time, "
         f"{check['threads']} thread(s); loaded in {check['loading_s']:.2f} s\n"
+        f"  {verdict}; with a report of a problem send these lines:\n  {machine}\n"
     )
 
 

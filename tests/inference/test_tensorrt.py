@@ -7,14 +7,18 @@ libraries agree, can only be known on a GPU.
 from __future__ import annotations
 
 import gc
+import platform
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from stemd.cli.main import main
+from stemd.daemon.supervisor import Daemon
 from stemd.errors import DeviceLostError, ModelError, ModelMemoryError
 from stemd.inference import activity, choice, fallback
 from stemd.inference.base import TOLERANCE, Network, Options
@@ -115,16 +119,10 @@ def test_a_cache_that_cannot_be_written_costs_only_time(world: World, tmp_path: 
     assert world.builds == 2
 
 
-def test_building_is_told_while_it_lasts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_building_is_told_while_it_lasts(world: World) -> None:
     told: list[str] = []
-    tell = activity.tell
-
-    def noted(about: str, text: str) -> None:
-        told.append(text)
-        tell(about, text)
-
-    monkeypatch.setattr(activity, "tell", noted)
-    on_gpu(models.smoother())
+    with activity.watched(told.append):
+        on_gpu(models.smoother())
     assert told[0] == "building the engine of tiny for NVIDIA Stand-in"
     assert "Timing, step 2 of 3" in told[2]
     assert activity.current() == []
@@ -211,7 +209,7 @@ def test_the_gpu_of_the_number_is_used(world: World) -> None:
 @pytest.mark.parametrize("how", ["buffers", "context", "build"])
 def test_memory_that_does_not_suffice_is_said_to_be_that(world: World, how: str) -> None:
     if how == "buffers":
-        world.bytes_each = 3 << 20
+        world.bytes_each = 15 << 20  # enough for one slot, not for two
     elif how == "context":
         world.no_context = True
     elif how == "build":
@@ -219,6 +217,8 @@ def test_memory_that_does_not_suffice_is_said_to_be_that(world: World, how: str)
     with pytest.raises(ModelMemoryError, match="not enough memory on NVIDIA Stand-in") as caught:
         on_gpu(models.smoother())
     assert "nvidia-smi" in caught.value.remedy
+    # while the error, and the frames in which it came up, are still there
+    assert world.used.get(0, 0) == 0
 
 
 def test_memory_that_does_not_suffice_for_a_batch_is_said_to_be_that(world: World) -> None:
@@ -370,6 +370,48 @@ def test_with_auto_what_runs_is_told_also_after_a_loss(world: World) -> None:
     assert network.info.backend == "openvino"
     assert "instead of the GPU" in network.info.why
     activity.over("lost NVIDIA Stand-in tiny")
+
+
+def test_an_error_of_cuda_that_leaves_the_gpu_working_is_no_loss(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = on_gpu(models.smoother())
+    driver = sys.modules["pycuda.driver"]
+
+    def fails(*_: Any) -> None:
+        raise driver.LogicError("cuMemcpyDtoHAsync failed: invalid argument")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(driver, "memcpy_dtoh_async", fails)
+        with pytest.raises(ModelError, match="invalid argument") as caught:
+            network.run(noise((1, 1, 16, 16)))
+    assert not isinstance(caught.value, DeviceLostError)
+    assert network.run(noise((1, 1, 16, 16))).shape == (1, 1, 16, 16)
+
+
+def test_check_tells_how_it_builds_how_fast_it_is_and_what_to_report(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["models", "check", "airpi", "--backend", "tensorrt"]) == 0
+    said = capsys.readouterr()
+    assert "building the engine of airpi for NVIDIA Stand-in" in said.err
+    assert f"airpi on tensorrt {world.version} (CUDA 13.0), NVIDIA Stand-in, float16" in said.out
+    assert "allowed: 0.005" in said.out
+    assert "64x6747: " in said.out
+    assert "all is well; with a report of a problem send these lines" in said.out
+    assert f"python {platform.python_version()}" in said.out
+    assert main(["models", "check", "airpi", "--backend", "tensorrt", "--device", "3"]) == 1
+    assert "no GPU number 3" in capsys.readouterr().err
+
+
+def test_a_loss_is_in_the_daemons_status_line(world: World) -> None:
+    activity.tell("lost", "NVIDIA Stand-in is lost: airpi on the CPU")
+    nothing = SimpleNamespace(pipelines={})
+    assert Daemon._status_line(nothing) == (  # type: ignore[arg-type]
+        "no pipelines, NVIDIA Stand-in is lost: airpi on the CPU"
+    )
+    activity.over("lost")
+    assert Daemon._status_line(nothing) == "no pipelines"  # type: ignore[arg-type]
 
 
 # What is missing is said in one line

@@ -32,17 +32,24 @@ class Slot:
     def __init__(self, gpu: Gpu, loaded: Loaded, model: str, largest: tuple[int, ...]) -> None:
         self._cuda, self._model = gpu.cuda, model
         self._input, self._output = loaded.input, loaded.output
+        self._host: list[Any] = []
+        self._device: list[Any] = []
+        try:
+            self._prepare(gpu, loaded, largest)
+        except Exception:
+            self.close()  # here, where the GPU is current, not with the error's traceback
+            raise
+
+    def _prepare(self, gpu: Gpu, loaded: Loaded, largest: tuple[int, ...]) -> None:
         self._context = loaded.engine.create_execution_context()
         if self._context is None:
-            raise no_memory(gpu, model, "work with the engine", "TensorRT gives no context")
+            raise no_memory(gpu, self._model, "work with the engine", "TensorRT gives no context")
         self._stream = gpu.cuda.Stream()
         self._context.set_optimization_profile_async(0, self._stream.handle)
         self._stream.synchronize()
         self._shape: tuple[int, ...] = ()
         self._gives: tuple[int, ...] = ()
         self._set_shape(largest)
-        self._host: list[Any] = []
-        self._device: list[Any] = []
         for name, shape in ((self._input, largest), (self._output, self._gives)):
             self._host.append(gpu.cuda.pagelocked_empty(math.prod(shape), np.float32))
             self._device.append(gpu.cuda.mem_alloc(self._host[-1].nbytes))
@@ -55,6 +62,12 @@ class Slot:
             raise ModelError(f"model {self._model} does not take a batch of {shape}", "resize it")
         self._shape = shape
         self._gives = tuple(int(n) for n in self._context.get_tensor_shape(self._output))
+
+    def close(self) -> None:
+        """Give up everything; the slot cannot be used any more."""
+        self._host.clear()
+        self._device.clear()
+        self._stream = self._context = None
 
     def begin(self, batch: Batch) -> None:
         """Send a batch on its way. Raises ModelError where the model does not take its shape."""
@@ -85,8 +98,15 @@ class Slots:
     def __init__(self, gpu: Gpu, loaded: Loaded, model: str, largest: tuple[int, ...]) -> None:
         self._free: queue.LifoQueue[Slot | None] = queue.LifoQueue()
         self._loaded: Loaded | None = loaded  # the engine has to outlive its contexts
-        for _ in range(SLOTS):
-            self._free.put(Slot(gpu, loaded, model, largest))
+        made: list[Slot] = []
+        try:
+            made.extend(Slot(gpu, loaded, model, largest) for _ in range(SLOTS))
+        except Exception:
+            for slot in made:
+                slot.close()
+            raise
+        for slot in made:
+            self._free.put(slot)
         gpu.holders.add(self)
 
     def take(self, *, wait: bool) -> Slot | None:
