@@ -60,7 +60,7 @@ class SlowRig:
         return [entry for entry in self.rig.documents("log") if entry["kind"] == kind]
 
     def hold(self) -> None:
-        """No completion gets on from here."""
+        """Every completion stops here."""
         (self.folder / "hold").touch()
 
     def go_on(self) -> None:
