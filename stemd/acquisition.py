@@ -144,8 +144,11 @@ class Acquisition:
     """(file name, content) of small files that belong to the raw record, e.g. raw.hdr."""
 
 
+_FIRST_NS, _LAST_NS = -62_135_596_800 * 10**9, 253_402_300_800 * 10**9 - 1
+
+
 def iso_utc(time_ns: int) -> str:
-    """ISO 8601 in UTC with microseconds and a Z."""
-    seconds, rest = divmod(time_ns, 1_000_000_000)
+    """ISO 8601 in UTC with microseconds and a Z; of a time outside the years 1 to 9999, theirs."""
+    seconds, rest = divmod(min(max(time_ns, _FIRST_NS), _LAST_NS), 1_000_000_000)
     moment = datetime.fromtimestamp(seconds, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest // 1000:06d}Z"

@@ -15,7 +15,6 @@ every field of the JSON.
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from collections.abc import Mapping
@@ -24,7 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.documents import Json, compact_json
+from stemd.documents import Json, compact_json, object_from_json
+from stemd.errors import StemdError
 from stemd.results import Result, Snapshot
 
 VERSION = 1
@@ -148,10 +148,18 @@ def decode_image(data: bytes) -> tuple[Json, NDArray[np.float32]]:
         raise ValueError(f"not an image frame of version {VERSION}")
     if HEADER.size + meta_bytes + pixel_bytes != len(data):
         raise ValueError(f"an image frame of {len(data)} bytes has other lengths in its header")
-    meta = json.loads(data[HEADER.size : HEADER.size + meta_bytes])
-    start, shape = HEADER.size + meta_bytes, meta["shape"]
+    start = HEADER.size + meta_bytes
+    try:
+        meta = object_from_json(data[HEADER.size : start])
+        return meta, _pixels(meta, data, start)
+    except (StemdError, TypeError, KeyError, IndexError, OverflowError) as error:
+        raise ValueError(f"the JSON of an image frame does not describe it: {error}") from error
+
+
+def _pixels(meta: Json, data: bytes, start: int) -> NDArray[np.float32]:
+    shape = meta["shape"]
     if "code" not in meta:
-        return meta, np.frombuffer(data, "<f4", offset=start).reshape(shape).astype(np.float32)
+        return np.frombuffer(data, "<f4", offset=start).reshape(shape).astype(np.float32)
     codes = np.frombuffer(data, "<u2", shape[0] * shape[1], start).reshape(shape)
-    image = codes * meta["code"]["scale"] + meta["code"]["offset"]
-    return meta, np.asarray(image, np.float32)
+    image = codes * float(meta["code"]["scale"]) + float(meta["code"]["offset"])
+    return np.asarray(image, np.float32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -160,11 +159,11 @@ def open_scan(folder: str | Path) -> PastScan:
     Raises FormatError where there is no scan.json, or none that can be understood.
     """
     path = Path(folder).expanduser()
+    from stemd.storage.scan_document import read_scan_document
+
     file = path if path.name == "scan.json" else path / "scan.json"
     try:
-        document = json.loads(file.read_bytes())
-        if not isinstance(document, dict):
-            raise ValueError("it is not an object")
+        document = read_scan_document(file.parent)
         missing = [key for key in _NEEDED if key not in document]
         if missing:
             raise ValueError(f"it has no {', '.join(missing)}")
@@ -173,8 +172,9 @@ def open_scan(folder: str | Path) -> PastScan:
             f"{path} is not the folder of a scan: it has no scan.json",
             "name <data_dir>/<day>/<scan id>; `stemd scans` lists them",
         ) from error
-    except (OSError, ValueError) as error:
-        raise FormatError(f"{file} cannot be read: {error}", "copy the folder again") from error
+    except (OSError, ValueError, FormatError) as error:
+        why = error.message if isinstance(error, FormatError) else error
+        raise FormatError(f"{file} cannot be read: {why}", "copy the folder again") from error
     return PastScan(file.parent, document)
 
 

@@ -76,7 +76,9 @@ def problems_of(
         message = message[:1].lower() + message[1:]
         if item["type"] == "extra_forbidden":
             message, value = "unknown key", ""
-            remedy = nearest(str(where[-1]), _known_keys(model, where[:-1]))
+            key = item["loc"][-1]  # whatever it looks like, it is the user's
+            where = (*where[:-1], key) if where and where[-1] == key else (*where, key)
+            remedy = nearest(str(key), _known_keys(model, where[:-1]))
         elif item["type"] == "missing":
             message, value = "is missing", ""
         elif item["type"] == "plugin":

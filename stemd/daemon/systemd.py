@@ -23,7 +23,7 @@ def notify(message: str) -> bool:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
             channel.settimeout(0.0 if message.startswith(_REPEATED) else _PATIENCE_S)
-            channel.sendto(message.encode(), address)
+            channel.sendto(message.encode("utf-8", "backslashreplace"), address)
     except OSError:
         return False
     return True

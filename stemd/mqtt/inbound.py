@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -12,7 +11,8 @@ from typing import Any, NoReturn, TypeVar
 from aiomqtt import Message
 from paho.mqtt.properties import Properties
 
-from stemd.documents import reply_error
+from stemd.documents import object_from_json, reply_error
+from stemd.errors import FormatError
 from stemd.mqtt.topics import Inbound
 
 Json = dict[str, Any]
@@ -118,19 +118,11 @@ class Gate:
 
 def parse_object(payload: bytes, most: int = MAX_REQUEST_BYTES) -> Json:
     """A JSON object from outside, of bounded size. Raises with the reply's error inside."""
-    if len(payload) > most:
-        _refuse("", f"the request has {len(payload)} bytes", f"at most {most} bytes")
     try:
-        parsed = json.loads(payload.decode("utf-8"), parse_constant=_not_json)
-    except (ValueError, RecursionError) as error:
-        _refuse("", f"the request is not valid JSON: {error}", "a JSON object in UTF-8")
-    if not isinstance(parsed, dict):
-        _refuse("", f"the request is a JSON {type(parsed).__name__}", "a JSON object")
-    return parsed
-
-
-def _not_json(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
+        return object_from_json(payload, most)
+    except FormatError as error:
+        allowed = error.remedy or "a JSON object in UTF-8"
+        _refuse("", f"the request {error.message}", allowed)
 
 
 def _checked_id(body: Mapping[str, Any], kind: Inbound) -> str | int | None:

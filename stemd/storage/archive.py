@@ -7,22 +7,21 @@ regular file whose real place is inside the scan's folder.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
 from stemd import image_frames
+from stemd.documents import Json, object_from_json
+from stemd.errors import FormatError
 from stemd.results import Result
-
-Json = dict[str, Any]
+from stemd.storage.scan_document import read_scan_document
 
 SCAN_ID = re.compile(r"\d{8}T\d{9}Z-[0-9a-f]{4}", re.ASCII)
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
@@ -32,7 +31,6 @@ RECORD = re.compile(r"raw\.(mib|tpx3|t3p|t3pa|npy|h5)", re.ASCII)
 log = structlog.get_logger(__name__)
 
 MAX_LISTED = 500
-MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,7 @@ class Archive:
         return list(islice(over, min(limit, MAX_LISTED)))
 
     def _summary(self, folder: Path) -> Json:
-        document = _document(folder / "scan.json")
+        document = _document(folder)
         files = sorted(
             (path.name, path.stat().st_size)
             for path in folder.iterdir()
@@ -113,7 +111,7 @@ class Archive:
         folder = self.folder(scan_id)
         if folder is None:
             return None
-        document = _document(folder / "scan.json")
+        document = _document(folder)
         names = sorted(path.name for path in folder.iterdir() if RECORD.fullmatch(path.name))
         path = next((path for name in names if (path := self.file(scan_id, name))), None)
         pipeline, scan, settings = (document.get(key) for key in ("pipeline", "scan", "settings"))
@@ -132,7 +130,7 @@ class Archive:
         except (OSError, ValueError) as error:  # tifffile's own error is a ValueError
             log.warning("page: a past image cannot be read", file=str(path), error=str(error))
             return None
-        document = _document(path.with_name("scan.json"))
+        document = _document(path.parent)
         return _frame(scan_id, image, pixels, about, document, max_side)
 
 
@@ -151,14 +149,11 @@ def _seconds(document: Json) -> float | None:
     return None
 
 
-def _document(path: Path) -> Json:
+def _document(folder: Path) -> Json:
     try:
-        if path.stat().st_size > MAX_DOCUMENT_BYTES:
-            return {}
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        return read_scan_document(folder)
+    except (OSError, FormatError):
         return {}
-    return document if isinstance(document, dict) else {}
 
 
 def read_tiff(path: Path) -> tuple[NDArray[np.float32], Json]:
@@ -175,11 +170,9 @@ def read_tiff(path: Path) -> tuple[NDArray[np.float32], Json]:
     for line in lines:
         if line.startswith("{"):
             try:
-                found = json.loads(line)
-            except ValueError:
+                return pixels, object_from_json(line)
+            except FormatError:
                 continue
-            if isinstance(found, dict):
-                return pixels, found
     return pixels, {}
 
 

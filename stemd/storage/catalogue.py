@@ -8,7 +8,6 @@ taken, whatever has become of the daemon's process id meanwhile.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import sqlite3
@@ -18,10 +17,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from stemd.acquisition import Acquisition, iso_utc
-from stemd.documents import to_json
-from stemd.errors import SinkError
+from stemd.documents import from_json, object_from_json, plain_text, to_json
+from stemd.errors import FormatError, SinkError
 from stemd.storage.files import disk_error
 from stemd.storage.locks import holder_is_dead, lock_path, take_lock
+from stemd.storage.scan_document import checked
 
 CATALOGUE_FILE = "catalogue.sqlite"
 SCHEMA_VERSION = 1
@@ -156,6 +156,11 @@ class Catalogue:
                     with contextlib.suppress(sqlite3.Error):
                         self._db.rollback()
                 raise self._error(error) from error
+            except (OverflowError, UnicodeEncodeError) as error:
+                raise SinkError(
+                    f"{self.path}: a value cannot be stored: {plain_text(str(error))}",
+                    "the scan's folder is complete without it",
+                ) from error
 
     def _is_there(self) -> bool:
         try:
@@ -275,7 +280,7 @@ class Catalogue:
             rows = db.execute(
                 "SELECT document FROM sessions ORDER BY started_ns DESC, id DESC"
             ).fetchall()
-        return [json.loads(row["document"]) for row in rows]
+        return [found for row in rows if (found := _object(row["document"]))]
 
     def list(
         self,
@@ -367,7 +372,23 @@ def _as_json(row: sqlite3.Row) -> dict[str, Any]:
         "positions_done": row["positions_done"],
         "positions_total": row["positions_total"],
         "folder": row["folder"],
-        "results": json.loads(row["results"]),
+        "results": _names(row["results"]),
         "bytes": row["bytes"],
-        **json.loads(row["summary"]),
+        **_object(row["summary"]),
     }
+
+
+def _object(text: str) -> dict[str, Any]:
+    """What a row says beside its columns; {} for a row that was damaged."""
+    try:
+        return checked(object_from_json(text))
+    except FormatError:
+        return {}
+
+
+def _names(text: str) -> Sequence[str]:
+    try:
+        found = from_json(text)
+    except FormatError:
+        return []
+    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,10 +11,11 @@ from typing import Any
 from stemd import __version__
 from stemd.acquisition import Acquisition, Detector, Scan, iso_utc
 from stemd.documents import to_json
-from stemd.errors import SinkError
+from stemd.errors import FormatError, SinkError
 from stemd.results import Result, Snapshot
 from stemd.storage.files import FileRecord, write_atomic
 from stemd.storage.folder import SCAN_FILE
+from stemd.storage.scan_document import read_scan_document
 
 Json = dict[str, Any]
 
@@ -89,9 +89,9 @@ def read(folder: Path) -> Json:
     """The scan document of a folder. Raises SinkError."""
     path = folder / SCAN_FILE
     try:
-        document: Json = json.loads(path.read_bytes())
+        document: Json = read_scan_document(folder)
         _ = document["completion"], document["files"], document["scan"], document["detector"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, FormatError, KeyError) as error:
         raise SinkError(
             f"{path}: cannot be read: {type(error).__name__}: {error}",
             "stemd process of the scan's record makes the images",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,11 @@ from stemd.acquisition import Scan, iso_utc
 from stemd.adapters.files import open_recording
 from stemd.blocks import FrameBlock
 from stemd.documents import to_json
-from stemd.errors import SinkError, StemdError
+from stemd.errors import StemdError
 from stemd.storage.catalogue import Catalogue
 from stemd.storage.files import PART, TEMPORARY, FileRecord, fsync_folder, hash_file, write_atomic
 from stemd.storage.folder import MAX_MISSING_RUNS, SCAN_FILE, missing_runs
+from stemd.storage.scan_document import read_scan_document
 
 _DAYS = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
 
@@ -41,7 +41,7 @@ def recover(catalogue: Catalogue) -> list[str]:
         try:
             document = _mend(folder, now)
             catalogue.end(scan_id, document)
-        except (OSError, SinkError, ValueError, KeyError) as error:
+        except (OSError, StemdError, ValueError, KeyError, TypeError) as error:
             log.warning(
                 "a scan cut off earlier could not be mended", scan=scan_id, error=str(error)
             )
@@ -65,14 +65,14 @@ def enter_missing(catalogue: Catalogue, instrument: str, before_ns: int) -> list
         if folder.name in known:
             continue
         try:
-            document = json.loads(path.read_bytes())
+            document = read_scan_document(folder)
             foreign = document["id"] != folder.name or document["instrument"] != instrument
             if foreign or document["started_ns"] >= before_ns:
                 continue
             if document["status"] == "acquiring":
                 document = _mend(folder, time.time_ns())
             catalogue.end(folder.name, document, folder)
-        except (OSError, ValueError, KeyError, TypeError, SinkError) as error:
+        except (OSError, StemdError, ValueError, KeyError, TypeError) as error:
             log.warning("a scan cannot be entered", folder=str(folder), error=str(error))
         else:
             entered.append(folder.name)
@@ -90,14 +90,14 @@ def _mend(folder: Path, now_ns: int) -> dict[str, Any]:
         unfinished.unlink()
     fsync_folder(folder)
     scan_file = folder / SCAN_FILE
-    document: dict[str, Any] = json.loads(scan_file.read_bytes()) if scan_file.exists() else {}
+    document: dict[str, Any] = read_scan_document(folder) if scan_file.exists() else {}
     kept = [path for path in sorted(folder.iterdir()) if path.is_file() and path != scan_file]
     document |= {
         "status": "aborted",
         "finished": iso_utc(now_ns),
         "finished_ns": now_ns,
         "positions_done": document.get("positions_done", 0),
-        "notes": [*document.get("notes", ()), "the daemon died while this scan was acquired"],
+        "notes": [*(document.get("notes") or ()), "the daemon died while this scan was acquired"],
         "files": [_cut_off(hash_file(path)).as_json() for path in kept],
     }
     document |= _positions(kept, document)

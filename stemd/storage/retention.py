@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import time
@@ -15,9 +14,10 @@ import structlog
 from stemd.acquisition import iso_utc
 from stemd.config.tables import RetentionTable
 from stemd.documents import to_json
-from stemd.errors import SinkError
+from stemd.errors import FormatError, SinkError
 from stemd.storage.files import fsync_folder, write_atomic
 from stemd.storage.folder import SCAN_FILE
+from stemd.storage.scan_document import read_scan_document
 from stemd.storage.store import Store
 
 _SCAN_FOLDER = re.compile(r"\d{4}-\d\d-\d\d/[A-Za-z0-9][A-Za-z0-9-]{0,60}")
@@ -125,7 +125,7 @@ def _files(folder: Path) -> Sequence[Path]:
 def _document(folder: Path, scan: dict[str, Any]) -> dict[str, Any]:
     """The scan's own document, or what the catalogue knows of it."""
     try:
-        document: dict[str, Any] = json.loads((folder / SCAN_FILE).read_bytes())
-    except (OSError, ValueError):
+        document = read_scan_document(folder)
+    except (OSError, FormatError):
         document = {}
     return {**scan, "files": [], **document}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from stemd.errors import SinkError
+from stemd.errors import FormatError, SinkError
 from stemd.storage.files import hash_file, plain_file_name
 from stemd.storage.folder import SCAN_FILE
+from stemd.storage.scan_document import read_scan_document
 
 
 def verify(folder: Path) -> list[str]:
@@ -16,12 +16,14 @@ def verify(folder: Path) -> list[str]:
     Reads whole files.
     """
     try:
-        document = json.loads((folder / SCAN_FILE).read_bytes())
-        listed = [(str(f["name"]), int(f["bytes"]), str(f["sha256"])) for f in document["files"]]
+        files = read_scan_document(folder)["files"]
+        listed = [(file["name"], file["bytes"], file["sha256"]) for file in files]
     except OSError as error:
         return [f"{folder / SCAN_FILE}: {error.strerror or error}"]
-    except (ValueError, KeyError, TypeError) as error:
-        return [f"{folder / SCAN_FILE}: is damaged: {error}"]
+    except FormatError as error:
+        return [f"{folder / SCAN_FILE}: is damaged: {error.message}"]
+    except KeyError as error:
+        return [f"{folder / SCAN_FILE}: is damaged: it has no {error}"]
     problems = []
     for name, size, digest in listed:
         try:

@@ -18,6 +18,7 @@ from stemd.adapters.events.lines import CLOSED, DONE, FULL, RESET
 from stemd.adapters.events.pulses import COMPLETE, IDLE, NEVER
 from stemd.adapters.events.settings import EventSettings
 from stemd.adapters.events.ticks import PIXEL_CLOCK_BITS, TICK_NS, TICKS_PER_US
+from stemd.documents import object_from_json
 from stemd.errors import ConfigError, FormatError
 
 __all__ = ["CLOSED", "DONE", "FULL", "RESET", "Output", "ScanSync", "SyncStart"]
@@ -50,9 +51,9 @@ class SyncStart:
     def loads(cls, text: bytes, name: str) -> SyncStart:
         """From the content of the file `name`; raises FormatError when it is something else."""
         try:
-            values = json.loads(text)
+            values = object_from_json(text)
             return cls(**{key: int(values[key]) for key in cls.__slots__})
-        except (ValueError, TypeError, KeyError) as error:
+        except (FormatError, ValueError, TypeError, KeyError, OverflowError) as error:
             raise FormatError(
                 f"{name} does not tell where the scan begins ({error})",
                 "delete it to take the first line pulse of the recording as the first line",

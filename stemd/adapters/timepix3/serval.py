@@ -8,7 +8,8 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from stemd.errors import CameraError
+from stemd.documents import from_json
+from stemd.errors import CameraError, FormatError
 
 TIMEOUT_S = 5.0
 MAX_REPLY_BYTES = 4 * 1024 * 1024
@@ -50,8 +51,8 @@ class ServalClient:
                 "check that SERVAL runs and serval_url is its address",
             ) from error
         try:
-            return json.loads(text)
-        except ValueError:
+            return from_json(text)
+        except FormatError:
             return text.strip()
 
     def dashboard(self) -> Json:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from typing import Any
 
 import structlog
-from pydantic import ValidationError
 
 from stemd.acquisition import iso_utc, new_scan_id
 from stemd.config.session_plan import SessionPlan
-from stemd.documents import to_json
-from stemd.errors import SinkError
+from stemd.documents import read_object, to_json
+from stemd.errors import StemdError
 from stemd.events import Json
 from stemd.storage.files import disk_error, write_atomic
 from stemd.storage.store import Store
@@ -177,9 +175,9 @@ def stored(store: Store, pipeline: str) -> list[SessionBook]:
     books = []
     for path in sorted((store.data_dir / SESSIONS).glob(f"*/{SESSION_FILE}"), reverse=True):
         try:
-            document = json.loads(path.read_bytes())
+            document = read_object(path)
             if document["pipeline"] == pipeline:
                 books.append(SessionBook(document))
-        except (OSError, ValueError, KeyError, TypeError, ValidationError, SinkError) as error:
+        except (OSError, ValueError, KeyError, TypeError, StemdError) as error:
             log.warning("a session's file cannot be read", path=str(path), error=str(error))
     return books
