@@ -11,15 +11,15 @@ import platform
 import sys
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from stemd.cli.main import main
-from stemd.daemon.supervisor import Daemon
+from stemd.daemon.pipelines import Pipelines
 from stemd.errors import DeviceLostError, ModelError, ModelMemoryError
+from stemd.events import Hub
 from stemd.inference import activity, choice, fallback
 from stemd.inference.base import TOLERANCE, Network, Options
 from stemd.inference.tensorrt import PLUGIN, engine, gpu
@@ -406,12 +406,11 @@ def test_check_tells_how_it_builds_how_fast_it_is_and_what_to_report(
 
 def test_a_loss_is_in_the_daemons_status_line(world: World) -> None:
     activity.tell("lost", "NVIDIA Stand-in is lost: airpi on the CPU")
-    nothing = SimpleNamespace(pipelines={})
-    assert Daemon._status_line(nothing) == (  # type: ignore[arg-type]
-        "no pipelines, NVIDIA Stand-in is lost: airpi on the CPU"
-    )
+    pipelines = Pipelines(Hub())
+    line = "no pipelines, NVIDIA Stand-in is lost: airpi on the CPU"
+    assert pipelines.status_line() == line
     activity.over("lost")
-    assert Daemon._status_line(nothing) == "no pipelines"  # type: ignore[arg-type]
+    assert pipelines.status_line() == "no pipelines"
 
 
 # What is missing is said in one line
