@@ -73,6 +73,56 @@ def test_finals_beyond_the_limit_are_dropped_oldest_first_and_counted() -> None:
     assert first.snapshot.sequence == 2
 
 
+def taken(mailbox: ImageMailbox) -> list[tuple[str, int, bool]]:
+    """Everything that waits, in the order in which it goes out: name, sequence, final."""
+    out = []
+    while (found := mailbox.take()) is not None:
+        out.append((found.result.name, found.snapshot.sequence, found.snapshot.final))
+    return out
+
+
+def test_a_growing_image_that_waits_is_dropped_when_its_own_final_comes() -> None:
+    mailbox = ImageMailbox()
+    mailbox.put(image("a", 1))
+    mailbox.put(image("b", 2))
+    mailbox.put(image("a", 3, final=True))
+    assert taken(mailbox) == [("a", 3, True), ("b", 2, False)]
+
+
+def test_the_growing_image_that_has_waited_longest_goes_first_also_after_a_failure() -> None:
+    mailbox = ImageMailbox()
+    mailbox.put(image("a", 1))
+    mailbox.put(image("b", 2))
+    mailbox.put(image("a", 3))
+    first = mailbox.take()
+    assert first is not None
+    mailbox.put_back(first)
+    assert taken(mailbox) == [("a", 3, False), ("b", 2, False)]
+    assert mailbox.replaced == 1
+
+
+def test_an_image_that_could_not_be_sent_does_not_replace_a_newer_one() -> None:
+    mailbox = ImageMailbox()
+    mailbox.put(image("a", 1))
+    old = mailbox.take()
+    assert old is not None
+    mailbox.put(image("a", 2))
+    mailbox.put_back(old)
+    assert taken(mailbox) == [("a", 2, False)]
+
+
+def test_finals_that_were_sent_make_room_for_others() -> None:
+    one = image("a", 0, final=True).bytes
+    mailbox = ImageMailbox(final_bytes=3 * one)
+    for turn in range(3):
+        assert [mailbox.put(image("a", n, final=True)) for n in range(3)] == [0, 0, 0], turn
+        failed = mailbox.take()
+        assert failed is not None
+        mailbox.put_back(failed)
+        assert taken(mailbox) == [("a", n, True) for n in range(3)]
+    assert mailbox.finals_dropped == 0
+
+
 def test_an_unsent_state_is_replaced_and_documents_are_kept_in_order() -> None:
     outbox = Outbox()
     outbox.newest(Outgoing("state", b"1"))

@@ -1,0 +1,133 @@
+"""The reader's thread counts failures, pauses, and begins again with nothing left of before."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from stemd.acquisition import Scan
+from stemd.blocks import BlockPool, Message
+from stemd.daemon.pipeline import reader as reader_module
+from stemd.daemon.pipeline.reader import Reader
+from stemd.errors import CameraError
+from stemd.settings import Settings
+
+PAUSES_S = (0.001, 0.002, 0.004)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses of milliseconds, each as long as it says."""
+    monkeypatch.setattr(reader_module, "RESTART_S", PAUSES_S)
+    monkeypatch.setattr(reader_module, "JITTER", (1.0, 1.0))
+
+
+class Failing:
+    """A camera that fails at each of its first `times` attempts, over all adapters built."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+        self.built: list[FailingAdapter] = []
+
+    def build(self) -> FailingAdapter:
+        self.built.append(FailingAdapter(self))
+        return self.built[-1]
+
+
+class FailingAdapter:
+    def __init__(self, camera: Failing) -> None:
+        self._camera = camera
+        self.scans: list[object] = []
+        self.pools: list[BlockPool] = []
+        self.closed = False
+
+    def read(self, pool: BlockPool, stop: threading.Event) -> Iterator[Message]:
+        """Fail, or end as a file does."""
+        self.pools.append(pool)
+        if self._camera.left:
+            self._camera.left -= 1
+            raise CameraError("the cable is out", "put it in")
+        yield from ()
+
+    def set_scan(self, scan: object) -> None:
+        """The scan that follows."""
+        self.scans.append(scan)
+
+    def close(self) -> None:
+        """Released."""
+        self.closed = True
+
+
+class Owner:
+    """A pipeline that remembers what its reader tells."""
+
+    def __init__(self) -> None:
+        self.failures: list[tuple[int, float]] = []
+        self.over = threading.Event()
+        self.scan = Scan(shape=(3, 5))
+        self.at_failure: Callable[[int], None] = lambda number: None
+
+    def failed(self, error: Exception, failures: int, pause_s: float) -> None:
+        """Remember, and do what the test wants at this failure."""
+        self.failures.append((failures, pause_s))
+        self.at_failure(len(self.failures))
+
+    def exhausted(self) -> None:
+        """The source has ended."""
+        self.over.set()
+
+    def settings_now(self) -> Settings:
+        """Those in force."""
+        return Settings(scan=self.scan)
+
+
+def run(camera: Failing, owner: Owner, made: list[Reader] | None = None) -> Reader:
+    """A reader of this camera, until the source has ended."""
+    reader = Reader("cam", camera.build, owner)  # type: ignore[arg-type]
+    if made is not None:
+        made.append(reader)
+    reader.start()
+    assert owner.over.wait(30.0)
+    assert reader.join(30.0)
+    return reader
+
+
+def test_failures_in_a_row_are_counted_and_the_last_pause_repeats() -> None:
+    owner = Owner()
+    run(Failing(5), owner)
+    assert owner.failures == [(1, 0.001), (2, 0.002), (3, 0.004), (4, 0.004), (5, 0.004)]
+
+
+def test_an_adapter_that_has_run_long_enough_fails_as_if_for_the_first_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reader_module, "GOOD_AFTER_S", -1.0)
+    owner = Owner()
+    run(Failing(3), owner)
+    assert owner.failures == [(1, 0.001)] * 3
+
+
+@pytest.mark.parametrize("asked_at", [2, 4])
+def test_who_asks_for_a_retry_gets_it_at_once_and_with_a_clean_record(
+    asked_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longest = (0.001, 60.0) if asked_at == 2 else (0.001,)
+    monkeypatch.setattr(reader_module, "RESTART_S", longest)
+    owner, made = Owner(), list[Reader]()
+    owner.at_failure = lambda number: made[0].retry() if number == asked_at else None
+    run(Failing(asked_at + 1), owner, made)
+    counted = [failures for failures, _ in owner.failures]
+    assert counted == [*range(1, asked_at + 1), 1]
+
+
+def test_a_new_adapter_gets_a_new_pool_and_the_scan_in_force() -> None:
+    camera, owner = Failing(2), Owner()
+    run(camera, owner)
+    first, *others = camera.built
+    assert first.closed
+    assert len(others) == 2
+    assert [adapter.scans for adapter in others] == [[owner.scan], [owner.scan]]
+    pools = [pool for adapter in camera.built for pool in adapter.pools]
+    assert len({id(pool) for pool in pools}) == 3, "blocks of the old adapter may be out for ever"
