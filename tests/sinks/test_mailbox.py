@@ -96,6 +96,7 @@ def test_the_growing_image_that_has_waited_longest_goes_first_also_after_a_failu
     mailbox.put(image("a", 3))
     first = mailbox.take()
     assert first is not None
+    assert first.result.name == "a"
     mailbox.put_back(first)
     assert taken(mailbox) == [("a", 3, False), ("b", 2, False)]
     assert mailbox.replaced == 1
