@@ -17,7 +17,8 @@ from stemd.daemon.outlets import Outlets
 from stemd.errors import StemdError
 from stemd.events import Hub, Sink
 from stemd.plugins import NoSettings, Plugin
-from tests.conftest import wait_until
+from stemd.results import Snapshot
+from tests.conftest import a_snapshot, an_acquisition, wait_until
 
 Json = dict[str, Any]
 
@@ -161,3 +162,53 @@ async def test_a_sink_that_does_not_start_or_stop_in_time_holds_nobody_up(
 def test_every_built_in_sink_is_found_by_the_rule() -> None:
     takes = {plugin.name: plugin.takes for plugin in plugins.catalogue("sinks")}
     assert takes == {"mqtt": "events", "page": "events", "record": "blocks", "tiff": "images"}
+
+
+def images(started_ns: int, *names: str, fill: float = 0.0, final: bool = True) -> Snapshot:
+    """Images of the scan that began at this time."""
+    scan = an_acquisition((2, 3), id=f"scan-{started_ns}", started_ns=started_ns)
+    return a_snapshot(scan, names=names, final=final, fill=fill)
+
+
+def told(snapshot: Snapshot | None) -> tuple[str, dict[str, float]]:
+    """Which scan a snapshot is of, and the value of each of its images."""
+    assert snapshot is not None
+    values = {result.name: float(result.image[0, 0]) for result in snapshot.results}
+    return snapshot.acquisition.id, values
+
+
+def test_images_of_an_earlier_scan_do_not_replace_those_of_a_later_one() -> None:
+    hub = Hub()
+    hub.snapshot("cam", images(2, "adf", fill=2.0))
+    hub.snapshot("cam", images(1, "adf", fill=1.0))
+    view = hub.view("cam")
+    assert told(view.snapshot) == told(view.last_final) == ("scan-2", {"adf": 2.0})
+    hub.snapshot("cam", images(3, "adf", fill=3.0, final=False))
+    assert told(view.snapshot) == ("scan-3", {"adf": 3.0})
+    assert told(view.last_final) == ("scan-2", {"adf": 2.0})
+
+
+def test_final_images_of_one_scan_that_come_in_parts_are_kept_together_the_newest_of_each() -> None:
+    hub = Hub()
+    hub.snapshot("cam", images(1, "adf", "sum", fill=1.0))
+    hub.snapshot("cam", images(1, "adf", "airpi_phase", fill=2.0))
+    expected = ("scan-1", {"sum": 1.0, "adf": 2.0, "airpi_phase": 2.0})
+    assert told(hub.view("cam").last_final) == told(hub.view("cam").snapshot) == expected
+    hub.snapshot("cam", images(2, "adf", fill=3.0))
+    assert told(hub.view("cam").last_final) == ("scan-2", {"adf": 3.0})
+
+
+def test_of_images_completed_later_only_those_are_told_that_no_later_scan_has() -> None:
+    hub = Hub()
+    heard: list[tuple[str, dict[str, float]]] = []
+
+    class Hearing(Sink):
+        def on_snapshot(self, pipeline: str, snapshot: Snapshot) -> None:
+            heard.append(told(snapshot))
+
+    hub.add(Hearing())
+    hub.snapshot("cam", images(2, "adf", fill=2.0))
+    hub.completed("cam", images(1, "adf", "airpi_phase", fill=1.0))
+    hub.completed("cam", images(1, "adf", fill=1.0))
+    hub.completed("cam", images(2, "adf", fill=4.0))
+    assert heard[1:] == [("scan-1", {"airpi_phase": 1.0}), ("scan-2", {"adf": 4.0})]
