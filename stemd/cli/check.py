@@ -15,7 +15,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "config", type=Path, metavar="FILE", help="a config file (TOML), or a recording"
     )
-    parser.add_argument("--scan", metavar="YxX", help="of a recording that does not tell it")
+    parser.add_argument(
+        "--scan", metavar="YxX", help="size of the scan, if the recording does not tell it"
+    )
     parser.add_argument(
         "--camera",
         type=Path,

@@ -38,12 +38,12 @@ def run(args: argparse.Namespace) -> int:
     executable: Path = args.executable or Path(sys.argv[0]).absolute()
     if not executable.is_absolute() or set(str(executable)) & set(" %\"'\\\n"):
         raise UsageError(
-            f"--executable {str(executable)!r} cannot stand in a unit",
+            f"--executable {str(executable)!r} cannot be used in a unit",
             "give an absolute path without spaces, quotes and percent signs",
         )
     if executable.is_relative_to("/root") or executable.is_relative_to("/home"):
         raise UsageError(
-            f"{executable} lies in a home directory, where a service may not look",
+            f"{executable} lies in a home directory, which a service may not read",
             "install stemd into /opt/stemd: /usr/bin/python3 -m venv /opt/stemd",
         )
     for path in install(args.root, executable):

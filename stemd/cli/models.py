@@ -33,7 +33,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     check.add_argument("model", metavar="MODEL", help="a name of `stemd models list`, or a path")
     check.add_argument(
-        "--backend", metavar="NAME", default="auto", help="of stemd plugins; default: auto"
+        "--backend",
+        metavar="NAME",
+        default="auto",
+        help="a backend of stemd plugins; default: auto",
     )
     check.add_argument("--threads", type=int, default=1, metavar="N", help="default: 1")
     check.add_argument(

@@ -48,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="correct the probe positions by IMAGE and its restored one (default: the first)",
     )
     parser.add_argument(
-        "--jobs", type=int, default=0, metavar="N", help="threads; default: one a free core"
+        "--jobs", type=int, default=0, metavar="N", help="threads; default: one for each free core"
     )
     _add_cluster(parser)
     parser.add_argument("--json", action="store_true", help="scan documents as JSON lines")
@@ -95,13 +95,13 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="ENGINE.KEY=VALUE,...",
-        help="the images for each value; repeatable: all combinations",
+        help="make the images for each value; repeatable: all combinations",
     )
     spread.add_argument(
         "--part-mib",
         type=int,
         metavar="N",
-        help="MiB of a file a task; default: 64 to 1024, as suits the workers",
+        help="MiB of a file for each task; default: 64 to 1024, by the workers",
     )
 
 

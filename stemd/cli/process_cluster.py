@@ -39,7 +39,7 @@ def process_on_cluster(
     `targets` maps each file to its folder. Raises UsageError, ConfigError and ClusterError.
     """
     if args.jobs:
-        raise UsageError("--jobs is of no use with --cluster", "workers have their own threads")
+        raise UsageError("--jobs has no effect with --cluster", "workers have their own threads")
     if args.part_mib is not None and args.part_mib < 1:
         raise UsageError(
             f"--part-mib {args.part_mib} must be 1 or more", "leave it out: 64 to 1024, by workers"

@@ -76,6 +76,4 @@ def _text(value: int | memoryview) -> str:
 
 
 def _not_onnx(source: str) -> ModelError:
-    return ModelError(
-        f"{source}: is not an ONNX model, or not all of it", "copy or import the model again"
-    )
+    return ModelError(f"{source}: is not a complete ONNX model", "copy or import the model again")

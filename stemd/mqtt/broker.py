@@ -96,7 +96,7 @@ class EmbeddedBroker:
     def _failed(self, code: int, said: str) -> SinkError:
         if code == _PORT_IN_USE:
             return SinkError(
-                f"the embedded broker cannot have port {self.port} of {_HOST}: {said}",
+                f"the embedded broker cannot use port {self.port} of {_HOST}: {said}",
                 "choose another port, or 0 for any free one",
             )
         last = said.splitlines()[-1] if said else f"exit code {code}"
@@ -108,7 +108,9 @@ class EmbeddedBroker:
         while True:
             if self._process is not None:
                 code = await self._process.wait()
-                log.warning("the embedded broker died and is started again", exit_code=code)
+                log.warning(
+                    "the embedded broker ended unexpectedly and is started again", exit_code=code
+                )
             await asyncio.sleep(_RESTART_WAIT_SECONDS)
             try:
                 await self._launch()

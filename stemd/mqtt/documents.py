@@ -63,7 +63,7 @@ class Documents:
                 SinkError(
                     f"MQTT broker {self._settings.url} has been away so long that documents "
                     "must be dropped",
-                    "bring the broker back; the scans themselves are on disk",
+                    "start the broker again; the scans themselves are on disk",
                 ),
             )
         self._ready.set()

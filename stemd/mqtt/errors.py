@@ -96,7 +96,7 @@ def explain(error: BaseException, settings: MqttSettings) -> SinkError:
         )
     if isinstance(error, ConnectionResetError) and settings.tls:
         return SinkError(
-            f"{broker} hangs up when TLS begins",
+            f"{broker} closes the connection when TLS begins",
             "check that this port speaks TLS (8883, not 1883)",
         )
     if isinstance(error, ConnectionRefusedError):

@@ -118,8 +118,8 @@ class ImagePublisher:
             self._report(
                 image.pipeline,
                 SinkError(
-                    f"{dropped} finished image(s) could not wait any longer for the MQTT broker",
-                    "they are on disk and in the retained topics; bring the broker back",
+                    f"{dropped} finished image(s) were dropped: the MQTT broker is away too long",
+                    "start the broker again; they are on disk, the newest of each name is sent",
                 ),
             )
         self._ready.set()

@@ -130,7 +130,7 @@ def _checked_id(body: Mapping[str, Any], kind: Inbound) -> str | int | None:
     if found is None and kind == "settings":
         return None
     if isinstance(found, bool) or not isinstance(found, (str, int)) or found == "":
-        _refuse("id", "a request needs an id of its own, so that it is done once", "text")
+        _refuse("id", "a request needs its own id, so that it is carried out only once", "text")
     if len(str(found)) > MAX_ID_CHARACTERS:
         _refuse("id", "the id is too long", f"at most {MAX_ID_CHARACTERS} characters")
     return found

@@ -16,7 +16,7 @@ def rotation_of(run: ScanRun) -> RotationEstimate:
     if min(lines, columns) < MIN_SIDE:
         raise StemdError(
             f"{lines} scanned lines of {columns} positions are too few for the rotation",
-            f"ask again from {MIN_SIDE} x {MIN_SIDE} positions on",
+            f"ask again when {MIN_SIDE} x {MIN_SIDE} positions are scanned",
         )
     centre = resolve_centre(run.maps, optics, run.acquisition.detector.shape)
     field = (part.reshape(lines, columns) for part in shifts(run.maps, centre, 0, lines * columns))

@@ -43,7 +43,7 @@ def recover(catalogue: Catalogue) -> list[str]:
             catalogue.end(scan_id, document)
         except (OSError, StemdError, ValueError, KeyError, TypeError) as error:
             log.warning(
-                "a scan cut off earlier could not be mended", scan=scan_id, error=str(error)
+                "a scan that was cut off could not be repaired", scan=scan_id, error=str(error)
             )
         else:
             log.warning("a scan was cut off when the daemon died", scan=scan_id, kept=str(folder))
@@ -73,10 +73,12 @@ def enter_missing(catalogue: Catalogue, instrument: str, before_ns: int) -> list
                 document = _mend(folder, time.time_ns())
             catalogue.end(folder.name, document, folder)
         except (OSError, StemdError, ValueError, KeyError, TypeError) as error:
-            log.warning("a scan cannot be entered", folder=str(folder), error=str(error))
+            log.warning(
+                "a scan could not be added to the catalogue", folder=str(folder), error=str(error)
+            )
         else:
             entered.append(folder.name)
-            log.info("a scan that the catalogue did not know", scan=folder.name)
+            log.info("a scan was added to the catalogue", scan=folder.name)
     return entered
 
 

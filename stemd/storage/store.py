@@ -77,8 +77,8 @@ class Store:
             place = place.parent
         if place.stat().st_dev != self._device:
             raise SinkError(
-                f"{self.data_dir}: the disk on which the data folder lay is gone",
-                "mount it again: keeping scans then goes on by itself; images are still published",
+                f"{self.data_dir}: the disk of the data folder is gone",
+                "mount it again; stemd then writes scans again. Images are still published",
             )
 
     def free_bytes(self) -> int | None:

@@ -85,7 +85,9 @@ def add_microscope(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--energy", type=positive, default=300e3, metavar="EV", help="300000 eV")
     group.add_argument("--convergence", type=positive, default=20.0, metavar="MRAD", help="20 mrad")
     group.add_argument("--defocus", type=_number, default=0.0, metavar="A", help="underfocus > 0")
-    group.add_argument("--cs", type=_number, default=0.0, metavar="MM", help="in mm")
+    group.add_argument(
+        "--cs", type=_number, default=0.0, metavar="MM", help="spherical aberration, mm"
+    )
     group.add_argument(
         "--dose", type=positive, default=1000.0, metavar="E", help="electrons a pattern (1000)"
     )
@@ -95,14 +97,18 @@ def add_microscope(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("scan")
     group.add_argument("--scan", type=shape, default=(128, 128), metavar="YxX", help="128x128")
     group.add_argument("--step", type=positive, default=0.3, metavar="A", help="0.3 angstrom")
-    group.add_argument("--flyback", type=count, default=0, metavar="N", help="frames after a line")
-    group.add_argument("--leading", type=count, default=0, metavar="N", help="frames before all")
+    group.add_argument(
+        "--flyback", type=count, default=0, metavar="N", help="frames after each line"
+    )
+    group.add_argument(
+        "--leading", type=count, default=0, metavar="N", help="frames before the first"
+    )
     group.add_argument("--serpentine", action="store_true", help="odd lines run backwards")
     group.add_argument(
         "--drift", type=pair, default=(0.0, 0.0), metavar="Y,X", help="angstrom a second"
     )
     group.add_argument(
-        "--jitter", type=not_negative, default=0.0, metavar="STEPS", help="of the lines along x"
+        "--jitter", type=not_negative, default=0.0, metavar="STEPS", help="shifts of lines along x"
     )
     group = parser.add_argument_group("detector")
     group.add_argument("--detector", type=shape, default=(64, 64), metavar="YxX", help="64x64")
@@ -129,15 +135,20 @@ def add_server(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("server")
     group.add_argument("--host", default="127.0.0.1")
     group.add_argument(
-        "--rate", type=not_negative, default=1000.0, metavar="HZ", help="frames a second, 0: all"
+        "--rate", type=not_negative, default=1000.0, metavar="HZ", help="frames/s; 0: no limit"
     )
     group.add_argument("--scans", type=count, default=0, metavar="N", help="0: until stopped")
-    group.add_argument("--gap", type=not_negative, default=1.0, metavar="S", help="between scans")
+    group.add_argument(
+        "--gap", type=not_negative, default=1.0, metavar="S", help="pause between scans"
+    )
     group.add_argument(
         "--stay", action="store_true", help="keep the connection after the last scan"
     )
     group.add_argument(
-        "--disconnect-after", type=count, metavar="N", help="frames or positions, once"
+        "--disconnect-after",
+        type=count,
+        metavar="N",
+        help="close once, after N frames or positions",
     )
     group.add_argument("--json", action="store_true", help="report as JSON lines")
 

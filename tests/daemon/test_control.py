@@ -125,7 +125,10 @@ def test_the_rotation_is_estimated_from_the_maps_of_the_last_scan(rig: Rig) -> N
     assert rig.order("start")["ok"]
     rig.until_state(lambda s: s["state"] == "acquiring" and s["positions_done"] == 10, "10 came")
     early = rig.order("estimate_rotation")
-    assert (early["ok"], early["error"]["allowed"]) == (False, "ask again from 6 x 6 positions on")
+    assert (early["ok"], early["error"]["allowed"]) == (
+        False,
+        "ask again when 6 x 6 positions are scanned",
+    )
     rig.camera.more(rig.camera.frames[10:])
     rig.finished()
     reply = rig.order("estimate_rotation")

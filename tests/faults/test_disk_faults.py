@@ -167,7 +167,7 @@ def test_a_disk_that_is_removed_is_missed_and_used_again_when_it_is_back(
     for document in (cut, without):
         assert (document["status"], document["positions_done"]) == ("complete", POSITIONS)
         images(rig, document)
-    line.wrong(rig, "disk", "the disk on which the data folder lay is gone")
+    line.wrong(rig, "disk", "the disk of the data folder is gone")
     assert list(disk.iterdir()) == [], "the empty folder below was written to"
     mount("--bind", disk.with_name("disk"), disk)
     for document in (cut, without):

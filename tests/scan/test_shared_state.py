@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import pytest
 
 from stemd.blocks import BlockPool, Message, Notice
 from stemd.daemon.pipeline.reader import Reader
+from stemd.scan.counters import SharedCounters
 from stemd.scan.intake import Intake
 from stemd.scan.run import ScanRun
 from stemd.settings import Settings
@@ -79,6 +81,28 @@ def test_a_notice_of_the_reader_and_one_of_an_engine_are_both_counted(hasty: Non
     assert reader.join(60.0)
     assert run.counters == {"frames_lost": 2 * MANY}
     assert reader.counts.as_dict() == {"frames_lost": MANY}
+
+
+class MeetingPlace(dict[str, int]):
+    """Counts whose readers wait for one another, as long as one of them may come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._barrier = threading.Barrier(2, timeout=0.3)
+
+    def get(self, key: str, default: int = 0) -> int:  # type: ignore[override]
+        """The count now, read together with the other thread where that is let in."""
+        found = super().get(key, default)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            self._barrier.wait()
+        return found
+
+
+def test_two_threads_that_count_at_the_same_moment_are_both_counted() -> None:
+    counters = SharedCounters()
+    counters._counts = MeetingPlace()
+    together(*[lambda: counters.add("frames_lost")] * 2)
+    assert counters.as_dict() == {"frames_lost": 2}
 
 
 def test_who_reads_the_counters_has_a_copy_that_no_thread_changes() -> None:

@@ -283,7 +283,7 @@ class EventDecoder:
         yield Notice(
             "clock_reset",
             "the camera's clock was reset in mid-stream",
-            remedy="line pulses whose counter goes on keep the scan; else it begins again",
+            remedy="the scan continues if the line pulses' counter does; else a new scan begins",
         )
         scans_are_over = self._sync.clock_was_reset()
         if scans_are_over:

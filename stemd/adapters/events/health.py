@@ -102,7 +102,7 @@ class SyncHealth:
                 "hits_outside_lines",
                 f"{100 * outside:.0f} % of the hits fell outside the scan lines",
                 remedy="check scan.shape, scan.dwell_time_us and the line pulses; "
-                "blank the beam between lines if it is long parked there",
+                "blank the beam between lines if it rests there for long",
             )
 
     def _flyback_part(self, period_us: float) -> float:

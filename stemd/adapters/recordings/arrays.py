@@ -219,12 +219,12 @@ def _open_remote_npy(path: RemoteFile, scan: Scan | None) -> ArrayRecording:
         shape, fortran, dtype = read[major](head)
         start = head.tell()
         if fortran or dtype.hasobject:
-            raise ValueError("its patterns are not one behind the other")
+            raise ValueError("its patterns are not in C order")
         if source.size < start + int(np.prod(shape)) * dtype.itemsize:
             raise ValueError("it is shorter than its header says")
     except (ValueError, KeyError) as error:
         raise FormatError(
-            f"{path} is not a .npy file that can be read from afar: {error}",
+            f"{path} is not a .npy file that can be read remotely: {error}",
             "save it with numpy.save from an array in C order",
         ) from error
     _check(path, shape, "the array")

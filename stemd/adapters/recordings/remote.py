@@ -384,7 +384,7 @@ def _explained(file: RemoteFile, offset: int, error: Exception) -> StemdError | 
     if "range requests" in str(error):
         return CameraError(
             f"{file}: the server cannot send parts of a file",
-            "use a server that knows Range requests, or copy the file",
+            "use a server that supports Range requests, or copy the file",
         )
     if isinstance(error, (TypeError, AttributeError, NotImplementedError)) or (
         isinstance(status, int) and 400 <= status < 500 and status not in (408, 416, 425, 429)

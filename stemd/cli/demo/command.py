@@ -58,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
         data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StemdError(
-            f"--data-dir {data_dir} cannot be made: {error.strerror}", "name a folder of yours"
+            f"--data-dir {data_dir} cannot be created: {error.strerror}",
+            "name a folder that you may write to",
         ) from error
     return asyncio.run(_demo(args, data_dir))
 

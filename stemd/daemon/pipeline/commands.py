@@ -215,7 +215,7 @@ class Commands:
         except ValidationError as error:
             raise RefusedError(problems_of(error, SessionPlan, ("args",))[0]) from error
         if plan.pipeline not in (None, self._config.name):
-            raise _refused("args.pipeline", "is not this one", "", self._config.name)
+            raise _refused("args.pipeline", "names another pipeline", "", self._config.name)
         return {"session": self._sessions.begin(plan)}
 
 

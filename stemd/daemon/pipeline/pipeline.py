@@ -108,7 +108,7 @@ class Pipeline:
         self._scans.close()
         self.reader.close()
         if not await asyncio.to_thread(self.reader.join, JOIN_S):
-            log.error("the reader does not end and is left behind", pipeline=self.name)
+            log.error("the reader thread is stuck and is abandoned", pipeline=self.name)
         await asyncio.sleep(0)  # what the reader's thread posted last
         self._scans.abandon_all("stemd was stopped")
         self.status.update()

@@ -278,7 +278,7 @@ class BrightFieldEngine(BesideScan):
         else:
             raise StemdError(
                 f"engine {self.name}: the disc at {center[0]:.1f}, {center[1]:.1f} with a "
-                f"radius of {radius:.1f} pixels is not within what was kept of the patterns",
+                f"radius of {radius:.1f} pixels lies outside the kept part of the patterns",
                 "set optics.center and convergence_semi_angle_mrad before the scan",
             )
         done = (self._maps.done & ~self._seen.left_out)[: lines * nx].reshape(lines, nx)

@@ -76,7 +76,7 @@ def lattice_for(
             return lattice
         wide += 1
     raise StemdError(
-        f"memory_mb = {most_bytes / 1e6:g} of the engine does not suffice for the discs of "
+        f"memory_mb = {most_bytes / 1e6:g} of the engine is too small for the discs of "
         f"{positions:,} patterns",
         f"set memory_mb to {math.ceil(needed / 1e6)} or more",
     )

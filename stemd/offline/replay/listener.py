@@ -72,7 +72,9 @@ class Listener:
 
     def _command(self, request: Json) -> Json:
         if request.get("command") != "estimate_rotation":
-            raise StemdError("a replay knows only estimate_rotation", "go back to live")
+            raise StemdError(
+                "in a replay only the command estimate_rotation works", "go back to live"
+            )
         run = self._run()
         if run is None:
             raise StemdError("the record is still being opened", "ask again in a moment")

@@ -142,8 +142,8 @@ function settings() {
 
 function lockedWords() {
   if (!connection.open) return "No connection.";
-  if (!operator.allowed) return `For looking only: ${operator.refusal}.`;
-  return model.past ? "As this scan was made. Replay it from its record to try others." : "";
+  if (!operator.allowed) return `You can look, but not change anything: ${operator.refusal}.`;
+  return model.past ? "The settings of this scan. Replay it from its record to try others." : "";
 }
 
 function emptyWords() {
@@ -158,7 +158,7 @@ function emptyWords() {
     ? "Connecting to the microscope …"
     : waiting
       ? "Waiting for the camera"
-      : "The first scan line is on its way";
+      : "Waiting for the first scan line";
   const more = "The image grows here as soon as the first patterns arrive.";
   id("empty-more").textContent = connection.open ? more : "";
 }

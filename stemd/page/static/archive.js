@@ -56,7 +56,7 @@ export class Archive {
 
   async show() {
     this.dialog.showModal();
-    this.note.textContent = "Looking …";
+    this.note.textContent = "Reading the list …";
     await this.fill();
   }
 

@@ -24,7 +24,7 @@ function facts(health) {
   }
   const { disk, broker } = health;
   if (disk?.free_bytes) {
-    rows.push(["Disk left", `${bytes(disk.free_bytes)} of ${bytes(disk.total_bytes)}`, Boolean(disk.low || disk.error)]);
+    rows.push(["Free disk space", `${bytes(disk.free_bytes)} of ${bytes(disk.total_bytes)}`, Boolean(disk.low || disk.error)]);
   }
   if (disk?.error) rows.push(["Disk", fault(disk.error), true]);
   if (broker?.url) {

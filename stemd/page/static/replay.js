@@ -8,7 +8,7 @@ const WORDS = {
   preparing: "Opening the record …",
   playing: "From the record",
   paused: "Paused",
-  computing: "Making the images anew …",
+  computing: "Making the images again …",
   finished: "From the record: settings can be tried",
 };
 const FROM_IMAGES = "From the finished images";

@@ -1,7 +1,7 @@
 // The button beside the rotation: asks for an estimate, fills it in, and applies it when confirmed.
 
 const sureness = (confidence) =>
-  confidence >= 0.5 ? "clear" : confidence >= 0.15 ? "weak" : "hardly more than chance";
+  confidence >= 0.5 ? "clear" : confidence >= 0.15 ? "weak" : "not clear";
 
 export class RotationEstimate {
   /**

@@ -14,7 +14,7 @@ const MAX_LOG = 100;
 const LASTING = new Set(["disk", "engine", "stalled"]);
 const GONE = {
   message: "No connection to stemd.",
-  remedy: "What you see is the last that came. A running scan goes on without this page, which connects again by itself.",
+  remedy: "You see the last images that arrived. A running scan continues without this page. The page connects again by itself.",
 };
 
 /** The state document in a few words. */

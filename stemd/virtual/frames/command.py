@@ -26,11 +26,19 @@ class FrameCommand:
         group = parser.add_argument_group("data")
         group.add_argument("--port", type=count, default=usual, help=f"0: any free one ({usual})")
         group = parser.add_argument_group("faults")
-        group.add_argument("--drop", type=probability, default=0.0, metavar="P", help="lost frames")
         group.add_argument(
-            "--garbage", type=probability, default=0.0, metavar="P", help="junk between"
+            "--drop", type=probability, default=0.0, metavar="P", help="share of lost frames"
         )
-        group.add_argument("--stop-early", type=count, metavar="N", help="frames of each scan")
+        group.add_argument(
+            "--garbage",
+            type=probability,
+            default=0.0,
+            metavar="P",
+            help="share of frames with junk before them",
+        )
+        group.add_argument(
+            "--stop-early", type=count, metavar="N", help="end each scan after N frames"
+        )
 
     def run(self, args: argparse.Namespace) -> int:
         """Serve until stopped or done. Raises StemdError."""

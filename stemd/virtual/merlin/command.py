@@ -47,10 +47,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     group = parser.add_argument_group("faults")
     probability, count = arguments.probability, arguments.count
-    group.add_argument("--drop", type=probability, default=0.0, metavar="P", help="lost frames")
-    group.add_argument("--garbage", type=probability, default=0.0, metavar="P", help="junk between")
-    group.add_argument("--stall-after", type=count, metavar="N", help="silent from there on")
-    group.add_argument("--stop-early", type=count, metavar="N", help="frames of each scan")
+    group.add_argument(
+        "--drop", type=probability, default=0.0, metavar="P", help="share of lost frames"
+    )
+    group.add_argument(
+        "--garbage", type=probability, default=0.0, metavar="P", help="junk between frames"
+    )
+    group.add_argument("--stall-after", type=count, metavar="N", help="send nothing after N frames")
+    group.add_argument("--stop-early", type=count, metavar="N", help="end each scan after N frames")
     group.add_argument("--lie-length", type=count, metavar="N", help="frame with a wrong length")
     group.add_argument("--pad-space", action="store_true", help="headers padded with spaces")
     group.add_argument("--junk-first", action="store_true", help="junk before the first message")

@@ -28,10 +28,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("Timepix3")
     group.add_argument("--port", type=count, default=8451, help="0: any free one (8451)")
     group.add_argument("--layout", choices=("single", "quad"), default="single")
-    group.add_argument("--gap-pixels", type=count, default=0, metavar="N", help="in the quad")
+    group.add_argument("--gap-pixels", type=count, default=0, metavar="N", help="between the chips")
     group.add_argument("--fall", action="store_true", help="pulses mark the end of lines too")
     group.add_argument("--all-chips", action="store_true", help="pulses come on every chip")
-    group.add_argument("--start-time", type=number, default=0.5, metavar="S", help="of its clock")
+    group.add_argument(
+        "--start-time", type=number, default=0.5, metavar="S", help="first time of the clock"
+    )
     group.add_argument("--split", type=probability, default=0.0, metavar="P", help="2-pixel hits")
     group.add_argument("--file", type=Path, metavar="F", help="replay this .tpx3 file instead")
     group.add_argument("--repeat", action="store_true", help="render one scan and repeat it")
@@ -42,7 +44,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--drop-pulses", type=probability, default=0.0, metavar="P")
     group.add_argument("--clock-reset-after", type=count, metavar="LINES")
     group.add_argument("--drop", type=probability, default=0.0, metavar="P", help="lost pieces")
-    group.add_argument("--garbage", type=probability, default=0.0, metavar="P", help="junk between")
+    group.add_argument(
+        "--garbage", type=probability, default=0.0, metavar="P", help="junk between words"
+    )
 
 
 def _source(args: argparse.Namespace) -> EventSource:
