@@ -7,7 +7,7 @@ once: a sink that has slow work to do keeps its own queue, and does the work in 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ import structlog
 
 from stemd.documents import error_document, refused
 from stemd.errors import StemdError
+from stemd.request_queue import Check, Handler, RequestQueue, not_ready
 from stemd.results import Snapshot
 
 if TYPE_CHECKING:
@@ -71,6 +72,9 @@ class Sink:
     def on_log(self, pipeline: str, entry: Json) -> None:
         """A warning or an error."""
 
+    def on_removed(self, pipeline: str) -> None:
+        """The pipeline is in no config any more: nothing of it holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Host:
@@ -122,10 +126,6 @@ def _older(first: Snapshot, second: Snapshot) -> bool:
     return first.acquisition.started_ns < second.acquisition.started_ns
 
 
-Handler = Callable[[str, str, Mapping[str, Any]], Awaitable[Json]]
-"""(pipeline, "settings" | "command", request) -> reply document; never raises."""
-
-
 class Hub:
     """Keeps the newest of everything and passes it to every sink."""
 
@@ -133,8 +133,35 @@ class Hub:
         self.views: dict[str, View] = {}
         self.daemon_state: Json = {}
         self.health: Json = {}
-        self.handler: Handler | None = None
+        self.expected: tuple[str, ...] = ()
+        """Pipelines of the config: those that run, and those that are still to be started."""
+        self._requests = RequestQueue()
+        self._removed: set[str] = set()
         self._sinks: list[_Told] = []
+
+    @property
+    def names(self) -> list[str]:
+        """Every pipeline that runs or will."""
+        return sorted({*self.views, *self.expected})
+
+    @property
+    def handler(self) -> Handler | None:
+        """Carries requests out; None while the daemon is not ready for any."""
+        return self._requests.handler
+
+    @handler.setter
+    def handler(self, handler: Handler | None) -> None:
+        self._requests.handler = handler
+
+    def expect(self, pipelines: Iterable[str]) -> None:
+        """Pipelines of a new config. Those that are in none any more are forgotten and told."""
+        self.expected = tuple(pipelines)
+        self._removed -= set(self.expected)
+        for gone in self.views.keys() - set(self.expected):
+            del self.views[gone]
+            self._removed.add(gone)
+            self._requests.forget(gone)
+            self._tell("on_removed", gone)
 
     def add(self, sink: Sink, name: str = "") -> None:
         """A new sink; it is told everything that is retained at once."""
@@ -203,12 +230,20 @@ class Hub:
         """The pipeline's view, made on first use."""
         return self.views.setdefault(pipeline, View())
 
-    async def request(self, pipeline: str, kind: str, request: Mapping[str, Any]) -> Json:
-        """Pass a settings change or a command on; returns the reply document of A3."""
-        if self.handler is None or pipeline not in self.views:
+    async def request(
+        self, pipeline: str, kind: str, request: Mapping[str, Any], check: Check | None = None
+    ) -> Json:
+        """Pass a settings change or a command on; returns the reply document of A3.
+
+        `check` is asked once more when it is the request's turn.
+        """
+        names = self.names
+        if pipeline not in names:
             message = f"there is no pipeline {pipeline!r}"
-            return refused(request.get("id"), "pipeline", message, sorted(self.views))
-        return await self.handler(pipeline, kind, request)
+            return refused(request.get("id"), "pipeline", message, names)
+        if self.handler is None or pipeline not in self.views:
+            return not_ready(request, pipeline)
+        return await self._requests.ask(pipeline, kind, request, check)
 
     def daemon(self, state: Json) -> None:
         """Publish the daemon's state."""
@@ -222,16 +257,22 @@ class Hub:
 
     def state(self, pipeline: str, state: Json) -> None:
         """Publish a pipeline's state."""
+        if pipeline in self._removed:
+            return
         self.view(pipeline).state = state
         self._tell("on_state", pipeline, state)
 
     def settings(self, pipeline: str, settings: Json) -> None:
         """Publish a pipeline's live settings."""
+        if pipeline in self._removed:
+            return
         self.view(pipeline).settings = settings
         self._tell("on_settings", pipeline, settings)
 
     def snapshot(self, pipeline: str, snapshot: Snapshot) -> None:
         """Publish images; finished ones of a scan may come in several parts."""
+        if pipeline in self._removed:
+            return
         view = self.view(pipeline)
         whole = _joined(view.last_final, snapshot) if snapshot.final else snapshot
         if view.snapshot is None or not _older(snapshot, view.snapshot):
@@ -253,6 +294,8 @@ class Hub:
 
     def document(self, pipeline: str, document: Json) -> None:
         """Publish a scan document, or a session's."""
+        if pipeline in self._removed:
+            return
         self._tell("on_document", pipeline, document)
 
     def log(self, pipeline: str, entry: Json) -> None:

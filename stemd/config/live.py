@@ -38,6 +38,26 @@ class RefusedError(ConfigError):
         return reply_error(problem.key, message, problem.remedy)
 
 
+_NO_SETTINGS = ("id", "revision", "changed", "time", "time_ns")
+"""Keys of the published document, and of requests, that are no settings."""
+
+
+def sections_of(change: Mapping[str, Any]) -> dict[str, Any]:
+    """A change by its sections, each a dict of its own unless it is no object."""
+    sections: dict[str, Any] = {}
+    for key, value in change.items():
+        if key in _NO_SETTINGS:
+            continue
+        section, _, rest = key.partition(".")
+        if rest:
+            value = {rest: value}
+        if isinstance(value, Mapping) and isinstance(sections.get(section), dict):
+            sections[section].update(value)
+        else:
+            sections[section] = dict(value) if isinstance(value, Mapping) else value
+    return sections
+
+
 @dataclass(frozen=True, slots=True)
 class LiveSettings:
     """Everything of a pipeline that can be changed while it runs, with a revision number.
@@ -134,7 +154,7 @@ class LiveSettings:
         ]
 
     def _merged(self, change: Mapping[str, Any]) -> LiveSettings:
-        sections = self._sections(change)
+        sections = sections_of(change)
         known = {"optics", "scan", "publish", "record", *self.engines.engines}
         for section in sections:
             if section not in known:
@@ -162,21 +182,6 @@ class LiveSettings:
         return dataclasses.replace(
             self, engines=dataclasses.replace(self.engines, revision=revision)
         )
-
-    @staticmethod
-    def _sections(change: Mapping[str, Any]) -> dict[str, Any]:
-        sections: dict[str, Any] = {}
-        for key, value in change.items():
-            if key in ("id", "revision"):
-                continue
-            section, _, rest = key.partition(".")
-            if rest:
-                value = {rest: value}
-            if isinstance(value, Mapping) and isinstance(sections.get(section), dict):
-                sections[section].update(value)
-            else:
-                sections[section] = dict(value) if isinstance(value, Mapping) else value
-        return sections
 
     @staticmethod
     def _merge(

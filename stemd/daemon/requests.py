@@ -12,6 +12,7 @@ from stemd.daemon.pipeline.pipeline import Pipeline
 from stemd.documents import refused
 from stemd.errors import StemdError
 from stemd.events import Json
+from stemd.request_queue import not_ready
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +26,9 @@ class Requests:
     async def __call__(self, pipeline: str, kind: str, request: Mapping[str, Any]) -> Json:
         """The reply document of A3."""
         reply: Json = {"id": request.get("id"), "ok": True}
-        target = self._pipelines[pipeline]
+        target = self._pipelines.get(pipeline)
+        if target is None:  # the config is just being changed
+            return not_ready(request, pipeline)
         try:
             if kind == "settings":
                 reply["revision"] = target.change(request).revision

@@ -92,7 +92,9 @@ class Daemon:
         disk = self.health.disk = DiskWatch(store, table.retention)
         completer = self._completer = Completer(store, self.hub, running)
         completer.start()
+        self.hub.expect(pipeline.name for pipeline in config.pipelines)
         self.hub.handler = Requests(running)
+        self._publish_state()
         await self.outlets.start(config)
         systemd.notify("STATUS=compiling kernels")
         await self.pipelines.start(config, store, completer)
@@ -149,6 +151,7 @@ class Daemon:
                 )
             await self.pipelines.apply(old, config)
             self.config = config
+            self.hub.expect(pipeline.name for pipeline in config.pipelines)
             if self._completer is not None:
                 await self._completer.resume()
             self._publish_state()

@@ -23,6 +23,7 @@ log = structlog.get_logger()
 START_SECONDS = 15.0
 _STOP_SECONDS = 0.8
 _RESTART_WAIT_SECONDS = 0.5
+_RETRY_SECONDS = 5.0
 _PORT_IN_USE = 3
 _PORT_TRIES = 5
 _HOST = "127.0.0.1"
@@ -116,6 +117,9 @@ class EmbeddedBroker:
                 await self._launch()
             except SinkError as error:
                 log.warning(error.message, remedy=error.remedy)
+            except Exception as error:  # no descriptor, no memory: perhaps later
+                log.warning("the embedded broker cannot be started", error=str(error))
+                await asyncio.sleep(_RETRY_SECONDS)
 
     async def _end(self) -> None:
         process = self._process
@@ -133,8 +137,8 @@ class EmbeddedBroker:
 
 async def _pass_on(errors: asyncio.StreamReader) -> None:
     """The child's log, at level debug: it tells a user of the demo nothing."""
-    while line := await errors.readline():
-        log.debug("embedded broker", said=line.decode(errors="replace").rstrip())
+    while said := await errors.read(4096):  # no lines: one may be longer than any buffer
+        log.debug("embedded broker", said=said.decode(errors="replace").rstrip())
 
 
 def _free_port() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from stemd.documents import error_document
-from stemd.errors import StemdError
+from stemd.errors import SinkError, StemdError
 from stemd.events import Hub
 from stemd.mqtt.status import MqttStatus
 
@@ -33,6 +33,18 @@ class Complaints:
         self.tell(pipeline, error)
         if not known:
             self._hub.log(pipeline, {"level": "error", **error_document(error)})
+
+    def mistake(self, about: str, error: Exception) -> SinkError:
+        """A mistake of stemd itself: counted, and in the log with its place in the code, once."""
+        self._status.failures += 1
+        found = SinkError(
+            f"MQTT: {about} failed: {type(error).__name__}: {error}",
+            "it is tried again; report the traceback in the daemon's log",
+        )
+        if (about, found.message) not in self._reported:
+            self._reported.add((about, found.message))
+            log.error(found.message, remedy=found.remedy, exc_info=error)
+        return found
 
     def over(self) -> None:
         """The connection is good: what comes from now on is news again."""

@@ -12,7 +12,7 @@ from stemd.errors import SinkError
 from stemd.mqtt.complaints import Complaints
 from stemd.mqtt.connection import ANSWER_SECONDS, Connection, Outgoing
 from stemd.mqtt.errors import code_of, refusal
-from stemd.mqtt.mailbox import Outbox
+from stemd.mqtt.mailbox import Lane, Outbox
 from stemd.mqtt.status import MqttStatus
 from stemd.mqtt.topics import Topics, document
 
@@ -38,7 +38,9 @@ class Documents:
         """What waits, and what had to go."""
         return {
             "documents_waiting": len(self._outbox),
-            "documents_dropped": self._outbox.dropped,
+            "documents_dropped": self._outbox.dropped["documents"],
+            "replies_dropped": self._outbox.dropped["replies"],
+            "log_lines_dropped": self._outbox.dropped["log"],
         }
 
     def retain(self, pipeline: str, what: str, fields: Json) -> None:
@@ -53,11 +55,11 @@ class Documents:
         self._outbox.newest(document(self._topics.of(pipeline, what), fields))
         self._ready.set()
 
-    def queue(self, message: Outgoing) -> None:
+    def queue(self, message: Outgoing, lane: Lane = "documents") -> None:
         """A document that is to be sent whatever comes after it."""
-        dropped = self._outbox.dropped
-        self._outbox.queue(message)
-        if self._outbox.dropped > dropped and not self._status.connected:
+        dropped = self._outbox.dropped["documents"]
+        self._outbox.queue(message, lane)
+        if self._outbox.dropped["documents"] > dropped and not self._status.connected:
             self._complaints.tell(
                 "outbox",
                 SinkError(
@@ -67,6 +69,22 @@ class Documents:
                 ),
             )
         self._ready.set()
+
+    def reply(self, message: Outgoing) -> None:
+        """An answer to a request: a flood of these pushes out no document."""
+        self.queue(message, "replies")
+
+    def clear(self, topic: str) -> None:
+        """Take a retained message from the broker."""
+        self._retained.pop(topic, None)
+        self._outbox.newest(Outgoing(topic, b"", 1, True))
+        self._ready.set()
+
+    def forget(self, pipeline: str) -> None:
+        """Take every retained document of a pipeline that is gone from the broker."""
+        within = self._topics.of(pipeline, "")
+        for topic in [topic for topic in self._retained if topic.startswith(within)]:
+            self.clear(topic)
 
     def renew(self) -> None:
         """Send everything retained again: a broker may have forgotten it."""

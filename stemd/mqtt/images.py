@@ -124,6 +124,14 @@ class ImagePublisher:
             )
         self._ready.set()
 
+    def forget(self, pipeline: str) -> list[str]:
+        """Drop what there is of a pipeline that is gone; returns its retained topics."""
+        self.mailbox.forget(pipeline)
+        names = [key for key in self.last if key[0] == pipeline]
+        for key in names:
+            del self.last[key]
+        return [self._topics.of(pipeline, f"image/{name}/last") for _, name in names]
+
     async def session(self, connection: Connection) -> None:
         """Publish until cancelled or the connection is lost (MqttError)."""
         self.limit.begin(connection.max_packet_bytes)

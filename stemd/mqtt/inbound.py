@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from aiomqtt import Message
@@ -13,6 +13,7 @@ from paho.mqtt.properties import Properties
 
 from stemd.documents import object_from_json, reply_error
 from stemd.errors import FormatError
+from stemd.mqtt.request_ids import RequestIds
 from stemd.mqtt.topics import Inbound
 
 Json = dict[str, Any]
@@ -22,8 +23,6 @@ MAX_REQUEST_BYTES = 64 * 1024
 MAX_COMMAND_BYTES = 48 * 1024 * 1024
 """A command may carry an image: 4096 x 4096 pixels of 16 bits, in base64."""
 MAX_ID_CHARACTERS = 128
-DUPLICATE_SECONDS = 600.0
-MAX_REMEMBERED_IDS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +56,10 @@ def _refuse(key: str, message: str, allowed: Any = None) -> NoReturn:
 
 
 class Gate:
-    """Lets a request through once. Remembers ids for a while, so many and no more."""
+    """Lets a request through once; `folder` is where ids are kept for the next run."""
 
-    def __init__(self) -> None:
-        self._seen: OrderedDict[tuple[str, Inbound, str | int], float] = OrderedDict()
+    def __init__(self, folder: Path | None = None) -> None:
+        self._ids = RequestIds(folder)
 
     def read(self, message: Message, pipeline: str, kind: Inbound) -> Request:
         """The request that the message holds, with a problem if it must not be carried out."""
@@ -100,20 +99,12 @@ class Gate:
             _refuse("retain", "a retained request is not carried out: publish it without retain")
         if kind == "command":
             _check_command(body)
-        if request_id is not None and self._is_duplicate((pipeline, kind, request_id)):
+        if request_id is not None and not self._ids.is_new((pipeline, kind, request_id)):
             _refuse("id", f"a {kind} request with the id {request_id!r} has already been received")
 
-    def _is_duplicate(self, key: tuple[str, Inbound, str | int]) -> bool:
-        now = time.monotonic()
-        while self._seen:
-            oldest, when = next(iter(self._seen.items()))
-            if when > now - DUPLICATE_SECONDS and len(self._seen) < MAX_REMEMBERED_IDS:
-                break
-            del self._seen[oldest]
-        if key in self._seen:
-            return True
-        self._seen[key] = now
-        return False
+    async def written(self) -> None:
+        """Return when the ids of the commands so far survive the end of this process."""
+        await self._ids.written()
 
 
 def parse_object(payload: bytes, most: int = MAX_REQUEST_BYTES) -> Json:

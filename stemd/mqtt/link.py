@@ -109,6 +109,9 @@ class Line:
             except (MqttError, OSError, StemdError) as error:
                 failed = error
                 self._complaints.tell("connection", explain(error, self.settings))
+            except Exception as error:  # a mistake of ours: it must not end MQTT for good
+                found = self._complaints.mistake("the connection", error)
+                self._complaints.tell("connection", found)
             if time.monotonic() > began + STOOD_SECONDS:
                 backoff.reset()
             with contextlib.suppress(TimeoutError):

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass
+from typing import Literal
 
 from stemd.mqtt.connection import Outgoing
 from stemd.results import Result, Snapshot
 
 MAX_DOCUMENTS = 1000
+"""Messages that may wait in each lane."""
+Lane = Literal["documents", "replies", "log"]
+LANES: tuple[Lane, ...] = ("documents", "replies", "log")
+Key = str | int
+"""A topic of which only the newest message counts, or the number of a message."""
 FINAL_BYTES = 256 * 1024 * 1024
 
 
@@ -73,6 +79,13 @@ class ImageMailbox:
             return image
         return self._growing.popitem(last=False)[1] if self._growing else None
 
+    def forget(self, pipeline: str) -> None:
+        """Drop the images of a pipeline that is gone."""
+        self._finals = deque(image for image in self._finals if image.pipeline != pipeline)
+        self._final_bytes = sum(image.bytes for image in self._finals)
+        for key in [key for key in self._growing if key[0] == pipeline]:
+            del self._growing[key]
+
     def put_back(self, image: Image) -> None:
         """It could not be sent: a final keeps its place, a growing one yields to a newer one."""
         if image.snapshot.final:
@@ -84,45 +97,47 @@ class ImageMailbox:
 
 
 class Outbox:
-    """Documents in the order in which they were left.
+    """Documents that wait, in three lanes that never push each other out.
 
-    `newest` replaces an unsent message on the same topic (states, settings, health); `queue`
-    keeps every one (scan documents, replies, log lines) up to `limit`, then drops the oldest
-    of those that may be dropped, counted.
+    First states (`newest`: one that waits is replaced) and scan documents (`queue`), in the order
+    in which they came; then replies; then log lines. Beyond `limit` a lane drops its oldest
+    message, counted; a state is never dropped.
     """
 
     def __init__(self, limit: int = MAX_DOCUMENTS) -> None:
-        self.dropped = 0
         self._limit = limit
         self._next = 0
-        self._waiting: OrderedDict[str | int, Outgoing] = OrderedDict()
+        self.dropped: dict[Lane, int] = dict.fromkeys(LANES, 0)
+        self._lanes: dict[Lane, OrderedDict[Key, Outgoing]] = {
+            lane: OrderedDict() for lane in LANES
+        }
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return sum(len(waiting) for waiting in self._lanes.values())
 
     def newest(self, message: Outgoing) -> None:
         """Leave a message that makes an unsent one on its topic worthless."""
-        self._waiting[message.topic] = message
+        self._lanes["documents"][message.topic] = message
 
-    def queue(self, message: Outgoing) -> None:
+    def queue(self, message: Outgoing, lane: Lane = "documents") -> None:
         """Leave a message that is to be sent whatever comes after it."""
-        self._waiting[self._next] = message
+        waiting = self._lanes[lane]
+        waiting[self._next] = message
         self._next += 1
-        if len(self._waiting) > self._limit:
-            self._drop_one()
+        if len(waiting) > self._limit:
+            oldest = next(key for key in waiting if isinstance(key, int))
+            del waiting[oldest]
+            self.dropped[lane] += 1
 
-    def _drop_one(self) -> None:
-        """The oldest of the least worth: log lines and replies (QoS 0) before scan documents."""
-        queued = [key for key in self._waiting if isinstance(key, int)]
-        cheap = (key for key in queued if self._waiting[key].qos == 0)
-        del self._waiting[next(cheap, queued[0])]
-        self.dropped += 1
+    def peek(self) -> tuple[Key, Outgoing] | None:
+        """The next to be sent, which stays until `sent`."""
+        for waiting in self._lanes.values():
+            if waiting:
+                return next(iter(waiting.items()))
+        return None
 
-    def peek(self) -> tuple[str | int, Outgoing] | None:
-        """The oldest, which stays until `sent`."""
-        return next(iter(self._waiting.items()), None)
-
-    def sent(self, key: str | int, message: Outgoing) -> None:
+    def sent(self, key: Key, message: Outgoing) -> None:
         """It is out: forget it unless it was replaced meanwhile."""
-        if self._waiting.get(key) is message:
-            del self._waiting[key]
+        for waiting in self._lanes.values():
+            if waiting.get(key) is message:
+                del waiting[key]

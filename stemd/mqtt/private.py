@@ -9,6 +9,8 @@ There is no public way to any of it (aiomqtt 2.5, paho 2.2), and an unattended p
   timeout;
 - the end of a connection as an awaitable (`_disconnected`), also while nothing is sent;
 - closing the socket without goodbye (`_sock_close`), so that the broker publishes the last will;
+- every message where it is wanted, as it comes (`_on_message`): aiomqtt's queue drops what comes
+  when it is full, an abort behind a flood too;
 - sending without copying what is still to be sent at every call (`_packet_queue`).
 
 pyproject.toml has an upper bound for both, and tests/sinks/test_private_parts.py fails when one of
@@ -20,10 +22,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections.abc import Callable
 from typing import Any, cast
 
 import paho.mqtt.client as paho
-from aiomqtt import Client, MqttError
+from aiomqtt import Client, Message, MqttError
 from aiomqtt.exceptions import MqttConnectError
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -41,6 +44,8 @@ class OpenClient(Client):
         """What the broker has announced when it accepted the login."""
         self.refused: ReasonCode | None = None
         """Why the broker has refused the last message."""
+        self.inbox: Callable[[Message], None] | None = None
+        """Takes every message that comes, at once, and must not raise."""
         self._client.connect_timeout = connect_seconds
         # paho slices off what is still to be sent at every call, which for a large image copies
         # it hundreds of times; slices of a view cost nothing
@@ -132,6 +137,12 @@ class OpenClient(Client):
             why = ReasonCode(PacketTypes.CONNACK, identifier=_UNSPECIFIED_ERROR)
             self._connected.set_exception(MqttConnectError(why))
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
+
+    def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
+        if self.inbox is not None:
+            self.inbox(Message._from_paho_message(message))
+        else:
+            super()._on_message(client, userdata, message)
 
     def _on_publish(
         self,

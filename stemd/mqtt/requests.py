@@ -1,4 +1,4 @@
-"""The desk where requests are taken in, passed to the pipelines in turn, and answered."""
+"""The desk where requests are taken in, passed to the pipelines, and answered."""
 
 from __future__ import annotations
 
@@ -9,35 +9,30 @@ from typing import Any
 import structlog
 from aiomqtt import Message
 
-from stemd.documents import refused, reply_error
+from stemd.documents import reply_error
 from stemd.events import Hub
 from stemd.mqtt.connection import Outgoing
 from stemd.mqtt.inbound import Gate, Request
 from stemd.mqtt.topics import Inbound, Topics, document
+from stemd.request_queue import is_urgent
 
 log = structlog.get_logger()
 Json = dict[str, Any]
-
-MAX_WAITING = 64
-"""Requests a pipeline may leave unanswered before further ones are refused."""
-_NOBODY = ""
-
 
 Answer = Callable[[Outgoing], None]
 """Takes a reply away to be published."""
 
 
 class RequestDesk:
-    """One queue a pipeline: a long request holds up its own pipeline only, and order is kept."""
+    """Takes requests in as they come; whose turn it is the hub knows."""
 
-    def __init__(self, topics: Topics, hub: Hub, answer: Answer) -> None:
+    def __init__(self, topics: Topics, hub: Hub, answer: Answer, gate: Gate | None = None) -> None:
         self.refused = 0
         self._topics = topics
         self._hub = hub
         self._answer = answer
-        self._gate = Gate()
-        self._queues: dict[str, asyncio.Queue[Request]] = {}
-        self._workers: dict[str, asyncio.Task[None]] = {}
+        self._gate = Gate() if gate is None else gate
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def receive(self, message: Message, pipeline: str, kind: Inbound) -> None:
         """Take a message in: it is refused now, or waits for its turn."""
@@ -45,43 +40,38 @@ class RequestDesk:
         if request.problem is not None:
             self._refuse(request, request.problem)
             return
-        # names come from outside: only pipelines that exist get a queue of their own
-        name = pipeline if pipeline in self._hub.views else _NOBODY
-        queue = self._queues.setdefault(name, asyncio.Queue(MAX_WAITING))
-        try:
-            queue.put_nowait(request)
-        except asyncio.QueueFull:
-            busy = reply_error("", "too many requests are waiting", f"at most {MAX_WAITING}")
-            self._refuse(request, busy)
-            return
-        if name not in self._workers:
-            self._workers[name] = asyncio.create_task(self._work(queue))
+        task = asyncio.create_task(self._carry_out(request), name=f"request-{pipeline}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Until stopped; then nothing more is begun."""
         try:
             await stopping.wait()
         finally:
-            for worker in self._workers.values():
-                worker.cancel()
-            await asyncio.gather(*self._workers.values(), return_exceptions=True)
-            self._workers.clear()
+            running = list(self._tasks)
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
-    async def _work(self, queue: asyncio.Queue[Request]) -> None:
-        while True:
-            request = await queue.get()
+    async def _carry_out(self, request: Request) -> None:
+        body = request.body or {}
+
+        async def check() -> Json | None:
             if request.expired:
-                self._refuse(request, reply_error("", "the request has expired while it waited"))
-                continue
-            self._reply(request, await self._carry_out(request))
+                self.refused += 1
+                return reply_error("", "the request has expired while it waited")
+            if request.kind == "command" and not is_urgent(body.get("command"), body.get("args")):
+                await self._gate.written()
+            return None
 
-    async def _carry_out(self, request: Request) -> Json:
         try:
-            reply = await self._hub.request(request.pipeline, request.kind, request.body or {})
+            reply = await self._hub.request(request.pipeline, request.kind, body, check)
         except Exception:
             log.exception("a request failed", pipeline=request.pipeline, kind=request.kind)
-            return refused(request.id, "", "internal error, see the daemon's log")
-        return {"id": request.id, **reply}
+            self._refuse(request, reply_error("", "internal error, see the daemon's log"))
+        else:
+            self._reply(request, {**reply, "id": request.id})
 
     def _refuse(self, request: Request, error: Json) -> None:
         self.refused += 1

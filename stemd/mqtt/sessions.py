@@ -10,12 +10,13 @@ import contextlib
 import time
 
 import structlog
-from aiomqtt import MqttError, Will
+from aiomqtt import Message, MqttError, Will
 
 from stemd.mqtt.complaints import Complaints
 from stemd.mqtt.connection import Connection, Outgoing
 from stemd.mqtt.documents import Documents
 from stemd.mqtt.errors import thrown_out
+from stemd.mqtt.ghosts import Ghosts
 from stemd.mqtt.images import ImagePublisher
 from stemd.mqtt.link import STOOD_SECONDS, Line, race
 from stemd.mqtt.requests import RequestDesk
@@ -39,6 +40,7 @@ class ControlSession:
         topics: Topics,
         documents: Documents,
         desk: RequestDesk,
+        ghosts: Ghosts,
         status: MqttStatus,
         complaints: Complaints,
         client_id: str,
@@ -48,6 +50,7 @@ class ControlSession:
         self._topics = topics
         self._documents = documents
         self._desk = desk
+        self._ghosts = ghosts
         self._status = status
         self._complaints = complaints
         self._client_id = client_id
@@ -76,6 +79,7 @@ class ControlSession:
             connection.hang_up()
 
     async def _converse(self, connection: Connection) -> None:
+        connection.inbox = self._take
         await connection.send(self._availability("online"))
         await connection.listen(self._topics.inbound)
         self._documents.renew()
@@ -85,13 +89,21 @@ class ControlSession:
             self._complaints.over()
         self.connected.set()
         log.info("connected to MQTT", broker=self._line.settings.url, version=self._line.version)
-        await race(self._listen(connection), self._documents.session(connection))
+        await race(
+            self._documents.session(connection),
+            self._ghosts.session(connection),
+        )
 
-    async def _listen(self, connection: Connection) -> None:
-        async for message in connection.messages:
+    def _take(self, message: Message) -> None:
+        """A message has come. Nothing that is sent here may end the connection."""
+        try:
             found = self._topics.parse(str(message.topic))
             if found is not None:
                 self._desk.receive(message, *found)
+            else:
+                self._ghosts.heard(message)
+        except Exception as error:
+            self._complaints.mistake("taking a request in", error)
 
     async def _say_goodbye(self, connection: Connection) -> None:
         """Send what waits. If even `offline` does not go out, the last will says it."""

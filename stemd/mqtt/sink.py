@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from pathlib import Path
 from typing import Any
 
 from stemd.config.mqtt import MqttSettings
@@ -15,7 +16,9 @@ from stemd.errors import SinkError
 from stemd.events import Hub, Sink
 from stemd.mqtt.complaints import Complaints
 from stemd.mqtt.documents import Documents
+from stemd.mqtt.ghosts import Ghosts
 from stemd.mqtt.images import ImagePublisher
+from stemd.mqtt.inbound import Gate
 from stemd.mqtt.link import Line
 from stemd.mqtt.mailbox import Image
 from stemd.mqtt.requests import RequestDesk
@@ -32,11 +35,18 @@ STOP_SECONDS = 0.9
 class MqttSink(Sink):
     """States, documents and images to a broker. `run` until `stop`, on one event loop.
 
+    Ids of commands are kept in `state_dir`, so that none is carried out twice after a restart.
     Raises SinkError on construction when the url is still "embedded": start an EmbeddedBroker
     first and pass `settings.at_embedded(broker.url)`.
     """
 
-    def __init__(self, settings: MqttSettings, instrument: str, hub: Hub) -> None:
+    def __init__(
+        self,
+        settings: MqttSettings,
+        instrument: str,
+        hub: Hub,
+        state_dir: Path | None = None,
+    ) -> None:
         if settings.embedded:
             raise SinkError(
                 'mqtt.url "embedded" has no address yet', "start the embedded broker first"
@@ -47,11 +57,12 @@ class MqttSink(Sink):
         complaints = Complaints(status, hub)
         self._documents = documents = Documents(topics, settings, status, complaints)
         self._images = ImagePublisher(topics, settings, complaints.not_delivered)
-        self._desk = RequestDesk(topics, hub, documents.queue)
+        self._desk = RequestDesk(topics, hub, documents.reply, Gate(state_dir))
+        self._ghosts = Ghosts(topics, hub, documents.clear)
         self._line = line = Line(settings, complaints)
         name = settings.client_id or f"stemd-{instrument}"
         self._control = ControlSession(
-            line, topics, documents, self._desk, status, complaints, name
+            line, topics, documents, self._desk, self._ghosts, status, complaints, name
         )
         self._carrier = ImageSession(line, self._images, status, self._control, f"{name}-images")
         self._stopped = asyncio.Event()
@@ -124,4 +135,11 @@ class MqttSink(Sink):
 
     def on_log(self, pipeline: str, entry: Json) -> None:
         """A warning or an error."""
-        self._documents.queue(document(self._topics.of(pipeline, "log"), entry))
+        self._documents.queue(document(self._topics.of(pipeline, "log"), entry), "log")
+
+    def on_removed(self, pipeline: str) -> None:
+        """The pipeline is gone: so is what the broker keeps of it."""
+        self._documents.forget(pipeline)
+        for topic in self._images.forget(pipeline):
+            self._documents.clear(topic)
+        self._ghosts.removed(pipeline)

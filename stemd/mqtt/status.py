@@ -21,6 +21,8 @@ class MqttStatus:
     version: str | None = None
     error: StemdError | None = None
     connects: int = 0
+    failures: int = 0
+    """Mistakes of stemd itself: messages that could not be taken in, sessions that broke."""
     counters: dict[str, int] = field(default_factory=dict)
 
     def as_json(self) -> Json:
@@ -33,5 +35,6 @@ class MqttStatus:
             "version": self.version,
             "error": error and error_document(error),
             "connects": self.connects,
+            "failures": self.failures,
             **self.counters,
         }

@@ -25,6 +25,7 @@ class Topics:
         self.inbound = tuple(f"{self.base}/+/{suffix}" for suffix in _INBOUND_SUFFIX)
         suffixes = "|".join(_INBOUND_SUFFIX)
         self._inbound = re.compile(f"{re.escape(self.base)}/({_PIPELINE})/({suffixes})")
+        self._any = re.compile(f"{re.escape(self.base)}/({_PIPELINE})/.+")
 
     def of(self, pipeline: str, what: str) -> str:
         """`stemd/<instrument>/<pipeline>/<what>`; the daemon's own pipeline is `daemon`."""
@@ -34,6 +35,11 @@ class Topics:
         """(pipeline, kind) of an inbound topic, None for any other."""
         found = self._inbound.fullmatch(topic)
         return (found[1], _INBOUND_SUFFIX[found[2]]) if found else None
+
+    def pipeline_of(self, topic: str) -> str | None:
+        """The pipeline that any topic of this instrument belongs to, None for another topic."""
+        found = self._any.fullmatch(topic)
+        return found[1] if found else None
 
     def may_answer_at(self, topic: str) -> bool:
         """Whether a requester's response topic is not one that stemd itself speaks or obeys."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from stemd.config.mqtt import MqttSettings
 from stemd.events import Host, Sink
 from stemd.plugins import Plugin
+from stemd.storage.files import STATE_FOLDER
 
 
 def _build(settings: MqttSettings, host: Host) -> Sink:
     from stemd.mqtt.sink import MqttSink
 
-    return MqttSink(settings, host.instrument, host.hub)
+    return MqttSink(settings, host.instrument, host.hub, host.data_dir / STATE_FOLDER)
 
 
 PLUGIN = Plugin(

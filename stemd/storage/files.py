@@ -16,6 +16,8 @@ from stemd.errors import SinkError
 
 PART = ".part"
 """Ending of a raw record that still grows; kept and renamed when its writer has died."""
+STATE_FOLDER = "state"
+"""In the data folder: what a daemon keeps for its next run, beside the scans."""
 TEMPORARY = ".tmp"
 """Ending of a small file that is not whole yet; thrown away when its writer has died."""
 

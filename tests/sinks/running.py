@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from stemd.config.mqtt import MqttSettings
@@ -19,8 +20,16 @@ BASE = f"stemd/{INSTRUMENT}"
 class RunningSink:
     """Hub and sink. `requests` keeps what reached the pipeline's handler, `reply` answers it."""
 
-    def __init__(self, url: str, **settings: Any) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        expected: Sequence[str] = (),
+        state_dir: Path | None = None,
+        **settings: Any,
+    ) -> None:
         self.hub = Hub()
+        self.hub.expect(expected)
         self.requests: list[tuple[str, str, Mapping[str, Any]]] = []
         self.handler_waits = 0.0
         self.hub.handler = self._handle
@@ -29,7 +38,7 @@ class RunningSink:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self.sink: MqttSink = self.call(
-            lambda: MqttSink(MqttSettings(url=url, **settings), INSTRUMENT, self.hub)
+            lambda: MqttSink(MqttSettings(url=url, **settings), INSTRUMENT, self.hub, state_dir)
         )
         self.await_(self.sink.start())
         self.call(self.hub.add, self.sink, "mqtt")

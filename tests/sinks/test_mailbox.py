@@ -149,19 +149,33 @@ def test_a_state_that_changes_while_it_is_being_sent_is_sent_again() -> None:
     assert left[1].payload == b"2"
 
 
-def test_when_too_much_waits_log_lines_go_before_scan_documents() -> None:
+def test_a_flood_of_replies_or_log_lines_pushes_out_no_scan_document() -> None:
     outbox = Outbox(limit=3)
     outbox.queue(Outgoing("scan", b"a", 1))
-    outbox.queue(Outgoing("log", b"x"))
+    for number in range(10):
+        outbox.queue(Outgoing("reply", b"%d" % number, 1), "replies")
+        outbox.queue(Outgoing("log", b"x%d" % number), "log")
+    outbox.newest(Outgoing("state", b"s", 1))
     outbox.queue(Outgoing("scan", b"b", 1))
-    outbox.queue(Outgoing("scan", b"c", 1))
-    outbox.queue(Outgoing("scan", b"d", 1))
     left = []
     while (item := outbox.peek()) is not None:
         left.append(item[1].payload)
         outbox.sent(*item)
-    assert left == [b"b", b"c", b"d"]
-    assert outbox.dropped == 2
+    assert left == [b"a", b"s", b"b", b"7", b"8", b"9", b"x7", b"x8", b"x9"]
+    assert outbox.dropped == {"documents": 0, "replies": 7, "log": 7}
+
+
+def test_scan_documents_beyond_the_limit_are_dropped_oldest_first_and_counted() -> None:
+    outbox = Outbox(limit=2)
+    outbox.newest(Outgoing("state", b"s", 1))
+    for payload in (b"a", b"b", b"c"):
+        outbox.queue(Outgoing("scan", payload, 1))
+    left = []
+    while (item := outbox.peek()) is not None:
+        left.append(item[1].payload)
+        outbox.sent(*item)
+    assert left == [b"s", b"c"]
+    assert outbox.dropped["documents"] == 2
 
 
 def test_one_lost_connection_is_not_blamed_on_the_size_of_an_image() -> None:

@@ -24,6 +24,8 @@ NAMES = r"\._(client|client_connect|connected|disconnected|sock_close|packet_que
         (paho.Client._packet_queue, ["self", "command", "packet", "mid", "qos", "info"]),
         (paho.Client._sock_close, ["self"]),
         (aiomqtt.Client._client_connect, ["self"]),
+        (aiomqtt.Client._on_message, ["self", "client", "userdata", "message"]),
+        (aiomqtt.Message._from_paho_message, ["message"]),
         *(
             (function, ["self", "client", "userdata", *rest, "reason_code", "properties"])
             for function, rest in (

@@ -50,7 +50,7 @@ class _Control:
         if name == "start":
             return self._start(int(args.get("scans", 1)), scan)
         if name in ("stop", "abort"):
-            self._client.cmd("STOPACQUISITION")
+            self._client.interrupt("STOPACQUISITION")
             return {}
         raise CameraError(f"a Merlin camera cannot {name!r}", "known: start, stop, abort")
 

@@ -183,6 +183,18 @@ class MerlinControl:
         """Carry out a command."""
         self._ask(Request("CMD", name))
 
+    def interrupt(self, name: str) -> None:
+        """Carry out a command at once: not behind a request that the camera does not answer."""
+        if self._lock.acquire(blocking=False):
+            self._lock.release()
+            self.cmd(name)
+            return
+        beside = MerlinControl(self.host, self.port, self.timeout)
+        try:
+            beside.cmd(name)
+        finally:
+            beside.close()
+
     def close(self) -> None:
         """Close the connection, also from another thread: a pending request ends."""
         opened = self._socket

@@ -29,6 +29,7 @@ from stemd.daemon.sessions.sessions import Sessions
 from stemd.daemon.tasks import Tasks
 from stemd.errors import StemdError
 from stemd.events import Hub, Json
+from stemd.request_queue import is_urgent
 from stemd.results import Snapshot
 from stemd.storage.files import FileRecord
 from stemd.storage.store import Store
@@ -129,9 +130,15 @@ class Pipeline:
         return self.settings.change(request)
 
     async def command(self, name: str, args: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Carry a command out. Raises StemdError."""
-        async with self.commanding:
+        """Carry a command out. Raises StemdError.
+
+        What ends something touches nothing of finished scans: it waits for no other command.
+        """
+        if is_urgent(name, args):
             result = await self._commands.carry_out(name, args)
+        else:
+            async with self.commanding:
+                result = await self._commands.carry_out(name, args)
         self.state_changed()
         return result
 

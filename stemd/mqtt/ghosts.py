@@ -1,0 +1,73 @@
+"""Retained topics of pipelines that are in no config any more: found on the broker, and cleared."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+from aiomqtt import Message, MqttCodeError
+
+from stemd.events import Hub
+from stemd.mqtt.connection import Connection
+from stemd.mqtt.topics import Topics
+
+SWEEP_SECONDS = 2.0
+"""A broker sends what it keeps at once; a slow line gets this long."""
+_KEPT = ("state", "settings", "session", "optics")
+"""Small retained documents, by which pipelines of earlier runs are found."""
+
+log = structlog.get_logger(__name__)
+
+
+class Ghosts:
+    """Listens to the instrument's own topics for a moment: at the start, and after a removal.
+
+    `clear` takes a retained topic from the broker.
+    """
+
+    def __init__(self, topics: Topics, hub: Hub, clear: Callable[[str], None]) -> None:
+        self._topics, self._hub, self._clear = topics, hub, clear
+        self._swept = False
+        self._gone: set[str] = set()
+        self._news = asyncio.Event()
+
+    def removed(self, pipeline: str) -> None:
+        """A pipeline is gone: what an earlier run has left of it goes, too."""
+        self._gone.add(pipeline)
+        self._news.set()
+
+    def heard(self, message: Message) -> None:
+        """A message on one of the instrument's own topics."""
+        topic = str(message.topic)
+        pipeline = self._topics.pipeline_of(topic)
+        if pipeline is None or not message.retain or not message.payload:
+            return
+        if pipeline != "daemon" and pipeline not in self._hub.names:
+            if pipeline not in self._gone:
+                log.info("topics of a pipeline that is gone are cleared", pipeline=pipeline)
+                self.removed(pipeline)
+            self._clear(topic)
+
+    async def session(self, connection: Connection) -> None:
+        """Look once, then whenever a pipeline goes. Raises MqttError when the connection ends."""
+        if not self._swept and self._hub.expected:
+            await self._listen(connection, [self._topics.of("+", what) for what in _KEPT])
+            self._swept = True
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            gone = self._gone - set(self._hub.names)
+            await self._listen(connection, [self._topics.of(name, "#") for name in sorted(gone)])
+            self._gone -= gone
+
+    async def _listen(self, connection: Connection, topics: list[str]) -> None:
+        try:
+            await connection.listen(topics)
+        except MqttCodeError:
+            if connection.lost is not None:
+                raise
+            log.debug("the broker does not let stemd read its own topics")
+        await asyncio.sleep(SWEEP_SECONDS)
+        for topic in topics:
+            await connection.unsubscribe(topic)
