@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from aiomqtt import Message
 
 from stemd.events import Hub
-from stemd.mqtt import inbound, requests
+from stemd.mqtt import request_ids
 from stemd.mqtt.connection import Outgoing
 from stemd.mqtt.inbound import Gate
 from stemd.mqtt.requests import RequestDesk
@@ -31,15 +32,15 @@ def refused(gate: Gate, number: int) -> bool:
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A clock that stands until a test moves it."""
     clock = SimpleNamespace(now=1000.0)
-    clock.monotonic = lambda: clock.now
-    monkeypatch.setattr(inbound, "time", clock)
+    clock.time = lambda: clock.now
+    monkeypatch.setattr(request_ids, "time", clock)
     return clock
 
 
 def test_an_id_is_refused_for_ten_minutes_and_then_forgotten(clock: SimpleNamespace) -> None:
     gate = Gate()
     assert not refused(gate, 1)
-    clock.now += inbound.DUPLICATE_SECONDS - 1
+    clock.now += request_ids.DUPLICATE_SECONDS - 1
     assert refused(gate, 1)
     clock.now += 2
     assert not refused(gate, 1)
@@ -48,13 +49,13 @@ def test_an_id_is_refused_for_ten_minutes_and_then_forgotten(clock: SimpleNamesp
 def test_only_the_newest_ids_are_remembered_however_many_come(
     clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inbound, "MAX_REMEMBERED_IDS", 3)
+    monkeypatch.setattr(request_ids, "MAX_REMEMBERED", 3)
     gate = Gate()
     assert not any(refused(gate, number) for number in range(6))
     assert refused(gate, 5)
     assert refused(gate, 4)
     assert not refused(gate, 0), "older ones have made room"
-    assert len(gate._seen) <= 3
+    assert len(gate._ids._seen) <= 3
 
 
 def test_a_retained_request_is_refused_and_its_id_stays_free(clock: SimpleNamespace) -> None:
@@ -65,21 +66,19 @@ def test_a_retained_request_is_refused_and_its_id_stays_free(clock: SimpleNamesp
     assert not refused(gate, 1)
 
 
-async def test_requests_to_pipelines_that_do_not_exist_share_one_queue_and_are_answered(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(requests, "MAX_WAITING", 2)
+async def test_requests_to_pipelines_that_do_not_exist_are_answered_and_leave_nothing() -> None:
     hub, replies = Hub(), list[dict[str, Any]]()
     hub.state("cam", {"state": "waiting"})
+    answered = asyncio.Event()
 
     def answer(reply: Outgoing) -> None:
         replies.append(json.loads(reply.payload))
+        if len(replies) == 100:
+            answered.set()
 
     desk = RequestDesk(Topics("lab"), hub, answer)
-    for number in range(4):
+    for number in range(100):
         desk.receive(message(number), f"invented-{number}", "command")
-    assert [reply["error"]["message"] for reply in replies] == ["too many requests are waiting"] * 2
-    desk.receive(message(9), "cam", "command")
-    assert len(replies) == 2, "a pipeline that exists has a queue of its own"
-    for worker in desk._workers.values():
-        worker.cancel()
+    await asyncio.wait_for(answered.wait(), 10)
+    assert {str(reply["error"]["allowed"]) for reply in replies} == {"['cam']"}
+    assert not hub._requests._lines
