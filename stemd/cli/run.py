@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     async def serve() -> None:
         from stemd.daemon.supervisor import Daemon
 
-        await Daemon(config, lambda: load(path)).run()
+        await Daemon(config, lambda: load(path), config_file=path).run()
 
     asyncio.run(serve())
     # All is written and closed. Taking the interpreter and the compiled kernels apart would

@@ -114,6 +114,41 @@ class LiveSettings:
             document[name] = engine.model_dump(mode="json", exclude={"name"})
         return document
 
+    def differences(self, other: LiveSettings) -> Json:
+        """Every setting that is not as in `other`, as {"section.key": value}."""
+        theirs = other.as_json()
+        found: Json = {}
+        for section, values in self.as_json().items():
+            if not isinstance(values, Mapping):
+                continue
+            of_other = theirs.get(section) or {}
+            for key, value in values.items():
+                if key not in of_other or of_other[key] != value:
+                    found[f"{section}.{key}"] = value
+        return found
+
+    def as_far_as_allowed(
+        self, change: Mapping[str, Any]
+    ) -> tuple[LiveSettings, dict[str, RefusedError]]:
+        """As `changed`, without what is refused; that is told by section or "section.key"."""
+        try:
+            return (self.changed(change) if change else self), {}
+        except RefusedError as error:
+            refused = error
+        by_section: dict[str, Json] = {}
+        for key, value in change.items():
+            by_section.setdefault(key.partition(".")[0], {})[key] = value
+        parts = list(by_section.values())
+        if len(parts) == 1:
+            parts = [{key: value} for key, value in change.items()]
+        if len(parts) == 1:
+            return self, {next(iter(change)): refused}
+        live, errors = self, dict[str, RefusedError]()
+        for part in parts:
+            live, more = live.as_far_as_allowed(part)
+            errors |= more
+        return live, errors
+
     def changed(self, change: Mapping[str, Any]) -> LiveSettings:
         """New settings with the next revision. Raises RefusedError; nothing is changed then.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 from stemd.config.resolved import Config, PipelineConfig
 from stemd.daemon.pipeline.events import Completions
@@ -20,8 +21,9 @@ WARM_TYPES = ("u1", "u2", "u4")
 class Pipelines:
     """Owner of the pipelines. On the event loop; others read `running`, and never change it."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, config_file: Path | None = None) -> None:
         self.running: dict[str, Pipeline] = {}
+        self._config_file = config_file
         self._hub = hub
 
     async def start(self, config: Config, store: Store, past: Completions) -> None:
@@ -64,7 +66,7 @@ class Pipelines:
         return ", ".join([*(states or ["no pipelines"]), *activity.current()])
 
     def _start(self, pipeline: PipelineConfig, config: Config) -> None:
-        made = Pipeline(pipeline, self._hub, self._store, self._past)
+        made = Pipeline(pipeline, self._hub, self._store, self._past, self._config_file)
         self.running[pipeline.name] = made
         made.start(config.sessions_of(pipeline.name))
 

@@ -8,6 +8,7 @@ import secrets
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 
@@ -38,11 +39,12 @@ class Daemon:
         config: Config,
         reload: Callable[[], Config] | None = None,
         broker_port: int = 0,
+        config_file: Path | None = None,
     ) -> None:
         self.config = config
         self.hub = Hub()
         self.ready = asyncio.Event()
-        self.pipelines = Pipelines(self.hub)
+        self.pipelines = Pipelines(self.hub, config_file)
         self.health = Health(
             self.hub,
             self.pipelines.running,

@@ -16,6 +16,7 @@ from stemd.blocks import EndReason, Notice
 from stemd.config.file import parse
 from stemd.daemon.pipeline.finishing import MAX_FINISHING, Finishing
 from stemd.daemon.pipeline.images import PublishedImages
+from stemd.daemon.pipeline.kept_settings import KeptSettings
 from stemd.daemon.pipeline.posting import posting
 from stemd.daemon.pipeline.scans import Scans
 from stemd.daemon.pipeline.settings import SettingsInForce
@@ -99,7 +100,11 @@ class Bench:
         self.heard, self.hub = Heard(), Hub()
         self.post = posting(asyncio.get_running_loop(), "cam")
         self.settings = SettingsInForce(
-            config, self.hub, lambda scan: None, lambda entry: self.scans.note_change(entry)
+            config,
+            self.hub,
+            lambda scan: None,
+            lambda entry: self.scans.note_change(entry),
+            KeptSettings(store.data_dir / "state", "cam"),
         )
         self.images = PublishedImages("cam", self.hub, lambda: self.settings.live, self.post)
         self.finishing = Finishing("cam", self.settings, self.images, self.heard)

@@ -36,6 +36,7 @@ ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "abort": (),
     "record": ("raw",),
     "save": (),
+    "save_settings": (),
     "recompute": ("settings", "write"),
     "estimate_rotation": (),
     "reset": (),
@@ -48,7 +49,7 @@ ARGUMENTS: Mapping[str, tuple[str, ...]] = {
 class Commands:
     """Carries commands out, one at a time, on the event loop.
 
-    `camera` sends the camera a command; `reset` is the command of that name.
+    `camera` sends the camera a command; `reset` and `save_settings` are what they are called.
     """
 
     def __init__(
@@ -62,10 +63,12 @@ class Commands:
         *,
         camera: Callable[[str, Args], Awaitable[Args]],
         reset: Callable[[], None],
+        save_settings: Callable[[], Awaitable[list[str]]],
     ) -> None:
         self._config, self._settings, self._sessions = config, settings, sessions
         self._scans, self._finishing, self._images = scans, finishing, images
         self._camera, self._reset_all = camera, reset
+        self._save_to_config = save_settings
 
     async def carry_out(self, name: str, args: Args) -> Mapping[str, Any]:
         """What the reply says beyond the id. Raises StemdError; nothing is done then."""
@@ -115,6 +118,10 @@ class Commands:
         if not ending:
             await asyncio.to_thread(scan_files.amend)
         return {"scan": snapshot.acquisition.id, "files": names}
+
+    async def _save_settings(self, args: Args) -> Args:
+        """The settings in force into the config file."""
+        return {"saved": await self._save_to_config()}
 
     def _last(self) -> FinishedScan:
         last = self._finishing.last

@@ -6,17 +6,20 @@ import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import structlog
 
 from stemd.config.live import LiveSettings
 from stemd.config.resolved import PipelineConfig
+from stemd.config.save import save_settings
 from stemd.config.session_plan import SessionPlan
 from stemd.daemon.pipeline.commands import Commands
 from stemd.daemon.pipeline.events import Completions, Events
 from stemd.daemon.pipeline.finishing import Finishing
 from stemd.daemon.pipeline.images import PublishedImages
+from stemd.daemon.pipeline.kept_settings import KeptSettings
 from stemd.daemon.pipeline.posting import posting
 from stemd.daemon.pipeline.reader import Reader
 from stemd.daemon.pipeline.reader_side import ReaderSide
@@ -31,7 +34,7 @@ from stemd.errors import StemdError
 from stemd.events import Hub, Json
 from stemd.request_queue import is_urgent
 from stemd.results import Snapshot
-from stemd.storage.files import FileRecord
+from stemd.storage.files import STATE_FOLDER, FileRecord
 from stemd.storage.store import Store
 
 JOIN_S, WRITE_S = 1.0, 30.0
@@ -46,7 +49,14 @@ class Pipeline:
     part owns what, and which thread calls it.
     """
 
-    def __init__(self, config: PipelineConfig, hub: Hub, store: Store, past: Completions) -> None:
+    def __init__(
+        self,
+        config: PipelineConfig,
+        hub: Hub,
+        store: Store,
+        past: Completions,
+        config_file: Path | None = None,
+    ) -> None:
         self.config = config
         self.name = config.name
         self.commanding = asyncio.Lock()
@@ -55,8 +65,13 @@ class Pipeline:
         self.troubles = Troubles(config.name, hub)
         self.status = Status(config.name, hub, self.troubles, self._activity, self.document)
         self.settings = SettingsInForce(
-            config, hub, lambda scan: self.reader.adapter.set_scan(scan), self._note_change
+            config,
+            hub,
+            lambda scan: self.reader.adapter.set_scan(scan),
+            self._note_change,
+            KeptSettings(store.data_dir / STATE_FOLDER, config.name),
         )
+        self._config_file = config_file
         self.sessions = Sessions(config.name, self, store, partial(hub.document, config.name))
         self._events = Events(
             config.name, hub, self.settings, self.troubles, self.status, self.sessions, past
@@ -90,13 +105,18 @@ class Pipeline:
             self.sessions,
             camera=self.camera,
             reset=self.reset,
+            save_settings=self._save_settings,
         )
         self._tasks = Tasks()
 
     def start(self, plans: Sequence[SessionPlan] = ()) -> None:
         """Begin to read the camera, and go on with sessions."""
         self.status.start()
-        self.settings.publish()
+        self.settings.begin()
+        for key, error in self.settings.refused.items():
+            text = f"{key} was changed live, and is not any more: {error.message}"
+            remedy = error.remedy or "set it again, or `reset`"
+            self.troubles.tell("warning", text, remedy, "settings", of=key)
         self.reader.start()
         self._tasks.start(
             watch(self.name, self.status, self.troubles, self.report.stalled), f"state-{self.name}"
@@ -116,6 +136,7 @@ class Pipeline:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.status.idle.wait(), WRITE_S)
         await self._tasks.stop()
+        await self.settings.close()
         self.status.stop()
 
     # What others ask for
@@ -198,6 +219,17 @@ class Pipeline:
     def not_completed(self, scan_id: str, completion: Json) -> None:
         """Images of a past scan stay as they were when it ended."""
         self._finishing.not_completed(scan_id, completion)
+
+    async def _save_settings(self) -> list[str]:
+        """Write the settings in force into the config file; returns which. Raises StemdError."""
+        if self._config_file is None:
+            raise StemdError(
+                "this daemon was started without a config file", "write one, and stemd run it"
+            )
+        live, changed = self.live, list(self.settings.changed)
+        self.config = await asyncio.to_thread(save_settings, self._config_file, self.config, live)
+        self.settings.now_of(self.config)
+        return changed
 
     def _activity(self) -> Activity | None:
         return self._scans.activity

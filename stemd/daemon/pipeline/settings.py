@@ -6,17 +6,23 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import structlog
+
 from stemd.acquisition import Scan, iso_utc
 from stemd.config.live import LiveSettings
 from stemd.config.resolved import PipelineConfig
+from stemd.daemon.pipeline.kept_settings import KeptSettings
 from stemd.events import Hub, Json
+
+log = structlog.get_logger(__name__)
 
 
 class SettingsInForce:
     """Owner of a pipeline's live settings.
 
     Changed on the event loop only; `live` is an immutable object that any thread may read.
-    `set_scan` tells the adapter, `note` gets an entry for the running scan's history.
+    `set_scan` tells the adapter, `note` gets an entry for the running scan's history. What was
+    changed is `kept` for the next start, until `reset`.
     """
 
     def __init__(
@@ -25,9 +31,12 @@ class SettingsInForce:
         hub: Hub,
         set_scan: Callable[[Scan], None],
         note: Callable[[Json], None],
+        kept: KeptSettings,
     ) -> None:
-        self.live = LiveSettings.of(config)
-        self._config, self._hub = config, hub
+        before, self.refused = LiveSettings.of(config).as_far_as_allowed(kept.read())
+        """`refused`: what was kept, and is left out since the config of today does not allow it."""
+        self.live = before.renumbered(1)
+        self._config, self._hub, self._kept = config, hub, kept
         self._set_scan, self._note = set_scan, note
 
     def change(self, request: Mapping[str, Any]) -> LiveSettings:
@@ -41,9 +50,37 @@ class SettingsInForce:
         live = LiveSettings.of(self._config).renumbered(self.live.revision + 1)
         self._put_in_force(live, {"reset": True})
 
+    @property
+    def changed(self) -> Json:
+        """What is not as in the config, as {"section.key": value}."""
+        return self.live.differences(LiveSettings.of(self._config))
+
+    def begin(self) -> None:
+        """The adapter is there: tell it, and everybody, what is in force."""
+        if (changed := self.changed) and self.live.engines.scan is not None:
+            self._set_scan(self.live.engines.scan)
+        if changed:
+            log.info(
+                "settings that were changed live are in force again",
+                pipeline=self._config.name,
+                changed=list(changed),
+            )
+        self.publish()
+
+    def now_of(self, config: PipelineConfig) -> None:
+        """The settings in force have been written into the config, which is this one now."""
+        self._config = config
+        self._kept.keep(self.changed)
+        self.publish()
+
+    async def close(self) -> None:
+        """Write down what is to be kept."""
+        await self._kept.close()
+
     def publish(self) -> None:
-        """Tell what is in force."""
-        self._hub.settings(self._config.name, self.live.as_json())
+        """Tell what is in force, and what of it is not as in the config."""
+        document = {**self.live.as_json(), "changed": list(self.changed)}
+        self._hub.settings(self._config.name, document)
 
     def _put_in_force(self, live: LiveSettings, changes: Mapping[str, Any]) -> None:
         scan = live.engines.scan
@@ -59,4 +96,5 @@ class SettingsInForce:
             }
         )
         self.live = live
+        self._kept.keep(self.changed)
         self.publish()

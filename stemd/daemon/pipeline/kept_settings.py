@@ -1,0 +1,81 @@
+"""Settings that were changed live, kept on disk for the next start of their pipeline."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from stemd.documents import read_object, to_json
+from stemd.errors import StemdError
+from stemd.storage.files import write_atomic
+
+WRITE_PACE_S = 0.5
+"""Least time between two writes: a slider costs two of them a second. The first is at once."""
+
+log = structlog.get_logger(__name__)
+
+
+class KeptSettings:
+    """One small file a pipeline: {"changed": {"section.key": value}}. On the event loop."""
+
+    def __init__(self, folder: Path, pipeline: str) -> None:
+        self._path = folder / f"settings-{pipeline}.json"
+        self._wanted: Mapping[str, Any] = {}
+        self._fresh = False
+        self._next_write = 0.0
+        self._writing: asyncio.Task[None] | None = None
+        self._failed = False
+
+    def read(self) -> dict[str, Any]:
+        """What the run before has kept; {} where there is nothing that can be read."""
+        try:
+            found = read_object(self._path).get("changed")
+        except FileNotFoundError:
+            return {}
+        except (OSError, StemdError) as error:
+            log.warning("kept settings cannot be read", path=str(self._path), error=str(error))
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def keep(self, changed: Mapping[str, Any]) -> None:
+        """Keep these from now on; returns at once."""
+        self._wanted, self._fresh = dict(changed), True
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write(), name=f"keep-{self._path.stem}")
+
+    async def close(self) -> None:
+        """Return when the newest are on disk, or cannot be written."""
+        self._next_write = 0.0
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.gather(self._writing, return_exceptions=True)
+        await self._write()
+
+    async def _write(self) -> None:
+        while self._fresh:
+            await asyncio.sleep(self._next_write - time.monotonic())
+            self._next_write = time.monotonic() + WRITE_PACE_S
+            wanted, self._fresh = self._wanted, False
+            try:
+                await asyncio.to_thread(self._replace, wanted)
+                self._failed = False
+            except (OSError, StemdError) as error:
+                if not self._failed:
+                    text = "settings cannot be kept for the next start"
+                    log.warning(text, path=str(self._path), error=str(error))
+                self._failed = True
+            except asyncio.CancelledError:
+                self._fresh = True  # whether it was written is not known
+                raise
+
+    def _replace(self, changed: Mapping[str, Any]) -> None:
+        if not changed:
+            self._path.unlink(missing_ok=True)
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(self._path, [to_json({"changed": changed}, indent=1).encode()])
