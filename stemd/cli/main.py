@@ -12,17 +12,17 @@ from stemd import __version__
 from stemd.errors import StemdError
 
 COMMANDS = {
-    "demo": "watch a virtual microscope live: nothing else to install",
-    "run": "the daemon: run the pipelines of a config file",
-    "check": "everything that is wrong with a config file or a recording",
-    "schema": "the JSON Schema of the config file, for editors",
-    "plugins": "adapters and engines, and whether they can be used here",
-    "process": "run recorded files through the same engines",
-    "models": "networks: list, check on a backend, import published weights",
-    "virtual": "a virtual detector that speaks a camera's protocol",
-    "bench": "measure this machine and every kernel against its limit",
+    "demo": "see stemd work on a virtual microscope; nothing else is needed",
+    "run": "run the daemon with the pipelines of a config file",
+    "check": "list all errors of a config file or a recording",
+    "schema": "print the JSON Schema of the config file, for editors",
+    "plugins": "list adapters, engines, sinks and backends, and which can be used",
+    "process": "make images from recorded files with the same engines",
+    "models": "list networks, check one on a backend, import published weights",
+    "virtual": "run a virtual camera that speaks a real camera's protocol",
+    "bench": "measure this machine, and how near stemd comes to its limits",
     "scans": "list the scans of a data folder, show one, verify checksums",
-    "install-service": "put the systemd units of this stemd in place",
+    "install-service": "install systemd units for this stemd",
 }
 
 
