@@ -179,8 +179,12 @@ def _images(
 
 def _write(outcome: Outcome, final: Snapshot, settings: Settings, folder: Path) -> None:
     from stemd.offline.outcome import settings_json, write_run
+    from stemd.storage.files import DiskError
 
-    write_run(outcome, final, folder, settings_json(settings))
+    try:
+        write_run(outcome, final, folder, settings_json(settings))
+    except DiskError as error:
+        raise error.of_option("save(FOLDER)") from error
 
 
 def _quiet_logs() -> None:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import importlib
+import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from stemd import __version__
+from stemd.cli.interrupted import (
+    BROKEN_PIPE,
+    INTERRUPTED,
+    TERMINATED,
+    Terminated,
+    sigterm_interrupts,
+)
 from stemd.errors import StemdError
 
 COMMANDS = {
@@ -24,6 +35,8 @@ COMMANDS = {
     "scans": "list the scans of a data folder, show one, verify checksums",
     "install-service": "install systemd units for this stemd",
 }
+ENDLESS = ("demo", "run", "virtual")
+"""Commands whose usual end is Ctrl-C or SIGTERM: they see to both themselves, and end with 0."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -44,12 +57,34 @@ def _module(name: str) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0 well, 1 failed, 2 not understood."""
+    """Run a command; returns the exit code: 0 well, 1 failed, 2 not understood.
+
+    130, 141 and 143 for one that was cut off by Ctrl-C, by the end of a pipe, by SIGTERM.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] not in COMMANDS:
         _parser().parse_args(arguments or ["--help"])
         return 2
     name = arguments[0]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files may be no UTF-8
+    if name in ENDLESS:
+        with contextlib.suppress(KeyboardInterrupt):
+            return _run(name, arguments[1:])
+        return 0
+    try:
+        with sigterm_interrupts():
+            return _run(name, arguments[1:])
+    except Terminated:
+        code, why = TERMINATED, "SIGTERM"
+    except KeyboardInterrupt:
+        code, why = INTERRUPTED, "Ctrl-C"
+    sys.stderr.write(f"stemd {name}: ended by {why} before its work was done\n")
+    return code
+
+
+def _run(name: str, arguments: Sequence[str]) -> int:
     module = _module(name)
     parser = argparse.ArgumentParser(
         prog=f"stemd {name}",
@@ -59,14 +94,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     module.configure(parser)
     try:
-        return int(module.run(parser.parse_args(arguments[1:])))
-    except StemdError as error:
+        code = int(module.run(parser.parse_args(arguments)))
         sys.stdout.flush()
+    except StemdError as error:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
         sys.stderr.write(f"stemd {name}: {error}\n")
         return error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("\n")
-        return 0
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
+    except OSError as error:
+        if not _to_stdout(error):
+            raise
+        # what waits in the buffer cannot be written: without this the interpreter complains
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return BROKEN_PIPE
+        sys.stderr.write(f"stemd {name}: its output cannot be written: {error.strerror}\n")
+        return 1
+    return code
+
+
+def _to_stdout(error: OSError) -> bool:
+    """Whether it is the text that a command prints that nobody takes."""
+    return isinstance(error, BrokenPipeError) or (
+        error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT) and error.filename is None
+    )

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stemd.cli.interrupted import Undone
 from stemd.errors import ModelError, StemdError, UsageError
 
 if TYPE_CHECKING:
@@ -269,18 +270,20 @@ def _import(args: argparse.Namespace) -> int:
     fetch = package.open_package(args.source)
     folder: Path = args.to or user_folder()
     rows = []
-    for name in wanted:
-        data = package.convert(fetch, name).SerializeToString()
-        network = load(model_of(data, f"r-em-{name}"), "onnxruntime")
-        difference = package.verify(name, network.run)
-        path = folder / f"r-em-{name}{SUFFIX}"
-        _write(path, data)
-        rows.append({"name": path.stem, "path": str(path), "largest_difference": difference})
-        if not args.json:
-            sys.stdout.write(
-                f"{path.stem}: {package.NETWORKS[name]}; differs from the original by "
-                f"{difference:.1e} deviations -> {path}\n"
-            )
+    with Undone("models", "not imported", {name: name for name in wanted}) as undone:
+        for name in wanted:
+            data = package.convert(fetch, name).SerializeToString()
+            network = load(model_of(data, f"r-em-{name}"), "onnxruntime")
+            difference = package.verify(name, network.run)
+            path = folder / f"r-em-{name}{SUFFIX}"
+            _write(path, data)
+            rows.append({"name": path.stem, "path": str(path), "largest_difference": difference})
+            if not args.json:
+                sys.stdout.write(
+                    f"{path.stem}: {package.NETWORKS[name]}; differs from the original by "
+                    f"{difference:.1e} deviations -> {path}\n"
+                )
+            undone.done(name)
     if args.json:
         sys.stdout.write(json.dumps(rows, indent=1) + "\n")
     else:

@@ -7,10 +7,11 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stemd.cli.interrupted import Undone
 from stemd.config.pairs import parse_pairs
 from stemd.engines import DEFAULT_ENGINES
 from stemd.errors import StemdError, UsageError
@@ -117,11 +118,7 @@ def run(args: argparse.Namespace) -> int:
     An engine that fails is reported too: the images of all others are written, and the exit code
     is 1.
     """
-    from stemd.adapters.files import open_recording
-    from stemd.cli.process_report import report, tell_notes
     from stemd.logs import warnings_to_stderr
-    from stemd.offline.outcome import outcome_of, settings_json, write_run
-    from stemd.scan.processing import process_recording, with_correction
 
     warnings_to_stderr()
     settings, engines, camera = _plan(args)
@@ -132,13 +129,32 @@ def run(args: argparse.Namespace) -> int:
         return process_on_cluster(args, targets, settings, engines, camera)
     if args.sweep:
         raise UsageError("--sweep needs --cluster", "add --cluster local to use this machine")
+    with Undone("process", "not processed", {path: path for path in targets}) as undone:
+        return _process_each(args, targets, settings, engines, camera, undone)
+
+
+def _process_each(
+    args: argparse.Namespace,
+    targets: Mapping[RecordingPath, Path],
+    settings: Settings,
+    engines: Sequence[EngineConfig],
+    camera: AdapterSettings | None,
+    undone: Undone,
+) -> int:
+    from stemd.adapters.files import open_recording
+    from stemd.cli.process_bar import FileBar
+    from stemd.cli.process_report import report, tell_notes
+    from stemd.offline.outcome import outcome_of, settings_json, write_run
+    from stemd.scan.processing import process_recording, with_correction
+    from stemd.storage.files import DiskError
+
     failures = 0
     for path, target in targets.items():
         try:
             recording = open_recording(path, settings.scan, camera)
             try:
                 began = time.perf_counter()
-                with _Bar(path.name, quiet=args.json) as bar:
+                with FileBar(path.name, quiet=args.json) as bar:
                     done, final = process_recording(
                         recording, settings, engines, _jobs(args.jobs), bar.update
                     )
@@ -150,8 +166,11 @@ def run(args: argparse.Namespace) -> int:
                 recording.close()
         except StemdError as error:
             failures += 1
+            if isinstance(error, DiskError):
+                error = error.of_option("--out")
             sys.stderr.write(f"stemd process: {error}\n")
             continue
+        undone.done(path)
         if args.json:
             sys.stdout.write(json.dumps(document) + "\n")
         else:
@@ -256,35 +275,3 @@ def _scan(args: argparse.Namespace, from_config: Scan | None) -> Scan | None:
             f"{', '.join(given)} given without the scan's size", "add --scan LINESxCOLUMNS"
         )
     return None
-
-
-class _Bar:
-    """A progress bar on a terminal, a line every few seconds elsewhere."""
-
-    def __init__(self, name: str, *, quiet: bool) -> None:
-        self._name = name
-        self._quiet = quiet
-        self._bar: Any = None
-        self._next = time.monotonic() + 5.0
-
-    def __enter__(self) -> _Bar:
-        if sys.stderr.isatty() and not self._quiet:
-            from rich.console import Console
-            from rich.progress import Progress
-
-            self._bar = Progress(console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task(self._name, total=None)
-            self._bar.start()
-        return self
-
-    def update(self, done: int, total: int) -> None:
-        """Called about ten times a second."""
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done, total=total)
-        elif not self._quiet and time.monotonic() >= self._next:
-            self._next = time.monotonic() + 5.0
-            sys.stderr.write(f"{self._name}: {done:,} of {total:,} frames\n")
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()

@@ -13,6 +13,7 @@ import tomli
 from rich.console import Console
 from rich.table import Table
 
+from stemd.cli.interrupted import Undone
 from stemd.documents import to_json
 from stemd.errors import ConfigError, UsageError
 from stemd.storage.catalogue import Catalogue
@@ -172,15 +173,17 @@ def _show(scan: dict[str, Any], *, as_json: bool) -> None:
 def _verify(scans: Sequence[dict[str, Any]], data_dir: Path, *, as_json: bool) -> int:
     """Exit code 0 when every file is as it was written, else 1."""
     reports = []
-    for scan in scans:
-        if scan["status"] == "acquiring" or (scan.get("deleted") or {}).get("what") == "scan":
-            continue
-        problems = verify(data_dir / scan["folder"])
-        reports.append({"id": scan["id"], "ok": not problems, "problems": problems})
-        if not as_json:
-            sys.stdout.write(f"{scan['id']}  {'ok' if not problems else 'DAMAGED'}\n")
-            for problem in problems:
-                sys.stdout.write(f"  {problem}\n")
+    with Undone("scans", "not verified", {scan["id"]: scan["id"] for scan in scans}) as undone:
+        for scan in scans:
+            if scan["status"] == "acquiring" or (scan.get("deleted") or {}).get("what") == "scan":
+                continue
+            problems = verify(data_dir / scan["folder"])
+            reports.append({"id": scan["id"], "ok": not problems, "problems": problems})
+            if not as_json:
+                sys.stdout.write(f"{scan['id']}  {'ok' if not problems else 'DAMAGED'}\n")
+                for problem in problems:
+                    sys.stdout.write(f"  {problem}\n")
+            undone.done(scan["id"])
     bad = sum(not report["ok"] for report in reports)
     if as_json:
         sys.stdout.write(to_json(reports, indent=1) + "\n")

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from stemd.documents import plain_text
 from stemd.errors import SinkError
 
 PART = ".part"
@@ -26,18 +27,17 @@ _RESULT_NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
 _READ_BYTES = 4 * 1024 * 1024
 
 _REMEDIES = {
-    errno.ENOSPC: "free space on this disk or set daemon.data_dir to another one",
+    errno.ENOSPC: "free space on this disk or {elsewhere}",
     errno.EDQUOT: "the disk quota is used up: free space or ask for more",
-    errno.EROFS: "the file system is read-only: remount it for writing or set another data_dir",
+    errno.EROFS: "the file system is read-only: remount it for writing or {elsewhere}",
     errno.EACCES: "give the user that runs stemd the right to write there",
     errno.EPERM: "give the user that runs stemd the right to write there",
-    errno.ENOENT: "the folder is gone: check that the disk is mounted; stemd makes a new folder "
-    "for the next scan",
+    errno.ENOENT: "the folder is gone: check that the disk is mounted; stemd makes a folder again",
     errno.ENOTDIR: "a file stands where a folder is needed: move it away",
     errno.EFBIG: "the file is larger than this file system or the process limit allows",
     errno.EIO: "the disk reports a fault: look at the kernel's log and replace the disk",
     errno.ESTALE: "the network file system lost the folder: mount it again",
-    errno.EMFILE: "too many open files: raise LimitNOFILE for the service",
+    errno.EMFILE: "too many open files: raise LimitNOFILE of the service, or ulimit -n",
 }
 
 
@@ -58,11 +58,25 @@ class FileRecord:
         return asdict(self)
 
 
-def disk_error(error: OSError, what: str, path: Path) -> SinkError:
+class DiskError(SinkError):
+    """What the disk did not do; `number` is the errno, 0 where there is none."""
+
+    def __init__(
+        self, message: str, number: int, elsewhere: str = "set daemon.data_dir to another one"
+    ) -> None:
+        remedy = _REMEDIES.get(number, "check the disk and the folder's permissions")
+        super().__init__(message, remedy.format(elsewhere=elsewhere))
+        self.number = number
+
+    def of_option(self, option: str) -> DiskError:
+        """The same for a command whose `option` names the folder."""
+        return DiskError(self.message, self.number, f"name a folder on another one with {option}")
+
+
+def disk_error(error: OSError, what: str, path: Path) -> DiskError:
     """The error for people: what could not be done to which file, why, and the remedy."""
     reason = os.strerror(error.errno).lower() if error.errno else str(error)
-    remedy = _REMEDIES.get(error.errno or 0, "check the disk and the folder's permissions")
-    return SinkError(f"{path}: cannot {what}: {reason}", remedy)
+    return DiskError(plain_text(f"{path}: cannot {what}: {reason}"), error.errno or 0)
 
 
 def result_file_name(name: str) -> str:

@@ -80,10 +80,10 @@ def test_a_task_that_kills_its_workers_is_given_up_with_a_message(
     dask = processes(3)
     errors: list[Any] = []
     with connect(dask.address) as pool:
-        wait_until(lambda: pool.threads() == 3, "the workers are there", 60.0)
+        wait_until(lambda: pool.workers().threads == 3, "the workers are there", 60.0)
         queue = TaskQueue(pool)
         queue.add("read", _dies, 0, then=errors.append, failed=errors.append)
         queue.run(lambda: None)
         assert len(errors) == 1
         assert "every worker that tried to read died" in str(errors[0])
-        wait_until(lambda: pool.threads() == 1, "one worker is left", 60.0)
+        wait_until(lambda: pool.workers().threads == 1, "one worker is left", 60.0)

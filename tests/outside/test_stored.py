@@ -6,7 +6,6 @@ import json
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +50,11 @@ DOCUMENT = _document()
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder(tmp_path: Path) -> Path:
     path = tmp_path / "2026-11-29" / ID
     path.mkdir(parents=True)
     (path / "raw.mib").write_bytes(b"12345")
-    yield path
+    return path
 
 
 def _read_everything(folder: Path) -> None:

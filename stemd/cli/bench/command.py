@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print."""
     from stemd.cli.bench import airpi, events, kernels, latency, limits, pipelines, restoration, ssb
     from stemd.cli.bench.harness import Context
+    from stemd.cli.interrupted import Undone
     from stemd.logs import warnings_to_stderr
 
     warnings_to_stderr()
@@ -53,11 +54,13 @@ def run(args: argparse.Namespace) -> int:
     context = Context(args.seconds, args.file_mib * 1024**2)
     rows: list[Row] = []
     try:
-        for name in chosen:
-            for row in cases[name](context):
-                rows.append(row)
-                if not args.json:
-                    _print(row)
+        with Undone("bench", "not measured", {name: name for name in chosen}) as undone:
+            for name in chosen:
+                for row in cases[name](context):
+                    rows.append(row)
+                    if not args.json:
+                        _print(row)
+                undone.done(name)
     finally:
         for key, value in context.cache.items():
             if key.startswith("file-"):

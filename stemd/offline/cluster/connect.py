@@ -17,13 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from stemd.errors import ClusterError, UsageError
+from stemd.offline.cluster.watch import Workers
 
 CONNECT_S = 10.0
+ANSWER_S = 2.0
 RETRIES = 2
 """Further attempts at a task whose worker lives but could not read, say, a busy file system."""
 GRAPH_WARNING = "1 GiB"
 """Dask warns of large arguments; the merged maps of a scan are large, and go out once."""
-OWN_WORKERS = {"distributed.worker.profile.enabled": False}
+OWN_WORKERS = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.worker.preload": ["stemd.offline.cluster.own_worker"],
+}
 """Of workers that are started here. Dask's profiler looks 100 times a second at what a task does,
 and takes the interpreter from it each time: up to 2 % on free cores."""
 _CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
@@ -48,12 +53,19 @@ class Pool:
         """Address of Dask's own page, or nothing."""
         return str(self._client.dashboard_link or "")
 
-    def threads(self) -> int:
-        """Threads of all workers that are there now."""
+    def workers(self) -> Workers:
+        """The workers that are there now; after ANSWER_S it says that the scheduler is silent.
+
+        Raises ClusterError when the scheduler is gone.
+        """
+        asked = self._client.scheduler.identity
         try:
-            return sum(self._client.nthreads().values())
+            found = self._client.sync(asked, n_workers=-1, callback_timeout=ANSWER_S)
+        except TimeoutError:
+            return Workers(answered=False)
         except Exception as error:
             raise self._lost() from error
+        return Workers.of(found.get("workers", {}))
 
     def submit(
         self, name: str, work: Callable[..., Any], *args: Any, priority: float = 0.0, **more: Any
@@ -98,6 +110,13 @@ class Pool:
                 yield future, value[1]
             else:
                 yield future, value
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for `collect` to have something, so long at most; whether it has."""
+        condition = self._completed.thread_condition
+        with condition:
+            condition.wait_for(self._completed.has_ready, seconds)
+        return self.has_ended()
 
     def has_ended(self) -> bool:
         """Whether `collect` has something to give without waiting."""

@@ -11,11 +11,14 @@ from typing import Any
 
 from stemd.errors import ClusterError, StemdError
 from stemd.offline.cluster.connect import Pool
+from stemd.offline.cluster.watch import Workers
 from stemd.offline.cluster.work import Failure
 
 TASKS_A_THREAD = 3
 """Tasks given out for each thread: one runs, the others wait so that it never does."""
 LEAST_TASKS = 8
+TICK_S = 0.5
+"""How often somebody is told how far it is while nothing ends."""
 RECOUNT_S = 2.0
 """How often the workers are counted: clusters grow and shrink."""
 CHANCES = 2
@@ -47,6 +50,8 @@ class TaskQueue:
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self.threads = 0
+        self.ended = 0
+        self.workers = Workers()
         self._waiting: list[_Task] = []
         self._running: dict[Any, _Task] = {}
         self._numbers = itertools.count()
@@ -80,7 +85,11 @@ class TaskQueue:
         self.give_out()
         while self._running:
             tick()
+            if not self.pool.wait(TICK_S):
+                self.give_out()  # workers may have come
+                continue
             for future, value in self.pool.collect():
+                self.ended += 1
                 task = self._running.pop(future.key, None)
                 if task is None:
                     continue  # dropped while its end was on its way
@@ -103,11 +112,13 @@ class TaskQueue:
             task.failed(_explained(task.name, error))
 
     def count(self) -> int:
-        """Threads of all workers, as they were a moment ago."""
+        """Threads of all workers, as `workers` were a moment ago. Raises ClusterError."""
         now = time.monotonic()
         if now >= self._counted + RECOUNT_S:
-            self._counted = now
-            self.threads = self.pool.threads()
+            self.workers = self.pool.workers()
+            self._counted = time.monotonic()
+            if self.workers.answered:
+                self.threads = self.workers.threads
         return self.threads
 
     def give_out(self) -> None:

@@ -10,6 +10,7 @@ from stemd.offline.cluster.connect import Pool
 from stemd.offline.cluster.queue import TaskQueue
 from stemd.offline.cluster.recipe import Goal
 from stemd.offline.cluster.spread import SpreadFile, Written
+from stemd.offline.cluster.watch import Tell, Watch
 
 Progress = Callable[[int, int, int], None]
 """(bytes done, bytes in all as far as known, threads)"""
@@ -22,19 +23,22 @@ def run_files(
     failed: Callable[[Path, StemdError], None],
     progress: Progress = lambda done, total, threads: None,
     part_bytes: int | None = None,
+    tell: Tell = lambda text, *, over=False: None,
 ) -> None:
     """Make every goal of every file, the first files first; a file that fails stops no other.
 
     `files` maps the folder of a file's parts to what is to be made of it; `written` is called
     with each set of images, `failed` with the folder of a file that could not be processed.
-    `part_bytes`: about so much of a file a task; None: as suits the workers. Raises ClusterError
-    when the cluster is lost.
+    `part_bytes`: about so much of a file a task; None: as suits the workers. `tell` is told of a
+    cluster that does not work, and again while it lasts. Raises ClusterError when the cluster is
+    lost.
     """
     queue = TaskQueue(pool)
+    watch = Watch(tell)
     spread: dict[Path, SpreadFile] = {}
     for number, (folder, goals) in enumerate(files.items()):
 
-        def tell(error: StemdError, folder: Path = folder) -> None:
+        def fail(error: StemdError, folder: Path = folder) -> None:
             failed(folder, error)
 
         try:
@@ -46,7 +50,7 @@ def run_files(
                 number=number,
                 files=len(files),
                 written=written,
-                failed=tell,
+                failed=fail,
             )
         except StemdError as error:
             failed(folder, error)
@@ -56,7 +60,9 @@ def run_files(
     def tick() -> None:
         done = sum(file.bytes_done for file in spread.values())
         total = sum(file.bytes_total for file in spread.values())
-        progress(done, total, queue.count())
+        threads = queue.count()
+        watch.look(queue.workers, queue.ended)
+        progress(done, total, threads)
 
     queue.run(tick)
     for folder, file in spread.items():
