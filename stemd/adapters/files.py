@@ -13,7 +13,7 @@ from pydantic import Field
 from stemd import plugins
 from stemd.acquisition import Acquisition, Scan, new_scan_id
 from stemd.adapters.base import AdapterSettings, Recording
-from stemd.adapters.recordings.remote import RecordingPath, RemoteFile
+from stemd.adapters.recordings.address import RecordingPath, RemoteFile
 from stemd.blocks import BlockPool, Ended, Link, Message, Started
 from stemd.errors import CameraError, FormatError
 

@@ -116,7 +116,7 @@ def opened(
     its suffix says.
     """
     from stemd.adapters.files import open_recording
-    from stemd.adapters.recordings.remote import recording_path
+    from stemd.adapters.recordings.address import recording_path
 
     if not isinstance(data, str | os.PathLike):
         array = sound_array(data)

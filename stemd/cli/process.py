@@ -19,7 +19,7 @@ from stemd.errors import StemdError, UsageError
 if TYPE_CHECKING:
     from stemd.acquisition import Optics, Scan
     from stemd.adapters.base import AdapterSettings
-    from stemd.adapters.recordings.remote import RecordingPath
+    from stemd.adapters.recordings.address import RecordingPath
     from stemd.config.resolved import EngineConfig
     from stemd.settings import Settings
 
@@ -107,7 +107,7 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
 
 
 def _recording(text: str) -> RecordingPath:
-    from stemd.adapters.recordings.remote import recording_path
+    from stemd.adapters.recordings.address import recording_path
 
     return recording_path(text)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stemd.adapters.base import AdapterSettings
-from stemd.adapters.recordings.remote import RecordingPath
+from stemd.adapters.recordings.address import RecordingPath
 from stemd.blocks import Message
 from stemd.cli.interrupted import Undone
 from stemd.cli.process_bar import ClusterBar

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stemd.acquisition import Scan
-from stemd.adapters.recordings.remote import RemoteFile
+from stemd.adapters.recordings.address import RemoteFile
 from stemd.blocks import Message
 from stemd.cli.main import main
 from stemd.errors import StemdError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 
 Fault = Callable[[str, int], str]
 """(file name, first byte) -> "" or what goes wrong: "cut" (half of the bytes, then nothing),
-"busy" (503), "forbidden" (403), "whole" (ranges are not known)"""
+"busy" (503), "forbidden" (403), "whole" (ranges are not known), "ignores" (If-Range is not known),
+"shifted" (another range than was asked for), "trickle" (100 bytes a second)"""
 
 
 def no_fault(name: str, first: int) -> str:
@@ -98,26 +100,38 @@ class _Handler(BaseHTTPRequestHandler):
             first, stop = int(low), min(size, int(high) + 1)
         if body:
             owner.asked.append((name, first, stop))
+        if first >= size > 0:
+            self._status(416)
+            return
         fault = owner.fault(name, first)
         if fault in ("busy", "forbidden"):
             self._status(503 if fault == "busy" else 403)
             return
-        partial = bool(said) and fault != "whole"
+        changed = path.stat().st_mtime_ns
+        tag = f'"{changed:x}"'
+        condition = self.headers.get("If-Range", tag)
+        same = condition in (tag, self.date_time_string(int(changed / 1e9)))
+        partial = bool(said) and fault != "whole" and (same or fault == "ignores")
+        shift = 1 if fault == "shifted" else 0
         self.send_response(206 if partial else 200)
         if partial:
-            self.send_header("Content-Range", f"bytes {first}-{stop - 1}/{size}")
+            self.send_header("Content-Range", f"bytes {first + shift}-{stop - 1 + shift}/{size}")
         else:
             first, stop = 0, size
         self.send_header("Content-Length", str(stop - first))
         if owner.tagged:
-            changed = path.stat().st_mtime_ns
-            self.send_header("ETag", f'"{changed:x}"')
+            self.send_header("ETag", tag)
             self.send_header("Last-Modified", self.date_time_string(int(changed / 1e9)))
         self.end_headers()
         if body:
             half = fault == "cut" and first > 0
             with path.open("rb") as file:
                 file.seek(first)
+                if fault == "trickle":
+                    while not self.server.dead:
+                        self.wfile.write(file.read(10))
+                        self.wfile.flush()
+                        time.sleep(0.1)
                 self.wfile.write(file.read((stop - first) // 2 if half else stop - first))
             self.close_connection = self.close_connection or half or self.server.dead
 

@@ -17,15 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stemd.adapters.files import open_recording
-from stemd.adapters.recordings import remote
-from stemd.adapters.recordings.remote import (
-    RemoteBytes,
-    RemoteFile,
-    RemoteReader,
-    read_beside,
-    recording_path,
-    time_ns,
-)
+from stemd.adapters.recordings import remote_errors, remote_stream, web_ranges
+from stemd.adapters.recordings.address import RemoteFile, recording_path
+from stemd.adapters.recordings.remote import RemoteBytes, read_beside, time_ns
+from stemd.adapters.recordings.remote_stream import RemoteReader
+from stemd.cli.main import main
 from stemd.errors import CameraError, FormatError
 
 from .server import RangeServer
@@ -50,8 +46,8 @@ def test_a_stream_gives_the_bytes_of_the_file_however_they_are_taken(
     first = data.draw(st.integers(0, len(DATA)))
     planned = data.draw(st.integers(first, len(DATA)))
     sizes = data.draw(st.lists(st.integers(0, 60_000), max_size=12))
-    before = remote.CHUNK_BYTES
-    remote.CHUNK_BYTES = data.draw(st.integers(1000, 50_000))
+    before = remote_stream.CHUNK_BYTES
+    remote_stream.CHUNK_BYTES = data.draw(st.integers(1000, 50_000))
     try:
         with RemoteBytes(memory).stream(first, planned) as stream:
             for size in sizes:
@@ -60,7 +56,7 @@ def test_a_stream_gives_the_bytes_of_the_file_however_they_are_taken(
                 assert out.tobytes() == DATA[first : first + out.size]
                 first += out.size
     finally:
-        remote.CHUNK_BYTES = before
+        remote_stream.CHUNK_BYTES = before
 
 
 def test_a_stream_ends_with_the_file(memory: RemoteFile) -> None:
@@ -78,7 +74,7 @@ def test_a_stream_reads_no_more_than_a_few_ranges_ahead(
     with RemoteBytes(RemoteFile(server.url("data.bin"))).stream(0, len(DATA)) as stream:
         stream.read_into(np.zeros(10, np.uint8))
         time.sleep(0.2)
-        assert max(stop for _, _, stop in server.asked) <= (remote.AHEAD + 1) * small_ranges
+        assert max(stop for _, _, stop in server.asked) <= (remote_stream.AHEAD + 1) * small_ranges
 
 
 def test_a_python_file_over_a_remote_one_seeks_and_reads(memory: RemoteFile) -> None:
@@ -137,7 +133,7 @@ def test_a_server_that_comes_back_in_time_is_not_missed(
 def test_closing_ends_the_waiting_for_a_dead_server(
     tmp_path: Path, server: RangeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "PAUSES_S", (60.0,))
+    monkeypatch.setattr(remote_errors, "PAUSES_S", (60.0,))
     (tmp_path / "data.bin").write_bytes(DATA)
     source = RemoteBytes(RemoteFile(server.url("data.bin")))
     server.stop()
@@ -254,3 +250,119 @@ def test_a_change_is_seen_by_tag_or_by_content(tmp_path: Path, server: RangeServ
         time.sleep(0.02)
         path.write_bytes(DATA[:-1] + bytes([DATA[-1] ^ 1]))
         assert has_changed(file, identity)
+
+
+OTHER = bytes(255 - value for value in DATA[:1000]) + DATA[1000:]
+
+
+def _replace(path: Path) -> None:
+    """The same size, other content, another time: what rsync or a re-export does."""
+    time.sleep(0.02)
+    path.with_suffix(".new").write_bytes(OTHER)
+    path.with_suffix(".new").replace(path)
+
+
+@pytest.mark.parametrize("fault", ["", "ignores"])
+def test_a_file_that_is_replaced_between_two_ranges_is_no_one_file(
+    fault: str, tmp_path: Path, server: RangeServer, no_waits: int
+) -> None:
+    path = tmp_path / "data.bin"
+    path.write_bytes(DATA)
+    source = RemoteBytes(RemoteFile(server.url("data.bin")))
+    assert source.read(0, 1000) == DATA[:1000]
+    _replace(path)
+    server.fault = lambda name, first: fault
+    with pytest.raises(CameraError, match=r"data\.bin was replaced while it was read") as error:
+        source.read(1000, 2000)
+    assert "repeat the command" in error.value.remedy
+    assert len(server.asked) == 2
+
+
+def test_a_file_that_grows_is_noticed_without_tags(
+    tmp_path: Path, server: RangeServer, no_waits: int
+) -> None:
+    path = tmp_path / "data.bin"
+    path.write_bytes(DATA)
+    server.tagged = False
+    source = RemoteBytes(RemoteFile(server.url("data.bin")))
+    path.write_bytes(DATA + b"more")
+    with pytest.raises(CameraError, match=r"its size was 1000003, now it is 1000007"):
+        source.read(0, 1000)
+    path.write_bytes(DATA[:500])
+    with pytest.raises(CameraError, match=r"was replaced"):
+        source.read(900, 1000)
+
+
+def test_bytes_of_another_place_are_not_taken(
+    tmp_path: Path, server: RangeServer, no_waits: int
+) -> None:
+    (tmp_path / "data.bin").write_bytes(DATA)
+    source = RemoteBytes(RemoteFile(server.url("data.bin")))
+    server.fault = lambda name, first: "shifted"
+    with pytest.raises(CameraError, match=r"bytes 100-199 were asked for, the server sent"):
+        source.read(100, 200)
+    assert len(server.asked) == no_waits
+
+
+def test_a_file_on_another_store_that_is_replaced_is_noticed() -> None:
+    system = fsspec.filesystem("memory")
+    system.pipe_file("/replaced/data.bin", DATA)
+    try:
+        source = RemoteBytes(RemoteFile("memory://replaced/data.bin"))
+        assert source.read(0, 1000) == DATA[:1000]
+        time.sleep(0.01)
+        system.rm("/replaced/data.bin")
+        system.pipe_file("/replaced/data.bin", OTHER)
+        with pytest.raises(CameraError, match=r"was replaced while it was read: its created"):
+            source.read(1000, 2000)
+    finally:
+        system.rm("/replaced", recursive=True)
+
+
+@pytest.mark.parametrize("cache", ["simplecache", "filecache", "blockcache", "cached"])
+def test_caches_that_would_mix_an_old_file_with_a_new_one_are_refused(
+    cache: str, tmp_path: Path, server: RangeServer
+) -> None:
+    (tmp_path / "a.npy").write_bytes(DATA)
+    with pytest.raises(FormatError, match="cannot tell when the file is replaced") as error:
+        open_recording(RemoteFile(f"{cache}::{server.url('a.npy')}"))
+    assert f"leave {cache}:: out" in error.value.remedy
+
+
+def test_a_server_at_a_hundred_bytes_a_second_is_given_up_with_words(
+    tmp_path: Path, server: RangeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_ranges, "QUIET_S", 1.0)
+    (tmp_path / "data.bin").write_bytes(DATA)
+    source = RemoteBytes(RemoteFile(server.url("data.bin")))
+    server.fault = lambda name, first: "trickle"
+    began = time.monotonic()
+    with pytest.raises(CameraError, match=r"the server sends \d+ bytes a second .* given up"):
+        source.read(0, 500_000)
+    assert time.monotonic() - began < 10.0
+
+
+def test_a_scan_whose_file_is_replaced_ends_without_images(
+    tmp_path: Path,
+    server: RangeServer,
+    small_ranges: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.ones((40, 50, 16, 16), np.uint16))
+    replaced = []
+
+    def replace_it(name: str, first: int) -> str:
+        if first > 300_000 and not replaced:
+            replaced.append(first)
+            time.sleep(0.02)
+            np.save(tmp_path / "b.npy", np.full((40, 50, 16, 16), 2, np.uint16))
+            (tmp_path / "b.npy").replace(path)
+        return ""
+
+    server.fault = replace_it
+    out = tmp_path / "out"
+    assert main(["process", server.url("a.npy"), "--engine", "sum", "--out", str(out)]) == 1
+    assert replaced
+    assert "was replaced while it was read" in capsys.readouterr().err
+    assert not (out / "a" / "sum.tif").exists()

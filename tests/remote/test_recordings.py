@@ -15,7 +15,8 @@ import pytest
 from stemd.acquisition import Scan
 from stemd.adapters.files import open_recording
 from stemd.adapters.merlin.hdr import encode_hdr
-from stemd.adapters.recordings.remote import AHEAD, RemoteFile
+from stemd.adapters.recordings.address import RemoteFile
+from stemd.adapters.recordings.remote_stream import AHEAD
 from stemd.blocks import FrameBlock
 from stemd.errors import CameraError, FormatError
 from stemd.offline.cluster.recipe import Recipe

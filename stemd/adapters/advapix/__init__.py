@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from stemd.acquisition import Scan
 from stemd.adapters.advapix.settings import AdvapixSettings
-from stemd.adapters.recordings.remote import RecordingPath
+from stemd.adapters.recordings.address import RecordingPath
 from stemd.plugins import Plugin
 
 if TYPE_CHECKING:

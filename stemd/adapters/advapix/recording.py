@@ -13,7 +13,7 @@ from stemd.adapters.advapix.records import text_records
 from stemd.adapters.advapix.settings import AdvapixSettings
 from stemd.adapters.events.recording import EventRecording
 from stemd.adapters.events.records import ArrayRecords, map_file
-from stemd.adapters.recordings.remote import RecordingPath
+from stemd.adapters.recordings.address import RecordingPath
 from stemd.errors import FormatError
 
 

@@ -15,7 +15,8 @@ from stemd.adapters.events.front import BLOCK_RECORDS, Front
 from stemd.adapters.events.records import Reader, Records, open_records
 from stemd.adapters.events.settings import EventSettings
 from stemd.adapters.events.sync import SyncStart
-from stemd.adapters.recordings.remote import RecordingPath, read_beside
+from stemd.adapters.recordings.address import RecordingPath
+from stemd.adapters.recordings.remote import read_beside
 from stemd.blocks import Block, BlockPool, Ended, EventBlock, Message, Notice, Started
 from stemd.errors import FormatError
 

@@ -8,14 +8,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from stemd.adapters.recordings.address import RecordingPath, RemoteFile
 from stemd.adapters.recordings.mapped import Window, map_of
-from stemd.adapters.recordings.remote import (
-    RangeStream,
-    RecordingPath,
-    RemoteBytes,
-    RemoteFile,
-    now_ns,
-)
+from stemd.adapters.recordings.remote import RemoteBytes, now_ns
+from stemd.adapters.recordings.remote_stream import RangeStream
 from stemd.errors import CameraError
 
 Bytes = NDArray[np.uint8]

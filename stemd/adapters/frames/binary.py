@@ -20,7 +20,7 @@ from stemd.adapters.base import AdapterSettings
 from stemd.adapters.frames.adapter import FrameAdapter, FrameSettings, Port
 from stemd.adapters.frames.format import Bytes, FrameStart, Garbage, Layout, Need, Step
 from stemd.adapters.frames.recording import FrameRecording
-from stemd.adapters.recordings.remote import RecordingPath
+from stemd.adapters.recordings.address import RecordingPath
 from stemd.errors import FormatError
 from stemd.plugins import Plugin
 

@@ -15,7 +15,7 @@ from stemd.adapters.frames.format import Announcement, FrameFormat
 from stemd.adapters.frames.numbers import Ends, FrameTable, ends_of, resolve_file
 from stemd.adapters.frames.scans import fitting_shapes
 from stemd.adapters.frames.storage import Bytes, Storage, open_storage
-from stemd.adapters.recordings.remote import RecordingPath
+from stemd.adapters.recordings.address import RecordingPath
 from stemd.blocks import Buffer, FrameBlock, Message, Notice
 from stemd.errors import FormatError
 

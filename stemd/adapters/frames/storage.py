@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.adapters.frames.format import FrameFormat, Layout
+from stemd.adapters.recordings.address import RecordingPath, RemoteFile
 from stemd.adapters.recordings.mapped import Window
-from stemd.adapters.recordings.remote import RecordingPath, RemoteBytes, RemoteFile
+from stemd.adapters.recordings.remote import RemoteBytes
 from stemd.blocks import BLOCK_BYTES, BlockPool, Buffer
 from stemd.errors import FormatError
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from stemd.acquisition import Scan
 from stemd.adapters.merlin.adapter import MerlinAdapter, MerlinSettings
-from stemd.adapters.recordings.remote import RecordingPath
+from stemd.adapters.recordings.address import RecordingPath
 from stemd.plugins import Plugin
 
 if TYPE_CHECKING:

@@ -30,7 +30,8 @@ from stemd.adapters.merlin.geometry import Geometry, geometry_of
 from stemd.adapters.merlin.hdr import Hdr, hdr_file, parse_hdr
 from stemd.adapters.merlin.header import MAX_HEADER_BYTES, parse_frame_header
 from stemd.adapters.merlin.packing import unpack_frames
-from stemd.adapters.recordings.remote import RecordingPath, read_beside
+from stemd.adapters.recordings.address import RecordingPath
+from stemd.adapters.recordings.remote import read_beside
 
 RAW_NAME = "raw.mib"
 HDR_NAME = "raw.hdr"

@@ -15,14 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan
+from stemd.adapters.recordings.address import RecordingPath, RemoteFile
 from stemd.adapters.recordings.mapped import Window, map_of
-from stemd.adapters.recordings.remote import (
-    RecordingPath,
-    RemoteBytes,
-    RemoteFile,
-    RemoteReader,
-    pieces,
-)
+from stemd.adapters.recordings.remote import RemoteBytes, pieces
+from stemd.adapters.recordings.remote_stream import RemoteReader
 from stemd.blocks import BLOCK_BYTES, FrameBlock, Message, Notice
 from stemd.errors import FormatError
 

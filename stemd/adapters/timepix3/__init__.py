@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stemd.acquisition import Scan
-from stemd.adapters.recordings.remote import RecordingPath
+from stemd.adapters.recordings.address import RecordingPath
 from stemd.adapters.timepix3.settings import Timepix3Settings
 from stemd.plugins import Plugin
 

@@ -8,7 +8,7 @@ from stemd.acquisition import Scan
 from stemd.adapters.events.front import Front
 from stemd.adapters.events.recording import EventRecording
 from stemd.adapters.events.records import Records, open_records
-from stemd.adapters.recordings.remote import RecordingPath
+from stemd.adapters.recordings.address import RecordingPath
 from stemd.adapters.timepix3.front import WordsFront
 from stemd.adapters.timepix3.settings import Timepix3Settings
 from stemd.adapters.timepix3.words import MAGIC, NAME, RAW_NAME

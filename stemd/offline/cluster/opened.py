@@ -11,7 +11,8 @@ from typing import Any
 
 from stemd.adapters.base import Recording
 from stemd.adapters.files import open_recording
-from stemd.adapters.recordings.remote import RecordingPath, RemoteBytes, RemoteFile
+from stemd.adapters.recordings.address import RecordingPath, RemoteFile
+from stemd.adapters.recordings.remote import RemoteBytes
 from stemd.offline.cluster.recipe import Recipe
 
 EDGE_BYTES = 64 * 1024

@@ -9,7 +9,7 @@ from typing import Any, cast
 from stemd import plugins
 from stemd.acquisition import Scan
 from stemd.adapters.base import AdapterSettings
-from stemd.adapters.recordings.remote import RecordingPath
+from stemd.adapters.recordings.address import RecordingPath
 from stemd.config.resolved import EngineConfig
 from stemd.engines.base import FindingEngine, SlowEngine, SpreadEngine
 from stemd.errors import ConfigError

@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from stemd.acquisition import Acquisition
 from stemd.adapters.base import Checkpoint, Recording, SequentialRecording
-from stemd.adapters.recordings.remote import RemoteFile
+from stemd.adapters.recordings.address import RemoteFile
 from stemd.blocks import Block, Message
 from stemd.engines.base import Gathered
 from stemd.errors import FormatError, StemdError
