@@ -5,21 +5,30 @@ from __future__ import annotations
 import io
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stemd.adapters.recordings.address import RemoteFile
 from stemd.errors import CameraError
-
-if TYPE_CHECKING:
-    from stemd.adapters.recordings.remote import RemoteBytes
 
 CHUNK_BYTES = 4 * 1024 * 1024
 """A range that is asked for at a time: object stores answer after some ten milliseconds, so that
 smaller ones wait more than they read."""
 AHEAD = 3
 """Ranges of a stream that are on their way while the one before them is worked on."""
+
+
+class Source(Protocol):
+    """A remote file of `size` bytes, read by any number of threads."""
+
+    file: RemoteFile
+    size: int
+
+    def read(self, first: int, stop: int) -> bytes:
+        """Bytes first..stop-1. Raises CameraError."""
+        ...
 
 
 class RangeStream:
@@ -29,7 +38,7 @@ class RangeStream:
     they are asked for. A context manager: leaving it lets go of what is under way.
     """
 
-    def __init__(self, source: RemoteBytes, first: int, stop: int) -> None:
+    def __init__(self, source: Source, first: int, stop: int) -> None:
         self._source = source
         self._asked, self._stop = first, min(stop, source.size)
         self._threads = ThreadPoolExecutor(AHEAD, thread_name_prefix="ranges")
@@ -79,7 +88,7 @@ class RangeStream:
 class RemoteReader(io.RawIOBase):
     """A remote file for libraries that want a Python file; wrap it in a `BufferedReader`."""
 
-    def __init__(self, source: RemoteBytes) -> None:
+    def __init__(self, source: Source) -> None:
         self._source = source
         self._at = 0
 

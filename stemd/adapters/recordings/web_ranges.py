@@ -78,7 +78,8 @@ class WebRanges:
             raise replaced(self._file, "size", str(self._size), found[3])
 
     async def _body(self, reply: Any, first: int, stop: int) -> bytes:
-        parts, came, since, counted = [], 0, time.monotonic(), 0
+        parts: list[bytes] = []
+        came, since, counted = 0, time.monotonic(), 0
         while True:
             now = time.monotonic()
             try:
