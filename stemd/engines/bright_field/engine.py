@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from stemd.engines.base import Gathered, PositionMaps
 from stemd.engines.beside.scan import BesideScan, phase_beam
 from stemd.engines.bright_field.discs import BrightField, moments
 from stemd.engines.bright_field.lattice import lattice_for
+from stemd.engines.bright_field.view import Discs
 from stemd.engines.first_patterns import copied
 from stemd.engines.vectors import resolve_centre, to_scan_axes
 from stemd.errors import StemdError
@@ -51,26 +52,6 @@ class BrightFieldSettings(SlowEngineSettings):
     pixels_per_angle: Annotated[int, Field(ge=3, le=32)] = 8
     memory_mb: Annotated[float, Field(gt=0.0, le=1e6)] = 1024.0
     live: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Discs:
-    """The discs of the first `lines` lines, and how they lie in the scan's axes.
-
-    `images(columns)`: counts of some cells at every position, float32 (cells, lines * nx);
-    `vectors` (cells, 2): scattering vectors y and x of the cells' middles in scan axes and
-    convergence semi-angles, NaN for a cell that is not to be used; `done` (lines, nx); `center`
-    in detector pixels; `radius` of the disc in detector pixels; `cell`: a cell's width there.
-    """
-
-    images: Callable[[slice], NDArray[np.float32]]
-    vectors: NDArray[np.float64]
-    done: NDArray[np.bool_]
-    center: tuple[float, float]
-    radius: float
-    cell: int
-    beam: Beam
-    step_angstrom: float
 
 
 class BrightFieldEngine(BesideScan):

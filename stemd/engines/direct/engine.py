@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from stemd.acquisition import FiniteFloat
-from stemd.engines.bright_field.engine import BrightFieldEngine, BrightFieldSettings, Discs
+from stemd.engines.bright_field.engine import BrightFieldEngine, BrightFieldSettings
+from stemd.engines.bright_field.view import Discs
 from stemd.engines.direct.aberrations import Aberrations
 from stemd.engines.direct.estimate import F64, Cell, Frequencies, Linear
 from stemd.engines.direct.measure import Cells, Measured, Search, measured

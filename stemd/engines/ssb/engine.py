@@ -8,7 +8,8 @@ from typing import Annotated
 from pydantic import Field
 
 from stemd.acquisition import FiniteFloat
-from stemd.engines.bright_field.engine import BrightFieldEngine, BrightFieldSettings, Discs
+from stemd.engines.bright_field.engine import BrightFieldEngine, BrightFieldSettings
+from stemd.engines.bright_field.view import Discs
 from stemd.engines.ssb.side_bands import side_band_phase
 from stemd.plugins import Plugin
 from stemd.results import Result
