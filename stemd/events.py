@@ -7,6 +7,7 @@ once: a sink that has slow work to do keeps its own queue, and does the work in 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -185,7 +186,13 @@ class Hub:
 
     def _call(self, told: _Told, method: str, *what: Any) -> None:
         try:
-            getattr(told.sink, method)(*what)
+            answer = getattr(told.sink, method)(*what)
+            if inspect.iscoroutine(answer):
+                answer.close()
+                raise StemdError(
+                    f"sink {told.name}: {method} is 'async def', so it does nothing",
+                    "make it a plain 'def' that returns at once; slow work belongs into run",
+                )
         except Exception as error:
             self._failed(told, method, error)
         else:
@@ -213,8 +220,10 @@ class Hub:
             text = f"{type(error).__name__}: {error}"
             found = StemdError(f"sink {told.name}: {doing} failed: {text}", "see the daemon's log")
         told.errors[doing] = found
+        # an error of stemd's own kind says what to do: where it was raised helps nobody
+        trace = None if found is error else error
         if known is None or known.message != found.message:
-            log.error(found.message, sink=told.name, remedy=found.remedy, exc_info=error)
+            log.error(found.message, sink=told.name, remedy=found.remedy, exc_info=trace)
 
     def sinks(self) -> Json:
         """How every sink is doing: by name its failures since the start, and its error now."""

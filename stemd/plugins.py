@@ -14,6 +14,7 @@ import difflib
 import importlib
 import importlib.util
 import pkgutil
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -212,7 +213,20 @@ def _read(kind: Kind, entry: EntryPoint) -> Plugin | Broken:
         return useless(f"{entry.value} is a {type(found).__name__}, not a stemd.plugins.Plugin")
     if found.name != entry.name:
         return useless(f"{entry.value} calls itself {found.name!r}")
-    return found
+    amiss = _amiss(found)
+    return found if amiss is None else useless(f"{entry.value}: {amiss}")
+
+
+def _amiss(plugin: Plugin) -> str | None:
+    """What would fail later, far from the plugin that has done it."""
+    settings: Any = plugin.settings
+    if not (isinstance(settings, type) and issubclass(settings, BaseModel)):
+        return f"its settings are {settings!r}, not a class of pydantic.BaseModel"
+    suffixes: tuple[Any, ...] = plugin.suffixes
+    for suffix in suffixes:
+        if not isinstance(suffix, str) or not re.fullmatch(r"\.[a-z0-9]+", suffix):
+            return f"the suffix {suffix!r} is not like '.abc', in lower case"
+    return None
 
 
 def _owner(entry: EntryPoint) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition
+from stemd.errors import StemdError
 
 Axes = Literal["scan", "detector"]
 
@@ -48,3 +49,48 @@ class Snapshot:
     sequence: int
     time_ns: int
     settings_revision: int
+
+
+def checked_results(engine: str, made: object, before: Iterable[Result] = ()) -> list[Result]:
+    """What the `snapshot` of an engine has given, as float32 images.
+
+    `before` are images of the scan that others have made. Raises StemdError for what is no image,
+    so that one engine's mistake does not reach those who write and send the images of all.
+    """
+    if not isinstance(made, list | tuple):
+        raise _no_image(f"snapshot of {engine!r} gave {_kind(made)}, not a list of Result")
+    names = {result.name for result in before}
+    results: list[Result] = []
+    for each in made:
+        if not isinstance(each, Result):
+            raise _no_image(f"snapshot of {engine!r} gave a list with {_kind(each)} in it")
+        image = each.image
+        if not isinstance(image, np.ndarray) or image.ndim != 2 or image.dtype.kind not in "fiub":
+            raise _no_image(f"snapshot of {engine!r}: the image {each.name!r} is {_kind(image)}")
+        if each.axes not in get_args(Axes):
+            raise _no_image(
+                f"snapshot of {engine!r}: the image {each.name!r} has the axes {each.axes!r}"
+            )
+        if each.name in names:
+            raise _no_image(
+                f"snapshot of {engine!r}: there is another image {each.name!r} of this scan"
+            )
+        names.add(each.name)
+        if image.dtype != np.float32:
+            each = replace(each, image=image.astype(np.float32))
+        results.append(each)
+    return results
+
+
+def _kind(what: object) -> str:
+    if isinstance(what, np.ndarray):
+        return f"an array of {what.dtype} of the shape {what.shape}"
+    return f"a {type(what).__name__}"
+
+
+def _no_image(message: str) -> StemdError:
+    return StemdError(
+        message,
+        "correct the engine: snapshot returns a list of stemd.results.Result, each with an image "
+        "(y, x) of real numbers, the axes 'scan' or 'detector', and a name from outputs()",
+    )

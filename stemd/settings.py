@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from stemd.acquisition import Optics, Scan
+from stemd.errors import ConfigError
 
 
 class EngineSettings(BaseModel):
@@ -19,7 +20,7 @@ class EngineSettings(BaseModel):
     maps. `name` tells two engines of one type apart.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     name: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]{0,40}$")
 
@@ -55,6 +56,26 @@ class EngineSettings(BaseModel):
         return {}
 
 
+def masks_of(engine: str, own: EngineSettings, optics: Optics) -> dict[str, tuple[float, float]]:
+    """What the reduction is to sum for one engine, see `EngineSettings.masks`.
+
+    Raises ConfigError where the optics do not say enough, or `masks` gives something else.
+    """
+    remedy = "masks of an engine's settings gives {name: (inner, outer)}, pixels, inner below outer"
+    try:
+        made = dict(own.masks(optics))
+        pairs = {str(name): (float(inner), float(outer)) for name, (inner, outer) in made.items()}
+    except ConfigError:
+        raise
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"engine {engine}: its masks cannot be used: {text}", remedy) from error
+    for name, (inner, outer) in pairs.items():
+        if not 0.0 <= inner < outer:
+            raise ConfigError(f"engine {engine}: no pixel is in {name}: [{inner}, {outer}]", remedy)
+    return pairs
+
+
 class SlowEngineSettings(EngineSettings):
     """Of engines that may leave positions out beside a scan.
 
@@ -83,8 +104,10 @@ class Settings:
 
         Raises ConfigError where the optics do not say enough.
         """
-        engines = self.engines.values()
-        return {name: pair for own in engines for name, pair in own.masks(self.optics).items()}
+        found: dict[str, tuple[float, float]] = {}
+        for engine, own in self.engines.items():
+            found |= masks_of(engine, own, self.optics)
+        return found
 
     def for_maps_of(self, reduced: Settings) -> Settings:
         """The same for images of a scan whose maps were summed with the settings `reduced`."""

@@ -16,7 +16,7 @@ from stemd.blocks import Block, BlockPool, Message
 class AdapterSettings(BaseModel):
     """Base of every adapter's config table (its `type` key is taken off before validation)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     scan: Scan | None = None
 

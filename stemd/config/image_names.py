@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from stemd.acquisition import Optics
 from stemd.config.problems import ConfigProblemsError, Problem, nearest
 from stemd.errors import ConfigError
-from stemd.settings import EngineSettings, SlowEngineSettings
+from stemd.settings import EngineSettings, SlowEngineSettings, masks_of
 
 Engines = Mapping[str, EngineSettings]
 """Settings by the engine's name, in the order of the config."""
@@ -74,7 +74,7 @@ def _mask_clashes(engines: Engines, optics: Optics) -> list[Problem]:
     problems: list[Problem] = []
     for engine, own in engines.items():
         try:
-            names = list(own.masks(optics))
+            names = list(masks_of(engine, own, optics))
         except ConfigError:  # told where masks are made
             continue
         for name in names:

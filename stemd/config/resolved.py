@@ -16,6 +16,7 @@ from stemd.config.page import PageSettings
 from stemd.config.problems import ConfigProblemsError, problems_of
 from stemd.config.session_plan import SessionPlan
 from stemd.config.tables import DaemonTable, PublishTable, RecordTable
+from stemd.errors import ConfigError
 from stemd.settings import EngineSettings, Settings
 
 
@@ -30,12 +31,23 @@ class EngineConfig:
     def of(cls, name: str, table: Mapping[str, Any]) -> EngineConfig:
         """An engine by its type and its settings as a table. Raises ConfigError."""
         plugin = plugins.load("engines", name)
+        if not issubclass(plugin.settings, EngineSettings):
+            raise _useless(name, f"its settings {plugin.settings.__name__} are no EngineSettings")
+        if plugin.settings.needs not in ("positions", "patterns", "images"):
+            raise _useless(name, f"needs = {plugin.settings.needs!r} is not one of those known")
         try:
             settings: Any = plugin.settings.model_validate(table)
         except ValidationError as error:
             problems = problems_of(error, plugin.settings, ())
             raise ConfigProblemsError(f"engine {name}", problems) from error
-        return cls(plugin, settings)
+        made = cls(plugin, settings)
+        try:
+            images = settings.outputs(made.name)
+        except Exception as error:
+            raise _useless(name, f"outputs failed: {type(error).__name__}: {error}") from error
+        if isinstance(images, str) or not all(isinstance(image, str) for image in images):
+            raise _useless(name, f"outputs gave {images!r}, not a tuple of names")
+        return made
 
     @property
     def name(self) -> str:
@@ -62,6 +74,13 @@ class PipelineConfig:
             engines={engine.name: engine.settings for engine in self.engines},
             scan=self.adapter.scan,
         )
+
+
+def _useless(name: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"the engine {name!r} cannot be used: {why}",
+        "correct the engine; docs/how-to/add-an-engine.md says what it declares",
+    )
 
 
 SINKS_WITH_TABLES = ("mqtt", "page")

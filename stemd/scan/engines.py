@@ -20,7 +20,7 @@ from stemd.engines.base import (
 )
 from stemd.errors import StemdError
 from stemd.plugins import Plugin
-from stemd.results import Result
+from stemd.results import Result, checked_results
 from stemd.settings import EngineSettings, Settings, SlowEngineSettings
 
 log = structlog.get_logger(__name__)
@@ -189,5 +189,5 @@ class ScanEngines:
             if choice.settings.needs == "positions" and self.works(engine):
                 double: Engine = choice.plugin.build(choice.settings)
                 double.start(self._acquisition, settings, maps)
-                results += double.snapshot(final=True)
+                results += checked_results(choice.name, double.snapshot(final=True), results)
         return results

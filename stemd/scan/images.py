@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from stemd.acquisition import Acquisition
 from stemd.engines.base import ImageEngine, SlowEngine
-from stemd.results import Result, Snapshot
+from stemd.results import Result, Snapshot, checked_results
 from stemd.scan.engines import ScanEngines
 from stemd.scan.intake import Intake
 from stemd.settings import Settings
@@ -74,7 +74,7 @@ class ScanImages:
         for engine in self._engines.prompt:
             if self._engines.works(engine):
                 try:
-                    results += engine.snapshot(final=final)
+                    results += checked_results(engine.name, engine.snapshot(final=final), results)
                 except Exception as error:
                     self._engines.leave_out(engine.name, error)
         return self._of(results, done, settings, final=final)
@@ -99,7 +99,7 @@ class ScanImages:
             if self._engines.works(engine):
                 try:
                     engine.offer(results, final=snapshot.final)
-                    results += self._made(engine, final=snapshot.final)
+                    results += self._made(engine, results, final=snapshot.final)
                 except Exception as error:
                     self._engines.leave_out(engine.name, error)
         return replace(snapshot, results=results)
@@ -110,17 +110,19 @@ class ScanImages:
         for engine in self._engines.slow:
             if self._engines.works(engine):
                 try:
-                    made = self._made(engine, final=snapshot.final)
+                    made = self._made(engine, results, final=snapshot.final)
                     self.of_slow[engine.name] = tuple(result.name for result in made)
                     results += made
                 except Exception as error:
                     self._engines.leave_out(engine.name, error)
         return replace(snapshot, results=results)
 
-    def _made(self, engine: ImageEngine | SlowEngine, *, final: bool) -> list[Result]:
+    def _made(
+        self, engine: ImageEngine | SlowEngine, before: list[Result], *, final: bool
+    ) -> list[Result]:
         while final and not engine.wait(WAIT_S):
             self.beat()
-        return list(engine.snapshot(final=final))
+        return checked_results(engine.name, engine.snapshot(final=final), before)
 
 
 def _names(results: Iterable[Result]) -> frozenset[str]:

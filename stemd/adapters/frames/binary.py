@@ -7,6 +7,7 @@ reception, recorded files, blocks, scans and `stemd virtual` follow from that: s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ from stemd.adapters.frames.adapter import FrameAdapter, FrameSettings, Port
 from stemd.adapters.frames.format import Bytes, FrameStart, Garbage, Layout, Need, Step
 from stemd.adapters.frames.recording import FrameRecording
 from stemd.adapters.recordings.address import RecordingPath
-from stemd.errors import FormatError
+from stemd.errors import ConfigError, FormatError
 from stemd.plugins import Plugin
 
 
@@ -51,6 +52,57 @@ class BinaryCamera:
     number: str = "number"
     varies: tuple[str, ...] = ()
     first_number: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a camera that cannot be read so, with the field's name."""
+        fields = getattr(self.header, "fields", None)
+        if not isinstance(self.header, np.dtype) or not fields:
+            raise self._wrong("header", "must be a structured numpy.dtype")
+        if not isinstance(self.magic, bytes) or not 0 < len(self.magic) <= self.header.itemsize:
+            raise self._wrong("magic", "must be bytes, the first ones of every header")
+        varies: Any = self.varies
+        if isinstance(varies, str):
+            raise self._wrong("varies", f"must be a tuple of names, such as ({varies!r},)")
+        for key, names in (("number", (self.number,)), ("varies", self.varies)):
+            for name in names:
+                if name not in fields:
+                    raise self._wrong(
+                        key, f"{name!r} is no field of the header: {', '.join(fields)}"
+                    )
+        if fields[self.number][0].kind not in "ui":
+            raise self._wrong("number", f"the field {self.number!r} must be a whole number")
+        if not isinstance(self.suffix, str) or not re.fullmatch(r"\.[a-z0-9]+", self.suffix):
+            raise self._wrong("suffix", f"must be like '.abc', in lower case, not {self.suffix!r}")
+
+    def _wrong(self, key: str, why: str) -> ConfigError:
+        return ConfigError(
+            f"camera {self.name}: {key}: {why}", f"correct {key} of the BinaryCamera"
+        )
+
+    def layout_of(self, header: np.void) -> Layout:
+        """What follows this header. Raises FormatError, whatever `layout` does wrong."""
+        remedy = "check that this is the right camera, port or file, or correct the camera's layout"
+        try:
+            layout = self.layout(header)
+        except FormatError:
+            raise
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"
+            raise FormatError(
+                f"a header that the camera {self.name} does not know: layout failed: {text}", remedy
+            ) from error
+        if not isinstance(layout, Layout) or layout.header_bytes != self.header.itemsize:
+            found = (
+                f"header_bytes={layout.header_bytes}"
+                if isinstance(layout, Layout)
+                else f"a {type(layout).__name__}"
+            )
+            raise FormatError(
+                f"layout of the camera {self.name} gave {found}, not a Layout behind a header of "
+                f"{self.header.itemsize} bytes",
+                "correct the camera's layout: return plain_layout(header.itemsize, ...)",
+            )
+        return layout
 
 
 @njit(nogil=True, cache=True)
@@ -142,7 +194,7 @@ class BinaryFormat:
             )
         header = np.frombuffer(data, self._camera.header, 1)[0]
         reference = np.frombuffer(bytearray(data[: self.head_bytes]), np.uint8)
-        return FrameStart(self._camera.layout(header), magic, reference)
+        return FrameStart(self._camera.layout_of(header), magic, reference)
 
     def number_bytes(self, start: FrameStart) -> int:
         """See `FrameFormat`."""
@@ -170,11 +222,38 @@ class BinaryFormat:
         yield self._camera.encode(np.zeros((2, 2), np.uint16), 0)
 
 
+def _check_message(camera: BinaryCamera, message: bytes, shape: tuple[int, ...]) -> None:
+    """Raises ConfigError for a first message that would not be understood."""
+
+    def wrong(why: str) -> ConfigError:
+        return ConfigError(f"encode of the camera {camera.name}: {why}", "correct its encode")
+
+    if not isinstance(message, bytes):
+        raise wrong(f"it gave a {type(message).__name__}, not bytes")
+    try:
+        layout = BinaryFormat(camera).file_frame(message).layout
+    except FormatError as error:
+        raise wrong(f"its message is not understood: {error.message}") from error
+    number = int(np.frombuffer(message, camera.header, 1)[0][camera.number])
+    if layout.shape != shape:
+        raise wrong(f"its header says {layout.shape} pixels, the pattern has {shape}")
+    if len(message) != layout.frame_bytes:
+        raise wrong(f"a message has {len(message)} bytes, its header says {layout.frame_bytes}")
+    if number != camera.first_number:
+        raise wrong(f"the first frame has the number {number}, first_number={camera.first_number}")
+
+
 def frame_camera(camera: BinaryCamera, settings: type[BinarySettings], summary: str) -> Plugin:
     """The plugin of a camera: live over TCP, recorded files of its suffix, and its virtual camera.
 
     A recorded file is its frames one behind the other, as the recorder of stemd writes them.
+    Raises ConfigError for settings that are not BinarySettings.
     """
+    if not (isinstance(settings, type) and issubclass(settings, BinarySettings)):
+        raise ConfigError(
+            f"camera {camera.name}: its settings are not BinarySettings",
+            "derive them from stemd.adapters.frames.binary.BinarySettings",
+        )
 
     def build(made: BinarySettings) -> FrameAdapter:
         return FrameAdapter(made, BinaryFormat(camera), made.port, f"{camera.name} camera")
@@ -184,6 +263,12 @@ def frame_camera(camera: BinaryCamera, settings: type[BinarySettings], summary: 
     ) -> FrameRecording:
         return FrameRecording(path, BinaryFormat(camera), scan)
 
+    def encode(pattern: NDArray[np.unsignedinteger], index: int) -> bytes:
+        message = camera.encode(pattern, index)
+        if index == 0:
+            _check_message(camera, message, pattern.shape)
+        return message
+
     return Plugin(
         name=camera.name,
         summary=summary,
@@ -192,5 +277,5 @@ def frame_camera(camera: BinaryCamera, settings: type[BinarySettings], summary: 
         suffixes=(camera.suffix,),
         reads_remote=True,
         open_recording=open_recording,
-        encode=camera.encode,
+        encode=encode,
     )

@@ -55,11 +55,13 @@ class Layout:
 def plain_layout(
     header_bytes: int, shape: tuple[int, int], dtype: PixelType, *, depth: int, big_endian: bool
 ) -> Layout:
-    """The layout of pixels that are sent as they are.
+    """The layout of pixels that are sent as they are, as fields of a header or plain numbers.
 
+    `shape` is (height, width), `depth` the bits of the camera's counter.
     Raises FormatError for a type or a size that no frame has.
     """
-    height, width = shape
+    # a header's field is a NumPy number: its products would overflow
+    height, width = int(shape[0]), int(shape[1])
     if dtype not in ("u1", "u2", "u4", "u8"):
         raise FormatError(f"pixels of type {dtype!r}", "known are u1, u2, u4 and u8")
     size = height * width * int(dtype[1])
@@ -73,9 +75,9 @@ def plain_layout(
     return Layout(
         header_bytes=header_bytes,
         pixel_bytes=size,
-        shape=shape,
+        shape=(height, width),
         dtype=dtype,
-        depth=depth,
+        depth=int(depth),
         big_endian=big_endian,
     )
 
