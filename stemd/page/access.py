@@ -48,6 +48,11 @@ class Access:
         return self._token is None and self._loopback
 
     @property
+    def has_token(self) -> bool:
+        """Whether there is an operator's token that a viewer can show."""
+        return self._token is not None
+
+    @property
     def refusal(self) -> str:
         """Why a change is refused, with the remedy."""
         if self._token is None:

@@ -25,6 +25,10 @@ from stemd.results import Snapshot
 Json = dict[str, Any]
 
 MAX_VIEWERS = 100
+RESERVED_VIEWERS = 16
+"""Further places, for viewers that show the operator's token."""
+TOKEN_S = 5.0
+"""A viewer in one of these shows its token within so long, or goes."""
 MAX_REQUESTS = 8
 """Requests of one viewer that may wait for their reply at a time."""
 WRONG_TOKEN_DELAY_S = 0.5
@@ -44,6 +48,7 @@ class Audience:
         self._replays = replays
         self._encoder = Encoder()
         self._viewers: set[Viewer] = set()
+        self._candidates: dict[Viewer, None] = {}
         self._offered: dict[str, dict[str, Json]] = {}
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._skipped = 0
@@ -91,6 +96,29 @@ class Audience:
         for viewer in self._viewers:
             viewer.offer(pipeline, snapshot)
 
+    def forget(self, pipeline: str) -> None:
+        """The pipeline is gone."""
+        self._offered.pop(pipeline, None)
+
+    @property
+    def _full(self) -> bool:
+        """Whether every place is taken; whoever has shown the operator's token takes none."""
+        taken = [viewer for viewer in self._viewers if self._access.open or not viewer.operator]
+        return len(taken) - len(self._candidates) >= MAX_VIEWERS
+
+    def _let_in(self, viewer: Viewer) -> asyncio.TimerHandle:
+        """A reserved place, for as long as it takes to show the token."""
+        if len(self._candidates) >= RESERVED_VIEWERS:
+            self._turn_out(next(iter(self._candidates)))
+        self._candidates[viewer] = None
+        return asyncio.get_running_loop().call_later(TOKEN_S, self._turn_out, viewer)
+
+    def _turn_out(self, viewer: Viewer) -> None:
+        """End a viewer in a reserved place that has not shown the token."""
+        if viewer in self._candidates:
+            del self._candidates[viewer]
+            viewer.cut_off()
+
     async def close(self) -> None:
         """Close every socket; a viewer that does not answer is left to the server's end."""
         closing = [
@@ -104,7 +132,8 @@ class Audience:
         """The life of one viewer's socket."""
         if not self._access.same_origin(request):
             raise web.HTTPForbidden(text="the socket is for this page's own origin\n")
-        if len(self._viewers) >= MAX_VIEWERS:
+        full = self._full
+        if full and not self._access.has_token:
             raise web.HTTPServiceUnavailable(text=f"{MAX_VIEWERS} viewers are looking already\n")
         socket = web.WebSocketResponse(
             compress=False, heartbeat=30.0, max_msg_size=protocol.MAX_INBOUND_BYTES
@@ -117,13 +146,22 @@ class Audience:
         self._greet(viewer)
         self._viewers.add(viewer)
         sender = asyncio.create_task(_send(viewer))
+        patience = self._let_in(viewer) if full else None
         requests: set[asyncio.Task[None]] = set()
         try:
             async for message in socket:
                 if message.type is not WSMsgType.TEXT:
                     continue
-                await self._hear(viewer, message.data, requests)
+                try:
+                    await self._hear(viewer, message.data, requests)
+                except Exception as error:  # nothing that is said here may end anything
+                    log.exception("page: a message could not be taken in")
+                    text = f"the page failed at this: {type(error).__name__}"
+                    viewer.reply(compact_json({"type": "error", "message": text}))
         finally:
+            if patience is not None:
+                patience.cancel()
+            self._candidates.pop(viewer, None)
             self._viewers.discard(viewer)
             self._skipped += viewer.skipped
             for task in (sender, *requests):
@@ -178,6 +216,8 @@ class Audience:
                 if not viewer.operator:
                     log.warning("page: wrong operator's token")
                     await asyncio.sleep(WRONG_TOKEN_DELAY_S)
+                else:
+                    self._candidates.pop(viewer, None)
                 answer = {"type": "access", "operator": viewer.operator}
                 viewer.reply(compact_json(answer))
             case protocol.Request():

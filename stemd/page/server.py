@@ -17,6 +17,7 @@ from stemd.errors import SinkError
 from stemd.events import Hub, Sink
 from stemd.page.access import Access
 from stemd.page.audience import Audience
+from stemd.page.door import Door
 from stemd.page.replays import ConfigOf, Replays
 from stemd.results import Snapshot
 from stemd.storage.archive import Archive
@@ -54,6 +55,7 @@ class Page(Sink):
         self._access = Access(settings.read_token(), loopback=settings.loopback)
         self._replays = Replays(self._archive, config_of, self._access)
         self._audience = Audience(hub, instrument, self._access, self._replays)
+        self._door = Door()
         self._runner: web.AppRunner | None = None
         self.url: str | None = None
         """With the real port, once started."""
@@ -70,7 +72,7 @@ class Page(Sink):
 
     async def start(self) -> None:
         """Listen. Raises SinkError."""
-        app = web.Application(middlewares=[self._access.guard])
+        app = web.Application(middlewares=[self._door.busy, self._access.guard])
         app.add_routes(
             [
                 web.get("/", self._index),
@@ -87,7 +89,10 @@ class Page(Sink):
         await runner.setup()
         host, port = self._settings.host, self._settings.port
         try:
-            await web.TCPSite(runner, host, port).start()
+            server = runner.server
+            if server is None:
+                raise RuntimeError("the page's runner has no server")
+            await self._door.open(server, host, port)
         except OSError as error:
             await runner.cleanup()
             raise _cannot_listen(self._settings, error) from error
@@ -96,7 +101,7 @@ class Page(Sink):
             for snapshot in (view.last_final, view.snapshot):
                 if snapshot is not None:
                     self.on_snapshot(name, snapshot)
-        real_port = runner.addresses[0][1]
+        real_port = self._door.port
         shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         self.url = (
             f"http://[{shown}]:{real_port}/" if ":" in shown else f"http://{shown}:{real_port}/"
@@ -108,6 +113,7 @@ class Page(Sink):
         if self._runner is None:
             return
         runner, self._runner = self._runner, None
+        await self._door.close()
         await self._audience.close()
         await self._replays.close()
         await runner.cleanup()
@@ -137,6 +143,10 @@ class Page(Sink):
     def on_log(self, pipeline: str, entry: Json) -> None:
         """See `stemd.events.Sink`."""
         self._audience.tell_line("log", pipeline, entry)
+
+    def on_removed(self, pipeline: str) -> None:
+        """See `stemd.events.Sink`."""
+        self._audience.forget(pipeline)
 
     def on_snapshot(self, pipeline: str, snapshot: Snapshot) -> None:
         """See `stemd.events.Sink`."""

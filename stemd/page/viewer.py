@@ -70,6 +70,10 @@ class Viewer:
         self._wake = asyncio.Event()
         self._rests_until = 0.0
 
+    def cut_off(self) -> None:
+        """End the connection at once."""
+        self._transport.abort()
+
     def retain(self, kind: str, pipeline: str, text: str) -> None:
         """A document of which only the newest matters."""
         self._retained[(kind, pipeline)] = text
