@@ -70,6 +70,16 @@ def thrown_out(settings: MqttSettings, client_id: str) -> SinkError:
     )
 
 
+def rival_daemon(settings: MqttSettings, base: str, host: object) -> SinkError:
+    """The error for another daemon that publishes under the same name."""
+    where = f" on {host}" if isinstance(host, str) else ""
+    return SinkError(
+        f"another daemon{where} publishes as {base} on MQTT broker {settings.url}: "
+        "this one stands by",
+        "stop one of them, or give this one another daemon.instrument",
+    )
+
+
 def explain(error: BaseException, settings: MqttSettings) -> SinkError:
     """The error for people: which broker, what happened, what to do. Never a password."""
     if isinstance(error, SinkError):

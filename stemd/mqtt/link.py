@@ -15,7 +15,7 @@ from stemd.config.mqtt import MqttSettings
 from stemd.errors import StemdError
 from stemd.mqtt.complaints import Complaints
 from stemd.mqtt.connection import Connection
-from stemd.mqtt.errors import TAKEN_OVER, UNSUPPORTED_VERSION, code_of, explain
+from stemd.mqtt.errors import UNSUPPORTED_VERSION, code_of, explain
 
 FIRST_WAIT_SECONDS = 0.3
 LONGEST_WAIT_SECONDS = 30.0
@@ -71,11 +71,8 @@ class Backoff:
         """The connection stood: begin again with a short wait."""
         self._wait = FIRST_WAIT_SECONDS
 
-    def next(self, error: BaseException | None = None) -> float:
-        """Seconds to wait before the next try, after this error."""
-        if code_of(error) == TAKEN_OVER:
-            # two daemons with one name: coming back at once would throw the other one out
-            self._wait = LONGEST_WAIT_SECONDS
+    def next(self) -> float:
+        """Seconds to wait before the next try."""
         wait, self._wait = self._wait, min(self._wait * 2, LONGEST_WAIT_SECONDS)
         return wait * random.uniform(0.5, 1.0)
 
@@ -103,11 +100,9 @@ class Line:
         backoff = Backoff()
         while not self.stopping.is_set():
             began = time.monotonic()
-            failed: BaseException | None = None
             try:
                 await session()
             except (MqttError, OSError, StemdError) as error:
-                failed = error
                 self._complaints.tell("connection", explain(error, self.settings))
             except Exception as error:  # a mistake of ours: it must not end MQTT for good
                 found = self._complaints.mistake("the connection", error)
@@ -115,7 +110,7 @@ class Line:
             if time.monotonic() > began + STOOD_SECONDS:
                 backoff.reset()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.stopping.wait(), backoff.next(failed))
+                await asyncio.wait_for(self.stopping.wait(), backoff.next())
 
     async def open(
         self, client_id: str, keepalive_s: int, will: Will | None = None

@@ -15,11 +15,12 @@ from aiomqtt import Message, MqttError, Will
 from stemd.mqtt.complaints import Complaints
 from stemd.mqtt.connection import Connection, Outgoing
 from stemd.mqtt.documents import Documents
-from stemd.mqtt.errors import thrown_out
+from stemd.mqtt.errors import TAKEN_OVER, code_of, thrown_out
 from stemd.mqtt.ghosts import Ghosts
 from stemd.mqtt.images import ImagePublisher
 from stemd.mqtt.link import STOOD_SECONDS, Line, race
 from stemd.mqtt.requests import RequestDesk
+from stemd.mqtt.rival import Rival
 from stemd.mqtt.status import MqttStatus
 from stemd.mqtt.topics import Topics
 
@@ -41,6 +42,7 @@ class ControlSession:
         documents: Documents,
         desk: RequestDesk,
         ghosts: Ghosts,
+        rival: Rival,
         status: MqttStatus,
         complaints: Complaints,
         client_id: str,
@@ -51,6 +53,8 @@ class ControlSession:
         self._documents = documents
         self._desk = desk
         self._ghosts = ghosts
+        self._rival = rival
+        self._lost: int | None = None
         self._status = status
         self._complaints = complaints
         self._client_id = client_id
@@ -59,6 +63,8 @@ class ControlSession:
     async def hold(self) -> None:
         """One connection from beginning to end. Raises MqttError, OSError, StemdError."""
         settings = self._line.settings
+        if self._thrown_out:
+            await self._rival.wait_until_gone(taken_over=self._lost == TAKEN_OVER)
         will = Will(self._topics.availability, b"offline", qos=1, retain=True)
         connection = await self._line.open(self._client_id, settings.keepalive_s, will)
         if connection is None:
@@ -69,7 +75,8 @@ class ControlSession:
             await self._say_goodbye(connection)
         except (MqttError, OSError) as error:
             stood = time.monotonic() > began + STOOD_SECONDS
-            self._thrown_out = 0 if stood else self._thrown_out + 1
+            self._thrown_out = 1 if stood else self._thrown_out + 1
+            self._lost = code_of(error)
             if self._thrown_out < _TIMES_THROWN_OUT:
                 raise
             raise thrown_out(settings, self._client_id) from error

@@ -22,6 +22,7 @@ from stemd.mqtt.inbound import Gate
 from stemd.mqtt.link import Line
 from stemd.mqtt.mailbox import Image
 from stemd.mqtt.requests import RequestDesk
+from stemd.mqtt.rival import Rival
 from stemd.mqtt.sessions import ControlSession, ImageSession
 from stemd.mqtt.status import MqttStatus
 from stemd.mqtt.topics import Topics, document
@@ -62,7 +63,15 @@ class MqttSink(Sink):
         self._line = line = Line(settings, complaints)
         name = settings.client_id or f"stemd-{instrument}"
         self._control = ControlSession(
-            line, topics, documents, self._desk, self._ghosts, status, complaints, name
+            line,
+            topics,
+            documents,
+            self._desk,
+            self._ghosts,
+            Rival(line, topics, hub, complaints, name),
+            status,
+            complaints,
+            name,
         )
         self._carrier = ImageSession(line, self._images, status, self._control, f"{name}-images")
         self._stopped = asyncio.Event()

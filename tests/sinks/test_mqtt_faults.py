@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -305,14 +306,31 @@ def test_auto_falls_back_when_a_broker_hangs_up_on_mqtt_5_without_a_word(sink_at
     assert versions == [5, 4]
 
 
-def test_two_daemons_of_the_same_name_are_told_so(mosquitto: Mosquitto, sink_at: Sinks) -> None:
-    sinks = [sink_at(mosquitto.url), sink_at(mosquitto.url)]
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_of_two_daemons_of_one_name_the_older_stands_by_and_comes_back(
+    mosquitto: Mosquitto, sink_at: Sinks, version: str
+) -> None:
+    older, newer = sink_at(mosquitto.url, version=version), None
+    older.call(older.hub.daemon, {"boot_id": "1", "host": "microscope-1"})
+    older.connected()
+    newer = sink_at(mosquitto.url, version=version)
+    newer.call(newer.hub.daemon, {"boot_id": "2", "host": "microscope-2"})
 
     def told() -> bool:
-        errors = [sink.sink.status.error for sink in sinks]
-        return any(error and "daemon.instrument" in error.remedy for error in errors)
+        error = older.sink.status.error
+        return error is not None and "another daemon on microscope-2" in error.message
 
-    wait_until(told, "one of the daemons says that there is another one")
+    wait_until(told, "the older one says that there is another one", 30.0)
+    assert "daemon.instrument" in error_of(older).remedy
+    newer.connected()
+    connects = newer.sink.status.connects, older.sink.status.connects
+    time.sleep(3.0)  # no battle
+    assert (newer.sink.status.connects, older.sink.status.connects) == connects
+    assert newer.sink.status.connected
+    assert not older.sink.status.connected
+    newer.stop()
+    wait_until(lambda: older.sink.status.connected, "the older one is back", 30.0)
+    assert older.sink.status.error is None
 
 
 async def test_an_embedded_broker_has_to_be_started_first() -> None:
