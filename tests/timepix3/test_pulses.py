@@ -29,3 +29,14 @@ def test_the_time_between_lines_is_known_to_a_sixth_of_a_tick(fraction: int) -> 
     assert starts.tolist() == np.floor((100 + period * np.arange(20)) / 6).tolist()
     # a line of 10 positions takes 10 parts of 12, the other two are flyback
     assert lines["dwell"][19] == pytest.approx(period / 6 / 12, abs=1e-6)
+
+
+def test_pulses_lost_where_the_counter_wraps_are_counted() -> None:
+    scan = Scan(shape=(40, 10), flyback=2)
+    chosen = settings(scan)
+    sync = ScanSync(chosen, scan)
+    state, lines = sync._state, sync._lines
+    pulses.tdc_edge(state[0], lines, chosen.tdc.start_edge, 0, 4094, 0)
+    pulses.tdc_edge(state[0], lines, chosen.tdc.start_edge, 3 * 6 * 7200, 1, 0)
+    assert state["missed"][0] == 2
+    assert state["row"][0] == 3
