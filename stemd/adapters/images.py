@@ -5,43 +5,28 @@ TIFF is read here; DM3, DM4, EMD, SER and MRC through rosettasciio (`pip install
 
 from __future__ import annotations
 
-import base64
-import binascii
-import importlib
-import importlib.util
-import io
 import queue
 import threading
 import time
-import traceback
-import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from stemd.acquisition import Acquisition, Detector, Scan, new_scan_id
 from stemd.adapters.base import AdapterSettings
+from stemd.adapters.recordings.pictures import (
+    READERS,
+    TIFF_SUFFIXES,
+    Picture,
+    decoded,
+    read_image,
+)
 from stemd.blocks import BlockPool, Ended, ImageBlock, Link, Message, Notice, Started
 from stemd.errors import CameraError, FormatError
 from stemd.plugins import Plugin
 
-TIFF_SUFFIXES = (".tif", ".tiff")
-READERS: Mapping[str, str] = {
-    ".dm3": "digitalmicrograph",
-    ".dm4": "digitalmicrograph",
-    ".emd": "emd",
-    ".ser": "tia",
-    ".mrc": "mrc",
-}
-"""rosettasciio's module for each suffix."""
-ANGSTROM = {"pm": 0.01, "A": 1.0, "Å": 1.0, "angstrom": 1.0, "nm": 10.0, "um": 1e4, "µm": 1e4}
-ANGSTROM |= {"μm": 1e4, "mm": 1e7, "m": 1e10}
-MAX_PIXELS = 16384 * 16384
 MAX_WAITING = 16
 
 
@@ -62,18 +47,6 @@ class ImagesSettings(AdapterSettings):
         return (self.image,)
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """An image (y, x), the size of its pixels in angstrom where known, and its file's bytes."""
-
-    pixels: NDArray[np.float32]
-    pixel_size_angstrom: float | None
-    source: str
-    wire: NDArray[np.uint8]
-    suffix: str
-    id: str
-
-
 class ImagesAdapter:
     """Implements adapters.base.Adapter; every image is a scan that is complete at once."""
 
@@ -89,7 +62,7 @@ class ImagesAdapter:
         """`restore` with `tiff` (base64) and `scan`, the id to give it. Raises CameraError."""
         if name != "restore":
             raise CameraError(f"a source of images cannot be told to {name}", "send restore")
-        picture = _decoded(args.get("tiff"), str(args.get("scan") or new_scan_id()))
+        picture = decoded(args.get("tiff"), str(args.get("scan") or new_scan_id()))
         try:
             self._sent.put_nowait(picture)
         except queue.Full as error:
@@ -191,100 +164,6 @@ class Watch:
 
 def _known(path: Path) -> bool:
     return path.suffix.lower() in (*TIFF_SUFFIXES, *READERS)
-
-
-def read_image(path: Path) -> Picture:
-    """The image of a file, its first one if there are several. Raises FormatError."""
-    suffix = path.suffix.lower()
-    try:
-        data = path.read_bytes()
-        if suffix in TIFF_SUFFIXES:
-            pixels, size = _tiff(data)
-        else:
-            pixels, size = _by_rosettasciio(path, suffix)
-        return _picture(pixels, size, str(path), data, suffix, new_scan_id())
-    except FormatError as error:
-        raise FormatError(f"{path}: {error.message}", error.remedy) from error
-    except Exception as error:  # readers raise whatever a broken file makes them raise
-        text = " ".join(str(error).split())[:200] or type(error).__name__
-        raise FormatError(f"{path} cannot be read: {text}", "check the file") from error
-
-
-def _picture(
-    pixels: Any, size: float | None, source: str, data: bytes, suffix: str, scan_id: str
-) -> Picture:
-    array = np.asarray(pixels)
-    while array.ndim > 2:
-        array = array[0]
-    if array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "uifb":
-        raise FormatError(
-            f"holds {array.dtype} of shape {np.shape(pixels)}, not a grey image", "save one image"
-        )
-    if array.size > MAX_PIXELS or max(array.shape) > 65536:
-        raise FormatError(f"has {array.shape} pixels, too many", f"at most {MAX_PIXELS:,}")
-    image = np.ascontiguousarray(array, np.float32)
-    return Picture(image, size, source, np.frombuffer(data, np.uint8), suffix, scan_id)
-
-
-def _decoded(text: Any, scan_id: str) -> Picture:
-    try:
-        if not isinstance(text, str):
-            raise ValueError("it is not text")
-        data = base64.b64decode(text, validate=True)
-        pixels, size = _tiff(data)
-    except (ValueError, binascii.Error, FormatError) as error:
-        raise CameraError(
-            f"args.tiff is not a TIFF file in base64: {error}", "send one grey image"
-        ) from error
-    except Exception as error:  # a broken TIFF
-        raise CameraError(f"args.tiff cannot be read: {error}", "send one grey image") from error
-    try:
-        return _picture(pixels, size, "command", data, ".tif", scan_id)
-    except FormatError as error:
-        raise CameraError(f"args.tiff {error.message}", error.remedy) from error
-
-
-def _tiff(data: bytes) -> tuple[Any, float | None]:
-    import tifffile
-
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        page = file.pages.first
-        if page.imagelength * page.imagewidth > MAX_PIXELS:
-            raise FormatError("has too many pixels", f"at most {MAX_PIXELS:,}")
-        if page.samplesperpixel > 1:
-            raise FormatError("is a colour image", "save one grey image")
-        size = None
-        about = file.imagej_metadata or {}
-        resolution = page.tags.get("XResolution")
-        unit = str(about.get("unit", "")).encode().decode("unicode_escape", "replace")
-        if resolution is not None and unit in ANGSTROM and resolution.value[0]:
-            size = ANGSTROM[unit] * resolution.value[1] / resolution.value[0]
-        return page.asarray(), size
-
-
-def _by_rosettasciio(path: Path, suffix: str) -> tuple[Any, float | None]:
-    if importlib.util.find_spec("rsciio") is None:
-        raise FormatError(
-            f"reading {suffix} needs rosettasciio, which is not installed",
-            "pip install 'stemd[images]'",
-        )
-    reader = importlib.import_module(f"rsciio.{READERS[suffix]}")
-    with warnings.catch_warnings():
-        # some readers leave their file to be closed when it is forgotten: forget it here
-        warnings.simplefilter("ignore", ResourceWarning)
-        try:
-            found = [each for each in reader.file_reader(str(path)) if np.ndim(each["data"]) >= 2]
-        except Exception as error:
-            traceback.clear_frames(error.__traceback__)
-            raise
-        for each in found:
-            each["data"] = np.array(each["data"])
-    if not found:
-        raise FormatError("holds no image", "check the file")
-    axes = [axis for axis in found[0]["axes"] if not axis.get("navigate")]
-    axis = axes[-1] if axes else {}
-    unit, scale = str(axis.get("units", "")), float(axis.get("scale", 0.0))
-    return found[0]["data"], ANGSTROM[unit] * scale if unit in ANGSTROM and scale > 0 else None
 
 
 PLUGIN = Plugin(

@@ -67,7 +67,7 @@ def _given(image: Any, pixel_size_angstrom: float | None) -> Image:
     if isinstance(image, Image):
         return image
     if isinstance(image, str | os.PathLike):
-        from stemd.adapters.images import read_image
+        from stemd.adapters.recordings.pictures import read_image
 
         picture = read_image(Path(image).expanduser())
         size = pixel_size_angstrom or picture.pixel_size_angstrom

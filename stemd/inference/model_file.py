@@ -14,6 +14,9 @@ MAX_BYTES = 2 * 1024**3
 """What a protobuf message, and so an ONNX file without side files, can hold."""
 _GRAPH, _METADATA = 7, 14  # fields of ModelProto, onnx.proto
 _KEY, _VALUE = 1, 2  # of StringStringEntryProto
+_HEAD_BYTES = 4096
+_FIRST = tuple(bytes([number << 3 | kind]) for number in range(1, 16) for kind in (0, 2))
+"""Bytes with which an ONNX file can begin: two gigabytes of something else are not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,11 @@ def read_model(path: Path) -> ModelFile:
             raise ModelError(
                 f"{path}: {size:,} bytes are more than an ONNX file can have", "check the file"
             )
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+            if head[:1] not in _FIRST:
+                raise _not_onnx(str(path))
+            data = head + file.read()
     except OSError as error:
         raise ModelError(
             f"{path}: the model cannot be read: {error.strerror or error}",

@@ -17,6 +17,8 @@ def fields(message: bytes | memoryview) -> Iterator[tuple[int, int | memoryview]
     while at < len(view):
         tag, at = varint(view, at)
         kind = tag & 7
+        if tag < 8:
+            raise ValueError("there is no field 0")  # a file of zeros would be read to its end
         if kind == _VARINT:
             value, at = varint(view, at)
             yield tag >> 3, value

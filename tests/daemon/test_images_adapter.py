@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from stemd.adapters.images import ImagesAdapter, ImagesSettings, Watch, read_image
+from stemd.adapters.images import ImagesAdapter, ImagesSettings, Watch
+from stemd.adapters.recordings.pictures import read_image
 from stemd.blocks import BlockPool, Ended, ImageBlock, Notice, Started
 from stemd.config.file import parse
 from stemd.config.problems import ConfigProblemsError

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan
+from stemd.adapters.recordings import hdf5
 from stemd.adapters.recordings.address import RecordingPath, RemoteFile
 from stemd.adapters.recordings.mapped import Window, map_of
 from stemd.adapters.recordings.remote import RemoteBytes, pieces
-from stemd.adapters.recordings.remote_stream import RemoteReader
 from stemd.blocks import BLOCK_BYTES, FrameBlock, Message, Notice
 from stemd.errors import FormatError
 
@@ -28,7 +28,6 @@ Fetch = Callable[[int, int, int], Iterator[Patterns]]
 `each` at a time; views where possible."""
 
 _NPY_HEAD_BYTES = 64 * 1024
-_HDF5_BUFFER_BYTES = 1024 * 1024
 _EXACT = 2.0**24  # above it float32 no longer holds every whole number
 
 
@@ -168,7 +167,15 @@ def open_array(path: RecordingPath, scan: Scan | None = None) -> ArrayRecording:
     Raises FormatError when there is no such array, it is not of counts, or does not fit the scan.
     """
     if path.suffix.lower() != ".npy":
-        return _open_hdf5(path, scan)
+        dataset, close = hdf5.open_dataset(path)
+        try:
+            _check(path, dataset.shape, f"the dataset {dataset.name}")
+            return ArrayRecording(
+                path, dataset.shape, dataset.dtype, _by_position(dataset), scan, close
+            )
+        except FormatError:
+            close()
+            raise
     return _open_npy(path, scan) if isinstance(path, Path) else _open_remote_npy(path, scan)
 
 
@@ -242,44 +249,6 @@ def _check(path: RecordingPath, shape: tuple[int, ...], what: str) -> None:
             f"{path}: {what} has the shape {shape}",
             "patterns are (ny, nx, height, width) or (n, height, width)",
         )
-
-
-def _open_hdf5(path: RecordingPath, scan: Scan | None) -> ArrayRecording:
-    try:
-        import h5py
-    except ImportError as error:
-        raise FormatError(
-            f"{path}: reading HDF5 needs h5py, which is not installed", "pip install h5py"
-        ) from error
-    # HDF5 reads its metadata in small steps: the buffer makes one request of many
-    opened: Any = path
-    if isinstance(path, RemoteFile):
-        opened = io.BufferedReader(RemoteReader(RemoteBytes(path)), _HDF5_BUFFER_BYTES)
-    try:
-        file = h5py.File(opened, "r")
-    except OSError as error:
-        raise FormatError(f"{path} is not an HDF5 file: {error}", "check the file") from error
-    found: list[Any] = []
-
-    def visit(_name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and item.ndim in (3, 4) and item.dtype.kind in "uifb":
-            found.append(item)
-
-    file.visititems(visit)
-    if not found:
-        file.close()
-        raise FormatError(
-            f"{path} holds no dataset of 3 or 4 dimensions", "patterns are (ny, nx, height, width)"
-        )
-    dataset = max(found, key=lambda item: item.size)
-    try:
-        _check(path, dataset.shape, f"the dataset {dataset.name}")
-        return ArrayRecording(
-            path, dataset.shape, dataset.dtype, _by_position(dataset), scan, file.close
-        )
-    except FormatError:
-        file.close()
-        raise
 
 
 def _by_position(array: Any) -> Fetch:

@@ -158,7 +158,9 @@ def connect(address: str) -> Iterator[Pool]:
         raise UsageError(
             "--cluster needs Dask, which is not installed", "pip install 'stemd[cluster]'"
         ) from error
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    # its tracebacks, and those of the event loop that it runs, would hide what we say of a fault
+    for name in ("distributed", "tornado", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     settings = {"distributed.admin.large-graph-warning-threshold": GRAPH_WARNING}
     with dask.config.set(settings), contextlib.ExitStack() as stack:
         if address == "local" or address.startswith("local:"):
