@@ -12,7 +12,6 @@ import structlog
 
 from stemd.config.resolved import PipelineConfig
 from stemd.daemon.completion_files import CompletionFiles
-from stemd.daemon.tasks import Tasks
 from stemd.errors import SinkError, StemdError
 from stemd.events import Hub
 from stemd.offline.completion.maker import REMEDY, made
@@ -25,6 +24,7 @@ from stemd.storage.archive import Record
 from stemd.storage.completions import Unfinished
 from stemd.storage.files import FileRecord
 from stemd.storage.store import Store
+from stemd.tasks import Tasks
 
 Json = dict[str, Any]
 
@@ -103,7 +103,7 @@ class Completer:
     def start(self) -> None:
         """Begin with what is offered."""
         self._working = True
-        self._work_tasks.start(self._work(), "completion")
+        self._work_tasks.keep(self._work, "completion")
 
     async def stop(self) -> None:
         """Leave off; what is not done is found by the next daemon's `resume`."""
@@ -142,6 +142,11 @@ class Completer:
             else:
                 _no_pipeline(book.unfinished(row))
 
+    @property
+    def tasks(self) -> Tasks:
+        """The tasks that complete."""
+        return self._work_tasks
+
     def document(self, pipeline: str) -> Json:
         """What a pipeline's state says."""
         now = self._now if self._now is not None and self._now.pipeline == pipeline else None
@@ -163,6 +168,10 @@ class Completer:
                     await self._complete(scan)
                 else:
                     _no_pipeline(scan)  # as it is still outstanding, a later daemon finds it
+            except asyncio.CancelledError:
+                if self._working:
+                    self._queue.put(scan)  # for the task that comes after this one
+                raise
             except StemdError as error:
                 await self._fail(scan, error)
             except Exception as error:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import psutil
 import structlog
@@ -13,12 +14,19 @@ import structlog
 from stemd.acquisition import iso_utc
 from stemd.daemon import systemd
 from stemd.daemon.pipeline.pipeline import Pipeline
+from stemd.daemon.red import Red
+from stemd.errors import StemdError
 from stemd.events import Hub, Json
-from stemd.storage.disk_watch import DiskWatch
+from stemd.storage.disk_watch import DiskWatch, News
 
 HEALTH_PERIOD_S = 5.0
 DISK_PERIOD_S = 5.0
+LOOK_S = 0.5
+DISK_LATE_S = 30.0
+WORKERS_LATE_S = 5.0
+"""Idle worker threads answer in milliseconds; when all of them hang, nobody does."""
 _BEATS_A_PERIOD = 2.0
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -34,14 +42,16 @@ class Health:
         self,
         hub: Hub,
         pipelines: Mapping[str, Pipeline],
+        red: Red,
         broker: Callable[[], Json | None],
         viewers: Callable[[], int],
         completions: Callable[[], Mapping[str, int]],
+        task_failures: Callable[[], Mapping[str, int]],
     ) -> None:
-        self.disk: DiskWatch | None = None
-        """Set as soon as there is a data folder to look at."""
+        self.red = red
         self._hub, self._pipelines = hub, pipelines
         self._broker, self._viewers, self._completions = broker, viewers, completions
+        self._task_failures = task_failures
         self._started = time.monotonic()
         self._process = psutil.Process()
 
@@ -53,16 +63,18 @@ class Health:
     def document(self) -> Json:
         """The health document of A3."""
         now = time.time_ns()
-        disk = self.disk.document() if self.disk is not None else {}
+        disk = self.red.disk.document() if self.red.disk is not None else {}
         broker = self._broker() or {}
+        process = self._process
         return {
             "time": iso_utc(now),
             "time_ns": now,
             "uptime_s": round(self.uptime_s, 1),
-            "memory_bytes": self._process.memory_info().rss,
-            "cpu_seconds": round(sum(self._process.cpu_times()[:2]), 2),
-            "threads": self._process.num_threads(),
-            "open_files": self._process.num_fds(),
+            "red": self.red.all(),
+            "memory_bytes": _measured(lambda: process.memory_info().rss),
+            "cpu_seconds": _measured(lambda: round(sum(process.cpu_times()[:2]), 2)),
+            "threads": _measured(process.num_threads),
+            "open_files": _measured(process.num_fds),
             "disk_free_bytes": disk.get("free_bytes"),
             "disk": disk,
             "mqtt_connected": broker.get("connected"),
@@ -70,56 +82,107 @@ class Health:
             "viewers": self._viewers(),
             "sinks": self._hub.sinks(),
             "completions": dict(self._completions()),
+            "task_failures": dict(self._task_failures()),
             "pipelines": {name: each.report.health() for name, each in self._pipelines.items()},
         }
 
     def verdict(self) -> tuple[bool, Json]:
-        """Whether all is well, and the health document with what is not."""
-        dead = [name for name, each in self._pipelines.items() if each.dead]
-        faults = [name for name, each in self._pipelines.items() if each.state == "fault"]
-        stuck = [
-            f"{name}: {thread}"
-            for name, each in self._pipelines.items()
-            for thread in each.report.stalled()
-        ]
-        disk = self.disk is not None and self.disk.error is not None
-        well = not (dead or faults or stuck or disk)
-        return well, {**self.document(), "dead": dead, "faults": faults, "stalled": stuck}
+        """Whether all is well, and the health document, which says what is not."""
+        document = self.document()
+        return not document["red"], document
 
     def threads_work(self) -> bool:
         """Whether no thread is gone or stuck: only then is the watchdog fed."""
         return not any(each.dead or each.report.stalled() for each in self._pipelines.values())
 
 
+def _measured(value: Callable[[], T]) -> T | None:
+    """What the operating system says; None where it does not, as without file handles."""
+    try:
+        return value()
+    except (psutil.Error, OSError):
+        return None
+
+
 async def watch_health(
-    hub: Hub, health: Health, status_line: Callable[[], str], look: Callable[[], None]
+    hub: Hub, health: Health, status_line: Callable[[], str], look: Callable[[list[Json]], None]
 ) -> None:
-    """Publish the health, feed systemd's watchdog; `look` is called several times a second."""
-    period = systemd.watchdog_period_s()
-    pause = min(period or 1.0, 1.0) / _BEATS_A_PERIOD
+    """Publish the health; `look` is given what is red, several times a second."""
     next_health = time.monotonic()
     while True:
+        red = health.red.all()
+        health.red.log_changes(red)
+        look(red)
         if time.monotonic() >= next_health:
             next_health = time.monotonic() + HEALTH_PERIOD_S
             hub.healthy(health.document())
-            systemd.notify(f"STATUS={status_line()}")
-        look()
-        if period is not None and health.threads_work():
+            systemd.notify(f"STATUS={_with_red(status_line(), red)}")
+        await asyncio.sleep(LOOK_S)
+
+
+def _with_red(line: str, red: list[Json]) -> str:
+    return f"RED: {red[0]['message']}; {line}" if red else line
+
+
+async def feed_watchdog(health: Health) -> None:
+    """Feed systemd's watchdog while the threads work; a broker that is away is no reason not to."""
+    period = systemd.watchdog_period_s()
+    while period is not None:
+        if health.threads_work():
             systemd.notify("WATCHDOG=1")
-        await asyncio.sleep(pause)
+        await asyncio.sleep(min(period, 1.0) / _BEATS_A_PERIOD)
 
 
-async def watch_disk(disk: DiskWatch, pipelines: Mapping[str, Pipeline], data_dir: Path) -> None:
+async def watch_workers(red: Red) -> None:
+    """Have the worker threads do nothing now and then; where none answers, take new ones."""
+    loop = asyncio.get_running_loop()
+    while True:
+        answer = loop.run_in_executor(None, time.monotonic)
+        done, _ = await asyncio.wait({answer}, timeout=WORKERS_LATE_S)
+        if done:
+            red.told.pop("workers", None)
+            await asyncio.sleep(WORKERS_LATE_S)
+            continue
+        red.told["workers"] = StemdError(
+            f"no worker thread has answered for {WORKERS_LATE_S:.0f} s",
+            "a disk or network drive may hang; new threads were begun, restart stemd if it lasts",
+        )
+        answer.cancel()
+        loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix="asyncio"))
+
+
+async def watch_disk(disk: DiskWatch, pipelines: Mapping[str, Pipeline], red: Red) -> None:
     """Look at the disk again and again; tell every pipeline of what has changed."""
     while True:
-        for news in await asyncio.to_thread(disk.look):
-            for pipeline in pipelines.values():
-                if news == "failed" and disk.error is not None:
-                    pipeline.disk_failed(disk.error)
-                elif news == "well":
-                    pipeline.disk_is_well()
-                elif news == "low":
-                    pipeline.troubles.tell("warning", *disk.warning, "disk_low")
-            if news in ("low", "enough"):
-                log.info("free space", low=disk.low, folder=str(data_dir))
+        looking = asyncio.ensure_future(asyncio.to_thread(disk.look))
+        try:
+            await _in_time(looking, disk, red)
+        finally:
+            looking.cancel()
+        for news in looking.result():
+            _tell(news, disk, pipelines)
         await asyncio.sleep(DISK_PERIOD_S)
+
+
+async def _in_time(looking: asyncio.Future[list[News]], disk: DiskWatch, red: Red) -> None:
+    """Wait for the look at the disk; one that takes too long is red."""
+    done, _ = await asyncio.wait({looking}, timeout=DISK_LATE_S)
+    if not done:
+        red.told["disk"] = StemdError(
+            f"{disk.folder}: the disk has not answered for {DISK_LATE_S:.0f} s",
+            "a disk or network drive may hang; see dmesg",
+        )
+    await asyncio.wait({looking})
+    red.told.pop("disk", None)
+
+
+def _tell(news: News, disk: DiskWatch, pipelines: Mapping[str, Pipeline]) -> None:
+    for pipeline in pipelines.values():
+        if news == "failed" and disk.error is not None:
+            pipeline.disk_failed(disk.error)
+        elif news == "well":
+            pipeline.disk_is_well()
+        elif news == "low":
+            pipeline.troubles.tell("warning", *disk.warning, "disk_low")
+    if news in ("low", "enough"):
+        log.info("free space", low=disk.low, folder=str(disk.folder))

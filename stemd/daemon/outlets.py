@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from stemd import plugins
 from stemd.config.resolved import Config, PipelineConfig
-from stemd.daemon.tasks import Tasks
 from stemd.errors import StemdError
 from stemd.events import Host, Hub, Json, Sink
 from stemd.mqtt.broker import EmbeddedBroker
 from stemd.plugins import Plugin
+from stemd.tasks import Tasks
 
 if TYPE_CHECKING:
     from stemd.mqtt.sink import MqttSink
     from stemd.page.server import Page
 
 START_S, STOP_S = 10.0, 5.0
-RESTART_S, GOOD_AFTER_S = 5.0, 60.0
-"""A sink whose work has failed is begun again after so long, and is well after so long."""
+GOOD_AFTER_S = 10.0
+"""A sink whose work has failed and was begun again is well after so long."""
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +48,7 @@ class Outlets:
         self._hub, self._healthy, self._config_of = hub, healthy, config_of
         self._broker_port = broker_port
         self._sinks: dict[str, Sink] = {}
-        self._tasks = Tasks()
+        self.tasks = Tasks()
 
     async def start(self, config: Config) -> None:
         """Start what the config asks for.
@@ -82,7 +83,7 @@ class Outlets:
             self._hub.remove(sink)
         if self.broker is not None:
             await self.broker.stop()
-        await self._tasks.stop()
+        await self.tasks.stop()
 
     async def _try(self, plugin: Plugin, settings: Any, host: Host) -> None:
         """Start a foreign sink, whatever it does."""
@@ -105,28 +106,22 @@ class Outlets:
         await sink.start()
         self._sinks[name] = sink
         self._hub.add(sink, name)
-        self._tasks.start(self._keep(sink), name)
+        self.tasks.keep(partial(self._work, sink), name, endless=False)
 
-    async def _keep(self, sink: Sink) -> None:
-        """Have the sink do its work, again and again should it fail."""
-        while True:
-            working = asyncio.ensure_future(sink.run())
-            try:
-                done, _ = await asyncio.wait({working}, timeout=GOOD_AFTER_S)
-                if not done:
-                    self._hub.well(sink, "run")
-                    await asyncio.wait({working})
-            finally:
-                working.cancel()
-                await asyncio.gather(working, return_exceptions=True)
-            if working.cancelled():
-                error: BaseException | None = StemdError("its work was cancelled")
-            else:
-                error = working.exception()
-            if not isinstance(error, Exception):
-                return
+    async def _work(self, sink: Sink) -> None:
+        """Have the sink do its work; it is well when it has done so for a while."""
+        loop = asyncio.get_running_loop()
+        good = loop.call_later(GOOD_AFTER_S, self._hub.well, sink, "run")
+        try:
+            await sink.run()
+        except asyncio.CancelledError:
+            self._hub.failed(sink, "run", StemdError("its work was cancelled"))
+            raise
+        except Exception as error:
             self._hub.failed(sink, "run", error)
-            await asyncio.sleep(RESTART_S)
+            raise
+        finally:
+            good.cancel()
 
     @property
     def page_url(self) -> str | None:

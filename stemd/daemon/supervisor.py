@@ -17,16 +17,17 @@ from stemd.acquisition import iso_utc
 from stemd.config.resolved import Config
 from stemd.daemon import systemd
 from stemd.daemon.completer import Completer
-from stemd.daemon.health import Health, watch_disk, watch_health
+from stemd.daemon.health import Health, feed_watchdog, watch_disk, watch_health, watch_workers
 from stemd.daemon.outlets import Outlets
 from stemd.daemon.pipelines import Pipelines
+from stemd.daemon.red import Red
 from stemd.daemon.requests import Requests
-from stemd.daemon.tasks import Tasks
 from stemd.errors import ConfigError, StemdError
 from stemd.events import Hub, Json
 from stemd.storage.disk_watch import DiskWatch
 from stemd.storage.recovery import enter_missing, recover
 from stemd.storage.store import Store
+from stemd.tasks import Tasks
 
 log = structlog.get_logger(__name__)
 
@@ -45,12 +46,21 @@ class Daemon:
         self.hub = Hub()
         self.ready = asyncio.Event()
         self.pipelines = Pipelines(self.hub, config_file)
-        self.health = Health(
+        self._tasks = Tasks()
+        red = Red(
             self.hub,
             self.pipelines.running,
             lambda: self.outlets.broker_status(),
+            self._owners_of_tasks,
+        )
+        self.health = Health(
+            self.hub,
+            self.pipelines.running,
+            red,
+            lambda: self.outlets.broker_status(),
             lambda: self.outlets.viewers,
             lambda: self._completer.counts if self._completer is not None else {},
+            self._task_failures,
         )
         self.outlets = Outlets(self.hub, self.health.verdict, self.pipelines.config_of, broker_port)
         self.boot_id = secrets.token_hex(8)
@@ -61,7 +71,6 @@ class Daemon:
         self._completer: Completer | None = None
         self._reloading = asyncio.Lock()
         self._told: Json = {}
-        self._tasks = Tasks()
 
     def stop(self) -> None:
         """End the daemon; returns at once."""
@@ -91,26 +100,51 @@ class Daemon:
         store = self._store = await asyncio.to_thread(
             Store, table.data_dir, table.instrument, reserve_bytes=int(table.reserve_mb * 2**20)
         )
-        disk = self.health.disk = DiskWatch(store, table.retention)
+        disk = self.health.red.disk = DiskWatch(store, table.retention)
         completer = self._completer = Completer(store, self.hub, running)
         completer.start()
         self.hub.expect(pipeline.name for pipeline in config.pipelines)
         self.hub.handler = Requests(running)
         self._publish_state()
         await self.outlets.start(config)
+        self._watch()
+        self.health.red.starting = "stemd is starting: kernels are compiled"
         systemd.notify("STATUS=compiling kernels")
         await self.pipelines.start(config, store, completer)
         self._publish_state()
-        self._tasks.start(
-            watch_health(self.hub, self.health, self.pipelines.status_line, self._publish_changes),
-            "health",
-        )
-        self._tasks.start(watch_disk(disk, running, table.data_dir), "disk")
-        self._tasks.start(self._recover(store, completer), "recover")
+        keep = self._tasks.keep
+        keep(lambda: watch_disk(disk, running, self.health.red), "disk")
+        keep(lambda: self._recover(store, completer), "recover", endless=False)
         await self.pipelines.ready()
+        self.health.red.starting = ""
         self.ready.set()
         systemd.notify(f"READY=1\nSTATUS={self.pipelines.status_line()}")
         log.info("ready", pipelines=list(running), page=self.outlets.page_url)
+
+    def _watch(self) -> None:
+        keep, health = self._tasks.keep, self.health
+        keep(
+            lambda: watch_health(
+                self.hub, health, self.pipelines.status_line, self._publish_changes
+            ),
+            "health",
+        )
+        keep(lambda: feed_watchdog(health), "watchdog", endless=False)
+        keep(lambda: watch_workers(self.health.red), "workers")
+
+    def _owners_of_tasks(self) -> list[Tasks]:
+        owners = [self._tasks, self.outlets.tasks]
+        if self._completer is not None:
+            owners.append(self._completer.tasks)
+        for pipeline in self.pipelines.running.values():
+            owners += [pipeline.tasks, pipeline.sessions.tasks]
+        return owners
+
+    def _task_failures(self) -> Json:
+        found: Json = {}
+        for tasks in self._owners_of_tasks():
+            found |= tasks.failures
+        return found
 
     async def _end(self) -> None:
         await self._tasks.stop()
@@ -157,9 +191,16 @@ class Daemon:
             if self._completer is not None:
                 await self._completer.resume()
             self._publish_state()
+            self.health.red.told.pop("config", None)
             log.info("config read again", pipelines=list(self.pipelines.running))
         except StemdError as error:
             log.error("the new config is refused, the old one stays", error=str(error))
+            text = f"the new config is refused, the old one stays: {error.message}"
+            self.health.red.told["config"] = StemdError(text, error.remedy)
+        except Exception as error:
+            log.exception("the config could not be read again")
+            text = f"the config could not be read again: {type(error).__name__}: {error}"
+            self.health.red.told["config"] = StemdError(text, "restart stemd; see the daemon's log")
         finally:
             systemd.notify(f"READY=1\nSTATUS={self.pipelines.status_line()}")
 
@@ -167,7 +208,8 @@ class Daemon:
 
     def _publish_state(self) -> None:
         now = time.time_ns()
-        self._told = self._sinks_state()
+        red = self.health.red.all()
+        self._told = self._what_may_change(red)
         self.hub.daemon(
             {
                 "version": __version__,
@@ -179,21 +221,26 @@ class Daemon:
                 "broker": self.outlets.broker_status(),
                 "page": self.outlets.page_url,
                 "sinks": self._sink_errors(),
+                "red": red,
                 "host": platform.node(),
                 "time": iso_utc(now),
                 "time_ns": now,
             }
         )
 
-    def _publish_changes(self) -> None:
-        if self._sinks_state() != self._told:
+    def _publish_changes(self, red: list[Json]) -> None:
+        if self._what_may_change(red) != self._told:
             self._publish_state()
 
-    def _sinks_state(self) -> Json:
-        """What of the broker's status and of the sinks' is a state, not a counter."""
+    def _what_may_change(self, red: list[Json]) -> Json:
+        """What is a state, not a counter."""
         broker = self.outlets.broker_status() or {}
         keys = ("connected", "images_connected", "version", "error")
-        return {**{key: broker.get(key) for key in keys}, "sinks": self._sink_errors()}
+        return {
+            **{key: broker.get(key) for key in keys},
+            "sinks": self._sink_errors(),
+            "red": red,
+        }
 
     def _sink_errors(self) -> Json:
         """By name what is wrong with a sink now, null where all is well."""

@@ -56,8 +56,7 @@ class NetworkThread:
         self._jobs.put((0 if urgent else 1, next(self._count), run))
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-                self._thread.start()
+                self._start()
         return future
 
     def network(
@@ -91,9 +90,16 @@ class NetworkThread:
         # Linux has a niceness for each thread, and gives it to the threads that this one starts
         with contextlib.suppress(OSError, AttributeError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-        while True:
-            _, _, run = self._jobs.get()
-            run()
+        try:
+            while True:
+                _, _, run = self._jobs.get()
+                run()
+        finally:  # it never returns: jobs that wait would wait for ever
+            self._start()
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+        self._thread.start()
 
 
 @cache

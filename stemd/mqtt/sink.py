@@ -97,13 +97,26 @@ class MqttSink(Sink):
     async def run(self) -> None:
         """Publish and listen, connecting again for as long as it takes, until `stop`."""
         self._stopped.clear()
+        works = {
+            "mqtt-requests": self._desk.run(self._line.stopping),
+            "mqtt-documents": self._line.keep(self._control.hold),
+            "mqtt-images": self._line.keep(self._carrier.hold),
+        }
+        tasks = [asyncio.create_task(work, name=name) for name, work in works.items()]
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._desk.run(self._line.stopping))
-                tasks.create_task(self._line.keep(self._control.hold))
-                tasks.create_task(self._line.keep(self._carrier.hold))
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if self._line.stopping.is_set():
+                await asyncio.wait(tasks)
         finally:
+            for task in tasks:
+                task.cancel()
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
             self._stopped.set()
+        for end in ends:
+            if isinstance(end, Exception):
+                raise end
+        if not self._line.stopping.is_set():
+            raise SinkError("a task of MQTT has ended", "it is begun again; see the daemon's log")
 
     async def stop(self) -> None:
         """Send what waits, say offline and goodbye; within a second whatever the broker does."""

@@ -35,11 +35,23 @@ class _Health(Collector):
         for name, (text, key) in simple.items():
             if health.get(key) is not None:
                 yield GaugeMetricFamily(name, text, float(health[key]))
-        yield CounterMetricFamily("stemd_cpu_seconds", "Processor time", health["cpu_seconds"])
+        if health["cpu_seconds"] is not None:
+            yield CounterMetricFamily("stemd_cpu_seconds", "Processor time", health["cpu_seconds"])
+        yield from self._watched(health)
         yield from self._disk(health.get("disk", {}))
         yield from self._completions(health.get("completions", {}))
         yield from self._broker(health.get("broker", {}))
         yield from self._pipelines(health.get("pipelines", {}))
+
+    @staticmethod
+    def _watched(health: Json) -> Iterable[Metric]:
+        text = "What keeps frames from being received, recorded or published now; 0 is green"
+        yield GaugeMetricFamily("stemd_red", text, float(len(health.get("red", []))))
+        text = "Tasks that ended unexpectedly and were begun again"
+        failures = CounterMetricFamily("stemd_task_failures", text, labels=["task"])
+        for task, count in health.get("task_failures", {}).items():
+            failures.add_metric([task], float(count))
+        yield failures
 
     @staticmethod
     def _disk(disk: Json) -> Iterable[Metric]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from pathlib import Path
 from typing import Literal
 
 import structlog
@@ -34,6 +35,11 @@ class DiskWatch:
         self._total: int | None = None
         self._next_retention = 0.0
         self._began_ns, self._began = time.time_ns(), time.monotonic()
+
+    @property
+    def folder(self) -> Path:
+        """Where scans are kept."""
+        return self._store.data_dir
 
     def look(self) -> list[News]:
         """Look at the disk, write what waits, delete what may go; returns what has changed."""

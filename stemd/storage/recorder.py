@@ -126,8 +126,8 @@ class RawRecorder:
             self._give_up(error)
             return False
         self._threads = [
-            threading.Thread(target=self._write_loop, name="record-write", daemon=True),
-            threading.Thread(target=self._hash_loop, name="record-hash", daemon=True),
+            threading.Thread(target=self._write, name="record-write", daemon=True),
+            threading.Thread(target=self._hash, name="record-hash", daemon=True),
         ]
         for thread in self._threads:
             thread.start()
@@ -201,6 +201,22 @@ class RawRecorder:
         record = FileRecord(self._path.name, self.bytes_written, digest, complete)
         return [record, *self._sidecars]
 
+    def _write(self) -> None:
+        try:
+            self._write_loop()
+        except BaseException as error:  # whatever it is: nobody else would hear of it
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self.bytes_written)
+            self._fail(_thread_ended("writes", self._part, error))
+        finally:
+            self._drop_the_rest()
+
+    def _hash(self) -> None:
+        try:
+            self._hash_loop()
+        except BaseException as error:  # as above
+            self._fail(_thread_ended("checks", self._part, error))
+
     def _write_loop(self) -> None:
         since_write_back = 0
         while self.error is None and (block := self._next()) is not None:
@@ -215,6 +231,8 @@ class RawRecorder:
             if since_write_back >= self._step_bytes:
                 self._write_back(self.bytes_written - since_write_back, since_write_back)
                 since_write_back = 0
+
+    def _drop_the_rest(self) -> None:
         with self._changed:
             self._ending = True
             abandoned, self._queue = self._queue, deque()
@@ -293,3 +311,8 @@ class RawRecorder:
             self._changed.notify_all()
         if first and self._on_error is not None:
             self._on_error(error)
+
+
+def _thread_ended(does: str, path: Path, error: BaseException) -> SinkError:
+    text = f"{path}: the thread that {does} the record ended: {type(error).__name__}: {error}"
+    return SinkError(text, "the next scan gets a new one; see the daemon's log")

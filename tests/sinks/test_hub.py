@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import structlog.testing
 
-from stemd import plugins
+from stemd import plugins, tasks
 from stemd.config.resolved import Config, SinkConfig
 from stemd.config.tables import DaemonTable
 from stemd.daemon import outlets
@@ -88,7 +88,7 @@ def test_a_sink_that_comes_late_is_told_what_is_retained_and_may_fail_at_it() ->
 
 def an_outlet(hub: Hub, monkeypatch: pytest.MonkeyPatch, *sinks: Sink) -> tuple[Outlets, Config]:
     """The owner of these foreign sinks, and the config that asks for them."""
-    monkeypatch.setattr(outlets, "RESTART_S", 0.01)
+    monkeypatch.setattr(tasks, "PAUSES_S", (0.01,))
     waiting = iter(sinks)
     plugin = Plugin("own", "", NoSettings, lambda settings, host: next(waiting))
     wanted = tuple(SinkConfig(plugin, NoSettings()) for _ in sinks)

@@ -170,7 +170,7 @@ class LiveOwner:
     def linked(self, link: Link) -> None:
         """Not of interest."""
 
-    def failed(self, error: Exception, failures: int, pause_s: float) -> None:
+    def failed(self, error: BaseException, failures: int, pause_s: float) -> None:
         """The reader tries again."""
 
     def exhausted(self) -> None:

@@ -13,13 +13,13 @@ import structlog
 from stemd.daemon.pipeline.finished import FinishedScan, marked, to_complete
 from stemd.daemon.pipeline.images import PublishedImages
 from stemd.daemon.pipeline.settings import SettingsInForce
-from stemd.daemon.tasks import Tasks
 from stemd.errors import StemdError
 from stemd.events import Json
 from stemd.results import Snapshot
 from stemd.scan.run import ScanRun
 from stemd.storage.files import FileRecord
 from stemd.storage.scan_files import ScanFiles
+from stemd.tasks import Tasks
 
 MAX_FINISHING = 3
 """Scans that may be written at the same time; beyond that the camera waits."""
@@ -114,10 +114,12 @@ class Finishing:
             self.scans_finished += 1
             self.scans_not_complete += document["status"] != "complete"
             self._listener.scan_finished(run, files, document, lacking)
-        except Exception as error:
+        except BaseException as error:
             log.exception("a scan could not be finished", scan=run.acquisition.id)
             text = f"scan {run.acquisition.id}: {type(error).__name__}: {error}"
             self._listener.scan_not_finished(run, StemdError(text, "see the daemon's log"))
+            if not isinstance(error, Exception):
+                raise
         finally:
             self.give_place()
             self._unwritten.discard(run)

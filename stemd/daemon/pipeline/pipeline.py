@@ -29,13 +29,13 @@ from stemd.daemon.pipeline.settings import SettingsInForce
 from stemd.daemon.pipeline.status import Activity, State, Status, watch
 from stemd.daemon.pipeline.troubles import Troubles
 from stemd.daemon.sessions.sessions import Sessions
-from stemd.daemon.tasks import Tasks
 from stemd.errors import StemdError
 from stemd.events import Hub, Json
 from stemd.request_queue import is_urgent
 from stemd.results import Snapshot
 from stemd.storage.files import STATE_FOLDER, FileRecord
 from stemd.storage.store import Store
+from stemd.tasks import Tasks
 
 JOIN_S, WRITE_S = 1.0, 30.0
 
@@ -107,7 +107,7 @@ class Pipeline:
             reset=self.reset,
             save_settings=self._save_settings,
         )
-        self._tasks = Tasks()
+        self.tasks = Tasks()
 
     def start(self, plans: Sequence[SessionPlan] = ()) -> None:
         """Begin to read the camera, and go on with sessions."""
@@ -118,10 +118,11 @@ class Pipeline:
             remedy = error.remedy or "set it again, or `reset`"
             self.troubles.tell("warning", text, remedy, "settings", of=key)
         self.reader.start()
-        self._tasks.start(
-            watch(self.name, self.status, self.troubles, self.report.stalled), f"state-{self.name}"
+        self.tasks.keep(
+            lambda: watch(self.name, self.status, self.troubles, self.report.stalled, self._revive),
+            f"state-{self.name}",
         )
-        self._tasks.start(self.sessions.resume(plans), f"sessions-{self.name}")
+        self.tasks.keep(lambda: self.sessions.resume(plans), f"sessions-{self.name}", endless=False)
 
     async def stop(self) -> None:
         """End the running scan, write what there is, end the threads."""
@@ -135,7 +136,7 @@ class Pipeline:
         self.status.update()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.status.idle.wait(), WRITE_S)
-        await self._tasks.stop()
+        await self.tasks.stop()
         await self.settings.close()
         self.status.stop()
 
@@ -233,6 +234,21 @@ class Pipeline:
 
     def _activity(self) -> Activity | None:
         return self._scans.activity
+
+    def _revive(self) -> None:
+        """Begin threads again that have died."""
+        if self.reader.revive():
+            self.status.linked = False
+            self.troubles.tell(
+                "error",
+                f"the reader's thread of {self.name} has died and is begun again",
+                "see the daemon's log",
+                "adapter",
+            )
+            self.state_changed()
+        for run in self._scans.revive():
+            text = f"scan {run.acquisition.id}: its engines' thread has died"
+            self._events.scan_not_finished(run, StemdError(text, "see the daemon's log"))
 
     def _note_change(self, entry: Json) -> None:
         self._scans.note_change(entry)

@@ -61,7 +61,7 @@ class Owner(Protocol):
         """The camera came or went."""
         ...
 
-    def failed(self, error: Exception, failures: int, pause_s: float) -> None:
+    def failed(self, error: BaseException, failures: int, pause_s: float) -> None:
         """The adapter has failed so often in a row; it is started again after a pause."""
         ...
 
@@ -90,14 +90,29 @@ class Reader:
         self._owner = owner
         self._run: ScanRun | None = None
         self._files: ScanFiles | None = None
-        self._thread = threading.Thread(target=self._loop, name=f"read-{name}", daemon=True)
+        self._over = False
+        self._thread = self._new_thread()
 
     def start(self) -> None:
         """Begin to read."""
         self._thread.start()
 
+    def revive(self) -> bool:
+        """Begin a new thread where the old one has died; True if it had (event loop)."""
+        if self._over or self.alive or self._thread.ident is None:
+            return False
+        self._failed = True
+        self.failures += 1
+        self._thread = self._new_thread()
+        self._thread.start()
+        return True
+
+    def _new_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._loop, name=f"read-{self.name}", daemon=True)
+
     def close(self) -> None:
         """End: the running scan is ended as stopped, the thread returns within a second."""
+        self._over = True
         self.stop.set()
         self.pool.close()
         self.adapter.close()
@@ -123,6 +138,7 @@ class Reader:
         return self.stop.age_s if self.alive else 0.0
 
     def _loop(self) -> None:
+        self._end("disconnected")  # what a thread before this one has left
         while not self.stop.is_set():
             began = time.monotonic()
             try:
@@ -132,12 +148,13 @@ class Reader:
                     self.stop.beat()
                     self._handle(message)
                 if not self.stop.is_set():
+                    self._over = True
                     self._end("stopped")
                     self._owner.exhausted()
                 break
             except PoolClosedError:
                 break
-            except Exception as error:
+            except BaseException as error:  # whatever it is: nobody else would hear of it
                 if not isinstance(error, StemdError):
                     log.exception("the adapter failed", pipeline=self.name)
                 self._failed = True

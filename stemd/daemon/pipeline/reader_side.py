@@ -39,7 +39,7 @@ class ReaderSide:
         """The camera came or went."""
         self._post(self._events.linked, link)
 
-    def failed(self, error: Exception, failures: int, pause_s: float) -> None:
+    def failed(self, error: BaseException, failures: int, pause_s: float) -> None:
         """The adapter has failed."""
         if not isinstance(error, StemdError):
             error = StemdError(f"{type(error).__name__}: {error}", "see the log")

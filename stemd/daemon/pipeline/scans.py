@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import partial
 from typing import Literal, Protocol
 
@@ -11,7 +12,7 @@ import structlog
 from stemd.acquisition import Acquisition
 from stemd.blocks import Notice
 from stemd.config.resolved import PipelineConfig
-from stemd.daemon.pipeline.finishing import Finishing
+from stemd.daemon.pipeline.finishing import LOOK_S, Finishing
 from stemd.daemon.pipeline.images import PublishedImages
 from stemd.daemon.pipeline.posting import Post
 from stemd.daemon.pipeline.settings import SettingsInForce
@@ -89,6 +90,8 @@ class Scans:
         self._images, self._finishing, self._listener = images, finishing, listener
         self._post = post
         self._closing = threading.Event()
+        self._served_by: dict[ScanRun, tuple[ScanFiles, threading.Thread]] = {}
+        self._silent: set[ScanRun] = set()
 
     # The reader's thread
 
@@ -121,10 +124,16 @@ class Scans:
         )
         files.open(record_raw=live.record.raw)
         post(self._began, run, files)
-        threading.Thread(
-            target=self._serve, args=(run, files), name=f"engines-{self._config.name}", daemon=True
-        ).start()
+        self._served_by[run] = files, self._new_thread(self._serve, run, files)
         return run, files
+
+    def _new_thread(
+        self, work: Callable[[ScanRun, ScanFiles], None], run: ScanRun, files: ScanFiles
+    ) -> threading.Thread:
+        name = f"engines-{self._config.name}"
+        thread = threading.Thread(target=work, args=(run, files), name=name, daemon=True)
+        thread.start()
+        return thread
 
     def finish(self, run: ScanRun) -> None:
         """The scan has ended; its engines' thread makes the final images."""
@@ -139,12 +148,17 @@ class Scans:
                 lambda: self._settings.live.publish.rate_hz,
                 partial(self._post, self._images.publish_final),
             )
-        except Exception as error:
+        except BaseException as error:  # whatever it is: nobody else would hear of it
             log.exception("the engines' thread failed", pipeline=self._config.name)
             self._post(self._listener.scan_not_finished, run, _unforeseen(run, error))
-            run.ended.wait()
-            final = self._images_left(run)
-        self._post(self._served, run, files, final)
+            self._serve_without_engines(run, files)
+        else:
+            self._post(self._served, run, files, final)
+
+    def _serve_without_engines(self, run: ScanRun, files: ScanFiles) -> None:
+        while not run.ended.wait(LOOK_S):
+            run.images.beat()
+        self._post(self._served, run, files, self._images_left(run))
 
     @staticmethod
     def _images_left(run: ScanRun) -> Snapshot:
@@ -169,6 +183,21 @@ class Scans:
         if self.current is not None:
             done = self.current.positions_done
             self.current.history.append(entry | {"positions_done": done})
+
+    def revive(self) -> list[ScanRun]:
+        """Scans whose engines' thread has died: another one waits for their end."""
+        dead = {
+            run
+            for run, (_, thread) in list(self._served_by.items())
+            if run in self.unfinished and not thread.is_alive()
+        }
+        # a thread that has just ended as it should: its last message is on its way
+        gone, self._silent = dead & self._silent, dead - self._silent
+        for run in gone:
+            files, _ = self._served_by[run]
+            thread = self._new_thread(self._serve_without_engines, run, files)
+            self._served_by[run] = files, thread
+        return list(gone)
 
     def close(self) -> None:
         """The reader is to end: it must not wait for a place any more."""
@@ -201,10 +230,11 @@ class Scans:
 
     def _served(self, run: ScanRun, files: ScanFiles, final: Snapshot) -> None:
         self.unfinished.discard(run)
+        self._served_by.pop(run, None)
         self._finishing.begin(run, files, final)
         self._listener.changed()
 
 
-def _unforeseen(run: ScanRun, error: Exception) -> StemdError:
+def _unforeseen(run: ScanRun, error: BaseException) -> StemdError:
     text = f"scan {run.acquisition.id}: {type(error).__name__}: {error}"
     return StemdError(text, "see the daemon's log")

@@ -74,12 +74,20 @@ class Status:
 
 
 async def watch(
-    pipeline: str, status: Status, troubles: Troubles, stalled: Callable[[], list[str]]
+    pipeline: str,
+    status: Status,
+    troubles: Troubles,
+    stalled: Callable[[], list[str]],
+    revive: Callable[[], None] = lambda: None,
 ) -> None:
-    """Publish the state while it changes by itself, and tell of threads that are stuck."""
+    """Publish the state while it changes by itself, and tell of threads that are stuck.
+
+    `revive` begins again those that have died.
+    """
     known: set[str] = set()
     while True:
         await asyncio.sleep(STATE_PERIOD_S)
+        revive()
         if status.state == "acquiring":
             status.publish()
         now = set(stalled())

@@ -66,6 +66,10 @@ class Troubles:
         trouble = self._open.get((kind, of))
         return trouble.message if trouble is not None else None
 
+    def open(self, kind: str) -> list[Trouble]:
+        """The open troubles of a kind."""
+        return [trouble for trouble in self._open.values() if trouble.kind == kind]
+
     def tell(
         self,
         level: str,

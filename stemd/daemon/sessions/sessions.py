@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -17,6 +18,7 @@ from stemd.daemon.sessions.book import SessionBook, keep, stored
 from stemd.errors import ConfigError, StemdError
 from stemd.events import Json
 from stemd.storage.store import Store
+from stemd.tasks import Tasks
 
 POLL_S = 0.5
 START_AGAIN_S = 30.0
@@ -63,7 +65,7 @@ class Sessions:
     ) -> None:
         self._name, self._host, self._store, self._publish = name, host, store, publish
         self._book: SessionBook | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
         self._waiting: deque[SessionPlan] = deque()
         self._changed = asyncio.Event()
         self._last_activity = time.monotonic()
@@ -74,6 +76,11 @@ class Sessions:
         """The id of the running session; by any thread."""
         book = self._book
         return book.document["id"] if book is not None else None
+
+    @property
+    def tasks(self) -> Tasks:
+        """The task of the running session."""
+        return self._tasks
 
     def check(self, plan: SessionPlan) -> None:
         """Raises RefusedError when the pipeline does not know one of the plan's settings."""
@@ -88,7 +95,7 @@ class Sessions:
         """
         books = await asyncio.to_thread(stored, self._store, self._name)
         for book in books:
-            if book.running and self._task is None:
+            if book.running and self._book is None:
                 book.cut_off()
                 self._run(book)
             elif book.running:
@@ -118,9 +125,7 @@ class Sessions:
 
     async def suspend(self) -> None:
         """The daemon ends: leave the session as running, so that the next start goes on."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._tasks.stop()
 
     def scan_began(self, session: str | None, scan_id: str) -> None:
         """A scan has begun that belongs to this session."""
@@ -149,7 +154,7 @@ class Sessions:
     def _run(self, book: SessionBook) -> str:
         self._book, self._stop_reason = book, ""
         self._last_activity = time.monotonic()
-        self._task = asyncio.create_task(self._carry_out(book), name=f"session-{self._name}")
+        self._tasks.keep(partial(self._carry_out, book), f"session-{self._name}", endless=False)
         return str(book.document["id"])
 
     async def _carry_out(self, book: SessionBook) -> None:
@@ -165,12 +170,12 @@ class Sessions:
         except StemdError as error:
             over = ("ended", f"settings are refused: {error.message}")
         except Exception as error:
-            log.exception("a session failed", session=plan.name)
-            over = ("ended", f"internal error: {type(error).__name__}: {error}")
+            book.note("error", f"internal error: {type(error).__name__}: {error}")
+            raise  # it goes on where it was: one mistake must not end a night
         book.end(*over)
         await self._keep(book)
         log.info("session is over", name=plan.name, status=over[0], reason=over[1])
-        self._book = self._task = None
+        self._book = None
         self._next()
         self._host.state_changed()
 

@@ -36,7 +36,7 @@ class Beside:
         self._news = 0
         self._all_in = False
         self._given_up = False
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._threads = [
             threading.Thread(target=target, name=f"{name}-{what}", daemon=True)
             for what, target in (("take", self._taking), ("work", self._working))
@@ -66,15 +66,18 @@ class Beside:
 
     def check(self) -> None:
         """Raises what has gone wrong in one of the threads."""
-        if self._error is not None:
-            raise self._error
+        error = self._error
+        if isinstance(error, Exception):
+            raise error
+        if error is not None:
+            raise RuntimeError(f"a thread beside the scan ended: {error!r}") from error
 
     def _wake(self) -> None:
         with self._changed:
             self._news += 1
             self._changed.notify_all()
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         self._error = self._error or error
         self.abandon()
 
@@ -88,7 +91,7 @@ class Beside:
                     self._queue.done()
             if not self._given_up:
                 self._complete(self._wake)
-        except Exception as error:  # raised again by check, where somebody hears it
+        except BaseException as error:  # raised again by check, where somebody hears it
             self._fail(error)
         finally:
             self._queue.clear()
@@ -107,7 +110,7 @@ class Beside:
                     break
                 with self._changed:
                     self._changed.wait_for(lambda news=news: self._news != news)  # type: ignore[misc]
-        except Exception as error:  # as above
+        except BaseException as error:  # as above
             self._fail(error)
 
 

@@ -6,7 +6,7 @@ const HIDDEN = new Set(["time", "time_ns", "boot_id"]);
 
 /** What an operator wants to know, as [words, text, whether something is wrong]. */
 function facts(health) {
-  const rows = [];
+  const rows = (health.red ?? []).map((red) => ["Red", fault(red), true]);
   const pipelines = Object.entries(health.pipelines ?? {});
   for (const [name, part] of pipelines) {
     const of = pipelines.length > 1 ? `${name}: ` : "";

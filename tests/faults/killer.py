@@ -1,0 +1,80 @@
+"""`stemd run` with a back door: whoever connects to it may end any task or thread of the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import json
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+
+class Killed(BaseException):
+    """Raised inside of what is to die; no part of stemd expects it."""
+
+
+def tasks() -> dict[str, asyncio.Task[Any]]:
+    """Tasks of the daemon by name; those without a name of their own are not kept by it."""
+    found = [each for each in gc.get_objects() if isinstance(each, asyncio.Task)]
+    return {each.get_name(): each for each in found if not each.done()}
+
+
+def threads() -> dict[str, threading.Thread]:
+    """Its threads by name."""
+    return {each.name: each for each in threading.enumerate()}
+
+
+def kill_thread(thread: threading.Thread) -> None:
+    """Raise in a thread as soon as it runs Python again."""
+    ident = ctypes.c_ulong(thread.ident or 0)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(Killed))
+
+
+def kill_task(task: asyncio.Task[Any]) -> None:
+    """Cancel a task as if it were a mistake of somebody."""
+    task.get_loop().call_soon_threadsafe(task.cancel)
+
+
+def raise_in_task(task: asyncio.Task[Any]) -> None:
+    """Let an exception come up where the task waits."""
+
+    def throw() -> None:
+        waiter = getattr(task, "_fut_waiter", None)
+        if waiter is not None and not waiter.done() and not isinstance(waiter, asyncio.Task):
+            waiter.set_exception(RuntimeError("injected"))
+        else:
+            task.cancel()
+
+    task.get_loop().call_soon_threadsafe(throw)
+
+
+def serve(path: str) -> None:
+    """Obey one JSON list a connection: ["tasks"], ["threads"], ["task" or "thread", name, how]."""
+    ways: dict[str, Callable[[Any], None]] = {"cancel": kill_task, "raise": raise_in_task}
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        while True:
+            peer, _ = listener.accept()
+            with peer:
+                what, *args = json.loads(peer.recv(4096))
+                match what:
+                    case "tasks":
+                        peer.sendall(json.dumps(sorted(tasks())).encode())
+                    case "threads":
+                        peer.sendall(json.dumps(sorted(threads())).encode())
+                    case "task":
+                        ways[args[1]](tasks()[args[0]])
+                    case "thread":
+                        kill_thread(threads()[args[0]])
+
+
+if __name__ == "__main__":
+    threading.Thread(target=serve, args=(sys.argv[1],), name="killer", daemon=True).start()
+    from stemd.cli.main import main
+
+    sys.exit(main(["run", sys.argv[2]]))
