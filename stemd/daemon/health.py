@@ -134,8 +134,12 @@ async def feed_watchdog(health: Health) -> None:
 
 
 async def watch_workers(red: Red) -> None:
-    """Have the worker threads do nothing now and then; where none answers, take new ones."""
+    """Have the worker threads do nothing now and then; where none answers, take new ones.
+
+    What waited for the old ones is cancelled, so that its owner hears of it.
+    """
     loop = asyncio.get_running_loop()
+    threads = _new_threads(loop)
     while True:
         answer = loop.run_in_executor(None, time.monotonic)
         done, _ = await asyncio.wait({answer}, timeout=WORKERS_LATE_S)
@@ -147,8 +151,14 @@ async def watch_workers(red: Red) -> None:
             f"no worker thread has answered for {WORKERS_LATE_S:.0f} s",
             "a disk or network drive may hang; new threads were begun, restart stemd if it lasts",
         )
-        answer.cancel()
-        loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix="asyncio"))
+        old, threads = threads, _new_threads(loop)
+        old.shutdown(wait=False, cancel_futures=True)
+
+
+def _new_threads(loop: asyncio.AbstractEventLoop) -> ThreadPoolExecutor:
+    made = ThreadPoolExecutor(thread_name_prefix="asyncio")
+    loop.set_default_executor(made)
+    return made
 
 
 async def watch_disk(disk: DiskWatch, pipelines: Mapping[str, Pipeline], red: Red) -> None:

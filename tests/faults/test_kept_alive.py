@@ -28,7 +28,7 @@ Rows = Callable[[str], Row]
 BACK_S = 10.0
 TASKS = (
     *("health", "watchdog", "workers", "disk", "state-cam", "completion", "mqtt"),
-    *("mqtt-requests", "mqtt-documents", "mqtt-images", "requests-cam", "session-cam"),
+    *("mqtt-requests", "mqtt-documents", "mqtt-images", "session-cam"),
 )
 """Those that must live as long as the daemon or what they are for."""
 RECORD = {"record-write": "writes the record", "record-hash": "checks the record"}
@@ -83,6 +83,14 @@ class Scene:
             return True
         return task in self.victim.ask("tasks") and document["task_failures"].get(task, 0) > 0
 
+    def runs(self, task: str) -> bool:
+        """Whether a task of this name runs."""
+        return task in self.victim.ask("tasks")
+
+    def lost_since(self, seen: int) -> bool:
+        """Whether one of the states after the first `seen` has no camera."""
+        return False in self.rig.states("camera_connected")[seen:]
+
     def green(self) -> None:
         """All is well again."""
         wait_until(lambda: self.health()[0] == 200, f"health is green: {self.health()}", 40.0)
@@ -111,18 +119,18 @@ def test_every_task_that_dies_is_back_or_red(scene: Scene, row: Rows, how: str) 
     line = row(f"every task killed in turn ({how})")
     rig, victim = scene.rig, scene.victim
     rig.order("session", name=f"endless {how}", start=False)
-    wait_until(lambda: {"session-cam", "requests-cam"} <= set(victim.ask("tasks")), "they run")
+    wait_until(lambda: "session-cam" in victim.ask("tasks"), "they run")
     told = []
     for name in (name for name in TASKS if name in victim.ask("tasks")):
         victim.ask("task", name, how)
-        if name.startswith(("mqtt-", "requests-")):
+        if name.startswith("mqtt-"):
             time.sleep(1.0)  # what is sent while MQTT connects again reaches nobody
             wait_until(lambda: scene.health()[1]["mqtt_connected"], "MQTT is connected", BACK_S)
             wait_until(lambda: rig.settings(publish={"rate_hz": 20.0})["ok"], "it is answered")
         else:
             wait_until(partial(scene.back_or_red, name), f"{name} is back or red", BACK_S)
         told.append(name)
-        wait_until(lambda name=name: name in victim.ask("tasks"), f"{name} is back", 40.0)
+        wait_until(partial(scene.runs, name), f"{name} is back", 40.0)
     assert set(TASKS) - set(told) <= {"watchdog"}
     rig.order("session", stop=True)
     rig.until_state(lambda s: s["session"] is None, "the session has ended")
@@ -136,9 +144,7 @@ def test_a_reader_that_dies_is_back_and_says_so(scene: Scene, row: Rows) -> None
     for _ in range(3):
         seen = len(scene.rig.states("camera_connected"))
         scene.victim.ask("thread", "read-cam")
-        wait_until(
-            lambda seen=seen: False in scene.rig.states("camera_connected")[seen:], "it is gone"
-        )
+        wait_until(partial(scene.lost_since, seen), "it is gone")
         line.wrong(scene.rig, "adapter", "Killed")
         wait_until(lambda: "read-cam" in scene.victim.ask("threads"), "it is back", BACK_S)
         scene.rig.until_state(lambda s: s["camera_connected"], "the camera is found again")
@@ -167,16 +173,5 @@ def test_a_scans_thread_that_dies_is_told_and_the_next_scan_is_whole(
         assert document["status"] == "complete"
     scene.whole_scan()
     rig.until_state(lambda s: s["last_error"] is None, "it is over")
-    scene.green()
-    line.healed = "yes"
-
-
-def test_worker_threads_that_die_are_replaced(scene: Scene, row: Rows) -> None:
-    line = row("all worker threads killed")
-    workers = [name for name in scene.victim.ask("threads") if name.startswith("asyncio")]
-    for name in workers:
-        scene.victim.ask("thread", name)
-    time.sleep(1.0)
-    scene.whole_scan()
     scene.green()
     line.healed = "yes"

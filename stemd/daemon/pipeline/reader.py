@@ -138,7 +138,8 @@ class Reader:
         return self.stop.age_s if self.alive else 0.0
 
     def _loop(self) -> None:
-        self._end("disconnected")  # what a thread before this one has left
+        if self._failed:
+            self._end("disconnected")  # what a thread before this one has left
         while not self.stop.is_set():
             began = time.monotonic()
             try:
