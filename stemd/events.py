@@ -18,7 +18,7 @@ import structlog
 from stemd.documents import error_document, refused
 from stemd.errors import StemdError
 from stemd.request_queue import Check, Handler, RequestQueue, not_ready
-from stemd.results import Snapshot
+from stemd.results import Snapshot, is_older, joined
 
 if TYPE_CHECKING:
     from stemd.config.resolved import PipelineConfig
@@ -111,20 +111,6 @@ class View:
     settings: Json = field(default_factory=dict)
     snapshot: Snapshot | None = None
     last_final: Snapshot | None = None
-
-
-def _joined(before: Snapshot | None, now: Snapshot) -> Snapshot:
-    """The images of both where they are of one scan, the newer ones where both have them."""
-    if before is None or before.acquisition.id != now.acquisition.id:
-        return now
-    names = {result.name for result in now.results}
-    kept = [result for result in before.results if result.name not in names]
-    return replace(now, results=[*kept, *now.results])
-
-
-def _older(first: Snapshot, second: Snapshot) -> bool:
-    """Whether the first is of an earlier scan than the second."""
-    return first.acquisition.started_ns < second.acquisition.started_ns
 
 
 class Hub:
@@ -283,17 +269,17 @@ class Hub:
         if pipeline in self._removed:
             return
         view = self.view(pipeline)
-        whole = _joined(view.last_final, snapshot) if snapshot.final else snapshot
-        if view.snapshot is None or not _older(snapshot, view.snapshot):
+        whole = joined(view.last_final, snapshot) if snapshot.final else snapshot
+        if view.snapshot is None or not is_older(snapshot, view.snapshot):
             view.snapshot = whole
-        if snapshot.final and (view.last_final is None or not _older(snapshot, view.last_final)):
+        if snapshot.final and (view.last_final is None or not is_older(snapshot, view.last_final)):
             view.last_final = whole
         self._tell("on_snapshot", pipeline, snapshot)
 
     def completed(self, pipeline: str, snapshot: Snapshot) -> None:
         """Publish images made anew after their scan, where no later one has been finished."""
         newest = self.view(pipeline).last_final
-        if newest is not None and _older(snapshot, newest):
+        if newest is not None and is_older(snapshot, newest):
             later = {result.name for result in newest.results}
             snapshot = replace(
                 snapshot, results=[r for r in snapshot.results if r.name not in later]

@@ -94,3 +94,17 @@ def _no_image(message: str) -> StemdError:
         "correct the engine: snapshot returns a list of stemd.results.Result, each with an image "
         "(y, x) of real numbers, the axes 'scan' or 'detector', and a name from outputs()",
     )
+
+
+def joined(before: Snapshot | None, now: Snapshot) -> Snapshot:
+    """The images of both where they are of one scan, the newer ones where both have them."""
+    if before is None or before.acquisition.id != now.acquisition.id:
+        return now
+    names = {result.name for result in now.results}
+    kept = [result for result in before.results if result.name not in names]
+    return replace(now, results=[*kept, *now.results])
+
+
+def is_older(first: Snapshot, second: Snapshot) -> bool:
+    """Whether the first is of an earlier scan than the second."""
+    return first.acquisition.started_ns < second.acquisition.started_ns

@@ -1,4 +1,4 @@
-"""A pipeline that a new config renames: its topics go, and a command to it names those there are."""
+"""A renamed pipeline: its topics go, and a command to it is answered with those there are."""
 
 from __future__ import annotations
 
