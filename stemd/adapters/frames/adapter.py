@@ -13,8 +13,8 @@ from stemd.acquisition import Scan
 from stemd.adapters.base import AdapterSettings
 from stemd.adapters.frames.decoder import FrameDecoder
 from stemd.adapters.frames.format import FrameFormat
-from stemd.adapters.frames.link import Receiver, Wake, backoff_s, connect
 from stemd.adapters.frames.warm import warm_up
+from stemd.adapters.sockets import Receiver, Wake, backoff_s, connect
 from stemd.blocks import BlockPool, Link, Message, Notice, PoolClosedError
 from stemd.errors import CameraError
 

@@ -15,8 +15,8 @@ from stemd.acquisition import Acquisition, Scan
 from stemd.adapters.frames.format import Begin, FrameFormat, FrameStart, Garbage, Need
 from stemd.adapters.frames.placer import Placer
 from stemd.adapters.frames.slots import Slots
-from stemd.adapters.frames.tally import Tallies
 from stemd.adapters.frames.tracker import ScanTracker
+from stemd.adapters.tally import Tallies
 from stemd.blocks import BlockPool, Counters, EndReason, Message, Notice
 
 _SEARCH_BYTES = 4096

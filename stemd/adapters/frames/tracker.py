@@ -11,7 +11,7 @@ from stemd.acquisition import Acquisition, Detector, Scan, new_scan_id
 from stemd.adapters.frames import placing
 from stemd.adapters.frames.format import Announcement, FrameFormat, Layout
 from stemd.adapters.frames.scans import Plan, plan, resolve
-from stemd.adapters.frames.tally import Tallies
+from stemd.adapters.tally import Tallies
 from stemd.blocks import Counters, Ended, EndReason, Message, Notice, Started
 
 NO_POSITIONS: NDArray[np.uint8] = np.zeros(0, np.uint8)
