@@ -27,6 +27,7 @@ name = "cam"
 type = "merlin"
 data_port = {port}
 idle_timeout_s = {idle}
+pause_timeout_s = {idle}
 scan = {{ shape = [{ny}, {nx}] }}
 
 [[pipeline.engine]]

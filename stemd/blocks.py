@@ -8,6 +8,7 @@ waits, which is the back-pressure that reaches the camera through TCP.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -32,13 +33,15 @@ class PoolClosedError(Exception):
 class Buffer:
     """One recycled piece of memory with a count of who still reads it."""
 
-    __slots__ = ("_lock", "_owner", "_users", "bytes", "probe", "sequence", "unpacked")
+    __slots__ = ("_lock", "_owner", "_users", "bytes", "probe", "sequence", "taken", "unpacked")
 
     def __init__(self, owner: BlockPool | None, size: int, frames: int, unpacked: int) -> None:
         self.bytes: NDArray[np.uint8] = np.zeros(size, np.uint8)
         self.unpacked: NDArray[np.uint8] = np.zeros(unpacked, np.uint8)
         self.sequence: NDArray[np.int64] = np.zeros(frames, np.int64)
         self.probe: NDArray[np.int64] = np.zeros(frames, np.int64)
+        self.taken: float | None = None
+        """When it was taken from its pool (monotonic seconds), None while it is free."""
         self._owner = owner
         self._users = 0
         self._lock = threading.Lock()
@@ -72,6 +75,7 @@ class BlockPool:
         self.buffers = 0
         self._size = (0, 0)
         self._free: deque[Buffer] = deque()
+        self._all: Sequence[Buffer] = ()
         self._condition = threading.Condition()
         self._closed = False
 
@@ -91,7 +95,7 @@ class BlockPool:
             with self._condition:
                 self._size = (frame_bytes, unpacked_frame_bytes)
                 self.frames, self.frame_bytes, self.buffers = frames, frame_bytes, count
-                self._free = deque(fresh)
+                self._free, self._all = deque(fresh), tuple(fresh)
         return self.frames
 
     def take(self) -> Buffer:
@@ -104,12 +108,14 @@ class BlockPool:
             if self._closed:
                 raise PoolClosedError
             buffer = self._free.pop()  # last in, first out: the warmest memory
+            buffer.taken = time.monotonic()
         buffer.retain()
         return buffer
 
     def give_back(self, buffer: Buffer) -> None:
         """Called by `Buffer.release` only."""
         with self._condition:
+            buffer.taken = None
             if not self._closed and buffer.bytes.size == self.frames * self.frame_bytes:
                 self._free.append(buffer)
                 self._condition.notify()
@@ -122,12 +128,19 @@ class BlockPool:
         with self._condition:
             self._closed = True
             self._free.clear()
+            self._all = ()
             self._condition.notify_all()
 
     @property
     def free(self) -> int:
         """Buffers free at this moment."""
         return len(self._free)
+
+    @property
+    def oldest_s(self) -> float:
+        """How long the buffer that has been out longest has been out, in seconds; 0: none is."""
+        since = [taken for buffer in self._all if (taken := buffer.taken) is not None]
+        return time.monotonic() - min(since) if since else 0.0
 
 
 @dataclass(slots=True)

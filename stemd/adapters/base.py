@@ -79,6 +79,15 @@ class Commanded(Protocol):
         ...
 
 
+@runtime_checkable
+class Reconnects(Protocol):
+    """An adapter whose connection to the camera can be made anew."""
+
+    def reconnect(self) -> None:
+        """End the connection, if there is one, and connect at once. From any thread."""
+        ...
+
+
 class Recording(Protocol):
     """A recorded scan with random access by frame, read by any number of threads."""
 

@@ -1,4 +1,4 @@
-"""The data connection: connect with patience, receive into scatter lists, wake on close."""
+"""Sockets to cameras: connect with patience, notice a silent death, receive, wake on close."""
 
 from __future__ import annotations
 
@@ -14,6 +14,48 @@ from collections.abc import Callable, Sequence
 
 _SLICE_S = 0.1  # how often `stop` is looked at while nothing happens
 
+ALIVE_IDLE_S, ALIVE_INTERVAL_S, ALIVE_PROBES = 10, 5, 3
+"""A peer that has been silent for so long is asked whether it is there, so often, so many times:
+one that has gone without a word is noticed after 25 s."""
+_USER_TIMEOUT_MS = 24_000  # less than 25 s: the clock of the probes must not add another interval
+_TCP_INFO_BYTES = 60
+_LAST_DATA, _LAST_ACK = 52, 56  # offsets in Linux' struct tcp_info, ms ago
+
+
+def watch_over(connected: socket.socket) -> None:
+    """Make the kernel notice a peer that is gone without having closed the connection.
+
+    A receiver sends nothing, so nothing tells it of a camera whose PC lost its power: every
+    socket to or from a camera goes through here.
+    """
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", ALIVE_IDLE_S),
+        ("TCP_KEEPINTVL", ALIVE_INTERVAL_S),
+        ("TCP_KEEPCNT", ALIVE_PROBES),
+        ("TCP_USER_TIMEOUT", _USER_TIMEOUT_MS),
+    ):
+        option = getattr(socket, name, None)
+        if option is not None:
+            with contextlib.suppress(OSError):  # not every system has every one
+                connected.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def silent_s(connected: socket.socket) -> float | None:
+    """Seconds since the peer's last sign of life, data or not; None where the system cannot tell.
+
+    Also of a connection that the kernel has given up, as long as the socket is not closed.
+    """
+    option = getattr(socket, "TCP_INFO", None)
+    if option is None:
+        return None
+    try:
+        info = connected.getsockopt(socket.IPPROTO_TCP, option, _TCP_INFO_BYTES)
+        data, ack = (struct.unpack_from("=I", info, at)[0] for at in (_LAST_DATA, _LAST_ACK))
+    except (OSError, struct.error):
+        return None
+    return float(min(data, ack)) / 1e3
+
 
 def backoff_s(attempt: int, longest: float = 5.0) -> float:
     """Pause before connection attempt number `attempt` (from 1): doubling, with jitter."""
@@ -23,7 +65,7 @@ def backoff_s(attempt: int, longest: float = 5.0) -> float:
 def connect(
     host: str, port: int, receive_buffer: int, stop: Callable[[], bool], timeout_s: float = 5.0
 ) -> socket.socket:
-    """A connected socket. Raises OSError; InterruptedError when `stop` says so meanwhile."""
+    """A connected, watched socket. Raises OSError; InterruptedError when `stop` says so."""
     error: OSError | None = None
     for family, kind, protocol, _, address in socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM
@@ -32,6 +74,7 @@ def connect(
         try:
             # Before connecting: the window scale is agreed on in the handshake.
             made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            watch_over(made)
             _finish(made, address, stop, time.monotonic() + timeout_s)
         except OSError as failed:
             made.close()

@@ -24,7 +24,10 @@ class Tallies:
         self._kinds: dict[str, _Kind] = {}
 
     def add(self, kind: str, text: str, count: int = 1, remedy: str = "") -> Iterator[Notice]:
-        """One more occurrence, worth `count`; a notice when it is due."""
+        """One more occurrence, worth `count`; a notice when it is due.
+
+        "{count}" in the text becomes the count of the notice.
+        """
         tally = self._kinds.setdefault(kind, _Kind())
         tally.text, tally.remedy = text, remedy
         tally.pending += count
@@ -43,4 +46,5 @@ class Tallies:
     @staticmethod
     def _take(kind: str, tally: _Kind) -> Notice:
         count, tally.pending = tally.pending, 0
-        return Notice(kind, tally.text, count=count, remedy=tally.remedy)
+        text = tally.text.replace("{count}", str(count))
+        return Notice(kind, text, count=count, remedy=tally.remedy)

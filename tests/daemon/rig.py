@@ -48,6 +48,7 @@ host = "127.0.0.1"
 data_port = {port}
 control_port = {control}
 idle_timeout_s = {idle}
+pause_timeout_s = {idle}
 scan = {{ shape = [{lines}, 8], step_size_angstrom = 0.5 }}
 
 [pipeline.optics]

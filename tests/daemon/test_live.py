@@ -40,6 +40,7 @@ type = "merlin"
 host = "127.0.0.1"
 data_port = {port}
 idle_timeout_s = 1.0
+pause_timeout_s = 1.0
 scan = {{ shape = [12, 16], step_size_angstrom = 0.5 }}
 
 [pipeline.optics]

@@ -204,12 +204,80 @@ def test_a_restart_in_mid_scan_and_garbage_do_not_stop_the_next_scan(
 def test_a_scan_that_goes_quiet_is_ended_after_the_idle_timeout(
     camera: FakeCamera, start: Start, sent: int, reason: str
 ) -> None:
-    running = start(idle_timeout_s=0.2)
+    running = start(idle_timeout_s=0.2, pause_timeout_s=0.4)
     with camera.accept() as peer:
         peer.sendall(acquisition(SMALL, range(1, sent + 1), 8))
         running.reasons(reason)
         peer.sendall(acquisition(SMALL, range(1, 9), 8))
         running.reasons(reason, "complete")
+
+
+def test_a_scan_that_pauses_in_its_middle_is_one_scan(camera: FakeCamera, start: Start) -> None:
+    running = start(idle_timeout_s=0.2, pause_timeout_s=30.0)
+    with camera.accept() as peer:
+        peer.sendall(acquisition(SMALL, range(1, 5), 8))
+        running.until(lambda o: o.notices == {"pause": 1})
+        time.sleep(0.3)
+        peer.sendall(b"".join(frame(SMALL, n) for n in range(5, 9)))
+        outcome = running.reasons("complete")
+    assert len(outcome.scans[0].patterns) == 6
+    assert outcome.notices == {"pause": 1}
+
+
+@pytest.mark.parametrize("sent", [7, 8])
+def test_a_camera_that_closes_after_its_last_position_ends_a_complete_scan(
+    camera: FakeCamera, start: Start, sent: int
+) -> None:
+    running = start()
+    with camera.accept() as peer:
+        peer.sendall(acquisition(SMALL, range(1, sent + 1), 8))
+    running.until(lambda o: o.links and not o.links[-1].connected)
+    outcome = running.reasons("complete")
+    assert len(outcome.scans[0].patterns) == 6
+
+
+def test_a_server_that_hangs_up_on_everybody_is_told_once(camera: FakeCamera, start: Start) -> None:
+    running = start()
+    end, visits = time.monotonic() + 3.0, 0
+    while time.monotonic() < end:
+        camera.accept().close()
+        visits += 1
+    assert 2 <= visits < 12
+    assert [link.connected for link in running.outcome.links] == [True, False]
+    with camera.accept() as peer:
+        peer.sendall(acquisition(SMALL, range(1, 9), 8))
+        outcome = running.reasons("complete")
+        assert [link.connected for link in outcome.links] == [True, False, True]
+
+
+def test_reconnect_makes_the_connection_anew_at_once(camera: FakeCamera, start: Start) -> None:
+    running = start()
+    with camera.accept():
+        running.until(lambda o: o.links)
+        began = time.monotonic()
+        running.adapter.reconnect()
+        with camera.accept() as peer:
+            assert time.monotonic() - began < 1.0
+            peer.sendall(acquisition(SMALL, range(1, 9), 8))
+            outcome = running.reasons("complete")
+    assert "as was asked for" in outcome.links[1].text
+
+
+def test_a_stream_of_garbage_is_given_up_with_one_sentence(
+    camera: FakeCamera, start: Start
+) -> None:
+    running = start()
+    with camera.accept() as peer:
+        given_up = False
+        while not given_up:
+            try:
+                peer.sendall(b"MPX,0000000009,nonsense" * 10_000)
+            except ConnectionError:
+                given_up = True
+    outcome = running.until(lambda o: len(o.links) == 2)
+    assert "makes no sense" in outcome.links[1].text
+    assert sum(outcome.notices.values()) > 0
+    assert len(outcome.texts) < 30
 
 
 @pytest.mark.parametrize("sent", [b"", hdr(SMALL, 8), acquisition(SMALL, range(1, 4), 8)[:-7]])
@@ -358,3 +426,65 @@ def test_commands_without_a_control_port_say_what_to_configure(camera: FakeCamer
     with pytest.raises(CameraError, match="cannot be told to start") as caught:
         adapter.command("start", {})
     assert "control_port = 6341" in caught.value.remedy
+
+
+@pytest.fixture
+def mute_control() -> Iterator[int]:
+    """A control port that takes requests and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as made:
+        yield made.getsockname()[1]
+
+
+def test_a_stop_does_not_wait_behind_a_start_that_gets_no_answer(
+    camera: FakeCamera, start: Start, mute_control: int
+) -> None:
+    running = start(control_port=mute_control, control_timeout_s=5.0)
+    with camera.accept():
+        said: list[str] = []
+
+        def send(name: str) -> None:
+            try:
+                running.adapter.command(name, {})
+            except CameraError:
+                said.append(name)
+
+        threads = [threading.Thread(target=send, args=(name,)) for name in ("start", "stop")]
+        for thread in threads:
+            thread.start()
+            time.sleep(0.3)
+        threads[0].join(1.0)
+        assert said == ["start"]
+        running.close()
+        threads[1].join(2.0)
+        assert said == ["start", "stop"]
+
+
+def test_a_control_port_that_never_answers_is_told_in_seconds(
+    camera: FakeCamera, start: Start, mute_control: int
+) -> None:
+    running = start(control_port=mute_control, control_timeout_s=0.5)
+    with camera.accept():
+        began = time.monotonic()
+        with pytest.raises(CameraError, match="no answer within"):
+            running.adapter.command("start", {})
+        assert time.monotonic() - began < 2.0
+
+
+def test_the_control_connection_is_closed_when_idle(camera: FakeCamera, start: Start) -> None:
+    protocol = ControlServerProtocol({"NUMFRAMESTOACQUIRE": "0"}, command=lambda name: OK)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        running = start(control_port=listener.getsockname()[1])
+        listener.settimeout(SECONDS)
+        with camera.accept():
+            told: list[Any] = []
+            thread = threading.Thread(
+                target=lambda: told.append(running.adapter.command("start", {"scans": 2}))
+            )
+            thread.start()
+            peer, _ = listener.accept()
+            peer.settimeout(SECONDS)
+            with peer:
+                while data := peer.recv(4096):
+                    peer.sendall(protocol.feed(data))
+            thread.join(SECONDS)
+            assert told == [{"frames": 16}]

@@ -131,7 +131,7 @@ def test_reading_ends_within_a_second_whatever_it_waits_for(server: socket.socke
         assert reading.end() < 1.0
     nobody = Reading(port=1, host="127.0.0.1")
     nobody.until(Link)
-    assert "no camera at 127.0.0.1:1" in nobody.got.of(Link)[0].text
+    assert "no connection to the Timepix3 camera at 127.0.0.1:1" in nobody.got.of(Link)[0].text
     assert nobody.end() < 1.0
 
 

@@ -79,6 +79,14 @@ class AdvapixAdapter:
             source=str(self._path),
             raw_name="raw.t3p",
         )
+        try:
+            yield from self._decode(descriptor, decoder, stop)
+        finally:
+            decoder.close()
+
+    def _decode(
+        self, descriptor: int, decoder: EventDecoder, stop: threading.Event
+    ) -> Iterator[Message]:
         position = 0
         last = time.monotonic()
         waiting = False

@@ -95,7 +95,7 @@ def decode_records(
         s.pixels += 1
         wrap = (np.int64(1) << (clock[0] + 4)) - 1
         half = np.int64(1) << (clock[0] + 3)
-        raw = ((toa << 4) - (tail >> 8 & 0xFF)) & wrap
+        raw = (toa << 4) - (tail >> 8 & 0xFF)  # a little below zero where the clock begins
         if s.started == 0:
             s.started = 1
             s.now = raw
@@ -187,6 +187,16 @@ class RecordsFront:
     def now(self) -> int:
         """See `Front`."""
         return int(self._state["now"][0])
+
+    @property
+    def skipped_bytes(self) -> int:
+        """See `Front`."""
+        return 0
+
+    @property
+    def foreign_records(self) -> int:
+        """See `Front`."""
+        return int(self._state["unknown"][0])
 
     def counters(self) -> dict[str, int]:
         """See `Front`; `lost_data` are the gaps that the camera has marked."""

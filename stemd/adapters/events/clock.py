@@ -32,6 +32,7 @@ STATE = np.dtype(
         ("global_known", "i8"),
         ("global_last", "i8"),  # last global time, ticks
         ("strays", "i8"),
+        ("skipped", "i8"),  # bytes before a chunk header that were no chunk
         ("old_clock", "i8"),  # what the clock showed before it was reset, -1: long ago
         ("pixels", "i8"),  # counters from here on
         ("masked", "i8"),

@@ -15,15 +15,18 @@ from stemd.adapters.events.front import DONE, FULL, GARBAGE, Front, Hits
 from stemd.adapters.events.health import SyncHealth
 from stemd.adapters.events.history import History, Wire, scan_runs
 from stemd.adapters.events.hot import HotPixelFinder, told_hot
-from stemd.adapters.events.landing import OUTPUT_HITS, Landing
+from stemd.adapters.events.landing import OUTPUT_HITS, Held, Landing
 from stemd.adapters.events.settings import EventSettings
 from stemd.adapters.events.sync import CLOSED, RESET, SYNC_FILE, Output, ScanSync, SyncStart
 from stemd.adapters.events.ticks import TICKS_PER_US
+from stemd.adapters.tally import Tallies
 from stemd.blocks import BlockPool, Buffer, Ended, EndReason, EventBlock, Message, Notice, Started
 from stemd.errors import ConfigError
 
 QUIET_GAPS = 16
 """A stream that ends within so many mean gaps between hits of the scan's end was not cut off."""
+LAST_PART = 0.5
+"""A stream that ends in the second half of the last position's time was not cut off either."""
 HEALTH_TICKS = int(1e6 * TICKS_PER_US)
 
 Bytes = NDArray[np.uint8]
@@ -72,11 +75,14 @@ class EventDecoder:
             front.set_masked(settings.hot_pixels)
         if start is not None:
             front.set_time(start.time_ticks)
+        self._tallies = Tallies()
         self._landing = Landing(pool, front.record_bytes)
         self._history = History()
         self._checked = -(1 << 62)
         self.acquisition: Acquisition | None = None
         self.skipped_bytes = 0
+        """Bytes that were no words, of those that were told."""
+        self._off_step = 0  # those before a word that does not stand at a whole number of words
         self._set_scan(scan)
 
     def _set_scan(self, scan: Scan) -> None:
@@ -123,6 +129,11 @@ class EventDecoder:
                 yield Notice("cut_off", f"the stream ends {left} bytes into a record")
             yield from self.finish("disconnected", now_ns)
 
+    def close(self) -> None:
+        """Give every block back; nothing more may be decoded."""
+        self._landing.close()
+        self._history.clear()
+
     # Decoding
 
     def consume(
@@ -156,16 +167,22 @@ class EventDecoder:
                 self._history.shorten(whole)
             carrier = yield from self._pass_on(hits, items, now_ns, wire, carrier)
         if why == GARBAGE:
-            yield from self._skipped(whole - record * size)
+            self._off_step += whole - record * size
+        yield from self._tell_skipped()
         yield from self._check()
         return whole
 
-    def _skipped(self, count: int) -> Iterator[Message]:
-        self.skipped_bytes += count
-        if count:
-            yield Notice(
-                "skipped_bytes", f"{count} bytes that are no words were skipped", count=count
-            )
+    def _tell_skipped(self) -> Iterator[Message]:
+        total = self._off_step + self._front.skipped_bytes
+        more, self.skipped_bytes = total - self.skipped_bytes, total
+        if more:
+            text = "{count} bytes that are no words were skipped"
+            yield from self._tallies.add("skipped_bytes", text, more)
+
+    @property
+    def garbage_bytes(self) -> int:
+        """Bytes of the stream that were none of this camera's."""
+        return self.skipped_bytes + self._front.record_bytes * self._front.foreign_records
 
     def _pass_on(
         self, count: int, items: int, now_ns: int, wire: Wire, carrier: Acquisition | None
@@ -191,33 +208,28 @@ class EventDecoder:
     ) -> Generator[Message, None, Acquisition | None]:
         hit = item = 0
         while True:
-            if wire.output is None:
-                buffer = self._landing.take()
-            else:
-                buffer = wire.output
-                buffer.retain()
-            out = Output.within(buffer.unpacked, OUTPUT_HITS)
-            hit, item, written, why = self._sync.assign(hits, count, hit, items, item, out)
-            if self._sync.open_scan >= 0 and self.acquisition is None:
-                yield from self._begin(now_ns)
-                carrier = None
-            acquisition = self.acquisition
-            if acquisition is None:
-                buffer.release()
-            else:
-                upto = self._done
-                if why == CLOSED:
-                    upto = self._sync.progress_when_closed()
-                elif why == DONE:
-                    upto = self._sync.progress(settled=False)
-                bytes_due = wire.data if carrier is acquisition else wire.data[:0]
-                carrier = None if carrier is acquisition else carrier
-                block = self._block(acquisition, out, written, bytes_due, upto, now_ns, buffer)
-                if written or bytes_due.size or block.complete:
-                    wire.output = None
-                    yield block
-                else:
-                    buffer.release()
+            with self._output(wire) as held:
+                out = Output.within(held.buffer.unpacked, OUTPUT_HITS)
+                hit, item, written, why = self._sync.assign(hits, count, hit, items, item, out)
+                if self._sync.open_scan >= 0 and self.acquisition is None:
+                    yield from self._begin(now_ns)
+                    carrier = None
+                acquisition = self.acquisition
+                if acquisition is not None:
+                    upto = self._done
+                    if why == CLOSED:
+                        upto = self._sync.progress_when_closed()
+                    elif why == DONE:
+                        upto = self._sync.progress(settled=False)
+                    bytes_due = wire.data if carrier is acquisition else wire.data[:0]
+                    carrier = None if carrier is acquisition else carrier
+                    block = self._block(
+                        acquisition, out, written, bytes_due, upto, now_ns, held.buffer
+                    )
+                    if written or bytes_due.size or block.complete:
+                        wire.output = None
+                        held.given()
+                        yield block
             if why == CLOSED:
                 yield from self._end(self._sync.end_reason)
             elif why == RESET:
@@ -225,6 +237,13 @@ class EventDecoder:
                 item += 1
             elif why == DONE:
                 return carrier
+
+    def _output(self, wire: Wire) -> Held:
+        """A block for the hits of one pass: the other half of the wire's, or one more."""
+        if wire.output is None:
+            return Held(self._landing.take())
+        wire.output.retain()
+        return Held(wire.output)
 
     def _block(
         self,
@@ -263,9 +282,9 @@ class EventDecoder:
         skip = self._front.record_start(first.data)
         for wire in self._history.wires:
             data, skip = wire.data[skip:], 0
-            if wire.buffer is not None:
-                wire.buffer.retain()
             if data.size:
+                if wire.buffer is not None:
+                    wire.buffer.retain()
                 yield self._block(acquisition, out, 0, data, 0, now_ns, wire.buffer)
 
     def _end(self, reason: EndReason) -> Iterator[Message]:
@@ -274,13 +293,14 @@ class EventDecoder:
         if acquisition is None:
             return
         counters = self.counters()
-        yield from self._health.counted(counters)
+        yield from self._health.counted(counters, self._tallies)
+        yield from self._tallies.rest()
         yield from self._health.scan_ended(counters, self._sync.line_period_us)
         self.acquisition = None
         yield Ended(acquisition, reason)
 
     def _clock_reset(self, items: int, item: int) -> Iterator[Message]:
-        yield Notice(
+        yield from self._tallies.add(
             "clock_reset",
             "the camera's clock was reset in mid-stream",
             remedy="the scan continues if the line pulses' counter does; else a new scan begins",
@@ -309,6 +329,7 @@ class EventDecoder:
             yield from self._end_open_scan(reason, now_ns)
             # hits of a scan behind it may have waited for the reorder window to pass
             yield from self._assign(self._hits, 0, 0, now_ns, wire, None)
+        yield from self._tallies.rest()
         self._history.clear()
 
     def _end_open_scan(self, reason: EndReason, now_ns: int) -> Iterator[Message]:
@@ -316,7 +337,9 @@ class EventDecoder:
         assert acquisition is not None
         upto, total = self._sync.progress(settled=True), self.scan.positions
         mean = self._sync.hits_of_scan / upto if upto else 0.0
-        if upto and (total - upto) * mean <= QUIET_GAPS:
+        # The last hit comes before the end: what counts is how many more were to be expected.
+        left = self._sync.left
+        if upto and (left * mean <= QUIET_GAPS or left <= LAST_PART):
             upto, reason = total, "complete"
         elif self._sync.newer_scan_waits:
             reason = "restarted"
@@ -353,6 +376,7 @@ class EventDecoder:
         """Go on, as `acquisition`, where a decoder of the same settings gave this out."""
         checkpoint.handed_out(state, self._parts())
         self._done, self.skipped_bytes, begun = (int(value) for value in state["decoder"])
+        self._off_step = self.skipped_bytes - self._front.skipped_bytes
         self.acquisition = acquisition if begun else None
 
     def _parts(self) -> dict[str, checkpoint.Part]:
@@ -380,5 +404,5 @@ class EventDecoder:
             return
         self._checked = now
         counters = self.counters()
-        yield from self._health.counted(counters)
+        yield from self._health.counted(counters, self._tallies)
         yield from self._health.doubts(counters, self._sync.pulse_age_s, self._sync.line_period_us)

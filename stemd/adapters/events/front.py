@@ -66,6 +66,16 @@ class Front(Protocol):
         """Latest unwrapped time, ticks."""
         ...
 
+    @property
+    def skipped_bytes(self) -> int:
+        """Bytes that `decode` has passed over by itself: they were no records."""
+        ...
+
+    @property
+    def foreign_records(self) -> int:
+        """Records that are none of this camera's."""
+        ...
+
     def counters(self) -> dict[str, int]:
         """What has been decoded so far, by kind."""
         ...

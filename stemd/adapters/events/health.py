@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from stemd.acquisition import Scan
 from stemd.adapters.events.settings import EventSettings
 from stemd.adapters.events.ticks import TDC_NAMES
+from stemd.adapters.tally import Tallies
 from stemd.blocks import Notice
 
 NO_PULSES_S = 1.0
@@ -46,12 +47,12 @@ class SyncHealth:
         self._told.clear()
         self._scan_start = dict(counters)
 
-    def counted(self, counters: Mapping[str, int]) -> Iterator[Notice]:
-        """Notices about what was counted since the last call."""
+    def counted(self, counters: Mapping[str, int], tallies: Tallies) -> Iterator[Notice]:
+        """Notices, as far as they are due, about what was counted since the last call."""
         for name, (kind, text) in _COUNTED.items():
             more = counters.get(name, 0) - self._before.get(name, 0)
             if more > 0:
-                yield Notice(kind, f"{more} {text}", count=more)
+                yield from tallies.add(kind, f"{{count}} {text}", more)
         self._before = dict(counters)
 
     def doubts(

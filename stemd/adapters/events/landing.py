@@ -17,6 +17,27 @@ Consume = Callable[..., Generator[Message, None, int]]
 """(data, now_ns, buffer, *, output) -> messages; returns the bytes used: `EventDecoder.consume`"""
 
 
+class Held:
+    """A block that is given back at the end of a `with`, unless it was given to somebody else."""
+
+    __slots__ = ("_mine", "buffer")
+
+    def __init__(self, buffer: Buffer) -> None:
+        self.buffer = buffer
+        self._mine = True
+
+    def given(self) -> None:
+        """Whoever gets it next releases it."""
+        self._mine = False
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._mine:
+            self.buffer.release()
+
+
 class Landing:
     """The block that is being received, of records of `record_bytes`."""
 
@@ -52,6 +73,12 @@ class Landing:
         """Forget what has landed; returns how many bytes it was."""
         left, self._fill = self._fill, 0
         return left
+
+    def close(self) -> None:
+        """Give the block back."""
+        buffer, self._buffer, self._fill = self._buffer, None, 0
+        if buffer is not None:
+            buffer.release()
 
     def decode(self, consume: Consume, now_ns: int) -> Iterator[Message]:
         """Hand what has landed to `consume`, and keep what it leaves for the next block."""

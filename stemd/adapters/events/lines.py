@@ -37,6 +37,8 @@ def _clock_line(s: Any, lines: Any, time: int) -> int:
     dwell = s.dwell_given
     frame = s.leading + s.ny * s.line_slots
     slot = int(np.floor((time - s.delay) / dwell))
+    if slot < 0:
+        return _OUTSIDE
     scan = slot // frame
     slot = slot % frame - s.leading
     row = slot // s.line_slots
@@ -302,21 +304,29 @@ def _reopen_clock(s: Any, lines: Any, hold_time: Any) -> None:
 
 
 @njit(nogil=True, cache=True)
-def progress(s_array: NDArray[Any], lines: NDArray[Any], time: float) -> int:
-    """Positions of the open scan, in scan order, whose time is over at `time` (ticks)."""
+def progress(s_array: NDArray[Any], lines: NDArray[Any], time: float) -> tuple[int, float]:
+    """Positions of the open scan, in scan order, whose time is over at `time` (ticks).
+
+    And which part of the time of the next one is over.
+    """
     s = s_array[0]
     if s.scan < 0:
-        return 0
-    done = 0
+        return 0, 0.0
+    done, part = 0, 0.0
     if s.mode == CLOCK:
         frame = s.leading + s.ny * s.line_slots
-        slot = int(np.floor((time - s.delay) / s.dwell_given)) - s.scan * frame - s.leading
+        exact = (time - s.delay) / s.dwell_given
+        whole = int(np.floor(exact))
+        slot = whole - s.scan * frame - s.leading
         row = min(slot // s.line_slots, s.ny)
         if slot >= 0:
             done = row * s.nx
             if row < s.ny:
-                done += min(slot - row * s.line_slots, s.nx)
-        return done
+                column = slot - row * s.line_slots
+                done += min(column, s.nx)
+                if column < s.nx:
+                    part = exact - whole
+        return done, part
     for k in range(s.lines - 1, max(-1, s.lines - 1 - LINES), -1):
         line = lines[k % LINES]
         if line.scan == s.scan and line.start <= time:
@@ -324,6 +334,8 @@ def progress(s_array: NDArray[Any], lines: NDArray[Any], time: float) -> int:
             if time >= line.stop and line.dwell > 0.0:
                 done += s.nx
             elif line.dwell > 0.0:
-                done += min(int((time - line.start) / line.dwell), s.nx)
+                exact = (time - line.start) / line.dwell
+                done += min(int(exact), s.nx)
+                part = exact - int(exact)
             break
-    return done
+    return done, part

@@ -196,7 +196,14 @@ class ScanSync:
         """
         behind = 0 if settled else self.window_ticks
         now = max(int(self._state["now"][0]), 0)
-        return int(kernels.progress(self._state, self._lines, float(now - behind)))
+        return int(kernels.progress(self._state, self._lines, float(now - behind))[0])
+
+    @property
+    def left(self) -> float:
+        """Positions of the open scan whose time is not over, the one at hand in part."""
+        now = float(max(int(self._state["now"][0]), 0))
+        done, part = kernels.progress(self._state, self._lines, now)
+        return float(self.scan.positions - done - part)
 
     def progress_when_closed(self) -> int:
         """Positions of the scan that was just closed for which its lines were seen."""
@@ -205,7 +212,7 @@ class ScanSync:
         if self.end_reason == "idle":
             return self.progress(settled=True)
         until = float(self._state["close_at"][0]) - self.window_ticks
-        return int(kernels.progress(self._state, self._lines, until))
+        return int(kernels.progress(self._state, self._lines, until)[0])
 
     def begins(self, time_ticks: int) -> SyncStart:
         """How the open scan is found again in a recording that begins at this time."""

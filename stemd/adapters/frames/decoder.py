@@ -45,6 +45,8 @@ class FrameDecoder:
         self._linear = bytearray()
         self._needed = 0
         self._skipped = 0
+        self.garbage_bytes = 0
+        """Bytes of this connection that belonged to no message."""
 
     @property
     def scan(self) -> Scan | None:
@@ -66,6 +68,15 @@ class FrameDecoder:
         if self._tracker.acquisition is not None:
             self._tracker.count()
         return self._tracker.counters
+
+    @property
+    def at_the_end(self) -> bool:
+        """The scan under way lacks no more than its last frames: at most a line, or a 16th."""
+        acquisition = self._tracker.acquisition
+        if acquisition is None:
+            return False
+        scan = acquisition.scan
+        return self._tracker.remaining <= min(scan.line_frames, max(1, scan.frames // 16))
 
     def wants(self) -> Sequence[memoryview]:
         """Where the next bytes are to land. Waits for a free block where one is needed."""
@@ -110,7 +121,7 @@ class FrameDecoder:
             self._slots.drop()
         self._linear.clear()
         self._careful()
-        self._skipped = 0
+        self._skipped = self.garbage_bytes = 0
         self._format.reset()
         self._tracker.new_acquisition(None)
 
@@ -150,6 +161,7 @@ class FrameDecoder:
         if isinstance(step, Garbage):
             del self._linear[: step.size]
             self._skipped += step.size
+            self.garbage_bytes += step.size
             if step.error is not None:
                 yield from self._tallies.add(
                     "bad_header", step.error.message, remedy=step.error.remedy

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import threading
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -20,8 +22,10 @@ class MerlinSettings(FrameSettings):
     `control_port`: omit to only listen. `camera` are parameters (by their names in the control
     protocol, e.g. COUNTERDEPTH = 12) that are set whenever the camera has been connected.
     `start`: "camera" waits for acquisitions that are started there, or by the `start` command;
-    "connect" also starts one whenever the camera has been connected. `idle_timeout_s`: a scan of
-    which nothing has come for so long is over. `receive_buffer` is the socket's, in bytes.
+    "connect" also starts one whenever the camera has been connected. `idle_timeout_s`: a scan that
+    is at its end, but for its last line, and of which nothing has come for so long, is over.
+    `pause_timeout_s`: the same for a scan in its middle, which may only pause. `receive_buffer` is
+    the socket's, in bytes.
     """
 
     data_port: Port = 6342
@@ -32,40 +36,63 @@ class MerlinSettings(FrameSettings):
 
 
 class _Control:
-    """Implements adapters.frames.adapter.Control by the control protocol."""
+    """Implements adapters.frames.adapter.Control by the control protocol.
+
+    One job at a time has the connection, and it is closed after each: some cameras serve one
+    client. "stop" and "abort" wait for no other job, they end it.
+    """
 
     commands = frozenset(("start", "stop", "abort"))
 
     def __init__(self, settings: MerlinSettings, port: int) -> None:
         self._settings = settings
         self._client = MerlinControl(settings.host, port, settings.control_timeout_s)
+        self._job = threading.Lock()
+        self._stops = 0
+        self._closed = False
 
     def prepare(self, scan: Scan | None) -> None:
-        for name, value in self._settings.camera.items():
-            self._client.set(name, value)
-        if self._settings.start == "connect":
-            self._start(1, scan)
+        wanted = self._until_a_stop()
+        with self._job, contextlib.closing(self._client):
+            for name, value in self._settings.camera.items():
+                self._client.set(name, value, wanted)
+            if self._settings.start == "connect":
+                self._start(1, scan, wanted)
 
     def command(self, name: str, args: Mapping[str, Any], scan: Scan | None) -> Mapping[str, Any]:
         if name == "start":
-            return self._start(int(args.get("scans", 1)), scan)
+            wanted = self._until_a_stop()
+            with self._job, contextlib.closing(self._client):
+                return self._start(int(args.get("scans", 1)), scan, wanted)
         if name in ("stop", "abort"):
-            self._client.interrupt("STOPACQUISITION")
+            self._stops += 1
+            self._client.interrupt()
+            with self._job, contextlib.closing(self._client):
+                self._client.cmd("STOPACQUISITION", lambda: not self._closed)
             return {}
         raise CameraError(f"a Merlin camera cannot {name!r}", "known: start, stop, abort")
 
-    def _start(self, scans: int, scan: Scan | None) -> Mapping[str, Any]:
+    def _until_a_stop(self) -> Callable[[], bool]:
+        """Whether no stop has come since now."""
+        before = self._stops
+        return lambda: self._stops == before
+
+    def _start(
+        self, scans: int, scan: Scan | None, wanted: Callable[[], bool]
+    ) -> Mapping[str, Any]:
         if scans < 0:
             raise CameraError(f"cannot start {scans} scans", "scans is 1 or more, 0 is endless")
         told: dict[str, Any] = {}
         if scan is not None:
             told["frames"] = scan.frames * scans
-            self._client.set("NUMFRAMESTOACQUIRE", told["frames"])
-        self._client.cmd("STARTACQUISITION")
+            self._client.set("NUMFRAMESTOACQUIRE", told["frames"], wanted)
+        self._client.cmd("STARTACQUISITION", wanted)
         return told
 
     def close(self) -> None:
-        self._client.close()
+        self._closed = True
+        self._stops += 1
+        self._client.interrupt()
 
 
 class MerlinAdapter(FrameAdapter):

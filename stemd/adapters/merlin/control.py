@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from stemd.adapters.merlin.encoder import message
+from stemd.adapters.sockets import watch_over
 from stemd.errors import CameraError
 
 OK, BUSY, UNKNOWN, OUT_OF_RANGE = 0, 1, 2, 3
@@ -161,7 +162,7 @@ class MerlinControl:
     """A blocking client of the control port; connects on first use, may be used by any thread.
 
     Every method raises CameraError when the camera cannot be reached, does not answer within
-    `timeout` seconds, or refuses.
+    `timeout` seconds, or refuses. `close` the connection after use: some cameras serve one client.
     """
 
     def __init__(self, host: str, port: int = 6341, timeout: float = 2.0) -> None:
@@ -172,35 +173,30 @@ class MerlinControl:
 
     def get(self, name: str) -> str:
         """The value of a parameter."""
-        return self._ask(Request("GET", name)).value
+        return self._ask(Request("GET", name), lambda: True).value
 
-    def set(self, name: str, value: object) -> None:
-        """Set a parameter; True and False are sent as 1 and 0."""
+    def set(self, name: str, value: object, wanted: Callable[[], bool] = lambda: True) -> None:
+        """Set a parameter; True and False are sent as 1 and 0.
+
+        `wanted` is asked right before the request is sent: False raises CameraError instead.
+        """
         text = str(int(value)) if isinstance(value, bool) else str(value)
-        self._ask(Request("SET", name, text))
+        self._ask(Request("SET", name, text), wanted)
 
-    def cmd(self, name: str) -> None:
-        """Carry out a command."""
-        self._ask(Request("CMD", name))
+    def cmd(self, name: str, wanted: Callable[[], bool] = lambda: True) -> None:
+        """Carry out a command; `wanted` as in `set`."""
+        self._ask(Request("CMD", name), wanted)
 
-    def interrupt(self, name: str) -> None:
-        """Carry out a command at once: not behind a request that the camera does not answer."""
-        if self._lock.acquire(blocking=False):
-            self._lock.release()
-            self.cmd(name)
-            return
-        beside = MerlinControl(self.host, self.port, self.timeout)
-        try:
-            beside.cmd(name)
-        finally:
-            beside.close()
-
-    def close(self) -> None:
-        """Close the connection, also from another thread: a pending request ends."""
+    def interrupt(self) -> None:
+        """End a request that another thread waits for: it raises CameraError at once."""
         opened = self._socket
         if opened is not None:
             with contextlib.suppress(OSError):
                 opened.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the connection, also from another thread: a pending request ends."""
+        self.interrupt()
         with self._lock:
             self._drop()
 
@@ -210,35 +206,43 @@ class MerlinControl:
         self._socket = None
         self._data.clear()
 
-    def _ask(self, request: Request) -> Reply:
+    def _ask(self, request: Request, wanted: Callable[[], bool]) -> Reply:
+        where = f"Merlin control {self.host}:{self.port}: {request.kind} {request.name}"
         with self._lock:
             try:
+                self._connect()
+                # After the socket is known: whoever changes `wanted` interrupts it afterwards.
+                if not wanted():
+                    raise CameraError(f"{where}: not sent, a stop came first", "start again")
                 reply = self._exchange(request)
             except OSError as error:
                 self._drop()
                 raise CameraError(
-                    f"Merlin control {self.host}:{self.port}: {request.kind} {request.name}: "
-                    f"{error or type(error).__name__}",
+                    f"{where}: {error or type(error).__name__}",
                     "check that the camera's software runs and that control_port is right",
                 ) from error
+            except CameraError:
+                self._drop()
+                raise
         if reply.status != OK:
             what, remedy = _MEANING.get(reply.status, (f"status {reply.status}", ""))
             value = f" {request.value}" if request.value else ""
-            raise CameraError(
-                f"Merlin control {self.host}:{self.port}: {request.kind} {request.name}{value}: "
-                f"{what}",
-                remedy,
-            )
+            raise CameraError(f"{where}{value}: {what}", remedy)
         return reply
 
-    def _exchange(self, request: Request) -> Reply:
+    def _connect(self) -> None:
         if self._socket is None:
             self._socket = socket.create_connection(
                 (self.host, self.port), min(self.timeout, _CONNECT_S)
             )
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.sendall(encode_request(request))
+            watch_over(self._socket)
+
+    def _exchange(self, request: Request) -> Reply:
+        assert self._socket is not None
         deadline = time.monotonic() + self.timeout
+        self._socket.settimeout(self.timeout)
+        self._socket.sendall(encode_request(request))
         while True:
             body = take_body(self._data, reply=True)
             if body is not None:
@@ -247,11 +251,14 @@ class MerlinControl:
                 if (reply.kind, reply.name) == (request.kind, request.name):
                     return reply
                 continue
-            self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+            left = deadline - time.monotonic()
+            if left <= 0.0:
+                raise TimeoutError(f"no answer within {self.timeout:g} s")
+            self._socket.settimeout(left)
             try:
                 data = self._socket.recv(4096)
             except TimeoutError as error:
                 raise TimeoutError(f"no answer within {self.timeout:g} s") from error
             if not data:
-                raise ConnectionResetError("the camera closed the connection")
+                raise ConnectionResetError("the connection was closed")
             self._data += data

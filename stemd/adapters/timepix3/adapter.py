@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import select
 import socket
 import threading
@@ -10,19 +9,16 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-import structlog
-
 from stemd.acquisition import Acquisition, Scan
+from stemd.adapters.connection import Connection
 from stemd.adapters.events.decoder import EventDecoder
 from stemd.adapters.timepix3.csr import CsrDecoder
 from stemd.adapters.timepix3.front import WordsFront
 from stemd.adapters.timepix3.serval import ServalClient
 from stemd.adapters.timepix3.settings import Timepix3Settings
 from stemd.adapters.timepix3.words import NAME, RAW_NAME
-from stemd.blocks import BlockPool, EndReason, Link, Message
+from stemd.blocks import BlockPool, EndReason, Message
 from stemd.errors import CameraError
-
-log = structlog.get_logger(__name__)
 
 WAIT_S = 0.2
 """Longest sleep in a system call, so that `stop` is obeyed well within a second."""
@@ -30,7 +26,6 @@ FLUSH_S = 0.005
 """After this long without bytes what has come goes on, be the block full or not."""
 DELAY_S = 0.02
 """A block that fills slowly goes on after this long."""
-RETRY_S = 0.5
 RECEIVE_BUFFER = 8 * 1024 * 1024
 
 
@@ -55,6 +50,15 @@ class StreamDecoder(Protocol):
         """End the scan with what has come."""
         ...
 
+    def close(self) -> None:
+        """Give every block back."""
+        ...
+
+    @property
+    def garbage_bytes(self) -> int:
+        """Bytes that were none of this camera's."""
+        ...
+
     def set_scan(self, scan: Scan) -> None:
         """Geometry from the next scan on."""
         ...
@@ -72,71 +76,44 @@ class Timepix3Adapter:
         self._settings = settings
         self._scan = settings.scan
         self._decoder: StreamDecoder | None = None
-        self._closing = threading.Event()
         self._serval = ServalClient(settings.serval_url) if settings.serval_url else None
-        self.listening_port: int | None = None
+        way, peer = ("listen", None) if settings.mode == "connect" else ("connect", "SERVAL")
+        address = f"{settings.host}:{settings.port}"
+        self._connection = Connection(
+            "Timepix3 camera",
+            settings.host,
+            settings.port,
+            RECEIVE_BUFFER,
+            f"SERVAL's raw destination must be tcp://{way}@{address}; stemd goes on trying",
+            peer=peer,
+        )
 
     def read(self, pool: BlockPool, stop: threading.Event) -> Iterator[Message]:
         """See `adapters.base.Adapter`. Each connection is a stream of its own."""
-        told = False
-        with contextlib.ExitStack() as stack:
-            listener = stack.enter_context(self._listen()) if self._listens else None
-            while not self._over(stop):
-                connection, why = self._accept(listener) if listener else self._connect()
-                if connection is None:
-                    if not told:
-                        told = True
-                        yield Link(False, why, self._remedy)
-                    stop.wait(0.0 if listener else RETRY_S)
-                    continue
-                told = False
-                yield Link(True, f"receiving from {self._address}")
-                with connection:
-                    reason = yield from self._receive(connection, pool, stop)
-                yield Link(False, reason, self._remedy)
-
-    @property
-    def _listens(self) -> bool:
-        return self._settings.mode == "listen"
-
-    @property
-    def _address(self) -> str:
-        return f"{self._settings.host}:{self._settings.port}"
-
-    @property
-    def _remedy(self) -> str:
-        way = "listen" if self._settings.mode == "connect" else "connect"
-        return f"SERVAL's raw destination must be tcp://{way}@{self._address}; stemd goes on trying"
-
-    def _over(self, stop: threading.Event) -> bool:
-        return stop.is_set() or self._closing.is_set()
-
-    def _listen(self) -> socket.socket:
+        link = self._connection
         try:
-            listener = socket.create_server((self._settings.host, self._settings.port), backlog=1)
-        except OSError as error:
-            raise CameraError(
-                f"cannot listen on {self._address}: {error.strerror or error}",
-                "choose another pipeline.adapter.port, or end the program that uses it",
-            ) from error
-        self.listening_port = listener.getsockname()[1]
-        return listener
+            while not link.over(stop):
+                connected = yield from link.open(stop)
+                if connected is None:
+                    break
+                decoder = self._decoder = self._make_decoder(pool)
+                try:
+                    why, nonsense = yield from self._receive(connected, decoder, stop)
+                finally:
+                    decoder.close()
+                if not link.over(stop):
+                    yield from link.lost(why, nonsense=nonsense)
+        finally:
+            link.drop()
 
-    def _accept(self, listener: socket.socket) -> tuple[socket.socket | None, str]:
-        if select.select([listener], [], [], WAIT_S)[0]:
-            return listener.accept()[0], ""
-        return None, f"waiting for SERVAL to connect to {self._address}"
-
-    def _connect(self) -> tuple[socket.socket | None, str]:
-        try:
-            address = (self._settings.host, self._settings.port)
-            return socket.create_connection(address, timeout=WAIT_S * 2), ""
-        except OSError as error:
-            return None, f"no camera at {self._address}: {error.strerror or error}"
+    @property
+    def listening_port(self) -> int | None:
+        """The port on which SERVAL is waited for, once it is open."""
+        return self._connection.listening_port
 
     def _make_decoder(self, pool: BlockPool) -> StreamDecoder:
         settings = self._settings
-        source = f"tcp://{self._address}"
+        source = f"tcp://{self._connection.source}"
         if settings.stream == "csr":
             return CsrDecoder(settings, pool, scan=self._scan, source=source)
         front = WordsFront(
@@ -150,17 +127,16 @@ class Timepix3Adapter:
         )
 
     def _receive(
-        self, connection: socket.socket, pool: BlockPool, stop: threading.Event
-    ) -> Generator[Message, None, str]:
-        decoder = self._decoder = self._make_decoder(pool)
+        self, connection: socket.socket, decoder: StreamDecoder, stop: threading.Event
+    ) -> Generator[Message, None, tuple[OSError | None, bool]]:
+        """Receive until the stream ends or `stop`; see `frames.adapter`."""
+        link = self._connection
         connection.setblocking(False)
-        with contextlib.suppress(OSError):
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         poll = select.poll()
         poll.register(connection, select.POLLIN)
         last = oldest = time.monotonic()  # of the newest bytes, and of those not passed on
         waiting = False
-        while not self._over(stop):
+        while not link.over(stop):
             try:
                 count = connection.recvmsg_into(decoder.wants())[0]
             except BlockingIOError:
@@ -169,6 +145,7 @@ class Timepix3Adapter:
                     if waiting:
                         yield from decoder.flush(now, eof=False)
                         waiting = False
+                    yield from link.waits()
                     quiet = time.monotonic() - last
                     over = decoder.change_waits or quiet > self._settings.idle_timeout_s
                     if decoder.acquisition is not None and over:
@@ -176,10 +153,10 @@ class Timepix3Adapter:
                 continue
             except OSError as error:
                 yield from decoder.flush(time.time_ns(), eof=True)
-                return f"lost the connection to {self._address}: {error.strerror or error}"
+                return error, False
             if count == 0:
                 yield from decoder.flush(time.time_ns(), eof=True)
-                return f"{self._address} closed the connection"
+                return None, False
             last = time.monotonic()
             oldest = oldest if waiting else last
             waiting = True
@@ -187,9 +164,13 @@ class Timepix3Adapter:
             if last - oldest > DELAY_S:
                 yield from decoder.flush(time.time_ns(), eof=False)
                 waiting = False
+            yield from link.waits()
+            if not link.came(count, decoder.garbage_bytes):
+                yield from decoder.flush(time.time_ns(), eof=True)
+                return None, True
         yield from decoder.flush(time.time_ns(), eof=False)
         yield from decoder.finish("stopped", time.time_ns())
-        return "stopped"
+        return None, False
 
     def set_scan(self, scan: Scan) -> None:
         """See `adapters.base.Adapter`."""
@@ -212,5 +193,9 @@ class Timepix3Adapter:
         return self._serval.command(name, args)
 
     def close(self) -> None:
-        """Wake a blocked `read`: it looks every 0.2 s."""
-        self._closing.set()
+        """Wake a blocked `read`."""
+        self._connection.close()
+
+    def reconnect(self) -> None:
+        """See `adapters.base.Reconnects`."""
+        self._connection.reconnect()

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import MAX_POSITIONS, Acquisition, Detector, Scan
 from stemd.adapters.events.front import BLOCK_RECORDS
-from stemd.adapters.events.landing import EVENT_BYTES, OUTPUT_HITS
+from stemd.adapters.events.landing import EVENT_BYTES, OUTPUT_HITS, Held
 from stemd.adapters.events.settings import EventSettings
 from stemd.adapters.events.sync import Output
 from stemd.blocks import BlockPool, Ended, EndReason, EventBlock, Message, Notice, Started
@@ -137,6 +137,14 @@ class CsrDecoder:
     def change_waits(self) -> bool:
         """A message is a whole scan: nothing ever waits."""
         return False
+
+    @property
+    def garbage_bytes(self) -> int:
+        """None: what is not this stream raises FormatError."""
+        return 0
+
+    def close(self) -> None:
+        """Nothing is held between two calls."""
 
     def wants(self) -> Sequence[memoryview]:
         """The rest of the message that is being received."""
@@ -263,34 +271,35 @@ class CsrDecoder:
         pixels = self._detector.shape[0] * width
         while state[0] < frames:
             self._pool.configure(BLOCK_RECORDS * 8, OUTPUT_HITS * EVENT_BYTES)
-            buffer = self._pool.take()
-            out = Output.within(buffer.unpacked, OUTPUT_HITS)
-            count = expand(
-                indptr,
-                indices,
-                values,
-                self._tot,
-                width,
-                pixels,
-                positions,
-                state,
-                out.probe,
-                out.yx,
-            )
-            out.dwell_ns[:count] = 0.0
-            done = (self._frames, min(self._frames + frames, total))
-            runs = [done] if state[0] == frames and done[0] < done[1] else []
-            yield EventBlock(
-                self.acquisition,
-                out.probe,
-                out.yx,
-                out.dwell_ns,
-                int(count),
-                wire,
-                now_ns,
-                runs,
-                buffer,
-            )
+            with Held(self._pool.take()) as held:
+                out = Output.within(held.buffer.unpacked, OUTPUT_HITS)
+                count = expand(
+                    indptr,
+                    indices,
+                    values,
+                    self._tot,
+                    width,
+                    pixels,
+                    positions,
+                    state,
+                    out.probe,
+                    out.yx,
+                )
+                out.dwell_ns[:count] = 0.0
+                done = (self._frames, min(self._frames + frames, total))
+                runs = [done] if state[0] == frames and done[0] < done[1] else []
+                held.given()
+                yield EventBlock(
+                    self.acquisition,
+                    out.probe,
+                    out.yx,
+                    out.dwell_ns,
+                    int(count),
+                    wire,
+                    now_ns,
+                    runs,
+                    held.buffer,
+                )
             wire = wire[:0]
         self._frames += frames
         if extra:

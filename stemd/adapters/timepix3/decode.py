@@ -23,6 +23,33 @@ def _is_header(word: Any) -> bool:
 
 
 @njit(nogil=True, cache=True)
+def _next_chunk(words: NDArray[np.uint64], i: int) -> int:
+    """Byte at which the next plausible chunk header begins, from words[i] on; -1: none."""
+    for k in range(i, words.size):
+        for b in range(8):
+            word = words[k] >> np.uint64(8 * b)
+            if b > 0:
+                if k + 1 == words.size:
+                    return -1
+                word |= words[k + 1] << np.uint64(64 - 8 * b)
+            if word & np.uint64(0xFFFFFFFF) == np.uint64(MAGIC) and (
+                word >> np.uint64(32)
+            ) & np.uint64(0x0007FFC0) == np.uint64(0):
+                return 8 * k + b
+    return -1
+
+
+@njit(nogil=True, cache=True)
+def _resynced(s: Any, words: NDArray[np.uint64], i: int) -> int:
+    """The word behind words[i] at which the next chunk begins; -1 where none begins at a word."""
+    at = _next_chunk(words, i)
+    if at < 0 or at & 7:
+        return -1
+    s.skipped += at - 8 * i
+    return at >> 3
+
+
+@njit(nogil=True, cache=True)
 def _begin_chunk(s: Any, word: Any) -> bool:
     """Take a chunk header; False where its size cannot be."""
     size = (word >> 48) & 0xFFFF
@@ -53,7 +80,7 @@ def _is_masked(mask: Any, bit: Any) -> bool:
 
 @njit(nogil=True, cache=True)
 def _stamp(word: Any) -> Any:
-    """The time of a pixel word, modulo 2^34 ticks."""
+    """The time of a pixel word, modulo 2^34 ticks; its fine time may make it negative."""
     return ((word & 0xFFFF) << 18 | ((word >> 30) & 0x3FFF) << 4) - ((word >> 16) & 15)
 
 
@@ -117,7 +144,7 @@ def _decode_run(
             if not started:
                 started = True
                 s.started = 1
-                now = raw & WRAP
+                now = raw  # a little below zero where the clock begins with a fine time
             step = (((raw - now) & WRAP) ^ HALF) - HALF
             pixels += 1
             time = now + step
@@ -133,7 +160,7 @@ def _decode_run(
                 s.now = now
                 tot = (word >> 20) & 0x3FF
                 n, m = keep_stray(
-                    s, raw & WRAP, place, tot, -1, chip, strays, times, places, tots, n, items, m
+                    s, raw, place, tot, -1, chip, strays, times, places, tots, n, items, m
                 )
                 now = s.now
                 i += 1
@@ -207,12 +234,18 @@ def decode(
             head = np.int64(words[i])
             # among bare words only a short chunk can be told from a pixel
             if (s.bare == 0 or ((head >> 60) & 15) < 0xA) and _is_header(head):
-                if not _begin_chunk(s, head):
+                if _begin_chunk(s, head):
+                    i += 1
+                    continue
+                garbage = True
+            else:
+                garbage = s.bare == 0
+            if garbage:
+                following = _resynced(s, words, i)
+                if following < 0:
                     return i, n, m, GARBAGE
-                i += 1
+                i = following
                 continue
-            if s.bare == 0:
-                return i, n, m, GARBAGE
         else:
             stop = min(stop, i + s.left)
             if s.chip < 0:

@@ -98,6 +98,16 @@ class WordsFront:
         """See `Front`."""
         return int(self._state["now"][0])
 
+    @property
+    def skipped_bytes(self) -> int:
+        """See `Front`."""
+        return int(self._state["skipped"][0])
+
+    @property
+    def foreign_records(self) -> int:
+        """See `Front`."""
+        return int(self._state["unknown"][0] + self._state["foreign_chip"][0])
+
     def counters(self) -> dict[str, int]:
         """See `Front`."""
         return {name: int(self._state[name][0]) for name in clock.COUNTERS}

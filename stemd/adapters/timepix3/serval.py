@@ -2,58 +2,106 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
-import urllib.error
+import socket
+import threading
+import time
 import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
+from stemd.adapters.sockets import watch_over
 from stemd.documents import from_json
 from stemd.errors import CameraError, FormatError
 
-TIMEOUT_S = 5.0
+CONNECT_S = 2.0
+TIMEOUT_S = 4.0
+"""For a whole request and its reply, however slowly that comes."""
 MAX_REPLY_BYTES = 4 * 1024 * 1024
 
 Json = Mapping[str, Any]
 
 
+def _hang_up(opened: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        opened.shutdown(socket.SHUT_RDWR)
+
+
 class ServalClient:
-    """One SERVAL server. Every method may be called from any thread and takes at most 5 s."""
+    """One SERVAL server. Every method may be called from any thread and takes at most 6 s."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
+        parts = urlsplit(self.url)
+        self._secure = parts.scheme == "https"
+        self._host, self._port = parts.hostname or "", parts.port
+        self._prefix = parts.path
 
     def request(self, path: str, body: Json | None = None) -> Any:
         """GET, or PUT of a JSON body; the reply as JSON, or text where it is none.
 
         Raises CameraError with what SERVAL says.
         """
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(
-            self.url + path,
-            data=data,
-            method="GET" if data is None else "PUT",
-            headers={"Content-Type": "application/json"},
-        )
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:
-                text = reply.read(MAX_REPLY_BYTES).decode("utf-8", "replace")
-        except urllib.error.HTTPError as error:
-            with error:
-                said = error.read(2000).decode("utf-8", "replace").strip()
+            status, reason, text = self._exchange(path, body)
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise CameraError(
-                f"SERVAL refused {path}: {error.code} {said or error.reason}",
-                "see SERVAL's own log",
-            ) from error
-        except (OSError, ValueError) as error:
-            raise CameraError(
-                f"SERVAL at {self.url} does not answer: {getattr(error, 'reason', error)}",
+                f"SERVAL at {self.url} does not answer: {error or type(error).__name__}",
                 "check that SERVAL runs and serval_url is its address",
             ) from error
+        if status >= 300:
+            raise CameraError(
+                f"SERVAL refused {path}: {status} {text.strip()[:2000] or reason}",
+                "see SERVAL's own log",
+            )
         try:
             return from_json(text)
         except FormatError:
             return text.strip()
+
+    def _exchange(self, path: str, body: Json | None) -> tuple[int, str, str]:
+        """Status, its reason, and text of a reply that is whole in time. Raises OSError, ..."""
+        kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
+        opened = kind(self._host, self._port, timeout=CONNECT_S)
+        try:
+            opened.connect()
+            watch_over(opened.sock)
+            opened.sock.settimeout(TIMEOUT_S)
+            # A time limit of a socket is one for each byte: this is one for the whole reply.
+            limit = threading.Timer(TIMEOUT_S, _hang_up, (opened.sock,))
+            limit.daemon = True
+            began = time.monotonic()
+            limit.start()
+            try:
+                return self._asked(opened, path, body)
+            except (OSError, http.client.HTTPException) as error:
+                if time.monotonic() - began < TIMEOUT_S:
+                    raise
+                raise TimeoutError(f"no whole answer within {TIMEOUT_S:g} s") from error
+            finally:
+                limit.cancel()
+        finally:
+            opened.close()
+
+    def _asked(
+        self, opened: http.client.HTTPConnection, path: str, body: Json | None
+    ) -> tuple[int, str, str]:
+        began = time.monotonic()
+        data = None if body is None else json.dumps(body).encode()
+        opened.request(
+            "GET" if data is None else "PUT",
+            self._prefix + path,
+            data,
+            {"Content-Type": "application/json", "Connection": "close"},
+        )
+        reply = opened.getresponse()
+        text = reply.read(MAX_REPLY_BYTES).decode("utf-8", "replace")
+        if time.monotonic() - began >= TIMEOUT_S:
+            raise ConnectionError("cut off")  # a reply without a length ends where it was cut off
+        return reply.status, reply.reason, text
 
     def dashboard(self) -> Json:
         """Server, measurement and detector at a glance."""

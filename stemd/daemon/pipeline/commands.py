@@ -34,6 +34,7 @@ ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "start": ("scans", "scan", "settings"),
     "stop": (),
     "abort": (),
+    "reconnect": (),
     "record": ("raw",),
     "save": (),
     "save_settings": (),
@@ -49,7 +50,8 @@ ARGUMENTS: Mapping[str, tuple[str, ...]] = {
 class Commands:
     """Carries commands out, one at a time, on the event loop.
 
-    `camera` sends the camera a command; `reset` and `save_settings` are what they are called.
+    `camera` sends the camera a command, `reconnect` connects to it anew; `reset` and
+    `save_settings` are what they are called.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Commands:
         sessions: Sessions,
         *,
         camera: Callable[[str, Args], Awaitable[Args]],
+        reconnect: Callable[[], None],
         reset: Callable[[], None],
         save_settings: Callable[[], Awaitable[list[str]]],
     ) -> None:
@@ -69,6 +72,7 @@ class Commands:
         self._scans, self._finishing, self._images = scans, finishing, images
         self._camera, self._reset_all = camera, reset
         self._save_to_config = save_settings
+        self._reconnect_camera = reconnect
 
     async def carry_out(self, name: str, args: Args) -> Mapping[str, Any]:
         """What the reply says beyond the id. Raises StemdError; nothing is done then."""
@@ -99,6 +103,11 @@ class Commands:
 
     async def _abort(self, args: Args) -> Args:
         return await self._camera("abort", args)
+
+    async def _reconnect(self, args: Args) -> Args:
+        """The connection to the camera anew, at once."""
+        self._reconnect_camera()
+        return {}
 
     async def _record(self, args: Args) -> Args:
         raw = _flag(args, "raw", default=True)

@@ -104,6 +104,7 @@ class Pipeline:
             images,
             self.sessions,
             camera=self.camera,
+            reconnect=self.reader.reconnect,
             reset=self.reset,
             save_settings=self._save_settings,
         )

@@ -11,7 +11,7 @@ from typing import Protocol
 import structlog
 
 from stemd.acquisition import Acquisition
-from stemd.adapters.base import Adapter
+from stemd.adapters.base import Adapter, Reconnects
 from stemd.blocks import (
     BlockPool,
     Ended,
@@ -116,6 +116,16 @@ class Reader:
         self.stop.set()
         self.pool.close()
         self.adapter.close()
+
+    def reconnect(self) -> None:
+        """Connect to the camera anew, now. Raises StemdError where there is no connection."""
+        adapter = self.adapter
+        if not isinstance(adapter, Reconnects):
+            raise StemdError(
+                f"the adapter of {self.name} has no connection to make anew", "send reset instead"
+            )
+        adapter.reconnect()
+        self.retry()
 
     def retry(self) -> None:
         """Start a failed adapter again now, with a clean record."""

@@ -111,6 +111,7 @@ class Report:
             "camera_connected": self._status.linked,
             "pool_free": reader.pool.free,
             "pool_blocks": reader.pool.buffers,
+            "pool_oldest_s": round(reader.pool.oldest_s, 1),
             "record_queue": recorder.queue_depth if recorder is not None else 0,
             "record_waits": recorder.waits if recorder is not None else 0,
             "snapshots_replaced": self._images.replaced,

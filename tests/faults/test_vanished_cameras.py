@@ -1,0 +1,180 @@
+"""Cameras that vanish without a word: the link is deleted, the sockets stay open."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from stemd.acquisition import Scan
+from stemd.adapters.base import Adapter
+from stemd.adapters.merlin import MerlinAdapter, MerlinSettings
+from stemd.adapters.merlin.encoder import Camera
+from stemd.adapters.timepix3.adapter import Timepix3Adapter
+from stemd.blocks import BlockPool, Ended, EventBlock, FrameBlock, Link, Message, Started
+from tests.merlin.streams import acquisition
+from tests.timepix3 import streams
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("ip") is None, reason="network namespaces need root and ip"
+)
+SCAN = Scan(shape=(12, 17), flyback=3, dwell_time_us=1.0)
+NOTICED_S = 30.0
+PORT = 6342
+SERVE = """
+import socket, sys
+first = sys.stdin.buffer.read(int(sys.argv[1]))
+with socket.create_server(("10.213.77.2", 6342)) as listener:
+    print("here", flush=True)
+    kept = []
+    while True:
+        peer, _ = listener.accept()
+        peer.sendall(first)
+        kept.append(peer)
+"""
+
+
+def ip(*words: str, check: bool = True) -> None:
+    subprocess.run(["ip", *words], check=check, capture_output=True, timeout=20)
+
+
+class Elsewhere:
+    """A camera in a network namespace of its own, at the other end of a virtual cable."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.cable = name, f"v{name}"
+        ip("netns", "add", name)
+        self._camera: subprocess.Popen[bytes] | None = None
+        self.plug()
+
+    def plug(self) -> None:
+        ip("link", "add", self.cable, "type", "veth", "peer", "name", "cam0", "netns", self.name)
+        ip("addr", "add", "10.213.77.1/24", "dev", self.cable)
+        ip("link", "set", self.cable, "up")
+        ip("-n", self.name, "addr", "add", "10.213.77.2/24", "dev", "cam0")
+        ip("-n", self.name, "link", "set", "cam0", "up")
+        ip("-n", self.name, "link", "set", "lo", "up")
+
+    def switch_on(self, stream: bytes) -> None:
+        """A server that sends this to everybody and then keeps the connection open."""
+        words = ["ip", "netns", "exec", self.name, sys.executable, "-c", SERVE, str(len(stream))]
+        made = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._camera = made
+        assert made.stdin is not None
+        assert made.stdout is not None
+        made.stdin.write(stream)
+        made.stdin.close()
+        assert made.stdout.readline() == b"here\n"
+
+    def lose_power(self) -> None:
+        """No end of stream, no reset: first the cable goes, then the program."""
+        ip("link", "del", self.cable)
+        self.switch_off()
+
+    def switch_off(self) -> None:
+        if self._camera is not None:
+            self._camera.send_signal(signal.SIGKILL)
+            self._camera.wait(10)
+            assert self._camera.stdout is not None
+            self._camera.stdout.close()
+            self._camera = None
+
+    def remove(self) -> None:
+        self.switch_off()
+        ip("link", "del", self.cable, check=False)
+        ip("netns", "del", self.name)
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Elsewhere]:
+    made = Elsewhere(f"stemd{os.getpid()}"[:12])
+    yield made
+    made.remove()
+
+
+@dataclass
+class Reading:
+    """An adapter in its thread."""
+
+    adapter: Adapter
+    messages: list[Message] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.pool = BlockPool(16 << 20)
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self) -> None:
+        for message in self.adapter.read(self.pool, self.stop):
+            if isinstance(message, FrameBlock | EventBlock):
+                message.release()
+            else:
+                self.messages.append(message)
+
+    def links(self) -> list[Link]:
+        return [m for m in self.messages if isinstance(m, Link)]
+
+    def count(self, kind: type[Message]) -> int:
+        return sum(isinstance(m, kind) for m in self.messages)
+
+    def until(self, condition: Callable[[], object], seconds: float) -> float:
+        began = time.monotonic()
+        while not condition():
+            assert time.monotonic() - began < seconds, self.messages
+            time.sleep(0.05)
+        return time.monotonic() - began
+
+    def end(self) -> None:
+        self.stop.set()
+        self.adapter.close()
+        self.thread.join(5)
+        assert not self.thread.is_alive()
+
+
+def merlin(part: bool) -> tuple[Adapter, bytes]:
+    settings = MerlinSettings(
+        host="10.213.77.2", data_port=PORT, scan=Scan(shape=(4, 5), flyback=0), pause_timeout_s=60.0
+    )
+    stream = acquisition(Camera((6, 10), 12), range(1, 11), 20)
+    return MerlinAdapter(settings), stream if part else b""
+
+
+def timepix3(part: bool) -> tuple[Adapter, bytes]:
+    settings = streams.settings(SCAN, host="10.213.77.2", port=PORT, idle_timeout_s=60.0)
+    stream = streams.Camera().stream(streams.electrons(SCAN, 6000))
+    return Timepix3Adapter(settings), stream[: len(stream) // 2 // 8 * 8] if part else b""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", [False, True], ids=["idle", "in mid-scan"])
+@pytest.mark.parametrize("make", [merlin, timepix3])
+def test_a_camera_that_loses_its_power_is_noticed_and_found_again(
+    elsewhere: Elsewhere, make: Callable[[bool], tuple[Adapter, bytes]], part: bool
+) -> None:
+    adapter, stream = make(part)
+    elsewhere.switch_on(stream)
+    reading = Reading(adapter)
+    try:
+        reading.until(lambda: reading.count(Started) if part else reading.links(), 120.0)
+        assert reading.links()[-1].connected
+        elsewhere.lose_power()
+        took = reading.until(lambda: not reading.links()[-1].connected, NOTICED_S)
+        sys.stdout.write(f"noticed after {took:.1f} s: {reading.links()[-1].text}\n")
+        assert "no sign of the" in reading.links()[1].text
+        assert " since 20" in reading.links()[1].text
+        assert reading.count(Ended) == part
+        elsewhere.plug()
+        elsewhere.switch_on(stream)
+        reading.until(lambda: reading.links()[-1].connected, 30.0)
+        reading.until(lambda: reading.count(Started) == 2 * part, 10.0)
+    finally:
+        reading.end()
