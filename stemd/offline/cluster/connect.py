@@ -31,6 +31,7 @@ OWN_WORKERS = {
 }
 """Of workers that are started here. Dask's profiler looks 100 times a second at what a task does,
 and takes the interpreter from it each time: up to 2 % on free cores."""
+_NOISY = ("distributed", "tornado", "asyncio")
 _CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
 
 
@@ -159,8 +160,9 @@ def connect(address: str) -> Iterator[Pool]:
             "--cluster needs Dask, which is not installed", "pip install 'stemd[cluster]'"
         ) from error
     # its tracebacks, and those of the event loop that it runs, would hide what we say of a fault
-    for name in ("distributed", "tornado", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name in (*_NOISY, *logging.root.manager.loggerDict):
+        if name.partition(".")[0] in _NOISY:  # some have a level of their own
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     settings = {"distributed.admin.large-graph-warning-threshold": GRAPH_WARNING}
     with dask.config.set(settings), contextlib.ExitStack() as stack:
         if address == "local" or address.startswith("local:"):
