@@ -11,11 +11,12 @@ import pytest
 
 from stemd.blocks import Link, Notice
 from stemd.daemon.pipeline import status as status_module
+from stemd.daemon.pipeline import troubles as troubles_module
 from stemd.daemon.pipeline.events import FAULT_AFTER, Events
 from stemd.daemon.pipeline.status import Activity, Status, watch
 from stemd.daemon.pipeline.troubles import Troubles
 from stemd.errors import StemdError
-from stemd.events import Hub, Json
+from stemd.events import Hub, Json, Sink
 from stemd.scan.run import ScanRun
 from stemd.settings import Settings
 from tests.conftest import an_acquisition
@@ -245,3 +246,40 @@ async def test_the_state_says_what_goes_on_before_what_is_wrong(bench: Bench) ->
     bench.troubles.over()
     bench.events.exhausted()
     assert bench.status.state == "stopped"
+
+
+class Lines(Sink):
+    """Keeps what is told."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def on_log(self, pipeline: str, entry: Json) -> None:
+        """A warning or an error."""
+        self.messages.append(entry["message"])
+
+
+def test_a_flood_of_one_kind_is_told_once_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub, lines = Hub(), Lines()
+    hub.add(lines)
+    troubles = Troubles("cam", hub)
+    for number in range(1000):
+        troubles.notice("warning", f"bad word {number}", "", "bad_words")
+    troubles.notice("warning", "a gap", "", "gap")
+    assert lines.messages == ["bad word 0", "a gap"]
+    monkeypatch.setattr(troubles_module, "QUIET_S", 0.0)
+    troubles._quiet = {kind: (0.0, more) for kind, (_, more) in troubles._quiet.items()}
+    troubles.notice("warning", "bad word again", "", "bad_words")
+    assert lines.messages[-1].startswith("bad word again (and 999 more")
+
+
+def test_an_error_that_is_not_open_is_told_even_if_it_was_told_a_moment_ago() -> None:
+    hub, lines = Hub(), Lines()
+    hub.add(lines)
+    troubles = Troubles("cam", hub)
+    troubles.notice("error", "no header", "", "header")
+    troubles.notice("error", "no header", "", "header")
+    troubles.over("header")
+    assert troubles.notice("error", "no header", "", "header")
+    assert len(lines.messages) == 2
+    assert troubles.last_error is not None

@@ -83,8 +83,8 @@ class Events:
         """The adapter or an engine has something to say."""
         if notice.level == "error":
             self._noticed.add(notice.kind)
-        self._troubles.tell(notice.level, notice.text, notice.remedy, notice.kind)
-        if notice.level == "error":
+        told = self._troubles.notice(notice.level, notice.text, notice.remedy, notice.kind)
+        if told and notice.level == "error":
             self.changed()
 
     def failed(self, error: StemdError, failures: int, pause_s: float) -> None:

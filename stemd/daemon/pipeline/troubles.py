@@ -11,6 +11,9 @@ from stemd.acquisition import iso_utc
 from stemd.errors import StemdError
 from stemd.events import Hub, Json
 
+QUIET_S = 5.0
+"""What `notice` tells of one kind is told once in so long, with the number of those between."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -45,6 +48,8 @@ class Troubles:
     def __init__(self, pipeline: str, hub: Hub) -> None:
         self._open: dict[tuple[str, str], Trouble] = {}
         self._pipeline, self._hub = pipeline, hub
+        self._quiet: dict[str, tuple[float, int]] = {}
+        """By kind until when nothing is told, and how many came meanwhile."""
 
     @property
     def last_error(self) -> Json | None:
@@ -69,6 +74,23 @@ class Troubles:
     def open(self, kind: str) -> list[Trouble]:
         """The open troubles of a kind."""
         return [trouble for trouble in self._open.values() if trouble.kind == kind]
+
+    def notice(self, level: str, text: str, remedy: str, kind: str) -> bool:
+        """Tell it, unless its kind has just been told: then it is counted; True if told.
+
+        An error that is not open is always told.
+        """
+        now = time.monotonic()
+        until, more = self._quiet.get(kind, (0.0, 0))
+        news = level == "error" and not self.open(kind)
+        if now < until and not news:
+            self._quiet[kind] = until, more + 1
+            return False
+        if more:
+            text = f"{text} (and {more} more of this kind since it was last told)"
+        self._quiet[kind] = now + QUIET_S, 0
+        self.tell(level, text, remedy, kind)
+        return True
 
     def tell(
         self,
