@@ -280,3 +280,43 @@ def test_what_serval_refuses_is_told(serval: str) -> None:
     alone = Timepix3Adapter(settings(SCAN))
     with pytest.raises(CameraError, match="serval_url"):
         alone.command("start", {})
+
+
+def test_a_serval_that_sends_a_byte_at_a_time_is_given_up_in_seconds() -> None:
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip() -> None:
+            peer, _ = listener.accept()
+            with peer:
+                try:
+                    for byte in b"HTTP/1.0 200 OK\r\nContent-Length: 9999\r\n\r\n" * 9:
+                        peer.sendall(bytes([byte]))
+                        if over.wait(0.3):
+                            return
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        began = time.monotonic()
+        with pytest.raises(CameraError, match="no whole answer within"):
+            Timepix3Adapter(settings(SCAN, serval_url=url)).command("start", {})
+        assert time.monotonic() - began < 8.0
+        over.set()
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+def test_reconnect_makes_a_new_connection_of_timepix3_too(server: socket.socket) -> None:
+    reading = Reading(port=server.getsockname()[1])
+    first, _ = server.accept()
+    with first:
+        reading.until(Link)
+        reading.adapter.reconnect()
+        second, _ = server.accept()
+        with second:
+            reading.until(Link, 3)
+            reading.end()
+    assert [link.connected for link in reading.got.of(Link)] == [True, False, True]

@@ -7,7 +7,6 @@ import http.client
 import json
 import socket
 import threading
-import time
 import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,7 +24,8 @@ MAX_REPLY_BYTES = 4 * 1024 * 1024
 Json = Mapping[str, Any]
 
 
-def _hang_up(opened: socket.socket) -> None:
+def _hang_up(opened: socket.socket, late: threading.Event) -> None:
+    late.set()
     with contextlib.suppress(OSError):
         opened.shutdown(socket.SHUT_RDWR)
 
@@ -71,14 +71,17 @@ class ServalClient:
             watch_over(opened.sock)
             opened.sock.settimeout(TIMEOUT_S)
             # A time limit of a socket is one for each byte: this is one for the whole reply.
-            limit = threading.Timer(TIMEOUT_S, _hang_up, (opened.sock,))
+            late = threading.Event()
+            limit = threading.Timer(TIMEOUT_S, _hang_up, (opened.sock, late))
             limit.daemon = True
-            began = time.monotonic()
             limit.start()
             try:
-                return self._asked(opened, path, body)
+                told = self._asked(opened, path, body)
+                if late.is_set():  # without a length a reply ends where it was cut off
+                    raise ConnectionError("cut off")
+                return told
             except (OSError, http.client.HTTPException) as error:
-                if time.monotonic() - began < TIMEOUT_S:
+                if not late.is_set():
                     raise
                 raise TimeoutError(f"no whole answer within {TIMEOUT_S:g} s") from error
             finally:
@@ -89,7 +92,6 @@ class ServalClient:
     def _asked(
         self, opened: http.client.HTTPConnection, path: str, body: Json | None
     ) -> tuple[int, str, str]:
-        began = time.monotonic()
         data = None if body is None else json.dumps(body).encode()
         opened.request(
             "GET" if data is None else "PUT",
@@ -99,8 +101,6 @@ class ServalClient:
         )
         reply = opened.getresponse()
         text = reply.read(MAX_REPLY_BYTES).decode("utf-8", "replace")
-        if time.monotonic() - began >= TIMEOUT_S:
-            raise ConnectionError("cut off")  # a reply without a length ends where it was cut off
         return reply.status, reply.reason, text
 
     def dashboard(self) -> Json:
