@@ -211,7 +211,7 @@ def test_the_page_comes_back_by_itself_after_the_daemon_was_gone(served: Served,
     port = served.url.rstrip("/").rpartition(":")[2]
     served.stop()
     eventually(lambda: tab.text_content("#state-words") == "Connection lost, trying again")
-    assert "goes on without this page" in tab.text_content("#fault")
+    assert "continues without this page" in tab.text_content("#fault")
     assert tab.locator("#fault").is_visible()
     served.start(listen=f"127.0.0.1:{port}")
     eventually(lambda: tab.text_content("#state-words") == "Scanning")

@@ -190,7 +190,7 @@ def told(place: Place) -> list[dict[str, Any]]:
     try:
         wait_until(lambda: any(h["what"] == "finished" for h in heard()), "the scan is over", 120.0)
         wait_until(
-            lambda: any(h["what"] == "daemon" and h["sinks"]["clumsy"] for h in heard()),
+            lambda: any(h["what"] == "daemon" and h["sinks"].get("clumsy") for h in heard()),
             "the state tells of the clumsy sink",
         )
         assert daemon.stop(signal.SIGTERM) == 0
