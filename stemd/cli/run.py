@@ -20,20 +20,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run until SIGTERM or Ctrl-C; SIGHUP reads the config again."""
     from stemd.config.file import load
+    from stemd.errors import StemdError
     from stemd.logs import set_up_logs
 
     path: Path = args.config
     config = load(path)
     set_up_logs(args.log_level or config.daemon.log_level)
 
-    async def serve() -> None:
+    async def serve() -> StemdError | None:
         from stemd.daemon.supervisor import Daemon
 
-        await Daemon(config, lambda: load(path), config_file=path).run()
+        try:
+            await Daemon(config, lambda: load(path), config_file=path).run()
+        except StemdError as error:
+            return error
+        return None
 
-    asyncio.run(serve())
+    # not asyncio.run: it would wait for threads that wait for a disk that hangs
+    error = asyncio.Runner().run(serve())
+    if error is not None:
+        sys.stderr.write(f"stemd run: {error}\n")
     # All is written and closed. Taking the interpreter and the compiled kernels apart would
     # keep whoever waits for the end waiting for up to a second more.
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(error.exit_code if error is not None else 0)

@@ -22,8 +22,8 @@ from stemd.storage.verify import verify
 HELP = "list the scans of a data folder, or show one"
 EXAMPLE = "stemd scans --data-dir /var/lib/stemd --since 2d --status complete"
 
-_STATUSES = ("acquiring", "complete", "incomplete", "aborted")
-_STYLES = {"acquiring": "cyan", "complete": "green", "incomplete": "yellow", "aborted": "red"}
+_STATUSES = ("acquiring", "complete", "incomplete", "aborted", "not recorded")
+_STYLES = {"acquiring": "cyan", "complete": "green", "incomplete": "yellow"}
 _DEFAULT_LIMIT = 50
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -124,7 +124,7 @@ def _find(catalogue: Catalogue, wanted: str) -> dict[str, Any]:
     exact = catalogue.get(wanted)
     if exact is not None:
         return exact
-    near = [scan for scan in catalogue.list() if scan["id"].startswith(wanted)]
+    near = catalogue.begins_with(wanted, 100)
     if len(near) == 1:
         return near[0]
     problem = "there is no scan" if not near else f"{len(near)} scans have an id that begins with"
@@ -145,7 +145,7 @@ def _list(scans: Sequence[dict[str, Any]], *, as_json: bool) -> None:
         ny, nx = scan["shape"]
         table.add_row(
             scan["id"],
-            f"[{_STYLES[scan['status']]}]{scan['status']}[/]",
+            f"[{_STYLES.get(scan['status'], 'red')}]{scan['status']}[/]",
             scan["pipeline"],
             scan["started"][:19].replace("T", " "),
             f"{ny} x {nx}",

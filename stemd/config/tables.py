@@ -23,13 +23,15 @@ class RetentionTable(_Table):
 
     Scans older than `max_age_days` go, and as many as it takes to have `min_free_gb` free.
     `delete` "raw" takes the raw records only, "scan" whole scans. Below `warn_free_gb` there
-    is a warning.
+    is a warning. A clock that may have jumped makes no more than the part `max_share` of all
+    scans old.
     """
 
     max_age_days: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
     min_free_gb: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
     delete: Literal["raw", "scan"] = "raw"
     warn_free_gb: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 10.0
+    max_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25
 
 
 class DaemonTable(_Table):

@@ -10,6 +10,7 @@ from stemd.storage import completions as book
 from stemd.storage.archive import Archive, Record
 from stemd.storage.files import FileRecord
 from stemd.storage.folder import ScanFolder
+from stemd.storage.intentions import IMAGES
 from stemd.storage.store import Store
 from stemd.storage.writers import writers_of
 
@@ -25,9 +26,8 @@ class CompletionFiles:
 
     def outstanding(self) -> list[Json]:
         """Catalogue rows of this instrument's scans whose images wait, the oldest first."""
-        rows = reversed(self._store.catalogue.list())
-        ours = (row for row in rows if row["instrument"] == self._store.instrument)
-        return [row for row in ours if book.is_outstanding(row)]
+        rows = self._store.catalogue.outstanding(self._store.instrument, book.OUTSTANDING)
+        return [row for row in rows if book.is_outstanding(row)]
 
     def record(self, scan_id: str) -> Record | None:
         """The raw record of a scan, None when it is gone."""
@@ -46,11 +46,13 @@ class CompletionFiles:
             folder, snapshot.acquisition, document["pipeline"], document["instrument"]
         )
         settings = document["settings"]
+        self._store.intentions.begin(document["id"], IMAGES)
         files, failures = where.write_results(snapshot, settings, writers_of(settings))
         for failure in failures:
             raise failure
         document = book.write(folder, document, completion, files)
-        self._store.catalogue.end(document["id"], document, folder)
+        self._store.enter(document, folder)
+        self._store.intentions.done(document["id"])
         return document, snapshot, list(files)
 
     def not_done(self, scan_id: str, status: str, message: str, remedy: str) -> Json | None:
@@ -65,7 +67,7 @@ class CompletionFiles:
             document = book.read(folder)
             completion = book.not_done(status, document["completion"], message, remedy)
             document = book.write(folder, document, completion)
-            self._store.catalogue.end(document["id"], document, folder)
+            self._store.enter(document, folder)
         finally:
             self._store.release(scan_id)
         return document

@@ -13,6 +13,7 @@ import structlog
 
 from stemd.acquisition import iso_utc
 from stemd.daemon import systemd
+from stemd.daemon.beside import beside
 from stemd.daemon.pipeline.pipeline import Pipeline
 from stemd.daemon.red import Red
 from stemd.errors import StemdError
@@ -164,7 +165,7 @@ def _new_threads(loop: asyncio.AbstractEventLoop) -> ThreadPoolExecutor:
 async def watch_disk(disk: DiskWatch, pipelines: Mapping[str, Pipeline], red: Red) -> None:
     """Look at the disk again and again; tell every pipeline of what has changed."""
     while True:
-        looking = asyncio.ensure_future(asyncio.to_thread(disk.look))
+        looking = asyncio.ensure_future(beside(disk.look))
         try:
             await _in_time(looking, disk, red)
         finally:
@@ -194,5 +195,9 @@ def _tell(news: News, disk: DiskWatch, pipelines: Mapping[str, Pipeline]) -> Non
             pipeline.disk_is_well()
         elif news == "low":
             pipeline.troubles.tell("warning", *disk.warning, "disk_low")
+        elif news == "retention" and (error := disk.retention_error) is not None:
+            pipeline.troubles.error(error, "retention")
+        elif news == "retention well" and pipeline.troubles.over("retention"):
+            pipeline.state_changed()
     if news in ("low", "enough"):
         log.info("free space", low=disk.low, folder=str(disk.folder))

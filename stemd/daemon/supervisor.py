@@ -7,7 +7,7 @@ import platform
 import secrets
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import structlog
@@ -16,18 +16,23 @@ from stemd import __version__
 from stemd.acquisition import iso_utc
 from stemd.config.resolved import Config
 from stemd.daemon import systemd
+from stemd.daemon.beside import beside
 from stemd.daemon.completer import Completer
 from stemd.daemon.health import Health, feed_watchdog, watch_disk, watch_health, watch_workers
 from stemd.daemon.outlets import Outlets
 from stemd.daemon.pipelines import Pipelines
 from stemd.daemon.red import Red
 from stemd.daemon.requests import Requests
-from stemd.errors import ConfigError, StemdError
+from stemd.errors import ConfigError, SinkError, StemdError
 from stemd.events import Hub, Json
 from stemd.storage.disk_watch import DiskWatch
-from stemd.storage.recovery import enter_missing, recover
+from stemd.storage.recovery import enter_missing, finish_intentions, recover
 from stemd.storage.store import Store
 from stemd.tasks import Tasks
+
+CLOSE_S = 6.0
+"""With what completions (10 s) and scans (18 s) get, less than the unit's TimeoutStopSec."""
+RECOVER_AGAIN_S = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -82,7 +87,10 @@ class Daemon:
             self._completer.use_whole_machine()
 
     async def run(self) -> None:
-        """Start everything, serve until `stop`, end everything. Raises StemdError at the start."""
+        """Start everything, serve until `stop`, end everything.
+
+        Raises StemdError at the start, and at the end where scans could not be written.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
@@ -92,7 +100,12 @@ class Daemon:
             await self._stop.wait()
         finally:
             systemd.notify("STOPPING=1")
-            await self._end()
+            left = await self._end()
+        if left:
+            raise SinkError(
+                f"{len(left)} scans are not on the disk as they ended: {', '.join(left)}",
+                "what had come of them is kept; the next start lists what there is",
+            )
 
     async def _start(self) -> None:
         config, table = self.config, self.config.daemon
@@ -146,20 +159,38 @@ class Daemon:
             found |= tasks.failures
         return found
 
-    async def _end(self) -> None:
+    async def _end(self) -> list[str]:
+        """End everything; returns the ids of scans that are not on the disk as they ended."""
+        store = self._store
+        if store is not None:
+            store.stopping()
+        if self.health.red.disk is not None:
+            self.health.red.disk.stop()
         await self._tasks.stop()
         if self._completer is not None:
             await self._completer.stop()
         await self.pipelines.stop()
         await self.outlets.stop()
-        if self._store is not None:
-            self._store.close()
+        left = await _close(store) if store is not None else []
         log.info("stopped", uptime_s=round(self.health.uptime_s, 1))
+        return left
 
     async def _recover(self, store: Store, completer: Completer) -> None:
-        await asyncio.to_thread(recover, store.catalogue)
-        await asyncio.to_thread(enter_missing, store.catalogue, store.instrument, self.started_ns)
-        await completer.resume()
+        """Take up what earlier daemons left; while the catalogue is held, try again."""
+        steps: tuple[Callable[[], Awaitable[object]], ...] = (
+            lambda: beside(recover, store.catalogue),
+            lambda: beside(finish_intentions, store),
+            lambda: beside(enter_missing, store.catalogue, store.instrument, self.started_ns),
+            completer.resume,
+        )
+        for step in steps:
+            while True:
+                try:
+                    await step()
+                    break
+                except StemdError as error:
+                    log.warning("what earlier scans left waits for the disk", error=str(error))
+                    await asyncio.sleep(RECOVER_AGAIN_S)
 
     # Config reload
 
@@ -245,3 +276,15 @@ class Daemon:
     def _sink_errors(self) -> Json:
         """By name what is wrong with a sink now, null where all is well."""
         return {name: status["error"] for name, status in self.hub.sinks().items()}
+
+
+async def _close(store: Store) -> list[str]:
+    """Close the store, but wait no longer for the disk than the process manager does."""
+    try:
+        left = await asyncio.wait_for(beside(store.close), CLOSE_S)
+    except TimeoutError:
+        left = store.unwritten()
+        log.error("the disk does not answer and is left behind")
+    if left:
+        log.error("scans are not on the disk as they ended", scans=left)
+    return left

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,8 @@ from stemd.config.tables import RetentionTable
 from stemd.documents import error_document
 from stemd.errors import SinkError
 from stemd.events import Json
+from stemd.storage.clock import SureClock
+from stemd.storage.recovery import enter_missing, enter_sessions
 from stemd.storage.retention import retain
 from stemd.storage.store import Store
 
@@ -20,21 +23,33 @@ RETENTION_PERIOD_S = 60.0
 
 log = structlog.get_logger(__name__)
 
-News = Literal["low", "enough", "failed", "well"]
+News = Literal["low", "enough", "failed", "well", "retention", "retention well"]
 
 
 class DiskWatch:
     """`look` now and then, in a worker thread; `document` is for the health document."""
 
     def __init__(self, store: Store, table: RetentionTable) -> None:
-        self.error: SinkError | None = None
         self.low = False
         self.deleted = 0
+        self.retention_error: SinkError | None = None
         self._store, self._table = store, table
+        self._error: SinkError | None = None
         self._free: int | None = None
         self._total: int | None = None
         self._next_retention = 0.0
-        self._began_ns, self._began = time.time_ns(), time.monotonic()
+        self._began_ns = time.time_ns()
+        self._clock = SureClock(store.data_dir, store.instrument)
+        self._stopping = threading.Event()
+
+    @property
+    def error(self) -> SinkError | None:
+        """What keeps scans from being kept now."""
+        return self._error or self._store.rows.error
+
+    def stop(self) -> None:
+        """A look that deletes ends after the scan it is at."""
+        self._stopping.set()
 
     @property
     def folder(self) -> Path:
@@ -43,22 +58,49 @@ class DiskWatch:
 
     def look(self) -> list[News]:
         """Look at the disk, write what waits, delete what may go; returns what has changed."""
-        before = self.error
-        self.error = self._store.writable()
+        before, refused = self._error, self.retention_error
+        rows = self._store.rows.error
+        error = self._store.writable()
         self._measure()
-        if self.error is None:
+        self._error = error
+        if error is None:
             self._store.write_waiting()
+            self._rebuild()
             self._retain()
         news: list[News] = []
-        if self.error is not None and (before is None or before.message != self.error.message):
+        now = self._error or rows
+        if now is not None and (before is None or before.message != now.message):
             news.append("failed")
-        if self.error is None and before is not None:
+        if now is None and before is not None:
             news.append("well")
+        self._error = now
+        if self.retention_error is not None and (
+            refused is None or refused.message != self.retention_error.message
+        ):
+            news.append("retention")
+        if self.retention_error is None and refused is not None:
+            news.append("retention well")
+        return [*news, *self._space()]
+
+    def _rebuild(self) -> None:
+        """Enter again what a catalogue that was begun anew, or took no rows, does not know."""
+        database, rows = self._store.catalogue.database, self._store.rows
+        if not (database.fresh or rows.lost):
+            return
+        database.fresh = rows.lost = False
+        try:
+            enter_missing(self._store.catalogue, self._store.instrument, self._began_ns)
+            enter_sessions(self._store.catalogue)
+        except SinkError as error:
+            rows.lost = True
+            log.warning("the catalogue cannot be made again yet", error=str(error))
+
+    def _space(self) -> list[News]:
         low = self._free is not None and self._free < self._table.warn_free_gb * 1e9
-        if low != self.low:
-            self.low = low
-            news.append("low" if low else "enough")
-        return news
+        if low == self.low:
+            return []
+        self.low = low
+        return ["low" if low else "enough"]
 
     def _measure(self) -> None:
         self._free = self._store.free_bytes()
@@ -71,10 +113,26 @@ class DiskWatch:
         if time.monotonic() < self._next_retention and not self._short:
             return
         self._next_retention = time.monotonic() + RETENTION_PERIOD_S
+        clock = self._clock
         try:
-            self.deleted += len(retain(self._store, self._table, self._trusted_ns()))
+            done = retain(
+                self._store, self._table, clock.now_ns(), clock.sure_ns(), self._stopping.is_set
+            )
         except SinkError as error:
-            self.error = error
+            self._error = error
+            return
+        self.deleted += len(done.deleted)
+        if done.more:
+            self._next_retention = 0.0
+        self.retention_error = done.refused
+        if done.refused is None:
+            clock.believe()
+        clock.keep()
+        if done.problems:
+            first, why = next(iter(done.problems.items()))
+            text = f"retention cannot delete {len(done.problems)} scans, among them {first}: {why}"
+            remedy = "give the user that runs stemd the right to delete there, or delete them"
+            self.retention_error = done.refused or SinkError(text, remedy)
         self._measure()
 
     @property
@@ -82,11 +140,6 @@ class DiskWatch:
         """Less is free than is asked for: a fast camera fills a disk within a minute."""
         wanted = self._table.min_free_gb
         return wanted is not None and self._free is not None and self._free < wanted * 1e9
-
-    def _trusted_ns(self) -> int:
-        """The time of day, but no more than has passed: a clock stepped ahead ages no scan."""
-        passed = int((time.monotonic() - self._began) * 1e9)
-        return min(time.time_ns(), self._began_ns + passed)
 
     @property
     def warning(self) -> tuple[str, str]:
@@ -99,12 +152,13 @@ class DiskWatch:
 
     def document(self) -> Json:
         """The `disk` part of the health document."""
-        error = self.error
+        error, retention = self.error, self.retention_error
         return {
             "free_bytes": self._free,
             "total_bytes": self._total,
             "low": self.low,
             "error": error and error_document(error),
+            "retention_error": retention and error_document(retention),
             "scans_deleted": self.deleted,
             "documents_owed": self._store.waiting,
             "documents_dropped": self._store.dropped,

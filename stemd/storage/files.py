@@ -141,6 +141,21 @@ def write_atomic(path: Path, parts: Iterable[bytes | memoryview]) -> FileRecord:
     return FileRecord(path.name, size, digest.hexdigest())
 
 
+def write_at_once(path: Path, data: bytes) -> None:
+    """Write under a temporary name and rename, without waiting for the disk. Raises SinkError.
+
+    Whole for whoever reads it, also after a kill; only a power cut may take it away.
+    """
+    temporary = path.with_name(path.name + TEMPORARY)
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise disk_error(error, "write", path) from error
+
+
 def hash_file(path: Path) -> FileRecord:
     """Size and checksum of a file as it is on the disk. Raises OSError."""
     digest, size = hashlib.sha256(), 0

@@ -20,14 +20,15 @@ from stemd.config.tables import DEFAULT_RESULTS
 from stemd.documents import to_json
 from stemd.errors import SinkError
 from stemd.results import Snapshot
-from stemd.storage.files import FileRecord, disk_error, fsync_folder, write_atomic
+from stemd.storage.files import FileRecord, disk_error, fsync_folder, write_at_once, write_atomic
 from stemd.storage.writers import Written, write_results
 
 SCAN_FILE = "scan.json"
 MAX_MISSING_RUNS = 1000
 """More holes than this are only counted: the list would be larger than what it describes."""
 
-Status = Literal["acquiring", "complete", "incomplete", "aborted"]
+Status = Literal["acquiring", "complete", "incomplete", "aborted", "not recorded"]
+"""`not recorded`: whatever arrived, not all of what was to be kept of it is on the disk."""
 
 
 def missing_runs(done: NDArray[np.bool_]) -> list[tuple[int, int]]:
@@ -56,7 +57,8 @@ class ScanSummary:
     `{"revision", "time", "time_ns", "positions_done", "changes"}` for every change in mid-scan.
     `done` is the flat mask of finished probe positions. `recomputed` lists what was made anew
     from the maps after the scan; `session` is the id of the session the scan belongs to;
-    `completion` says what becomes of images that lack positions, None where none does.
+    `completion` says what becomes of images that lack positions, None where none does;
+    `not_written` lists in words what was to be on the disk and is not.
     """
 
     status: Status
@@ -70,6 +72,7 @@ class ScanSummary:
     session: str | None = None
     recomputed: Sequence[Mapping[str, Any]] = ()
     completion: Mapping[str, Any] | None = None
+    not_written: Sequence[str] = ()
 
 
 def scan_document(
@@ -116,6 +119,7 @@ def scan_document(
         "recomputed": [dict(change) for change in summary.recomputed],
         "completion": dict(summary.completion) if summary.completion is not None else None,
         "session": summary.session,
+        "not_written": list(summary.not_written),
         "notes": list(summary.notes),
         "versions": versions(),
         "files": [record.as_json() for record in files],
@@ -146,19 +150,36 @@ class ScanFolder:
             )
         return cls(data_dir / day / acquisition.id, acquisition, pipeline, instrument)
 
-    def create(self) -> None:
+    def create(self, summary: ScanSummary | None = None) -> None:
         """Make the folder, durable up to the data folder, with a scan.json that says `acquiring`.
 
-        Should the daemon be killed, the geometry that the record is to be read with is there.
+        Should the daemon be killed, the geometry and the settings that the record is to be read
+        with are there.
         """
+        summary = summary or self._acquiring()
+        self.make(summary)
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
             fsync_folder(self.path.parent)
             fsync_folder(self.path.parent.parent)
         except OSError as error:
             raise disk_error(error, "create the scan's folder", self.path) from error
-        nothing = np.zeros(self.acquisition.scan.positions, np.bool_)
-        self.write_summary(ScanSummary("acquiring", nothing))
+        self.write_summary(summary)
+
+    def make(self, summary: ScanSummary | None = None) -> None:
+        """The same, without waiting until it would outlive a power cut; a kill it outlives."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise disk_error(error, "create the scan's folder", self.path) from error
+        document = self._document(summary or self._acquiring())
+        write_at_once(self.path / SCAN_FILE, (to_json(document, indent=1) + "\n").encode())
+
+    def _acquiring(self) -> ScanSummary:
+        return ScanSummary("acquiring", np.zeros(self.acquisition.scan.positions, np.bool_))
+
+    def _document(self, summary: ScanSummary) -> dict[str, Any]:
+        files = self.files.values()
+        return scan_document(self.acquisition, self.pipeline, self.instrument, summary, files)
 
     def add(self, record: FileRecord) -> None:
         """List a file that somebody else has written into the folder."""
@@ -178,9 +199,7 @@ class ScanFolder:
 
     def write_summary(self, summary: ScanSummary) -> dict[str, Any]:
         """Write scan.json and return what stands in it."""
-        document = scan_document(
-            self.acquisition, self.pipeline, self.instrument, summary, self.files.values()
-        )
+        document = self._document(summary)
         text = to_json(document, indent=1) + "\n"
         write_atomic(self.path / SCAN_FILE, [text.encode()])
         return document

@@ -5,12 +5,19 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from stemd.errors import SinkError
 from stemd.storage.files import disk_error
 
 _LOCKS = ".locks"
+STOPPED = b"stopped"
+"""In the lock file of a daemon that was told to stop: what it left undone is no death's work."""
+
+
+class TakenError(SinkError):
+    """Another daemon of the same instrument has the data folder."""
 
 
 def lock_path(data_dir: Path, name: str) -> Path:
@@ -30,15 +37,26 @@ def take_lock(path: Path) -> int:
     return fd
 
 
+@contextlib.contextmanager
+def waiting_lock(path: Path) -> Iterator[None]:
+    """Hold a lock, after waiting for whoever has it. Raises OSError."""
+    path.parent.mkdir(exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
 def holder_is_dead(path: Path) -> bool:
-    """True when nobody holds the lock any more; its file is then cleared away."""
+    """True when nobody holds the lock any more, or its file is gone."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return not path.exists()
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink(missing_ok=True)
     except OSError:
         return False
     finally:
@@ -46,10 +64,20 @@ def holder_is_dead(path: Path) -> bool:
     return True
 
 
+def was_stopped(path: Path) -> bool:
+    """Whether the holder of a lock ended as it was told to: a killed one leaves an empty file."""
+    try:
+        return path.read_bytes() == STOPPED
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+
+
 def take_instrument(data_dir: Path, instrument: str) -> int:
     """Be the only daemon of an instrument in a data folder; the descriptor holds the lock.
 
-    Raises SinkError that names the process which has it.
+    Raises TakenError that names the process which has it, SinkError for any other reason.
     """
     path = lock_path(data_dir, f"instrument-{instrument}")
     try:
@@ -57,12 +85,12 @@ def take_instrument(data_dir: Path, instrument: str) -> int:
     except BlockingIOError as error:
         with contextlib.suppress(OSError):
             holder = path.read_text(encoding="ascii", errors="replace").strip()
-            raise SinkError(
+            raise TakenError(
                 f"another stemd (process {holder or 'unknown'}) runs the instrument "
                 f"{instrument!r} with {data_dir}",
                 "stop it first, or give this one a daemon.instrument and a data_dir of its own",
             ) from error
-        raise SinkError(f"{path}: is locked", "stop the other stemd first") from error
+        raise TakenError(f"{path}: is locked", "stop the other stemd first") from error
     except OSError as error:
         raise disk_error(error, "lock the data folder", path) from error
     with contextlib.suppress(OSError):  # a full disk: the lock holds without the number

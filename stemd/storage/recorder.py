@@ -79,11 +79,13 @@ class RawRecorder:
         self._queued_bytes = 0
         self._ending = False
         self._fd = -1
+        self._running = False
         self._threads: list[threading.Thread] = []
         self._digest = hashlib.sha256()
         self._hashed_bytes = 0
         self._path = self._part = Path()
         self._sidecars: list[FileRecord] = []
+        self._opened = threading.Event()
         self._progress = time.monotonic()
 
     @property
@@ -94,53 +96,86 @@ class RawRecorder:
     @property
     def recording(self) -> bool:
         """True between `start` and `finish` while nothing has gone wrong."""
-        return self._fd >= 0 and self.error is None
+        return self._running and self.error is None
 
     @property
     def queue_depth(self) -> int:
         """Blocks waiting to be written."""
         return len(self._queue)
 
-    def start(self, acquisition: Acquisition, folder: Path) -> bool:
-        """Open `<raw name>.part` in the folder and write the sidecars; False on an error."""
-        if self._fd >= 0:
+    def start(
+        self, acquisition: Acquisition, folder: Path, ready: Callable[[], bool] | None = None
+    ) -> None:
+        """Begin a record; returns at once, the disk is waited for by the record's own thread.
+
+        It first waits for `ready`, which says whether the folder is there, then opens
+        `<raw name>.part` and writes the sidecars. What cannot be done stands in `error`.
+        """
+        if self._running:
             raise RuntimeError("finish the running record before starting another")
         self.error = None
         self.bytes_written = self.blocks_refused = self.waits = self._hashed_bytes = 0
         self._digest = hashlib.sha256()
-        self._ending = False
+        self._ending, self._running = False, True
         self._sidecars = []
+        self._opened = threading.Event()
+        self._path = self._part = Path()
+        self._progress = time.monotonic()
+        self._threads = [
+            threading.Thread(
+                target=self._record,
+                args=(acquisition, folder, ready),
+                name="record-write",
+                daemon=True,
+            ),
+            threading.Thread(
+                target=self._hash, args=(acquisition, folder), name="record-hash", daemon=True
+            ),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _record(
+        self, acquisition: Acquisition, folder: Path, ready: Callable[[], bool] | None
+    ) -> None:
+        try:
+            if ready is None or ready():
+                self._open(acquisition, folder)
+            else:
+                text = f"{folder}: the folder could not be made: nothing is recorded"
+                self._give_up(SinkError(text, "see the error before"), told=False)
+            self._opened.set()
+            self._write_loop()
+        except BaseException as error:  # whatever it is: nobody else would hear of it
+            if self._fd >= 0:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._fd, self.bytes_written)
+            self._fail(_thread_ended("writes", self._part, error))
+        finally:
+            self._opened.set()
+            self._drop_the_rest()
+
+    def _open(self, acquisition: Acquisition, folder: Path) -> None:
         try:
             self._path = folder / plain_file_name(acquisition.raw_name)
             self._part = self._path.with_name(self._path.name + PART)
             flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
             self._fd = os.open(self._part, flags, 0o644)
             self._check_space()
-            for name, content in acquisition.sidecars:
-                record = write_atomic(folder / plain_file_name(name), [content])
-                self._sidecars.append(record)
         except OSError as error:
             self._give_up(disk_error(error, "open the record", self._part))
-            return False
         except SinkError as error:
             self._give_up(error)
-            return False
-        self._threads = [
-            threading.Thread(target=self._write, name="record-write", daemon=True),
-            threading.Thread(target=self._hash, name="record-hash", daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
-        return True
 
-    def _give_up(self, error: SinkError) -> None:
+    def _give_up(self, error: SinkError, *, told: bool = True) -> None:
         """Nothing was recorded and nothing will be."""
         if self._fd >= 0:
-            os.close(self._fd)
+            with contextlib.suppress(OSError):
+                os.close(self._fd)
             self._fd = -1
             with contextlib.suppress(OSError):
                 self._part.unlink()
-        self._fail(error)
+        self._fail(error, told=told)
 
     def offer(self, block: Block | ImageBlock, stop: StopFlag) -> bool:
         """Hand a block over; it is retained until written. False when it will not be written."""
@@ -169,53 +204,56 @@ class RawRecorder:
         """Write what waits, flush, rename. The record first, then its sidecars; [] if none.
 
         May take as long as the disk and the checksum need: call it from a worker thread. A
-        record that a disk error cut short has `complete` False.
+        record that a disk error cut short has `complete` False; one that could not be given its
+        name is listed as `.part`.
         """
         with self._changed:
             self._ending = True
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
-        self._threads = []
+        self._threads, self._running = [], False
         if self._fd < 0:
             return []
-        try:
-            return self._close()
-        except OSError as error:
-            self._fail(disk_error(error, "finish the record", self._path))
-            return []
-        finally:
-            os.close(self._fd)
-            self._fd = -1
-
-    def _close(self) -> list[FileRecord]:
         if self.bytes_written == 0 and self.error is not None:
-            self._part.unlink(missing_ok=True)
+            self._give_up(SinkError("", ""))
             return self._sidecars
-        os.fsync(self._fd)
-        self._part.rename(self._path)
-        fsync_folder(self._path.parent)
+        self._try("finish the record", lambda: os.fsync(self._fd))
+        fd, self._fd = self._fd, -1
+        self._try("finish the record", lambda: os.close(fd))  # where some network disks say it
+        self._try("give the record its name", lambda: self._part.rename(self._path))
+        self._try("keep the record's name", lambda: fsync_folder(self._path.parent))
         complete = self.error is None and self.blocks_refused == 0
+        # after a fault what reached the disk is unknown: the checksum of what was sent tells it
         hashed = self._hashed_bytes == self.bytes_written
         digest = self._digest.hexdigest() if hashed else ""
-        record = FileRecord(self._path.name, self.bytes_written, digest, complete)
-        return [record, *self._sidecars]
+        name = self._path.name if self._path.exists() else self._part.name
+        return [FileRecord(name, self.bytes_written, digest, complete), *self._sidecars]
 
-    def _write(self) -> None:
+    def _try(self, what: str, step: Callable[[], object]) -> None:
+        """One step of the end; a failure is told and keeps no other step from being tried."""
         try:
-            self._write_loop()
-        except BaseException as error:  # whatever it is: nobody else would hear of it
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._fd, self.bytes_written)
-            self._fail(_thread_ended("writes", self._part, error))
-        finally:
-            self._drop_the_rest()
+            step()
+        except OSError as error:
+            self._fail(disk_error(error, what, self._path))
 
-    def _hash(self) -> None:
+    def _hash(self, acquisition: Acquisition, folder: Path) -> None:
+        """Write the sidecars, which wait for the disk, then follow with the checksum."""
         try:
+            self._opened.wait()
+            if self._fd >= 0:
+                self._write_sidecars(acquisition, folder)
             self._hash_loop()
         except BaseException as error:  # as above
             self._fail(_thread_ended("checks", self._part, error))
+
+    def _write_sidecars(self, acquisition: Acquisition, folder: Path) -> None:
+        try:
+            for name, content in acquisition.sidecars:
+                record = write_atomic(folder / plain_file_name(name), [content])
+                self._sidecars.append(record)
+        except SinkError as error:
+            self._fail(error)
 
     def _write_loop(self) -> None:
         since_write_back = 0
@@ -233,6 +271,7 @@ class RawRecorder:
                 since_write_back = 0
 
     def _drop_the_rest(self) -> None:
+        """Give back the blocks that are not written any more."""
         with self._changed:
             self._ending = True
             abandoned, self._queue = self._queue, deque()
@@ -304,12 +343,12 @@ class RawRecorder:
                     return min(behind, HASH_BYTES)
                 self._changed.wait()
 
-    def _fail(self, error: StemdError) -> None:
+    def _fail(self, error: StemdError, *, told: bool = True) -> None:
         first = self.error is None
         with self._changed:
             self.error = self.error or error
             self._changed.notify_all()
-        if first and self._on_error is not None:
+        if first and told and self._on_error is not None:
             self._on_error(error)
 
 

@@ -57,6 +57,7 @@ class _Document(_Kinds):
     settings: dict[str, Any] = {}
     versions: dict[str, Any] | None = None
     notes: list[Any] | None = None
+    not_written: list[str] | None = None
     session: str | None = None
     completion: _Completion | None = None
     deleted: dict[str, Any] | None = None

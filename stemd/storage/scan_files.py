@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
+import structlog
+
 from stemd import plugins
-from stemd.acquisition import Acquisition
+from stemd.acquisition import Acquisition, Optics
 from stemd.config.tables import DEFAULT_RESULTS
 from stemd.errors import SinkError, StemdError
 from stemd.results import Snapshot
 from stemd.scan.run import ScanRun
 from stemd.storage.completions import outstanding
-from stemd.storage.files import FileRecord
+from stemd.storage.files import FileRecord, disk_error
 from stemd.storage.folder import ScanFolder, ScanSummary, scan_document
+from stemd.storage.intentions import IMAGES
 from stemd.storage.recorder import RawRecorder
 from stemd.storage.store import Store
 from stemd.storage.writers import writers_of
+
+ROW_S = 1.0
+"""How long the end of a scan waits for its row in the catalogue."""
+
+log = structlog.get_logger(__name__)
 
 
 class ScanFiles:
@@ -38,35 +48,80 @@ class ScanFiles:
         self.folder = ScanFolder.of_scan(store.data_dir, acquisition, pipeline, store.instrument)
         self.recorder: RawRecorder | None = None
         self.notes: list[str] = []
+        self.not_written: list[str] = []
         self.summary: ScanSummary | None = None
         self.failed = False
         self.session = session
         self._store = store
         self._on_error = on_error
-        self._usable = False
+        self._usable = self._asked = False
+        self._made = threading.Event()
+        self._opened = threading.Event()
 
-    def open(self, *, record_raw: bool) -> None:
-        """Make the folder, enter the catalogue, start the record."""
+    @property
+    def id(self) -> str:
+        """The scan's."""
+        return self.folder.acquisition.id
+
+    def open(self, live: Mapping[str, Any], optics: Optics | None = None) -> None:
+        """Make the folder, enter the catalogue, start the record: all beside; returns at once.
+
+        `live` are the live settings, as scan.json is to show them.
+        """
+        self._store.begun(self.id)
+        work = threading.Thread(
+            target=self._open, args=(live, optics or Optics()), name="scan-folder", daemon=True
+        )
+        work.start()
+        self._asked = bool(live.get("record", {}).get("raw", True))
+        if self._asked:
+            try:
+                recorder: RawRecorder = plugins.load("sinks", "record").build(
+                    self._report, reserve_bytes=self._store.reserve_bytes
+                )
+            except (StemdError, OSError) as error:  # no descriptor is left to read the module
+                text = f"{self.folder.path}: the record cannot be begun: {error}"
+                self._report(SinkError(text, "see the daemon's log"))
+                return
+            recorder.start(self.folder.acquisition, self.folder.path, self._is_made)
+            self.recorder = recorder
+
+    def _open(self, live: Mapping[str, Any], optics: Optics) -> None:
+        folder = self.folder
+        nothing = np.zeros(folder.acquisition.scan.positions, np.bool_)
         try:
             self._store.check()
-            self.folder.create()
+            summary = ScanSummary(
+                "acquiring", nothing, optics=optics, settings=live, session=self.session
+            )
+            folder.make(summary)
+            self._store.rows.put(
+                self.id,
+                lambda catalogue: catalogue.begin(
+                    folder.acquisition, folder.pipeline, folder.instrument, folder.path
+                ),
+            )
+            self._made.set()  # frames go to the disk while it makes the rest durable
+            folder.create(summary)
             self._usable = True
         except SinkError as error:
             self._report(error)
-            return
-        acquisition, folder = self.folder.acquisition, self.folder
-        try:
-            self._store.catalogue.begin(
-                acquisition, folder.pipeline, folder.instrument, folder.path
-            )
-        except SinkError as error:
-            self._report(error)
-        if record_raw:
-            recorder: RawRecorder = plugins.load("sinks", "record").build(
-                self._report, reserve_bytes=self._store.reserve_bytes
-            )
-            if recorder.start(acquisition, folder.path):
-                self.recorder = recorder
+        except Exception as error:
+            log.exception("a scan's folder could not be made", scan=self.id)
+            self._report(SinkError(f"{folder.path}: {error}", "see the daemon's log"))
+        finally:
+            self._made.set()
+            self._opened.set()
+
+    def _is_made(self) -> bool:
+        """Whether there is a folder for the record; waits until that is known."""
+        self._made.wait()
+        return self.folder.path.is_dir() and not self.failed
+
+    def _is_open(self) -> bool:
+        """Whether there is a folder to write to; waits until that is known."""
+        self._opened.wait()
+        return self._usable
 
     def close(
         self,
@@ -83,29 +138,23 @@ class ScanFiles:
         noted as outstanding if the record is whole.
 
         Returns the scan document, complete in memory even where the disk failed; it is then
-        written when the disk takes it.
+        written when the disk takes it. Its status is `not recorded` where the disk has not all
+        of what was to be kept, and `not_written` says what.
         """
-        whole = False
         counters: dict[str, Any] = {"frames": run.frames}
         done = run.maps.done
         if done.any():
             counters["counts_per_position"] = round(float(run.maps.total[done].mean()), 3)
+        self._is_open()
+        whole = self._finish_record()
+        written = self._write_final(final, settings)
+        kept = whole if self._asked else written
         if self.recorder is not None:
-            try:
-                records = self.recorder.finish()
-                for record in records:
-                    self.folder.add(record)
-                whole = bool(records) and all(record.complete for record in records)
-            except StemdError as error:
-                self._report(error)
             counters["record_waits"] = self.recorder.waits
             counters["record_blocks_refused"] = self.recorder.blocks_refused
-        if self._usable:
-            for failure in self.folder.write_results(final, settings, writers_of(settings)).errors:
-                self._report(failure)
         self.notes += [f"engine {name} failed: {why}" for name, why in run.failed.items()]
         self.summary = ScanSummary(
-            status=run.status,
+            status=run.status if kept else "not recorded",
             done=done,
             optics=run.settings.optics,
             settings=settings,
@@ -115,8 +164,42 @@ class ScanFiles:
             finished_ns=run.finished_ns or time.time_ns(),
             session=self.session,
             completion=outstanding(lacking, final.sequence) if lacking and whole else None,
+            not_written=self.not_written,
         )
-        return self._write_down()
+        document = self._write_down()
+        self._store.ended(self.id)
+        return document
+
+    def _finish_record(self) -> bool:
+        """Whether the whole record is on the disk."""
+        recorder, name = self.recorder, self.folder.acquisition.raw_name
+        if recorder is None:
+            self.not_written += [f"{name}: the record was not begun"] if self._asked else []
+            return False
+        records = recorder.finish()
+        for record in records:
+            self.folder.add(record)
+        if records and all(record.complete for record in records) and recorder.error is None:
+            return True
+        if recorder.error is not None:
+            why = recorder.error.message
+        else:
+            why = f"{recorder.blocks_refused} blocks of frames came too late for the disk"
+        self.not_written.append(f"{name}: {why}")
+        return False
+
+    def _write_final(self, final: Snapshot, settings: Mapping[str, Any]) -> bool:
+        """Whether all finished images are on the disk."""
+        writers = writers_of(settings)
+        if self._usable:
+            failures = self.folder.write_results(final, settings, writers).errors
+            for failure in failures:
+                self._report(failure)
+                self.not_written.append(failure.message)
+            return not failures
+        if writers:
+            self.not_written += [f"image {result.name}" for result in final.results]
+        return False
 
     def write_images(
         self, snapshot: Snapshot, settings: Mapping[str, Any], ending: str = ""
@@ -125,7 +208,7 @@ class ScanFiles:
 
         By the writers of `record.results`, and where these are none as TIFF.
         """
-        if not self._usable:
+        if not self._is_open():
             raise SinkError(
                 f"{self.folder.path}: the folder of this scan could not be made",
                 "see the pipeline's last error; the next scan tries again",
@@ -135,6 +218,8 @@ class ScanFiles:
             results=[dataclasses.replace(r, name=r.name + ending) for r in snapshot.results],
         )
         writers = writers_of(settings) or DEFAULT_RESULTS
+        if self.summary is not None:  # until `amend` has told scan.json of them
+            self._store.intentions.begin(self.id, IMAGES)
         written = self.folder.write_results(named, settings, writers)
         for failure in written.errors:
             raise failure
@@ -155,7 +240,10 @@ class ScanFiles:
         assert self.summary is not None
         if recomputed is not None:
             self.summary.recomputed = [*self.summary.recomputed, recomputed]
-        return self._write_down()
+        document = self._write_down()
+        if not self._store.waiting:
+            self._store.intentions.done(self.id)
+        return document
 
     def _write_down(self) -> dict[str, Any]:
         assert self.summary is not None
@@ -172,13 +260,23 @@ class ScanFiles:
             if not self._usable:
                 folder.path.mkdir(parents=True, exist_ok=True)
             document = folder.write_summary(self.summary)
-            self._store.catalogue.end(folder.acquisition.id, document, folder.path)
-        except OSError:
-            self._store.write_later(folder.path, document)
+        except OSError as error:
+            return self._wait_for_disk(document, disk_error(error, "make the folder", folder.path))
         except SinkError as error:
             if self._usable:
                 self._report(error)
-            self._store.write_later(folder.path, document)
+            return self._wait_for_disk(document, error)
+        self._store.enter(document, folder.path)
+        # who hears of the end finds it in the catalogue, unless somebody holds that
+        self._store.rows.settled(ROW_S)
+        return document
+
+    def _wait_for_disk(self, document: dict[str, Any], error: SinkError) -> dict[str, Any]:
+        """The document for people: scan.json is written when the disk takes it."""
+        self._store.write_later(self.folder.path, document)
+        told = [*document["not_written"], f"scan.json: {error.message}"]
+        document = {**document, "status": "not recorded", "not_written": told}
+        self._store.enter(document, self.folder.path)
         return document
 
     def _report(self, error: StemdError) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -17,12 +19,15 @@ import structlog.testing
 from stemd.cli.main import main
 from stemd.config.tables import RetentionTable
 from stemd.errors import SinkError
+from stemd.storage import retention
 from stemd.storage.disk_watch import DiskWatch
 from stemd.storage.files import write_atomic
 from stemd.storage.folder import SCAN_FILE, ScanFolder, ScanSummary
-from stemd.storage.recovery import enter_missing
+from stemd.storage.intentions import IMAGES
+from stemd.storage.recovery import enter_missing, finish_intentions
 from stemd.storage.retention import retain
 from stemd.storage.store import Store
+from stemd.storage.verify import verify
 from tests.conftest import a_snapshot, an_acquisition
 
 DAY_NS = 86_400 * 10**9
@@ -58,7 +63,7 @@ def names(folder: ScanFolder) -> set[str]:
 def test_the_default_deletes_nothing_however_old_it_is(store: Store) -> None:
     folder = keep_scan(store, 10_000)
     before = names(folder)
-    assert retain(store, RetentionTable(), NOW) == []
+    assert retain(store, RetentionTable(), NOW).deleted == []
     assert names(folder) == before
 
 
@@ -67,7 +72,7 @@ def test_by_age_the_raw_record_of_old_scans_goes_and_images_and_catalogue_stay(
 ) -> None:
     old, young = keep_scan(store, 8), keep_scan(store, 6)
     with structlog.testing.capture_logs() as logs:
-        deleted = retain(store, RetentionTable(max_age_days=7), NOW)
+        deleted = retain(store, RetentionTable(max_age_days=7), NOW).deleted
     assert deleted == [old.acquisition.id]
     assert names(old) == {"ricom.tif", "raw.hdr", SCAN_FILE}
     assert names(young) == {"ricom.tif", "raw.hdr", "raw.mib", SCAN_FILE}
@@ -78,7 +83,7 @@ def test_by_age_the_raw_record_of_old_scans_goes_and_images_and_catalogue_stay(
     assert [(line["scan"], line["log_level"]) for line in logs] == [(deleted[0], "warning")]
     document = json.loads((old.path / SCAN_FILE).read_text())
     assert {file["name"] for file in document["files"]} == {"raw.hdr", "ricom.tif"}
-    assert retain(store, RetentionTable(max_age_days=7), NOW) == []
+    assert retain(store, RetentionTable(max_age_days=7), NOW).deleted == []
 
 
 def test_images_that_another_packages_writer_has_written_stay_with_the_tiffs(store: Store) -> None:
@@ -107,7 +112,7 @@ def test_for_free_space_the_oldest_goes_first_and_no_more_than_needed(
         return 10**9 + sum("raw.mib" not in names(folder) for folder in folders) * 10**8
 
     monkeypatch.setattr(store, "free_bytes", free)
-    deleted = retain(store, RetentionTable(min_free_gb=1.15), NOW)
+    deleted = retain(store, RetentionTable(min_free_gb=1.15), NOW).deleted
     assert deleted == [folders[1].acquisition.id, folders[2].acquisition.id]
 
 
@@ -116,10 +121,10 @@ def test_a_record_that_is_being_read_stays_until_it_is_released(store: Store) ->
     ids = [folder.acquisition.id, other.acquisition.id]
     assert store.claim(ids[0])
     assert not store.claim(ids[0])
-    assert retain(store, RetentionTable(max_age_days=7), NOW) == [ids[1]]
+    assert retain(store, RetentionTable(max_age_days=7), NOW).deleted == [ids[1]]
     assert "raw.mib" in names(folder)
     store.release(ids[0])
-    assert retain(store, RetentionTable(max_age_days=7), NOW) == [ids[0]]
+    assert retain(store, RetentionTable(max_age_days=7), NOW).deleted == [ids[0]]
     assert "raw.mib" not in names(folder)
 
 
@@ -130,7 +135,7 @@ def test_running_scans_and_those_of_other_instruments_are_never_touched(store: S
     folder.create()
     (folder.path / "raw.mib.part").write_bytes(b"x")
     store.catalogue.begin(running, "cam", "titan", folder.path)
-    assert retain(store, RetentionTable(max_age_days=1, delete="scan"), NOW) == []
+    assert retain(store, RetentionTable(max_age_days=1, delete="scan"), NOW).deleted == []
     assert "raw.mib" in names(other)
     assert "raw.mib.part" in names(folder)
 
@@ -141,10 +146,9 @@ def test_a_folder_name_in_a_damaged_catalogue_cannot_lead_a_deletion_astray(
     folder = keep_scan(store, 8)
     precious = tmp_path / "precious"
     precious.mkdir()
-    with store.catalogue._using() as db:
-        db.execute("UPDATE scans SET folder = '../precious'")
-    with pytest.raises(SinkError, match="not a scan's folder"):
-        retain(store, RetentionTable(max_age_days=7, delete="scan"), NOW)
+    store.catalogue.database.run(lambda db: db.execute("UPDATE scans SET folder = '../precious'"))
+    done = retain(store, RetentionTable(max_age_days=7, delete="scan"), NOW)
+    assert "not a scan's folder" in done.problems[folder.acquisition.id]
     assert precious.is_dir()
     assert "raw.mib" in names(folder)
 
@@ -218,6 +222,7 @@ def test_what_a_disk_did_not_take_is_written_when_it_does(store: Store) -> None:
     assert store.write_waiting() == 1
     assert store.waiting == 0
     assert json.loads((lost / SCAN_FILE).read_text()) == document
+    assert store.rows.settled(10.0)
     assert store.catalogue.get(document["id"]) is not None
 
 
@@ -299,7 +304,122 @@ def test_a_clock_that_is_stepped_ahead_does_not_age_scans(
 ) -> None:
     monkeypatch.setattr(time, "time_ns", lambda: NOW)
     old, young = keep_scan(store, 8), keep_scan(store, 6)
-    watch = DiskWatch(store, RetentionTable(max_age_days=7, warn_free_gb=0))
+    watch = DiskWatch(store, RetentionTable(max_age_days=7, warn_free_gb=0, max_share=1))
     monkeypatch.setattr(time, "time_ns", lambda: NOW + 400 * DAY_NS)
     watch.look()
     assert (watch.deleted, "raw.mib" in names(old), "raw.mib" in names(young)) == (1, False, True)
+
+
+def started_at(
+    monkeypatch: pytest.MonkeyPatch, store: Store, days: float, **table: float
+) -> DiskWatch:
+    """What looks after the disk in a daemon that is started when the clock is so far ahead."""
+    monkeypatch.setattr(time, "time_ns", lambda: NOW + int(days * DAY_NS))
+    return DiskWatch(store, RetentionTable(max_age_days=30, warn_free_gb=0, **table))
+
+
+def test_a_clock_far_ahead_at_the_start_deletes_nothing_and_the_remedy_is_told(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [keep_scan(store, 1 + number / 10) for number in range(6)]
+    started_at(monkeypatch, store, 0).look()  # an ordinary day: the time is kept
+    ahead = started_at(monkeypatch, store, 400)
+    assert ahead.look() == ["retention"]
+    assert all("raw.mib" in names(folder) for folder in folders)
+    assert ahead.retention_error is not None
+    assert "6 of 6 scans" in ahead.retention_error.message
+    assert "max_share = 1" in ahead.retention_error.remedy
+    assert ahead.look() == []
+    assert started_at(monkeypatch, store, 400).look() == ["retention"], "not believed later either"
+    confirmed = started_at(monkeypatch, store, 400, max_share=1.0)
+    confirmed.look()
+    assert not any("raw.mib" in names(folder) for folder in folders)
+
+
+def test_a_few_scans_that_became_old_while_the_computer_was_off_go_and_then_the_clock_is_believed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = keep_scan(store, 29)
+    young = [keep_scan(store, number) for number in range(4)]
+    started_at(monkeypatch, store, 0).look()
+    started_at(monkeypatch, store, 2).look()
+    assert "raw.mib" not in names(old)
+    assert all("raw.mib" in names(folder) for folder in young)
+
+
+def test_what_cannot_be_deleted_is_told_and_passed_over(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: NOW)
+    stuck, other = keep_scan(store, 9), keep_scan(store, 8)
+    raw = stuck.path / "raw.mib"
+    subprocess.run(["chattr", "+i", str(raw)], check=True)
+    try:
+        done = retain(store, RetentionTable(max_age_days=7), NOW)
+        assert done.deleted == [other.acquisition.id]
+        assert "cannot be deleted" in done.problems[stuck.acquisition.id]
+        watch = DiskWatch(store, RetentionTable(max_age_days=7, warn_free_gb=0, max_share=1))
+        assert watch.look() == ["retention"]
+    finally:
+        subprocess.run(["chattr", "-i", str(raw)], check=True)
+    watch._next_retention = 0.0
+    assert watch.look() == ["retention well"]
+    assert "raw.mib" not in names(stuck)
+
+
+@pytest.mark.parametrize("what", ["raw", "scan"])
+@pytest.mark.parametrize("step", ["unlink", "rmtree", "scan.json", "row"])
+def test_a_deletion_that_is_cut_off_at_any_step_is_finished_by_the_next_start(
+    store: Store, monkeypatch: pytest.MonkeyPatch, what: Literal["raw", "scan"], step: str
+) -> None:
+    folder = keep_scan(store, 9)
+    (folder.path / "raw_data_000001.h5").write_bytes(b"more")
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*arguments: object, **more: object) -> None:
+        if step in ("unlink", "rmtree"):
+            (folder.path / "raw.mib").rename(folder.path.with_name("gone"))
+        raise Killed
+
+    place, name = {
+        "unlink": (Path, "unlink"),
+        "rmtree": (retention.shutil, "rmtree"),
+        "scan.json": (retention, "write_atomic"),
+        "row": (store.catalogue, "end"),
+    }[step]
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, killed)
+        with contextlib.suppress(Killed):
+            retain(store, RetentionTable(max_age_days=7, delete=what), NOW)
+    store.close()
+    again = Store(store.data_dir, "titan")
+    finish_intentions(again)
+    entry = again.catalogue.get(folder.acquisition.id)
+    again.close()
+    assert entry is not None
+    assert entry["deleted"]["what"] == what
+    assert entry["deleted"]["bytes"] > 1000
+    assert not list((store.data_dir / ".intentions").iterdir())
+    if what == "raw":
+        assert names(folder) == {"ricom.tif", "raw.hdr", SCAN_FILE}
+        assert verify(folder.path) == []
+    else:
+        assert not folder.path.exists()
+
+
+def test_images_that_were_being_written_anew_are_listed_by_the_next_start(store: Store) -> None:
+    folder = keep_scan(store, 1)
+    store.intentions.begin(folder.acquisition.id, IMAGES)
+    write_atomic(folder.path / "ricom.tif", [b"another image"])
+    (folder.path / "com.tif.tmp").write_bytes(b"half")
+    assert verify(folder.path) != []
+    store.close()
+    again = Store(store.data_dir, "titan")
+    assert finish_intentions(again) == [folder.acquisition.id]
+    again.close()
+    assert verify(folder.path) == []
+    document = json.loads((folder.path / SCAN_FILE).read_text())
+    assert "ricom.tif" in document["notes"][-1]
+    assert names(folder) == {"ricom.tif", "raw.hdr", "raw.mib", SCAN_FILE}

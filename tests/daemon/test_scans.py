@@ -297,7 +297,7 @@ async def test_a_late_event_loop_gets_only_the_newest_growing_images(bench: Benc
 async def test_a_scan_that_cannot_begin_takes_no_place(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(files: ScanFiles, **more: object) -> None:
+    def broken(files: ScanFiles, *arguments: object) -> None:
         raise MemoryError
 
     with monkeypatch.context() as patch:

@@ -144,15 +144,17 @@ def test_a_catalogue_that_is_missing_damaged_or_of_the_future_says_what_to_do(
     assert "--data-dir" in missing.value.remedy
     (tmp_path / "catalogue.sqlite").write_bytes(b"not a database at all" * 100)
     with pytest.raises(SinkError, match="not a database") as damaged:
-        Catalogue(tmp_path)
-    assert "move it away" in damaged.value.remedy
+        Catalogue.read_only(tmp_path)
+    assert "moves it aside" in damaged.value.remedy
     (tmp_path / "catalogue.sqlite").unlink()
-    Catalogue(tmp_path).close()
+    catalogue = Catalogue(tmp_path)
+    catalogue.list()
+    catalogue.close()
     with sqlite3.connect(tmp_path / "catalogue.sqlite") as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
     with pytest.raises(SinkError, match="schema 99"):
-        Catalogue(tmp_path)
+        Catalogue(tmp_path).list()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="changing the user needs root")
@@ -214,7 +216,9 @@ def test_the_command_lists_and_shows_as_table_and_as_json(
 def test_every_mistake_on_the_command_line_has_a_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
-    Catalogue(tmp_path / "stemd-data").close()
+    catalogue = Catalogue(tmp_path / "stemd-data")
+    catalogue.list()
+    catalogue.close()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StemdError) as caught:
         command(*words)

@@ -58,7 +58,7 @@ def test_the_record_holds_the_wire_bytes_in_order_with_checksum_and_sidecars(
 ) -> None:
     recorder = RawRecorder(reserve_bytes=0)
     camera = Camera(recorder, acquisition())
-    assert recorder.start(acquisition(), tmp_path)
+    recorder.start(acquisition(), tmp_path)
     for number in range(50):
         assert camera.send(1 + number % 4)
     raw, header = recorder.finish()
@@ -76,7 +76,7 @@ def test_one_recorder_records_scan_after_scan(tmp_path: Path) -> None:
         folder = tmp_path / str(number)
         folder.mkdir()
         camera = Camera(recorder, acquisition())
-        assert recorder.start(acquisition(), folder)
+        recorder.start(acquisition(), folder)
         for _ in range(number):
             camera.send()
         assert recorder.finish()[0].bytes == len(camera.sent)
@@ -158,7 +158,7 @@ def test_on_a_full_disk_recording_stops_keeps_whole_frames_and_the_scan_goes_on(
     errors: list[StemdError] = []
     recorder = RawRecorder(errors.append, reserve_bytes=0)
     camera = Camera(recorder, acquisition())
-    assert recorder.start(acquisition(), small_disk)
+    recorder.start(acquisition(), small_disk)
     taken = [camera.send(3) for _ in range(1000)]  # 12 MiB
     (raw, _) = recorder.finish()
     content = (small_disk / "raw.mib").read_bytes()
@@ -178,7 +178,8 @@ def test_recording_does_not_begin_where_no_room_would_be_left_for_images(small_d
     errors: list[StemdError] = []
     recorder = RawRecorder(errors.append)
     camera = Camera(recorder, acquisition())
-    assert not recorder.start(acquisition(), small_disk)
+    recorder.start(acquisition(), small_disk)
+    wait_until(lambda: recorder.error is not None, "it is given up")
     assert not camera.send()
     assert recorder.finish() == []
     assert "MiB are free" in errors[0].message
@@ -188,8 +189,8 @@ def test_recording_does_not_begin_where_no_room_would_be_left_for_images(small_d
 def test_a_folder_that_is_not_there_is_reported_and_every_block_refused(tmp_path: Path) -> None:
     recorder = RawRecorder(reserve_bytes=0)
     camera = Camera(recorder, acquisition())
-    assert not recorder.start(acquisition(), tmp_path / "gone")
-    assert recorder.error is not None
+    recorder.start(acquisition(), tmp_path / "gone")
+    wait_until(lambda: recorder.error is not None, "it is given up")
     assert [camera.send() for _ in range(20)] == [False] * 20
     assert recorder.finish() == []
 
@@ -200,6 +201,7 @@ def test_a_name_from_a_camera_that_leaves_the_folder_is_refused(tmp_path: Path) 
         an_acquisition(raw_name="../raw.mib"),
         an_acquisition(raw_name="raw.mib", sidecars=(("../raw.hdr", b"x"),)),
     ):
-        assert not recorder.start(bad, tmp_path)
+        recorder.start(bad, tmp_path)
         assert recorder.finish() == []
+        assert recorder.error is not None
     assert list(tmp_path.iterdir()) == []

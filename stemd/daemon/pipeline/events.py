@@ -141,7 +141,7 @@ class Events:
             self._camera_is_well()
 
     def _tell_finished(self, run: ScanRun, document: Json) -> None:
-        event = "aborted" if document["status"] == "aborted" else "finished"
+        event = "aborted" if run.status == "aborted" else "finished"
         told = {key: value for key, value in document.items() if key != "detector"}
         self._hub.document(self._pipeline, {"event": event, **told})
         self._sessions.scan_finished(document)

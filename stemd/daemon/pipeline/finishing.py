@@ -10,6 +10,7 @@ from typing import Protocol
 
 import structlog
 
+from stemd.daemon.beside import beside
 from stemd.daemon.pipeline.finished import FinishedScan, marked, to_complete
 from stemd.daemon.pipeline.images import PublishedImages
 from stemd.daemon.pipeline.settings import SettingsInForce
@@ -102,7 +103,7 @@ class Finishing:
             lacking, names = to_complete(run, files)
             final = marked(final, names)
             self._publish(run, final)
-            document = await asyncio.to_thread(
+            document = await beside(
                 files.close,
                 run,
                 final,

@@ -37,7 +37,7 @@ from stemd.storage.files import STATE_FOLDER, FileRecord
 from stemd.storage.store import Store
 from stemd.tasks import Tasks
 
-JOIN_S, WRITE_S = 1.0, 30.0
+JOIN_S, WRITE_S = 1.0, 18.0
 
 log = structlog.get_logger(__name__)
 

@@ -122,7 +122,7 @@ class Scans:
             partial(post, listener.disk_failed),
             listener.session,
         )
-        files.open(record_raw=live.record.raw)
+        files.open(live.as_json(), live.engines.optics)
         post(self._began, run, files)
         self._served_by[run] = files, self._new_thread(self._serve, run, files)
         return run, files

@@ -22,6 +22,7 @@ SHOWN = 20
 """Scans and events in the message and the catalogue, the newest; the file has all."""
 MAX_EVENTS = 1000
 """A fault that comes back all night is told so often; further ones are only counted."""
+_COUNTED = ("complete", "incomplete")
 
 log = structlog.get_logger(__name__)
 
@@ -66,8 +67,8 @@ class SessionBook:
 
     @property
     def counted(self) -> int:
-        """Scans that count: those that no fault cut off."""
-        return sum(scan["status"] != "aborted" for scan in self.document["scans"])
+        """Scans that count: those that no fault cut off, and that are on the disk."""
+        return sum(scan["status"] in _COUNTED for scan in self.document["scans"])
 
     def note(self, level: str, message: str) -> None:
         """Something happened."""
@@ -147,7 +148,7 @@ class SessionBook:
     def summary(self) -> Json:
         """The document with counts."""
         scans = self.document["scans"]
-        statuses = ("complete", "incomplete", "aborted")
+        statuses = ("complete", "incomplete", "aborted", "not recorded")
         counts = {s: sum(scan["status"] == s for scan in scans) for s in statuses}
         return {"event": "session", **self.document, "counts": counts}
 
@@ -167,7 +168,8 @@ def keep(store: Store, book: SessionBook) -> None:
     except OSError as error:
         raise disk_error(error, "make the session's folder", folder) from error
     write_atomic(folder / SESSION_FILE, [(to_json(document, indent=1) + "\n").encode()])
-    store.catalogue.put_session(book.shown())
+    shown = book.shown()
+    store.rows.put(shown["id"], lambda catalogue: catalogue.put_session(shown))
 
 
 def stored(store: Store, pipeline: str) -> list[SessionBook]:
