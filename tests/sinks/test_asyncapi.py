@@ -58,7 +58,7 @@ def tell_a_scan(sink: RunningSink) -> None:
     status = sink.call(lambda: sink.sink.status.as_json())
     sink.call(hub.daemon, {**daemon, "broker": status, "page": None})
     pipeline = {"state": "waiting", "positions_per_second": 0.0, "last_frame_age_s": None}
-    health = {"memory_bytes": 1, "disk_free_bytes": 2, "pipelines": {"merlin": pipeline}}
+    health = {"red": [], "memory_bytes": 1, "disk_free_bytes": 2, "pipelines": {"merlin": pipeline}}
     sink.call(hub.healthy, {**health, "broker": status})
     counts = {"positions_done": 0, "positions_total": 54, "missing": 0, "positions_per_second": 0.5}
     sink.call(
