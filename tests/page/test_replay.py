@@ -381,9 +381,15 @@ async def test_a_scan_that_was_cut_off_is_replayed_as_far_as_it_goes(
 async def test_a_process_of_its_own_makes_the_same_images_and_obeys(record: Path) -> None:
     what = order(record, 1.0)
     change = {"ricom": {"kernel_size": 11}}
+    images = processed(what)
     async with playing(what, Player) as seen:
-        await seen.until(lambda: seen.state() == "finished" and seen.newest("ricom")[0]["final"])
-        for name, image in processed(what).items():
+        # each image comes in a message of its own
+        await seen.until(
+            lambda: (
+                seen.state() == "finished" and all(seen.newest(name)[0]["final"] for name in images)
+            )
+        )
+        for name, image in images.items():
             np.testing.assert_array_equal(seen.newest(name)[1], image)
         assert seen.player.ask("settings", request={"id": "1", **change})
         await seen.until(lambda: seen.reply("1"))
