@@ -121,7 +121,8 @@ def make_slow(
 
     def make(complete: str = "true", **more: Any) -> SlowRig:
         engines = ENGINE.format(model=json.dumps(path), complete=complete)
-        rig = make_rig(engines=engines, lines=LINES, **more)
+        # warnings of one kind are told once in five seconds: no scan may end meanwhile
+        rig = make_rig(engines=engines, lines=LINES, **{"idle": 20.0, **more})
         return SlowRig(rig, tmp_path / "site", long_frames)
 
     return make
