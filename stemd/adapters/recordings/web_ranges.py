@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import Mapping
@@ -32,6 +31,8 @@ class WebRanges:
 
     async def get(self, first: int, stop: int) -> bytes:
         """Bytes first..stop-1. Raises CameraError for another file, or none in reasonable time."""
+        import asyncio  # whoever reads no remote file must not wait for it
+
         session = await self._system.set_session()
         more = dict(self._system.kwargs)
         headers = {**more.pop("headers", {}), "Range": f"bytes={first}-{stop - 1}"}
@@ -78,6 +79,8 @@ class WebRanges:
             raise replaced(self._file, "size", str(self._size), found[3])
 
     async def _body(self, reply: Any, first: int, stop: int) -> bytes:
+        import asyncio
+
         parts: list[bytes] = []
         came, since, counted = 0, time.monotonic(), 0
         while True:

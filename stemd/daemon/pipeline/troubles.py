@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from stemd.errors import StemdError
 from stemd.events import Hub, Json
 
 QUIET_S = 5.0
-"""What `notice` tells of one kind is told once in so long, with the number of those between."""
+"""What `notice` tells of one kind is told once in so long, the newest of those between after it."""
 
 log = structlog.get_logger(__name__)
 
@@ -48,8 +49,10 @@ class Troubles:
     def __init__(self, pipeline: str, hub: Hub) -> None:
         self._open: dict[tuple[str, str], Trouble] = {}
         self._pipeline, self._hub = pipeline, hub
-        self._quiet: dict[str, tuple[float, int]] = {}
-        """By kind until when nothing is told, and how many came meanwhile."""
+        self._quiet: dict[str, float] = {}
+        """By kind until when nothing is told."""
+        self._held: dict[str, tuple[str, str, str, int]] = {}
+        """By kind what came last meanwhile: level, text, remedy, and how many came in all."""
 
     @property
     def last_error(self) -> Json | None:
@@ -76,21 +79,37 @@ class Troubles:
         return [trouble for trouble in self._open.values() if trouble.kind == kind]
 
     def notice(self, level: str, text: str, remedy: str, kind: str) -> bool:
-        """Tell it, unless its kind has just been told: then it is counted; True if told.
+        """Tell it, unless its kind has just been told: then the newest waits; True if told.
 
         An error that is not open is always told.
         """
         now = time.monotonic()
-        until, more = self._quiet.get(kind, (0.0, 0))
         news = level == "error" and not self.open(kind)
-        if now < until and not news:
-            self._quiet[kind] = until, more + 1
+        if now < self._quiet.get(kind, 0.0) and not news:
+            count = self._held[kind][3] if kind in self._held else 0
+            if not count:
+                asyncio.get_running_loop().call_later(
+                    self._quiet[kind] - now, self._tell_held, kind
+                )
+            self._held[kind] = level, text, remedy, count + 1
             return False
-        if more:
-            text = f"{text} (and {more} more of this kind since it was last told)"
-        self._quiet[kind] = now + QUIET_S, 0
+        self._quiet[kind] = now + QUIET_S
+        self._held.pop(kind, None)
         self.tell(level, text, remedy, kind)
         return True
+
+    def _tell_held(self, kind: str) -> None:
+        """The quiet time is over: tell what came last in it."""
+        held = self._held.pop(kind, None)
+        if held is None:
+            return
+        level, text, remedy, count = held
+        if level == "error" and not self.open(kind):
+            return  # it is over already
+        if count > 1:
+            text = f"{text} (and {count - 1} more of this kind since it was last told)"
+        self._quiet[kind] = time.monotonic() + QUIET_S
+        self.tell(level, text, remedy, kind)
 
     def tell(
         self,
