@@ -42,7 +42,7 @@ def test_a_session_starts_its_scans_with_settings_of_their_own_and_ends_with_a_s
     assert reply["ok"], reply
     summary = over(rig)
     assert (summary["status"], summary["reason"]) == ("complete", "3 scans")
-    assert summary["counts"] == {"complete": 3, "incomplete": 0, "aborted": 0}
+    assert summary["counts"] == {"complete": 3, "incomplete": 0, "aborted": 0, "not recorded": 0}
     scans = rig.finished(3)
     assert [scan["settings"]["ricom"]["kernel_size"] for scan in scans] == [3, 7, 3]
     assert all(scan["settings"]["optics"]["flip"] for scan in scans)
@@ -118,7 +118,7 @@ def test_a_session_of_the_config_goes_on_after_a_restart_and_is_done_once(
     rig.start()
     summary = over(rig)
     assert (summary["id"], summary["status"]) == (session, "complete")
-    assert summary["counts"] == {"complete": 3, "incomplete": 0, "aborted": 1}
+    assert summary["counts"] == {"complete": 3, "incomplete": 0, "aborted": 1, "not recorded": 0}
     assert any("started again" in event["message"] for event in summary["events"])
     rig.daemon.stop()
     rig.start()
