@@ -66,10 +66,10 @@ def _skipped_is_failed(report: Report) -> Report:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
-    """Fail the test that leaves a task behind, by name."""
+    """Fail the test that leaves something behind, by name."""
     result = yield
-    if tasks := left_behind.take():
-        pytest.fail("\n".join([f"{item.nodeid} leaves unfinished tasks:", *tasks]), pytrace=False)
+    if left := left_behind.take():
+        pytest.fail("\n".join([f"{item.nodeid} leaves behind:", *left]), pytrace=False)
     return result
 
 
