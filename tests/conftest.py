@@ -35,6 +35,9 @@ SLOW_FIXTURES = {"daemon", "laboratory", "make_rig", "module_rig", "room"}
 
 def pytest_configure() -> None:
     left_behind.watch_loops()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell's `pytest &` has Ctrl-C ignored by whatever the tests start, which is not meant.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
