@@ -47,6 +47,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         slow = folder in SLOW_FOLDERS or item.get_closest_marker("browser") is not None
         if slow or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
+        item.add_marker(pytest.mark.xdist_group(_beside_each_other(item)))
+
+
+def _beside_each_other(item: pytest.Item) -> str:
+    """With `pytest -n 2`, what computes runs one by one, and beside it what only waits.
+
+    Two tests that compute would slow each other down, and some of them look at the clock.
+    """
+    waits = item.get_closest_marker("waits")
+    return item.path.stem if waits else "computes"
 
 
 @pytest.hookimpl(wrapper=True)
