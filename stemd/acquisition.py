@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Length = Annotated[float, Field(ge=0.0, le=1e6, allow_inf_nan=False)]
 FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
 MAX_POSITIONS = 1 << 26
 """Of one scan: 8192 x 8192. The maps take some 50 bytes a position; a size from the wire beyond
@@ -89,6 +90,12 @@ class Optics(BaseModel):
     mass in detector pixels (y, x), or "auto": the mean centre of mass of the positions so far.
     `acceptance_time_ns`: of an event camera's electrons only those count that come so soon after
     the beam reached their position (dose slicing); frames know no such time.
+
+    The lens, for every phase engine, with the signs of `stemd.aberrations`: `defocus_nm`
+    (underfocus positive), two-fold astigmatism A1, coma B2 and three-fold astigmatism A2 as a
+    length and an azimuth in the scan's axes, and `cs_mm`. `measured`: whether the optics are
+    measured in the data: "off", "report" (told, and said where they differ from these), or "use"
+    (then taken into these settings, and the finished images made again).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -100,6 +107,15 @@ class Optics(BaseModel):
     flip: bool = False
     center: Literal["auto"] | tuple[FiniteFloat, FiniteFloat] = "auto"
     acceptance_time_ns: PositiveFloat | None = None
+    defocus_nm: FiniteFloat = 0.0
+    astigmatism_nm: Length = 0.0
+    astigmatism_deg: FiniteFloat = 0.0
+    coma_nm: Length = 0.0
+    coma_deg: FiniteFloat = 0.0
+    threefold_nm: Length = 0.0
+    threefold_deg: FiniteFloat = 0.0
+    cs_mm: FiniteFloat = 0.0
+    measured: Literal["off", "report", "use"] = "report"
 
     @model_validator(mode="after")
     def _beam_smaller_than_half_circle(self) -> Self:

@@ -31,13 +31,14 @@ def results(scan: Scan4D, engine: str, **table: Any) -> dict[str, Result]:
         convergence_semi_angle_mrad=beam.convergence_semi_angle_mrad,
         pixel_size_mrad=scan.pixel_mrad,
         center=(PATTERN / 2, PATTERN / 2),
+        defocus_nm=beam.defocus_angstrom / 10,
+        cs_mm=beam.cs_mm,
     )
     acquisition = Acquisition(
         Scan(shape=scan.shape, step_size_angstrom=scan.step),
         Detector("simulated", (PATTERN, PATTERN), "u4", 32),
     )
-    aberrations = {"defocus_angstrom": beam.defocus_angstrom, "cs_mm": beam.cs_mm}
-    chosen = EngineConfig.of(engine, {**aberrations, **table})
+    chosen = EngineConfig.of(engine, dict(table))
     settings = Settings(optics=optics, engines={chosen.name: chosen.settings})
     run = ScanRun(acquisition, settings, [chosen])
     ny, nx = scan.shape

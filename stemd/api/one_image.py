@@ -109,7 +109,7 @@ def airpi(
     Pixels are finer than the scan step where the optics allow it; `pixel_size` says how fine.
     `model`: a name of `stemd models list`, or a path. `backend`: "auto", "tensorrt", "openvino" or
     "onnxruntime". `settings`: any other key of the engine `airpi` (docs/reference/config.md), such
-    as `repetition`, `defocus_angstrom`. Needs the optics' `energy_ev`,
+    as `repetition`. Needs the optics' `energy_ev`,
     `convergence_semi_angle_mrad`, `pixel_size_mrad` and the scan's `step_size_angstrom`. Arguments
     and errors as in `process`; ModelError where the network cannot be used.
     """
@@ -121,8 +121,6 @@ def ssb(
     data: Any,
     *,
     regularisation: float = 0.1,
-    defocus_angstrom: float = 0.0,
-    cs_mm: float = 0.0,
     scan: ScanLike = None,
     optics: OpticsLike = None,
     jobs: int | None = None,
@@ -131,16 +129,11 @@ def ssb(
 ) -> Image:
     """Phase by single side-band ptychography in rad, without its mean; for thin specimens.
 
-    `regularisation`: small for high doses. `defocus_angstrom` (underfocus positive) and `cs_mm` of
-    the probe are taken out. `settings`: any other key of the engine `ssb`. Needs the same optics
-    as `airpi`. Arguments and errors as in `process`.
+    `regularisation`: small for high doses. The aberrations of the optics (`defocus_nm`, ...) are
+    taken out. `settings`: any other key of the engine `ssb`. Needs the same optics as `airpi`.
+    Arguments and errors as in `process`.
     """
-    own = {
-        "regularisation": regularisation,
-        "defocus_angstrom": defocus_angstrom,
-        "cs_mm": cs_mm,
-        **settings,
-    }
+    own = {"regularisation": regularisation, **settings}
     return _made(data, "ssb", own, scan, optics, jobs, progress)["ssb_phase"]
 
 

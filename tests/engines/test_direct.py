@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stemd.aberrations import Aberrations, scales
 from stemd.acquisition import Optics
 from stemd.beam import Beam
 from stemd.blocks import Notice
-from stemd.engines.direct.aberrations import Aberrations, scales
-from stemd.engines.direct.estimate import Cell, Frequencies, Linear
-from stemd.engines.direct.measure import Cells, Search, measured
+from stemd.engines.lens.estimate import Cell, Frequencies, Linear
+from stemd.engines.lens.measure import Cells, Search, measured
 from stemd.results import Snapshot
 from stemd.scan.part import ScanPart
 from stemd.scan.run import ScanRun
@@ -68,13 +68,13 @@ def on_scan(truth: np.ndarray) -> np.ndarray:
 @given(st.tuples(*[st.floats(-200.0, 200.0)] * 8))
 @settings(max_examples=40, deadline=None)
 def test_the_aberration_function_is_that_of_the_angles(lengths):
-    from stemd.engines.kernels.overlaps import _chi
+    from stemd.engines.kernels.overlaps import aberration
 
     lens = Aberrations(*lengths[:7], spherical=lengths[7] * 1e3)
     u = np.array([[0.3, -0.8], [0.0, 0.5], [-0.7, 0.1]])
     k = u * BEAM.aperture
     expected = weak_phase.chi(BEAM, lens, k[:, 0], k[:, 1])
-    got = [_chi(lens.coefficients(BEAM), y, x) for y, x in u]
+    got = [aberration(lens.coefficients(BEAM), y, x) for y, x in u]
     np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-9)
 
 
@@ -145,11 +145,13 @@ def camera(shares: np.ndarray, electrons: float) -> np.ndarray:
     return seen
 
 
-def made(patterns: np.ndarray, jobs: int = 1, **own: Any) -> tuple[Snapshot, list[Notice]]:
+def made(
+    patterns: np.ndarray, jobs: int = 1, told: dict[str, Any] | None = None, **own: Any
+) -> tuple[Snapshot, list[Notice]]:
     """The finished images of a scan of POSITIONS x POSITIONS, and what the engine has said."""
     optics = Optics(
         energy_ev=300e3, convergence_semi_angle_mrad=20.0, pixel_size_mrad=20.0 / PER_ANGLE,
-        center=(17.0, 16.0),
+        center=(17.0, 16.0), **told or {},
     )  # fmt: skip
     choice = engine("direct", **own)
     acquisition = acquisition_of(
@@ -174,9 +176,9 @@ def test_the_engine_finds_the_lens_says_so_and_shows_the_phase(scan, truth):
     assert [result.name for result in final.results] == ["direct_phase", "direct_uncertainty"]
     about = phase.extra
     assert about["lens"] == "measured"
-    assert about["defocus_angstrom"] == pytest.approx(90.0, abs=6.0)
-    assert about["astigmatism_angstrom"] == pytest.approx(np.hypot(18.0, 12.0), abs=5.0)
-    assert about["measured"]["defocus_sigma_angstrom"] < 5.0
+    assert about["defocus_nm"] == pytest.approx(9.0, abs=0.6)
+    assert about["astigmatism_nm"] == pytest.approx(np.hypot(1.8, 1.2), abs=0.5)
+    assert about["measured"]["defocus_sigma_nm"] < 0.5
     expected = on_scan(truth)
     assert np.corrcoef(phase.image.ravel(), expected.ravel())[0, 1] > 0.8
     assert uncertainty.image.min() == uncertainty.image.max() > 0.0
@@ -186,12 +188,12 @@ def test_the_engine_finds_the_lens_says_so_and_shows_the_phase(scan, truth):
 
 
 def test_a_lens_that_is_told_is_used_and_agrees(scan):
-    told = {"defocus_angstrom": 90.0, "astigmatism_angstrom": 21.6, "astigmatism_deg": -16.8}
-    final, said = made(camera(scan, 3000.0), lens="told", **told)
+    told = {"defocus_nm": 9.0, "astigmatism_nm": 2.16, "astigmatism_deg": -16.8}
+    final, said = made(camera(scan, 3000.0), told=told | {"measured": "off"})
     assert not said
     assert final.results[0].extra["lens"] == "told"
     assert "measured" not in final.results[0].extra
-    again, said = made(camera(scan, 3000.0), **told)
+    again, said = made(camera(scan, 3000.0), told=told)
     assert not said
     assert again.results[0].extra["measured"]["sure"]
 

@@ -144,8 +144,8 @@ def test_it_is_the_sum_over_the_side_bands_written_out(
     patterns = np.random.default_rng(1).poisson(3.0, (12 * 17, 32, 36)).astype(">u2")
     lens = beam(defocus, 0.002)
     image = image_of(
-        patterns, (12, 17), optics(), regularisation=regularisation,
-        defocus_angstrom=defocus, cs_mm=0.002, pixels_per_angle=8,
+        patterns, (12, 17), optics(defocus_nm=defocus / 10, cs_mm=0.002),
+        regularisation=regularisation, pixels_per_angle=8,
     )  # fmt: skip
     expected = written_out(patterns, (12, 17), lens, regularisation)
     np.testing.assert_allclose(image, expected, atol=2e-5 * np.abs(expected).max())
@@ -157,7 +157,8 @@ def test_a_weak_phase_object_comes_out_in_radian_bright_where_its_phase_is_high(
 ) -> None:
     phase = weak_phase()
     patterns = patterns_of(phase, beam(defocus))
-    image = image_of(patterns, phase.shape, optics(), regularisation=0.0, defocus_angstrom=defocus)
+    seen = optics(defocus_nm=defocus / 10)
+    image = image_of(patterns, phase.shape, seen, regularisation=0.0)
     assert np.abs(image - phase).max() < 0.03 * np.abs(phase).max()
 
 

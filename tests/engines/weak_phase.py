@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from stemd.aberrations import Aberrations
 from stemd.beam import Beam
-from stemd.engines.direct.aberrations import Aberrations
 
 F64 = NDArray[np.float64]
 

@@ -25,6 +25,7 @@ from stemd.engines.airpi.setup import (
     coarser_text,
     described,
     found_in,
+    not_round,
     prepared,
 )
 from stemd.engines.airpi.slopes import slopes_of
@@ -64,9 +65,7 @@ class AirpiEngine(BesideScan):
         self._any = self._of_events = False
         self._whole = np.zeros(acquisition.scan.shape[0], np.bool_)
         self._turned = settings.optics
-        self._beam, self._pixel_mrad, _ = phase_beam(
-            acquisition, settings.optics, own.defocus_angstrom, own.cs_mm
-        )
+        self._beam, self._pixel_mrad, _ = phase_beam(acquisition, settings.optics)
         find_model(own.model)
         self._network = Loaded(
             own.model,
@@ -271,6 +270,8 @@ class AirpiEngine(BesideScan):
             self._say(
                 "angle", text, remedy="correct convergence_semi_angle_mrad or pixel_size_mrad"
             )
+        if (text := not_round(optics)) and self._begins:
+            self._say("lens", text, remedy="correct the stigmators, or use the engine direct")
         self._turned, self._found = optics, found
         self._prepared = prepared(
             self._acquisition, optics, self._own, self._beam, self._pixel_mrad, found,

@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from stemd.acquisition import Acquisition, FiniteFloat, Optics, PositiveFloat
+from stemd.aberrations import Aberrations
+from stemd.acquisition import Acquisition, Optics, PositiveFloat
 from stemd.beam import Beam
 from stemd.engines.airpi.coarseness import Coarseness
 from stemd.engines.airpi.features import GRID
@@ -27,7 +28,7 @@ BACKLOG_LINES = 4, 64
 """Binned lines that may wait for the network during a scan: so many bytes, between so many."""
 FASTER = "a faster processor, or fewer positions, makes it whole during the scan"
 NEXT_SCAN = ("model", "backend", "threads", "device", "batch", "oversample", "when_slow",
-             "probe", "defocus_angstrom", "cs_mm", "counts_per_electron")  # fmt: skip
+             "probe", "counts_per_electron")  # fmt: skip
 
 
 class AirpiSettings(SlowEngineSettings):
@@ -37,9 +38,10 @@ class AirpiSettings(SlowEngineSettings):
     `repetition` m adds up the patterns of m x m positions, "auto" as many as the dose asks for;
     `every`: of m positions and lines one is made, "auto": each half box. `when_slow`: what to do
     when the camera is faster than the network. `probe`: where the disc is and how large, from
-    the parameters or from the first patterns. `least_transfer`: the smaller, the more of the
-    coarse structure comes back, and of its noise (`patch_offsets`). `use_centre_of_mass`: hold the
-    image to the slopes that the centre of mass of the same patterns gives (`measured_slopes`).
+    the parameters or from the first patterns; its lens is that of the optics. `least_transfer`: the
+    smaller, the more of the coarse structure comes back, and of its noise (`patch_offsets`).
+    `use_centre_of_mass`: hold the image to the slopes that the centre of mass of the same patterns
+    gives (`measured_slopes`).
     Repetition, every, these two and the optics' centre, rotation and flip are obeyed at once, the
     others from the next scan on, `complete` when the scan ends.
     """
@@ -56,8 +58,6 @@ class AirpiSettings(SlowEngineSettings):
     use_centre_of_mass: bool = True
     when_slow: Literal["coarser", "skip"] = "coarser"
     probe: Literal["parameters", "pacbed"] = "parameters"
-    defocus_angstrom: FiniteFloat = 0.0
-    cs_mm: FiniteFloat = 0.0
     counts_per_electron: PositiveFloat = 1.0
 
     whole_positions: ClassVar[bool] = True
@@ -100,6 +100,16 @@ def angle_off(found: Found, beam: Beam, pixel_mrad: float) -> str:
     return (
         f"the disc of the first patterns has a radius of {fitted:.3g} mrad, "
         f"optics.convergence_semi_angle_mrad is {alpha:g}: the disc's is taken"
+    )
+
+
+def not_round(optics: Optics) -> str:
+    """In words: the lens has what the network was not trained with; empty where it has not."""
+    if Aberrations.of_optics(optics).round:
+        return ""
+    return (
+        "the network knows defocus and Cs only; the astigmatism and coma of the optics are not "
+        "taken out of the image"
     )
 
 

@@ -143,12 +143,10 @@ class BesideScan(ABC):
         self._tell(Notice(f"{self.name}_{kind}", f"{self.name}: {text}", "warning", count, remedy))
 
 
-def phase_beam(
-    acquisition: Acquisition, optics: Optics, defocus_angstrom: float, cs_mm: float
-) -> tuple[Beam, float, float]:
-    """The beam, detector pixel (mrad) and scan step (angstrom). Raises StemdError: what is missing.
+def phase_beam(acquisition: Acquisition, optics: Optics) -> tuple[Beam, float, float]:
+    """The beam with what is round of its lens, detector pixel (mrad) and scan step (angstrom).
 
-    `defocus_angstrom` is positive for underfocus.
+    Raises StemdError: what is missing.
     """
     alpha, pixel = beam_angles(optics)
     if optics.energy_ev is None:
@@ -156,7 +154,7 @@ def phase_beam(
     step = acquisition.scan.step_size_angstrom
     if step is None:
         raise _missing("scan.step_size_angstrom", "the scan of [pipeline.adapter]")
-    return Beam(optics.energy_ev, alpha, defocus_angstrom, cs_mm), pixel, step
+    return Beam(optics.energy_ev, alpha, 10.0 * optics.defocus_nm, optics.cs_mm), pixel, step
 
 
 def _missing(key: str, where: str) -> StemdError:

@@ -16,19 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from stemd.acquisition import Acquisition, Optics
+from stemd.aberrations import Aberrations
+from stemd.acquisition import Acquisition, Length, Optics
 from stemd.beam import Beam
 from stemd.blocks import Block
 from stemd.engines.base import Gathered, PositionMaps
 from stemd.engines.beside.scan import BesideScan, phase_beam
 from stemd.engines.bright_field.discs import BrightField, moments
 from stemd.engines.bright_field.lattice import lattice_for
+from stemd.engines.bright_field.measuring import LensFound, lens_found
 from stemd.engines.bright_field.view import Discs
 from stemd.engines.first_patterns import copied
+from stemd.engines.lens.measure import Search, StoppedError
 from stemd.engines.vectors import resolve_centre, to_scan_axes
 from stemd.errors import StemdError
 from stemd.results import Result
-from stemd.settings import Settings, SlowEngineSettings
+from stemd.settings import EngineSettings, Settings, SlowEngineSettings
 
 LIVE_SHARE = 0.25
 """At most this part of the time goes into images of a scan that is not finished."""
@@ -46,19 +49,29 @@ MOST_WAITING_BYTES = 64 * 1024 * 1024
 class BrightFieldSettings(SlowEngineSettings):
     """`pixels_per_angle`: cells a convergence semi-angle, fewer where `memory_mb` does not suffice.
 
-    `live`: images of unfinished scans too.
+    `live`: images of unfinished scans too. `search_...`: how far from what is told the lens is
+    looked for at the end of a scan, unless `optics.measured` is "off".
     """
 
     pixels_per_angle: Annotated[int, Field(ge=3, le=32)] = 8
     memory_mb: Annotated[float, Field(gt=0.0, le=1e6)] = 1024.0
     live: bool = True
+    search_defocus_nm: Length = 30.0
+    search_astigmatism_nm: Length = 5.0
+
+    @property
+    def uses_measured_lens(self) -> bool:
+        """Whether images are made with what was measured."""
+        return False
 
 
 class BrightFieldEngine(BesideScan):
     """Base of such engines. Implements base.SlowEngine and base.FindingEngine.
 
-    One that inherits says with `_images_of` what the images are, and with `_lens` through which
-    lens they were taken.
+    One that inherits says with `_images_of` what the images are.
+
+    Of all such engines of a pipeline one measures the lens (`lens_found`), and those that make
+    their images with what they have measured.
 
     While a camera waits blocks go through a bounded queue: one thread bins them, one makes the
     images. Without a camera `consume` bins and `snapshot` makes the image.
@@ -98,6 +111,8 @@ class BrightFieldEngine(BesideScan):
         self._lines = 0
         self._rest_until = 0.0
         self._all_in = False
+        self.lens_found: LensFound | None = None
+        self._measured_with: tuple[Optics, Search] | None = None
         self._start_threads()
 
     def update(self, settings: Settings) -> None:
@@ -109,6 +124,19 @@ class BrightFieldEngine(BesideScan):
         own = settings.engines.get(self.name, self._own)
         assert isinstance(own, BrightFieldSettings)
         self._own = own
+
+    @property
+    def _measures(self) -> bool:
+        """Whether this engine is the one that measures the lens, or needs to."""
+        if self._settings.optics.measured == "off" or self._own.uses_measured_lens:
+            return self._settings.optics.measured != "off"
+        able = [
+            name
+            for name, each in self._settings.engines.items()
+            if isinstance(each, BrightFieldSettings)
+        ]
+        using = [name for name in able if _uses(self._settings.engines[name])]
+        return not using and able[:1] == [self.name]
 
     def snapshot(self, *, final: bool) -> Sequence[Result]:
         """The images, float32 (ny, nx). Raises StemdError where they cannot be made."""
@@ -181,15 +209,32 @@ class BrightFieldEngine(BesideScan):
         return ~self._seen.left_out if self._final is not None else np.zeros_like(self._maps.done)
 
     @abstractmethod
-    def _lens(self) -> tuple[float, float]:
-        """Defocus in angstrom, positive for underfocus, and Cs in mm, as far as they are told."""
-
-    @abstractmethod
     def _images_of(self, discs: Discs, go_on: Callable[[], bool]) -> Sequence[Result] | None:
         """The images (lines, nx) of these discs; None once `go_on` says no."""
 
     def _beam(self, optics: Optics) -> tuple[Beam, float, float]:
-        return phase_beam(self._acquisition, optics, *self._lens())
+        return phase_beam(self._acquisition, optics)
+
+    def _measure(self, discs: Discs, go_on: Callable[[], bool]) -> None:
+        """The lens that the data of the whole scan have; said where it is not the one told."""
+        optics, own = self._settings.optics, self._own
+        told = Aberrations.of_optics(optics)
+        search = Search(10.0 * own.search_defocus_nm, 10.0 * own.search_astigmatism_nm)
+        made_with = (optics, search)
+        if self._measured_with == made_with:
+            return
+        try:
+            self.lens_found = lens_found(discs, told, search, go_on)
+        except StoppedError:
+            return
+        self._measured_with = made_with
+        if self.lens_found is not None and self.lens_found.disagrees:
+            self._say(
+                "lens_disagrees",
+                self.lens_found.words(),
+                remedy="focus the microscope; or set optics.defocus_nm, astigmatism_nm and "
+                'astigmatism_deg, or optics.measured = "use" to have it done',
+            )
 
     def _add_now(self, block: Block) -> None:
         """Keep the discs of a block's patterns; until their place is known keep a copy."""
@@ -268,6 +313,8 @@ class BrightFieldEngine(BesideScan):
             return kept.images(columns, lines * nx)
 
         discs = Discs(images, vectors, done, center, radius, kept.lattice.bin, beam, step)
+        if lines == self._maps.shape[0] and self._measures:
+            self._measure(discs, go_on)
         made = self._images_of(discs, go_on)
         return [self._whole(result, discs) for result in made or ()]
 
@@ -284,4 +331,10 @@ class BrightFieldEngine(BesideScan):
             "left_out": self._seen.lost,
             **result.extra,
         }
+        if self.lens_found is not None:
+            extra["measured"] = self.lens_found.as_json()
         return replace(result, image=image, extra=extra)
+
+
+def _uses(own: EngineSettings) -> bool:
+    return isinstance(own, BrightFieldSettings) and own.uses_measured_lens

@@ -7,7 +7,7 @@ import numpy as np
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
-def _chi(c, y, x):
+def aberration(c, y, x):
     """The aberration function, radian, at (y, x) in apertures; c: `Aberrations.coefficients`."""
     yy, xx = y * y, x * x
     r = yy + xx
@@ -41,15 +41,15 @@ def add_overlaps(spectrum, points, weight, qy, qx, c, numerator, denominator):
         re, im = 0.0, 0.0
         for p in range(points.shape[0]):
             ky, kx = points[p, 0], points[p, 1]
-            own = _chi(c, ky, kx)
+            own = aberration(c, ky, kx)
             y, x = ky - qy[n], kx - qx[n]
             if y * y + x * x < 1.0:
-                angle = own - _chi(c, y, x)
+                angle = own - aberration(c, y, x)
                 re -= np.sin(angle)
                 im += np.cos(angle)
             y, x = ky + qy[n], kx + qx[n]
             if y * y + x * x < 1.0:
-                angle = _chi(c, y, x) - own
+                angle = aberration(c, y, x) - own
                 re += np.sin(angle)
                 im -= np.cos(angle)
         if re != 0.0 or im != 0.0:

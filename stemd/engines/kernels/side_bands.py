@@ -5,6 +5,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from stemd.engines.kernels.overlaps import aberration
+
 
 @numba.njit(nogil=True, cache=True)
 def keep_binned(binned, shift, probe, low, most, chunk, begin):
@@ -56,7 +58,7 @@ def keep_hits(
 
 
 @numba.njit(nogil=True, cache=True)
-def add_side_bands(spectrum, ky, kx, qy, qx, second, fourth, total, number):
+def add_side_bands(spectrum, ky, kx, qy, qx, c, total, number):
     """Add the single side bands of one detector cell, K = (ky, kx), at all scan frequencies Q.
 
     With I(K, r) the counts of the cell, G(K, Q) = sum I exp(-2 pi i Q r) and A(k) the aperture
@@ -66,13 +68,12 @@ def add_side_bands(spectrum, ky, kx, qy, qx, second, fourth, total, number):
     and number is raised by 1.
 
     spectrum: complex64 (ny, nx // 2 + 1), half of the plane; K and Q in semi-angles, qy (ny,) as
-    `fftfreq` and qx (nx // 2 + 1,) as `rfftfreq` order them; chi(k) = second k^2 + fourth k^4 in
-    radian; total: complex128 and number: int32, both of the spectrum's shape. 3 ns a frequency,
-    20 with aberrations.
+    `fftfreq` and qx (nx // 2 + 1,) as `rfftfreq` order them; c: float64 (8,),
+    `Aberrations.coefficients`; total: complex128 and number: int32, both of the spectrum's shape.
+    3 ns a frequency, 25 with aberrations.
     """
-    squared = ky * ky + kx * kx
-    own = second * squared + fourth * squared * squared
-    aberrated = second != 0.0 or fourth != 0.0
+    own = aberration(c, ky, kx)
+    aberrated = np.any(c != 0.0)
     for row in range(qy.size):
         minus_y, plus_y = (ky - qy[row]) ** 2, (ky + qy[row]) ** 2
         if minus_y >= 1.0 and plus_y >= 1.0:
@@ -87,8 +88,8 @@ def add_side_bands(spectrum, ky, kx, qy, qx, second, fourth, total, number):
             sign = 1.0 if minus < 1.0 else -1.0
             seen = spectrum[row, column]
             if aberrated:
-                other = minus if minus < 1.0 else plus
-                angle = sign * (own - second * other - fourth * other * other)
+                y, x = ky - sign * qy[row], kx - sign * qx[column]
+                angle = sign * (own - aberration(c, y, x))
                 seen = seen * complex(np.cos(angle), -np.sin(angle))
             total[row, column] += complex(sign * seen.imag, -sign * seen.real)
             number[row, column] += 1

@@ -6,12 +6,12 @@ al., Ultramicroscopy 151 (2015) 160; compared with in thesis chapters 4 and 5.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stemd.aberrations import Aberrations
 from stemd.beam import Beam
 from stemd.engines.kernels.side_bands import add_side_bands
 
@@ -28,6 +28,7 @@ def side_band_phase(
     done: NDArray[np.bool_],
     electrons: float,
     beam: Beam,
+    lens: Aberrations,
     step_angstrom: float,
     regularisation: float,
     go_on: Callable[[], bool] = lambda: True,
@@ -37,7 +38,8 @@ def side_band_phase(
     `images(columns)`: counts of some detector cells at every position, float32 (cells, ny * nx);
     `vectors` (cells, 2): their scattering vectors y and x in scan axes and convergence
     semi-angles, NaN for a cell that is not to be used; `done` (ny, nx): which positions are
-    there, the others count as the mean pattern; `electrons`: mean counts of a whole pattern.
+    there, the others count as the mean pattern; `electrons`: mean counts of a whole pattern;
+    `lens`: aberrations that are taken out.
 
     At each scan frequency Q the estimates of phi(Q) by all cells K in the aperture for which only
     one of K - Q and K + Q is (see `add_side_bands`) are added up and divided by their number plus
@@ -53,8 +55,7 @@ def side_band_phase(
     aperture = beam.aperture
     qy = np.fft.fftfreq(ny, step_angstrom) / aperture
     qx = np.fft.rfftfreq(nx, step_angstrom) / aperture
-    second = -math.pi * beam.wavelength * beam.defocus_angstrom * aperture**2
-    fourth = 0.5 * math.pi * beam.cs_mm * 1e7 * beam.wavelength**3 * aperture**4
+    coefficients = lens.coefficients(beam)
     total = np.zeros((ny, nx // 2 + 1), np.complex128)
     number = np.zeros(total.shape, np.int32)
     batch = max(1, BATCH_BYTES // (4 * ny * nx))
@@ -77,7 +78,7 @@ def side_band_phase(
                 image[~flat] = 0.0
             spectrum = np.fft.rfft2(image.reshape(ny, nx))
             ky, kx = vectors[first + cell]
-            add_side_bands(spectrum, ky, kx, qy, qx, second, fourth, total, number)
+            add_side_bands(spectrum, ky, kx, qy, qx, coefficients, total, number)
     weight = number + 2.0 * regularisation * disc
     known = weight > 0
     total[known] /= weight[known]

@@ -10,6 +10,14 @@ const HINTS = {
   "ricom.kernel_size": { min: 3, max: 255, step: 2, unit: "px", slider: true },
   "ricom.band_pass": { unit: "px⁻¹", names: ["from", "to"], empty: "off", fallback: [0, 64] },
   "optics.rotation_deg": { min: -180, max: 180, step: 0.5, unit: "°", slider: true },
+  "optics.defocus_nm": { min: -100, max: 100, step: 0.5, unit: "nm", slider: true },
+  "optics.astigmatism_nm": { min: 0, max: 20, step: 0.1, unit: "nm", slider: true },
+  "optics.astigmatism_deg": { min: -90, max: 90, step: 1, unit: "°", slider: true },
+  "optics.coma_nm": { min: 0, max: 1000, step: 10, unit: "nm", slider: true },
+  "optics.coma_deg": { min: -180, max: 180, step: 1, unit: "°", slider: true },
+  "optics.threefold_nm": { min: 0, max: 1000, step: 10, unit: "nm", slider: true },
+  "optics.threefold_deg": { min: -60, max: 60, step: 1, unit: "°", slider: true },
+  "optics.measured": { choices: ["off", "report", "use"] },
   "optics.center": { unit: "px", names: ["y", "x"], empty: "auto", fallback: [0, 0] },
   "publish.rate_hz": { min: 0.5, max: 50, step: 0.5, unit: "Hz" },
   "publish.images": { empty: "all", list: true },
@@ -182,6 +190,12 @@ export class Controls {
       const read = () => (document.activeElement === exact ? exact : slider).valueAsNumber;
       const write = (now) => (slider.value = exact.value = now);
       return done([slider, exact], read, write);
+    }
+    if (hint.choices) {
+      const select = document.createElement("select");
+      select.append(...hint.choices.map((choice) => new Option(choice)));
+      box.append(select);
+      return done([select], () => select.value, (now) => (select.value = now));
     }
     const input = make("text");
     input.placeholder = hint.empty ?? "";

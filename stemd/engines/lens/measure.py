@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from stemd.aberrations import Aberrations, scales
 from stemd.beam import Beam
-from stemd.engines.direct.aberrations import Aberrations, scales
-from stemd.engines.direct.estimate import Cell, Frequencies, Linear
+from stemd.engines.lens.estimate import Cell, Frequencies, Linear
 
 F64 = NDArray[np.float64]
 
@@ -57,6 +57,10 @@ class Search:
     astigmatism: float = 50.0
 
 
+class StoppedError(Exception):
+    """There is no time to measure on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """The lens as the data have it.
@@ -84,18 +88,33 @@ class Measured:
 
 
 def measured(
-    coarse: Cells, fine: Cells, told: Aberrations, beam: Beam, search: Search = Search()
+    coarse: Cells,
+    fine: Cells,
+    told: Aberrations,
+    beam: Beam,
+    search: Search = Search(),
+    go_on: Callable[[], bool] = lambda: True,
 ) -> Measured:
     """Defocus and two-fold astigmatism; what else was told stays.
 
     `coarse`: of a small part of the scan, on which the search is made; `fine`: of as much as is
-    to be used. Costs some hundred sums over `coarse` and some fifty over `fine`.
+    to be used. Costs some hundred sums over `coarse` and some fifty over `fine`. Raises
+    StoppedError once `go_on` says no.
     """
+
+    def height_of(cells: Cells) -> Callable[[F64], float]:
+        def height(coefficients: F64) -> float:
+            if not go_on():
+                raise StoppedError
+            return cells.evidence(coefficients)
+
+        return height
+
     unit = scales(beam)
     start = told.coefficients(beam)
-    found, floor = _searched(coarse, start, unit, search)
+    found, floor = _searched(height_of(coarse.coarser()), start, unit, search)
     free = (0, 1, 2)
-    best, height, curvature = _climbed(fine.evidence, found, free)
+    best, height, curvature = _climbed(height_of(fine), found, free)
     sigma = np.full(unit.size, np.nan)
     variance = _inverse(-curvature)
     if variance is not None:
@@ -104,9 +123,10 @@ def measured(
     return Measured(Aberrations.of(best, beam), sigma, height, floor * share)
 
 
-def _searched(cells: Cells, start: F64, unit: F64, search: Search) -> tuple[F64, float]:
+def _searched(
+    height_of: Callable[[F64], float], start: F64, unit: F64, search: Search
+) -> tuple[F64, float]:
     """The best place of the coarse search, and the median evidence of all others."""
-    single = cells.coarser()
     tried: list[tuple[float, F64]] = []
     reach = [search.defocus, search.astigmatism, search.astigmatism]
     steps = [_steps(length * size) for length, size in zip(reach, unit[:3], strict=True)]
@@ -117,7 +137,7 @@ def _searched(cells: Cells, start: F64, unit: F64, search: Search) -> tuple[F64,
                 for z in steps[0]:
                     place = start.copy()
                     place[:3] += z, x, y
-                    tried.append((single.evidence(place), place))
+                    tried.append((height_of(place), place))
     heights = np.array([height for height, _ in tried])
     return tried[int(heights.argmax())][1], float(np.median(heights))
 

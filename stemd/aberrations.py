@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stemd.acquisition import Optics
 from stemd.beam import Beam
 
 F64 = NDArray[np.float64]
@@ -21,7 +22,7 @@ class Aberrations:
     """Deviation of the probe's wave front, in angstrom; components along x and y of the scan.
 
     With theta the angle and phi its azimuth, from +x to +y of the scan's axes (Uhlemann and
-    Haider, Ultramicroscopy 72 (1998) 109)::
+    Haider, Ultramicroscopy 72 (1998) 109; A1, B2, A2 there)::
 
         chi = 2 pi / lambda * (
             theta^2/2 (-defocus + astigmatism_x cos 2phi + astigmatism_y sin 2phi)
@@ -66,11 +67,60 @@ class Aberrations:
         c1, *rest = (float(value) for value in coefficients / scales(beam))
         return cls(-c1, *rest)
 
+    @classmethod
+    def of_optics(cls, optics: Optics) -> Aberrations:
+        """Those that the optics tell."""
+        axial, turn = optics.astigmatism_nm, 2.0 * math.radians(optics.astigmatism_deg)
+        coma, aside = optics.coma_nm, math.radians(optics.coma_deg)
+        threefold, third = optics.threefold_nm, 3.0 * math.radians(optics.threefold_deg)
+        return cls(
+            defocus=10.0 * optics.defocus_nm,
+            astigmatism_x=10.0 * axial * math.cos(turn),
+            astigmatism_y=10.0 * axial * math.sin(turn),
+            coma_x=10.0 * coma * math.cos(aside),
+            coma_y=10.0 * coma * math.sin(aside),
+            threefold_x=10.0 * threefold * math.cos(third),
+            threefold_y=10.0 * threefold * math.sin(third),
+            spherical=1e7 * optics.cs_mm,
+        )
+
+    def as_optics(self) -> dict[str, float]:
+        """The inverse of `of_optics`: keys of the optics, rounded to picometres."""
+        (a1, a1_deg), (b2, b2_deg), (a2, a2_deg) = self.astigmatism, self.coma, self.threefold
+        return {
+            "defocus_nm": round(self.defocus / 10, 3),
+            "astigmatism_nm": round(a1 / 10, 3),
+            "astigmatism_deg": round(a1_deg, 1),
+            "coma_nm": round(b2 / 10, 3),
+            "coma_deg": round(b2_deg, 1),
+            "threefold_nm": round(a2 / 10, 3),
+            "threefold_deg": round(a2_deg, 1),
+            "cs_mm": round(self.spherical * 1e-7, 9),
+        }
+
     @property
     def astigmatism(self) -> tuple[float, float]:
         """Length in angstrom, and azimuth of its longer focal line in degree, -90 to 90."""
-        size = math.hypot(self.astigmatism_x, self.astigmatism_y)
-        return size, math.degrees(math.atan2(self.astigmatism_y, self.astigmatism_x)) / 2
+        return _polar(self.astigmatism_y, self.astigmatism_x, 2)
+
+    @property
+    def coma(self) -> tuple[float, float]:
+        """Length in angstrom, and azimuth in degree, -180 to 180."""
+        return _polar(self.coma_y, self.coma_x, 1)
+
+    @property
+    def threefold(self) -> tuple[float, float]:
+        """Length in angstrom, and azimuth in degree, -60 to 60."""
+        return _polar(self.threefold_y, self.threefold_x, 3)
+
+    @property
+    def round(self) -> bool:
+        """Whether there is nothing but defocus and spherical aberration."""
+        return not self.as_array()[1:7].any()
+
+
+def _polar(y: float, x: float, fold: int) -> tuple[float, float]:
+    return math.hypot(y, x), math.degrees(math.atan2(y, x)) / fold
 
 
 def scales(beam: Beam) -> F64:
@@ -79,8 +129,3 @@ def scales(beam: Beam) -> F64:
     turn = 2 * math.pi / beam.wavelength
     second, third, fourth = turn * alpha**2 / 2, turn * alpha**3, turn * alpha**4 / 4
     return np.array([second] * 3 + [third] * 2 + [third / 3] * 2 + [fourth])
-
-
-def aberrations_of(beam: Beam) -> Aberrations:
-    """Those that a round beam has: defocus and spherical aberration."""
-    return Aberrations(defocus=beam.defocus_angstrom, spherical=beam.cs_mm * 1e7)
