@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 CONFIG = """
@@ -93,7 +94,9 @@ class Broker:
 class Daemon:
     """`stemd run`, told ready by its own notification."""
 
-    def __init__(self, folder: Path, config: str) -> None:
+    def __init__(
+        self, folder: Path, config: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = folder
         self.config = folder / "trial.toml"
         self.config.write_text(config)
@@ -106,7 +109,7 @@ class Daemon:
         self._log = (folder / "log.txt").open("ab")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "stemd", "run", str(self.config)],
-            env={**os.environ, "NOTIFY_SOCKET": str(self._notify)},
+            env={**os.environ, "NOTIFY_SOCKET": str(self._notify), **(environment or {})},
             stdout=self._log,
             stderr=self._log,
         )

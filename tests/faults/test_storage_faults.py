@@ -19,85 +19,24 @@ from stemd.storage.verify import verify
 from tests.conftest import wait_until
 from tests.daemon.rig import POSITIONS, Rig
 from tests.faults.conftest import Row, same
+from tests.faults.failing_disk import FailingDisk, build
 
 pytestmark = pytest.mark.mosquitto
 
 Rows = Callable[[str], Row]
 
-# Faults of a disk as a program sees them, for files whose name ends as FAULT_NAME says. The
-# faults are switched on and off by a file: "eio write", "eio fsync", "slow fsync".
-SHIM = r"""
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-static int now(const char *fault)
-{
-    char text[64] = "";
-    int keep = errno, fd = open(getenv("FAULT_SWITCH"), O_RDONLY);
-    if (fd >= 0) { ssize_t n = read(fd, text, 63); (void)n; close(fd); }
-    errno = keep;
-    return strncmp(text, fault, strlen(fault)) == 0;
-}
-
-static int meant(int fd)
-{
-    char link[64], path[4096] = "";
-    const char *name = getenv("FAULT_NAME");
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t n = readlink(link, path, sizeof path - 1);
-    if (n < 0) return 0;
-    path[n] = 0;
-    return !*name || strstr(path, name) != NULL;
-}
-
-ssize_t write(int fd, const void *data, size_t size)
-{
-    static ssize_t (*real)(int, const void *, size_t);
-    if (!real) real = dlsym(RTLD_NEXT, "write");
-    if (size > 1000 && meant(fd) && now("eio write")) { errno = EIO; return -1; }
-    return real(fd, data, size);
-}
-
-int fsync(int fd)
-{
-    static int (*real)(int);
-    if (!real) real = dlsym(RTLD_NEXT, "fsync");
-    if (meant(fd) && now("eio fsync")) { errno = EIO; return -1; }
-    if (now("slow fsync")) sleep(4);
-    return real(fd);
-}
-"""
-
 
 @pytest.fixture(scope="session")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that makes a disk fail."""
-    folder = tmp_path_factory.mktemp("shim")
-    (folder / "shim.c").write_text(SHIM)
-    built = ["gcc", "-shared", "-fPIC", "-o", str(folder / "shim.so"), str(folder / "shim.c")]
-    subprocess.run([*built, "-ldl"], check=True)
-    return folder / "shim.so"
+    return build(tmp_path_factory.mktemp("shim"))
 
 
-class Disk:
-    """Switches the faults of a daemon's disk."""
-
-    def __init__(self, rig: Rig, shim: Path, name: str) -> None:
-        self._switch = rig.folder / "fault"
-        rig.environment |= {
-            "LD_PRELOAD": str(shim),
-            "FAULT_SWITCH": str(self._switch),
-            "FAULT_NAME": name,
-        }
-
-    def set(self, fault: str) -> None:
-        self._switch.write_text(fault)
+def disk_of(rig: Rig, shim: Path, name: str) -> FailingDisk:
+    """The faults of a daemon's disk, for files whose path has this in it."""
+    disk = FailingDisk(shim, rig.folder / "fault", name)
+    rig.environment |= disk.environment
+    return disk
 
 
 def row_of(rig: Rig, document: dict[str, Any]) -> dict[str, Any]:
@@ -115,7 +54,7 @@ def test_a_record_that_the_disk_refuses_is_told_everywhere_and_found_by_verify(
 ) -> None:
     line = row(f"disk reports a fault: {fault} of the record")
     rig = make_rig()
-    disk = Disk(rig, shim, "raw.mib")
+    disk = disk_of(rig, shim, "raw.mib")
     rig.start()
     line.heal(rig)
     disk.set(fault)
@@ -139,7 +78,7 @@ def test_an_fsync_of_4_s_delays_no_frame(
 ) -> None:
     line = row("each fsync takes 4 s")
     rig = make_rig()
-    disk = Disk(rig, shim, "")
+    disk = disk_of(rig, shim, "")
     rig.start()
     line.heal(rig)
     disk.set("slow fsync")
@@ -171,7 +110,7 @@ def test_what_a_killed_daemon_had_all_frames_of_is_complete(
 ) -> None:
     line = row("SIGKILL after the last frame, before the end was written")
     rig = make_rig()
-    disk = Disk(rig, shim, "")
+    disk = disk_of(rig, shim, "")
     rig.start()
     line.heal(rig)
     disk.set("slow fsync")
