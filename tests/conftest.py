@@ -29,6 +29,7 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
 SLOW_FOLDERS = ("airpi", "cluster", "faults", "restoration", "system")
+WAITING_FOLDERS = ("faults", "system")
 SLOW_FIXTURES = {"daemon", "laboratory", "make_rig", "module_rig", "room"}
 """They start a daemon or a replay, which takes seconds of a processor."""
 
@@ -47,6 +48,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         slow = folder in SLOW_FOLDERS or item.get_closest_marker("browser") is not None
         if slow or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
+        if folder in WAITING_FOLDERS:
+            item.add_marker(pytest.mark.waits)
         item.add_marker(pytest.mark.xdist_group(_beside_each_other(item)))
 
 

@@ -21,6 +21,7 @@ from stemd.offline.cluster.watch import AGAIN_S, PATIENCE_S, SILENT_S, STUCK_S, 
 from ..conftest import wait_until
 from .conftest import Processes
 
+pytestmark = pytest.mark.waits
 SOON_S = 11.0
 """Ten, and what a loaded machine takes to write a line."""
 

@@ -124,6 +124,7 @@ async def test_what_finds_no_room_is_counted_told_and_stands_in_its_scan_json(
     ] * 2
     assert all("stemd process" in remedy for _, _, remedy, _ in pipeline.troubles.told)
     assert [document["id"] for document in listener.documents] == left
+    assert store.rows.settled(10.0)
     for document in documents:
         path = next(store.data_dir.glob(f"*/{document['id']}/{SCAN_FILE}"))
         row = store.catalogue.get(document["id"])

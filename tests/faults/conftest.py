@@ -17,7 +17,7 @@ __all__ = ["make_rig", "module_rig", "rig", "rig_frames"]
 
 MEMORY_MB = 700
 """Resident memory of a daemon with a 256 x 256 camera, whatever is done to it."""
-_ROWS = pytest.StashKey[list[tuple[str, ...]]]()
+_ROW = "row of the fault matrix"
 
 
 @dataclass
@@ -92,14 +92,19 @@ def row(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Row]]:
         memory = f"{one.memory_mb:.0f}" if one.memory_mb else ""
         cells = (one.fault, one.sent, one.arrived, one.said, one.healed, memory)
         sys.stdout.write(" | ".join(cells) + "\n")
-        request.config.stash.setdefault(_ROWS, []).append(cells)
+        request.node.user_properties.append((_ROW, cells))  # reports carry it between processes
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The whole matrix."""
-    rows = config.stash.get(_ROWS, [])
+    reports = [report for kind in terminalreporter.stats.values() for report in kind]
+    rows = [
+        tuple(cells)
+        for report in reports
+        if isinstance(report, pytest.TestReport) and report.when == "teardown"
+        for name, cells in report.user_properties
+        if name == _ROW
+    ]
     if not rows:
         return
     head = ("fault", "sent", "arrived", "the daemon said", "healed", "MB")
