@@ -6,15 +6,20 @@ import secrets
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from stemd.pixels import Mask, rectangles_of
 
 PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Length = Annotated[float, Field(ge=0.0, le=1e6, allow_inf_nan=False)]
 FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
+_Pixel = Annotated[int, Field(ge=0, le=65536)]
+Pixels = tuple[_Pixel, _Pixel] | tuple[_Pixel, _Pixel, _Pixel, _Pixel]
+"""A detector pixel (y, x), or a rectangle (y_first, x_first, y_stop, x_stop)."""
 MAX_POSITIONS = 1 << 26
 """Of one scan: 8192 x 8192. The maps take some 50 bytes a position; a size from the wire beyond
 this is a mistake and must not become an allocation."""
@@ -90,6 +95,10 @@ class Optics(BaseModel):
     mass in detector pixels (y, x), or "auto": the mean centre of mass of the positions so far.
     `acceptance_time_ns`: of an event camera's electrons only those count that come so soon after
     the beam reached their position (dose slicing); frames know no such time.
+    `mask`: detector pixels that do not count, as a list of pixels [y, x] and rectangles [y_first,
+    x_first, y_stop, x_stop], as a file (.npy or TIFF, not 0 where masked), or "auto": hot, dead
+    and saturated ones, found in the first patterns of each scan. What the camera itself masks
+    never counts, unless the mask is "none". A new mask holds from the next scan on.
 
     The lens, for every phase engine, with the signs of `stemd.aberrations`: `defocus_nm`
     (underfocus positive), two-fold astigmatism A1, coma B2 and three-fold astigmatism A2 as a
@@ -116,6 +125,26 @@ class Optics(BaseModel):
     threefold_deg: FiniteFloat = 0.0
     cs_mm: FiniteFloat = 0.0
     measured: Literal["off", "report", "use"] = "report"
+    mask: Annotated[str, Field(min_length=1)] | tuple[Pixels, ...] | None = None
+
+    @field_validator("mask", mode="before")
+    @classmethod
+    def _array_of_a_mask(cls, value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            if value.ndim != 2:
+                raise ValueError("a mask is an array (y, x)")
+            return rectangles_of(value != 0)
+        return value
+
+    @field_validator("mask", mode="after")
+    @classmethod
+    def _rectangles_are_not_empty(cls, value: Any) -> Any:
+        for entry in value if isinstance(value, tuple) else ():
+            if len(entry) == 4 and not (entry[0] < entry[2] and entry[1] < entry[3]):
+                raise ValueError(
+                    f"{list(entry)} holds no pixel: it is [y_first, x_first, y_stop, x_stop]"
+                )
+        return value
 
     @model_validator(mode="after")
     def _beam_smaller_than_half_circle(self) -> Self:
@@ -130,7 +159,8 @@ class Detector:
 
     `shape` is (height, width) of one decoded pattern in pixels, `dtype` the pixel type of the
     decoded pattern ("u1", "u2", "u4", "u8"; big-endian when the block says so), `bit_depth` the
-    counter depth. `header` is the camera's own description, kept for the record.
+    counter depth. `header` is the camera's own description, kept for the record. `mask` (y, x) is
+    true where the camera says that a pixel has no value; None where it says nothing.
     """
 
     name: str
@@ -138,6 +168,7 @@ class Detector:
     dtype: str
     bit_depth: int
     header: str = ""
+    mask: Mask | None = field(default=None, compare=False, repr=False)
 
 
 def new_scan_id(time_ns: int | None = None) -> str:

@@ -175,7 +175,7 @@ def _process_each(
             sys.stdout.write(json.dumps(document) + "\n")
         else:
             rate = done.positions_done / max(seconds, 1e-9)
-            report(path, target, document, recording.notices, f", {rate:,.0f} positions/s")
+            report(path, target, document, f", {rate:,.0f} positions/s")
         failures += tell_notes(path, document["notes"])
     return 1 if failures else 0
 

@@ -62,7 +62,7 @@ def process_on_cluster(
             sys.stdout.write(json.dumps(document) + "\n")
             sys.stdout.flush()
         else:
-            report(paths[by_folder[goal.folder]], goal.folder, document, notices)
+            report(paths[by_folder[goal.folder]], goal.folder, document)
         if tell_notes(paths[by_folder[goal.folder]], outcome.notes):
             failures.append(goal.folder)
         undone.done(goal.folder)

@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from stemd.adapters.recordings.address import RecordingPath
-from stemd.blocks import Message
+
+WORDS = {"info": "note", "warning": "warning", "error": "error"}
 
 
-def report(
-    path: RecordingPath, target: Path, document: Any, notices: Sequence[Message], rate: str = ""
-) -> None:
-    """One line for a set of images, and what was noticed about the file."""
+def report(path: RecordingPath, target: Path, document: Any, rate: str = "") -> None:
+    """One line for a set of images, and what was noticed about the data."""
     shape = "x".join(str(n) for n in document["scan"]["shape"])
     sys.stdout.write(
         f"{path}: {shape} positions, {document['positions_done']} done, "
         f"{document['missing']} missing{rate} -> {target}\n"
     )
-    for notice in notices:
-        sys.stdout.write(f"  note: {getattr(notice, 'text', notice)}\n")
+    for notice in document["notices"]:
+        remedy = f" ({notice['remedy']})" if notice["remedy"] else ""
+        sys.stdout.write(f"  {WORDS[notice['level']]}: {notice['text']}{remedy}\n")
 
 
 def tell_notes(path: RecordingPath, notes: Sequence[str]) -> int:

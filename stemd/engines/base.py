@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block, Notice
+from stemd.pixels import Mask
 from stemd.results import Result
 from stemd.settings import Settings
 
@@ -25,6 +26,9 @@ class PositionMaps:
     bool. Integers make the maps exact and additive: any split of the scan into blocks, threads
     or machines gives the same maps, and every image that follows from them is recomputed from
     them. The reader thread writes a position once; engines read it after they were told.
+    `masked` (y, x): detector pixels that are in none of the sums, None where all are; it is known
+    before the first block is consumed. Hits on them have no position; of whole patterns an engine
+    leaves them out itself.
     """
 
     def __init__(self, acquisition: Acquisition, detectors: Sequence[str] = ()) -> None:
@@ -36,6 +40,7 @@ class PositionMaps:
         self.done: NDArray[np.bool_] = np.zeros(n, np.bool_)
         self.detector_names: tuple[str, ...] = tuple(detectors)
         self.detector_sums: NDArray[np.int64] = np.zeros((len(detectors), n), np.int64)
+        self.masked: Mask | None = None
 
     @property
     def detectors(self) -> Mapping[str, NDArray[np.int64]]:

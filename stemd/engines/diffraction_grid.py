@@ -17,9 +17,12 @@ from stemd.blocks import FrameBlock
 from stemd.engines.kernels.grid import bin_runs, grid_entries
 from stemd.engines.kernels.runs import LANES
 from stemd.errors import StemdError
+from stemd.pixels import Mask
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
+MOST_LOST = 0.5
+"""Part of a grid pixel that may be masked, the rest of it standing for the whole."""
 _LIKE = {name: np.empty(0, name) for name in ("u1", "u2", "u4", "u8")}
 
 
@@ -70,7 +73,8 @@ class GridTable:
     `source[e]` (flat) to grid pixel `target[e]` (index among the circle's pixels).
 
     `first` (height * width + 1,): entries of pixel p are first[p]..first[p+1]-1, for hits.
-    `coverage` (n,): which part of a grid pixel's area lies on the detector, 0 to 1. The same
+    `coverage` (n,): which part of a grid pixel's area lies on the detector, 0 to 1; `lost` (n,):
+    which part of that is of pixels that do not count. The same
     again for whole patterns: grid pixel k takes the runs `runs[k]`..`runs[k+1]`-1, run r being
     `shares[r]` (16,) of the detector pixels from `starts[r]` on.
     """
@@ -80,6 +84,7 @@ class GridTable:
     share: I32
     first: I32
     coverage: F32
+    lost: F32
     runs: I32
     starts: I32
     shares: NDArray[np.uint8]
@@ -119,13 +124,18 @@ def grid_table(
     pixels_per_angle: float,
     rotation_deg: float = 0.0,
     flip: bool = False,
+    masked: Mask | None = None,
+    *,
+    fill: bool = False,
 ) -> GridTable:
     """The table for a detector of `shape` whose zero angle is at `center` (y, x) in pixels.
 
     `pixels_per_angle`: detector pixels a convergence semi-angle. `flip` transposes, then
     `rotation_deg` turns detector axes into scan axes, as docs/conventions.md has it. A detector
     pixel is shared out by area: points instead of areas made some grid pixels larger than others
-    by a tenth where they are not much larger than the detector's.
+    by a tenth where they are not much larger than the detector's. `masked` (height, width): pixels
+    that do not count. With `fill` the others of a grid pixel stand for them, as long as they are
+    at least half of it; so its counts are those of its whole area.
     """
     height, width = shape
     place = np.full(grid.side**2, -1, np.int64)
@@ -142,14 +152,33 @@ def grid_table(
         entries = np.empty((found, 3), np.int32)
         grid_entries(*geometry, entries)
     source, goal, share = (np.ascontiguousarray(part) for part in entries[:found].T)
+    lost = np.zeros(grid.members.size, np.float32)
+    if masked is not None:
+        source, goal, share, lost = _without(masked, source, goal, share, lost.size, fill=fill)
     return GridTable(
         source,
         goal,
         share,
         np.searchsorted(source, np.arange(height * width + 1)).astype(np.int32),
         _coverage(grid, shape, center, turn, flip, scale),
+        lost,
         *_runs(source, goal, share, shape, grid.members.size),
     )
+
+
+def _without(
+    masked: Mask, source: I32, goal: I32, share: I32, count: int, *, fill: bool
+) -> tuple[I32, I32, I32, F32]:
+    """The entries of pixels that count, and which part of each of `count` grid pixels is lost."""
+    kept = ~masked.ravel()[source]
+    whole = np.bincount(goal, share, count)
+    lost = 1.0 - np.bincount(goal[kept], share[kept], count) / np.maximum(whole, 1.0)
+    lost[whole == 0] = 0.0
+    source, goal, share = source[kept], goal[kept], share[kept]
+    if fill:
+        more = np.where(lost <= MOST_LOST, 1.0 / np.maximum(1.0 - lost, MOST_LOST), 1.0)
+        share = np.rint(share * more[goal]).astype(np.int32)
+    return source, goal, share, lost.astype(np.float32)
 
 
 def _coverage(

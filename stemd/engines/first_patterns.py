@@ -6,6 +6,7 @@ is found however the scan is cut into blocks.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from stemd.acquisition import Acquisition
 from stemd.blocks import Block, EventBlock, FrameBlock
 from stemd.engines.probe import Disc, fit_disc
 from stemd.engines.reduction import CENTRE_FRAMES, CENTRE_HITS
+from stemd.pixels import Mask
 
 MOST_BYTES = 64 * 1024 * 1024
 """Of patterns that are kept; of very large ones fewer are."""
@@ -46,10 +48,17 @@ class Found:
 class FirstPatterns:
     """The first 64 patterns of a scan, or the first 65,536 hits, summed and kept.
 
-    `acceptance_ns`: 0, or the time after which hits do not count.
+    `acceptance_ns`: 0, or the time after which hits do not count. `masked()`: pixels (y, x) that
+    do not count either, None where all do.
     """
 
-    def __init__(self, acquisition: Acquisition, acceptance_ns: float) -> None:
+    def __init__(
+        self,
+        acquisition: Acquisition,
+        acceptance_ns: float,
+        masked: Callable[[], Mask | None] = lambda: None,
+    ) -> None:
+        self._masked = masked
         self._shape = acquisition.detector.shape
         size = int(np.prod(self._shape)) * np.dtype(acquisition.detector.dtype).itemsize
         self._wanted = max(1, min(CENTRE_FRAMES, MOST_BYTES // max(1, size)))
@@ -86,9 +95,22 @@ class FirstPatterns:
             self._positions |= set(np.unique(block.probe[used]).tolist())
             return
         used = np.flatnonzero(block.probe[: block.count] >= 0)[: self._wanted - self._patterns]
+        masked = self._masked()
         for pattern in block.patterns()[used]:
             self._sum += pattern.astype(np.int64)
+        if masked is not None:
+            self._sum[masked] = 0
         self._patterns += used.size
+
+    def seen(self) -> tuple[NDArray[np.int64], list[NDArray[np.unsignedinteger]]]:
+        """Their sum (y, x), and they themselves as arrays (n, y, x), of which hits have none."""
+        patterns, wanted = [], self._patterns
+        for block in self.kept:
+            if isinstance(block, FrameBlock) and wanted:
+                used = np.flatnonzero(block.probe[: block.count] >= 0)[:wanted]
+                patterns.append(block.patterns()[used])
+                wanted -= used.size
+        return self._sum, patterns
 
     def center(self) -> tuple[float, float]:
         """Their centre of mass (y, x) in pixels; the detector's middle without counts."""

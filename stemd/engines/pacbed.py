@@ -32,7 +32,7 @@ class PacbedEngine:
 
     def start(self, acquisition: Acquisition, settings: Settings, maps: PositionMaps) -> None:
         """A scan begins: the sum is allocated, int64 (height * width,)."""
-        self._acquisition, self._settings = acquisition, settings
+        self._acquisition, self._settings, self._maps = acquisition, settings, maps
         height, width = acquisition.detector.shape
         self.sum: NDArray[np.int64] = np.zeros(height * width, np.int64)
         self.count = 0
@@ -82,9 +82,11 @@ class PacbedEngine:
         self.count = int(gathered["count"][0])
 
     def snapshot(self, *, final: bool) -> Sequence[Result]:
-        """The mean pattern, float32 (height, width), counts a pattern."""
+        """The mean pattern, float32 (height, width), counts a pattern; 0 where it is masked."""
         mean = self.sum / max(1, self.count)
         image = mean.reshape(self._acquisition.detector.shape).astype(np.float32)
+        if self._maps.masked is not None:
+            image[self._maps.masked] = 0.0
         size = self._settings.optics.pixel_size_mrad
         extra = {"patterns": self.count}
         return [Result(self.name, image, "counts", "detector", size, extra)]

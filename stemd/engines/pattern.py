@@ -41,7 +41,7 @@ class LatestPatternEngine:
 
     def start(self, acquisition: Acquisition, settings: Settings, maps: PositionMaps) -> None:
         """A scan begins."""
-        self._acquisition, self._settings = acquisition, settings
+        self._acquisition, self._settings, self._maps = acquisition, settings, maps
 
     def update(self, settings: Settings) -> None:
         """A new calibration or acceptance time."""
@@ -113,11 +113,13 @@ class LatestPatternEngine:
             return image, int(block.probe[self._index])
 
     def snapshot(self, *, final: bool) -> Sequence[Result]:
-        """The pattern, float32 (height, width), counts."""
+        """The pattern, float32 (height, width), counts; 0 where it is masked."""
         latest = self._latest()
         if latest is None:
             return []
         image, probe = latest
+        if self._maps.masked is not None:
+            image = np.where(self._maps.masked, np.float32(0.0), image)
         if final:
             self._hold(None)
         nx = self._acquisition.scan.shape[1]

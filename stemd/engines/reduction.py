@@ -12,12 +12,14 @@ from stemd.blocks import Block, EventBlock, FrameBlock
 from stemd.engines.base import PositionMaps, Positions
 from stemd.engines.kernels.annuli import annuli
 from stemd.engines.kernels.events import accumulate, membership
+from stemd.engines.kernels.masked import bits_of, leave_out_hits
 from stemd.engines.kernels.moments import (
     MASKS_AT_ONCE,
     WEIGHTS,
     padded_masks,
     reduce_frames,
 )
+from stemd.pixels import Mask, runs_of
 
 CENTRE_FRAMES = 64
 """Patterns after which an automatic centre of the virtual detectors is fixed."""
@@ -25,6 +27,7 @@ CENTRE_FRAMES = 64
 CENTRE_HITS = (256, 65536)
 """Electron hits after which it is found, and found again for good, where there are no frames."""
 
+_NO_RUNS = np.zeros((0, 3), np.int64)
 _LIKE = {name: np.empty(0, name) for name in ("u1", "u2", "u4", "u8")}
 
 
@@ -48,8 +51,8 @@ class Reducer:
     `detectors` is {name: (inner, outer)} in mrad or, in `detectors_px`, in detector pixels.
     Their centre is `optics.center`; with "auto" the COM of the first pattern with counts, and
     from the 65th pattern of the scan on the mean COM of the first 64: the same for any split
-    into blocks, live or from a file. One reducer belongs to one thread; several with the same
-    maps may reduce disjoint positions at the same time.
+    into blocks, live or from a file. The pixels of `maps.masked` count nowhere. One reducer belongs
+    to one thread; several with the same maps may reduce disjoint positions at the same time.
     """
 
     def __init__(
@@ -73,12 +76,23 @@ class Reducer:
         if centre is None and optics.center != "auto":
             centre = optics.center
         self.centre: tuple[float, float] | None = centre
-        self._set_centre(centre)
+        self.mask(maps.masked)
+
+    def mask(self, masked: Mask | None) -> None:
+        """Leave these detector pixels (y, x) out of all that is reduced from now on."""
+        self._maps.masked = masked
+        self._runs = _NO_RUNS if masked is None else runs_of(masked)
+        self._bits = None if masked is None else bits_of(masked)
+        self._set_centre(self.centre)
+
+    def _annuli(self) -> list[Mask]:
+        masked = self._maps.masked
+        masks = annuli(self._shape, self.centre or self._middle, self._detectors_px)
+        return list(masks) if masked is None else [mask & ~masked for mask in masks]
 
     def _set_centre(self, centre: tuple[float, float] | None) -> None:
         self.centre = centre
-        y, x = centre or self._middle
-        masks = annuli(self._shape, (y, x), self._detectors_px)
+        masks = self._annuli()
         self._masks = padded_masks(masks, self._shape[0] * self._shape[1])
         self._mask_sums = np.array([mask.sum() for mask in masks], np.int64)
         self._lookup: NDArray[np.uint32] | None = None
@@ -120,6 +134,8 @@ class Reducer:
         return position_runs(block.probe[: block.count])
 
     def _reduce_events(self, block: EventBlock) -> list[Positions]:
+        if self._bits is not None:
+            leave_out_hits(block.probe, block.yx, block.count, self._shape[1], self._bits)
         start = 0
         while not self._fixed and start < block.count:
             start = self._find_event_centre(block, start)
@@ -129,8 +145,7 @@ class Reducer:
 
     def _add_hits(self, block: EventBlock, start: int, stop: int) -> None:
         if self._lookup is None:
-            y, x = self.centre or self._middle
-            self._lookup = membership(annuli(self._shape, (y, x), self._detectors_px), self._shape)
+            self._lookup = membership(self._annuli(), self._shape)
         maps = self._maps
         accumulate(
             block.probe[start:stop],
@@ -183,6 +198,8 @@ class Reducer:
 
     def _probe_centre(self, block: FrameBlock, index: int) -> None:
         pattern = block.patterns()[index].astype(np.int64)
+        if self._maps.masked is not None:
+            pattern[self._maps.masked] = 0
         total = int(pattern.sum())
         if total:
             height, width = self._shape
@@ -213,4 +230,5 @@ class Reducer:
             maps.moment_y,
             maps.moment_x,
             maps.detector_sums,
+            self._runs,
         )

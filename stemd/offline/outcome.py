@@ -21,7 +21,7 @@ from stemd.storage.folder import ScanFolder, ScanSummary
 class Outcome:
     """What scan.json says of a processed scan; `done` is the flat mask of its positions.
 
-    `notes`: which engines have failed, and why.
+    `notes`: which engines have failed, and why; `mask` and `notices` as in `ScanSummary`.
     """
 
     acquisition: Acquisition
@@ -31,6 +31,8 @@ class Outcome:
     counters: dict[str, int]
     notes: list[str]
     finished_ns: int
+    mask: dict[str, Any] | None
+    notices: list[dict[str, Any]]
 
     @property
     def positions_done(self) -> int:
@@ -48,6 +50,8 @@ def outcome_of(run: ScanRun) -> Outcome:
         {"frames": run.frames, **run.counters},
         [f"engine {name} failed: {why}" for name, why in run.failed.items()],
         run.finished_ns,
+        run.mask.document(),
+        run.notices,
     )
 
 
@@ -79,5 +83,7 @@ def write_run(
         counters=outcome.counters,
         notes=outcome.notes,
         finished_ns=outcome.finished_ns,
+        mask=outcome.mask,
+        notices=outcome.notices,
     )
     return target.write_summary(summary)

@@ -4,8 +4,45 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from typing import Any
 
 from stemd.blocks import Message, Notice
+
+MOST_NOTICES = 200
+"""Different notices that are kept of a scan; more are only counted."""
+
+
+class SharedNotices:
+    """What was noticed, in words, each text once with its count. Any thread may add and read."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], dict[str, Any]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, messages: Iterable[Message]) -> None:
+        """Keep what the notices among these say."""
+        with self._lock:
+            for message in messages:
+                if isinstance(message, Notice):
+                    self._add(message)
+
+    def _add(self, notice: Notice) -> None:
+        key = notice.kind, notice.text
+        if key in self._found:
+            self._found[key]["count"] += notice.count
+        elif len(self._found) < MOST_NOTICES:
+            self._found[key] = {
+                "kind": notice.kind,
+                "level": notice.level,
+                "text": notice.text,
+                "remedy": notice.remedy,
+                "count": notice.count,
+            }
+
+    def as_list(self) -> list[dict[str, Any]]:
+        """All of them as plain JSON types, in the order in which they came; a copy."""
+        with self._lock:
+            return [dict(notice) for notice in self._found.values()]
 
 
 class SharedCounters:

@@ -15,6 +15,7 @@ from stemd.engines.restoration.correction import find_shifts, moved
 from stemd.errors import UsageError
 from stemd.results import Result, Snapshot
 from stemd.scan.engines import EngineChoice, Report
+from stemd.scan.masking import BrokenPixels
 from stemd.scan.part import ScanPart
 from stemd.scan.run import ScanRun
 from stemd.settings import Settings
@@ -44,19 +45,26 @@ def process_recording(
     thread reads on afterwards.
     """
     run = ScanRun(recording.acquisition, settings, engines, report=report, notice=notice)
-    run.count(recording.notices)
+    broken = BrokenPixels(recording.acquisition, settings.optics)
     if recording.splits:
-        _reduce_frames(run, recording, jobs, progress)
+        _reduce_frames(run, recording, jobs, progress, broken)
     else:
-        _reduce_stream(run, recording, progress)
+        _reduce_stream(run, recording, progress, broken)
+    for said in broken.hints():
+        run.tell(said)
     run.end("complete")
+    run.count(recording.notices)
     return run, run.snapshot(final=True)
 
 
-def _reduce_stream(run: ScanRun, recording: Recording, progress: Progress) -> None:
+def _reduce_stream(
+    run: ScanRun, recording: Recording, progress: Progress, broken: BrokenPixels
+) -> None:
     """Blocks that need to know what came before them, one after the other."""
     positions = 0
     for block in recording.blocks(0, recording.frames):
+        for said in broken.look(block):
+            run.tell(said)
         run.reduce(block)
         if isinstance(block, EventBlock):
             positions += sum(stop - first for first, stop in block.complete)
@@ -64,13 +72,15 @@ def _reduce_stream(run: ScanRun, recording: Recording, progress: Progress) -> No
         block.release()
 
 
-def _reduce_frames(run: ScanRun, recording: Recording, jobs: int, progress: Progress) -> None:
+def _reduce_frames(
+    run: ScanRun, recording: Recording, jobs: int, progress: Progress, broken: BrokenPixels
+) -> None:
     """The first frames alone, as they decide on centres, the others by `jobs` threads."""
     frames = recording.frames
     start = 0
     while start < frames and (start == 0 or not run.first_found):
         stop = min(frames, start + FIRST_FRAMES)
-        _reduce(run, recording, start, stop)
+        _reduce(run, recording, start, stop, broken)
         start = stop
     spans = _split(start, frames, jobs)
     parts = [ScanPart(run) for _ in spans]
@@ -150,9 +160,13 @@ def with_correction(run: ScanRun, final: Snapshot, image: str | None = None) -> 
     return replace(final, results=results)
 
 
-def _reduce(run: ScanRun, recording: Recording, first: int, stop: int) -> None:
+def _reduce(
+    run: ScanRun, recording: Recording, first: int, stop: int, broken: BrokenPixels
+) -> None:
     for block in recording.blocks(first, stop):
         assert isinstance(block, FrameBlock)
+        for said in broken.look(block):
+            run.tell(said)
         run.reduce(block)
         block.release()
 

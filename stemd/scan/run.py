@@ -9,13 +9,15 @@ from typing import Any, Literal
 
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block, EndReason, ImageBlock, Message, Notice
-from stemd.engines.base import PositionMaps
+from stemd.engines.base import Gathered, PositionMaps
 from stemd.engines.reduction import Reducer
+from stemd.errors import ConfigError
 from stemd.results import Result, Snapshot
-from stemd.scan.counters import SharedCounters
+from stemd.scan.counters import SharedCounters, SharedNotices
 from stemd.scan.engines import EngineChoice, Report, ScanEngines
 from stemd.scan.images import Publish, ScanImages
 from stemd.scan.intake import Intake
+from stemd.scan.masking import MASK, ScanMask
 from stemd.settings import Settings
 
 POLL_S = 0.01
@@ -52,8 +54,11 @@ class ScanRun:
         self.settings = settings
         detectors = settings.masks()
         self.maps = PositionMaps(acquisition, tuple(detectors))
+        self.mask = self._mask_of(acquisition, settings, live=live, notice=notice)
+        self.maps.masked = self.mask.mask
         self.reducer = Reducer(acquisition, settings.optics, self.maps, detectors, centre)
         self._counters = SharedCounters()
+        self._notices = SharedNotices()
         self._notice = notice
         self.engines = ScanEngines(
             acquisition, settings, self.maps, engines, live=live, tell=self.tell, report=report
@@ -66,11 +71,69 @@ class ScanRun:
         self.finished_ns = 0
         self.ended = threading.Event()
         self._applied = settings
+        for said in self.mask.given_notices():
+            self.tell(said)
+
+    @staticmethod
+    def _mask_of(
+        acquisition: Acquisition,
+        settings: Settings,
+        *,
+        live: bool,
+        notice: Callable[[Notice], None],
+    ) -> ScanMask:
+        """The scan's mask. A camera does not wait for one that cannot be used: that is told."""
+        try:
+            return ScanMask(acquisition, settings.optics)
+        except ConfigError as error:
+            if not live:
+                raise
+            text = f"{error.message}; the scan is made without it"
+            notice(Notice("mask", text, level="error", remedy=error.remedy))
+            return ScanMask(acquisition, settings.optics.model_copy(update={"mask": None}))
+
+    def _mask_is_known(self) -> None:
+        self.reducer.mask(self.mask.mask)
+        for said in self.mask.found_notices():
+            self.tell(said)
 
     # The reader's side
 
     def reduce(self, block: Block) -> None:
-        """Take a block in: moments, virtual detectors, inline engines."""
+        """Take a block in: moments, virtual detectors, inline engines.
+
+        The first ones are held back where they are to tell which pixels do not count.
+        """
+        if not self.mask.known:
+            self.intake.bytes += block.wire.nbytes
+            if self.mask.hold(block):
+                self.settle()
+            return
+        self._reduce(block)
+
+    def settle(self) -> None:
+        """What the first patterns decide is decided by those that there are."""
+        if not self.mask.known:
+            held = self.mask.decide()
+            self._mask_is_known()
+            for block in held:
+                self._reduce(block)
+
+    def found(self) -> dict[str, Gathered]:
+        """What the first patterns have told, for other parts of the scan."""
+        return {**self.engines.found(), MASK: self.mask.found()}
+
+    def follow(self, found: Mapping[str, Gathered]) -> None:
+        """Be a later part of a scan whose first part has found this out."""
+        self.follow_mask(found)
+        self.engines.follow(found)
+
+    def follow_mask(self, found: Mapping[str, Gathered]) -> None:
+        """Leave out the pixels that the first part of the scan has found."""
+        self.mask.follow(found.get(MASK, {}))
+        self._mask_is_known()
+
+    def _reduce(self, block: Block) -> None:
         complete = self.reducer.reduce(block)
         engines = self.engines
         for engine in engines.inline:
@@ -91,6 +154,7 @@ class ScanRun:
 
     def end(self, reason: EndReason) -> None:
         """No more blocks will come."""
+        self.settle()
         self.end_reason = reason
         self.finished_ns = time.time_ns()
         self.engines.finish()
@@ -101,6 +165,7 @@ class ScanRun:
     def count(self, messages: Sequence[Message]) -> None:
         """Count what was noticed outside of the blocks."""
         self._counters.count(messages)
+        self._notices.add(messages)
 
     def tell(self, notice: Notice) -> None:
         """Count what an engine has to say, and pass it on."""
@@ -111,6 +176,11 @@ class ScanRun:
     def counters(self) -> dict[str, int]:
         """What was counted, by kind; a copy."""
         return self._counters.as_dict()
+
+    @property
+    def notices(self) -> list[dict[str, Any]]:
+        """What was noticed about the scan's data, as it stands in scan.json; a copy."""
+        return self._notices.as_list()
 
     @property
     def frames(self) -> int:
@@ -130,7 +200,8 @@ class ScanRun:
     @property
     def first_found(self) -> bool:
         """Whether all is known that the first patterns decide, so that parts may be made."""
-        return self.reducer.centre_fixed and self.engines.all_found(self.settings)
+        found = self.mask.known and self.reducer.centre_fixed
+        return found and self.engines.all_found(self.settings)
 
     @property
     def status(self) -> Literal["complete", "incomplete", "aborted"]:

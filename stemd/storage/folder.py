@@ -58,7 +58,8 @@ class ScanSummary:
     `done` is the flat mask of finished probe positions. `recomputed` lists what was made anew
     from the maps after the scan; `session` is the id of the session the scan belongs to;
     `completion` says what becomes of images that lack positions, None where none does;
-    `not_written` lists in words what was to be on the disk and is not.
+    `not_written` lists in words what was to be on the disk and is not. `mask` says which detector
+    pixels did not count, None where all did; `notices` lists what was noticed about the data.
     """
 
     status: Status
@@ -73,6 +74,8 @@ class ScanSummary:
     recomputed: Sequence[Mapping[str, Any]] = ()
     completion: Mapping[str, Any] | None = None
     not_written: Sequence[str] = ()
+    mask: Mapping[str, Any] | None = None
+    notices: Sequence[Mapping[str, Any]] = ()
 
 
 def scan_document(
@@ -109,6 +112,7 @@ def scan_document(
             "header": detector.header,
         },
         "optics": summary.optics.model_dump(mode="json"),
+        "mask": dict(summary.mask) if summary.mask is not None else None,
         "positions_total": int(summary.done.size),
         "positions_done": int(np.count_nonzero(summary.done)),
         "missing": sum(stop - first for first, stop in runs),
@@ -121,6 +125,7 @@ def scan_document(
         "session": summary.session,
         "not_written": list(summary.not_written),
         "notes": list(summary.notes),
+        "notices": [dict(notice) for notice in summary.notices],
         "versions": versions(),
         "files": [record.as_json() for record in files],
     }

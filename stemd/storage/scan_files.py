@@ -165,6 +165,8 @@ class ScanFiles:
             session=self.session,
             completion=outstanding(lacking, final.sequence) if lacking and whole else None,
             not_written=self.not_written,
+            mask=run.mask.document(),
+            notices=run.notices,
         )
         document = self._write_down()
         self._store.ended(self.id)

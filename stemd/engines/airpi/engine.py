@@ -33,6 +33,7 @@ from stemd.engines.base import Gathered, PositionMaps
 from stemd.engines.beside.scan import BesideScan, Wake, phase_beam
 from stemd.engines.first_patterns import FirstPatterns, Found
 from stemd.errors import ModelError, StemdError
+from stemd.pixels import Mask
 from stemd.plugins import Plugin
 from stemd.results import Result
 from stemd.settings import Settings
@@ -65,6 +66,7 @@ class AirpiEngine(BesideScan):
         self._any = self._of_events = False
         self._whole = np.zeros(acquisition.scan.shape[0], np.bool_)
         self._turned = settings.optics
+        self._masked: Mask | None = None
         self._beam, self._pixel_mrad, _ = phase_beam(acquisition, settings.optics)
         find_model(own.model)
         self._network = Loaded(
@@ -75,7 +77,7 @@ class AirpiEngine(BesideScan):
             shared_thread=self._is_beside,
             device=own.device,
         )
-        self._first = FirstPatterns(acquisition, self._acceptance_ns)
+        self._first = FirstPatterns(acquisition, self._acceptance_ns, lambda: maps.masked)
         center = settings.optics.center
         if center != "auto" and not self.finds(settings):
             self._settle(Found((float(center[0]), float(center[1])), math.nan))
@@ -203,10 +205,10 @@ class AirpiEngine(BesideScan):
             if self._first.enough:
                 self._settle_with_what_there_is(after_line)
             return
-        optics = self._settings.optics
-        if optics != self._turned:
-            self._turned = optics
-            self._object.turn(optics, None if optics.center == "auto" else optics.center)
+        optics, masked = self._settings.optics, self._maps.masked
+        if optics != self._turned or masked is not self._masked:
+            self._turned, self._masked = optics, masked
+            self._object.turn(optics, None if optics.center == "auto" else optics.center, masked)
         self._object.add(block, self._acceptance_ns, after_line)
 
     def _complete(self, after_line: Wake) -> None:

@@ -36,6 +36,7 @@ from stemd.engines.airpi.stitching import Stitcher
 from stemd.engines.diffraction_grid import grid_table
 from stemd.engines.kernels.grid import SHARES, bin_hits
 from stemd.engines.probe import probe
+from stemd.pixels import Mask
 
 F32 = NDArray[np.float32]
 C64 = NDArray[np.complex64]
@@ -82,14 +83,20 @@ class ExitWaveObject:
         self._patterns = np.zeros((0, GRID.members.size), np.float32)
         self.turn(optics)
 
-    def turn(self, optics: Optics, center: tuple[float, float] | None = None) -> None:
-        """Rotation, flip and centre of what is added from now on."""
+    def turn(
+        self,
+        optics: Optics,
+        center: tuple[float, float] | None = None,
+        masked: Mask | None = None,
+    ) -> None:
+        """Rotation, flip and centre of what is added from now on, and pixels that do not count."""
         if center is not None:
             self.geometry = replace(self.geometry, center=center)
         of = self.geometry
         table = grid_table(
-            GRID, self._detector, of.center, of.pixels_per_angle, optics.rotation_deg, optics.flip
-        )
+            GRID, self._detector, of.center, of.pixels_per_angle, optics.rotation_deg, optics.flip,
+            masked, fill=True,
+        )  # fmt: skip
         self.reach, known = seen(table)
         told = scalars(of.beam, of.step_size_angstrom, self.reach)
         self._table, self._known, self._told = table, known, told

@@ -7,6 +7,7 @@ exactly.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 from stemd.blocks import Block, EventBlock
 from stemd.engines.base import Gathered
 from stemd.engines.bright_field.lattice import Lattice, shared_cells
-from stemd.engines.diffraction_grid import grid_table
+from stemd.engines.diffraction_grid import MOST_LOST, GridTable, grid_table
 from stemd.engines.kernels.side_bands import keep_binned, keep_hits
 from stemd.errors import StemdError
+from stemd.pixels import Mask
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -33,13 +35,21 @@ class BrightField:
 
     Positions lie in chunks, made when first written to, each of the smallest of uint8, uint16
     and uint32 that holds its counts. `most_bytes` bounds them all: beyond it StemdError is
-    raised. One thread writes; another may read what is complete.
+    raised. `masked()`: pixels (y, x) that do not count, asked for with the first block. One thread
+    writes; another may read what is complete.
     """
 
     def __init__(
-        self, lattice: Lattice, shape: tuple[int, int], positions: int, most_bytes: int
+        self,
+        lattice: Lattice,
+        shape: tuple[int, int],
+        positions: int,
+        most_bytes: int,
+        masked: Callable[[], Mask | None] = lambda: None,
     ) -> None:
         self.lattice = lattice
+        self._masked = masked
+        self._made_table: GridTable | None = None
         self._shape, self._positions, self._most = shape, positions, most_bytes
         self._cells = lattice.cells
         self._rows = max(1, CHUNK_BYTES // self._cells)
@@ -62,8 +72,17 @@ class BrightField:
         origin = self.lattice.cell_at(center)
         self.origin = origin
         self.origins.add(origin)
-        middle = self.lattice.middle(origin)
-        self._table = grid_table(self.lattice.grid, self._shape, middle, float(self.lattice.bin))
+
+    @property
+    def _table(self) -> GridTable:
+        if self._made_table is None:
+            assert self.origin is not None
+            middle = self.lattice.middle(self.origin)
+            self._made_table = grid_table(
+                self.lattice.grid, self._shape, middle, float(self.lattice.bin),
+                masked=self._masked(),
+            )  # fmt: skip
+        return self._made_table
 
     def add(self, block: Block, acceptance_ns: float) -> None:
         """Add a block's patterns, or its hits that come before the acceptance time (0: all)."""
@@ -115,10 +134,14 @@ class BrightField:
         return out
 
     def places(self) -> F64:
-        """Middles (cells, 2) of the cells in detector pixels, y and x; NaN off the detector."""
+        """Middles (cells, 2) of the cells in detector pixels, y and x.
+
+        NaN for cells that are not wholly on the detector, or of which half is masked.
+        """
         assert self.origin is not None
         places = self.lattice.grid.vectors * self.lattice.bin + self.lattice.middle(self.origin)
-        places[self._table.coverage < 0.999] = np.nan
+        table = self._table
+        places[(table.coverage < 0.999) | (table.lost > MOST_LOST)] = np.nan
         return np.asarray(places)
 
     def covers(self, center: tuple[float, float], radius: float) -> bool:
@@ -212,7 +235,7 @@ class BrightField:
         self._bytes = bytes_now
 
 
-def moments(block: Block, acceptance_ns: float) -> NDArray[np.float64]:
+def moments(block: Block, acceptance_ns: float, masked: Mask | None = None) -> NDArray[np.float64]:
     """Counts of a block, and their first moments y and x in detector pixels, (3,)."""
     used = block.probe[: block.count] >= 0
     if isinstance(block, EventBlock):
@@ -221,6 +244,8 @@ def moments(block: Block, acceptance_ns: float) -> NDArray[np.float64]:
         y, x = block.y[used].sum(dtype=np.int64), block.x[used].sum(dtype=np.int64)
         return np.array([np.count_nonzero(used), y, x], np.float64)
     image = block.patterns()[used].sum(axis=0, dtype=np.float64)
+    if masked is not None:
+        image[masked] = 0.0
     rows, columns = np.arange(image.shape[0]), np.arange(image.shape[1])
     return np.array([image.sum(), image.sum(axis=1) @ rows, image.sum(axis=0) @ columns])
 

@@ -100,7 +100,9 @@ class BrightFieldEngine(BesideScan):
             positions,
             most,
         )
-        self._kept = BrightField(lattice, acquisition.detector.shape, positions, most)
+        self._kept = BrightField(
+            lattice, acquisition.detector.shape, positions, most, lambda: maps.masked
+        )
         if settings.optics.center != "auto":
             self._kept.place(settings.optics.center)
         self._waiting: list[Block] = []
@@ -243,7 +245,7 @@ class BrightFieldEngine(BesideScan):
         elif block.count:
             self._waiting.append(copied(block))
             self._waiting_bytes += block.wire.nbytes
-            self._moments += moments(block, self._acceptance_ns)
+            self._moments += moments(block, self._acceptance_ns, self._maps.masked)
             many = len(self._waiting) >= MOST_WAITING or self._waiting_bytes >= MOST_WAITING_BYTES
             if self._moments[0] >= SURE_COUNTS or many:
                 self._settle()

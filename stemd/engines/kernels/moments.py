@@ -104,6 +104,7 @@ def reduce_frames(
     moment_y,
     moment_x,
     detectors,
+    masked,
 ):
     """Reduce `count` patterns to a few integers each, written at their probe positions.
 
@@ -113,6 +114,8 @@ def reduce_frames(
     (padded detectors * height * width,), 1 where a pixel belongs to the virtual detector, from
     `padded_masks`; mask_sums: int64 (detectors,). sums: scratch int64 (3 + MASKS_AT_ONCE,).
     total, moment_y, moment_x: int64 (positions,), detectors: int64 (n, positions): added to.
+    masked: int64 (n, 3), runs y, x_first, x_stop of pixels that do not count; `masks` must not
+    hold them. They are taken off what the pass has added, while they are in cache: 5 ns a run.
     The caller guarantees probe < positions and pixels inside `wire`.
     """
     size = like.itemsize
@@ -164,9 +167,24 @@ def reduce_frames(
                     for detector in range(detector_count):
                         mask = masks[detector * pixels_mask + y * width + x]
                         detectors[detector, position] += value * mask
-        total[position] += frame_sum + bias * height * width
-        moment_y[position] += frame_y + bias * width * (height * (height - 1) // 2)
-        moment_x[position] += frame_x + bias * height * (width * (width - 1) // 2)
+        frame_sum += bias * height * width
+        frame_y += bias * width * (height * (height - 1) // 2)
+        frame_x += bias * height * (width * (width - 1) // 2)
+        if masked.shape[0]:
+            pixels = wire[first : first + height * bytes_row].view(like.dtype)
+            for run in range(masked.shape[0]):
+                y = masked[run, 0]
+                run_sum = np.int64(0)
+                for x in range(masked[run, 1], masked[run, 2]):
+                    pixel = pixels[y * width + x]
+                    value = np.int64(byte_swap(pixel) if swap else pixel)
+                    run_sum += value
+                    frame_x -= x * value
+                frame_sum -= run_sum
+                frame_y -= y * run_sum
+        total[position] += frame_sum
+        moment_y[position] += frame_y
+        moment_x[position] += frame_x
         for detector in range(detector_count):
             detectors[detector, position] += bias * mask_sums[detector]
 

@@ -55,6 +55,7 @@ class Merging:
         if self._run is None:
             settings = self._recipe.settings
             self._run = ScanRun(self._acquisition, settings, self._choices, part.centre)
+            self._run.follow_mask(part.found)
         part.add_to(self._run)
         self._last = part
         self._added.append((part.first, part.stop))

@@ -49,6 +49,7 @@ class Part:
     @classmethod
     def of(cls, run: ScanRun, first: int, stop: int) -> Part:
         """What a run has summed in a span of its file."""
+        run.settle()
         maps = run.maps
         gathered = {}
         for choice, engine in zip(run.engines.choices, run.engines.every, strict=True):
@@ -73,7 +74,7 @@ class Part:
             fixed=run.reducer.centre_fixed,
             gathered=gathered,
             failed=dict(run.failed),
-            found=run.engines.found(),
+            found=run.found(),
         )
 
     @property

@@ -14,6 +14,7 @@ from stemd.config.resolved import EngineConfig
 from stemd.engines.base import FindingEngine, SlowEngine, SpreadEngine
 from stemd.errors import ConfigError
 from stemd.scan.engines import EngineChoice
+from stemd.scan.masking import AUTO, mask_identity
 from stemd.settings import EngineSettings, Settings
 
 LATE_OPTICS = {
@@ -82,8 +83,8 @@ class Recipe:
 
     @property
     def has_finders(self) -> bool:
-        """Whether the first patterns decide what an engine must know."""
-        return any(
+        """Whether the first patterns decide what an engine must know, or which pixels count."""
+        return self.settings.optics.mask == AUTO or any(
             isinstance(engine, FindingEngine) and engine.finds(self.settings)
             for engine in map(built, self.gatherers())
         )
@@ -106,6 +107,7 @@ class Recipe:
             "scan": self.scan.model_dump(mode="json") if self.scan else None,
             "camera": self.camera.model_dump(mode="json") if self.camera else None,
             "detectors": {name: list(pair) for name, pair in radii.items()},
+            "mask": mask_identity(self.settings.optics),
             "center": center if center is None or isinstance(center, str) else list(center),
             "engines": {
                 choice.name: {

@@ -188,7 +188,7 @@ def _reduce(
         raise changed(recipe)
     run = ScanRun(acquisition, recipe.settings, recipe.gatherers(), None if leads else centre)
     if first:
-        run.engines.follow(found or {})
+        run.follow(found or {})
     with _opened.open(recipe, identity) as recording:
         if isinstance(recording, SequentialRecording):
             stop, after = _reduce_stream(recording, run, checkpoint, stop, leads=leads)
@@ -247,6 +247,7 @@ def finish(
 ) -> tuple[Outcome, Snapshot]:
     """The final images of a reduced scan, and what is to be said about it."""
     run = ScanRun(acquisition, recipe.settings, recipe.choices(), reduced.centre)
+    run.follow_mask(reduced.found)
     reduced.add_to(run)
     return images_of(run, notices, recipe.correct)
 

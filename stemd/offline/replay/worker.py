@@ -167,7 +167,8 @@ class Worker:
         moved = old.optics.center != new.optics.center and bool(detectors)
         gated = old.optics.acceptance_time_ns != new.optics.acceptance_time_ns
         whole = run.end_reason is not None
-        if whole and detectors == old.masks() and not (moved or gated):
+        masked = run.mask.asked != new.optics.mask
+        if whole and detectors == old.masks() and not (moved or gated or masked):
             self._applied = live
             self._show(run, run.recompute(new))
             return

@@ -1,0 +1,166 @@
+"""Hot, dead and saturated pixels, found in the first patterns of a scan.
+
+What a camera adds stands alone: real electrons are spread by the camera over at least two pixels,
+and a diffraction disc is many pixels wide. So a pixel is judged by its neighbours. Where that does
+not decide, a pixel that never changes, as no beam of electrons does, is the camera's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.pixels import Mask, listed
+
+TIMES_NEIGHBOURS = 4.0
+"""A hot pixel has more than so many times the second largest of its eight neighbours, ..."""
+LEAST_COUNTS = 48
+"""... at least so many counts more than it, ..."""
+SIGMAS = 8.0
+"""... and more than chance gives."""
+SPREAD = 0.08
+"""Part of its counts that a real spot of electrons has at least in its eight neighbours."""
+DEAD_PART, DEAD_EXPECTED = 0.05, 100
+"""A dead pixel has less than this part of its second smallest neighbour, which has so many."""
+ALWAYS_FULL = 4
+"""So many saturated pixels side by side may be the camera's own; more are a beam too strong."""
+LEAST_LINE = 8
+"""A row or column of so many saturated pixels, one pixel wide, is the camera's own, too."""
+MANY = 10_000
+"""Saturated pixels that are not the camera's own, however they lie."""
+LONELY_SHARE = 0.5
+"""A lone pixel of more than this part of all counts may be the direct beam."""
+CALM = 0.25
+"""A pixel whose variance is below this part of its mean is not hit by electrons."""
+
+
+@dataclass(frozen=True, slots=True)
+class BadPixels:
+    """Masks (y, x) of pixels by what is wrong with them.
+
+    `doubtful`: alone as hot ones are, but they may be the direct beam, and are not masked.
+    `beam`: saturated in every pattern, but so many together that they are the beam.
+    """
+
+    hot: Mask
+    dead: Mask
+    saturated: Mask
+    doubtful: Mask
+    beam: Mask
+
+    @property
+    def mask(self) -> Mask:
+        """All that are not to count."""
+        return self.hot | self.dead | self.saturated
+
+    def in_words(self) -> str:
+        """How many of each kind, and where; empty where there is none."""
+        kinds = (("hot", self.hot), ("dead", self.dead), ("saturated", self.saturated))
+        return "; ".join(
+            f"{np.count_nonzero(mask)} {kind}: {listed(mask)}" for kind, mask in kinds if mask.any()
+        )
+
+
+def find_bad_pixels(
+    total: NDArray[np.int64],
+    patterns: Sequence[NDArray[np.unsignedinteger]],
+    largest: int | None = None,
+) -> BadPixels:
+    """Find them in `total` (y, x), the sum of the first patterns or hits.
+
+    `patterns`: arrays (n, y, x) that sum up to it, none of an event camera; `largest`: the
+    counter's largest value, where patterns can saturate. Deterministic; 10 ms for 64 patterns
+    of 256 x 256.
+    """
+    nothing = np.zeros(total.shape, np.bool_)
+    full = _always(patterns, largest) if largest is not None else nothing
+    saturated, beam = _by_size(full)
+    counts = np.where(saturated, 0, total)
+    hot = _hot(counts)
+    lonely = hot & _lonely(counts, hot) & ~_calm(hot, patterns)
+    dead = _dead(counts, hot | saturated)
+    return BadPixels(hot & ~lonely, dead, saturated, lonely, beam)
+
+
+def _always(patterns: Sequence[NDArray[np.unsignedinteger]], largest: int) -> Mask:
+    return np.asarray(
+        np.logical_and.reduce([(several >= largest).all(axis=0) for several in patterns])
+    )
+
+
+def _neighbours(image: NDArray[np.int64], fill: int) -> NDArray[np.int64]:
+    """The eight neighbours of every pixel, sorted, (8, y, x); `fill` beyond the detector."""
+    padded = np.pad(image, 1, constant_values=fill)
+    height, width = image.shape
+    around = [
+        padded[y : y + height, x : x + width]
+        for y in range(3)
+        for x in range(3)
+        if (y, x) != (1, 1)
+    ]
+    return np.sort(np.stack(around), axis=0)
+
+
+def _hot(counts: NDArray[np.int64]) -> Mask:
+    around = _neighbours(counts, 0)
+    second, excess = around[-2], counts - around[-2]
+    alone = (counts > TIMES_NEIGHBOURS * second) & (excess >= LEAST_COUNTS)
+    alone &= excess > SIGMAS * np.sqrt(counts + second)
+    found = np.zeros(counts.shape, np.bool_)
+    for y, x in np.argwhere(alone):
+        near = counts[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2]
+        wide = counts[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3]
+        # another hot pixel beside it is none of its electrons
+        next_to = near.sum() - counts[y, x] - around[-1, y, x]
+        rest = wide.size - near.size
+        level = (wide.sum() - near.sum()) / rest if rest else 0.0
+        spread = next_to - level * (near.size - 2)
+        found[y, x] = spread < SPREAD * excess[y, x]
+    return found
+
+
+def _lonely(counts: NDArray[np.int64], hot: Mask) -> Mask:
+    """Single pixels without which hardly anything would be left of the patterns."""
+    rest = counts[~hot].sum()
+    return np.asarray(counts * (1 - LONELY_SHARE) > LONELY_SHARE * rest)
+
+
+def _calm(hot: Mask, patterns: Sequence[NDArray[np.unsignedinteger]]) -> Mask:
+    """Which hot pixels change less from pattern to pattern than electrons let them."""
+    calm = np.zeros(hot.shape, np.bool_)
+    if patterns and hot.any():
+        values = np.concatenate([several[:, hot].astype(np.float64) for several in patterns])
+        if len(values) >= 4:
+            calm[hot] = values.var(axis=0) < CALM * values.mean(axis=0)
+    return calm
+
+
+def _dead(counts: NDArray[np.int64], bad: Mask) -> Mask:
+    around = _neighbours(np.where(bad, 0, counts), 0)
+    second = around[1]
+    return np.asarray((second >= DEAD_EXPECTED) & (counts < DEAD_PART * second) & ~bad)
+
+
+def _by_size(full: Mask) -> tuple[Mask, Mask]:
+    """Pixels that stand together with few others, or in a line, and the rest."""
+    few, many = np.zeros_like(full), np.zeros_like(full)
+    if np.count_nonzero(full) > MANY:
+        return few, full
+    open_pixels = {(int(y), int(x)) for y, x in np.argwhere(full)}
+    while open_pixels:
+        group, edge = set(), [open_pixels.pop()]
+        while edge:
+            y, x = edge.pop()
+            group.add((y, x))
+            for place in ((y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)):
+                if place in open_pixels:
+                    open_pixels.remove(place)
+                    edge.append(place)
+        places = np.array(sorted(group))
+        is_line = np.ptp(places, axis=0).min() == 0 and len(group) >= LEAST_LINE
+        target = few if len(group) <= ALWAYS_FULL or is_line else many
+        target[tuple(places.T)] = True
+    return few, many
