@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +112,22 @@ class Aberrations:
     def threefold(self) -> tuple[float, float]:
         """Length in angstrom, and azimuth in degree, -60 to 60."""
         return _polar(self.threefold_y, self.threefold_x, 3)
+
+    def plus(self, other: Aberrations) -> Aberrations:
+        """Both together."""
+        mine, theirs = asdict(self), asdict(other)
+        return Aberrations(**{name: value + theirs[name] for name, value in mine.items()})
+
+    @property
+    def not_round(self) -> Aberrations:
+        """The same without defocus and spherical aberration, which a `Beam` has itself."""
+        return replace(self, defocus=0.0, spherical=0.0)
+
+    def spread(self, beam: Beam) -> float:
+        """Radius in angstrom to which what is not round spreads the rays, at most."""
+        alpha = beam.convergence_semi_angle_mrad * 1e-3
+        second, third = self.astigmatism[0], 3.0 * self.coma[0] + self.threefold[0]
+        return second * alpha + third * alpha**2
 
     @property
     def round(self) -> bool:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stemd.acquisition import Scan
+from stemd.acquisition import Optics, Scan
 from stemd.errors import UsageError
 
 if TYPE_CHECKING:  # both compile kernels, which --help need not wait for
@@ -88,6 +88,20 @@ def add_microscope(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--cs", type=_number, default=0.0, metavar="MM", help="spherical aberration, mm"
     )
+    for name, letter, text in (
+        ("astigmatism", "A1", "two-fold astigmatism"),
+        ("coma", "B2", "coma"),
+        ("threefold", "A2", "three-fold astigmatism"),
+    ):
+        group.add_argument(
+            f"--{name}", type=not_negative, default=0.0, metavar="A", help=f"{text} {letter}"
+        )
+        group.add_argument(
+            f"--{name}-deg", type=_number, default=0.0, metavar="DEG", help="its azimuth"
+        )
+    group.add_argument(
+        "--source-size", type=not_negative, default=0.0, metavar="A", help="standard deviation"
+    )
     group.add_argument(
         "--dose", type=positive, default=1000.0, metavar="E", help="electrons a pattern (1000)"
     )
@@ -122,6 +136,11 @@ def add_microscope(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--descan", type=pair, default=(0.0, 0.0), metavar="Y,X", help="pixels across the field"
+    )
+    group.add_argument("--hot-pixels", type=count, default=0, metavar="N")
+    group.add_argument("--dead-pixels", type=count, default=0, metavar="N")
+    group.add_argument(
+        "--point-spread", type=not_negative, default=0.0, metavar="PX", help="standard deviation"
     )
     group.add_argument("--seed", type=count, default=1, metavar="N")
     group.add_argument("--truth", type=Path, metavar="DIR", help="write the true images there")
@@ -168,6 +187,7 @@ def running(args: argparse.Namespace) -> dict[str, Any]:
 
 def setup(args: argparse.Namespace) -> Setup:
     """The microscope's setup. Raises UsageError."""
+    from stemd.aberrations import Aberrations
     from stemd.beam import Beam
     from stemd.virtual.diffraction import Camera
     from stemd.virtual.microscope import Setup
@@ -190,6 +210,17 @@ def setup(args: argparse.Namespace) -> Setup:
         specimen=args.specimen,
         thickness_angstrom=args.thickness,
         beam=Beam(args.energy, args.convergence, args.defocus, args.cs),
+        lens=Aberrations.of_optics(
+            Optics(
+                astigmatism_nm=args.astigmatism / 10,
+                astigmatism_deg=args.astigmatism_deg,
+                coma_nm=args.coma / 10,
+                coma_deg=args.coma_deg,
+                threefold_nm=args.threefold / 10,
+                threefold_deg=args.threefold_deg,
+            )
+        ),
+        source_size_angstrom=args.source_size,
         camera=Camera(
             args.detector,
             args.pixel_size_mrad or 80.0 / max(args.detector),
@@ -197,6 +228,9 @@ def setup(args: argparse.Namespace) -> Setup:
             args.flip,
             args.center_offset,
             args.descan,
+            args.hot_pixels,
+            args.dead_pixels,
+            args.point_spread,
         ),
         dose=args.dose_per_area * args.step**2 if args.dose_per_area else args.dose,
         seed=args.seed,

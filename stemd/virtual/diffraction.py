@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stemd.aberrations import Aberrations
 from stemd.beam import Beam
 from stemd.errors import UsageError
 from stemd.virtual.fft import LANES, SIZES, size_of, twiddles
@@ -17,6 +18,8 @@ from stemd.virtual.specimen import Specimen
 
 WINDOW_AIRY_RADII = 20.0
 """Least width of the window around the probe, in Airy radii, defocus comes on top."""
+HOT_SHARE = 0.02
+FAULTY_SEED = 11
 FIELD_SAMPLES = 24_000_000
 """Most samples of the transmission function held at a time (8 bytes each)."""
 
@@ -29,6 +32,9 @@ class Camera:
     The undiffracted beam falls on the middle of the detector, ((height - 1) / 2,
     (width - 1) / 2), plus `offset` (y, x) in pixels, plus `descan` (y, x) in pixels times where
     the probe is in the field, from -1/2 to 1/2 along each scan axis.
+
+    `hot` pixels count HOT_SHARE of a pattern's electrons too many each, `dead` ones count nothing;
+    `point_spread` is the standard deviation in pixels with which each electron is seen.
     """
 
     shape: tuple[int, int] = (64, 64)
@@ -37,6 +43,15 @@ class Camera:
     flip: bool = False
     offset: tuple[float, float] = (0.0, 0.0)
     descan: tuple[float, float] = (0.0, 0.0)
+    hot: int = 0
+    dead: int = 0
+    point_spread: float = 0.0
+
+    def faulty(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Flat indices of the hot and of the dead pixels, the same for cameras of one shape."""
+        height, width = self.shape
+        order = np.random.default_rng(FAULTY_SEED).permutation(height * width)
+        return order[: self.hot], order[self.hot : self.hot + self.dead]
 
     @property
     def axes(self) -> NDArray[np.float64]:
@@ -63,17 +78,24 @@ class PatternRenderer:
     along the specimen's, the pattern's centre of mass is the gradient of eq. 3.2 (potential
     cross-correlated with probe intensity) divided by 2 pi, in inverse angstrom. Electrons
     scattered past the detector's rim are lost. A turned or flipped camera is simulated by
-    turning specimen and scan the other way, which is exact.
+    turning specimen and scan the other way, which is exact. `lens`: what is not round of the
+    probe's aberrations, in scan axes; the beam has the rest.
 
     Patterns are computed on a core grid of a few dozen pixels whose pixel is the camera's times
     `enlarge` or divided by `bin`, chosen so that the window, lambda / core pixel, holds the
     probe and is not much larger.
     """
 
-    def __init__(self, specimen: Specimen, beam: Beam, camera: Camera) -> None:
+    def __init__(
+        self, specimen: Specimen, beam: Beam, camera: Camera, lens: Aberrations | None = None
+    ) -> None:
         self.specimen, self.beam, self.camera = specimen, beam, camera
+        lens = lens or Aberrations()
+        self._lens = lens.not_round.coefficients(beam)
+        self._hot, self._dead = camera.faulty()
         pixel = camera.pixel_size_mrad * 1e-3 / beam.wavelength
-        window = WINDOW_AIRY_RADII * beam.airy_radius + 2 * beam.blur_radius
+        spread = beam.blur_radius + lens.spread(beam)
+        window = WINDOW_AIRY_RADII * beam.airy_radius + 2 * spread
         self.enlarge = max(1, int(1 / (pixel * window) + 1e-9))
         self.bin = max(1, math.ceil(pixel * window - 1e-9)) if self.enlarge == 1 else 1
         self.core_pixel = pixel * self.enlarge / self.bin
@@ -179,6 +201,9 @@ class PatternRenderer:
                 size_of(self.samples),
                 self._cos,
                 self._sin,
+                self._lens,
+                self.camera.axes,
+                self.beam.aperture / self.core_pixel,
                 out,
             )
             yield out
@@ -187,16 +212,44 @@ class PatternRenderer:
     def finish(self, core: NDArray[np.float32]) -> NDArray[np.float32]:
         """Core patterns as the camera's pixels, (n, h, w)."""
         if self.bin == 1 and self.enlarge == 1:
-            return core
+            return self._seen(core)
         out = np.empty((core.shape[0], *self.camera.shape), np.float32)
         if self.bin > 1:
             bin_patterns(core, self.bin, out)
         else:
             enlarge_patterns(core, self.enlarge, out)
-        return out
+        return self._seen(out)
+
+    def _seen(self, patterns: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Patterns as a detector with a point spread and faulty pixels sees them."""
+        camera = self.camera
+        if camera.point_spread > 0.0:
+            patterns = _spread(patterns, camera.point_spread)
+        if camera.hot or camera.dead:
+            patterns = patterns.copy()
+            flat = patterns.reshape(patterns.shape[0], -1)
+            flat[:, self._hot] += np.float32(HOT_SHARE)
+            flat[:, self._dead] = 0.0
+        return patterns
 
     def patterns(
         self, positions: NDArray[np.float64], shifts: NDArray[np.float64] | None = None
     ) -> NDArray[np.float32]:
         """Expected patterns (n, h, w), the share of a position's electrons in each pixel."""
         return np.concatenate([self.finish(part) for part in self.core(positions, shifts)])
+
+
+def _spread(patterns: NDArray[np.float32], deviation: float) -> NDArray[np.float32]:
+    """Patterns (n, h, w) smeared by a gaussian along both axes; what leaves the rim is lost."""
+    reach = math.ceil(4.0 * deviation)
+    weight = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation) ** 2)
+    weight = (weight / weight.sum()).astype(np.float32)
+    for axis in (1, 2):
+        size, total = patterns.shape[axis], np.zeros_like(patterns)
+        along, to = np.moveaxis(patterns, axis, 0), np.moveaxis(total, axis, 0)
+        for offset, share in zip(range(-reach, reach + 1), weight, strict=True):
+            low, high = max(0, offset), min(size, size + offset)
+            if low < high:
+                to[low:high] += share * along[low - offset : high - offset]
+        patterns = total
+    return patterns

@@ -33,6 +33,19 @@ def _gather(
             rows[to + i * LANES + lane] = source[i, first + lane]
 
 
+@njit(nogil=True, cache=True, inline="always")
+def not_round(c, y, x):  # type: ignore[no-untyped-def]
+    """chi of what is not round, radian, at (y, x) in apertures; c: `Aberrations.coefficients`."""
+    yy, xx = y * y, x * x
+    return (
+        c[1] * (xx - yy)
+        + c[2] * 2.0 * x * y
+        + (yy + xx) * (c[3] * x + c[4] * y)
+        + c[5] * x * (xx - 3.0 * yy)
+        + c[6] * y * (3.0 * xx - yy)
+    )
+
+
 @njit(nogil=True, fastmath=True, cache=True)
 def _aperture(
     re: NDArray[np.float32],
@@ -41,6 +54,9 @@ def _aperture(
     fraction: NDArray[np.float64],
     shift: NDArray[np.float64],
     n: int,
+    lens: NDArray[np.float64],
+    axes: NDArray[np.float64],
+    radius: float,
 ) -> None:
     """The tilted, moved aperture function on the rows and columns re, im cover, normalised."""
     size = re.shape[0]
@@ -51,6 +67,7 @@ def _aperture(
             angle = -2 * math.pi * (i - size // 2) * (n // 2 + fraction[axis]) / n
             turn_r[axis, i], turn_i[axis, i] = math.cos(angle), math.sin(angle)
     step = np.float32(WAVE_STEPS)
+    aberrated = np.any(lens != 0.0)
     total = np.float32(0.0)
     for i in range(size):
         y = np.float32(i + origin - n // 2 - shift[0])
@@ -61,6 +78,12 @@ def _aperture(
             if index + 1 < wave.size:
                 value = wave[index] + np.float32(place - index) * (wave[index + 1] - wave[index])
                 total += value.real * value.real + value.imag * value.imag
+                if aberrated:
+                    # row vector times axes: from the detector to the scan
+                    sy = (y * axes[0, 0] + x * axes[1, 0]) / radius
+                    sx = (y * axes[0, 1] + x * axes[1, 1]) / radius
+                    chi = not_round(lens, sy, sx)
+                    value *= np.complex64(complex(math.cos(chi), -math.sin(chi)))
                 cr = turn_r[0, i] * turn_r[1, j] - turn_i[0, i] * turn_i[1, j]
                 ci = turn_r[0, i] * turn_i[1, j] + turn_i[0, i] * turn_r[1, j]
                 re[i, j] = value.real * cr - value.imag * ci
@@ -86,6 +109,9 @@ def render(
     size: Size,
     cos: Plane,
     sin: Plane,
+    lens: NDArray[np.float64],
+    axes: NDArray[np.float64],
+    radius: float,
     out: NDArray[np.float32],
 ) -> None:
     """Phase-object patterns |F(psi(r - rp) t(r))|^2, one a position.
@@ -95,7 +121,9 @@ def render(
     fraction (m, 2): where the probe is, in samples from the window's middle, 0..1; shift (m, 2):
     (y, x) in pixels of `out` by which the beam is tilted. wave: the round aperture function
     every 1 / WAVE_STEPS pixel of radius; `disc`: side in pixels, a multiple of LANES, of a
-    square about k = 0 that holds it when tilted. out (m, h, w), h, w <= n: k = 0 falls on pixel
+    square about k = 0 that holds it when tilted. lens (8,): `Aberrations.coefficients` of what is
+    not round, at `radius` pixels of `out`, in scan axes, into which `axes` (2, 2) turns (y, x) of
+    the detector. out (m, h, w), h, w <= n: k = 0 falls on pixel
     (h // 2, w // 2) + shift; a pattern of all n x n pixels sums to 1. The windows must lie in
     the field. The beam is tilted, not the pattern moved: no interpolation, no ringing.
     """
@@ -109,7 +137,7 @@ def render(
     columns = (w + LANES - 1) // LANES * LANES
     br, bi = np.zeros((n, columns), np.float32), np.zeros((n, columns), np.float32)
     for k in range(m):
-        _aperture(pr, pi, wave, fraction[k], shift[k], n)
+        _aperture(pr, pi, wave, fraction[k], shift[k], n, lens, axes, radius)
         # With k = 0 in the middle of the aperture, not at the edge, the probe comes multiplied
         # by (-1)^(y + x), which puts the k = 0 of the pattern in the middle too.
         for first in range(0, disc, LANES):

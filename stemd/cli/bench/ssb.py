@@ -23,6 +23,7 @@ OPTICS = Optics(
     convergence_semi_angle_mrad=20.0,
     pixel_size_mrad=0.625,
     center=(127.5, 127.5),
+    measured="off",
 )
 STEP_ANGSTROM = 0.2
 

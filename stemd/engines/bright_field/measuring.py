@@ -22,6 +22,8 @@ LEAST_SIDE = 16
 """Positions across below which no lens is looked for."""
 FINE = 2
 """Points across a cell, over which its transfer is averaged."""
+SMALL_CELL = 1 / 6
+"""Apertures; over a cell that is smaller the transfer is taken at its middle when measuring."""
 DISAGREES = 4.0
 """Standard errors by which what was told is off before it is said so."""
 PHYSICS_ANGSTROM = 20.0
@@ -113,4 +115,5 @@ def _part(discs: Discs, used: NDArray[np.int64], points: F64, side: int) -> Cell
         spectrum, counts = at.spectrum_of(np.ascontiguousarray(image))
         if counts > 0.0:
             cells.append(Cell(spectrum, counts, point))
-    return Cells(at, cells)
+    part = Cells(at, cells)
+    return part if discs.cell / discs.radius > SMALL_CELL else part.with_middles()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
-from pydantic import Field
 
 from stemd.aberrations import Aberrations
 from stemd.engines.bright_field.engine import BrightFieldEngine, BrightFieldSettings
@@ -27,7 +26,6 @@ class DirectSettings(BrightFieldSettings):
     """
 
     lens: Literal["measured", "told"] = "measured"
-    pixels_per_angle: Annotated[int, Field(ge=3, le=32)] = 5
 
     def outputs(self, engine: str) -> tuple[str, ...]:
         """The phase and its standard error."""
