@@ -148,7 +148,7 @@ def _made(
 ) -> Images:
     given = {key: value for key, value in own.items() if value is not None}
     chosen = plan.engines_of({engine: given})
-    images, errors = made(data, chosen, plan.optics_of(optics), scan, None, False, jobs, progress)
+    images, errors = made(data, chosen, optics, scan, None, False, jobs, progress)
     if errors:
         raise next(iter(errors.values()))
     return images

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stemd.acquisition import Optics, Scan
+from stemd.acquisition import Scan
 from stemd.api import plan
 from stemd.api.arrays import READERS, is_lazy, open_array, sound_array
 from stemd.api.images import About, Image, Images, StemdWarning
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from stemd.results import Snapshot
     from stemd.scan.run import ScanRun
     from stemd.settings import Settings
+    from stemd.storage.recorded import RecordedScan
 
 
 def process(
@@ -57,9 +58,7 @@ def process(
     something that was asked for is wrong. Ctrl-C ends it; no thread works on afterwards.
     """
     chosen = plan.engines_of(engines)
-    images, errors = made(
-        data, chosen, plan.optics_of(optics), scan, camera, correct, jobs, progress
-    )
+    images, errors = made(data, chosen, optics, scan, camera, correct, jobs, progress)
     if errors and not images:
         raise next(iter(errors.values()))
     for name, error in errors.items():
@@ -70,7 +69,7 @@ def process(
 def made(
     data: Any,
     engines: list[EngineConfig],
-    optics: Optics,
+    optics: OpticsLike,
     scan: ScanLike,
     camera: Mapping[str, Any] | None,
     correct: bool | str,
@@ -92,8 +91,10 @@ def made(
     def said(notice: Notice) -> None:
         notices.append(notice.text + (f" ({notice.remedy})" if notice.remedy else ""))
 
+    known = beside(data)
     with opened(data, scan, plan.camera_of(camera)) as (recording, asked):
-        settings = plan.settings_of(engines, optics, asked)
+        seen = plan.optics_of(optics, known.optics if known else None)
+        settings = plan.settings_of(engines, seen, asked)
         notices += [text for each in recording.notices if (text := getattr(each, "text", ""))]
         with showing(progress, recording.acquisition.source) as update:
             run, final = process_recording(
@@ -130,14 +131,28 @@ def opened(
             raise UsageError(
                 f"{path} is the folder of a scan", "api.open_scan(folder).process(...) reads it"
             )
+    known = beside(path)
+    if known is not None:
+        camera = camera or known.camera
     asked = None
-    if isinstance(scan, Mapping) and "shape" not in scan:
+    if known is not None and not isinstance(scan, Scan):
+        asked = plan.scan_of(scan, known.scan.model_dump(exclude_none=True))
+    elif isinstance(scan, Mapping) and "shape" not in scan:
         with contextlib.closing(open_recording(path, None, camera)) as first:
             asked = plan.scan_of(scan, first.acquisition.scan.model_dump())
     else:
         asked = plan.scan_of(scan)
     with contextlib.closing(open_recording(path, asked, camera)) as recording:
         yield recording, asked
+
+
+def beside(data: Any) -> RecordedScan | None:
+    """What the scan.json beside a recording says of it; None where there is none."""
+    if isinstance(data, Path) or (isinstance(data, str | os.PathLike) and "://" not in str(data)):
+        from stemd.storage.recorded import recorded_scan
+
+        return recorded_scan(Path(data).expanduser())
+    return None
 
 
 def _scan_of_array(array: Any, scan: ScanLike) -> Scan:

@@ -67,11 +67,18 @@ def _recording(args: argparse.Namespace) -> int:
     from stemd.cli.check_recording import look_at, report
     from stemd.config.file import load
     from stemd.config.scan_size import parse_scan
+    from stemd.storage.recorded import recorded_scan
 
-    scan = parse_scan(args.scan) if args.scan else None
-    camera = load(args.camera).pipelines[0].adapter if args.camera else None
-    if scan is None and camera is not None:
-        scan = camera.scan
+    known = recorded_scan(args.config)
+    camera = known.camera if known else None
+    scan = known.scan if known else None
+    if args.camera:
+        camera = load(args.camera).pipelines[0].adapter
+        scan = camera.scan or scan
+    if args.scan:
+        kept = ("flyback", "leading", "serpentine", "step_size_angstrom", "dwell_time_us")
+        more = scan.model_dump(include=set(kept), exclude_none=True) if scan else {}
+        scan = parse_scan(args.scan, **more)
     return report(look_at(args.config, scan, camera), as_json=args.json)
 
 

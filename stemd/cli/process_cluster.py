@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from stemd.adapters.base import AdapterSettings
@@ -13,8 +13,8 @@ from stemd.adapters.recordings.address import RecordingPath
 from stemd.blocks import Message
 from stemd.cli.interrupted import Undone
 from stemd.cli.process_bar import ClusterBar
+from stemd.cli.process_plan import Task
 from stemd.cli.process_report import report, tell_notes
-from stemd.config.resolved import EngineConfig
 from stemd.errors import StemdError, UsageError
 from stemd.offline.cluster.connect import connect
 from stemd.offline.cluster.recipe import Goal, Recipe
@@ -22,20 +22,13 @@ from stemd.offline.cluster.run import run_files
 from stemd.offline.cluster.sweep import Point, parse_axis, points
 from stemd.offline.outcome import Outcome, settings_json, write_run
 from stemd.results import Snapshot
-from stemd.settings import Settings
 from stemd.storage.files import DiskError
 
 
-def process_on_cluster(
-    args: argparse.Namespace,
-    targets: Mapping[RecordingPath, Path],
-    settings: Settings,
-    engines: Sequence[EngineConfig],
-    camera: AdapterSettings | None,
-) -> int:
+def process_on_cluster(args: argparse.Namespace, tasks: Sequence[Task]) -> int:
     """All files, all sweep points, on one cluster; returns the exit code.
 
-    `targets` maps each file to its folder. Raises UsageError, ConfigError and ClusterError.
+    Raises UsageError, ConfigError and ClusterError.
     """
     if args.jobs:
         raise UsageError("--jobs has no effect with --cluster", "workers have their own threads")
@@ -44,20 +37,26 @@ def process_on_cluster(
             f"--part-mib {args.part_mib} must be 1 or more", "leave it out: 64 to 1024, by workers"
         )
     part_bytes = None if args.part_mib is None else args.part_mib * 1024 * 1024
-    swept = points([parse_axis(text) for text in args.sweep], settings, engines)
+    axes = [parse_axis(text) for text in args.sweep]
     files = {
-        target: [
-            Goal(_recipe(path, point, camera, args.correct), target / point.folder)
-            for point in swept
+        task.target: [
+            Goal(
+                _recipe(task.path, point, task.plan.camera, args.correct),
+                task.target / point.folder,
+            )
+            for point in points(axes, task.plan.settings, task.plan.engines)
         ]
-        for path, target in targets.items()
+        for task in tasks
     }
-    paths = {target: path for path, target in targets.items()}
+    paths = {task.target: task.path for task in tasks}
+    cameras = {task.target: task.plan.camera_table for task in tasks}
     by_folder = {goal.folder: target for target, goals in files.items() for goal in goals}
     failures: list[Path] = []
 
     def written(goal: Goal, outcome: Outcome, final: Snapshot, notices: Sequence[Message]) -> None:
-        document = write_run(outcome, final, goal.folder, settings_json(goal.recipe.settings))
+        settings = settings_json(goal.recipe.settings)
+        camera = cameras[by_folder[goal.folder]]
+        document = write_run(outcome, final, goal.folder, settings, camera)
         if args.json:
             sys.stdout.write(json.dumps(document) + "\n")
             sys.stdout.flush()

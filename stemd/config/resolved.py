@@ -55,6 +55,11 @@ class EngineConfig:
         return self.settings.name or self.plugin.name
 
 
+def camera_table(kind: str, adapter: AdapterSettings) -> dict[str, Any]:
+    """An adapter's table as it stands in a config, as JSON types."""
+    return {"type": kind, **adapter.model_dump(mode="json", exclude_unset=True)}
+
+
 @dataclass(frozen=True, slots=True)
 class PipelineConfig:
     """One `[[pipeline]]`, resolved."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,8 @@ from stemd.storage.folder import ScanFolder, ScanSummary
 class Outcome:
     """What scan.json says of a processed scan; `done` is the flat mask of its positions.
 
-    `notes`: which engines have failed, and why; `mask` and `notices` as in `ScanSummary`.
+    `notes`: which engines have failed, and why; `mask`, `notices` and `engines` as in
+    `ScanSummary`.
     """
 
     acquisition: Acquisition
@@ -33,6 +35,7 @@ class Outcome:
     finished_ns: int
     mask: dict[str, Any] | None
     notices: list[dict[str, Any]]
+    engines: dict[str, str]
 
     @property
     def positions_done(self) -> int:
@@ -52,6 +55,7 @@ def outcome_of(run: ScanRun) -> Outcome:
         run.finished_ns,
         run.mask.document(),
         run.notices,
+        {choice.name: choice.plugin.name for choice in run.engines.choices},
     )
 
 
@@ -65,11 +69,16 @@ def settings_json(settings: Settings) -> dict[str, Any]:
 
 
 def write_run(
-    outcome: Outcome, final: Snapshot, folder: Path, settings: dict[str, Any]
+    outcome: Outcome,
+    final: Snapshot,
+    folder: Path,
+    settings: dict[str, Any],
+    camera: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write `<name>.tif` for every image and scan.json; returns what stands in scan.json.
 
-    Raises SinkError when the folder cannot be written.
+    `camera`: the table of its config, where there is one. Raises SinkError when the folder cannot
+    be written.
     """
     target = ScanFolder(folder, outcome.acquisition, "process", "files")
     target.create()
@@ -85,5 +94,7 @@ def write_run(
         finished_ns=outcome.finished_ns,
         mask=outcome.mask,
         notices=outcome.notices,
+        camera=camera,
+        engines=outcome.engines,
     )
     return target.write_summary(summary)

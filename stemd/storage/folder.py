@@ -60,6 +60,8 @@ class ScanSummary:
     `completion` says what becomes of images that lack positions, None where none does;
     `not_written` lists in words what was to be on the disk and is not. `mask` says which detector
     pixels did not count, None where all did; `notices` lists what was noticed about the data.
+    `camera` is the table of the camera's config, with its `type`, and `engines` the type of each
+    engine by its name: with `settings` they are what the record is read with again.
     """
 
     status: Status
@@ -76,6 +78,8 @@ class ScanSummary:
     not_written: Sequence[str] = ()
     mask: Mapping[str, Any] | None = None
     notices: Sequence[Mapping[str, Any]] = ()
+    camera: Mapping[str, Any] | None = None
+    engines: Mapping[str, str] = field(default_factory=dict)
 
 
 def scan_document(
@@ -111,6 +115,7 @@ def scan_document(
             "bit_depth": detector.bit_depth,
             "header": detector.header,
         },
+        "camera": dict(summary.camera) if summary.camera is not None else None,
         "optics": summary.optics.model_dump(mode="json"),
         "mask": dict(summary.mask) if summary.mask is not None else None,
         "positions_total": int(summary.done.size),
@@ -118,6 +123,7 @@ def scan_document(
         "missing": sum(stop - first for first, stop in runs),
         "missing_runs": [list(run) for run in runs] if len(runs) <= MAX_MISSING_RUNS else None,
         "counters": dict(summary.counters),
+        "engines": dict(summary.engines),
         "settings": dict(summary.settings),
         "settings_history": [dict(change) for change in summary.settings_history],
         "recomputed": [dict(change) for change in summary.recomputed],

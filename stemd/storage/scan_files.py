@@ -34,7 +34,8 @@ log = structlog.get_logger(__name__)
 class ScanFiles:
     """Keeps one scan. Methods block on the disk; no failure of the disk leaves them.
 
-    A failure is given to `on_error`, and what can still be written is written.
+    A failure is given to `on_error`, and what can still be written is written. `camera` and
+    `engines` as in `ScanSummary`.
     """
 
     def __init__(
@@ -44,6 +45,8 @@ class ScanFiles:
         pipeline: str,
         on_error: Callable[[StemdError], None],
         session: str | None = None,
+        camera: Mapping[str, Any] | None = None,
+        engines: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = ScanFolder.of_scan(store.data_dir, acquisition, pipeline, store.instrument)
         self.recorder: RawRecorder | None = None
@@ -52,6 +55,7 @@ class ScanFiles:
         self.summary: ScanSummary | None = None
         self.failed = False
         self.session = session
+        self._camera, self._engines = camera, engines or {}
         self._store = store
         self._on_error = on_error
         self._usable = self._asked = False
@@ -92,7 +96,13 @@ class ScanFiles:
         try:
             self._store.check()
             summary = ScanSummary(
-                "acquiring", nothing, optics=optics, settings=live, session=self.session
+                "acquiring",
+                nothing,
+                optics=optics,
+                settings=live,
+                session=self.session,
+                camera=self._camera,
+                engines=self._engines,
             )
             folder.make(summary)
             self._store.rows.put(
@@ -167,6 +177,8 @@ class ScanFiles:
             not_written=self.not_written,
             mask=run.mask.document(),
             notices=run.notices,
+            camera=self._camera,
+            engines=self._engines,
         )
         document = self._write_down()
         self._store.ended(self.id)

@@ -11,7 +11,7 @@ import structlog
 
 from stemd.acquisition import Acquisition
 from stemd.blocks import Notice
-from stemd.config.resolved import PipelineConfig
+from stemd.config.resolved import PipelineConfig, camera_table
 from stemd.daemon.pipeline.finishing import LOOK_S, Finishing
 from stemd.daemon.pipeline.images import PublishedImages
 from stemd.daemon.pipeline.posting import Post
@@ -121,6 +121,8 @@ class Scans:
             self._config.name,
             partial(post, listener.disk_failed),
             listener.session,
+            camera_table(self._config.adapter_plugin.name, self._config.adapter),
+            {engine.name: engine.plugin.name for engine in self._config.engines},
         )
         files.open(live.as_json(), live.engines.optics)
         post(self._began, run, files)
