@@ -45,10 +45,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as slow what is slow for a reason that can be seen; the rest says so itself."""
     for item in items:
         folder = item.path.relative_to(Path(__file__).parent).parts[0]
-        slow = folder in SLOW_FOLDERS or item.get_closest_marker("browser") is not None
+        browser = item.get_closest_marker("browser") is not None
+        slow = folder in SLOW_FOLDERS or browser
         if slow or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
-        if folder in WAITING_FOLDERS:
+        if folder in WAITING_FOLDERS or browser:  # which computes in processes of its own
             item.add_marker(pytest.mark.waits)
         item.add_marker(pytest.mark.xdist_group(_beside_each_other(item)))
 
