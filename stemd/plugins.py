@@ -15,7 +15,7 @@ import importlib
 import importlib.util
 import pkgutil
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
@@ -50,6 +50,10 @@ def _no_doubt(settings: Any) -> str | None:
     return None
 
 
+def _nothing(settings: Any) -> Iterable[Any]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Plugin:
     """One adapter, engine, sink or backend.
@@ -63,6 +67,12 @@ class Plugin:
 
     `unavailable` returns why it cannot be used here, or None. `doubt` says what is amiss with
     settings that are allowed, such as a model that is not there.
+
+    `warm` is given the settings before the daemon is ready, in a thread of its own, and does all
+    that would take seconds when it is needed first, such as compiling kernels; it reaches for no
+    camera and no network. What it gives is iterated over to the end. An adapter's are the messages
+    of tiny scans, as from `read`: they are passed on to the engines, whose kernels are compiled
+    by that; an adapter that gives none is taken for a camera of whole frames.
 
     Adapters: `suffixes` and `open_recording` are for those that read recorded files of these
     endings; `reads_remote`: it takes a RemoteFile as well as a Path; `virtual` names the module of
@@ -85,6 +95,7 @@ class Plugin:
     virtual: str = ""
     encode: Callable[..., bytes] | None = None
     doubt: Callable[[Any], str | None] = _no_doubt
+    warm: Callable[[Any], Iterable[Any]] = _nothing
     works_on: Literal["patterns", "images"] = "patterns"
     takes: Literal["events", "images", "blocks"] = "events"
     preference: int = 0

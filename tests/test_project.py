@@ -70,3 +70,12 @@ def test_the_demo_s_broker_is_loaded_by_nothing_but_its_own_process() -> None:
     code = "import sys, stemd.daemon.supervisor, stemd.cli.demo, stemd.mqtt.broker; "
     code += "sys.exit('amqtt' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_every_kernel_is_compiled_where_a_cache_that_fails_is_no_error() -> None:
+    found = [
+        path.name
+        for path in (ROOT / "stemd").rglob("*.py")
+        if re.search(r"^import numba$|from numba import .*njit", path.read_text(), re.MULTILINE)
+    ]
+    assert found == ["compilation.py"]

@@ -162,11 +162,17 @@ class FilesAdapter:
         yield Ended(acquisition, "complete")
 
 
+def _warm(settings: FilesSettings) -> Iterable[Message]:
+    plugin = _openers().get(settings.path.suffix.lower(), PLUGIN)
+    return () if plugin is PLUGIN else plugin.warm(plugin.settings())
+
+
 PLUGIN = plugins.Plugin(
     name="files",
     summary="replays a recorded file as if it were a camera; reads .npy and HDF5 arrays",
     settings=FilesSettings,
     build=FilesAdapter,
+    warm=_warm,
     suffixes=ARRAY_SUFFIXES,
     reads_remote=True,
     open_recording=_open_array,

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import Field
 
 from stemd.acquisition import Acquisition, Detector, Scan, new_scan_id
@@ -28,6 +29,7 @@ from stemd.errors import CameraError, FormatError
 from stemd.plugins import Plugin
 
 MAX_WAITING = 16
+WARM_SIDE = 32
 
 
 class ImagesSettings(AdapterSettings):
@@ -104,20 +106,23 @@ class ImagesAdapter:
             self._wake.clear()
 
     def _scan(self, picture: Picture) -> Iterator[Message]:
-        ny, nx = picture.pixels.shape
-        size = picture.pixel_size_angstrom
-        acquisition = Acquisition(
-            scan=Scan(shape=(ny, nx), flyback=0, step_size_angstrom=size),
-            detector=Detector("image", (1, 1), "f4", 32),
-            id=picture.id,
-            source=picture.source,
-            raw_name=f"raw{picture.suffix}",
-        )
-        yield Started(acquisition)
-        yield ImageBlock(
-            acquisition, self.settings.image, picture.pixels, picture.wire, time.time_ns()
-        )
-        yield Ended(acquisition, "complete")
+        return messages_of(picture, self.settings.image)
+
+
+def messages_of(picture: Picture, image: str) -> Iterator[Message]:
+    """A picture as the scan of the image of this name."""
+    ny, nx = picture.pixels.shape
+    size = picture.pixel_size_angstrom
+    acquisition = Acquisition(
+        scan=Scan(shape=(ny, nx), flyback=0, step_size_angstrom=size),
+        detector=Detector("image", (1, 1), "f4", 32),
+        id=picture.id,
+        source=picture.source,
+        raw_name=f"raw{picture.suffix}",
+    )
+    yield Started(acquisition)
+    yield ImageBlock(acquisition, image, picture.pixels, picture.wire, time.time_ns())
+    yield Ended(acquisition, "complete")
 
 
 class Watch:
@@ -166,10 +171,19 @@ def _known(path: Path) -> bool:
     return path.suffix.lower() in (*TIFF_SUFFIXES, *READERS)
 
 
+def _warm(settings: ImagesSettings) -> Iterator[Message]:
+    y, x = np.indices((WARM_SIDE, WARM_SIDE))
+    lattice = np.cos(y * np.pi / 4) * np.cos(x * np.pi / 4)
+    image = np.random.default_rng(0).poisson(9.0 + 4.0 * lattice).astype(np.float32)
+    nothing = np.zeros(0, np.uint8)
+    return messages_of(Picture(image, None, "", nothing, ".tif", "warm-up"), settings.image)
+
+
 PLUGIN = Plugin(
     name="images",
     summary="images from a folder or by MQTT, for engines that work on images",
     settings=ImagesSettings,
     build=ImagesAdapter,
+    warm=_warm,
     works_on="images",
 )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
 EXAMPLE = "stemd run /etc/stemd/stemd.toml"
 
@@ -19,6 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run until SIGTERM or Ctrl-C; SIGHUP reads the config again."""
+    signal.signal(signal.SIGTERM, _end_at_once)
     from stemd.config.file import load
     from stemd.errors import StemdError
     from stemd.logs import set_up_logs
@@ -45,3 +48,8 @@ def run(args: argparse.Namespace) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(error.exit_code if error is not None else 0)
+
+
+def _end_at_once(_number: int, _frame: FrameType | None) -> None:
+    """SIGTERM before there is a daemon: nothing is owed to anybody."""
+    os._exit(0)

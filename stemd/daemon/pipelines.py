@@ -3,40 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from pathlib import Path
 
 from stemd.config.resolved import Config, PipelineConfig
 from stemd.daemon.pipeline.events import Completions
 from stemd.daemon.pipeline.pipeline import Pipeline
+from stemd.daemon.warming import Warming
+from stemd.errors import StemdError
 from stemd.events import Hub
 from stemd.inference import activity
-from stemd.scan.warm import warm_up
 from stemd.storage.store import Store
-
-WARM_TYPES = ("u1", "u2", "u4")
-"""Pixel types for which the kernels are compiled before READY."""
 
 
 class Pipelines:
-    """Owner of the pipelines. On the event loop; others read `running`, and never change it."""
+    """Owner of the pipelines. On the event loop; others read `running`, and never change it.
 
-    def __init__(self, hub: Hub, config_file: Path | None = None) -> None:
+    `told` is where health is told of engines that are left out, see `Warming`.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        config_file: Path | None = None,
+        told: dict[str, StemdError] | None = None,
+    ) -> None:
         self.running: dict[str, Pipeline] = {}
+        self._warming = Warming(told if told is not None else {})
         self._config_file = config_file
         self._hub = hub
 
     async def start(self, config: Config, store: Store, past: Completions) -> None:
         """Compile the kernels, then start every pipeline of the config."""
         self._store, self._past = store, past
-        await asyncio.to_thread(_warm, config.pipelines)
+        await self._warming.warm(config.pipelines)
         for pipeline in config.pipelines:
             self._start(pipeline, config)
 
     async def apply(self, old: Config, new: Config) -> None:
         """Stop what is gone, start what is new, restart what has changed; the rest runs on."""
         wanted = {pipeline.name: pipeline for pipeline in new.pipelines}
-        await asyncio.to_thread(_warm, new.pipelines)
+        changed = [each for each in new.pipelines if each not in old.pipelines]
+        await self._warming.warm(changed)
         for name, pipeline in list(self.running.items()):
             if wanted.get(name) != pipeline.config:
                 await pipeline.stop()
@@ -66,11 +73,13 @@ class Pipelines:
         return ", ".join([*(states or ["no pipelines"]), *activity.current()])
 
     def _start(self, pipeline: PipelineConfig, config: Config) -> None:
-        made = Pipeline(pipeline, self._hub, self._store, self._past, self._config_file)
+        made = Pipeline(
+            pipeline,
+            self._hub,
+            self._store,
+            self._past,
+            self._config_file,
+            self._warming.left_out(pipeline.name),
+        )
         self.running[pipeline.name] = made
         made.start(config.sessions_of(pipeline.name))
-
-
-def _warm(pipelines: Sequence[PipelineConfig]) -> None:
-    for pipeline in pipelines:
-        warm_up(pipeline.engines, pipeline.optics, WARM_TYPES)

@@ -35,12 +35,13 @@ class Red:
         pipelines: Mapping[str, Pipeline],
         broker: Callable[[], Json | None],
         owners: Callable[[], Iterable[Tasks]],
+        told: dict[str, StemdError] | None = None,
     ) -> None:
         self.starting = "stemd is starting"
         """What the daemon does before it is ready; "" once it is."""
         self.disk: DiskWatch | None = None
         """Set as soon as there is a data folder to look at."""
-        self.told: dict[str, StemdError] = {}
+        self.told = told if told is not None else {}
         """What others have found, by its kind."""
         self._hub, self._pipelines, self._broker = hub, pipelines, broker
         self._owners = owners

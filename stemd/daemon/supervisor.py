@@ -50,13 +50,15 @@ class Daemon:
         self.config = config
         self.hub = Hub()
         self.ready = asyncio.Event()
-        self.pipelines = Pipelines(self.hub, config_file)
+        told: dict[str, StemdError] = {}
+        self.pipelines = Pipelines(self.hub, config_file, told)
         self._tasks = Tasks()
         red = Red(
             self.hub,
             self.pipelines.running,
             lambda: self.outlets.broker_status(),
             self._owners_of_tasks,
+            told,
         )
         self.health = Health(
             self.hub,
@@ -96,7 +98,7 @@ class Daemon:
             loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         try:
-            await self._start()
+            await self._start_until_stopped()
             await self._stop.wait()
         finally:
             systemd.notify("STOPPING=1")
@@ -106,6 +108,20 @@ class Daemon:
                 f"{len(left)} scans are not on the disk as they ended: {', '.join(left)}",
                 "what had come of them is kept; the next start lists what there is",
             )
+
+    async def _start_until_stopped(self) -> None:
+        """Start; a stop that is asked for meanwhile is obeyed at once."""
+        starting = asyncio.create_task(self._start(), name="start")
+        stopped = asyncio.create_task(self._stop.wait(), name="stop")
+        try:
+            await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+            starting.cancel()
+            # what it waits for may be a disk that hangs
+            await asyncio.wait({starting, stopped}, timeout=CLOSE_S)
+        if starting.done() and not starting.cancelled():
+            starting.result()
 
     async def _start(self) -> None:
         config, table = self.config, self.config.daemon

@@ -5,7 +5,7 @@ Yu et al., Microsc. Microanal. 28 (2022) 1526; thesis eq. 3.4 to 3.9.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -141,9 +141,19 @@ class RicomEngine:
         self._image[:] = integrate(scan_y.reshape(shape), scan_x.reshape(shape), *self._kernel)
 
 
+def _warm(settings: RicomSettings) -> Iterable[object]:
+    """The kernel of growing images: a tiny scan's image is made in the other way."""
+    kernel_y, kernel_x = ricom_kernel(settings.kernel_size, settings.band_pass, 4)
+    vectors = np.zeros((2, 4), np.float32)
+    image = np.zeros((2, 2), np.float32)
+    add_positions(image, padded(kernel_y), padded(kernel_x), 0, 4, vectors[0], vectors[1])
+    return ()
+
+
 PLUGIN = Plugin(
     name="ricom",
     summary="real-time integrated centre of mass, live at every position",
     settings=RicomSettings,
     build=RicomEngine,
+    warm=_warm,
 )

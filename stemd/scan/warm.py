@@ -2,48 +2,196 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, partial
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
-from stemd.blocks import FrameBlock
+from stemd.blocks import Ended, EventBlock, FrameBlock, ImageBlock, Message, Started
+from stemd.plugins import Plugin
 from stemd.scan.engines import EngineChoice
 from stemd.scan.run import ScanRun
 from stemd.settings import Settings
 
+DTYPES = ("u1", "u2", "u4")
+"""Pixel types for which the kernels of patterns are compiled."""
+
+
+TINY = Scan(shape=(16, 16), step_size_angstrom=0.5)
+TINY_SIDE, TINY_RADIUS = 24, 8.0
+"""Side of the tiny detector and radius of the bright field, pixels."""
+
+
+class Warmed(Protocol):
+    """A configured pipeline: what is compiled for it."""
+
+    @property
+    def adapter_plugin(self) -> Plugin:
+        """Where the adapter comes from."""
+        ...
+
+    @property
+    def adapter(self) -> Any:
+        """The adapter's settings."""
+        ...
+
+    @property
+    def optics(self) -> Optics:
+        """The optics of its scans."""
+        ...
+
+    @property
+    def engines(self) -> Sequence[EngineChoice]:
+        """Its engines."""
+        ...
+
+
+def steps(pipeline: Warmed) -> Iterator[tuple[str, Callable[[], None]]]:
+    """What is to be done for a pipeline before it is ready, step by step.
+
+    First its adapter, as "", then each engine by its name, each in tiny scans of its own together
+    with those whose images it needs: what one of them does, such as never returning, is
+    its own affair. Each takes seconds where nothing is cached, milliseconds where it is.
+    """
+    yield "", partial(_run, pipeline, ())
+    for engine in pipeline.engines:
+        chosen = with_needed(engine, pipeline.engines)
+        yield engine.name, partial(_run, pipeline, chosen)
+
+
+def with_needed(engine: EngineChoice, engines: Sequence[EngineChoice]) -> list[EngineChoice]:
+    """An engine behind those that make the images it needs, in their order."""
+    wanted = [engine]
+    for each in wanted:
+        images = set(each.settings.inputs().values())
+        wanted += [
+            e for e in engines if e not in wanted and images & set(e.settings.outputs(e.name))
+        ]
+    return [e for e in engines if e in wanted]
+
 
 def warm_up(engines: Iterable[EngineChoice], optics: Optics, dtypes: Iterable[str]) -> None:
-    """Run a tiny scan of every pixel type through the engines, so that all kernels exist.
-
-    Takes seconds where nothing is cached, milliseconds where it is.
-    """
+    """Run a tiny scan of every pixel type through the engines, so that all kernels exist."""
     chosen = tuple(engines)
-    alpha = optics.convergence_semi_angle_mrad
-    if alpha is not None:  # the whole disc on a tiny detector, as some engines ask for
-        optics = optics.model_copy(update={"pixel_size_mrad": alpha, "center": (3.5, 3.5)})
-    settings = Settings(optics=optics, engines={engine.name: engine.settings for engine in chosen})
-    for dtype in dtypes:
-        shape = (8, 8)
-        scan = Scan(shape=(2, 4), step_size_angstrom=1.0)
-        acquisition = Acquisition(scan, Detector("warm-up", shape, dtype, 0), id="warm-up")
-        run = ScanRun(acquisition, settings, chosen)
-        bytes_frame = shape[0] * shape[1] * int(dtype[1])
-        wire = np.ones(scan.positions * bytes_frame, np.uint8)
-        block = FrameBlock(
-            acquisition=acquisition,
-            pixels=wire,
-            pixel_offset=0,
-            stride=bytes_frame,
-            count=scan.positions,
-            shape=shape,
-            dtype=dtype,  # type: ignore[arg-type]
-            big_endian=True,
-            sequence=np.arange(scan.positions),
-            probe=np.arange(scan.positions),
-            wire=wire,
-            received_ns=acquisition.started_ns,
-        )
-        run.reduce(block)
+    for each in chosen:
+        _exhaust(each.plugin.warm(each.settings))
+    optics = _of_tiny(optics)
+    for number, dtype in enumerate(dtypes):
+        # images take longer than patterns, and do not depend on the pixels' type
+        _scan(_patterns(dtype), chosen, optics, images=number == 0)
+
+
+def warm_adapter(
+    plugin: Plugin, settings: Any, engines: Sequence[EngineChoice], optics: Optics
+) -> bool:
+    """Run the tiny scans of an adapter through the engines; False where it has none."""
+    found = False
+    for each in engines:
+        _exhaust(each.plugin.warm(each.settings))
+    for scan in _scans(plugin.warm(settings)):
+        found = True
+        _scan(scan, engines, optics)
+    return found
+
+
+def _exhaust(what: Iterable[object]) -> None:
+    for _ in what:
+        pass
+
+
+def _run(pipeline: Warmed, engines: Sequence[EngineChoice]) -> None:
+    plugin, optics = pipeline.adapter_plugin, pipeline.optics
+    if not warm_adapter(plugin, pipeline.adapter, engines, optics):
+        warm_up(engines, optics, DTYPES)
+
+
+def _scans(messages: Iterable[Message]) -> Iterator[Iterator[Message]]:
+    """Messages, scan by scan; each must be taken to its end before the next."""
+    rest = iter(messages)
+
+    def one(started: Started) -> Iterator[Message]:
+        yield started
+        for message in rest:
+            yield message
+            if isinstance(message, Ended):
+                return
+
+    for message in rest:
+        if isinstance(message, Started):
+            yield one(message)
+
+
+def _scan(
+    messages: Iterable[Message],
+    engines: Sequence[EngineChoice],
+    optics: Optics,
+    *,
+    images: bool = True,
+) -> None:
+    """One scan from its first message to its last one, or to its final images."""
+    settings = Settings(optics=optics, engines={each.name: each.settings for each in engines})
+    run: ScanRun | None = None
+    for message in messages:
+        if isinstance(message, Started):
+            run = ScanRun(message.acquisition, settings, engines)
+        elif isinstance(message, (FrameBlock, EventBlock)):
+            assert run is not None
+            run.reduce(message)
+            message.release()
+        elif isinstance(message, ImageBlock):
+            assert run is not None
+            run.take(message)
+    if run is not None and images:
         run.end("complete")
         run.serve(lambda snapshot: None, lambda: 10.0)
+
+
+def _of_tiny(optics: Optics) -> Optics:
+    """The optics for `_patterns`."""
+    optics = optics.model_copy(update={"mask": None})  # that of the real detector
+    alpha = optics.convergence_semi_angle_mrad
+    if alpha is None:
+        return optics
+    middle = (TINY_SIDE - 1) / 2
+    return optics.model_copy(
+        update={"pixel_size_mrad": alpha / TINY_RADIUS, "center": (middle, middle)}
+    )
+
+
+@cache
+def _discs() -> NDArray[np.uint8]:
+    """Patterns, (positions, y, x): a disc of noise that moves as over a lattice.
+
+    Something to see for engines that look before they compute.
+    """
+    ny, nx = TINY.shape
+    at_y, at_x = (np.indices(TINY.shape).reshape(2, ny * nx, 1, 1) * 2 * np.pi / 4)[:]
+    y, x = np.indices((TINY_SIDE, TINY_SIDE)) - (TINY_SIDE - 1) / 2
+    mean = 4.0 + np.cos(at_y) * y / TINY_RADIUS + np.sin(at_x) * x / TINY_RADIUS
+    seen = np.random.default_rng(0).poisson(mean * (np.hypot(y, x) <= TINY_RADIUS))
+    return np.asarray(seen, np.uint8)
+
+
+def _patterns(dtype: str) -> Iterator[Message]:
+    shape = (TINY_SIDE, TINY_SIDE)
+    acquisition = Acquisition(TINY, Detector("warm-up", shape, dtype, 0), id="warm-up")
+    wire = np.ascontiguousarray(_discs().astype(f">{dtype}")).reshape(-1).view(np.uint8)
+    yield Started(acquisition)
+    yield FrameBlock(
+        acquisition=acquisition,
+        pixels=wire,
+        pixel_offset=0,
+        stride=wire.size // TINY.positions,
+        count=TINY.positions,
+        shape=shape,
+        dtype=dtype,  # type: ignore[arg-type]
+        big_endian=True,
+        sequence=np.arange(TINY.positions),
+        probe=np.arange(TINY.positions),
+        wire=wire,
+        received_ns=acquisition.started_ns,
+    )
+    yield Ended(acquisition, "complete")

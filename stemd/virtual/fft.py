@@ -8,8 +8,9 @@ out as literals because the compiler vectorises only loops whose strides it know
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from stemd.compilation import njit
 
 Size = tuple[int, ...]
 """A length n as a tuple of n / 32 zeros: the one way to tell a number to numba's compiler, which

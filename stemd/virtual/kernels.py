@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from stemd.compilation import njit
 from stemd.virtual.fft import LANES, Plane, Size, transform
 
 WAVE_STEPS = 64

@@ -6,8 +6,9 @@ import math
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from stemd.compilation import njit
 
 Coefficients = tuple[
     tuple[float, float, float, float, float], tuple[float, float, float, float, float]

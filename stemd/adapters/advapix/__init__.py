@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from stemd.acquisition import Scan
 from stemd.adapters.advapix.settings import AdvapixSettings
 from stemd.adapters.recordings.address import RecordingPath
+from stemd.blocks import Message
 from stemd.plugins import Plugin
 
 if TYPE_CHECKING:
@@ -23,6 +25,12 @@ def _build(settings: AdvapixSettings) -> AdvapixAdapter:
     return AdvapixAdapter(settings)
 
 
+def _warm(settings: AdvapixSettings) -> Iterable[Message]:
+    from stemd.adapters.advapix.warm import warm
+
+    return warm(settings)
+
+
 def _open(path: RecordingPath, scan: Scan | None = None, **options: Any) -> EventRecording:
     from stemd.adapters.advapix.recording import open_recording
 
@@ -34,6 +42,7 @@ PLUGIN = Plugin(
     summary="AdvaCam event camera through the .t3p file Pixet writes; .t3p and .t3pa files",
     settings=AdvapixSettings,
     build=_build,
+    warm=_warm,
     suffixes=(".t3p", ".t3pa"),
     reads_remote=True,
     open_recording=_open,

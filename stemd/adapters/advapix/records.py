@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from stemd.adapters.events import clock as clocks
@@ -19,6 +18,7 @@ from stemd.adapters.events.clock import STRAYS, keep_stray, release_strays
 from stemd.adapters.events.front import DONE, FULL, Hits
 from stemd.adapters.events.layout import MASKED, Layout
 from stemd.adapters.events.ticks import TICKS_PER_US
+from stemd.compilation import njit
 
 LOST_DATA_BEGINS, LOST_DATA_ENDS = 0x74, 0x75
 """Matrix indices of records with overflow = 1: not hits but marks."""

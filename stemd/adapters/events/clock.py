@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from stemd.adapters.events.layout import MASKED
 from stemd.adapters.events.ticks import CLOCK_RESET
+from stemd.compilation import njit
 
 STRAYS = 8
 """Hits in a row, all far in the past and close to one another, that mean a clock reset."""
@@ -183,4 +183,5 @@ def keep_stray(
         weight += 1 if strays[k, 3] < 0 else STRAYS // 2
     if weight < STRAYS:
         return n, m
-    return reset(s, strays[0, 0], chip, strays, times, places, tots, n, items, m)
+    made: tuple[int, int] = reset(s, strays[0, 0], chip, strays, times, places, tots, n, items, m)
+    return made

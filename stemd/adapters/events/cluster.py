@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from stemd.adapters.events.front import Hits
 from stemd.adapters.events.settings import ClusterSettings
 from stemd.adapters.events.ticks import CLOCK_RESET, TICK_NS, TICKS_PER_US
+from stemd.compilation import njit
 
 OPEN = 1 << 14
 """Clusters that can be open at a time; the oldest is given out early when more are needed."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector
 from stemd.blocks import BlockPool, EventBlock, FrameBlock
+from stemd.compilation import njit
 from stemd.errors import ConfigError
 
 Run = tuple[int, int]

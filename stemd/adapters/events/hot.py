@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from stemd.adapters.events.front import Hits
 from stemd.blocks import Notice
+from stemd.compilation import njit
 
 TIMES_NEIGHBOURS = 20.0
 """A hot pixel has more hits than so many times the median of its surroundings, ..."""

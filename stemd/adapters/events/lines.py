@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from stemd.adapters.events.pulses import (
@@ -24,6 +23,7 @@ from stemd.adapters.events.pulses import (
     tdc_edge,
 )
 from stemd.adapters.events.ticks import CLOCK_RESET, TICK_NS
+from stemd.compilation import njit
 
 DONE, FULL, CLOSED, RESET = 0, 1, 2, 3
 """Why the pass stopped: hits used up; output full; the scan is over; the clock was reset."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from stemd.adapters.events.ticks import PIXEL_CLOCK_BITS
+from stemd.compilation import njit
 
 PULSES, CLOCK = 0, 1
 """What makes the lines: TDC pulses, or the dwell clock alone."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
@@ -21,7 +20,10 @@ from stemd.adapters.base import AdapterSettings
 from stemd.adapters.frames.adapter import FrameAdapter, FrameSettings, Port
 from stemd.adapters.frames.format import Bytes, FrameStart, Garbage, Layout, Need, Step
 from stemd.adapters.frames.recording import FrameRecording
+from stemd.adapters.frames.warm import warm_up
 from stemd.adapters.recordings.address import RecordingPath
+from stemd.blocks import Message
+from stemd.compilation import njit
 from stemd.errors import ConfigError, FormatError
 from stemd.plugins import Plugin
 
@@ -269,11 +271,16 @@ def frame_camera(camera: BinaryCamera, settings: type[BinarySettings], summary: 
             _check_message(camera, message, pattern.shape)
         return message
 
+    def warm(made: BinarySettings) -> Iterable[Message]:
+        warm_up(BinaryFormat(camera))
+        return ()
+
     return Plugin(
         name=camera.name,
         summary=summary,
         settings=settings,
         build=build,
+        warm=warm,
         suffixes=(camera.suffix,),
         reads_remote=True,
         open_recording=open_recording,

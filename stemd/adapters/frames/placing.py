@@ -9,10 +9,10 @@ from 1, as `unwrap` makes them of the camera's.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
+from stemd.compilation import njit
 
 NY, NX, FLYBACK_FRAMES, LEADING_FRAMES, SERPENTINE = 0, 1, 2, 3, 4
 BASE, TOTAL, END, OPEN = 5, 6, 7, 8

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from stemd.acquisition import Scan
+from stemd.adapters.frames.warm import warm_up
 from stemd.adapters.merlin.adapter import MerlinAdapter, MerlinSettings
 from stemd.adapters.recordings.address import RecordingPath
+from stemd.blocks import Message
 from stemd.plugins import Plugin
 
 if TYPE_CHECKING:
@@ -22,11 +25,19 @@ def open_recording(
     return stream.open_recording(path, scan)
 
 
+def _warm(settings: MerlinSettings) -> Iterable[Message]:
+    from stemd.adapters.merlin.stream import MerlinFormat
+
+    warm_up(MerlinFormat())
+    return ()
+
+
 PLUGIN = Plugin(
     name="merlin",
     summary="Quantum Detectors Merlin (Medipix3) over TCP, and its .mib files",
     settings=MerlinSettings,
     build=MerlinAdapter,
+    warm=_warm,
     suffixes=(".mib",),
     reads_remote=True,
     open_recording=open_recording,

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from stemd.adapters.merlin import hdr as hdr_text
@@ -22,6 +21,7 @@ from stemd.adapters.merlin.header import (
     header_length,
 )
 from stemd.adapters.merlin.packing import pack_frame
+from stemd.compilation import njit
 
 PREFIX_BYTES = 15
 _CODES = {1: "U08", 6: "U08", 12: "U16", 24: "U32", 48: "U64"}

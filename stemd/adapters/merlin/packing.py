@@ -7,10 +7,10 @@ compiler turns into vector instructions: the cost is that of writing the pattern
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from stemd.adapters.merlin.geometry import Geometry
+from stemd.compilation import njit
 
 _B1 = np.uint64(0x00FF00FF00FF00FF)
 _B2 = np.uint64(0x0000FFFF0000FFFF)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
@@ -32,6 +31,7 @@ from stemd.adapters.merlin.header import MAX_HEADER_BYTES, parse_frame_header
 from stemd.adapters.merlin.packing import unpack_frames
 from stemd.adapters.recordings.address import RecordingPath
 from stemd.adapters.recordings.remote import read_beside
+from stemd.compilation import njit
 
 RAW_NAME = "raw.mib"
 HDR_NAME = "raw.hdr"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from stemd.acquisition import Scan
 from stemd.adapters.recordings.address import RecordingPath
 from stemd.adapters.timepix3.settings import Timepix3Settings
+from stemd.blocks import Message
 from stemd.plugins import Plugin
 
 if TYPE_CHECKING:
@@ -23,6 +25,12 @@ def _build(settings: Timepix3Settings) -> Timepix3Adapter:
     return Timepix3Adapter(settings)
 
 
+def _warm(settings: Timepix3Settings) -> Iterable[Message]:
+    from stemd.adapters.timepix3.warm import warm
+
+    return warm(settings)
+
+
 def _open(path: RecordingPath, scan: Scan | None = None, **options: Any) -> EventRecording:
     from stemd.adapters.timepix3.recording import open_recording
 
@@ -34,6 +42,7 @@ PLUGIN = Plugin(
     summary="Timepix3 event camera behind SERVAL (TCP), and .tpx3 files",
     settings=Timepix3Settings,
     build=_build,
+    warm=_warm,
     suffixes=(".tpx3", ".raw"),
     reads_remote=True,
     open_recording=_open,

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from stemd.acquisition import MAX_POSITIONS, Acquisition, Detector, Scan
@@ -24,6 +23,7 @@ from stemd.adapters.events.landing import EVENT_BYTES, OUTPUT_HITS, Held
 from stemd.adapters.events.settings import EventSettings
 from stemd.adapters.events.sync import Output
 from stemd.blocks import BlockPool, Ended, EndReason, EventBlock, Message, Notice, Started
+from stemd.compilation import njit
 from stemd.errors import FormatError
 
 HEADER_BYTES = 32

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from stemd.adapters.events.clock import HALF, STRAYS, WRAP, is_left_over, keep_stray, release_strays
@@ -13,6 +12,7 @@ from stemd.adapters.events.front import DONE, FULL, GARBAGE
 from stemd.adapters.events.layout import MASKED
 from stemd.adapters.timepix3.stamps import global_time, tdc_pulse
 from stemd.adapters.timepix3.words import MAGIC
+from stemd.compilation import njit
 
 _HEADER = -1
 
@@ -46,7 +46,8 @@ def _resynced(s: Any, words: NDArray[np.uint64], i: int) -> int:
     if at < 0 or at & 7:
         return -1
     s.skipped += at - 8 * i
-    return at >> 3
+    word: int = at >> 3
+    return word
 
 
 @njit(nogil=True, cache=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
 from stemd.adapters.events.clock import (
     HALF,
     WRAP,
@@ -16,6 +14,7 @@ from stemd.adapters.events.clock import (
     reset,
     signed34,
 )
+from stemd.compilation import njit
 
 _TDC_WRAP = (1 << 36) - 1
 _TDC_HALF = 1 << 35
@@ -50,9 +49,10 @@ def tdc_pulse(
     else:
         step = (((ticks - s.tdc_offset - s.now) & _TDC_WRAP) ^ _TDC_HALF) - _TDC_HALF
     if step < -s.back_limit:
-        return keep_stray(
+        kept: tuple[int, int] = keep_stray(
             s, ticks & WRAP, fine, counter, edge, chip, strays, times, places, tots, n, items, m
         )
+        return kept
     if is_left_over(s, ticks & WRAP, step):
         return n, m
     if s.strays > 0:

@@ -74,7 +74,7 @@ def _warm() -> int:
     from stemd import plugins
     from stemd.acquisition import Optics
     from stemd.config.resolved import EngineConfig
-    from stemd.scan.warm import warm_up
+    from stemd.scan.warm import warm_adapter, warm_up
 
     engines = [
         EngineConfig.of(plugin.name, {})
@@ -84,6 +84,9 @@ def _warm() -> int:
         and not any(field.is_required() for field in plugin.settings.model_fields.values())
     ]
     warm_up(engines, Optics(), ("u1", "u2", "u4", "u8"))
+    for plugin in plugins.catalogue("adapters"):
+        if not any(field.is_required() for field in plugin.settings.model_fields.values()):
+            warm_adapter(plugin, plugin.settings(), engines, Optics())
     return 0
 
 

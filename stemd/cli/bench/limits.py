@@ -8,11 +8,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from stemd.cli.bench.harness import Case, Context, Row, repeat
+from stemd.compilation import njit
 from stemd.engines.kernels.intrinsics import prefetch
 
 BUFFER_BYTES = 512 * 1024**2
@@ -21,7 +21,7 @@ PARTS = 32
 _AHEAD_WORDS = 1024
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True)
+@njit(nogil=True, cache=True, fastmath=True)
 def _sum_words(words):  # type: ignore[no-untyped-def]
     total = np.uint64(0)
     for i in range(words.size):
@@ -29,7 +29,7 @@ def _sum_words(words):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True)
+@njit(nogil=True, cache=True, fastmath=True)
 def _sum_words_ahead(words):  # type: ignore[no-untyped-def]
     total = np.uint64(0)
     for line in range(0, words.size - 7, 8):

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -46,7 +47,7 @@ class Pipeline:
     """Adapter, engines and sinks of one camera. All methods are called on the event loop.
 
     The work is done by the parts, each of which owns what it changes: `docs/adr/0013` says which
-    part owns what, and which thread calls it.
+    part owns what, and which thread calls it. `left_out` are engines that are not ready, and why.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Pipeline:
         store: Store,
         past: Completions,
         config_file: Path | None = None,
+        left_out: Mapping[str, StemdError] = MappingProxyType({}),
     ) -> None:
         self.config = config
         self.name = config.name
@@ -79,7 +81,7 @@ class Pipeline:
         images = PublishedImages(config.name, hub, lambda: self.live, post)
         self._finishing = Finishing(config.name, self.settings, images, self._events)
         self._scans = Scans(
-            config, store, self.settings, images, self._finishing, self._events, post
+            config, store, self.settings, images, self._finishing, self._events, post, left_out
         )
         self.reader = Reader(
             config.name,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Literal, Protocol
 
 import structlog
@@ -75,6 +76,7 @@ class Scans:
         finishing: Finishing,
         listener: ScanListener,
         post: Post,
+        left_out: Mapping[str, StemdError] = MappingProxyType({}),
     ) -> None:
         self.current: ScanRun | None = None
         self.files: ScanFiles | None = None
@@ -88,7 +90,7 @@ class Scans:
         self.last_received_ns = 0
         self._config, self._store, self._settings = config, store, settings
         self._images, self._finishing, self._listener = images, finishing, listener
-        self._post = post
+        self._post, self._left_out = post, left_out
         self._closing = threading.Event()
         self._served_by: dict[ScanRun, tuple[ScanFiles, threading.Thread]] = {}
         self._silent: set[ScanRun] = set()
@@ -107,14 +109,17 @@ class Scans:
 
     def _begin(self, acquisition: Acquisition) -> tuple[ScanRun, ScanFiles]:
         live, post, listener = self._settings.live, self._post, self._listener
+        left_out = dict(self._left_out)
         run = ScanRun(
             acquisition,
             live.engines,
-            self._config.engines,
+            [each for each in self._config.engines if each.name not in left_out],
             report=partial(post, listener.engine_failed),
             live=True,
             notice=partial(post, listener.noticed),
         )
+        for engine, error in left_out.items():
+            run.engines.leave_out(engine, error)
         files = ScanFiles(
             acquisition,
             self._store,

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from stemd.beam import Beam
+from stemd.compilation import njit
 from stemd.engines.diffraction_grid import DiffractionGrid
 
 F32 = NDArray[np.float32]
@@ -76,7 +76,7 @@ def scalars(beam: Beam, step_size_angstrom: float, reach: float) -> F32:
     )
 
 
-@numba.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def fill_features(counts, groups, disc, known, optics, out):  # type: ignore[no-untyped-def]
     """Write the network's input of each group.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from stemd.compilation import njit
 
-@numba.njit(nogil=True, cache=True)
+
+@njit(nogil=True, cache=True)
 def box_patterns(lines, done, slots, columns, scale, out, present):
     """Sum the patterns of m x m boxes of positions, as if none of them were missing.
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from stemd.compilation import njit
 from stemd.engines.kernels.intrinsics import prefetch
 from stemd.engines.kernels.runs import sum_runs
 
@@ -14,7 +14,7 @@ _MOST = np.int64(2**31 - 1)
 _CACHE_LINE = 64
 
 
-@numba.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _clip(polygon, count, axis, sign, limit, out):
     """The part of a convex polygon (count, 2) with sign * coordinate <= sign * limit."""
     found = 0
@@ -32,7 +32,7 @@ def _clip(polygon, count, axis, sign, limit, out):
     return found
 
 
-@numba.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _area(polygon, count):
     """Area of a polygon (count, 2)."""
     twice = 0.0
@@ -42,7 +42,7 @@ def _area(polygon, count):
     return abs(twice) / 2.0
 
 
-@numba.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def grid_entries(height, width, y0, x0, flip, cosine, sine, scale, half, place, entries):
     """Which part of each detector pixel's area lies in which grid pixel.
 
@@ -94,7 +94,7 @@ def grid_entries(height, width, y0, x0, flip, cosine, sine, scale, half, place, 
     return count
 
 
-@numba.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def bin_runs(wire, like, swap, offset, stride, size, frames, runs, starts, shares, out, places):
     """Write the pattern of frame frames[i] to out[places[i]], by the runs of a `GridTable`.
 
@@ -127,7 +127,7 @@ def bin_runs(wire, like, swap, offset, stride, size, frames, runs, starts, share
     return cut
 
 
-@numba.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def bin_hits(probe, yx, dwell_ns, count, acceptance_ns, width, low, first, target, share, out):
     """Add hits of positions low..low + len(out) - 1 to `out`, by the entries of a `GridTable`.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from stemd.compilation import njit
 
 
 def bits_of(mask: NDArray[np.bool_]) -> NDArray[np.uint64]:

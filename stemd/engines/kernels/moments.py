@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from stemd.compilation import njit
 from stemd.engines.kernels.dots import (
     BIAS_16,
     CHUNK_COLUMNS,
@@ -33,7 +33,7 @@ MASKS_AT_ONCE = 4
 """Two or more virtual detectors are summed in groups of so many, the last filled with zeros."""
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@njit(nogil=True, cache=True, inline="always")
 def _add(
     wire,
     like,
@@ -85,7 +85,7 @@ def _add(
         )  # fmt: skip
 
 
-@numba.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def reduce_frames(
     wire,
     like,

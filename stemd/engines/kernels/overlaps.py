@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from stemd.compilation import njit
 
-@numba.njit(nogil=True, cache=True, inline="always")
+
+@njit(nogil=True, cache=True, inline="always")
 def aberration(c, y, x):
     """The aberration function, radian, at (y, x) in apertures; c: `Aberrations.coefficients`."""
     yy, xx = y * y, x * x
@@ -22,7 +23,7 @@ def aberration(c, y, x):
     )
 
 
-@numba.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def add_overlaps(spectrum, points, weight, qy, qx, c, numerator, denominator):
     """Add one cell's part of the best linear estimate of the phase at the scan frequencies.
 

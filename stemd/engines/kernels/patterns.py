@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from stemd.compilation import njit
 from stemd.engines.kernels.intrinsics import byte_swap
 
 
-@numba.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def add_patterns(wire, like, swap, offset, stride, count, probe, mean):
     """Add every pattern that belongs to a position to `mean`; returns how many.
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from stemd.compilation import njit
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -53,7 +54,7 @@ def padded(kernel: F64) -> F32:
     return np.pad(kernel, ((0, 0), (TOGETHER - 1, TOGETHER - 1))).astype(np.float32)
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract"})
+@njit(nogil=True, cache=True, fastmath={"contract"})
 def add_positions(image, kernel_y, kernel_x, first, stop, vector_y, vector_x):
     """Add the riCOM contributions of positions first..stop-1 (flat, row-major) to an image.
 

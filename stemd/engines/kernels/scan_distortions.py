@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from stemd.compilation import njit
 
 Image = NDArray[np.float32]
 Series = NDArray[np.float64]

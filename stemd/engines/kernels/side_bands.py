@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from stemd.compilation import njit
 from stemd.engines.kernels.overlaps import aberration
 
 
-@numba.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def keep_binned(binned, shift, probe, low, most, chunk, begin):
     """Add binned patterns begin.. to rows probe - low of the chunk, where they belong to it.
 
@@ -31,7 +31,7 @@ def keep_binned(binned, shift, probe, low, most, chunk, begin):
     return probe.size
 
 
-@numba.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def keep_hits(
     probe, yx, dwell_ns, count, acceptance_ns, width, first, target, low, most, chunk, begin
 ):
@@ -57,7 +57,7 @@ def keep_hits(
     return count
 
 
-@numba.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def add_side_bands(spectrum, ky, kx, qy, qx, c, total, number):
     """Add the single side bands of one detector cell, K = (ky, kx), at all scan frequencies Q.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from stemd.compilation import njit
 
-@numba.njit(nogil=True, cache=True)
+
+@njit(nogil=True, cache=True)
 def spline_weights(places, size, first, weights):
     """What four coefficients of a cubic B-spline give at `places`, float64 (n,), in pixels.
 
@@ -25,7 +26,7 @@ def spline_weights(places, size, first, weights):
             first[n, j] = min(i, 2 * size - 1 - i)
 
 
-@numba.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def read_spline(coefficients, rows, row_weights, columns, column_weights, out):
     """Values of a spline at all pairs of rows and columns; see `spline_weights`.
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from stemd.compilation import njit
 
 UNIT = float(1 << 32)
 """One, in the object's whole numbers: sums are exact, so their order does not matter."""
 
 
-@numba.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def add_patches(real, imaginary, weight, patches, row, column, ramp_y, ramp_x, ramps, weights):
     """Shift each patch by its ramps and add it to the object.
 

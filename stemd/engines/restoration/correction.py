@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition
+from stemd.compilation import njit
 from stemd.engines.base import PositionMaps
 from stemd.errors import UsageError
 

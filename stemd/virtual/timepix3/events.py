@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from stemd.adapters.events.layout import Layout
 from stemd.adapters.events.ticks import TDC1_FALL, TDC1_RISE, TICK_NS, TICKS_PER_US
 from stemd.adapters.timepix3.words import MAGIC, chunk, global_time_words, pixel_words, tdc_words
+from stemd.compilation import njit
 from stemd.errors import CameraError, UsageError
 from stemd.virtual.microscope import Microscope
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from stemd.compilation import njit
 from stemd.engines.restoration.estimate.noise import Noise
 from stemd.engines.restoration.estimate.nonuniform import Sums, superposed
 

@@ -16,8 +16,9 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from stemd.compilation import njit
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from stemd.compilation import njit
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

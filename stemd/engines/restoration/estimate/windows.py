@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from stemd.compilation import njit
 from stemd.engines.restoration.estimate.noise import Noise
 
 F32 = NDArray[np.float32]
