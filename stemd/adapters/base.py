@@ -88,6 +88,24 @@ class Reconnects(Protocol):
         ...
 
 
+@runtime_checkable
+class Receives(Protocol):
+    """An adapter that counts what it receives, so that a stream without frames is noticed.
+
+    Both are read by any thread.
+    """
+
+    @property
+    def received_bytes(self) -> int:
+        """Bytes since it was made, but for those that a good camera sends between two scans."""
+        ...
+
+    @property
+    def no_frames(self) -> str:
+        """What to look at when bytes come and no frame comes of them: a remedy."""
+        ...
+
+
 class Recording(Protocol):
     """A recorded scan with random access by frame, read by any number of threads."""
 

@@ -13,6 +13,7 @@ from stemd.acquisition import Scan
 from stemd.adapters.advapix.records import RecordsFront
 from stemd.adapters.advapix.settings import AdvapixSettings
 from stemd.adapters.events.decoder import EventDecoder
+from stemd.adapters.events.received import NO_SCAN, Received
 from stemd.blocks import BlockPool, Link, Message
 from stemd.errors import CameraError, ConfigError
 
@@ -44,6 +45,8 @@ class AdvapixAdapter:
         self._scan = settings.scan
         self._decoder: EventDecoder | None = None
         self._closing = threading.Event()
+        self._received = Received()
+        self.no_frames = NO_SCAN
 
     def read(self, pool: BlockPool, stop: threading.Event) -> Iterator[Message]:
         """See `adapters.base.Adapter`."""
@@ -88,6 +91,7 @@ class AdvapixAdapter:
         self, descriptor: int, decoder: EventDecoder, stop: threading.Event
     ) -> Iterator[Message]:
         position = 0
+        self._received.began()
         last = time.monotonic()
         waiting = False
         while not (stop.is_set() or self._closing.is_set()):
@@ -96,6 +100,7 @@ class AdvapixAdapter:
                 position += count
                 last, waiting = time.monotonic(), True
                 yield from decoder.fed(count, time.time_ns())
+                self._received.came(count, decoder.garbage_bytes, decoder.scans)
                 continue
             if waiting:
                 yield from decoder.flush(time.time_ns(), eof=False)
@@ -119,6 +124,11 @@ class AdvapixAdapter:
         except OSError:
             return True
         return (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino)
+
+    @property
+    def received_bytes(self) -> int:
+        """See `adapters.base.Receives`."""
+        return self._received.bytes
 
     def set_scan(self, scan: Scan) -> None:
         """See `adapters.base.Adapter`."""

@@ -80,6 +80,8 @@ class EventDecoder:
         self._history = History()
         self._checked = -(1 << 62)
         self.acquisition: Acquisition | None = None
+        self.scans = 0
+        """Scans that have begun."""
         self.skipped_bytes = 0
         """Bytes that were no words, of those that were told."""
         self._off_step = 0  # those before a word that does not stand at a whole number of words
@@ -276,6 +278,7 @@ class EventDecoder:
             sidecars=((SYNC_FILE, start.dumps()),),
         )
         self._done = 0
+        self.scans += 1
         self._health.scan_began(self.counters())
         yield Started(acquisition)
         out = Output.within(np.empty(0, np.uint8), 0)

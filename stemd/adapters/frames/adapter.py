@@ -25,6 +25,11 @@ _REMEDY = (
     "client holds it; stemd keeps trying"
 )
 
+_NO_FRAMES = (
+    "check that the adapter's type, host and port are those of this camera, and that it sends "
+    "frames and not only headers; state.counters says what was skipped"
+)
+
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -88,6 +93,9 @@ class FrameAdapter:
         self._connection = Connection(title, settings.host, port, settings.receive_buffer, _REMEDY)
         self._ask_end = threading.Event()
         self._control, self._no_control = control, no_control
+        self.received_bytes = 0
+        """See `adapters.base.Receives`: a frame camera sends nothing between two scans."""
+        self.no_frames = _NO_FRAMES
 
     def set_scan(self, scan: Scan) -> None:
         """Scan geometry from the next scan on."""
@@ -169,9 +177,10 @@ class FrameAdapter:
                 return None, False
             now_ns = time.time_ns()
             if count is not None:
+                self.received_bytes += count
                 silence.broken()
                 yield from decoder.fed(count, now_ns)
-                if not link.came(count, decoder.garbage_bytes):
+                if not link.came(count, decoder.useless_bytes):
                     return None, True
             if count is None or receiver.patient:
                 yield from decoder.flush(now_ns, eof=False)

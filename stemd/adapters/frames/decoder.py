@@ -47,6 +47,7 @@ class FrameDecoder:
         self._skipped = 0
         self.garbage_bytes = 0
         """Bytes of this connection that belonged to no message."""
+        self._announced = 0  # bytes of announcements since the last frame
 
     @property
     def scan(self) -> Scan | None:
@@ -68,6 +69,11 @@ class FrameDecoder:
         if self._tracker.acquisition is not None:
             self._tracker.count()
         return self._tracker.counters
+
+    @property
+    def useless_bytes(self) -> int:
+        """Bytes of this connection that no frame can come of: garbage, and headers alone."""
+        return self.garbage_bytes + self._announced
 
     @property
     def at_the_end(self) -> bool:
@@ -121,7 +127,7 @@ class FrameDecoder:
             self._slots.drop()
         self._linear.clear()
         self._careful()
-        self._skipped = self.garbage_bytes = 0
+        self._skipped = self.garbage_bytes = self._announced = 0
         self._format.reset()
         self._tracker.new_acquisition(None)
 
@@ -194,6 +200,7 @@ class FrameDecoder:
     def _begin_acquisition(self, step: Begin) -> Iterator[Message]:
         """An acquisition begins: the scan under way is over, frames count from the first again."""
         del self._linear[: step.size]
+        self._announced += step.size
         if self._slots is not None:
             self._slots.drop()
         yield from self._tracker.close("restarted")
@@ -202,6 +209,7 @@ class FrameDecoder:
 
     def _begin_frames(self, step: FrameStart) -> Iterator[Message]:
         """The next bytes of `_linear` are a frame: expect frames like it from now on."""
+        self._announced = 0
         if self._slots is None or step.layout != self._slots.layout:
             yield from self._tracker.close("restarted")
             if self._tracker.planned:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from stemd.acquisition import Acquisition, Scan
 from stemd.adapters.connection import Connection
 from stemd.adapters.events.decoder import EventDecoder
+from stemd.adapters.events.received import NO_SCAN, Received
 from stemd.adapters.timepix3.csr import CsrDecoder
 from stemd.adapters.timepix3.front import WordsFront
 from stemd.adapters.timepix3.serval import ServalClient
@@ -33,6 +34,7 @@ class StreamDecoder(Protocol):
     """A decoder that the adapter can run."""
 
     acquisition: Acquisition | None
+    scans: int
 
     def wants(self) -> Sequence[memoryview]:
         """See `adapters.base.Decoder`."""
@@ -76,6 +78,8 @@ class Timepix3Adapter:
         self._settings = settings
         self._scan = settings.scan
         self._decoder: StreamDecoder | None = None
+        self._received = Received()
+        self.no_frames = NO_SCAN
         self._serval = ServalClient(settings.serval_url) if settings.serval_url else None
         way, peer = ("listen", None) if settings.mode == "connect" else ("connect", "SERVAL")
         address = f"{settings.host}:{settings.port}"
@@ -97,6 +101,7 @@ class Timepix3Adapter:
                 if connected is None:
                     break
                 decoder = self._decoder = self._make_decoder(pool)
+                self._received.began()
                 try:
                     why, nonsense = yield from self._receive(connected, decoder, stop)
                 finally:
@@ -105,6 +110,11 @@ class Timepix3Adapter:
                     yield from link.lost(why, nonsense=nonsense)
         finally:
             link.drop()
+
+    @property
+    def received_bytes(self) -> int:
+        """See `adapters.base.Receives`."""
+        return self._received.bytes
 
     @property
     def listening_port(self) -> int | None:
@@ -161,11 +171,13 @@ class Timepix3Adapter:
             oldest = oldest if waiting else last
             waiting = True
             yield from decoder.fed(count, time.time_ns())
+            garbage = decoder.garbage_bytes
+            self._received.came(count, garbage, decoder.scans)
             if last - oldest > DELAY_S:
                 yield from decoder.flush(time.time_ns(), eof=False)
                 waiting = False
             yield from link.waits()
-            if not link.came(count, decoder.garbage_bytes):
+            if not link.came(count, garbage):
                 yield from decoder.flush(time.time_ns(), eof=True)
                 return None, True
         yield from decoder.flush(time.time_ns(), eof=False)

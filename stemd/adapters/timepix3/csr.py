@@ -119,6 +119,8 @@ class CsrDecoder:
         self._wanted_scan = scan or settings.scan
         self._source = source
         self.acquisition: Acquisition | None = None
+        self.scans = 0
+        """Scans that have begun."""
         self._message = np.zeros(HEADER_BYTES, np.uint8)
         self._fill = 0
         self._size = HEADER_BYTES
@@ -241,6 +243,7 @@ class CsrDecoder:
             raw_name="raw.csr",
         )
         self._frames = 0
+        self.scans += 1
         yield Started(self.acquisition)
         yield self._block(self._begin, now_ns)
         yield self._block(message, now_ns)

@@ -19,6 +19,7 @@ from stemd.config.session_plan import SessionPlan
 from stemd.daemon.pipeline.commands import Commands
 from stemd.daemon.pipeline.events import Completions, Events
 from stemd.daemon.pipeline.finishing import Finishing
+from stemd.daemon.pipeline.fruitless import watch_stream
 from stemd.daemon.pipeline.images import PublishedImages
 from stemd.daemon.pipeline.kept_settings import KeptSettings
 from stemd.daemon.pipeline.posting import posting
@@ -124,6 +125,9 @@ class Pipeline:
         self.tasks.keep(
             lambda: watch(self.name, self.status, self.troubles, self.report.stalled, self._revive),
             f"state-{self.name}",
+        )
+        self.tasks.keep(
+            lambda: watch_stream(self.reader, self.status, self.troubles), f"stream-{self.name}"
         )
         self.tasks.keep(lambda: self.sessions.resume(plans), f"sessions-{self.name}", endless=False)
 

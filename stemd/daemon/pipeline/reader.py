@@ -84,6 +84,8 @@ class Reader:
         self.counts = SharedCounters()
         self.stop = Pulse()
         self.failures = 0
+        self.blocks = 0
+        """Blocks that the adapters have given with something in them."""
         self._failed = False
         self._retry = threading.Event()
         self._build = build
@@ -205,6 +207,9 @@ class Reader:
     def _handle(self, message: Message) -> None:
         match message:
             case FrameBlock() | EventBlock():
+                self.blocks += bool(
+                    message.count or (isinstance(message, EventBlock) and message.complete)
+                )
                 try:
                     self._block(message)
                 finally:
