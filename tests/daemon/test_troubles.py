@@ -246,6 +246,12 @@ async def test_the_state_says_what_goes_on_before_what_is_wrong(bench: Bench) ->
     bench.troubles.over()
     bench.events.exhausted()
     assert bench.status.state == "stopped"
+    bench.activity = "acquiring"
+    bench.events.changed()
+    assert bench.status.state == "acquiring", "what a replayed file has left behind goes on"
+    bench.status.stop()
+    bench.events.changed()
+    assert bench.status.state == "stopped"
 
 
 class Lines(Sink):

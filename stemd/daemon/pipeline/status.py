@@ -38,15 +38,18 @@ class Status:
         """Set once the camera has been found, or is known to be missing."""
         self.idle = asyncio.Event()
         """Set while no scan is made or written."""
+        self._runs = False  # between start and stop; a file that is exhausted has stopped, too
         self._pipeline, self._hub, self._troubles = pipeline, hub, troubles
         self._activity, self._document = activity, document
 
     def start(self) -> None:
         """The pipeline begins."""
+        self._runs = True
         self._set("waiting")
 
     def stop(self) -> None:
         """The pipeline has ended."""
+        self._runs = False
         self._set("stopped")
 
     def update(self) -> None:
@@ -56,7 +59,7 @@ class Status:
             self.idle.set()
         else:
             self.idle.clear()
-        if self.state != "stopped":
+        if self._runs:
             self._set(activity or self._at_rest())
 
     def _at_rest(self) -> State:
