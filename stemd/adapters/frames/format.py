@@ -86,13 +86,15 @@ def plain_layout(
 class Announcement:
     """What a camera says of an acquisition before its first frame, as far as it does.
 
-    `frames`: how many it will take, 0: endless, None: not told. `sidecars`: see `Acquisition`.
+    `frames`: how many it will take, 0: endless, None: not told; `frames_per_trigger` likewise, of
+    which a line is made where each line is triggered. `sidecars`: see `Acquisition`.
     """
 
     frames: int | None = None
     scan_shape: tuple[int, int] | None = None
     text: str = ""
     sidecars: tuple[tuple[str, bytes], ...] = ()
+    frames_per_trigger: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

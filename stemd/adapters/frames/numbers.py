@@ -33,10 +33,9 @@ class FrameTable:
         """
         return self._read(indices, indices + start)
 
-    def read_all(self) -> NDArray[np.int64]:
-        """Numbers of all frames, each taken to be near the one before."""
-        indices = np.arange(self.count, dtype=np.int64)
-        return self._read(indices, np.full(self.count, -1, np.int64))
+    def read_all(self, start: int = 1) -> NDArray[np.int64]:
+        """Numbers of all frames, as `read`: one that lies does not move those behind it."""
+        return self.read(np.arange(self.count, dtype=np.int64), start)
 
     def _read(self, indices: NDArray[np.int64], hints: NDArray[np.int64]) -> NDArray[np.int64]:
         out = np.zeros(indices.size, np.int64)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stemd.acquisition import Acquisition, Detector, Scan
 from stemd.adapters.frames import placing
 from stemd.adapters.frames.format import Announcement, FrameFormat
+from stemd.adapters.frames.numbering import Numbered, sort_out
 from stemd.adapters.frames.numbers import Ends, FrameTable, ends_of, resolve_file
 from stemd.adapters.frames.scans import fitting_shapes
 from stemd.adapters.frames.storage import Bytes, Storage, open_storage
@@ -19,6 +20,9 @@ from stemd.adapters.recordings.address import RecordingPath
 from stemd.blocks import Buffer, FrameBlock, Message, Notice
 from stemd.errors import FormatError
 
+MOST_HOLES = 16
+"""Of numbers that span more than so many times the frames there are, some lie."""
+MOST_LINES = 65536
 _Table = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
@@ -50,6 +54,7 @@ class FrameRecording:
             raise
 
     def _open(self, size: int, scan: Scan | None, announced: Announcement) -> None:
+        self._announced = announced
         try:
             self._first = self._format.file_frame(self._storage.head(self._format.head_bytes))
         except FormatError as error:
@@ -65,9 +70,17 @@ class FrameRecording:
             self._note("partial_frame", f"the last frame is cut off after {rest} bytes")
         table = self._headers()
         ends = ends_of(table)
-        hinted = Scan(shape=announced.scan_shape) if announced.scan_shape else None
+        self._numbered: Numbered | None = None
+        if ends.span < ends.count or ends.span > MOST_HOLES * ends.count:
+            frames = scan.frames if scan else announced.frames
+            self._numbered = sort_out(table.read_all(), frames, announced.frames)
+            ends = self._numbered.ends
+        hinted = _hinted(announced, ends)
         resolved = resolve_file(table, ends, scan, hinted)
-        _check_fit(self.path, resolved, ends, announced.frames, cut=bool(rest))
+        declared = announced.frames
+        if self._numbered is not None and self._numbered.by_order:
+            declared = None  # of one of the parts that were joined
+        _check_fit(self.path, resolved, ends, declared, cut=bool(rest))
         self._state = placing.new_state(self._format.first_number, self._format.turn)
         placing.set_scan(self._state, resolved)
         self._state[placing.BASE] = _base(resolved, ends) - 1
@@ -86,7 +99,7 @@ class FrameRecording:
             raw_name=self._format.raw_name,
             sidecars=announced.sidecars,
         )
-        self._regular = self._skipping or ends.span == ends.count
+        self._regular = self._skipping or (ends.span == ends.count and self._numbered is None)
         self._table: _Table | None = None
         if not self._regular:
             self._whole_table()
@@ -106,6 +119,20 @@ class FrameRecording:
         lost = ends.span - ends.count
         if lost > 0 and not self._skipping:
             self._note("missing_frames", f"{lost} frame numbers are not in the file", lost)
+        self._tell_declared(ends)
+
+    def _tell_declared(self, ends: Ends) -> None:
+        declared = self._announced.frames
+        if declared and ends.count < declared:
+            text = (
+                f"the header promises {declared} frames, the file holds {ends.count}: it was "
+                "stopped early, or it is one of several files"
+            )
+            remedy = "name all files of the series in order with --join"
+            self._notices.append(Notice("fewer_than_promised", text, remedy=remedy))
+        elif declared and ends.count > declared and self._numbered is None:
+            text = f"the header promises {declared} frames, the file holds {ends.count}"
+            self._notices.append(Notice("more_than_promised", text))
 
     def _whole_table(self) -> _Table:
         """Frame numbers and positions of a file with holes or repeats, found once.
@@ -115,7 +142,7 @@ class FrameRecording:
         """
         with self._lock:
             if self._table is None:
-                numbers = self._headers().read_all()
+                numbers = self._all_numbers()
                 expected = np.zeros_like(numbers)
                 if self._regular:
                     placing.regular_numbers(self._start, self._skipping, self._state, expected)
@@ -131,8 +158,22 @@ class FrameRecording:
                 if bad:
                     text = f"{bad} frames have no usable header"
                     self._notices.append(Notice("bad_header", text, count=bad))
+                repeated = numbers.size - bad - np.unique(numbers[numbers > 0]).size
+                if repeated:
+                    text = f"{repeated} frames have the number of another one and are left out"
+                    self._notices.append(Notice("repeated_frames", text, count=repeated))
                 self._table = sequence, probe
         return self._table
+
+    def _all_numbers(self) -> NDArray[np.int64]:
+        """The numbers of all frames, put right where they lie; what is wrong is told."""
+        if self._numbered is None:
+            found = self._headers().read_all(self._start)
+            self._numbered = sort_out(found, self._acquisition.scan.frames)
+            if self._numbered.by_order or len(self._numbered.firsts) > 1:
+                self._numbered = Numbered(found)  # at both ends they are as they should be
+        self._notices += self._numbered.notices
+        return self._numbered.numbers
 
     @property
     def acquisition(self) -> Acquisition:
@@ -224,6 +265,16 @@ class FrameRecording:
     def close(self) -> None:
         """Close the file; where a block is still being read the map goes with its last reader."""
         self._storage.close()
+
+
+def _hinted(announced: Announcement, ends: Ends) -> Scan | None:
+    """The scan that a file's header tells of: its size, or so many frames a line."""
+    if announced.scan_shape:
+        return Scan(shape=announced.scan_shape)
+    nx = announced.frames_per_trigger
+    if nx and 1 < nx < ends.span and ends.span % nx == 0 and ends.span // nx <= MOST_LINES:
+        return Scan(shape=(ends.span // nx, nx))
+    return None
 
 
 def _base(scan: Scan, ends: Ends) -> int:

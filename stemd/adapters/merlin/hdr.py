@@ -40,6 +40,16 @@ class Hdr(Mapping[str, str]):
         return self._number("Frames in Acquisition")
 
     @property
+    def frames_per_trigger(self) -> int | None:
+        """Frames that each trigger starts, None when the text does not say."""
+        return self._number("Frames per Trigger")
+
+    @property
+    def both_counters(self) -> bool:
+        """Whether two images are read of each position, one of each counter."""
+        return self.get("Active Counters", "").strip().lower() == "both"
+
+    @property
     def scan_shape(self) -> tuple[int, int] | None:
         """Probe positions (ny, nx) from ScanY and ScanX, which only newer software sends."""
         ny, nx = self._number("ScanY"), self._number("ScanX")

@@ -137,7 +137,8 @@ def _reference(invariant: bytes) -> NDArray[np.uint8]:
 
 def announcement(hdr: Hdr) -> Announcement:
     """What a HDR text says of its acquisition."""
-    return Announcement(hdr.frames, hdr.scan_shape, hdr.text, ((HDR_NAME, hdr_file(hdr.raw)),))
+    sidecars = ((HDR_NAME, hdr_file(hdr.raw)),)
+    return Announcement(hdr.frames, hdr.scan_shape, hdr.text, sidecars, hdr.frames_per_trigger)
 
 
 @njit(inline="always")
@@ -185,11 +186,14 @@ def read_sequences(
 
 
 def _read_hdr(path: RecordingPath) -> Announcement | None:
-    try:
-        raw = read_beside(path, ".hdr", MAX_HEADER_BYTES)
-    except OSError:
-        return None
-    return announcement(parse_hdr(raw)) if raw is not None else None
+    for suffix in (".hdr", ".HDR"):
+        try:
+            raw = read_beside(path, suffix, MAX_HEADER_BYTES)
+        except OSError:
+            return None
+        if raw is not None:
+            return announcement(parse_hdr(raw))
+    return None
 
 
 def open_recording(path: RecordingPath, scan: Scan | None = None) -> FrameRecording:
