@@ -138,6 +138,15 @@ class Recording(Protocol):
         ...
 
 
+@runtime_checkable
+class SeveralScans(Protocol):
+    """A recording that may hold several scans, one behind the other."""
+
+    def each_scan(self) -> Iterator[Recording]:
+        """All of them in order; each is read before the next is asked for."""
+        ...
+
+
 Checkpoint = Mapping[str, NDArray[Any]]
 """Where a decoder stands in its stream, as plain arrays; `position` (1,) is the byte."""
 

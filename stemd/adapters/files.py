@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,6 +68,31 @@ def open_recording(
             f"{path} cannot be read: {error.strerror or error}", "check its permissions"
         ) from error
     return recording
+
+
+def open_joined(paths: Sequence[RecordingPath], scan: Scan | None = None) -> Recording:
+    """Open several recorded files of one series of frames, in this order, as one recording.
+
+    Raises FormatError where they are no such files, or not of one series.
+    """
+    from stemd.adapters.merlin.stream import open_joined as open_joined_mib
+
+    local: list[Path] = []
+    for path in paths:
+        if not isinstance(path, Path) or path.suffix.lower() != ".mib":
+            raise FormatError(
+                f"{path} cannot be joined to others",
+                "only local .mib files are joined; give others one by one",
+            )
+        _look_at(path, _openers())
+        local.append(path)
+    try:
+        return open_joined_mib(local, scan)
+    except OSError as error:
+        names = ", ".join(map(str, paths))
+        raise FormatError(
+            f"{names} cannot be read: {error.strerror or error}", "check their permissions"
+        ) from error
 
 
 def _look_at(path: Path, suffixes: Iterable[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -15,6 +16,7 @@ from stemd.engines import DEFAULT_ENGINES
 from stemd.errors import StemdError, UsageError
 
 if TYPE_CHECKING:
+    from stemd.adapters.base import Recording
     from stemd.adapters.recordings.address import RecordingPath
     from stemd.cli.process_plan import Task
 
@@ -46,6 +48,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--jobs", type=int, default=0, metavar="N", help="threads; default: one for each free core"
+    )
+    parser.add_argument(
+        "--join", action="store_true", help="the files are parts of one series of frames, in order"
+    )
+    parser.add_argument(
+        "--scan-number", type=int, metavar="N", help="which scan of a file, from 1; default: all"
     )
     _add_cluster(parser)
     parser.add_argument("--json", action="store_true", help="scan documents as JSON lines")
@@ -124,7 +132,11 @@ def run(args: argparse.Namespace) -> int:
 
     warnings_to_stderr()
     planner = Planner(args)
-    targets = targets_of(inputs_of(args.files), args.out)
+    inputs = inputs_of(args.files)
+    joined: tuple[RecordingPath, ...] = ()
+    if args.join:
+        joined, inputs = tuple(each.path for each in inputs[1:]), inputs[:1]
+    targets = targets_of(inputs, args.out)
     if not any(each.known for each in targets.values()):
         planner.plan(None)  # what is wrong with the command line is no file's fault
     tasks: list[Task] = []
@@ -133,7 +145,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             if each.problem is not None:
                 raise each.problem
-            tasks.append(Task(each.path, target, planner.plan(each.known)))
+            tasks.append(Task(each.path, target, planner.plan(each.known), joined))
         except StemdError as error:
             failures += 1
             sys.stderr.write(f"stemd process: {each.path}: {error}\n")
@@ -141,6 +153,10 @@ def run(args: argparse.Namespace) -> int:
         for key in each.known.left_out if each.known else ():
             sys.stderr.write(f"stemd process: {each.path}: its scan.json's {key} is not known\n")
     if args.cluster is not None:
+        if joined or args.scan_number:
+            raise UsageError(
+                "--join and --scan-number have no effect with --cluster", "leave --cluster out"
+            )
         from stemd.cli.process_cluster import process_on_cluster
 
         return process_on_cluster(args, tasks) or int(failures > 0)
@@ -152,42 +168,65 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _process(args: argparse.Namespace, task: Task, undone: Undone) -> int:
-    """Process one file; how much of it has failed."""
-    from stemd.adapters.files import open_recording
-    from stemd.cli.process_bar import FileBar
-    from stemd.cli.process_report import report, tell_notes
-    from stemd.offline.outcome import outcome_of, settings_json, write_run
-    from stemd.scan.processing import process_recording, with_correction
+    """Process one file, all scans in it or the one that is asked for; how much has failed."""
+    from stemd.adapters.base import SeveralScans
     from stemd.storage.files import DiskError
 
-    path, plan = task.path, task.plan
-    settings = plan.settings
+    failures = 0
     try:
-        recording = open_recording(path, settings.scan, plan.camera)
-        try:
-            began = time.perf_counter()
-            with FileBar(path.name, quiet=args.json) as bar:
-                done, final = process_recording(
-                    recording, settings, plan.engines, _jobs(args.jobs), bar.update
+        with contextlib.closing(_opened(task)) as recording:
+            scans = recording.each_scan() if isinstance(recording, SeveralScans) else [recording]
+            number = 0
+            for number, scan in enumerate(scans, 1):
+                if args.scan_number in (None, number):
+                    failures += _process_scan(args, task, scan, number)
+            if number < (args.scan_number or 0):
+                raise UsageError(
+                    f"{task.path} holds {number} scan{'s' * (number > 1)}",
+                    f"give --scan-number from 1 to {number}, or leave it out for all",
                 )
-            if args.correct is not None:
-                final = with_correction(done, final, args.correct or None)
-            seconds = time.perf_counter() - began
-            table = settings_json(settings)
-            document = write_run(outcome_of(done), final, task.target, table, plan.camera_table)
-        finally:
-            recording.close()
     except StemdError as error:
         if isinstance(error, DiskError):
             error = error.of_option("--out")
         sys.stderr.write(f"stemd process: {error}\n")
-        return 1
-    undone.done(path)
+        return failures + 1
+    undone.done(task.path)
+    return failures
+
+
+def _opened(task: Task) -> Recording:
+    from stemd.adapters.files import open_joined, open_recording
+
+    if task.joined:
+        return open_joined((task.path, *task.joined), task.plan.settings.scan)
+    return open_recording(task.path, task.plan.settings.scan, task.plan.camera)
+
+
+def _process_scan(args: argparse.Namespace, task: Task, scan: Recording, number: int) -> int:
+    """Make the images of one scan of a file; how many engines have failed."""
+    from stemd.cli.process_bar import FileBar
+    from stemd.cli.process_report import report, tell_notes
+    from stemd.offline.outcome import outcome_of, settings_json, write_run
+    from stemd.scan.processing import process_recording, with_correction
+
+    path, plan, target = task.path, task.plan, task.target
+    if number > 1:
+        target = target.with_name(f"{target.name}_scan{number}")
+    began = time.perf_counter()
+    with FileBar(path.name, quiet=args.json) as bar:
+        done, final = process_recording(
+            scan, plan.settings, plan.engines, _jobs(args.jobs), bar.update
+        )
+    if args.correct is not None:
+        final = with_correction(done, final, args.correct or None)
+    seconds = time.perf_counter() - began
+    table = settings_json(plan.settings)
+    document = write_run(outcome_of(done), final, target, table, plan.camera_table)
     if args.json:
         sys.stdout.write(json.dumps(document) + "\n")
     else:
         rate = done.positions_done / max(seconds, 1e-9)
-        report(path, task.target, document, f", {rate:,.0f} positions/s")
+        report(path, target, document, f", {rate:,.0f} positions/s")
     return tell_notes(path, document["notes"])
 
 

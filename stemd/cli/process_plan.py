@@ -47,11 +47,15 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A recording, the folder for its images, and how they are made."""
+    """A recording, the folder for its images, and how they are made.
+
+    `joined`: the files that follow it in the same series of frames.
+    """
 
     path: RecordingPath
     target: Path
     plan: Plan
+    joined: tuple[RecordingPath, ...] = ()
 
 
 class Planner:

@@ -151,7 +151,7 @@ def _scan(
 
 def _of_tiny(optics: Optics) -> Optics:
     """The optics for `_patterns`."""
-    optics = optics.model_copy(update={"mask": None})  # that of the real detector
+    optics = optics.model_copy(update={"mask": ((0, 0),)})  # what masks is compiled, too
     alpha = optics.convergence_semi_angle_mrad
     if alpha is None:
         return optics

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Scan
-from stemd.adapters.base import Checkpoint
+from stemd.adapters.base import Checkpoint, Recording
 from stemd.adapters.events.decoder import EventDecoder
 from stemd.adapters.events.front import BLOCK_RECORDS, Front
 from stemd.adapters.events.records import Reader, Records, open_records
@@ -176,11 +176,13 @@ class EventRecording:
                 elif isinstance(message, Notice):
                     self._notices.append(message)
         if self._acquisition is None:
-            last = self._notices[-1] if self._notices else None
-            raise FormatError(
-                getattr(last, "text", f"{self.path} holds no scan"), getattr(last, "remedy", "")
-            )
+            raise self._no_scan(self._notices)
         return self._acquisition
+
+    def _no_scan(self, noticed: Sequence[Message]) -> FormatError:
+        last = noticed[-1] if noticed else None
+        text = getattr(last, "text", f"{self.path} holds no scan")
+        return FormatError(text, getattr(last, "remedy", ""))
 
     @property
     def frames(self) -> int:
@@ -194,26 +196,107 @@ class EventRecording:
 
     @property
     def notices(self) -> Sequence[Message]:
-        """What was noticed before the scan began."""
+        """What was noticed before the scan began, and on reading the whole of it."""
         return self._notices
+
+    def each_scan(self) -> Iterator[Recording]:
+        """All scans of the file, in one pass; each is read before the next is asked for.
+
+        Raises FormatError when there is none.
+        """
+        stream = _Stream(self.messages())
+        noticed = stream.advance()
+        if stream.next is None:
+            raise self._no_scan(noticed)
+        while stream.next is not None:
+            scan = _ScanOfStream(stream, noticed)
+            yield scan
+            for block in scan.blocks(0, scan.frames):
+                block.release()
+            noticed = []
 
     def blocks(self, start: int, stop: int) -> Iterator[Block]:
         """Events of positions start..stop-1 of the first scan; the caller releases them."""
         acquisition = self.acquisition
         whole = start <= 0 and stop >= acquisition.scan.positions
-        for message in self.messages():
+        noticed: list[Message] = []
+        messages = self.messages()
+        for message in messages:
             if isinstance(message, Ended):
-                return
+                break
+            if isinstance(message, Notice):
+                noticed.append(message)
             if not isinstance(message, EventBlock):
                 continue
             message.acquisition = acquisition
             if not whole:
                 _keep(message, start, stop)
             yield message
+        if whole:
+            stream = _Stream(messages)
+            self._notices = [*noticed, *stream.advance()]
+            if stream.next is not None:
+                text = "another scan follows in the file"
+                remedy = "--scan-number 2 chooses it; stemd process makes the images of all"
+                self._notices.append(Notice("several_scans", text, level="info", remedy=remedy))
 
     def close(self) -> None:
         """Let go of the file."""
         self._records.close()
+
+
+class _Stream:
+    """The messages of a file on their way; `next` is the scan that begins now."""
+
+    def __init__(self, messages: Iterator[Message]) -> None:
+        self.messages = messages
+        self.next: Started | None = None
+
+    def advance(self) -> list[Message]:
+        """Go on to the next scan; what is noticed on the way."""
+        self.next = None
+        noticed: list[Message] = []
+        for message in self.messages:
+            if isinstance(message, Started):
+                self.next = message
+                break
+            if isinstance(message, EventBlock):
+                message.release()
+            elif isinstance(message, Notice):
+                noticed.append(message)
+        return noticed
+
+
+class _ScanOfStream:
+    """Implements adapters.base.Recording for one scan of a stream: it is read once, as a whole."""
+
+    splits = False
+
+    def __init__(self, stream: _Stream, noticed: list[Message]) -> None:
+        assert stream.next is not None
+        self.acquisition = stream.next.acquisition
+        self.frames = self.acquisition.scan.positions
+        self.notices = noticed
+        self._stream = stream
+        self._read = False
+
+    def blocks(self, start: int, stop: int) -> Iterator[Block]:
+        """All events of the scan, once."""
+        if self._read:
+            return
+        self._read = True
+        for message in self._stream.messages:
+            if isinstance(message, EventBlock):
+                yield message
+            elif isinstance(message, Notice):
+                self.notices.append(message)
+            elif isinstance(message, Ended):
+                self.notices += self._stream.advance()
+                return
+        self._stream.next = None
+
+    def close(self) -> None:
+        """The file is its opener's."""
 
 
 def _piece(reader: Reader, position: int, decoder: EventDecoder) -> NDArray[np.uint8]:

@@ -1,14 +1,15 @@
 """Sequence numbers of a file that do not run as they should: what can be placed is placed.
 
 Files are joined, cameras begin to count again, single numbers lie. Order in the file and number
-are two witnesses: a number that agrees with those around it is believed, and the order where the
+are two witnesses: a number that counts up with the others is believed, and the order where the
 numbers contradict themselves.
 """
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,6 @@ from stemd.adapters.frames.numbers import Ends
 from stemd.blocks import Notice
 
 Numbers = NDArray[np.int64]
-LONGEST_LIE = 8
-"""Frames in a row whose numbers may lie between two that agree."""
 MOST_LIES = 0.1
 """Part of all frames whose numbers may lie, the others being believed."""
 LATE = 8
@@ -40,12 +39,17 @@ class Numbered:
 
     @property
     def ends(self) -> Ends:
-        """Of the first scan, from the frames that have a number."""
-        stop = self.firsts[1] if len(self.firsts) > 1 else self.numbers.size
-        known = self.numbers[:stop][self.numbers[:stop] > 0]
+        """Of one scan, from the frames that have a number."""
+        known = self.numbers[self.numbers > 0]
         if not known.size:
             return Ends(1, self.numbers.size, self.numbers.size)
-        return Ends(int(known[0]), max(int(known[0]), int(known.max())), stop)
+        return Ends(int(known[0]), max(int(known[0]), int(known.max())), self.numbers.size)
+
+    def part(self, scan: int) -> tuple[Numbered, int]:
+        """One of the scans (from 1), and the frame of the file at which it begins."""
+        begin, stop = [*self.firsts, self.numbers.size][scan - 1 : scan + 1]
+        part = replace(self, numbers=self.numbers[begin:stop], firsts=(0,))
+        return part, begin
 
 
 def sort_out(numbers: Numbers, frames: int | None, declared: int | None = None) -> Numbered:
@@ -81,36 +85,63 @@ def sort_out(numbers: Numbers, frames: int | None, declared: int | None = None) 
 
 
 def _without_lies(numbers: Numbers) -> tuple[Numbers, Numbers]:
-    """The numbers with those put right that stand alone against all around; which these are.
+    """The numbers with those put right that stand against all others; which these are.
 
-    A frame's number less its place in the file changes only where frames are missing. Where it is
-    the same before and behind a few frames, these frames are where they belong.
+    All that count up are believed. Of the others, those that are only late or repeated stay.
     """
-    ahead = numbers - np.arange(numbers.size)
+    rising = _rising(numbers)
     mended = numbers.copy()
-    changed: list[int] = []
-    steps = np.flatnonzero((np.diff(ahead) != 0) | (numbers[1:] == 0) | (numbers[:-1] == 0)) + 1
-    at = 0
-    while at < steps.size:
-        begin = int(steps[at])
-        back = [
-            int(end)
-            for end in steps[at + 1 :][: LONGEST_LIE + 1]
-            if end - begin <= LONGEST_LIE and ahead[end] == ahead[begin - 1] and numbers[end] > 0
-        ]
-        if back and numbers[begin - 1] > 0:
-            expected = ahead[begin - 1] + np.arange(begin, back[0])
-            far = np.abs(numbers[begin : back[0]] - expected) > LATE
-            lying = [n for n in range(begin, back[0]) if numbers[n] > 0 and far[n - begin]]
-            changed += lying
-            mended[lying] = ahead[begin - 1] + np.array(lying, np.int64)
-            at = int(np.searchsorted(steps, back[0], "right"))
-        else:
-            at += 1
-    changed += _odd_ends(mended)
-    if len(changed) > max(2, MOST_LIES * numbers.size):
+    others = np.setdiff1d(np.flatnonzero(numbers > 0), rising)
+    if not rising.size or others.size > max(2, MOST_LIES * numbers.size):
         return numbers, np.zeros(0, np.int64)
+    after = np.searchsorted(rising, others)
+    changed: list[int] = []
+    for at, index in zip(others.tolist(), after.tolist(), strict=True):
+        low = int(rising[index - 1]) if index else None
+        high = int(rising[index]) if index < rising.size else None
+        expected = _between(numbers, at, low, high)
+        if abs(int(numbers[at]) - expected) > LATE:
+            mended[at] = expected
+            changed.append(at)
+    changed += _odd_ends(mended)
     return mended, np.array(sorted(set(changed)), np.int64)
+
+
+def _between(numbers: Numbers, at: int, low: int | None, high: int | None) -> int:
+    """The number of frame `at` by its order, between those of the frames `low` and `high`."""
+    if low is not None:
+        expected = int(numbers[low]) + at - low
+        if high is None or expected < numbers[high]:
+            return expected
+    if high is not None:
+        expected = int(numbers[high]) - (high - at)
+        if expected > (0 if low is None else numbers[low]):
+            return expected
+    return 0 if low is None else int(numbers[low])  # there is no room: it repeats that one
+
+
+def _rising(numbers: Numbers) -> Numbers:
+    """Indices of the longest run of numbers that count up, others between them left out."""
+    ends: list[int] = []
+    tails: list[int] = []
+    before = np.full(numbers.size, -1, np.int64)
+    for at, number in enumerate(numbers.tolist()):
+        if number <= 0:
+            continue
+        place = bisect.bisect_left(tails, number)
+        if place:
+            before[at] = ends[place - 1]
+        if place == len(tails):
+            tails.append(number)
+            ends.append(at)
+        else:
+            tails[place], ends[place] = number, at
+    chain = []
+    at = ends[-1] if ends else -1
+    while at >= 0:
+        chain.append(at)
+        at = int(before[at])
+    return np.array(chain[::-1], np.int64)
 
 
 def _odd_ends(numbers: Numbers) -> list[int]:

@@ -19,12 +19,13 @@ _LINE_SEARCH = 4096  # frames searched for the end of the first line where nothi
 
 @dataclass(frozen=True, slots=True)
 class FrameTable:
-    """Access to the sequence numbers of a file of `count` frames."""
+    """Access to the sequence numbers of the `count` frames from frame `begin` of a file on."""
 
     storage: Storage
     camera: FrameFormat
     start: FrameStart
     count: int
+    begin: int = 0
 
     def read(self, indices: NDArray[np.int64], start: int) -> NDArray[np.int64]:
         """Unwrapped numbers (from 1) of these frames, 0 where there is no header.
@@ -41,7 +42,9 @@ class FrameTable:
         out = np.zeros(indices.size, np.int64)
         camera, start = self.camera, self.start
         length = camera.number_bytes(start)
-        data, stride, where = self.storage.headers(indices, start.layout.frame_bytes, length)
+        data, stride, where = self.storage.headers(
+            indices + self.begin, start.layout.frame_bytes, length
+        )
         raw = np.empty(indices.size, np.int64)
         camera.read_numbers(data, stride, where, start.reference, raw)
         unwrap_numbers(raw, hints, camera.first_number, camera.turn, out)

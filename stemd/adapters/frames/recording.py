@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stemd.acquisition import Acquisition, Detector, Scan
 from stemd.adapters.frames import placing
 from stemd.adapters.frames.format import Announcement, FrameFormat
+from stemd.adapters.frames.joined import JoinedFiles
 from stemd.adapters.frames.numbering import Numbered, sort_out
 from stemd.adapters.frames.numbers import Ends, FrameTable, ends_of, resolve_file
 from stemd.adapters.frames.scans import fitting_shapes
@@ -30,7 +31,8 @@ class FrameRecording:
     """Implements adapters.base.Recording for a file of one camera's frames.
 
     Blocks are views of the map where the file is local, else copies in recycled memory, as are
-    packed frames, which are unpacked; any number of threads may read disjoint ranges. Raises
+    packed frames, which are unpacked; any number of threads may read disjoint ranges. `number`:
+    which of the file's scans, from 1. `storage`: of the frames, where they are not one file. Raises
     FormatError when the file is empty, not of this format, or does not fit the scan, CameraError
     when a remote one cannot be read.
     """
@@ -41,12 +43,16 @@ class FrameRecording:
         camera: FrameFormat,
         scan: Scan | None = None,
         announced: Announcement | None = None,
+        *,
+        number: int = 1,
+        storage: Storage | None = None,
     ) -> None:
         self.path = path
+        self._asked, self._number = scan, number
         self._format = camera
         self._notices: list[Message] = []
         self._lock = threading.Lock()
-        self._storage: Storage = open_storage(path)
+        self._storage: Storage = open_storage(path) if storage is None else storage
         try:
             self._open(self._storage.size, scan, announced or Announcement())
         except BaseException:
@@ -68,13 +74,17 @@ class FrameRecording:
             )
         if rest:
             self._note("partial_frame", f"the last frame is cut off after {rest} bytes")
+        self._begin, self.scans = 0, 1
         table = self._headers()
         ends = ends_of(table)
         self._numbered: Numbered | None = None
-        if ends.span < ends.count or ends.span > MOST_HOLES * ends.count:
+        if _doubtful(table, ends):
             frames = scan.frames if scan else announced.frames
-            self._numbered = sort_out(table.read_all(), frames, announced.frames)
-            ends = self._numbered.ends
+            numbered = sort_out(table.read_all(), frames, announced.frames)
+            self.scans = len(numbered.firsts)
+            numbered, self._begin = numbered.part(min(self._number, self.scans))
+            self._numbered, self._frames = numbered, numbered.numbers.size
+            table, ends = self._headers(), numbered.ends
         hinted = _hinted(announced, ends)
         resolved = resolve_file(table, ends, scan, hinted)
         declared = announced.frames
@@ -86,6 +96,13 @@ class FrameRecording:
         self._state[placing.BASE] = _base(resolved, ends) - 1
         self._start = ends.first
         self._skipping = _skips(resolved, ends)
+        if self.scans == 1:
+            self._choose_by_number(resolved, ends)
+        if self._number > self.scans:
+            raise FormatError(
+                f"{self.path} holds {self.scans} scans of {resolved.shape[0]}x{resolved.shape[1]}",
+                f"give --scan-number from 1 to {self.scans}",
+            )
         self._acquisition = Acquisition(
             scan=resolved,
             detector=Detector(
@@ -106,20 +123,52 @@ class FrameRecording:
         self._tell(resolved, ends)
 
     def _headers(self) -> FrameTable:
-        return FrameTable(self._storage, self._format, self._first, self._frames)
+        return FrameTable(self._storage, self._format, self._first, self._frames, self._begin)
+
+    def _choose_by_number(self, scan: Scan, ends: Ends) -> None:
+        """One of several scans whose numbers go on from one to the next."""
+        base = int(self._state[placing.BASE])
+        whole, rest = divmod(ends.last - base, scan.frames)
+        self.scans = max(1, whole + (rest >= scan.leading + scan.line_frames))
+        base += (self._number - 1) * scan.frames
+        self._state[placing.BASE] = base
+        if self.scans > 1 and ends.span == ends.count and self._numbered is None:
+            self._begin = max(0, base + 1 - ends.first)
+            stop = min(ends.count, base + 1 + scan.frames - ends.first)
+            self._start, self._frames = ends.first + self._begin, max(0, stop - self._begin)
+
+    def each_scan(self) -> Iterator[FrameRecording]:
+        """All scans of the file; whoever opened it closes it."""
+        yield self
+        for number in range(2, self.scans + 1):
+            yield FrameRecording(
+                self.path,
+                self._format,
+                self._asked,
+                self._announced,
+                number=number,
+                storage=self._storage,
+            )
 
     def _note(self, kind: str, text: str, count: int = 1) -> None:
         with self._lock:
             self._notices.append(Notice(kind, text, count=count))
 
     def _tell(self, scan: Scan, ends: Ends) -> None:
+        if self.scans > 1:
+            text = f"the file holds {self.scans} scans, this is number {self._number}"
+            self._notices.append(Notice("several_scans", text, level="info"))
         beyond = ends.last - 1 - int(self._state[placing.BASE]) - scan.frames + 1
-        if beyond > 0:
+        if beyond > 0 and self._number == self.scans:
             self._note("extra_frames", f"{beyond} frames are beyond the scan", beyond)
         lost = ends.span - ends.count
         if lost > 0 and not self._skipping:
             self._note("missing_frames", f"{lost} frame numbers are not in the file", lost)
         self._tell_declared(ends)
+
+    @property
+    def _is_joined(self) -> bool:
+        return isinstance(self._storage, JoinedFiles)
 
     def _tell_declared(self, ends: Ends) -> None:
         declared = self._announced.frames
@@ -130,7 +179,7 @@ class FrameRecording:
             )
             remedy = "name all files of the series in order with --join"
             self._notices.append(Notice("fewer_than_promised", text, remedy=remedy))
-        elif declared and ends.count > declared and self._numbered is None:
+        elif declared and ends.count > declared and not (self._numbered or self._is_joined):
             text = f"the header promises {declared} frames, the file holds {ends.count}"
             self._notices.append(Notice("more_than_promised", text))
 
@@ -204,10 +253,13 @@ class FrameRecording:
     def blocks(self, start: int, stop: int) -> Iterator[FrameBlock]:
         """Blocks of file frames start..stop-1 in order, some MiB each at most."""
         stop = min(stop, self._frames)
-        stretches = self._storage.stretches(start, stop, self._format, self.layout)
+        begin = self._begin
+        stretches = self._storage.stretches(
+            start + begin, max(start, stop) + begin, self._format, self.layout
+        )
         with contextlib.closing(stretches):
             for first, last, wire, buffer in stretches:
-                yield self._block(first, last, wire, buffer)
+                yield self._block(first - begin, last - begin, wire, buffer)
 
     def _block(self, first: int, last: int, wire: Bytes, buffer: Buffer | None) -> FrameBlock:
         layout = self.layout
@@ -265,6 +317,14 @@ class FrameRecording:
     def close(self) -> None:
         """Close the file; where a block is still being read the map goes with its last reader."""
         self._storage.close()
+
+
+def _doubtful(table: FrameTable, ends: Ends) -> bool:
+    """Whether the numbers at both ends of a file say that not all numbers can be true."""
+    if ends.span < ends.count or ends.span > MOST_HOLES * ends.count:
+        return True
+    last = np.array([table.count - 1], np.int64)
+    return ends.span != ends.count and int(table.read(last, 1)[0]) == ends.count
 
 
 def _hinted(announced: Announcement, ends: Ends) -> Scan | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from stemd.adapters.frames.format import (
     Need,
     Step,
 )
+from stemd.adapters.frames.joined import JoinedFiles
 from stemd.adapters.frames.recording import FrameRecording
 from stemd.adapters.merlin.encoder import PREFIX_BYTES, Camera, encode_frame, encode_hdr, message
 from stemd.adapters.merlin.framing import (
@@ -194,6 +196,13 @@ def _read_hdr(path: RecordingPath) -> Announcement | None:
         if raw is not None:
             return announcement(parse_hdr(raw))
     return None
+
+
+def open_joined(paths: Sequence[Path], scan: Scan | None = None) -> FrameRecording:
+    """Open several .mib files as one series of frames. Raises FormatError, OSError."""
+    camera = MerlinFormat()
+    storage = JoinedFiles(paths, camera)
+    return FrameRecording(paths[0], camera, scan, _read_hdr(paths[0]), storage=storage)
 
 
 def open_recording(path: RecordingPath, scan: Scan | None = None) -> FrameRecording:

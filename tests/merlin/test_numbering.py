@@ -1,0 +1,176 @@
+"""Numbers that begin again, lie or repeat, joined and split files: what can be placed is placed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from stemd.acquisition import Scan
+from stemd.adapters.files import open_joined, open_recording
+from stemd.adapters.frames.numbering import sort_out
+from stemd.adapters.merlin.encoder import Camera, encode_frame
+from stemd.adapters.merlin.hdr import encode_hdr
+from stemd.cli.main import main
+from stemd.errors import FormatError
+
+KIND = Camera(shape=(8, 8))
+
+
+def frame(value: int, number: int) -> bytes:
+    return encode_frame(np.full((8, 8), value, np.uint16), KIND, number)
+
+
+def write(
+    path: Path, numbers: Sequence[int], values: Sequence[int] | None = None, **hdr: Any
+) -> Path:
+    """A file whose frame number i has `values[i]` (default: i) in all pixels."""
+    shown = range(len(numbers)) if values is None else values
+    path.write_bytes(b"".join(map(frame, shown, numbers)))
+    if hdr:
+        text = {key.replace("_", " "): str(value) for key, value in hdr.items()}
+        path.with_suffix(".hdr").write_bytes(encode_hdr(text))
+    return path
+
+
+def values_of(recording: Any) -> NDArray[np.int64]:
+    """The value of each position's pattern, -1 where there is none."""
+    found = np.full(recording.acquisition.scan.positions, -1, np.int64)
+    for block in recording.blocks(0, recording.frames):
+        used = block.probe >= 0
+        found[block.probe[used]] = block.patterns()[used, 0, 0]
+        block.release()
+    return found
+
+
+def kinds(recording: Any) -> set[str]:
+    return {notice.kind for notice in recording.notices}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "told"),
+    [
+        ([*range(1, 17)] * 4, "begin again 3 times, after 16 frames"),
+        ([7] * 64, "all 64 frames have numbers that do not count up"),
+        ([*range(1, 33), *range(1, 33)], "begin again once, after 32 frames"),
+    ],
+    ids=["begin again", "all equal", "two halves"],
+)
+def test_frames_whose_numbers_say_nothing_are_placed_by_their_order(
+    tmp_path: Path, numbers: list[int], told: str
+) -> None:
+    recording = open_recording(write(tmp_path / "a.mib", numbers), Scan(shape=(8, 8)))
+    assert values_of(recording).tolist() == list(range(64))
+    assert told in recording.notices[0].text  # type: ignore[union-attr]
+    assert recording.notices[0].remedy  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("lying", [0, 20, 63])
+@pytest.mark.parametrize("number", [999_999, 5000])
+def test_one_absurd_number_does_not_lose_its_frame(tmp_path: Path, lying: int, number: int) -> None:
+    numbers = list(range(1, 65))
+    numbers[lying] = number
+    recording = open_recording(write(tmp_path / "a.mib", numbers), Scan(shape=(8, 8)))
+    assert values_of(recording).tolist() == list(range(64))
+    assert kinds(recording) == {"numbers_lie"}
+    assert f"frame {lying} of the file says {number}" in recording.notices[0].text  # type: ignore[union-attr]
+
+
+def test_missing_late_and_repeated_frames_are_placed_by_number_and_repeats_told(
+    tmp_path: Path,
+) -> None:
+    numbers = [*range(1, 10), 11, 10, 12, 12, *range(15, 65)]
+    recording = open_recording(write(tmp_path / "a.mib", numbers), Scan(shape=(8, 8)))
+    found = values_of(recording)
+    assert np.flatnonzero(found < 0).tolist() == [12, 13]
+    assert (found[9], found[10], found[11], found[14]) == (10, 9, 11, 13)
+    assert {"repeated_frames", "missing_frames"} <= kinds(recording)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    lies=st.dictionaries(st.integers(0, 99), st.integers(200, 999_999), max_size=4),
+    lost=st.sets(st.integers(1, 98), max_size=10),
+)
+def test_few_lies_among_true_numbers_are_put_right(lies: dict[int, int], lost: set[int]) -> None:
+    true = np.array([n for n in range(1, 101) if n - 1 not in lost], np.int64)
+    said = true.copy()
+    for at, number in lies.items():
+        if at < said.size:
+            said[at] = number
+    found = sort_out(said, 100)
+    assert len(found.firsts) == 1
+    honest = np.setdiff1d(np.arange(true.size), list(lies))
+    assert (found.numbers[honest] == true[honest]).all()
+
+
+def test_scans_one_behind_the_other_are_separate_results(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on = write(tmp_path / "on.mib", range(1, 121))
+    again = write(tmp_path / "again.mib", [*range(1, 61), *range(1, 61)])
+    words = ["--scan", "6x10", "--flyback", "0", "--engine", "sum", "--out"]
+    for path in (on, again):
+        assert main(["process", str(path), *words, str(tmp_path / "out"), "--json"]) == 0
+        documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [d["positions_done"] for d in documents] == [60, 60]
+        assert "the file holds 2 scans, this is number 2" in str(documents[1]["notices"])
+        for name, first in ((path.stem, 0), (f"{path.stem}_scan2", 60)):
+            image = tifffile.imread(tmp_path / "out" / name / "sum.tif")
+            assert image.ravel().tolist() == [64 * n for n in range(first, first + 60)]
+    one = tmp_path / "one"
+    assert main(["process", str(again), *words, str(one), "--scan-number", "2"]) == 0
+    assert [path.name for path in one.iterdir()] == ["again_scan2"]
+    assert main(["process", str(again), *words, str(one), "--scan-number", "3"]) == 1
+    assert "holds 2 scans" in capsys.readouterr().err
+
+
+def test_a_split_series_is_joined_and_half_of_it_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hdr = {"Frames_in_Acquisition_(Number)": 64}
+    one = write(tmp_path / "a_001.mib", range(1, 41), range(40), **hdr)
+    other = write(tmp_path / "a_002.mib", range(41, 65), range(40, 64))
+    words = ["--scan", "8x8", "--engine", "sum", "--out", str(tmp_path / "out")]
+    assert main(["process", str(one), str(other), "--join", *words]) == 0
+    image = tifffile.imread(tmp_path / "out" / "a_001" / "sum.tif")
+    assert image.ravel().tolist() == [64 * n for n in range(64)]
+    capsys.readouterr()
+    assert main(["check", str(one), "--scan", "8x8"]) == 1
+    text = capsys.readouterr().out
+    assert "the header promises 64 frames, the file holds 40" in text
+    assert "--join" in text
+    write(other, range(1, 25), range(40, 64))  # each file counts from 1
+    recording = open_joined([one, other], Scan(shape=(8, 8)))
+    assert values_of(recording).tolist() == list(range(64))
+    assert kinds(recording) == {"numbers_begin_again"}
+    other.write_bytes(encode_frame(np.zeros((4, 4), np.uint16), Camera(shape=(4, 4)), 1))
+    with pytest.raises(FormatError, match=r"a_002\.mib: its frames are not like those of"):
+        open_joined([one, other], Scan(shape=(8, 8)))
+
+
+def test_joined_headers_are_read_wherever_the_cut_is(tmp_path: Path) -> None:
+    for cut in (1, 31, 63):
+        paths = [
+            write(tmp_path / "a.mib", range(1, cut + 1), range(cut)),
+            write(tmp_path / "b.mib", range(cut + 1, 65), range(cut, 64)),
+        ]
+        recording = open_joined(paths, Scan(shape=(8, 8)))
+        assert values_of(recording).tolist() == list(range(64))
+        assert not recording.notices
+
+
+@pytest.mark.parametrize("suffix", [".hdr", ".HDR"])
+def test_frames_per_trigger_give_the_length_of_a_line(tmp_path: Path, suffix: str) -> None:
+    hdr = {"Frames_in_Acquisition_(Number)": 42, "Frames_per_Trigger_(Number)": 7}
+    path = write(tmp_path / "a.mib", range(1, 43), **hdr)
+    path.with_suffix(".hdr").rename(path.with_suffix(suffix))
+    assert open_recording(path).acquisition.scan.shape == (6, 7)
