@@ -12,10 +12,9 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
-import importlib.util
 import pkgutil
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
@@ -184,15 +183,16 @@ def broken(kind: Kind) -> list[Broken]:
     return [each for each in found if isinstance(each, Broken)]
 
 
-def _module_names(kind: Kind) -> Iterator[str]:
+@cache
+def _module_names(kind: Kind) -> tuple[str, ...]:
+    """Found once: what an update adds to the folder later belongs to other code."""
     package = importlib.import_module(_PLACES[kind])
-    for module in pkgutil.iter_modules(package.__path__):
-        yield module.name
+    return tuple(module.name for module in pkgutil.iter_modules(package.__path__))
 
 
 def _built_in(kind: Kind, name: str) -> Plugin | None:
     module = f"{_PLACES[kind]}.{name}"
-    if not name.isidentifier() or importlib.util.find_spec(module) is None:
+    if name not in _module_names(kind):
         return None
     plugin = getattr(importlib.import_module(module), "PLUGIN", None)
     return plugin if isinstance(plugin, Plugin) else None

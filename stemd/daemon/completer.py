@@ -14,6 +14,7 @@ from stemd.config.resolved import PipelineConfig
 from stemd.daemon.completion_files import CompletionFiles
 from stemd.errors import SinkError, StemdError
 from stemd.events import Hub
+from stemd.installation import ReplacedError
 from stemd.offline.completion.maker import REMEDY, made
 from stemd.offline.completion.queue import MOST_WAITING, CompletionQueue
 from stemd.offline.completion.work import CompletionJob
@@ -29,6 +30,8 @@ from stemd.tasks import Tasks
 Json = dict[str, Any]
 
 WRITE_S = 10.0
+REPLACED_S = 10.0
+"""After another version of stemd was installed: an update may be going on, and be undone."""
 KEEP = "let [daemon.retention] keep records longer, or set complete = false for the engine"
 
 log = structlog.get_logger(__name__)
@@ -172,6 +175,9 @@ class Completer:
                 if self._working:
                     self._queue.put(scan)  # for the task that comes after this one
                 raise
+            except ReplacedError:  # told by health: the next daemon completes it
+                self._queue.put(scan)
+                await asyncio.sleep(REPLACED_S)
             except StemdError as error:
                 await self._fail(scan, error)
             except Exception as error:

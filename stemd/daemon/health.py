@@ -11,6 +11,7 @@ from typing import TypeVar
 import psutil
 import structlog
 
+from stemd import installation
 from stemd.acquisition import iso_utc
 from stemd.daemon import systemd
 from stemd.daemon.beside import beside
@@ -24,6 +25,7 @@ HEALTH_PERIOD_S = 5.0
 DISK_PERIOD_S = 5.0
 LOOK_S = 0.5
 DISK_LATE_S = 30.0
+INSTALLATION_PERIOD_S = 5.0
 WORKERS_LATE_S = 5.0
 """Idle worker threads answer in milliseconds; when all of them hang, nobody does."""
 _BEATS_A_PERIOD = 2.0
@@ -160,6 +162,18 @@ def _new_threads(loop: asyncio.AbstractEventLoop) -> ThreadPoolExecutor:
     made = ThreadPoolExecutor(thread_name_prefix="asyncio")
     loop.set_default_executor(made)
     return made
+
+
+async def watch_installation(red: Red) -> None:
+    """Look again and again whether another version of stemd has been installed."""
+    mine = installation.at_start()
+    while True:
+        changed = await beside(mine.changed, name="installation")
+        if changed is not None:
+            red.told["version"] = changed
+        else:
+            red.told.pop("version", None)
+        await asyncio.sleep(INSTALLATION_PERIOD_S)
 
 
 async def watch_disk(disk: DiskWatch, pipelines: Mapping[str, Pipeline], red: Red) -> None:

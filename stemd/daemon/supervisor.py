@@ -18,9 +18,17 @@ from stemd.config.resolved import Config
 from stemd.daemon import systemd
 from stemd.daemon.beside import beside
 from stemd.daemon.completer import Completer
-from stemd.daemon.health import Health, feed_watchdog, watch_disk, watch_health, watch_workers
+from stemd.daemon.health import (
+    Health,
+    feed_watchdog,
+    watch_disk,
+    watch_health,
+    watch_installation,
+    watch_workers,
+)
 from stemd.daemon.outlets import Outlets
 from stemd.daemon.pipelines import Pipelines
+from stemd.daemon.preload import preload
 from stemd.daemon.red import Red
 from stemd.daemon.requests import Requests
 from stemd.errors import ConfigError, SinkError, StemdError
@@ -144,6 +152,8 @@ class Daemon:
         keep = self._tasks.keep
         keep(lambda: watch_disk(disk, running, self.health.red), "disk")
         keep(lambda: self._recover(store, completer), "recover", endless=False)
+        await beside(preload)
+        keep(lambda: watch_installation(self.health.red), "installation")
         await self.pipelines.ready()
         self.health.red.starting = ""
         self.ready.set()

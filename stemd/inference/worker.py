@@ -14,9 +14,11 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
+from stemd import installation
+from stemd.errors import ModelError
 from stemd.inference import choice
 from stemd.inference.base import Network, Options
-from stemd.inference.catalogue import find
+from stemd.inference.catalogue import find, shipped_folder
 from stemd.inference.model_file import ModelFile, read_model
 
 NICENESS = 10
@@ -39,6 +41,7 @@ class NetworkThread:
         self._count = itertools.count()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._shipped: dict[str, Path] = {}
         self._loaded: OrderedDict[_Key, tuple[ModelFile, Network]] = OrderedDict()
 
     def submit(self, job: Callable[[], T], *, urgent: bool = False) -> Future[T]:
@@ -73,10 +76,11 @@ class NetworkThread:
         `largest` and `device` as in `Options`; `check` raises ModelError where the file is of
         another kind. To be called by jobs. Raises ModelError.
         """
-        path = find(name)
-        about = path.stat()
-        key = (path, about.st_mtime_ns, about.st_size, backend, threads, largest, device)
+        path, stamp, size = self._stamped(name)
+        key = (path, stamp, size, backend, threads, largest, device)
         if key not in self._loaded:
+            if name in self._shipped and (changed := installation.at_start().changed()) is not None:
+                raise ModelError(f"model {name}: {changed.message}", changed.remedy)
             model = read_model(path)
             check(model)
             options = Options(threads, largest=largest, device=device)
@@ -85,6 +89,21 @@ class NetworkThread:
                 self._loaded.popitem(last=False)
         self._loaded.move_to_end(key)
         return self._loaded[key]
+
+    def _stamped(self, name: str) -> tuple[Path, int, int]:
+        """A network's file, and what tells it from an earlier one of the same name.
+
+        One that came with stemd belongs to this code and stays what it was at first: an update
+        may have replaced it. Raises ModelError.
+        """
+        if name in self._shipped:
+            return self._shipped[name], 0, 0
+        path = find(name)
+        if path.parent == shipped_folder():
+            self._shipped[name] = path
+            return path, 0, 0
+        about = path.stat()
+        return path, about.st_mtime_ns, about.st_size
 
     def _work(self) -> None:
         # Linux has a niceness for each thread, and gives it to the threads that this one starts

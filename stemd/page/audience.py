@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import suppress
-from importlib.metadata import version
 from typing import Any
 
 import structlog
 from aiohttp import WSMsgType, web
 
-from stemd import image_frames
+from stemd import __version__, image_frames
 from stemd.documents import compact_json, refused
 from stemd.events import Hub, View
 from stemd.offline.replay.wire import PIPELINE as REPLAY
@@ -175,7 +174,7 @@ class Audience:
     def _greet(self, viewer: Viewer) -> None:
         hello = {
             "protocol": image_frames.VERSION,
-            "version": version("stemd"),
+            "version": __version__,
             "instrument": self._instrument,
             "pipelines": sorted(self._hub.views),
             "operator": viewer.operator,

@@ -10,6 +10,7 @@ import structlog
 
 from stemd.config.resolved import PipelineConfig
 from stemd.documents import compact_json
+from stemd.installation import ReplacedError
 from stemd.offline.idle import spare_memory
 from stemd.offline.replay.player import Player
 from stemd.offline.replay.wire import PIPELINE, ReplayJob
@@ -95,7 +96,12 @@ class Replays:
         self._taken[config.name] = viewer
         self._players[viewer] = player = self._player(viewer, record, config, message.seconds)
         log.info("a past scan is replayed", scan=message.scan, pipeline=config.name)
-        await player.start()
+        try:
+            await player.start()
+        except ReplacedError as error:
+            del self._players[viewer], self._taken[config.name]
+            _refuse(viewer, message.scan, error.message, f"{error.remedy}; {IMAGES_ONLY}")
+            return
         player.watch(_watched(viewer))
 
     def _player(

@@ -19,13 +19,12 @@ from stemd.page.access import Access
 from stemd.page.audience import Audience
 from stemd.page.door import Door
 from stemd.page.replays import ConfigOf, Replays
+from stemd.page.static_files import StaticFiles
 from stemd.results import Snapshot
 from stemd.storage.archive import Archive
 
 Json = dict[str, Any]
 
-STATIC = Path(__file__).parent / "static"
-_STATIC_NAMES = frozenset(path.name for path in STATIC.iterdir())
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +55,7 @@ class Page(Sink):
         self._replays = Replays(self._archive, config_of, self._access)
         self._audience = Audience(hub, instrument, self._access, self._replays)
         self._door = Door()
+        self._static_files = StaticFiles()
         self._runner: web.AppRunner | None = None
         self.url: str | None = None
         """With the real port, once started."""
@@ -155,13 +155,10 @@ class Page(Sink):
     # What browsers ask for
 
     async def _index(self, request: web.Request) -> web.StreamResponse:
-        return web.FileResponse(STATIC / "index.html")
+        return self._static_files.answer("index.html", request)
 
     async def _static(self, request: web.Request) -> web.StreamResponse:
-        name = request.match_info["name"]
-        if name not in _STATIC_NAMES:
-            raise web.HTTPNotFound
-        return web.FileResponse(STATIC / name)
+        return self._static_files.answer(request.match_info["name"], request)
 
     async def _healthz(self, request: web.Request) -> web.Response:
         healthy, document = self._health()

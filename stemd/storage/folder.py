@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stemd import __version__
 from stemd.acquisition import Acquisition, Optics, iso_utc
 from stemd.config.tables import DEFAULT_RESULTS
 from stemd.documents import to_json
@@ -40,8 +41,8 @@ def missing_runs(done: NDArray[np.bool_]) -> list[tuple[int, int]]:
 @cache
 def versions() -> dict[str, str]:
     """Versions of what the numbers depend on."""
-    found = {"python": platform.python_version()}
-    for name in ("stemd", "numpy", "numba"):
+    found = {"python": platform.python_version(), "stemd": __version__}
+    for name in ("numpy", "numba"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -15,6 +15,7 @@ from typing import IO
 
 from stemd.offline.completion import YIELD
 from stemd.offline.idle import limit_memory, yield_to_others
+from stemd.offline.same_code import end_unless_same_code
 
 
 def _end_with(requests: IO[bytes]) -> None:
@@ -26,6 +27,7 @@ def _end_with(requests: IO[bytes]) -> None:
 def main() -> None:
     """Obey one job."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_unless_same_code()
     # the real output is for messages alone: whatever prints goes to the daemon's log
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

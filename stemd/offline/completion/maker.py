@@ -19,6 +19,7 @@ import structlog
 from stemd.errors import StemdError
 from stemd.offline.completion import FULL_SPEED, YIELD
 from stemd.offline.completion.work import CompletionJob
+from stemd.offline.same_code import environment
 from stemd.results import Result
 
 MAX_PIXELS = 1 << 28
@@ -32,7 +33,11 @@ log = structlog.get_logger(__name__)
 
 
 async def made(job: CompletionJob, progress: Progress) -> list[Result]:
-    """Have the images made in a process of its own. Raises StemdError; cancelling kills it."""
+    """Have the images made in a process of its own; cancelling kills it.
+
+    Raises StemdError, ReplacedError where such a process would run other code.
+    """
+    own = await asyncio.to_thread(environment)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "stemd.offline.completion"),
@@ -40,6 +45,7 @@ async def made(job: CompletionJob, progress: Progress) -> list[Result]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         limit=LINE_BYTES,
+        env=own,
         # a group to be killed as a whole; no session, for the reason given in replay.player
         process_group=0,
     )

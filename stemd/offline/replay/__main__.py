@@ -8,11 +8,13 @@ import signal
 import sys
 
 from stemd.offline.idle import limit_memory, yield_to_others
+from stemd.offline.same_code import end_unless_same_code
 
 
 def main() -> None:
     """Play until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_unless_same_code()
     yield_to_others()
     # the real output is for messages alone: whatever prints goes to the daemon's log
     out = os.fdopen(os.dup(1), "wb", buffering=0)

@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from stemd.offline.replay.wire import HEADER, IMAGE, ReplayJob
+from stemd.offline.same_code import environment
 
 STOP_S = 2.0
 MAX_BODY = 1 << 28
@@ -41,7 +42,10 @@ class Player:
         self.over = asyncio.Event()
 
     async def start(self) -> None:
-        """Start the process and give it the job."""
+        """Start the process and give it the job. Raises ReplacedError."""
+        own = await asyncio.to_thread(environment)
+        if self.over.is_set():  # the viewer has left meanwhile
+            return
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "stemd.offline.replay"),
@@ -49,6 +53,7 @@ class Player:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             limit=_READ_AHEAD,
+            env=own,
             # Ctrl-C is the daemon's; a session of its own would also be a scheduling group of
             # its own, in which the lowest priority means nothing to the daemon's threads
             process_group=0,
