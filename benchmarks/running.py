@@ -114,7 +114,7 @@ class Daemon:
             stderr=self._log,
         )
 
-    def wait_ready(self, seconds: float = 120.0) -> None:
+    def wait_ready(self, seconds: float = 600.0) -> None:
         """Until READY. Raises RuntimeError when it does not come."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and self.process.poll() is None:

@@ -113,6 +113,7 @@ class NetworkThread:
             while True:
                 _, _, run = self._jobs.get()
                 run()
+                del run  # it holds what it was to work on
         finally:  # it never returns: jobs that wait would wait for ever
             self._start()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from stemd.blocks import Message, Notice
@@ -67,3 +67,26 @@ class SharedCounters:
         """All numbers now, as a copy."""
         with self._lock:
             return dict(self._counts)
+
+
+class Said:
+    """What is noticed of one scan: counted, kept in words, and told to `listener`. Any thread.
+
+    It knows neither the scan nor its engines, which know it: a scan whose parts know each other
+    in a circle keeps its memory until Python's collector happens to run.
+    """
+
+    def __init__(self, listener: Callable[[Notice], None]) -> None:
+        self.counters = SharedCounters()
+        self.notices = SharedNotices()
+        self._listener = listener
+
+    def count(self, messages: Sequence[Message]) -> None:
+        """Count and keep what was noticed outside of the blocks."""
+        self.counters.count(messages)
+        self.notices.add(messages)
+
+    def tell(self, notice: Notice) -> None:
+        """Count and keep what an engine has to say, and pass it on."""
+        self.count([notice])
+        self._listener(notice)

@@ -13,7 +13,7 @@ from stemd.engines.base import Gathered, PositionMaps
 from stemd.engines.reduction import Reducer
 from stemd.errors import ConfigError
 from stemd.results import Result, Snapshot
-from stemd.scan.counters import SharedCounters, SharedNotices
+from stemd.scan.counters import Said
 from stemd.scan.engines import EngineChoice, Report, ScanEngines
 from stemd.scan.images import Publish, ScanImages
 from stemd.scan.intake import Intake
@@ -57,11 +57,15 @@ class ScanRun:
         self.mask = self._mask_of(acquisition, settings, live=live, notice=notice)
         self.maps.masked = self.mask.mask
         self.reducer = Reducer(acquisition, settings.optics, self.maps, detectors, centre)
-        self._counters = SharedCounters()
-        self._notices = SharedNotices()
-        self._notice = notice
+        self._said = Said(notice)
         self.engines = ScanEngines(
-            acquisition, settings, self.maps, engines, live=live, tell=self.tell, report=report
+            acquisition,
+            settings,
+            self.maps,
+            engines,
+            live=live,
+            tell=self._said.tell,
+            report=report,
         )
         self.intake = Intake(acquisition.started_ns)
         self.images = ScanImages(acquisition, self.engines, self.intake)
@@ -164,23 +168,21 @@ class ScanRun:
 
     def count(self, messages: Sequence[Message]) -> None:
         """Count what was noticed outside of the blocks."""
-        self._counters.count(messages)
-        self._notices.add(messages)
+        self._said.count(messages)
 
     def tell(self, notice: Notice) -> None:
         """Count what an engine has to say, and pass it on."""
-        self.count([notice])
-        self._notice(notice)
+        self._said.tell(notice)
 
     @property
     def counters(self) -> dict[str, int]:
         """What was counted, by kind; a copy."""
-        return self._counters.as_dict()
+        return self._said.counters.as_dict()
 
     @property
     def notices(self) -> list[dict[str, Any]]:
         """What was noticed about the scan's data, as it stands in scan.json; a copy."""
-        return self._notices.as_list()
+        return self._said.notices.as_list()
 
     @property
     def frames(self) -> int:

@@ -31,6 +31,25 @@ ROW_S = 1.0
 log = structlog.get_logger(__name__)
 
 
+class Failures:
+    """What the disk has not done of one scan, in words, each told to `listener`.
+
+    The recorder knows it and not the ScanFiles, which knows the recorder: no circle keeps memory.
+    """
+
+    def __init__(self, listener: Callable[[StemdError], None]) -> None:
+        self.failed = False
+        self.notes: list[str] = []
+        """For scan.json."""
+        self._listener = listener
+
+    def report(self, error: StemdError) -> None:
+        """Something has failed. By any thread."""
+        self.failed = True
+        self.notes.append(str(error))
+        self._listener(error)
+
+
 class ScanFiles:
     """Keeps one scan. Methods block on the disk; no failure of the disk leaves them.
 
@@ -50,14 +69,12 @@ class ScanFiles:
     ) -> None:
         self.folder = ScanFolder.of_scan(store.data_dir, acquisition, pipeline, store.instrument)
         self.recorder: RawRecorder | None = None
-        self.notes: list[str] = []
         self.not_written: list[str] = []
         self.summary: ScanSummary | None = None
-        self.failed = False
         self.session = session
         self._camera, self._engines = camera, engines or {}
         self._store = store
-        self._on_error = on_error
+        self._failures = Failures(on_error)
         self._usable = self._asked = False
         self._made = threading.Event()
         self._opened = threading.Event()
@@ -66,6 +83,11 @@ class ScanFiles:
     def id(self) -> str:
         """The scan's."""
         return self.folder.acquisition.id
+
+    @property
+    def failed(self) -> bool:
+        """Whether the disk has not done something."""
+        return self._failures.failed
 
     def open(self, live: Mapping[str, Any], optics: Optics | None = None) -> None:
         """Make the folder, enter the catalogue, start the record: all beside; returns at once.
@@ -81,11 +103,11 @@ class ScanFiles:
         if self._asked:
             try:
                 recorder: RawRecorder = plugins.load("sinks", "record").build(
-                    self._report, reserve_bytes=self._store.reserve_bytes
+                    self._failures.report, reserve_bytes=self._store.reserve_bytes
                 )
             except (StemdError, OSError) as error:  # no descriptor is left to read the module
                 text = f"{self.folder.path}: the record cannot be begun: {error}"
-                self._report(SinkError(text, "see the daemon's log"))
+                self._failures.report(SinkError(text, "see the daemon's log"))
                 return
             recorder.start(self.folder.acquisition, self.folder.path, self._is_made)
             self.recorder = recorder
@@ -115,10 +137,10 @@ class ScanFiles:
             folder.create(summary)
             self._usable = True
         except SinkError as error:
-            self._report(error)
+            self._failures.report(error)
         except Exception as error:
             log.exception("a scan's folder could not be made", scan=self.id)
-            self._report(SinkError(f"{folder.path}: {error}", "see the daemon's log"))
+            self._failures.report(SinkError(f"{folder.path}: {error}", "see the daemon's log"))
         finally:
             self._made.set()
             self._opened.set()
@@ -162,7 +184,8 @@ class ScanFiles:
         if self.recorder is not None:
             counters["record_waits"] = self.recorder.waits
             counters["record_blocks_refused"] = self.recorder.blocks_refused
-        self.notes += [f"engine {name} failed: {why}" for name, why in run.failed.items()]
+        notes = self._failures.notes
+        notes += [f"engine {name} failed: {why}" for name, why in run.failed.items()]
         self.summary = ScanSummary(
             status=run.status if kept else "not recorded",
             done=done,
@@ -170,7 +193,7 @@ class ScanFiles:
             settings=settings,
             settings_history=run.history,
             counters=counters | run.counters,
-            notes=self.notes,
+            notes=notes,
             finished_ns=run.finished_ns or time.time_ns(),
             session=self.session,
             completion=outstanding(lacking, final.sequence) if lacking and whole else None,
@@ -208,7 +231,7 @@ class ScanFiles:
         if self._usable:
             failures = self.folder.write_results(final, settings, writers).errors
             for failure in failures:
-                self._report(failure)
+                self._failures.report(failure)
                 self.not_written.append(failure.message)
             return not failures
         if writers:
@@ -278,7 +301,7 @@ class ScanFiles:
             return self._wait_for_disk(document, disk_error(error, "make the folder", folder.path))
         except SinkError as error:
             if self._usable:
-                self._report(error)
+                self._failures.report(error)
             return self._wait_for_disk(document, error)
         self._store.enter(document, folder.path)
         # who hears of the end finds it in the catalogue, unless somebody holds that
@@ -292,8 +315,3 @@ class ScanFiles:
         document = {**document, "status": "not recorded", "not_written": told}
         self._store.enter(document, self.folder.path)
         return document
-
-    def _report(self, error: StemdError) -> None:
-        self.failed = True
-        self.notes.append(str(error))
-        self._on_error(error)

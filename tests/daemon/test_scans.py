@@ -95,8 +95,8 @@ class Heard:
 class Bench:
     """The parts of a pipeline that make scans; this test's thread is the reader's."""
 
-    def __init__(self, store: Store) -> None:
-        config = parse(CONFIG).pipelines[0]
+    def __init__(self, store: Store, text: str = CONFIG) -> None:
+        config = parse(text).pipelines[0]
         self.heard, self.hub = Heard(), Hub()
         self.post = posting(asyncio.get_running_loop(), "cam")
         self.settings = SettingsInForce(

@@ -30,7 +30,6 @@ class Beside:
         complete: Callable[[Wake], None],
         work: Callable[[], bool],
     ) -> None:
-        self._add, self._complete, self._work = add, complete, work
         self._queue = BlockQueue()
         self._changed = threading.Condition()
         self._news = 0
@@ -38,8 +37,12 @@ class Beside:
         self._given_up = False
         self._error: BaseException | None = None
         self._threads = [
-            threading.Thread(target=target, name=f"{name}-{what}", daemon=True)
-            for what, target in (("take", self._taking), ("work", self._working))
+            # only the threads know what they call: what has ended does not hold an engine
+            threading.Thread(target=target, args=args, name=f"{name}-{what}", daemon=True)
+            for what, target, args in (
+                ("take", self._taking, (add, complete)),
+                ("work", self._working, (work,)),
+            )
         ]
         for thread in self._threads:
             thread.start()
@@ -81,16 +84,16 @@ class Beside:
         self._error = self._error or error
         self.abandon()
 
-    def _taking(self) -> None:
+    def _taking(self, add: Callable[[Block, Wake], None], complete: Callable[[Wake], None]) -> None:
         _low_priority()
         try:
             while not self._given_up and (block := self._queue.take()) is not None:
                 try:
-                    self._add(block, self._wake)
+                    add(block, self._wake)
                 finally:
                     self._queue.done()
             if not self._given_up:
-                self._complete(self._wake)
+                complete(self._wake)
         except BaseException as error:  # raised again by check, where somebody hears it
             self._fail(error)
         finally:
@@ -98,13 +101,13 @@ class Beside:
             self._all_in = True
             self._wake()
 
-    def _working(self) -> None:
+    def _working(self, work: Callable[[], bool]) -> None:
         _low_priority()
         try:
             while not self._given_up:
                 with self._changed:
                     news, all_in = self._news, self._all_in
-                if self._work():
+                if work():
                     continue
                 if all_in:
                     break
