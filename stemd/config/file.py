@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError, create_model
 from stemd import plugins
 from stemd.acquisition import Optics
 from stemd.config.image_names import OTHER_FILES, clashes, missing_inputs, unknown_images
+from stemd.config.live import LiveSettings, RefusedError
 from stemd.config.mqtt import MqttSettings
 from stemd.config.page import PageSettings
 from stemd.config.problems import ConfigProblemsError, Problem, nearest, problems_of
@@ -226,20 +227,47 @@ class _Reader:
         if not isinstance(tables, list):
             self.problems.append(Problem(("session",), "must be an array: write [[session]]"))
             return
-        names = [pipeline.name for pipeline in pipelines]
+        named = {pipeline.name: pipeline for pipeline in pipelines}
+        seen: set[tuple[str, str]] = set()
         for index, table in enumerate(tables):
             path = ("session", index)
             plan = self.model(SessionPlan, table, path)
             if plan is None:
                 continue
-            if plan.pipeline is None and len(names) != 1:
-                remedy = f"one of: {', '.join(names)}"
+            remedy = f"one of: {', '.join(named)}"
+            if plan.pipeline is None and len(named) != 1:
                 self.problems.append(Problem((*path, "pipeline"), "is missing", "", remedy))
-            elif plan.pipeline is not None and plan.pipeline not in names:
-                remedy = f"one of: {', '.join(names)}"
-                problem = Problem((*path, "pipeline"), "is not a pipeline", plan.pipeline, remedy)
+            elif plan.pipeline not in (None, *named):
+                problem = Problem(
+                    (*path, "pipeline"), "is not a pipeline", plan.pipeline or "", remedy
+                )
                 self.problems.append(problem)
+            else:
+                pipeline = named[plan.pipeline or next(iter(named))]
+                self.settings_of_session(plan, pipeline, path)
+                if (pipeline.name, plan.name) in seen:
+                    text = f"{pipeline.name} has another session of this name"
+                    remedy = "give each session its own"
+                    problem = Problem((*path, "name"), text, repr(plan.name), remedy)
+                    self.problems.append(problem)
+                seen.add((pipeline.name, plan.name))
             yield plan
+
+    def settings_of_session(
+        self, plan: SessionPlan, pipeline: PipelineConfig, path: tuple[str | int, ...]
+    ) -> None:
+        """Settings that the pipeline would refuse when the session begins, or a scan of it."""
+        live = LiveSettings.of(pipeline)
+        changes: list[tuple[tuple[str | int, ...], dict[str, Any]]]
+        changes = [((*path, "each", number), each) for number, each in enumerate(plan.each)]
+        for where, change in [((*path, "settings"), plan.settings), *changes]:
+            try:
+                made = live.changed(change) if change else live
+            except RefusedError as error:
+                problem = error.problem
+                self.problems.append(replace(problem, path=(*where, *problem.path)))
+            else:
+                live = made if change is plan.settings else live
 
 
 def parse(text: str, source: str = "config") -> Config:

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from stemd.documents import jsonable
+
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Seconds = Annotated[float, Field(ge=0.0, le=30 * 86400.0)]
 
@@ -71,6 +73,11 @@ class SessionPlan(BaseModel):
     def change_for(self, number: int) -> dict[str, Any]:
         """Settings of scan `number` (from 0) alone, {} for none."""
         return self.each[number % len(self.each)] if self.each else {}
+
+    @property
+    def wish(self) -> Any:
+        """What is asked for, as plain JSON types: equal for plans that mean the same."""
+        return jsonable(self.model_dump(exclude={"pipeline"}))
 
     @property
     def until_ns(self) -> int | None:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 from stemd.config.resolved import Config, PipelineConfig
+from stemd.daemon.decisions import of_pipelines
 from stemd.daemon.pipeline.events import Completions
 from stemd.daemon.pipeline.pipeline import Pipeline
+from stemd.daemon.sessions.files import SessionFiles
+from stemd.daemon.sessions.removed import end_removed
+from stemd.daemon.sessions.sessions import BOOT_ID
 from stemd.daemon.warming import Warming
 from stemd.errors import StemdError
-from stemd.events import Hub
+from stemd.events import Hub, Json
 from stemd.inference import activity
 from stemd.storage.store import Store
+from stemd.tasks import Tasks
 
 
 class Pipelines:
@@ -26,33 +32,39 @@ class Pipelines:
         hub: Hub,
         config_file: Path | None = None,
         told: dict[str, StemdError] | None = None,
+        make: Callable[..., Pipeline] = Pipeline,
+        boot_id: str = BOOT_ID,
     ) -> None:
         self.running: dict[str, Pipeline] = {}
         self._warming = Warming(told if told is not None else {})
         self._config_file = config_file
-        self._hub = hub
+        self._hub, self._make, self._boot_id = hub, make, boot_id
+        self._wanted: tuple[str, ...] = ()
+        """Names of the pipelines of the config."""
+        self._tasks = Tasks()
 
     async def start(self, config: Config, store: Store, past: Completions) -> None:
-        """Compile the kernels, then start every pipeline of the config."""
+        """Start every pipeline of the config."""
         self._store, self._past = store, past
-        await self._warming.warm(config.pipelines)
-        for pipeline in config.pipelines:
-            self._start(pipeline, config)
+        await self.apply(config)
 
-    async def apply(self, old: Config, new: Config) -> None:
-        """Stop what is gone, start what is new, restart what has changed; the rest runs on."""
-        wanted = {pipeline.name: pipeline for pipeline in new.pipelines}
-        changed = [each for each in new.pipelines if each not in old.pipelines]
-        await self._warming.warm(changed)
-        for name, pipeline in list(self.running.items()):
-            if wanted.get(name) != pipeline.config:
-                await pipeline.stop()
-                del self.running[name]
-            elif new.sessions_of(name) != old.sessions_of(name):
-                await pipeline.sessions.resume(new.sessions_of(name))
-        for name, config in wanted.items():
-            if name not in self.running:
-                self._start(config, new)
+    async def apply(self, config: Config) -> None:
+        """Make what runs what the config says; what it does not change runs on."""
+        running = {name: pipeline.config for name, pipeline in self.running.items()}
+        self._wanted = tuple(each.name for each in config.pipelines)
+        steps = of_pipelines(config.pipelines, running)
+        await self._warming.warm(steps.start)
+        for name in steps.stop:
+            await self.running[name].stop()
+            del self.running[name]
+        self._hub.expect(self._wanted)  # before one that has come back tells anything
+        for each in steps.start:
+            self._start(each, config)
+        for name, pipeline in self.running.items():
+            if name not in {each.name for each in steps.start}:
+                pipeline.sessions.apply(config.sessions_of(name))
+        ending = end_removed(SessionFiles(self._store), lambda: self._wanted, self._boot_id)
+        self._tasks.start(ending, "sessions-removed")
 
     async def ready(self) -> None:
         """Return when every camera has been found, or is known to be missing."""
@@ -60,7 +72,14 @@ class Pipelines:
 
     async def stop(self) -> None:
         """Stop all, each with what it still has to write."""
+        await self._tasks.stop()
         await asyncio.gather(*(pipeline.stop() for pipeline in self.running.values()))
+
+    def broker(self, status: Json | None) -> None:
+        """How the connection to the broker is now; None without MQTT."""
+        if status is not None and (status["connects"] or status["error"]):
+            for pipeline in self.running.values():
+                pipeline.sessions.there("broker", there=status["connected"])
 
     def config_of(self, name: str) -> PipelineConfig | None:
         """The config of a running pipeline."""
@@ -73,7 +92,7 @@ class Pipelines:
         return ", ".join([*(states or ["no pipelines"]), *activity.current()])
 
     def _start(self, pipeline: PipelineConfig, config: Config) -> None:
-        made = Pipeline(
+        made = self._make(
             pipeline,
             self._hub,
             self._store,

@@ -15,7 +15,13 @@ from stemd.tasks import Tasks
 DEAF_S: Mapping[str, float] = {"reader": 15.0, "engines": 30.0, "recorder": 15.0}
 """A thread that has not moved for so long does not work now; it may go on later, so that the
 watchdog waits longer (`heartbeats.PATIENCE_S`)."""
-RED_TROUBLES = {"adapter": "adapter", "camera": "camera", "stream": "stream", "disk": "record"}
+RED_TROUBLES = {
+    "adapter": "adapter",
+    "camera": "camera",
+    "stream": "stream",
+    "disk": "record",
+    "session": "session",
+}
 """Kinds of a pipeline's troubles that make health red, and what each is called there."""
 SEE_LOG = "see the daemon's log; if it does not heal by itself, restart stemd"
 

@@ -242,9 +242,8 @@ class Daemon:
                     "[daemon], [mqtt], [page] and [[sink]] cannot change while the daemon runs",
                     "restart the daemon for these; pipelines can be changed by reload",
                 )
-            await self.pipelines.apply(old, config)
+            await self.pipelines.apply(config)
             self.config = config
-            self.hub.expect(pipeline.name for pipeline in config.pipelines)
             if self._completer is not None:
                 await self._completer.resume()
             self._publish_state()
@@ -286,6 +285,7 @@ class Daemon:
         )
 
     def _publish_changes(self, red: list[Json]) -> None:
+        self.pipelines.broker(self.outlets.broker_status())
         if self._what_may_change(red) != self._told:
             self._publish_state()
 

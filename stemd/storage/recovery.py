@@ -137,7 +137,8 @@ def enter_sessions(catalogue: Catalogue) -> None:
     for folder in _folders(catalogue.data_dir / "sessions"):
         try:
             document = read_object(folder / "session.json")
-            newest = {key: document[key][-_SHOWN:] for key in ("scans", "events")}
+            lists = ("scans", "events", "outages")
+            newest = {key: document[key][-_SHOWN:] for key in lists if key in document}
             catalogue.put_session({**document, **newest})
         except RowError as error:
             log.warning("a session cannot be entered", folder=str(folder), error=str(error))

@@ -13,15 +13,27 @@ from pydantic import ValidationError
 from stemd.config.file import parse
 from stemd.config.problems import ConfigProblemsError
 from stemd.config.session_plan import SessionPlan
-from stemd.daemon.sessions.book import MAX_EVENTS, SHOWN, SessionBook, keep, stored
+from stemd.daemon.sessions.book import MAX_EVENTS, SHOWN, SessionBook
+from stemd.daemon.sessions.files import Draft, SessionFiles
 from stemd.storage.store import Store
 from tests.daemon.test_config import GOOD
 
 PLENTY = 10**12
+NOW = 1_790_000_000 * 10**9
 
 
 def book_of(**plan: Any) -> SessionBook:
-    return SessionBook.begin(SessionPlan(name="night", **plan), "cam")
+    return SessionBook.begin(
+        SessionPlan(name="night", **plan), "cam", "titan", NOW, from_config=True
+    )
+
+
+def keep(store: Store, book: SessionBook) -> None:
+    SessionFiles(store).keep(Draft.of(book))
+
+
+def stored(store: Store, pipeline: str) -> list[SessionBook]:
+    return SessionFiles(store).stored(pipeline)
 
 
 def a_scan(number: int, status: str = "complete", counts: float = 100.0) -> dict[str, Any]:
@@ -37,10 +49,10 @@ def a_scan(number: int, status: str = "complete", counts: float = 100.0) -> dict
 
 def test_a_session_is_complete_after_its_scans_and_those_cut_off_by_a_fault_do_not_count() -> None:
     book = book_of(scans=2)
-    book.got(a_scan(1))
-    book.got(a_scan(2, "aborted"))
+    book.got(a_scan(1), NOW)
+    book.got(a_scan(2, "aborted"), NOW)
     assert book.over(0, PLENTY) is None
-    book.got(a_scan(3, "incomplete"))
+    book.got(a_scan(3, "incomplete"), NOW)
     assert book.over(0, PLENTY) == ("complete", "2 scans")
     counts = {"complete": 1, "incomplete": 1, "aborted": 1, "not recorded": 0}
     assert book.summary()["counts"] == counts
@@ -69,10 +81,10 @@ def test_a_condition_ends_a_session_and_says_which(
 ) -> None:
     book = book_of(end=end)
     for scan in scans[:-1]:
-        book.got(scan)
+        book.got(scan, NOW)
         assert book.over(0, PLENTY) is None
     if scans:
-        book.got(scans[-1])
+        book.got(scans[-1], NOW)
     status, reason = book.over(0, free) or ("", "")
     assert status == "ended"
     assert word in reason
@@ -83,7 +95,7 @@ def test_a_dose_that_is_a_little_lower_and_failures_with_a_good_scan_between_end
     for number, scan in enumerate(
         [a_scan(1), a_scan(2, "incomplete"), a_scan(3, counts=51.0), a_scan(4, "incomplete")]
     ):
-        book.got({**scan, "id": str(number)})
+        book.got({**scan, "id": str(number)}, NOW)
         assert book.over(0, None) is None
 
 
@@ -97,7 +109,7 @@ def test_settings_of_each_scan_come_round_again() -> None:
 def test_a_running_session_is_found_again_with_all_that_it_had(tmp_path: Path) -> None:
     store = Store(tmp_path, "titan")
     book = book_of(scans=5)
-    book.got(a_scan(1))
+    book.got(a_scan(1), NOW)
     book.begun("scan-2")
     keep(store, book)
     store.close()
@@ -105,13 +117,14 @@ def test_a_running_session_is_found_again_with_all_that_it_had(tmp_path: Path) -
     (found,) = stored(again, "cam")
     assert stored(again, "other") == []
     assert found.running
-    found.cut_off()
+    found.goes_on(NOW, "another")
+    found.cut_off("scan-2", NOW)
     scans = found.document["scans"]
     assert [(s["id"], s["status"]) for s in scans] == [
         ("scan-1", "complete"),
         ("scan-2", "aborted"),
     ]
-    assert "started again" in found.document["events"][-1]["message"]
+    assert "started again" in found.document["events"][-2]["message"]
     assert again.catalogue.sessions()[0]["name"] == "night"
     again.close()
 
@@ -129,7 +142,7 @@ def test_a_damaged_session_file_keeps_nobody_from_starting(tmp_path: Path) -> No
 def test_the_message_stays_small_however_long_the_night_was() -> None:
     book = book_of()
     for number in range(MAX_EVENTS + 5):
-        book.got(a_scan(number, "incomplete"))
+        book.got(a_scan(number, "incomplete"), NOW)
     shown = book.shown()
     assert [len(shown[key]) for key in ("scans", "events")] == [SHOWN, SHOWN]
     assert len(book.document["scans"]) == MAX_EVENTS + 5

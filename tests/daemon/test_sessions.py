@@ -125,3 +125,50 @@ def test_a_session_of_the_config_goes_on_after_a_restart_and_is_done_once(
     rig.camera.scan()
     rig.finished(5 if number == signal.SIGTERM else 4)
     assert len(calls) == 4  # the plan is done: the new daemon has started nothing
+
+
+def test_reloads_and_a_kill_leave_the_night_running_and_begin_what_is_new_once(
+    make_rig: Callable[..., Rig],
+) -> None:
+    night = '[[session]]\nname = "night"\nscans = 3\nstart = false\n'
+    rig = make_rig(sessions=night)
+    rig.start()
+    rig.until_state(lambda s: s["session"], "the night has begun")
+    session = rig.state()["session"]
+    rig.camera.scan()
+    rig.finished()
+    config = rig.daemon.config
+    wrong = config.read_text().replace(night, night + "settings = { sum = { kernel = 1 } }\n")
+    config.write_text(wrong)
+    rig.daemon.process.send_signal(signal.SIGHUP)
+
+    def red() -> str:
+        return json.dumps(json.loads(rig.client.on("stemd/rig/daemon/state")[-1].payload)["red"])
+
+    wait_until(lambda: "session[0].settings.sum" in red(), "the settings are refused", 30.0)
+    day = '[[session]]\nname = "day"\nscans = 1\nstart = false\n'
+    rig.options["sessions"] = night + day
+    config.write_text(wrong.replace("settings = { sum = { kernel = 1 } }\n", day))
+    for _ in range(3):
+        rig.daemon.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "refused" not in red(), "the config is read again", 30.0)
+    assert rig.state()["session"] == session
+    rig.camera.begin()
+    rig.camera.more(rig.camera.frames[:20])
+    rig.until_state(lambda s: s["positions_done"] == 20, "half of the second is there")
+    rig.daemon.stop(signal.SIGKILL)
+    rig.start()
+    rig.until_state(lambda s: s["session"] == session, "the night goes on")
+    rig.camera.scan()
+    rig.finished(2)
+    rig.camera.scan()
+    rig.until_state(lambda s: s["session"] not in (None, session), "the day has begun")
+    first = next(d for d in rig.documents("session") if d["id"] == session and d["finished"])
+    assert (first["status"], first["reason"]) == ("complete", "3 scans")
+    assert first["counts"] == {"complete": 3, "incomplete": 0, "aborted": 1, "not recorded": 0}
+    assert [(o["what"], o["uncertainty_s"]) for o in first["outages"]] == [("daemon", 30.0)]
+    rig.camera.scan()
+    rig.until_state(lambda s: s["session"] is None, "the day is over")
+    names = [on_disk(rig, p.name)["name"] for p in sorted((rig.data / "sessions").iterdir())]
+    assert names == ["night", "day"]
+    rig.check_messages()

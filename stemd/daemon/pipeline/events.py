@@ -71,6 +71,7 @@ class Events:
     def linked(self, link: Link) -> None:
         """The camera came or went."""
         self._status.linked = link.connected
+        self._sessions.there("camera", there=link.connected)
         if link.connected:
             self._camera_is_well()
             log.info("camera connected", pipeline=self._pipeline, camera=link.text)
@@ -90,6 +91,7 @@ class Events:
     def failed(self, error: StemdError, failures: int, pause_s: float) -> None:
         """The adapter has failed so often in a row, and is started again after a pause."""
         self._status.linked = False
+        self._sessions.there("camera", there=False)
         remedy = f"{error.remedy}; " if error.remedy else ""
         remedy += f"it is tried again in {pause_s:.0f} s" if pause_s >= 1 else "it is tried again"
         fault = failures >= FAULT_AFTER
@@ -127,6 +129,7 @@ class Events:
         """The scan's files are written, as far as the disk took them."""
         if not files.failed:
             self._troubles.over("disk")
+            self._sessions.there("disk", there=True)
         if run.acquisition.id != self._spoiled:
             self._troubles.over("error")
         self._tell_finished(run, document)
@@ -173,10 +176,12 @@ class Events:
     def disk_failed(self, error: StemdError) -> None:
         """The disk does not take what it is given."""
         self._troubles.error(error, "disk")
+        self._sessions.there("disk", there=False)
         self.changed()
 
     def disk_is_well(self) -> None:
         """What was wrong with the disk is over."""
+        self._sessions.there("disk", there=True)
         if self._troubles.over("disk"):
             self.changed()
 

@@ -30,6 +30,7 @@ from stemd.daemon.pipeline.scans import Scans
 from stemd.daemon.pipeline.settings import SettingsInForce
 from stemd.daemon.pipeline.status import Activity, State, Status, watch
 from stemd.daemon.pipeline.troubles import Troubles
+from stemd.daemon.sessions.files import SessionFiles
 from stemd.daemon.sessions.sessions import Sessions
 from stemd.errors import StemdError
 from stemd.events import Hub, Json
@@ -75,7 +76,9 @@ class Pipeline:
             KeptSettings(store.data_dir / STATE_FOLDER, config.name),
         )
         self._config_file = config_file
-        self.sessions = Sessions(config.name, self, store, partial(hub.document, config.name))
+        self.sessions = Sessions(
+            config.name, self, SessionFiles(store), partial(hub.document, config.name)
+        )
         self._events = Events(
             config.name, hub, self.settings, self.troubles, self.status, self.sessions, past
         )
@@ -129,7 +132,7 @@ class Pipeline:
         self.tasks.keep(
             lambda: watch_stream(self.reader, self.status, self.troubles), f"stream-{self.name}"
         )
-        self.tasks.keep(lambda: self.sessions.resume(plans), f"sessions-{self.name}", endless=False)
+        self.sessions.start(plans)
 
     async def stop(self) -> None:
         """End the running scan, write what there is, end the threads."""
@@ -143,6 +146,7 @@ class Pipeline:
         self.status.update()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.status.idle.wait(), WRITE_S)
+        await self.sessions.close()
         await self.tasks.stop()
         await self.settings.close()
         self.status.stop()
@@ -219,6 +223,17 @@ class Pipeline:
         """What was wrong with the disk is over."""
         self._events.disk_is_well()
 
+    def session_refused(self, name: str, error: StemdError | None) -> None:
+        """Why a session of the config cannot begin; None: that is over."""
+        if error is None:
+            self.troubles.over("session", of=name)
+        else:
+            text = f"the session {name!r} cannot begin: {error.message}"
+            if self.troubles.message("session", name) == text:
+                return
+            self.troubles.error(StemdError(text, error.remedy), "session", of=name)
+        self.state_changed()
+
     def completed(self, snapshot: Snapshot, files: Sequence[FileRecord], completion: Json) -> None:
         """Images of a past scan have been made again from its record, and written."""
         self._finishing.completed(snapshot, files, completion)
@@ -246,6 +261,7 @@ class Pipeline:
         """Begin threads again that have died."""
         if self.reader.revive():
             self.status.linked = False
+            self.sessions.there("camera", there=False)
             self.troubles.tell(
                 "error",
                 f"the reader's thread of {self.name} has died and is begun again",

@@ -3,240 +3,282 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from functools import partial
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import structlog
 
-from stemd.config.live import LiveSettings
 from stemd.config.session_plan import SessionPlan
-from stemd.daemon.sessions.book import SessionBook, keep, stored
+from stemd.daemon.decisions import of_sessions
+from stemd.daemon.sessions.book import SessionBook
+from stemd.daemon.sessions.course import Course
+from stemd.daemon.sessions.files import SessionFiles
+from stemd.daemon.sessions.host import SessionHost
+from stemd.daemon.sessions.kept import KeptBooks
+from stemd.daemon.sessions.outages import Needed
+from stemd.daemon.sessions.taken_up import TakenUp
 from stemd.errors import ConfigError, StemdError
 from stemd.events import Json
-from stemd.storage.store import Store
 from stemd.tasks import Tasks
 
 POLL_S = 0.5
-START_AGAIN_S = 30.0
-"""A start after which no scan has begun for so long was lost, with a camera that was restarted."""
-RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
+REFUSED_AGAIN_S = 30.0
+"""A plan of the config that cannot begin is tried again after so long."""
+CLOSE_S = 3.0
+BOOT_ID = secrets.token_hex(8)
+"""Of this process: a session that another one carried out was interrupted by its end."""
 
 log = structlog.get_logger(__name__)
-
-
-class SessionHost(Protocol):
-    """What sessions need of their pipeline."""
-
-    @property
-    def linked(self) -> bool:
-        """Whether the camera is connected: started before, it sends its frames to nobody."""
-        ...
-
-    @property
-    def live(self) -> LiveSettings:
-        """The settings in force."""
-        ...
-
-    def change(self, request: Mapping[str, Any]) -> LiveSettings:
-        """Change live settings as a whole. Raises RefusedError."""
-        ...
-
-    def camera(self, name: str, args: Mapping[str, Any]) -> Awaitable[Mapping[str, Any]]:
-        """A camera command. Raises StemdError."""
-        ...
-
-    def state_changed(self) -> None:
-        """Publish the state anew."""
-        ...
 
 
 class Sessions:
     """The sessions of one pipeline, one after the other; all methods on the event loop.
 
-    `publish` gets the session's document whenever it has changed.
+    One task does everything, in rounds: it does what the config asks for (`decisions`), then
+    carries out the running session (`Course`), then publishes and writes
+    what has changed (`KeptBooks`). `publish` gets the
+    session's document whenever it has changed.
     """
 
     def __init__(
-        self, name: str, host: SessionHost, store: Store, publish: Callable[[Json], None]
+        self,
+        name: str,
+        host: SessionHost,
+        files: SessionFiles,
+        publish: Callable[[Json], None],
+        *,
+        now_ns: Callable[[], int] = time.time_ns,
+        boot_id: str = BOOT_ID,
     ) -> None:
-        self._name, self._host, self._store, self._publish = name, host, store, publish
-        self._book: SessionBook | None = None
-        self._tasks = Tasks()
-        self._waiting: deque[SessionPlan] = deque()
+        self._name, self._host, self._files = name, host, files
+        self._now_ns, self._boot_id = now_ns, boot_id
+        self._plans: tuple[SessionPlan, ...] = ()
+        self._waiting: tuple[SessionPlan, ...] = ()
+        self._kept = KeptBooks(name, files, publish, boot_id)
+        self._course: Course | None = None
+        self._taken_up: TakenUp | None = None
+        self._asked, self._settled = 0, -1
+        self._refused: dict[str, float] = {}
+        self._there: dict[Needed, bool] = {}
+        self._ours: deque[str] = deque(maxlen=256)
+        """The newest scans that this object has been told of."""
         self._changed = asyncio.Event()
-        self._last_activity = time.monotonic()
-        self._stop_reason = ""
+        self._tasks = Tasks()
 
     @property
     def current(self) -> str | None:
         """The id of the running session; by any thread."""
-        book = self._book
-        return book.document["id"] if book is not None else None
+        course = self._course
+        return course.book.id if course is not None else None
 
     @property
     def tasks(self) -> Tasks:
-        """The task of the running session."""
+        """The task of the sessions."""
         return self._tasks
 
-    def check(self, plan: SessionPlan) -> None:
-        """Raises RefusedError when the pipeline does not know one of the plan's settings."""
-        live = self._host.live.changed(plan.settings) if plan.settings else self._host.live
-        for change in plan.each:
-            live.changed(change)
+    def start(self, plans: Sequence[SessionPlan]) -> None:
+        """Go on with what a daemon before had begun, and begin with what the config asks for."""
+        self.apply(plans)
+        self._tasks.keep(self._work, f"sessions-{self._name}")
 
-    async def resume(self, plans: Iterable[SessionPlan]) -> None:
-        """Go on with what a daemon before us had begun, then with plans that are new.
-
-        A plan of the config is done once: the same name with the same plan is not begun again.
-        """
-        books = await asyncio.to_thread(stored, self._store, self._name)
-        for book in books:
-            if book.running and self._book is None:
-                book.cut_off()
-                self._run(book)
-            elif book.running:
-                book.end("ended", "another session was running")
-                await self._keep(book)
-        done = [book.plan for book in books]
-        self._waiting.extend(plan for plan in plans if plan not in done)
-        self._next()
+    def apply(self, plans: Sequence[SessionPlan]) -> None:
+        """These are the config's plans now; returns at once."""
+        self._plans = tuple(plans)
+        self._asked += 1
+        self._changed.set()
 
     def begin(self, plan: SessionPlan) -> str:
-        """Begin a session now; returns its id. Raises RefusedError, ConfigError."""
-        self.check(plan)
-        if self._book is not None:
+        """Begin a session now; returns its id. Raises RefusedError, ConfigError, StemdError."""
+        books = self._kept.books
+        if books is None:
+            raise StemdError(
+                f"{self._name} is not ready yet: earlier sessions are still being read",
+                "try again in a moment; a disk or network drive may be slow",
+            )
+        if self._course is not None:
             raise ConfigError(
-                f"the session {self._book.plan.name!r} is running",
+                f"the session {self._course.book.plan.name!r} is running",
                 'wait for its end, or send {"command": "session", "args": {"stop": true}}',
             )
-        return self._run(SessionBook.begin(plan, self._name))
+        return self._begin(books, plan, from_config=False)
 
     def stop(self, reason: str) -> str:
         """End the running session after its running scan; returns its id. Raises ConfigError."""
-        if self._book is None:
+        if self._course is None:
             raise ConfigError("no session is running", 'begin one with args {"name": ...}')
-        self._stop_reason = reason
+        self._course.book.stop(reason)
         self._changed.set()
-        return str(self._book.document["id"])
+        return self._course.book.id
 
     async def suspend(self) -> None:
-        """The daemon ends: leave the session as running, so that the next start goes on."""
+        """The pipeline ends: no scan is started any more. What still ends is counted."""
         await self._tasks.stop()
+
+    async def close(self) -> None:
+        """Leave the running session as running, so that somebody goes on with it."""
+        book = self._course.book if self._course is not None else None
+        if book is not None:
+            book.suspended(self._now_ns(), self._boot_id)
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._kept.write(book, self._now_ns())
+        except TimeoutError:
+            log.error("the session's file is not written: the disk does not answer")
+
+    # What happens
 
     def scan_began(self, session: str | None, scan_id: str) -> None:
         """A scan has begun that belongs to this session."""
-        self._last_activity = time.monotonic()
-        if self._book is not None and session == self.current:
-            self._book.begun(scan_id)
-            self._changed.set()
+        self._ours.append(scan_id)
+        if self._course is not None:
+            self._course.activity()
+            if session == self.current:
+                self._course.book.begun(scan_id)
+                self._changed.set()
 
     def scan_finished(self, document: Mapping[str, Any]) -> None:
         """A scan is over; counted when it belongs to the running session."""
-        self._last_activity = time.monotonic()
-        if self._book is not None and document["session"] == self.current:
-            self._book.got(document)
+        self._ours.append(str(document["id"]))
+        if self._course is not None:
+            self._course.activity()
+            if document["session"] == self.current:
+                self._course.got(document, self._now_ns())
+                self._changed.set()
+
+    def there(self, what: Needed, *, there: bool) -> None:
+        """Something that sessions need came or went."""
+        if self._there.get(what) == there:
+            return
+        self._there[what] = there
+        if self._course is not None:
+            self._note_absent(self._course.book)
             self._changed.set()
 
-    # The running session
+    def _note_absent(self, book: SessionBook) -> None:
+        for what, there in self._there.items():
+            (book.back if there else book.gone)(what, self._now_ns())
 
-    def _next(self) -> None:
-        while self._book is None and self._waiting:
-            plan = self._waiting.popleft()
+    # The rounds of the task
+
+    async def _work(self) -> None:
+        books = await self._kept.read()
+        while True:
+            await self._round(books)
+
+    async def _round(self, books: list[SessionBook]) -> None:
+        self._changed.clear()
+        self._settle(books)
+        course = self._course
+        if course is not None:
+            self._kept.tell()
             try:
-                self.begin(plan)
+                over = await self._step(course)
             except StemdError as error:
-                log.error("a session cannot begin", session=plan.name, error=str(error))
+                over = ("ended", f"settings are refused: {error.message}")
+            except Exception as error:
+                text = f"internal error: {type(error).__name__}: {error}"
+                course.book.note("error", text, self._now_ns())
+                raise  # it goes on where it was: one mistake must not end a night
+            if over is not None:
+                self._end(course, *over)
+                self._changed.set()
+        running = self._course.book if self._course is not None else None
+        await self._kept.write(running, self._now_ns())
+        await self._pause()
 
-    def _run(self, book: SessionBook) -> str:
-        self._book, self._stop_reason = book, ""
-        self._last_activity = time.monotonic()
-        self._tasks.keep(partial(self._carry_out, book), f"session-{self._name}", endless=False)
-        return str(book.document["id"])
+    async def _step(self, course: Course) -> tuple[str, str] | None:
+        if self._taken_up is not None:
+            if not await self._taken_up.done(self._now_ns()):
+                return None
+            self._taken_up = None
+        return await course.step()
 
-    async def _carry_out(self, book: SessionBook) -> None:
-        plan = book.plan
+    async def _pause(self) -> None:
+        """Until something happens, or time alone may have changed something."""
+        polls = self._course is not None or self._refused or self._kept.unwritten()
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(POLL_S, self._changed.set) if polls else None
         try:
-            await self._keep(book)
-            log.info("session", name=plan.name, scans=plan.scans, until=str(plan.until or ""))
-            if plan.settings:
-                self._host.change(plan.settings)
-            over = await self._over(book)
-            while over is None:
-                over = await self._one_scan(book)
-        except StemdError as error:
-            over = ("ended", f"settings are refused: {error.message}")
-        except Exception as error:
-            book.note("error", f"internal error: {type(error).__name__}: {error}")
-            raise  # it goes on where it was: one mistake must not end a night
-        book.end(*over)
-        await self._keep(book)
-        log.info("session is over", name=plan.name, status=over[0], reason=over[1])
-        self._book = None
-        self._next()
+            await self._changed.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def _settle(self, books: list[SessionBook]) -> None:
+        """Do what the config asks for, where that or what is known has changed."""
+        now_ns = self._now_ns()
+        if self._settled != self._asked:
+            asked = self._asked
+            steps = of_sessions(self._plans, [book.known for book in books])
+            by_id = {book.id: book for book in books}
+            for each in steps.end:
+                by_id[each].end("ended", "another session was running", now_ns)
+            if steps.go_on is not None and steps.plan is not None:
+                book = by_id[steps.go_on]
+                if self._course is None:
+                    self._go_on(book, now_ns)
+                book.amend(steps.plan, now_ns)
+            if self._course is not None:
+                self._course.withdrawn = steps.withdraw
+            self._waiting = steps.begin
+            for name in self._refused.keys() - {plan.name for plan in steps.begin}:
+                self._no_more_refused(name)
+            self._settled = asked
+        if self._course is None:
+            self._begin_next(books)
+
+    def _begin_next(self, books: list[SessionBook]) -> None:
+        now = asyncio.get_running_loop().time()
+        for plan in self._waiting:
+            if now < self._refused.get(plan.name, 0.0):
+                continue
+            try:
+                self._begin(books, plan, from_config=True)
+            except StemdError as error:
+                self._refused[plan.name] = now + REFUSED_AGAIN_S
+                self._host.session_refused(plan.name, error)
+                continue
+            self._no_more_refused(plan.name)
+            return
+
+    def _no_more_refused(self, name: str) -> None:
+        if self._refused.pop(name, None) is not None:
+            self._host.session_refused(name, None)
+
+    def _begin(self, books: list[SessionBook], plan: SessionPlan, *, from_config: bool) -> str:
+        """Begin a session. Raises RefusedError where the pipeline does not know a setting."""
+        live = self._host.live.changed(plan.settings) if plan.settings else self._host.live
+        for change in plan.each:
+            live.changed(change)
+        now_ns = self._now_ns()
+        instrument = self._files.instrument
+        book = SessionBook.begin(plan, self._name, instrument, now_ns, from_config=from_config)
+        books.insert(0, book)
+        self._asked += 1
+        self._carry_out(book, now_ns)
+        log.info("session", name=plan.name, scans=plan.scans, until=str(plan.until or ""))
+        self._changed.set()
+        return book.id
+
+    def _go_on(self, book: SessionBook, now_ns: int) -> None:
+        self._taken_up = TakenUp(book, self._files, self._ours)
+        book.goes_on(now_ns, self._boot_id)
+        book.back("disk", now_ns)  # it was read from there
+        self._carry_out(book, now_ns)
+        log.info("session goes on", name=book.plan.name, counted=book.counted)
+
+    def _carry_out(self, book: SessionBook, now_ns: int) -> None:
+        book.alive(now_ns, self._boot_id)
+        self._course = Course(book, self._host, self._files, self._now_ns)
+        self._note_absent(book)
         self._host.state_changed()
 
-    async def _one_scan(self, book: SessionBook) -> tuple[str, str] | None:
-        """Start a scan or wait for one, wait for its end; why the session is over, or None."""
-        change = book.plan.change_for(book.counted)
-        if change:
-            self._host.change(change)
-        before = len(book.document["scans"])
-        started, failures, kept = 0.0, 0, book.document["current"]
-        while len(book.document["scans"]) == before:
-            over = await self._over(book)
-            running = book.document["current"] is not None
-            if book.document["current"] != kept:
-                kept = book.document["current"]
-                await self._keep(book)
-            if over is not None and not running:
-                return over
-            due = book.plan.start and self._host.linked and time.monotonic() >= started
-            if due and not running:
-                error = await self._start()
-                failures = failures + 1 if error else 0
-                wait = RETRY_S[min(failures, len(RETRY_S)) - 1] if error else START_AGAIN_S
-                started = time.monotonic() + wait
-                if error and failures == 1:
-                    book.note("error", str(error))
-                    await self._keep(book)
-                continue
-            await self._wait(POLL_S)
-        await self._keep(book)
-        until = time.monotonic() + book.plan.pause_s
-        while (over := await self._over(book)) is None and time.monotonic() < until:
-            await self._wait(until - time.monotonic())
-        return over
-
-    async def _start(self) -> StemdError | None:
-        try:
-            await self._host.camera("start", {"scans": 1})
-        except StemdError as error:
-            return error
-        return None
-
-    async def _over(self, book: SessionBook) -> tuple[str, str] | None:
-        if self._stop_reason:
-            return "ended", self._stop_reason
-        silence = book.plan.end.silence_s
-        if book.document["current"] is not None:
-            self._last_activity = time.monotonic()
-        if silence is not None and time.monotonic() - self._last_activity > silence:
-            return "ended", f"no scan for {silence:g} s (silence_s = {silence:g})"
-        free = await asyncio.to_thread(self._store.free_bytes)
-        return book.over(time.time_ns(), free)
-
-    async def _wait(self, seconds: float) -> None:
-        self._changed.clear()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), min(seconds, POLL_S))
-
-    async def _keep(self, book: SessionBook) -> None:
-        self._publish(book.shown())
-        try:
-            await asyncio.to_thread(keep, self._store, book)
-        except StemdError as error:
-            log.error("the session's file cannot be written", error=str(error))
+    def _end(self, course: Course, status: str, reason: str) -> None:
+        course.book.end(status, reason, self._now_ns(), withdrawn=course.withdrawn)
+        log.info("session is over", name=course.book.plan.name, status=status, reason=reason)
+        self._course = self._taken_up = None
+        self._asked += 1
+        self._host.state_changed()
