@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import psutil
@@ -26,8 +25,6 @@ DISK_PERIOD_S = 5.0
 LOOK_S = 0.5
 DISK_LATE_S = 30.0
 INSTALLATION_PERIOD_S = 5.0
-WORKERS_LATE_S = 5.0
-"""Idle worker threads answer in milliseconds; when all of them hang, nobody does."""
 _BEATS_A_PERIOD = 2.0
 T = TypeVar("T")
 
@@ -134,34 +131,6 @@ async def feed_watchdog(health: Health) -> None:
         if health.threads_work():
             systemd.notify("WATCHDOG=1")
         await asyncio.sleep(min(period, 1.0) / _BEATS_A_PERIOD)
-
-
-async def watch_workers(red: Red) -> None:
-    """Have the worker threads do nothing now and then; where none answers, take new ones.
-
-    What waited for the old ones is cancelled, so that its owner hears of it.
-    """
-    loop = asyncio.get_running_loop()
-    threads = _new_threads(loop)
-    while True:
-        answer = loop.run_in_executor(None, time.monotonic)
-        done, _ = await asyncio.wait({answer}, timeout=WORKERS_LATE_S)
-        if done:
-            red.told.pop("workers", None)
-            await asyncio.sleep(WORKERS_LATE_S)
-            continue
-        red.told["workers"] = StemdError(
-            f"no worker thread has answered for {WORKERS_LATE_S:.0f} s",
-            "a disk or network drive may hang; new threads were begun, restart stemd if it lasts",
-        )
-        old, threads = threads, _new_threads(loop)
-        old.shutdown(wait=False, cancel_futures=True)
-
-
-def _new_threads(loop: asyncio.AbstractEventLoop) -> ThreadPoolExecutor:
-    made = ThreadPoolExecutor(thread_name_prefix="asyncio")
-    loop.set_default_executor(made)
-    return made
 
 
 async def watch_installation(red: Red) -> None:

@@ -24,13 +24,13 @@ from stemd.daemon.health import (
     watch_disk,
     watch_health,
     watch_installation,
-    watch_workers,
 )
 from stemd.daemon.outlets import Outlets
 from stemd.daemon.pipelines import Pipelines
 from stemd.daemon.preload import preload
 from stemd.daemon.red import Red
 from stemd.daemon.requests import Requests
+from stemd.daemon.workers import Workers, watch_workers
 from stemd.errors import ConfigError, SinkError, StemdError
 from stemd.events import Hub, Json
 from stemd.storage.disk_watch import DiskWatch
@@ -60,7 +60,7 @@ class Daemon:
         self.ready = asyncio.Event()
         told: dict[str, StemdError] = {}
         self.pipelines = Pipelines(self.hub, config_file, told)
-        self._tasks = Tasks()
+        self._tasks, self._workers = Tasks(), Workers()
         red = Red(
             self.hub,
             self.pipelines.running,
@@ -169,7 +169,7 @@ class Daemon:
             "health",
         )
         keep(lambda: feed_watchdog(health), "watchdog", endless=False)
-        keep(lambda: watch_workers(self.health.red), "workers")
+        keep(lambda: watch_workers(self._workers, self.health.red.told), "workers")
 
     def _owners_of_tasks(self) -> list[Tasks]:
         owners = [self._tasks, self.outlets.tasks]

@@ -60,6 +60,7 @@ class DiskWatch:
         """Look at the disk, write what waits, delete what may go; returns what has changed."""
         before, refused = self._error, self.retention_error
         rows = self._store.rows.error
+        self._store.rows.revive()
         error = self._store.writable()
         self._measure()
         self._error = error

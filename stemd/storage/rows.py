@@ -44,10 +44,22 @@ class Rows:
             if len(self._waiting) > MOST_WAITING:
                 self._waiting.popleft()
                 self.lost = True
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._work, name="catalogue", daemon=True)
-                self._thread.start()
+            self._begin()
             self._changed.notify_all()
+
+    def revive(self) -> bool:
+        """Begin the thread again where it has died; True if it had."""
+        with self._changed:
+            died = self._thread is not None and not self._thread.is_alive() and not self._closing
+            if died:
+                log.error("the catalogue's thread died and is begun again")
+                self._begin()
+            return died
+
+    def _begin(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._work, name="catalogue", daemon=True)
+            self._thread.start()
 
     def settled(self, timeout_s: float) -> bool:
         """Wait until all is written; False when it is not by then."""

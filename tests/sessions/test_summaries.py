@@ -43,10 +43,9 @@ def test_each_outage_stands_in_the_summary_with_its_time(room: Room) -> None:
     room.loop.advance(60.0)
     (book,) = room.books()
     assert book["status"] == "complete"
-    assert {what: round(book["outage_seconds"][what]) for what in times} == {
-        "camera": 20,
-        "broker": pytest.approx(9, abs=3),  # until it has been connected again
-    }
+    assert book["outage_seconds"]["camera"] == pytest.approx(20.0, abs=0.6)
+    # until it has been connected again, after a random pause
+    assert 6.5 < book["outage_seconds"]["broker"] < 40.0
     for each in book["outages"]:
         assert abs(each["from_ns"] / 1e9 - times[each["what"]]) < 0.6
         assert each["to_ns"] - each["from_ns"] == pytest.approx(each["seconds"] * 1e9, abs=1e6)

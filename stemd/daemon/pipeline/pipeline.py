@@ -16,6 +16,7 @@ from stemd.config.live import LiveSettings
 from stemd.config.resolved import PipelineConfig
 from stemd.config.save import save_settings
 from stemd.config.session_plan import SessionPlan
+from stemd.daemon.pipeline.camera_control import CameraControl
 from stemd.daemon.pipeline.commands import Commands
 from stemd.daemon.pipeline.events import Completions, Events
 from stemd.daemon.pipeline.finishing import Finishing
@@ -92,6 +93,7 @@ class Pipeline:
             partial(config.adapter_plugin.build, config.adapter),
             ReaderSide(self.settings, self._scans, self._events, post),
         )
+        self._camera = CameraControl(config.name, lambda: self.reader.adapter.command)
         self.report = Report(
             self.reader,
             self._scans,
@@ -177,7 +179,7 @@ class Pipeline:
 
     async def camera(self, name: str, args: Mapping[str, Any]) -> Mapping[str, Any]:
         """A camera command through the adapter. Raises StemdError."""
-        return await asyncio.to_thread(self.reader.adapter.command, name, args)
+        return await self._camera(name, args)
 
     def reset(self) -> None:
         """The config's settings, no error, and another try for an adapter that has failed."""
