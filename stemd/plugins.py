@@ -74,10 +74,11 @@ class Plugin:
     by that; an adapter that gives none is taken for a camera of whole frames.
 
     Adapters: `suffixes` and `open_recording` are for those that read recorded files of these
-    endings; `reads_remote`: it takes a RemoteFile as well as a Path; `virtual` names the module of
-    the camera's own `stemd virtual` command, a frame camera without one is spoken for by `encode`
-    (see `stemd.adapters.frames.binary`); `works_on`: what it gives (what an engine needs its
-    settings declare). Sinks: `takes` says what one is given, all
+    endings, and `survey` says in lines of text what a file tells to whoever has to choose the size
+    of its scan; `reads_remote`: it takes a RemoteFile as well as a Path; `virtual` names the module
+    of the camera's own `stemd virtual` command, a frame camera without one is spoken for by
+    `encode` (see `stemd.adapters.frames.binary`); `works_on`: what it gives (what an engine needs
+    its settings declare). Sinks: `takes` says what one is given, all
     "events" of a daemon, or the finished "images" or raw "blocks" of one scan. Backends: with
     "auto" the one of the highest `preference` that works is taken. `libraries` are the packages
     whose versions matter when something is amiss.
@@ -90,6 +91,7 @@ class Plugin:
     unavailable: Callable[[], str | None] = _always
     suffixes: tuple[str, ...] = ()
     open_recording: Callable[..., Any] | None = None
+    survey: Callable[[Any], list[str]] | None = None
     reads_remote: bool = False
     virtual: str = ""
     encode: Callable[..., bytes] | None = None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from stemd import plugins
 from stemd.acquisition import Acquisition, Scan, new_scan_id
@@ -67,7 +67,18 @@ def open_recording(
         raise FormatError(
             f"{path} cannot be read: {error.strerror or error}", "check its permissions"
         ) from error
+    except ValidationError as error:
+        raise _impossible(path, error) from error
     return recording
+
+
+def survey(path: Path) -> list[str]:
+    """What a local file tells to whoever has to choose its scan, as lines of text.
+
+    Raises FormatError and CameraError where it cannot be read.
+    """
+    plugin = _openers().get(path.suffix.lower())
+    return [] if plugin is None or plugin.survey is None else plugin.survey(path)
 
 
 def open_joined(paths: Sequence[RecordingPath], scan: Scan | None = None) -> Recording:
@@ -93,6 +104,18 @@ def open_joined(paths: Sequence[RecordingPath], scan: Scan | None = None) -> Rec
         raise FormatError(
             f"{names} cannot be read: {error.strerror or error}", "check their permissions"
         ) from error
+
+
+def _impossible(path: RecordingPath, error: ValidationError) -> FormatError:
+    """A scan that no settings allow: one from the file, or one that was asked for."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    text = first["msg"].removeprefix("Value error, ")
+    return FormatError(
+        f"{path}: {f'scan {where}: ' if where else ''}{text}",
+        "give the scan's size, lines x columns, with --scan, and --dwell-time-us where it is asked "
+        "for; or the camera's config",
+    )
 
 
 def _look_at(path: Path, suffixes: Iterable[str]) -> None:

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from stemd.errors import StemdError
+
 EXAMPLE = "stemd check config/merlin.toml"
 
 
@@ -64,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _recording(args: argparse.Namespace) -> int:
-    from stemd.cli.check_recording import look_at, report
+    from stemd.cli.check_recording import facts_of, look_at, report, with_facts
+    from stemd.cli.unforeseen import unforeseen
     from stemd.config.file import load
     from stemd.config.scan_size import parse_scan
     from stemd.storage.recorded import recorded_scan
@@ -79,7 +82,14 @@ def _recording(args: argparse.Namespace) -> int:
         kept = ("flyback", "leading", "serpentine", "step_size_angstrom", "dwell_time_us")
         more = scan.model_dump(include=set(kept), exclude_none=True) if scan else {}
         scan = parse_scan(args.scan, **more)
-    return report(look_at(args.config, scan, camera), as_json=args.json)
+    try:
+        found = look_at(args.config, scan, camera)
+    except StemdError as error:
+        facts = facts_of(args.config) if scan is None else []
+        raise with_facts(error, facts) from error
+    except Exception as error:
+        raise unforeseen(args.config, error) from error
+    return report(found, as_json=args.json)
 
 
 def resolved(config: Any) -> dict[str, Any]:

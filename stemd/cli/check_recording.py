@@ -10,6 +10,7 @@ from typing import Any
 
 from stemd.acquisition import Scan
 from stemd.adapters.base import AdapterSettings
+from stemd.errors import FormatError, StemdError
 
 
 @dataclass(slots=True)
@@ -25,6 +26,8 @@ class Findings:
     hits: int
     counts: float
     notices: list[dict[str, Any]] = field(default_factory=list)
+    facts: list[str] = field(default_factory=list)
+    """What the file tells to whoever has to choose the scan's size; nothing where it is known."""
 
     @property
     def well(self) -> bool:
@@ -47,6 +50,7 @@ class Findings:
             "hits": self.hits,
             "counts": self.counts,
             "notices": self.notices,
+            "facts": self.facts,
         }
 
 
@@ -54,8 +58,10 @@ def look_at(
     path: Path, scan: Scan | None = None, settings: AdapterSettings | None = None
 ) -> Findings:
     """Read a recording to its end. Raises FormatError where it is not what its suffix says."""
-    from stemd.adapters.files import open_recording
-    from stemd.blocks import EventBlock, Notice
+    from stemd.acquisition import Optics
+    from stemd.adapters.files import open_recording, survey
+    from stemd.blocks import EventBlock
+    from stemd.scan.masking import BrokenPixels
     from stemd.scan.run import ScanRun
     from stemd.settings import Settings
 
@@ -63,26 +69,18 @@ def look_at(
     try:
         acquisition = recording.acquisition
         run = ScanRun(acquisition, Settings(), [])
+        broken = BrokenPixels(acquisition, Optics())
         hits = 0
         for block in recording.blocks(0, recording.frames):
+            for said in broken.look(block):
+                run.tell(said)
             run.reduce(block)
             hits += block.count if isinstance(block, EventBlock) else 0
             block.release()
         detector = acquisition.detector
-        found: dict[tuple[str, str], dict[str, Any]] = {}
-        for notice in recording.notices:
-            if isinstance(notice, Notice):
-                key = (notice.kind, notice.text)
-                if key in found:
-                    found[key]["count"] += notice.count
-                    continue
-                found[key] = {
-                    "kind": notice.kind,
-                    "level": notice.level,
-                    "text": notice.text,
-                    "remedy": notice.remedy,
-                    "count": notice.count,
-                }
+        for said in broken.hints():
+            run.tell(said)
+        run.count(recording.notices)
         return Findings(
             path,
             detector.name,
@@ -92,10 +90,29 @@ def look_at(
             int(run.maps.done.sum()),
             hits,
             float(run.maps.total.sum()),
-            list(found.values()),
+            run.notices,
+            survey(path) if scan is None and isinstance(path, Path) else [],
         )
     finally:
         recording.close()
+
+
+def facts_of(path: Path) -> list[str]:
+    """What a recording tells whose scan is not known; nothing where it tells nothing."""
+    from stemd.adapters.files import survey
+
+    try:
+        return survey(path)
+    except (StemdError, OSError, ValueError):
+        return []
+
+
+def with_facts(error: StemdError, facts: list[str]) -> StemdError:
+    """The error of a recording, with what its file tells."""
+    if not facts:
+        return error
+    told = "".join(f"\n  the file tells: {fact}" for fact in facts)
+    return FormatError(error.message + told, error.remedy)
 
 
 def report(findings: Findings, *, as_json: bool) -> int:
@@ -118,6 +135,7 @@ def report(findings: Findings, *, as_json: bool) -> int:
     else:
         mean = findings.counts / max(1, findings.positions_done)
         lines.append(f"  counts     {findings.counts:,.0f}, {mean:,.1f} a position")
+    lines += [f"  the file tells: {fact}" for fact in findings.facts]
     for notice in findings.notices:
         lines.append(f"  {notice['level']}: {notice['text']}")
         if notice["remedy"]:

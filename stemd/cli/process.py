@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from stemd.adapters.recordings.address import RecordingPath
     from stemd.cli.process_plan import Task
 
+MOST_SCANS = 100
+"""Of one file that are processed unasked: a clock gone wrong must not make thousands of folders."""
+
 EXAMPLE = (
     "stemd process scan.mib --scan 256x256 --engine ricom:kernel_size=61 "
     "--engine virtual_detector:detectors_px={bf=[0,40]} --out results"
@@ -170,16 +173,23 @@ def run(args: argparse.Namespace) -> int:
 def _process(args: argparse.Namespace, task: Task, undone: Undone) -> int:
     """Process one file, all scans in it or the one that is asked for; how much has failed."""
     from stemd.adapters.base import SeveralScans
+    from stemd.cli.unforeseen import unforeseen
     from stemd.storage.files import DiskError
 
     failures = 0
     try:
         with contextlib.closing(_opened(task)) as recording:
             scans = recording.each_scan() if isinstance(recording, SeveralScans) else [recording]
-            number = 0
+            number, last = 0, args.scan_number or MOST_SCANS
             for number, scan in enumerate(scans, 1):
+                if number > last:
+                    text = f"{task.path} holds more than {last} scans: the others are left out"
+                    sys.stderr.write(f"stemd process: {text}; --scan-number chooses one\n")
+                    break
                 if args.scan_number in (None, number):
                     failures += _process_scan(args, task, scan, number)
+                    if args.scan_number:
+                        break
             if number < (args.scan_number or 0):
                 raise UsageError(
                     f"{task.path} holds {number} scan{'s' * (number > 1)}",
@@ -189,6 +199,9 @@ def _process(args: argparse.Namespace, task: Task, undone: Undone) -> int:
         if isinstance(error, DiskError):
             error = error.of_option("--out")
         sys.stderr.write(f"stemd process: {error}\n")
+        return failures + 1
+    except Exception as error:  # a file that no reader has foreseen must not stop the others
+        sys.stderr.write(f"stemd process: {unforeseen(task.path, error)}\n")
         return failures + 1
     undone.done(task.path)
     return failures

@@ -10,6 +10,7 @@ import pytest
 
 from stemd.acquisition import Scan
 from stemd.adapters.merlin.encoder import Camera, encode_frame
+from stemd.adapters.merlin.hdr import encode_hdr
 from stemd.cli.main import main
 from tests.timepix3 import streams
 
@@ -71,3 +72,44 @@ def test_a_file_that_is_no_recording_and_no_config_is_refused(
     path.write_bytes(b"nothing of the kind")
     assert main(["check", str(path)]) != 0
     assert "scan.mib" in capsys.readouterr().err
+
+
+def test_without_a_size_a_recording_tells_what_one_needs_to_choose_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_mib(tmp_path / "scan.mib", list(range(1, 21)))
+    path.with_suffix(".hdr").write_bytes(
+        encode_hdr({"Frames in Acquisition (Number)": "20", "Frames per Trigger (Number)": "5"})
+    )
+    assert main(["check", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert "scan       4 x 5" in text
+    assert "20 frames of 256 x 256 pixels, 12 bit" in text
+    assert "header file: 20 frames, 5 for each trigger" in text
+    assert "20 frames fit 4x5, 5x4" in text
+
+    true = Scan(shape=(12, 17), flyback=3, dwell_time_us=1.0)
+    events = tmp_path / "scan.tpx3"
+    events.write_bytes(streams.Camera(drop=(4,)).stream(streams.electrons(true, 2000)))
+    assert main(["check", str(events)]) != 0
+    text = capsys.readouterr().err
+    assert "2,000 hits on chips 0, 1, 2, 3" in text
+    assert "TDC1 rising, chip 0: 11 pulses, one in 20 µs (median), 9 of 10 intervals so" in text
+    assert "the counter jumps once" in text
+    assert 'tdc = { input = 1, edge = "rise" }' in text
+    assert main(["check", str(events), "--scan", "12x17"]) in (0, 1)
+    assert "the file tells" not in capsys.readouterr().out
+
+
+def test_pixels_that_look_broken_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind = Camera(shape=(16, 16))
+    pattern = np.full((16, 16), 3, np.uint16)
+    pattern[2, 13] = 4095
+    path = tmp_path / "scan.mib"
+    path.write_bytes(b"".join(encode_frame(pattern, kind, n + 1) for n in range(20)))
+    assert main(["check", str(path), "--scan", "4x5"]) == 1
+    text = capsys.readouterr().out
+    assert "pixels that look broken are not masked: 1 saturated: [2, 13]" in text
+    assert "optics.mask" in text

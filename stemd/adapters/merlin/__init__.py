@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stemd.acquisition import Scan
@@ -32,6 +33,12 @@ def _warm(settings: MerlinSettings) -> Iterable[Message]:
     return ()
 
 
+def _survey(path: Path) -> list[str]:
+    from stemd.adapters.merlin.stream import survey
+
+    return survey(path)
+
+
 PLUGIN = Plugin(
     name="merlin",
     summary="Quantum Detectors Merlin (Medipix3) over TCP, and its .mib files",
@@ -41,5 +48,6 @@ PLUGIN = Plugin(
     suffixes=(".mib",),
     reads_remote=True,
     open_recording=open_recording,
+    survey=_survey,
     virtual="stemd.virtual.merlin.command",
 )

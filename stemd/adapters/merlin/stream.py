@@ -20,6 +20,8 @@ from stemd.adapters.frames.format import (
 )
 from stemd.adapters.frames.joined import JoinedFiles
 from stemd.adapters.frames.recording import FrameRecording
+from stemd.adapters.frames.scans import fitting_shapes
+from stemd.adapters.frames.storage import MappedFile
 from stemd.adapters.merlin.encoder import PREFIX_BYTES, Camera, encode_frame, encode_hdr, message
 from stemd.adapters.merlin.framing import (
     MAX_HDR_BYTES,
@@ -208,3 +210,25 @@ def open_joined(paths: Sequence[Path], scan: Scan | None = None) -> FrameRecordi
 def open_recording(path: RecordingPath, scan: Scan | None = None) -> FrameRecording:
     """Open a .mib file, with or without its .hdr. Raises FormatError, OSError, CameraError."""
     return FrameRecording(path, MerlinFormat(), scan, _read_hdr(path))
+
+
+def survey(path: Path) -> list[str]:
+    """What a .mib file and its .hdr tell to whoever has to choose the size of the scan.
+
+    Raises FormatError where there is no frame.
+    """
+    said = _read_hdr(path) or Announcement()
+    storage = MappedFile(path)
+    try:
+        layout = MerlinFormat().file_frame(storage.head(MAX_HEADER_BYTES)).layout
+        frames = storage.size // layout.frame_bytes
+    finally:
+        storage.close()
+    height, width = layout.shape
+    found = [f"{frames:,} frames of {height} x {width} pixels, {layout.depth} bit"]
+    if said.frames is not None:
+        endless = "an endless acquisition" if said.frames == 0 else f"{said.frames:,} frames"
+        found.append(f"header file: {endless}" + (
+            f", {said.frames_per_trigger:,} for each trigger" if said.frames_per_trigger else ""
+        ))  # fmt: skip
+    return [*found, fitting_shapes(frames)] if frames else found

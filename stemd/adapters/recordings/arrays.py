@@ -9,6 +9,7 @@ import io
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -183,7 +184,7 @@ def _open_npy(path: Path, scan: Scan | None) -> ArrayRecording:
     try:
         # copy-on-write: kernels know writable arrays only, the file stays as it is
         array = np.load(path, mmap_mode="c", allow_pickle=False)
-    except ValueError as error:
+    except (ValueError, SyntaxError, EOFError, TokenError, MemoryError, OverflowError) as error:
         raise FormatError(
             f"{path} is not a .npy file: {error}", "save it with numpy.save"
         ) from error

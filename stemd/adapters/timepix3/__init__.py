@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stemd.acquisition import Scan
@@ -37,6 +38,12 @@ def _open(path: RecordingPath, scan: Scan | None = None, **options: Any) -> Even
     return open_recording(path, scan, **options)
 
 
+def _survey(path: Path) -> list[str]:
+    from stemd.adapters.timepix3.survey import survey
+
+    return survey(path)
+
+
 PLUGIN = Plugin(
     name="timepix3",
     summary="Timepix3 event camera behind SERVAL (TCP), and .tpx3 files",
@@ -46,5 +53,6 @@ PLUGIN = Plugin(
     suffixes=(".tpx3", ".raw"),
     reads_remote=True,
     open_recording=_open,
+    survey=_survey,
     virtual="stemd.virtual.timepix3.command",
 )
