@@ -72,9 +72,9 @@ class PastScan:
 
         None where they are not on this machine.
         """
-        from stemd.storage.archive import RECORD
+        from stemd.storage.archive import records
 
-        names = sorted(path.name for path in self.path.iterdir() if RECORD.fullmatch(path.name))
+        names = records(path.name for path in self.path.iterdir())
         if names:
             return self.path / names[0]
         source = Path(str(self.document.get("source", "")))

@@ -8,7 +8,7 @@ regular file whose real place is inside the scan's folder.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,7 @@ import structlog
 from numpy.typing import NDArray
 
 from stemd import image_frames
+from stemd.adapters.files import recording_suffixes
 from stemd.documents import Json, object_from_json
 from stemd.errors import FormatError
 from stemd.results import Result
@@ -26,11 +27,18 @@ from stemd.storage.scan_document import read_scan_document
 SCAN_ID = re.compile(r"\d{8}T\d{9}Z-[0-9a-f]{4}", re.ASCII)
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,80}(\.[A-Za-z0-9]{1,12}){0,3}", re.ASCII)
-RECORD = re.compile(r"raw\.(mib|tpx3|t3p|t3pa|npy|h5)", re.ASCII)
-"""What a recorder writes and `open_recording` reads; raw.hdr and the like go with it."""
 log = structlog.get_logger(__name__)
 
 MAX_LISTED = 500
+
+
+def records(names: Iterable[str]) -> list[str]:
+    """Those of the names that are records which an adapter of this installation reads, in order.
+
+    What a recorder writes and `open_recording` reads; raw.hdr and the like go with it.
+    """
+    known = {f"raw{suffix}" for suffix in recording_suffixes()}
+    return sorted(known.intersection(names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +90,7 @@ class Archive:
             "seconds": _seconds(document),
             "completion": _completion(document),
             "images": [Path(name).stem for name, _ in files if name.endswith(".tif")],
-            "record": next((name for name, _ in files if RECORD.fullmatch(name)), None),
+            "record": next(iter(records(name for name, _ in files)), None),
             "files": [{"name": name, "bytes": size} for name, size in files],
         }
 
@@ -112,7 +120,7 @@ class Archive:
         if folder is None:
             return None
         document = _document(folder)
-        names = sorted(path.name for path in folder.iterdir() if RECORD.fullmatch(path.name))
+        names = records(path.name for path in folder.iterdir())
         path = next((path for name in names if (path := self.file(scan_id, name))), None)
         pipeline, scan, settings = (document.get(key) for key in ("pipeline", "scan", "settings"))
         if path is None or not isinstance(pipeline, str) or document.get("status") == "acquiring":

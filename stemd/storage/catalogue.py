@@ -268,7 +268,8 @@ def _ending(scan_id: str, document: Mapping[str, Any]) -> tuple[Any, ...]:
     """The columns of a scan that is over, by its document. Raises KeyError, TypeError and so on."""
     files: Sequence[Mapping[str, Any]] = document.get("files", ())
     names = [str(file["name"]) for file in files]
-    results = [name.removesuffix(".tif") for name in names if name.endswith(".tif")]
+    # whatever writer has made them; what begins with raw is the record's
+    results = list(dict.fromkeys(Path(name).stem for name in names if not name.startswith("raw")))
     status = document["status"]
     summary = {key: document.get(key) for key in _SUMMARY}
     if status not in _TABLE_KNOWS:

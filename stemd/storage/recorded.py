@@ -14,7 +14,7 @@ from stemd.acquisition import Optics, Scan
 from stemd.adapters.base import AdapterSettings
 from stemd.config.resolved import EngineConfig
 from stemd.errors import FormatError, StemdError
-from stemd.storage.archive import RECORD
+from stemd.storage.archive import records
 from stemd.storage.folder import SCAN_FILE
 from stemd.storage.scan_document import read_scan_document
 
@@ -49,14 +49,14 @@ def recorded_scan(record: Path) -> RecordedScan | None:
         text = f"{folder / SCAN_FILE} cannot be read: {error.strerror or error}"
         raise FormatError(text, "check its permissions") from error
     names = {file["name"] for file in document.get("files", ())}
-    if not RECORD.fullmatch(record.name) and record.name not in names:
+    if not records([record.name]) and record.name not in names:
         return None  # images of another file, made into this folder
     return _of(document, folder / SCAN_FILE)
 
 
 def record_in(folder: Path) -> Path | None:
     """The record in the folder of a scan; None where it holds none."""
-    names = sorted(path.name for path in folder.iterdir() if RECORD.fullmatch(path.name))
+    names = records(path.name for path in folder.iterdir())
     return folder / names[0] if names and (folder / SCAN_FILE).is_file() else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import structlog
@@ -39,7 +40,7 @@ class Running:
     disconnect_after: int | None = None
 
 
-class VirtualCamera:
+class VirtualCamera(ABC):
     """The data port and the loop of a camera; `_send_scan` is the camera's own.
 
     The port is open once this is made. `run` sends in the caller's thread until `close` (callable
@@ -93,9 +94,9 @@ class VirtualCamera:
     def _close_ports(self) -> None:
         self._data.close()
 
+    @abstractmethod
     def _send_scan(self, client: socket.socket) -> None:
         """Send scan number `scan`. Raises AbandonedError."""
-        raise NotImplementedError
 
     def _send(self, client: socket.socket, data: memoryview) -> None:
         """Send to its end, once begun: a camera that is stopped stops between two frames."""

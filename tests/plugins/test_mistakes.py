@@ -160,6 +160,9 @@ def boom(*what: Any) -> Any:
         lambda header: None,
         lambda header: (8, 8),
         lambda header: plain_layout(8, (8, 8), "u2", depth=16, big_endian=False),
+        lambda header: replace(
+            plain_layout(32, (8, 8), "u2", depth=16, big_endian=False), packed=True
+        ),
     ],
 )
 def test_whatever_a_layout_does_wrong_is_an_error_of_the_format(layout: Any) -> None:

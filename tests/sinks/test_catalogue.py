@@ -20,6 +20,7 @@ from stemd.errors import SinkError, StemdError, UsageError
 from stemd.storage.catalogue import Catalogue
 from stemd.storage.folder import ScanFolder, ScanSummary
 from stemd.storage.recovery import recover
+from stemd.storage.scan_document import read_scan_document
 from tests.conftest import a_snapshot, an_acquisition
 
 DAY_NS = 86_400 * 10**9
@@ -51,6 +52,18 @@ def test_a_scan_is_listed_from_its_start_and_complete_at_its_end(tmp_path: Path)
     assert row["folder"] == f"2026-01-01/{finished}"
     assert row["started"] == "2026-01-01T00:00:00.000000Z"
     assert catalogue.get("nothing") is None
+    catalogue.close()
+
+
+def test_images_of_any_writer_are_results_and_the_record_is_none(tmp_path: Path) -> None:
+    catalogue = Catalogue(tmp_path)
+    scan_id = a_scan(catalogue, 0)
+    document = read_scan_document(tmp_path / catalogue.get(scan_id)["folder"])
+    names = ("raw.qsf", "raw.hdr", "ricom.tif", "ricom.npz", "bf.npz")
+    document["files"] = [{"name": name, "bytes": 1} for name in names]
+    catalogue.end(scan_id, document)
+    row = catalogue.get(scan_id)
+    assert (row["results"], row["bytes"]) == (["ricom", "bf"], 5)
     catalogue.close()
 
 

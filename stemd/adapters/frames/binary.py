@@ -104,7 +104,17 @@ class BinaryCamera:
                 f"{self.header.itemsize} bytes",
                 "correct the camera's layout: return plain_layout(header.itemsize, ...)",
             )
+        if layout.packed:
+            raise self.packed()
         return layout
+
+    def packed(self) -> FormatError:
+        """The error for pixels that would have to be unpacked."""
+        return FormatError(
+            f"layout of the camera {self.name} gave packed pixels, which nobody unpacks",
+            "correct the camera's layout: return plain_layout(...), or write a FrameFormat of its "
+            "own with an unpack, as stemd/adapters/merlin/stream.py does",
+        )
 
 
 @njit(nogil=True, cache=True)
@@ -216,8 +226,8 @@ class BinaryFormat:
         )
 
     def unpack(self, wire: Bytes, layout: Layout, count: int, out: Bytes) -> None:
-        """See `FrameFormat`: these frames are not packed."""
-        raise NotImplementedError
+        """See `FrameFormat`. Raises FormatError: a BinaryCamera's frames are not packed."""
+        raise self._camera.packed()
 
     def samples(self) -> Iterable[bytes]:
         """See `FrameFormat`."""
