@@ -9,6 +9,7 @@ import structlog
 from stemd.daemon.pipeline.pipeline import Pipeline
 from stemd.errors import StemdError
 from stemd.events import Hub, Json
+from stemd.inference.worker import shared
 from stemd.storage.disk_watch import DiskWatch
 from stemd.tasks import Tasks
 
@@ -81,6 +82,8 @@ class Red:
             yield what, error.message, error.remedy
         if self.disk is not None and self.disk.error is not None:
             yield "disk", self.disk.error.message, self.disk.error.remedy
+        for late in shared().late:
+            yield "network", late.message, late.remedy
         yield from self._outlets()
         for name, pipeline in self._pipelines.items():
             yield from _of(name, pipeline)

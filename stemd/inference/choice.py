@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import structlog
@@ -83,6 +84,7 @@ class _Explained:
     def __init__(self, network: Network, why: str) -> None:
         self._network, self._why = network, why
         self.run = network.run
+        self.cancel: Callable[[], None] = getattr(network, "cancel", lambda: None)
 
     @property
     def info(self) -> Info:

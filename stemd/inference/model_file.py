@@ -6,17 +6,19 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
+
+import psutil
 
 from stemd.errors import ModelError
-from stemd.inference.protobuf import fields
+from stemd.inference.protobuf import fields, skim
 
 MAX_BYTES = 2 * 1024**3
 """What a protobuf message, and so an ONNX file without side files, can hold."""
 _GRAPH, _METADATA = 7, 14  # fields of ModelProto, onnx.proto
 _KEY, _VALUE = 1, 2  # of StringStringEntryProto
-_HEAD_BYTES = 4096
-_FIRST = tuple(bytes([number << 3 | kind]) for number in range(1, 16) for kind in (0, 2))
-"""Bytes with which an ONNX file can begin: two gigabytes of something else are not read."""
+COPIES = 3
+"""Of a model's bytes in memory while a library loads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +51,28 @@ def read_model(path: Path) -> ModelFile:
                 f"{path}: {size:,} bytes are more than an ONNX file can have", "check the file"
             )
         with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-            if head[:1] not in _FIRST:
+            if not _is_model(file, size):  # two gigabytes of something else are not read
                 raise _not_onnx(str(path))
-            data = head + file.read()
+            if COPIES * size > psutil.virtual_memory().available:
+                raise ModelError(
+                    f"{path}: there is not enough memory for a model of {size:,} bytes",
+                    "free memory, or name a smaller model",
+                )
+            file.seek(0)
+            data = file.read(size)
     except OSError as error:
         raise ModelError(
             f"{path}: the model cannot be read: {error.strerror or error}",
             "stemd models list shows the models that are there",
         ) from error
     return model_of(data, path.stem, str(path))
+
+
+def _is_model(file: BinaryIO, size: int) -> bool:
+    """Whether it has the fields of a model, and these one graph with the fields of a graph."""
+    fields_of_model = skim(file, 0, size) or []
+    graphs = [(begin, length) for number, begin, length in fields_of_model if number == _GRAPH]
+    return len(graphs) == 1 and skim(file, *graphs[0]) is not None
 
 
 def model_of(data: bytes, name: str, source: str = "") -> ModelFile:

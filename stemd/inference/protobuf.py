@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import BinaryIO
 
+LONGEST_VARINT = 10
+MOST_FIELDS = 100_000
+"""Of a message that is skimmed: a graph has one for each node and weight."""
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
@@ -34,6 +38,33 @@ def fields(message: bytes | memoryview) -> Iterator[tuple[int, int | memoryview]
             raise ValueError(f"there is no wire type {kind}")
     if at != len(view):
         raise ValueError("the last field is cut off")
+
+
+def skim(file: BinaryIO, begin: int, size: int) -> list[tuple[int, int, int]] | None:
+    """(field number, where its contents begin, their bytes) of a message in a file.
+
+    What the fields hold is not read; None where the bytes are no message, or one of too many
+    fields.
+    """
+    found: list[tuple[int, int, int]] = []
+    at, stop = begin, begin + size
+    while at < stop and len(found) < MOST_FIELDS:
+        file.seek(at)
+        head = file.read(2 * LONGEST_VARINT)
+        try:
+            tag, past = varint(head, 0)
+            kind = tag & 7
+            if tag < 8 or kind not in (_VARINT, _FIXED64, _BYTES, _FIXED32):
+                return None
+            more = {_FIXED64: 8, _FIXED32: 4}.get(kind, 0)
+            if kind in (_VARINT, _BYTES):
+                value, past = varint(head, past)
+                more = value if kind == _BYTES else 0
+        except (ValueError, IndexError):
+            return None
+        found.append((tag >> 3, at + past, more))
+        at += past + more
+    return found if at == stop else None
 
 
 def varint(view: bytes | memoryview, at: int) -> tuple[int, int]:
