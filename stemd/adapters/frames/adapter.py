@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
@@ -10,11 +11,11 @@ from typing import Annotated, Any, Protocol
 from pydantic import Field
 
 from stemd.acquisition import Scan
-from stemd.adapters.base import AdapterSettings
+from stemd.adapters.base import AdapterSettings, Decoder
 from stemd.adapters.connection import Connection
 from stemd.adapters.frames.decoder import FrameDecoder
 from stemd.adapters.frames.format import FrameFormat
-from stemd.adapters.frames.silence import Silence
+from stemd.adapters.frames.silence import Scanning, Silence
 from stemd.adapters.frames.warm import warm_up
 from stemd.adapters.sockets import Receiver
 from stemd.blocks import BlockPool, Message, Notice, PoolClosedError
@@ -56,8 +57,8 @@ class Control(Protocol):
     commands: frozenset[str]
     """Of "start", "stop", "abort"."""
 
-    def prepare(self, scan: Scan | None) -> None:
-        """The camera has just been connected: set it up."""
+    def prepare(self, scan: Scan | None) -> str:
+        """The camera has just been connected: set it up; what there is to tell of it, or ""."""
         ...
 
     def command(self, name: str, args: Mapping[str, Any], scan: Scan | None) -> Mapping[str, Any]:
@@ -69,17 +70,34 @@ class Control(Protocol):
         ...
 
 
-class FrameAdapter:
+class LiveDecoder(Decoder, Scanning, Protocol):
+    """The decoder of a connection to a frame camera, see `FrameDecoder`."""
+
+    scan: Scan | None
+    broken: bool
+    """What comes makes no sense any more: the connection is to be ended."""
+
+    @property
+    def useless_bytes(self) -> int:
+        """Bytes of this connection that no frame can come of."""
+        ...
+
+    def reset(self) -> None:
+        """The next byte is the first of a new connection."""
+        ...
+
+
+class StreamAdapter:
     """Implements adapters.base.Adapter for a camera that sends frames from a TCP port.
 
     `title` stands in what people read ("the Merlin camera at ..."); without `control` the camera
-    takes no commands, `no_control` says what to do about it.
+    takes no commands, `no_control` says what to do about it. What the bytes mean is said by
+    `new_decoder`, see `FrameAdapter`.
     """
 
     def __init__(
         self,
         settings: FrameSettings,
-        camera: FrameFormat,
         port: int,
         title: str,
         *,
@@ -87,9 +105,9 @@ class FrameAdapter:
         no_control: str = "start and stop at the camera",
     ) -> None:
         self.settings = settings
-        self._format, self._title = camera, title
+        self._title = title
         self._scan = settings.scan
-        self._decoder: FrameDecoder | None = None
+        self._decoder: LiveDecoder | None = None
         self._connection = Connection(title, settings.host, port, settings.receive_buffer, _REMEDY)
         self._ask_end = threading.Event()
         self._control, self._no_control = control, no_control
@@ -136,9 +154,8 @@ class FrameAdapter:
 
     def read(self, pool: BlockPool, stop: threading.Event) -> Iterator[Message]:
         """Messages of the camera until `stop`; connects again whenever the camera was lost."""
-        warm_up(self._format)
         link = self._connection
-        decoder = self._decoder = FrameDecoder(self._format, pool, self._scan, link.source)
+        decoder = self._decoder = self.new_decoder(pool, self._scan, link.source)
         try:
             while not link.over(stop):
                 connected = yield from link.open(stop)
@@ -158,8 +175,15 @@ class FrameAdapter:
             link.drop()
             decoder.reset()
 
+    def new_decoder(self, pool: BlockPool, scan: Scan | None, source: str) -> LiveDecoder:
+        """The decoder of all connections, its kernels compiled."""
+        raise NotImplementedError
+
+    def answer(self, connected: socket.socket, decoder: LiveDecoder) -> None:
+        """Send what the protocol asks for: nothing. Raises OSError."""
+
     def _receive(
-        self, receiver: Receiver, decoder: FrameDecoder, stop: threading.Event
+        self, receiver: Receiver, decoder: LiveDecoder, stop: threading.Event
     ) -> Generator[Message, None, tuple[OSError | None, bool]]:
         """Receive until the stream ends or `stop`; returns how a connection was lost.
 
@@ -170,6 +194,7 @@ class FrameAdapter:
         self._ask_end.clear()
         while not stop.is_set():
             try:
+                self.answer(receiver.socket, decoder)
                 count = receiver.receive(decoder.wants())
             except OSError as error:
                 return error, False
@@ -180,7 +205,7 @@ class FrameAdapter:
                 self.received_bytes += count
                 silence.broken()
                 yield from decoder.fed(count, now_ns)
-                if not link.came(count, decoder.useless_bytes):
+                if decoder.broken or not link.came(count, decoder.useless_bytes):
                     return None, True
             if count is None or receiver.patient:
                 yield from decoder.flush(now_ns, eof=False)
@@ -201,6 +226,31 @@ class FrameAdapter:
         if self._control is None:
             return
         try:
-            self._control.prepare(self._scan)
+            told = self._control.prepare(self._scan)
         except CameraError as error:
             yield Notice("camera_control", error.message, "error", remedy=error.remedy)
+        else:
+            if told:
+                yield Notice("camera_status", told, "info")
+
+
+class FrameAdapter(StreamAdapter):
+    """A camera whose bytes a `FrameFormat` knows."""
+
+    def __init__(
+        self,
+        settings: FrameSettings,
+        camera: FrameFormat,
+        port: int,
+        title: str,
+        *,
+        control: Control | None = None,
+        no_control: str = "start and stop at the camera",
+    ) -> None:
+        super().__init__(settings, port, title, control=control, no_control=no_control)
+        self._format = camera
+
+    def new_decoder(self, pool: BlockPool, scan: Scan | None, source: str) -> LiveDecoder:
+        """See `StreamAdapter`."""
+        warm_up(self._format)
+        return FrameDecoder(self._format, pool, scan, source)

@@ -47,6 +47,8 @@ class FrameDecoder:
         self._skipped = 0
         self.garbage_bytes = 0
         """Bytes of this connection that belonged to no message."""
+        self.broken = False
+        """Never: the next message is found in any bytes."""
         self._announced = 0  # bytes of announcements since the last frame
 
     @property
@@ -78,11 +80,7 @@ class FrameDecoder:
     @property
     def at_the_end(self) -> bool:
         """The scan under way lacks no more than its last frames: at most a line, or a 16th."""
-        acquisition = self._tracker.acquisition
-        if acquisition is None:
-            return False
-        scan = acquisition.scan
-        return self._tracker.remaining <= min(scan.line_frames, max(1, scan.frames // 16))
+        return self._tracker.at_the_end
 
     def wants(self) -> Sequence[memoryview]:
         """Where the next bytes are to land. Waits for a free block where one is needed."""

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.errors import FormatError
+from stemd.pixels import Mask
 
 PixelType = Literal["u1", "u2", "u4", "u8"]
 Bytes = NDArray[np.uint8]
@@ -87,7 +88,8 @@ class Announcement:
     """What a camera says of an acquisition before its first frame, as far as it does.
 
     `frames`: how many it will take, 0: endless, None: not told; `frames_per_trigger` likewise, of
-    which a line is made where each line is triggered. `sidecars`: see `Acquisition`.
+    which a line is made where each line is triggered. `sidecars`: see `Acquisition`,
+    `mask`: see `Detector`.
     """
 
     frames: int | None = None
@@ -95,6 +97,7 @@ class Announcement:
     text: str = ""
     sidecars: tuple[tuple[str, bytes], ...] = ()
     frames_per_trigger: int | None = None
+    mask: Mask | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stemd.acquisition import Acquisition
 from stemd.adapters.frames import placing
-from stemd.adapters.frames.format import FrameStart
-from stemd.adapters.frames.slots import Slots
+from stemd.adapters.frames.format import FrameStart, Layout
 from stemd.adapters.frames.tracker import ScanTracker
-from stemd.blocks import FrameBlock, Message
+from stemd.blocks import Buffer, FrameBlock, Message
+
+
+class Slots(Protocol):
+    """The frames of the block at hand, of which those before `done` have been placed.
+
+    There are `capacity`. `prefixes` (n, size) and `numbers` (n,) are the frames' own.
+    """
+
+    layout: Layout
+    prefixes: NDArray[np.uint8]
+    numbers: NDArray[np.int64]
+    buffer: Buffer | None
+    done: int
+    capacity: int
+
+    def read_numbers(self, stop: int, reference: NDArray[np.uint8]) -> None:
+        """Read the numbers of the frames from `done` to `stop` - 1."""
+        ...
+
+    def block(self, start: int, stop: int, acquisition: Acquisition, now_ns: int) -> FrameBlock:
+        """Frames start..stop-1 as a block; the one that ends at `capacity` takes the buffer."""
+        ...
+
+    def drop(self) -> None:
+        """Give the buffer back and forget what is in it."""
+        ...
 
 
 class Placer:

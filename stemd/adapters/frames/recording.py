@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan
 from stemd.adapters.frames import placing
+from stemd.adapters.frames.fitting import check_fit, first_of
 from stemd.adapters.frames.format import Announcement, FrameFormat
 from stemd.adapters.frames.joined import JoinedFiles
 from stemd.adapters.frames.numbering import Numbered, sort_out
 from stemd.adapters.frames.numbers import Ends, FrameTable, ends_of, resolve_file
-from stemd.adapters.frames.scans import fitting_shapes
 from stemd.adapters.frames.storage import Bytes, Storage, open_storage
 from stemd.adapters.recordings.address import RecordingPath
 from stemd.blocks import Buffer, FrameBlock, Message, Notice
@@ -90,10 +90,10 @@ class FrameRecording:
         declared = announced.frames
         if self._numbered is not None and self._numbered.by_order:
             declared = None  # of one of the parts that were joined
-        _check_fit(self.path, resolved, ends, declared, cut=bool(rest))
+        check_fit(self.path, resolved, ends, declared, cut=bool(rest))
         self._state = placing.new_state(self._format.first_number, self._format.turn)
         placing.set_scan(self._state, resolved)
-        self._state[placing.BASE] = _base(resolved, ends) - 1
+        self._state[placing.BASE] = first_of(resolved, ends) - 1
         self._start = ends.first
         self._skipping = _skips(resolved, ends)
         if self.scans == 1:
@@ -337,15 +337,6 @@ def _hinted(announced: Announcement, ends: Ends) -> Scan | None:
     return None
 
 
-def _base(scan: Scan, ends: Ends) -> int:
-    """Sequence number of the scan's first frame.
-
-    A file begins with a scan, or lacks the first frames of one, or was cut out of a longer one.
-    """
-    aligned = (ends.first - 1) // scan.frames * scan.frames + 1
-    return aligned if ends.last - aligned < scan.frames else ends.first
-
-
 def _skips(scan: Scan, ends: Ends) -> bool:
     """Flyback frames were left out of the file, their numbers were not given to others."""
     lines = (ends.count - 1 - scan.leading) // scan.shape[1]
@@ -354,24 +345,3 @@ def _skips(scan: Scan, ends: Ends) -> bool:
         and ends.count > scan.shape[1]
         and ends.span == ends.count + lines * scan.flyback_frames
     )
-
-
-def _check_fit(
-    path: RecordingPath, scan: Scan, ends: Ends, declared: int | None, *, cut: bool
-) -> None:
-    """Raise FormatError unless the frames are a scan, several, or a scan that was cut short."""
-    whole = scan.frames - scan.flyback_frames
-    # Set to endless, or to more frames than there are: the recording ended early.
-    stopped = cut or declared == 0 or (declared or 0) > max(ends.count, whole - 1)
-    rest = ends.span % scan.frames
-    if ends.span < whole:
-        fits = stopped or ends.span > scan.frames - scan.line_frames
-    else:
-        fits = stopped or rest < scan.line_frames or rest >= whole
-    if not fits:
-        ny, nx = scan.shape
-        raise FormatError(
-            f"{path}: {ends.count} frames do not fit a scan of {ny}x{nx} with flyback "
-            f"{scan.flyback_frames} and {scan.leading} leading frames, which takes {scan.frames}",
-            f"set the scan's shape; {fitting_shapes(ends.count)}",
-        )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from stemd.adapters.frames.decoder import FrameDecoder
-from stemd.blocks import Message, Notice
+from stemd.acquisition import Acquisition
+from stemd.blocks import EndReason, Message, Notice
 
 _IDLE_FRAMES = 20  # a slow camera is waited for this many dwell times
 
@@ -17,6 +17,24 @@ class Patience(Protocol):
 
     idle_timeout_s: float
     pause_timeout_s: float
+
+
+class Scanning(Protocol):
+    """The part of a decoder that knows the scan under way."""
+
+    @property
+    def acquisition(self) -> Acquisition | None:
+        """The scan under way."""
+        ...
+
+    @property
+    def at_the_end(self) -> bool:
+        """It lacks no more than its last frames."""
+        ...
+
+    def end(self, reason: EndReason, now_ns: int) -> Iterable[Message]:
+        """End it."""
+        ...
 
 
 class Silence:
@@ -36,7 +54,7 @@ class Silence:
         self._last = time.monotonic()
         self._told = False
 
-    def lasts(self, decoder: FrameDecoder, now_ns: int) -> Iterator[Message]:
+    def lasts(self, decoder: Scanning, now_ns: int) -> Iterator[Message]:
         """Nothing comes, and a scan is under way."""
         acquisition = decoder.acquisition
         assert acquisition is not None

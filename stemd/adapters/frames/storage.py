@@ -70,7 +70,7 @@ class MappedFile:
     """A local file: frames are views of its map, which is read ahead, and given back behind."""
 
     def __init__(self, path: Path) -> None:
-        self._map, self.size = _open_map(path)
+        self._map, self.size = open_map(path)
         self._data: Bytes = np.frombuffer(self._map, np.uint8)
 
     def head(self, count: int) -> bytes:
@@ -169,8 +169,11 @@ def _unpack(wire: Bytes, camera: FrameFormat, layout: Layout, count: int, buffer
     camera.unpack(wire, layout, count, buffer.unpacked[: count * layout.unpacked_bytes])
 
 
-def _open_map(path: Path) -> tuple[mmap.mmap, int]:
-    """A private writable map: nothing is ever written, but kernels know one kind of array only."""
+def open_map(path: Path) -> tuple[mmap.mmap, int]:
+    """A file's map and size. Raises FormatError, OSError.
+
+    The map is private and writable: nothing is ever written, but kernels know one kind of array.
+    """
     with path.open("rb") as file:
         size = file.seek(0, 2)
         if not size:

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan, new_scan_id
 from stemd.adapters.frames import placing
-from stemd.adapters.frames.format import Announcement, FrameFormat, Layout
+from stemd.adapters.frames.format import Announcement, Layout
 from stemd.adapters.frames.scans import Plan, plan, resolve
 from stemd.adapters.tally import Tallies
 from stemd.blocks import Counters, Ended, EndReason, Message, Notice, Started
 
 NO_POSITIONS: NDArray[np.uint8] = np.zeros(0, np.uint8)
+
+
+class Numbered(Protocol):
+    """What is to be known of a camera to follow its scans, see `FrameFormat`."""
+
+    name: str
+    raw_name: str
+    first_number: int
+    turn: int
 
 
 class ScanTracker:
@@ -24,9 +34,7 @@ class ScanTracker:
     from the next scan on. `state` and `seen` are what the placing kernel works on.
     """
 
-    def __init__(
-        self, camera: FrameFormat, scan: Scan | None, source: str, tallies: Tallies
-    ) -> None:
+    def __init__(self, camera: Numbered, scan: Scan | None, source: str, tallies: Tallies) -> None:
         self.scan = scan
         self.source = source
         self.acquisition: Acquisition | None = None
@@ -52,6 +60,14 @@ class ScanTracker:
     def renumber(self) -> None:
         """Numbers began again, unannounced: what was announced last still counts."""
         self.new_acquisition(self._announced)
+
+    @property
+    def at_the_end(self) -> bool:
+        """The scan under way lacks no more than its last frames: at most a line, or a 16th."""
+        if self.acquisition is None:
+            return False
+        scan = self.acquisition.scan
+        return self.remaining <= min(scan.line_frames, max(1, scan.frames // 16))
 
     @property
     def planned(self) -> bool:
@@ -140,6 +156,7 @@ class ScanTracker:
         self.seen = np.zeros(scan.positions, np.uint8)
         state[placing.OPEN] = 1
         announced = self._announced or Announcement()
+        mask = announced.mask
         self.acquisition = Acquisition(
             scan=scan,
             detector=Detector(
@@ -148,6 +165,7 @@ class ScanTracker:
                 dtype=layout.dtype,
                 bit_depth=layout.depth,
                 header=announced.text,
+                mask=mask if mask is not None and mask.shape == layout.shape else None,
             ),
             id=new_scan_id(now_ns),
             started_ns=now_ns,

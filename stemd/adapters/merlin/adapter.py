@@ -51,13 +51,14 @@ class _Control:
         self._stops = 0
         self._closed = False
 
-    def prepare(self, scan: Scan | None) -> None:
+    def prepare(self, scan: Scan | None) -> str:
         wanted = self._until_a_stop()
         with self._job, contextlib.closing(self._client):
             for name, value in self._settings.camera.items():
                 self._client.set(name, value, wanted)
             if self._settings.start == "connect":
                 self._start(1, scan, wanted)
+        return ""
 
     def command(self, name: str, args: Mapping[str, Any], scan: Scan | None) -> Mapping[str, Any]:
         if name == "start":

@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import json
-import socket
-import threading
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
-from stemd.adapters.sockets import watch_over
+from stemd.adapters.rest import FAILURES, Json, RestServer
 from stemd.documents import from_json
 from stemd.errors import CameraError, FormatError
-
-CONNECT_S = 2.0
-TIMEOUT_S = 4.0
-"""For a whole request and its reply, however slowly that comes."""
-MAX_REPLY_BYTES = 4 * 1024 * 1024
-
-Json = Mapping[str, Any]
-
-
-def _hang_up(opened: socket.socket, late: threading.Event) -> None:
-    late.set()
-    with contextlib.suppress(OSError):
-        opened.shutdown(socket.SHUT_RDWR)
 
 
 class ServalClient:
@@ -35,10 +16,7 @@ class ServalClient:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        parts = urlsplit(self.url)
-        self._secure = parts.scheme == "https"
-        self._host, self._port = parts.hostname or "", parts.port
-        self._prefix = parts.path
+        self._server = RestServer(self.url)
 
     def request(self, path: str, body: Json | None = None) -> Any:
         """GET, or PUT of a JSON body; the reply as JSON, or text where it is none.
@@ -46,8 +24,8 @@ class ServalClient:
         Raises CameraError with what SERVAL says.
         """
         try:
-            status, reason, text = self._exchange(path, body)
-        except (OSError, ValueError, http.client.HTTPException) as error:
+            status, reason, text = self._server.exchange(path, body)
+        except FAILURES as error:
             raise CameraError(
                 f"SERVAL at {self.url} does not answer: {error or type(error).__name__}",
                 "check that SERVAL runs and serval_url is its address",
@@ -62,47 +40,6 @@ class ServalClient:
         except FormatError:
             return text.strip()
 
-    def _exchange(self, path: str, body: Json | None) -> tuple[int, str, str]:
-        """Status, its reason, and text of a reply that is whole in time. Raises OSError, ..."""
-        kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
-        opened = kind(self._host, self._port, timeout=CONNECT_S)
-        try:
-            opened.connect()
-            watch_over(opened.sock)
-            opened.sock.settimeout(TIMEOUT_S)
-            # A time limit of a socket is one for each byte: this is one for the whole reply.
-            late = threading.Event()
-            limit = threading.Timer(TIMEOUT_S, _hang_up, (opened.sock, late))
-            limit.daemon = True
-            limit.start()
-            try:
-                told = self._asked(opened, path, body)
-                if late.is_set():  # without a length a reply ends where it was cut off
-                    raise ConnectionError("cut off")
-                return told
-            except (OSError, http.client.HTTPException) as error:
-                if not late.is_set():
-                    raise
-                raise TimeoutError(f"no whole answer within {TIMEOUT_S:g} s") from error
-            finally:
-                limit.cancel()
-        finally:
-            opened.close()
-
-    def _asked(
-        self, opened: http.client.HTTPConnection, path: str, body: Json | None
-    ) -> tuple[int, str, str]:
-        data = None if body is None else json.dumps(body).encode()
-        opened.request(
-            "GET" if data is None else "PUT",
-            self._prefix + path,
-            data,
-            {"Content-Type": "application/json", "Connection": "close"},
-        )
-        reply = opened.getresponse()
-        text = reply.read(MAX_REPLY_BYTES).decode("utf-8", "replace")
-        return reply.status, reply.reason, text
-
     def dashboard(self) -> Json:
         """Server, measurement and detector at a glance."""
         return self._object("/dashboard")
@@ -110,7 +47,7 @@ class ServalClient:
     def health(self) -> Json:
         """Temperatures, voltages, fans, by board."""
         reply = self.request("/detector/health")
-        return reply if isinstance(reply, Mapping) else {"detector": reply}
+        return reply if isinstance(reply, dict) else {"detector": reply}
 
     def info(self) -> Json:
         """What the detector is: chips, boards, firmware."""
@@ -159,7 +96,7 @@ class ServalClient:
 
     def _object(self, path: str) -> Json:
         reply = self.request(path)
-        if not isinstance(reply, Mapping):
+        if not isinstance(reply, dict):
             raise CameraError(
                 f"SERVAL's reply to {path} is not what was expected: {str(reply)[:80]!r}",
                 "check that serval_url is the address of SERVAL",

@@ -1,0 +1,88 @@
+"""The live DECTRIS camera: images from its stream, commands to its control unit."""
+
+from __future__ import annotations
+
+import socket
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from stemd.acquisition import Scan
+from stemd.adapters.dectris import legacy, stream2, zmtp
+from stemd.adapters.dectris.control import DectrisControl
+from stemd.adapters.dectris.decoder import StreamDecoder
+from stemd.adapters.dectris.simplon import Simplon
+from stemd.adapters.frames.adapter import FrameSettings, LiveDecoder, Port, StreamAdapter
+from stemd.blocks import BlockPool, FrameBlock
+
+STREAM2_PORT, LEGACY_PORT = 31001, 9999
+
+
+class DectrisSettings(FrameSettings):
+    """The config table of a DECTRIS camera.
+
+    `host` is the detector control unit. `data_port`: 31001 of stream2, 9999 of the legacy stream;
+    both are understood on any port. `channel`: of several thresholds, the one to use, e.g.
+    "threshold_2" (default: the first). `control_port` is SIMPLON's, 80: omit to only listen.
+    `api_version` is SIMPLON's. `camera` are parameters of the detector by SIMPLON's names, e.g.
+    trigger_mode = "exts", set whenever the camera has been connected and before each start, and
+    `stream_format` is the kind of stream that is switched on then. `start`: "camera" waits for
+    series that are armed there, or by the `start` command; "connect" also arms one whenever the
+    camera has been connected. `idle_timeout_s`, `pause_timeout_s`, `receive_buffer`: as for every
+    frame camera.
+    """
+
+    data_port: Port = STREAM2_PORT
+    channel: Annotated[str, Field(max_length=64)] = ""
+    control_port: Port | None = None
+    api_version: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+){1,3}$")] = "1.8.0"
+    camera: dict[str, int | float | str | bool] = Field(default_factory=dict)
+    stream_format: Literal["cbor", "legacy"] = "cbor"
+    start: Literal["camera", "connect"] = "camera"
+
+
+def warm_up() -> None:
+    """Compile the kernels before a camera needs them; takes seconds where the cache is empty."""
+    image = np.zeros((4, 4), np.uint16)
+    data = {"threshold_1": stream2.encode_array(image, "bslz4")}
+    decoder = StreamDecoder(BlockPool(1, 1), Scan(shape=(1, 2), flyback=0), greets=False)
+    for message in (
+        zmtp.message(stream2.encode_image(1, 0, data)),
+        zmtp.message(*legacy.encode_image(1, 1, image, "lz4")),
+    ):
+        view = decoder.wants()[0]
+        view[: len(message)] = message
+        for item in decoder.fed(len(message), 0):
+            if isinstance(item, FrameBlock):
+                item.release()
+
+
+class DectrisAdapter(StreamAdapter):
+    """A DECTRIS camera; the "start" command takes `scans`, how many in one series."""
+
+    def __init__(self, settings: DectrisSettings) -> None:
+        control = None
+        if settings.control_port is not None:
+            simplon = Simplon(settings.host, settings.control_port, settings.api_version)
+            control = DectrisControl(settings, simplon)
+        super().__init__(
+            settings,
+            settings.data_port,
+            "DECTRIS camera",
+            control=control,
+            no_control="set control_port = 80, or arm and disarm at the control unit",
+        )
+        self._channel = settings.channel
+
+    def new_decoder(self, pool: BlockPool, scan: Scan | None, source: str) -> LiveDecoder:
+        """See `StreamAdapter`."""
+        warm_up()
+        return StreamDecoder(pool, scan, source, self._channel)
+
+    def answer(self, connected: socket.socket, decoder: LiveDecoder) -> None:
+        """See `StreamAdapter`: ZeroMQ's handshake."""
+        assert isinstance(decoder, StreamDecoder)
+        data = decoder.outgoing()
+        if data:
+            connected.sendall(data)

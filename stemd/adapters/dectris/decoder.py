@@ -1,0 +1,360 @@
+"""From the bytes of a DECTRIS stream to scans and blocks of frames: pure, no socket, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.acquisition import Acquisition, Scan
+from stemd.adapters.dectris import legacy, stream2, zmtp
+from stemd.adapters.dectris.kernels import scanning
+from stemd.adapters.dectris.kernels.scanning import find_messages, parts_of
+from stemd.adapters.dectris.series import PixelMask, Said, SeriesEnd, SeriesStart
+from stemd.adapters.dectris.slots import CompressedSlots
+from stemd.adapters.dectris.stolen import StolenFrames
+from stemd.adapters.frames.format import Announcement, FrameStart, Layout, plain_layout
+from stemd.adapters.frames.placer import Placer
+from stemd.adapters.frames.tracker import ScanTracker
+from stemd.adapters.tally import Tallies
+from stemd.blocks import BlockPool, Counters, EndReason, Message, Notice
+from stemd.errors import FormatError
+from stemd.pixels import Mask
+
+RAW_NAME = "raw.dectris"
+START_NAME = "raw.start"
+_INBOX_BYTES = 1 << 20
+_ROWS = 1024
+_NOTHING = np.zeros(0, np.uint8)
+
+
+class DectrisCamera:
+    """Implements adapters.frames.tracker.Numbered: images count from 0 in each series."""
+
+    name = "dectris"
+    raw_name = RAW_NAME
+    first_number = 0
+    turn = 0
+
+
+class StreamDecoder:
+    """Implements adapters.base.Decoder for one connection to a stream, of either kind.
+
+    `channel`: of several, the one to use; "": the first. `greets`: the bytes begin with ZeroMQ's
+    handshake; those of a record do not. `scan`, `fed`, `flush` are as FrameDecoder's.
+    """
+
+    def __init__(
+        self,
+        pool: BlockPool,
+        scan: Scan | None = None,
+        source: str = "",
+        channel: str = "",
+        *,
+        greets: bool = True,
+    ) -> None:
+        self._pool, self._greets = pool, greets
+        self._tallies = Tallies()
+        self._tracker = ScanTracker(DectrisCamera(), scan, source, self._tallies)
+        self._placer = Placer(self._tracker)
+        self._channel_name = channel
+        self._channel = np.frombuffer(bytearray(channel.encode()), np.uint8)
+        self._rows = np.zeros((_ROWS, scanning.COLUMNS), np.int64)
+        self._parts = np.zeros((scanning.MAX_PARTS, 2), np.int64)
+        self._inbox: NDArray[np.uint8] = np.zeros(_INBOX_BYTES, np.uint8)
+        self._slots: CompressedSlots | None = None
+        self._stolen = StolenFrames()
+        self.garbage_bytes = 0
+        self.broken = False
+        self.reset()
+
+    def reset(self) -> None:
+        """The next byte is the first of a new connection."""
+        if self._slots is not None:
+            self._slots.drop()
+        self._at = self._stop = self.garbage_bytes = self._alone = 0
+        self.broken = False
+        self._greeted = not self._greets
+        self._outgoing = zmtp.greeting() if self._greets else b""
+        self._series = -1
+        self._masks: dict[str, PixelMask] = {}
+        self._stolen.reset()
+        self._tracker.new_acquisition(None)
+
+    @property
+    def scan(self) -> Scan | None:
+        """The configured geometry."""
+        return self._tracker.scan
+
+    @scan.setter
+    def scan(self, scan: Scan | None) -> None:
+        self._tracker.scan = scan
+
+    @property
+    def acquisition(self) -> Acquisition | None:
+        """The scan under way."""
+        return self._tracker.acquisition
+
+    @property
+    def at_the_end(self) -> bool:
+        """See `ScanTracker`."""
+        return self._tracker.at_the_end
+
+    @property
+    def counters(self) -> Counters:
+        """Frames of the scan under way by fate; of the last scan when there is none."""
+        if self._tracker.acquisition is not None:
+            self._tracker.count()
+        return self._tracker.counters
+
+    @property
+    def useless_bytes(self) -> int:
+        """Bytes of this connection that no frame can come of: garbage, and messages alone."""
+        return self.garbage_bytes + self._alone
+
+    def outgoing(self) -> bytes:
+        """What is to be sent to the camera now: handshake, answers to its questions."""
+        data, self._outgoing = self._outgoing, b""
+        return data
+
+    def wants(self) -> Sequence[memoryview]:
+        """Where the next bytes are to land."""
+        return (self._inbox.data[self._stop :],)
+
+    def fed(self, count: int, now_ns: int) -> Iterable[Message]:
+        """`count` bytes have landed at `now_ns` (UTC)."""
+        self._stop += count
+        if self.broken:
+            self.garbage_bytes += count
+            self._stop = self._at
+            return ()
+        return self._drive(now_ns)
+
+    def flush(self, now_ns: int, *, eof: bool) -> Iterable[Message]:
+        """What is whole has been given out; at `eof` what is not whole is counted and dropped."""
+        if not eof:
+            return
+        left = self._stop - self._at
+        self._at = self._stop = 0
+        if left and self._greeted and not self.broken:
+            yield Notice("partial_frame", f"the last {left} bytes are not a whole message")
+        yield from self._tallies.rest()
+
+    def end(self, reason: EndReason, now_ns: int) -> Iterator[Message]:
+        """End the scan under way, if any."""
+        yield from self._tracker.close(reason)
+
+    def _drive(self, now_ns: int) -> Iterator[Message]:
+        if not self._greeted and not (yield from self._greet()):
+            return
+        more = True
+        while more and not self.broken:
+            found, after, size = find_messages(
+                self._inbox, self._at, self._stop, self._channel, self._rows, self._parts
+            )
+            yield from self._messages(self._rows[:found], now_ns)
+            self._at = after
+            more = found == _ROWS
+            if size < 0:
+                why = FormatError("what comes is no message of ZeroMQ's protocol", "")
+                yield from self._break(why)
+            elif not more:
+                self._make_room(size)
+
+    def _greet(self) -> Generator[Message, None, bool]:
+        """The other side's greeting, True once it is whole."""
+        data = self._inbox[self._at : min(self._stop, zmtp.GREETING_BYTES)].tobytes()
+        try:
+            zmtp.check_greeting(data)
+        except FormatError as error:
+            yield from self._break(error)
+            return False
+        if len(data) < zmtp.GREETING_BYTES:
+            return False
+        self._at += zmtp.GREETING_BYTES
+        self._greeted = True
+        self._outgoing += zmtp.ready("PULL")
+        return True
+
+    def _break(self, error: FormatError) -> Iterator[Message]:
+        """Nothing that follows can be understood."""
+        self.broken = True
+        self.garbage_bytes += self._stop - self._at
+        self._stop = self._at
+        yield Notice("bad_stream", error.message, "error", remedy=error.remedy)
+
+    def _make_room(self, size: int) -> None:
+        """Move what is left to the front; a message that fills the memory gets more, by and by:
+        no length from the wire allocates anything before the bytes are there.
+        """
+        left = self._stop - self._at
+        if not left:
+            self._at = self._stop = 0
+            return
+        free = self._inbox.size - self._stop
+        if free >= max(_INBOX_BYTES // 4, min(size - left, _INBOX_BYTES // 2)):
+            return
+        target = self._inbox
+        if 2 * left > self._inbox.size:
+            target = np.zeros(2 * self._inbox.size, np.uint8)
+        target[:left] = self._inbox[self._at : self._stop].copy()
+        self._inbox, self._at, self._stop = target, 0, left
+
+    def _messages(self, rows: scanning.Rows, now_ns: int) -> Iterator[Message]:
+        """All messages of a receive: images of one kind together, the others one by one."""
+        alike = rows[:, [scanning.KIND, scanning.SERIES, *_SHAPE]]
+        cuts = np.flatnonzero(np.any(alike[1:] != alike[:-1], axis=1)) + 1
+        for part in np.split(rows, cuts):
+            kind = int(part[0, scanning.KIND]) if len(part) else -1
+            if kind == scanning.IMAGE:
+                yield from self._images(part, now_ns)
+            elif kind == scanning.NO_CHANNEL:
+                yield from self._tallies.add(
+                    "no_channel",
+                    f"images without the channel {self._channel_name!r}: {{count}}",
+                    len(part),
+                    f"set channel to one of {', '.join(self._masks) or 'those of the detector'}",
+                )
+            elif kind == scanning.BAD:
+                yield from self._bad(len(part))
+            elif kind >= 0:
+                for row in part:
+                    yield from self._other(row)
+            if self.broken:
+                return
+
+    def _bad(self, count: int) -> Iterator[Message]:
+        yield from self._tallies.add(
+            "bad_frame",
+            "{count} images are damaged or of an unknown kind, and leave holes",
+            count,
+            "known are 8, 16 and 32 bits, little-endian, compression bslz4, lz4 or none",
+        )
+
+    def _other(self, row: NDArray[np.int64]) -> Iterator[Message]:
+        message = self._inbox[row[scanning.BEGIN] : row[scanning.END]].tobytes()
+        self._alone += len(message)
+        parts = parts_of(message)
+        try:
+            if row[scanning.KIND] == scanning.COMMAND:
+                self._outgoing += zmtp.answer(parts[0])
+                return
+            said = read_message(parts)
+        except FormatError as error:
+            if row[scanning.KIND] == scanning.COMMAND:
+                yield from self._break(error)
+            else:
+                text = "{count} messages could not be read: " + error.message
+                yield from self._tallies.add("bad_message", text, remedy=error.remedy)
+            return
+        if isinstance(said, SeriesStart):
+            yield from self._start(said, message)
+        elif isinstance(said, SeriesEnd):
+            # An end may come late, when the next series has begun.
+            if said.series == self._series:
+                yield from self._tracker.close("stopped")
+        else:
+            text = f"{{count}} messages of the kind {said.kind[:40]!r} were passed over"
+            yield from self._tallies.add("unknown_message", text)
+
+    def _start(self, said: SeriesStart, message: bytes) -> Iterator[Message]:
+        """A series begins: what was under way is over."""
+        yield from self._tracker.close("restarted")
+        yield from self._tallies.rest()
+        self._new_series(said.series, said.masks)
+        self._tracker.new_acquisition(
+            Announcement(
+                said.frames,
+                None,
+                said.text,
+                ((START_NAME, message),),
+                mask=mask_of(said.masks, self._channel_name),
+            )
+        )
+        if len(said.channels) > 1 and not self._channel_name:
+            yield Notice(
+                "channels",
+                f"the images have the channels {', '.join(said.channels)}: "
+                f"{said.channels[0]} is used",
+                "info",
+                remedy="set channel to use another",
+            )
+
+    def _new_series(self, series: int, masks: dict[str, PixelMask]) -> None:
+        self._series, self._masks = series, masks
+        self._stolen.reset()
+
+    def _images(self, rows: scanning.Rows, now_ns: int) -> Iterator[Message]:
+        """Images of one series, size and type."""
+        try:
+            layout = layout_of(rows[0])
+        except FormatError as error:
+            yield from self._tallies.add("bad_frame", error.message, len(rows), error.remedy)
+            return
+        series = int(rows[0, scanning.SERIES])
+        if series != self._series:
+            yield from self._tracker.close("restarted")
+            self._new_series(series, {})
+            self._tracker.new_acquisition(None)
+            yield Notice(
+                "no_start",
+                f"series {series} began before stemd was connected, or another client was told of "
+                "it: its pixel mask and its number of images are not known",
+                "info",
+            )
+        self._alone = 0
+        yield from self._expect(layout)
+        share = self._stolen.noticed(rows[:, scanning.NUMBER])
+        if share:
+            yield Notice(
+                "stolen_frames",
+                f"{share} of 100 images do not come, evenly: another client takes them",
+                "error",
+                remedy="end the other program that is connected to the stream; the control unit "
+                "hands each image to one client only",
+            )
+        slots = self._slots
+        assert slots is not None
+        while len(rows):
+            part = rows[: slots.fits(rows)]
+            rows = rows[len(part) :]
+            damaged = slots.load(self._inbox, part)
+            if damaged:
+                yield from self._bad(damaged)
+            if slots.capacity:
+                yield from self._placer.place(slots, slots.capacity, now_ns)
+
+    def _expect(self, layout: Layout) -> Iterator[Message]:
+        if self._slots is None or layout != self._slots.layout:
+            yield from self._tracker.close("restarted")
+            if self._tracker.planned:
+                self._tracker.renumber()
+            if self._slots is not None:
+                self._slots.drop()
+            self._slots = CompressedSlots(self._pool, layout)
+            self._placer.expect(FrameStart(layout, b"", _NOTHING), 0)
+        if not self._tracker.planned:
+            self._tracker.make_plan()
+
+
+_SHAPE = (scanning.HEIGHT, scanning.WIDTH, scanning.ITEM)
+
+
+def read_message(parts: Sequence[bytes]) -> Said:
+    """A message of either stream that is no image. Raises FormatError."""
+    old = parts[0].startswith(b"{")
+    return legacy.read_message(parts) if old else stream2.read_message(parts[0])
+
+
+def mask_of(masks: dict[str, PixelMask], channel: str) -> Mask | None:
+    """Pixels (y, x) of the channel that have no value, None where nothing is said of them."""
+    mask = masks.get(channel, next(iter(masks.values()), None))
+    return None if mask is None else mask != 0
+
+
+def layout_of(row: NDArray[np.int64]) -> Layout:
+    """Raises FormatError for a size that no frame has."""
+    height, width, item = (int(row[k]) for k in _SHAPE)
+    kind = {1: "u1", 2: "u2", 4: "u4"}[item]
+    return plain_layout(0, (height, width), kind, depth=8 * item, big_endian=False)  # type: ignore[arg-type]

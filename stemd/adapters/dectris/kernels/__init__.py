@@ -1,0 +1,1 @@
+"""Compiled code of the DECTRIS streams: messages, LZ4, bitshuffle."""

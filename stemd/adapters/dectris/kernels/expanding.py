@@ -1,0 +1,165 @@
+"""Compressed images expanded, whole blocks of them; `compression` says what the bytes are."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stemd.adapters.dectris.kernels import lz4
+from stemd.adapters.dectris.kernels.bitshuffle import unshuffle
+from stemd.compilation import njit
+
+NONE, LZ4, BSLZ4 = 0, 1, 2
+HEAD_BYTES = 12
+BLOCK_BYTES = 8192
+"""Of bitshuffle where nothing else is said."""
+_MAX_BLOCK_BYTES = 64 * 1024 * 1024
+
+
+@njit(nogil=True)
+def _big(data, at, size):
+    value = np.int64(0)
+    for k in range(size):
+        value = value << 8 | np.int64(data[at + k])
+    return value
+
+
+@njit(nogil=True)
+def _expand_bslz4(
+    data,
+    at,
+    end,
+    item,
+    planes,
+    words,
+    out,
+):
+    """One image; `planes` and `words` are scratch memory as large as it, and SLACK_BYTES."""
+    total = out.size
+    if end - at < HEAD_BYTES or _big(data, at, 8) != total:
+        return False
+    block = _big(data, at + 8, 4)
+    if block == 0:
+        block = BLOCK_BYTES
+    if block % (8 * item) != 0 or block > _MAX_BLOCK_BYTES:
+        return False
+    at += HEAD_BYTES
+    done = 0
+    whole = total - total % (8 * item)
+    while done < whole:
+        size = min(block, whole - done)
+        if end - at < 4:
+            return False
+        length = _big(data, at, 4)
+        at += 4
+        if length > end - at or lz4.expand(data, at, at + length, planes, 0, size) != size:
+            return False
+        at += length
+        unshuffle(planes, size // item, item, words, out[done : done + size].view(np.uint64))
+        done += size
+    if total - done != end - at:
+        return False
+    for k in range(total - done):
+        out[done + k] = data[at + k]
+    return True
+
+
+@njit(nogil=True)
+def _expand_lz4(data, at, end, room, out):
+    """One image, with or without the head; no LZ4 block begins with the head's zeros."""
+    total = out.size
+    if end - at < HEAD_BYTES or _big(data, at, 8) != total:
+        if lz4.expand(data, at, end, room, 0, total) != total:
+            return False
+        out[:] = room[:total]
+        return True
+    block = _big(data, at + 8, 4)
+    at += HEAD_BYTES
+    done = 0
+    while done < total:
+        size = min(block, total - done)
+        if size <= 0 or end - at < 4:
+            return False
+        length = _big(data, at, 4)
+        at += 4
+        if length > end - at:
+            return False
+        if length == size:
+            for k in range(size):
+                room[done + k] = data[at + k]
+        elif lz4.expand(data, at, at + length, room, done, size) != size:
+            return False
+        at += length
+        done += size
+    out[:] = room[:total]
+    return at == end
+
+
+@njit(nogil=True)
+def _clean(values):
+    """Zero where there is no value, which the type's maximum says."""
+    most = values.dtype.type(-1)
+    zero = values.dtype.type(0)
+    for i in range(values.size):
+        value = values[i]
+        values[i] = zero if value == most else value
+
+
+@njit(nogil=True)
+def _expand(
+    data,
+    at,
+    end,
+    algorithm,
+    item,
+    planes,
+    words,
+    out,
+):
+    if algorithm == BSLZ4:
+        return _expand_bslz4(data, at, end, item, planes, words, out)
+    if algorithm == LZ4:
+        return _expand_lz4(data, at, end, planes, out)
+    if end - at != out.size:
+        return False
+    out[:] = data[at:end]
+    return True
+
+
+@njit(nogil=True, cache=True)
+def expand_images(
+    data,
+    starts,
+    ends,
+    algorithms,
+    item,
+    image,
+    clean,
+    planes,
+    words,
+    out,
+    good,
+):
+    """Expand the images data[starts[i]:ends[i]] one behind the other into `out`.
+
+    Damaged ones are left out: `good[i]` becomes 0, and the number of good ones is returned.
+    `item`: bytes of a value, `image`: of an image. `clean`: pixels at the type's maximum have no
+    value and become 0. `planes` and `words` are scratch memory of an image's size, and SLACK_BYTES.
+    """
+    count = 0
+    for i in range(starts.size):
+        target = out[count * image : (count + 1) * image]
+        at, end = starts[i], ends[i]
+        well = _expand(data, at, end, algorithms[i], item, planes, words, target)
+        good[i] = well
+        if not well:
+            continue
+        if not clean:
+            pass
+        elif item == 1:
+            _clean(target)
+        elif item == 2:
+            _clean(target.view(np.uint16))
+        else:
+            _clean(target.view(np.uint32))
+        count += 1
+    return count

@@ -1,0 +1,120 @@
+"""Compressed images of a receive, expanded into a buffer of the pool."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.acquisition import Acquisition
+from stemd.adapters.dectris.compression import scratch
+from stemd.adapters.dectris.kernels import scanning
+from stemd.adapters.dectris.kernels.expanding import expand_images
+from stemd.adapters.frames.format import Layout
+from stemd.blocks import BlockPool, Buffer, FrameBlock
+
+Bytes = NDArray[np.uint8]
+
+_WIRE_SHARE = 4  # a buffer has room for images compressed to this part of their size
+_MESSAGE_BYTES = 4096  # of a message that are no image
+
+
+class CompressedSlots:
+    """Implements adapters.frames.placer.Slots for images of one `layout`.
+
+    A buffer takes `count` images and the messages that they came in, or fewer where those are
+    larger: `fits` says how many.
+    """
+
+    def __init__(self, pool: BlockPool, layout: Layout) -> None:
+        self.layout = layout
+        size = self._image_bytes = layout.pixel_bytes
+        wire = size // _WIRE_SHARE + _MESSAGE_BYTES
+        self.count = pool.configure(wire, size)
+        if self.count < _WIRE_SHARE:
+            self.count = pool.configure(size + size // 64 + _MESSAGE_BYTES, size)
+        self.numbers: NDArray[np.int64] = np.zeros(self.count, np.int64)
+        self.prefixes: Bytes = np.zeros((self.count, 0), np.uint8)
+        self.buffer: Buffer | None = None
+        self.done = self.capacity = 0
+        self.kept: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        """Which images of the last `load` are not damaged."""
+        self._ends: NDArray[np.int64] = np.zeros(self.count + 1, np.int64)
+        self._good: Bytes = np.zeros(self.count, np.uint8)
+        self._wire: Bytes = np.zeros(0, np.uint8)
+        self._planes, self._words = scratch(size)
+        self._pool = pool
+
+    def fits(self, rows: scanning.Rows) -> int:
+        """How many of these images a buffer takes: at least 1."""
+        room = self._pool.frames * self._pool.frame_bytes
+        ends = rows[: self.count, scanning.END] - rows[0, scanning.BEGIN]
+        return max(1, int(np.searchsorted(ends, room, "right")))
+
+    def load(self, data: Bytes, rows: scanning.Rows) -> int:
+        """Take a buffer and expand the images of `rows` into it. Waits for a free one.
+
+        Returns how many of them are damaged: these are left out.
+        """
+        self.drop()
+        buffer = self.buffer = self._pool.take()
+        count = len(rows)
+        good: int = expand_images(
+            data,
+            rows[:, scanning.DATA],
+            rows[:, scanning.DATA_END],
+            rows[:, scanning.ALGORITHM],
+            int(self.layout.dtype[1]),
+            self._image_bytes,
+            True,
+            self._planes,
+            self._words,
+            buffer.unpacked,
+            self._good,
+        )
+        begin, end = int(rows[0, scanning.BEGIN]), int(rows[-1, scanning.END])
+        kept = self.kept = self._good[:count] != 0
+        # A message of many channels may be larger than any buffer.
+        held = end - begin <= buffer.bytes.size
+        self._wire = buffer.bytes[: end - begin] if held else np.empty(end - begin, np.uint8)
+        self._wire[:] = data[begin:end]
+        self._ends[1 : good + 1] = rows[kept, scanning.END] - begin
+        self._ends[good] = end - begin
+        self.numbers[:good] = rows[kept, scanning.NUMBER]
+        self.done, self.capacity = 0, good
+        if not good:
+            self.drop()
+        return count - good
+
+    def read_numbers(self, stop: int, reference: Bytes) -> None:
+        """See `placer.Slots`: they are known."""
+
+    def block(self, start: int, stop: int, acquisition: Acquisition, now_ns: int) -> FrameBlock:
+        """See `placer.Slots`."""
+        assert self.buffer is not None
+        buffer, layout, size = self.buffer, self.layout, self._image_bytes
+        if stop == self.capacity:
+            self.buffer = None
+        else:
+            buffer.retain()
+        return FrameBlock(
+            acquisition=acquisition,
+            pixels=buffer.unpacked[start * size : stop * size],
+            pixel_offset=0,
+            stride=size,
+            count=stop - start,
+            shape=layout.shape,
+            dtype=layout.dtype,
+            big_endian=False,
+            sequence=buffer.sequence[start:stop],
+            probe=buffer.probe[start:stop],
+            wire=self._wire[self._ends[start] : self._ends[stop]],
+            received_ns=now_ns,
+            buffer=buffer,
+        )
+
+    def drop(self) -> None:
+        """See `placer.Slots`."""
+        if self.buffer is not None:
+            self.buffer.release()
+        self.buffer = None
+        self.done = self.capacity = 0

@@ -1,0 +1,1 @@
+"""A virtual DECTRIS camera and its detector control unit."""

@@ -1,0 +1,103 @@
+"""The command line of the virtual DECTRIS camera."""
+
+from __future__ import annotations
+
+import argparse
+
+from stemd.virtual import arguments
+
+HELP = "a virtual DECTRIS camera: a ZeroMQ stream of compressed images, SIMPLON on a control port"
+EXAMPLE = "stemd virtual dectris --scan 128x128 --detector 96x96 --rate 20000 --port 31001"
+
+STREAM2_PORT, CONTROL_PORT = 31001, 8080
+DTYPES = {"u8": "u1", "u16": "u2", "u32": "u4"}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    arguments.add_microscope(parser)
+    arguments.add_server(parser)
+    group = parser.add_argument_group("DECTRIS")
+    group.add_argument(
+        "--port", type=arguments.count, default=STREAM2_PORT, help="stream, 0: any (31001)"
+    )
+    group.add_argument(
+        "--control-port",
+        type=arguments.count,
+        help=f"SIMPLON, 0: any free one ({CONTROL_PORT}; any free one with --port 0)",
+    )
+    group.add_argument(
+        "--stream",
+        choices=("cbor", "legacy", "told"),
+        default="cbor",
+        help="cbor: stream2, legacy: JSON, told: what SIMPLON is told (cbor)",
+    )
+    group.add_argument("--dtype", choices=tuple(DTYPES), default="u16", help="pixels (u16)")
+    group.add_argument("--compression", choices=("bslz4", "lz4", "none"), default="bslz4")
+    group.add_argument("--wait-for-start", action="store_true", help="only make armed series")
+    group.add_argument(
+        "--pool",
+        type=arguments.count,
+        default=0,
+        metavar="N",
+        help="render N images once and repeat them: speed tests, the images mean nothing",
+    )
+    group = parser.add_argument_group("faults")
+    probability, count = arguments.probability, arguments.count
+    group.add_argument(
+        "--drop", type=probability, default=0.0, metavar="P", help="share of lost images"
+    )
+    group.add_argument(
+        "--damage", type=probability, default=0.0, metavar="P", help="share of damaged images"
+    )
+    group.add_argument(
+        "--garbage", type=probability, default=0.0, metavar="P", help="junk between images"
+    )
+    group.add_argument("--stall-after", type=count, metavar="N", help="send nothing after N images")
+    group.add_argument("--stop-early", type=count, metavar="N", help="end each series after N")
+    group.add_argument("--steal", action="store_true", help="another client gets every second one")
+    group.add_argument("--no-start", action="store_true", help="series begin without a message")
+    group.add_argument("--no-end", action="store_true", help="series end without a message")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until stopped or done. Raises StemdError."""
+    from stemd.virtual.dectris.camera import DectrisCamera, DectrisRunning
+    from stemd.virtual.dectris.frames import MessageSource
+    from stemd.virtual.faults import Faults
+    from stemd.virtual.microscope import Microscope
+
+    microscope = Microscope(arguments.setup(args))
+    arguments.write_truth(microscope, args)
+    source = MessageSource(microscope, DTYPES[args.dtype], args.compression, args.pool)
+    control_port = args.control_port
+    if control_port is None:
+        control_port = CONTROL_PORT if args.port else 0
+    running = DectrisRunning(
+        **arguments.running(args),
+        control_port=control_port,
+        stream_format=None if args.stream == "told" else args.stream,
+        wait_for_start=args.wait_for_start,
+        faults=Faults(
+            drop=args.drop,
+            garbage=args.garbage,
+            stall_after=args.stall_after,
+            stop_early=args.stop_early,
+            seed=args.seed,
+        ),
+        damage=args.damage,
+        steal=args.steal,
+        no_start=args.no_start,
+        no_end=args.no_end,
+    )
+    camera = DectrisCamera(source, running)
+    with arguments.closing_on_signals(camera.close):
+        arguments.report(
+            args,
+            "ready",
+            host=args.host,
+            data_port=camera.data_port,
+            control_port=camera.control_port,
+        )
+        camera.run()
+    return 0
