@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from stemd.acquisition import Scan
 from stemd.adapters.merlin.encoder import Camera, encode_frame
 from stemd.adapters.merlin.hdr import encode_hdr
+from stemd.adapters.timepix3 import csr
 from stemd.cli.main import main
 from tests.timepix3 import streams
 
@@ -55,9 +56,16 @@ def npy() -> bytes:
     return out.getvalue()
 
 
+def sparse() -> bytes:
+    pointers, pixels = np.arange(7) * 5, np.arange(30) * 100
+    lines = [csr.array_chunk(pointers, pixels, np.ones(30, np.int64)) for _ in range(4)]
+    begin = csr.acquisition_start(SHAPE, (256, 256), tot=False) + csr.scan_start(0)
+    return b"".join([begin, *lines, csr.scan_end(0)])
+
+
 FILES: dict[str, Callable[[], bytes]] = {
     "a.mib": mib, "b.mib": raw_mib, "a.tpx3": tpx3, "a.raw": tpx3, "a.t3p": t3p, "a.t3pa": t3pa,
-    "a.npy": npy,
+    "a.npy": npy, "raw.csr": sparse,
 }  # fmt: skip
 
 damage = st.one_of(

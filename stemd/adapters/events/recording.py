@@ -13,6 +13,7 @@ from stemd.adapters.base import Checkpoint, Recording
 from stemd.adapters.events.decoder import EventDecoder
 from stemd.adapters.events.front import BLOCK_RECORDS, Front
 from stemd.adapters.events.records import Reader, Records, open_records
+from stemd.adapters.events.scan_stream import ScanStream
 from stemd.adapters.events.settings import EventSettings
 from stemd.adapters.events.sync import SyncStart
 from stemd.adapters.recordings.address import RecordingPath
@@ -204,99 +205,24 @@ class EventRecording:
 
         Raises FormatError when there is none.
         """
-        stream = _Stream(self.messages())
+        stream = ScanStream(self.messages())
         noticed = stream.advance()
         if stream.next is None:
             raise self._no_scan(noticed)
-        while stream.next is not None:
-            scan = _ScanOfStream(stream, noticed)
-            yield scan
-            for block in scan.blocks(0, scan.frames):
-                block.release()
-            noticed = []
+        yield from stream.each(noticed)
 
     def blocks(self, start: int, stop: int) -> Iterator[Block]:
         """Events of positions start..stop-1 of the first scan; the caller releases them."""
         acquisition = self.acquisition
-        whole = start <= 0 and stop >= acquisition.scan.positions
-        noticed: list[Message] = []
-        messages = self.messages()
-        for message in messages:
-            if isinstance(message, Ended):
-                break
-            if isinstance(message, Notice):
-                noticed.append(message)
-            if not isinstance(message, EventBlock):
-                continue
-            message.acquisition = acquisition
-            if not whole:
-                _keep(message, start, stop)
-            yield message
-        if whole:
-            stream = _Stream(messages)
-            self._notices = [*noticed, *stream.advance()]
-            if stream.next is not None:
-                text = "another scan follows in the file"
-                remedy = "--scan-number 2 chooses it; stemd process makes the images of all"
-                self._notices.append(Notice("several_scans", text, level="info", remedy=remedy))
+        stream = ScanStream(self.messages())
+        noticed = stream.advance()
+        yield from stream.blocks(acquisition, noticed, start, stop)
+        if start <= 0 and stop >= acquisition.scan.positions:
+            self._notices = [*noticed, *stream.follower()]
 
     def close(self) -> None:
         """Let go of the file."""
         self._records.close()
-
-
-class _Stream:
-    """The messages of a file on their way; `next` is the scan that begins now."""
-
-    def __init__(self, messages: Iterator[Message]) -> None:
-        self.messages = messages
-        self.next: Started | None = None
-
-    def advance(self) -> list[Message]:
-        """Go on to the next scan; what is noticed on the way."""
-        self.next = None
-        noticed: list[Message] = []
-        for message in self.messages:
-            if isinstance(message, Started):
-                self.next = message
-                break
-            if isinstance(message, EventBlock):
-                message.release()
-            elif isinstance(message, Notice):
-                noticed.append(message)
-        return noticed
-
-
-class _ScanOfStream:
-    """Implements adapters.base.Recording for one scan of a stream: it is read once, as a whole."""
-
-    splits = False
-
-    def __init__(self, stream: _Stream, noticed: list[Message]) -> None:
-        assert stream.next is not None
-        self.acquisition = stream.next.acquisition
-        self.frames = self.acquisition.scan.positions
-        self.notices = noticed
-        self._stream = stream
-        self._read = False
-
-    def blocks(self, start: int, stop: int) -> Iterator[Block]:
-        """All events of the scan, once."""
-        if self._read:
-            return
-        self._read = True
-        for message in self._stream.messages:
-            if isinstance(message, EventBlock):
-                yield message
-            elif isinstance(message, Notice):
-                self.notices.append(message)
-            elif isinstance(message, Ended):
-                self.notices += self._stream.advance()
-                return
-        self._stream.next = None
-
-    def close(self) -> None:
-        """The file is its opener's."""
 
 
 def _piece(reader: Reader, position: int, decoder: EventDecoder) -> NDArray[np.uint8]:
@@ -322,15 +248,3 @@ def _first_scan(
         if isinstance(message, EventBlock):
             message.acquisition = acquisition
             yield message
-
-
-def _keep(block: EventBlock, start: int, stop: int) -> None:
-    """Leave only the events and runs of positions start..stop-1 in a block."""
-    probe = block.probe[: block.count]
-    inside = np.flatnonzero((probe >= start) & (probe < stop))
-    block.probe = probe[inside]
-    block.yx = block.yx[inside]
-    block.dwell_ns = block.dwell_ns[inside]
-    block.count = inside.size
-    runs = [(max(first, start), min(last, stop)) for first, last in block.complete]
-    block.complete = [run for run in runs if run[0] < run[1]]

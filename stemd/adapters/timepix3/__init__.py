@@ -10,13 +10,18 @@ from stemd.acquisition import Scan
 from stemd.adapters.recordings.address import RecordingPath
 from stemd.adapters.timepix3.settings import Timepix3Settings
 from stemd.blocks import Message
+from stemd.errors import FormatError
 from stemd.plugins import Plugin
 
 if TYPE_CHECKING:
     from stemd.adapters.events.recording import EventRecording
     from stemd.adapters.timepix3.adapter import Timepix3Adapter
+    from stemd.adapters.timepix3.csr_recording import CsrRecording
 
 __all__ = ["PLUGIN"]
+
+CSR = ".csr"
+"""The ending of a recorded sparse stream."""
 
 
 def _build(settings: Timepix3Settings) -> Timepix3Adapter:
@@ -32,7 +37,16 @@ def _warm(settings: Timepix3Settings) -> Iterable[Message]:
     return warm(settings)
 
 
-def _open(path: RecordingPath, scan: Scan | None = None, **options: Any) -> EventRecording:
+def _open(
+    path: RecordingPath, scan: Scan | None = None, **options: Any
+) -> EventRecording | CsrRecording:
+    if path.suffix.lower() == CSR:
+        if not isinstance(path, Path):
+            raise FormatError(f"{path}: {CSR} is read from local files only", "copy it")
+        from stemd.adapters.timepix3.csr_recording import CsrRecording
+
+        settings = options.get("settings") or Timepix3Settings()
+        return CsrRecording(path, settings, scan)
     from stemd.adapters.timepix3.recording import open_recording
 
     return open_recording(path, scan, **options)
@@ -41,6 +55,8 @@ def _open(path: RecordingPath, scan: Scan | None = None, **options: Any) -> Even
 def _survey(path: Path) -> list[str]:
     from stemd.adapters.timepix3.survey import survey
 
+    if path.suffix.lower() == CSR:
+        return []
     return survey(path)
 
 
@@ -50,7 +66,7 @@ PLUGIN = Plugin(
     settings=Timepix3Settings,
     build=_build,
     warm=_warm,
-    suffixes=(".tpx3", ".raw"),
+    suffixes=(".tpx3", ".raw", CSR),
     reads_remote=True,
     open_recording=_open,
     survey=_survey,
