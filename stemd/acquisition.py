@@ -158,9 +158,10 @@ class Detector:
     """The camera as its stream describes it.
 
     `shape` is (height, width) of one decoded pattern in pixels, `dtype` the pixel type of the
-    decoded pattern ("u1", "u2", "u4", "u8"; big-endian when the block says so), `bit_depth` the
-    counter depth. `header` is the camera's own description, kept for the record. `mask` (y, x) is
-    true where the camera says that a pixel has no value; None where it says nothing.
+    decoded pattern ("u1", "u2", "u4", "u8", "i4"; big-endian when the block says so), `bit_depth`
+    the counter depth. `header` is the camera's own description, kept for the record. `mask` (y, x)
+    is true where the camera says that a pixel has no value; None where it says nothing. One count
+    is worth `scale` of the source's own unit: a power of two, other than 1 only for real numbers.
     """
 
     name: str
@@ -169,6 +170,7 @@ class Detector:
     bit_depth: int
     header: str = ""
     mask: Mask | None = field(default=None, compare=False, repr=False)
+    scale: float = 1.0
 
 
 def new_scan_id(time_ns: int | None = None) -> str:

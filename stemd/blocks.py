@@ -148,7 +148,8 @@ class FrameBlock:
     """`count` whole patterns, one after the other, in the bytes in which they came.
 
     Frame i's pixels start at byte `pixel_offset + i * stride` of `pixels` and are
-    `shape[0] * shape[1]` values of `dtype` ("u1", "u2", "u4", "u8"), swapped if `big_endian`.
+    `shape[0] * shape[1]` values of `dtype` ("u1", "u2", "u4", "u8"; "i4" of recorded real numbers),
+    swapped if `big_endian`.
     `wire` is what the camera sent for these frames (header and pixels), contiguous: what a
     recorder writes. For packed formats `pixels` is the unpacked copy, else it is `wire`.
     `sequence` counts frames of the acquisition from 0, holes included; `probe` is the probe
@@ -162,7 +163,7 @@ class FrameBlock:
     stride: int
     count: int
     shape: tuple[int, int]
-    dtype: Literal["u1", "u2", "u4", "u8"]
+    dtype: Literal["u1", "u2", "u4", "u8", "i4"]
     big_endian: bool
     sequence: NDArray[np.int64]
     probe: NDArray[np.int64]
@@ -180,7 +181,7 @@ class FrameBlock:
         if self.buffer is not None:
             self.buffer.release()
 
-    def patterns(self) -> NDArray[np.unsignedinteger]:
+    def patterns(self) -> NDArray[np.integer]:
         """The patterns as a strided (count, height, width) view in wire byte order, no copy."""
         dtype = np.dtype(("<" if not self.big_endian else ">") + self.dtype)
         height, width = self.shape

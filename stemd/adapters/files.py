@@ -1,4 +1,4 @@
-"""Recordings of any kind, opened by their suffix, and replayed as a live source."""
+"""Recordings of any kind, opened by their content, and replayed as a live source."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from stemd import plugins
 from stemd.acquisition import Acquisition, Scan, new_scan_id
 from stemd.adapters.base import AdapterSettings, Recording
 from stemd.adapters.recordings.address import RecordingPath, RemoteFile
+from stemd.adapters.recordings.kinds import CAMERAS, SUFFIXES, kind_of, looks_like_text
 from stemd.blocks import BlockPool, Ended, Link, Message, Started
 from stemd.errors import CameraError, FormatError
 
-ARRAY_SUFFIXES = (".npy", ".h5", ".hdf5")
 _STEP_S = 0.05  # a paced replay sends this much at a time
 
 
@@ -34,42 +34,87 @@ def recording_suffixes() -> list[str]:
     return sorted(_openers())
 
 
+def is_recording(path: Path) -> bool:
+    """Whether a file is to be taken for a recording, by its ending or its content, not for a text
+    that somebody has written."""
+    if path.suffix.lower() == ".toml" and not path.is_file():
+        return False
+    if path.suffix.lower() in _openers():
+        return True
+    try:
+        return kind_of(path) is not None or (path.is_file() and not looks_like_text(path))
+    except OSError:
+        return False
+
+
 def open_recording(
-    path: RecordingPath, scan: Scan | None = None, settings: AdapterSettings | None = None
+    path: RecordingPath,
+    scan: Scan | None = None,
+    settings: AdapterSettings | None = None,
+    dataset: str | None = None,
 ) -> Recording:
-    """Open a recorded file, local or remote, with the adapter that reads its suffix.
+    """Open a recorded file, local or remote, by its content, or by its suffix if that says nothing.
 
     `scan` None: detected from the file. `settings` are those of the camera that wrote it, used
-    where they fit the file's kind (an event camera's line pulses). Raises FormatError
-    when the file is missing, empty, of an unknown type, not what its suffix says, or does not
-    fit the scan, CameraError when it cannot be read.
+    where they fit the file's kind (an event camera's line pulses). `dataset` names the patterns in
+    a file of several arrays. Raises FormatError when the file is missing, empty, of an unknown
+    type, not what its suffix says, or does not fit the scan, CameraError when it cannot be read.
     """
-    suffix = path.suffix.lower()
     openers = _openers()
     if isinstance(path, Path):
         _look_at(path, openers)
-    if suffix not in openers:
-        raise FormatError(
-            f"{path}: {suffix or 'no suffix'} is not a known type of recording",
-            f"known: {', '.join(sorted(openers))}",
-        )
-    plugin = openers[suffix]
-    if isinstance(path, RemoteFile) and not plugin.reads_remote:
-        raise FormatError(
-            f"{path}: {suffix} is read from local files only", "copy it, or mount where it is"
-        )
-    opener: Callable[..., Recording] | None = plugin.open_recording
-    assert opener is not None
-    options = {"settings": settings} if isinstance(settings, plugin.settings) else {}
     try:
-        recording = opener(path, scan, **options)
+        return _opened(path, openers, scan, settings, dataset)
     except OSError as error:
         raise FormatError(
             f"{path} cannot be read: {error.strerror or error}", "check its permissions"
         ) from error
     except ValidationError as error:
         raise _impossible(path, error) from error
-    return recording
+
+
+def _opened(
+    path: RecordingPath,
+    openers: Mapping[str, plugins.Plugin],
+    scan: Scan | None,
+    settings: AdapterSettings | None,
+    dataset: str | None,
+) -> Recording:
+    kind = kind_of(path)
+    if kind is not None and kind not in CAMERAS:
+        return _open_array(path, kind, scan, dataset)
+    suffix = CAMERAS.get(kind or "", path.suffix.lower())
+    if suffix not in openers:
+        raise _unknown(path, openers)
+    plugin = openers[suffix]
+    if isinstance(path, RemoteFile) and not plugin.reads_remote:
+        raise _not_remote(path)
+    if dataset is not None:
+        raise FormatError(f"{path} has no datasets", "leave --dataset out")
+    opener: Callable[..., Recording] | None = plugin.open_recording
+    assert opener is not None
+    options = {"settings": settings} if isinstance(settings, plugin.settings) else {}
+    return opener(path, scan, **options)
+
+
+def _unknown(path: RecordingPath, openers: Iterable[str]) -> FormatError:
+    suffix = path.suffix.lower() or "no suffix"
+    tried = ""
+    if isinstance(path, Path):
+        with path.open("rb") as file:
+            tried = f" and its first bytes, {file.read(8).hex(' ')}, are those of no known one"
+    return FormatError(
+        f"{path}: {suffix} is not a known type of recording{tried}",
+        f"known: {', '.join(sorted(openers))}; any array of patterns (ny, nx, height, width) can "
+        "be saved with numpy.save",
+    )
+
+
+def _not_remote(path: RecordingPath) -> FormatError:
+    return FormatError(
+        f"{path}: {path.suffix.lower()} is read from local files only",
+        "copy it, or mount where it is",
+    )
 
 
 def survey(path: Path) -> list[str]:
@@ -121,6 +166,8 @@ def _impossible(path: RecordingPath, error: ValidationError) -> FormatError:
 def _look_at(path: Path, suffixes: Iterable[str]) -> None:
     if not path.exists():
         raise FormatError(f"{path} does not exist", "check the path")
+    if path.is_dir() and path.suffix.lower() == ".zspy":
+        return
     if not path.is_file():
         raise FormatError(f"{path} is not a file", f"name a file: {', '.join(sorted(suffixes))}")
     if path.stat().st_size == 0:
@@ -128,20 +175,47 @@ def _look_at(path: Path, suffixes: Iterable[str]) -> None:
 
 
 def _open_array(
+    path: RecordingPath, kind: str, scan: Scan | None, dataset: str | None
+) -> Recording:
+    """An array of patterns, by its kind; nothing is imported that the kind does not need."""
+    if kind == "hdf5":
+        from stemd.adapters.recordings.hdf5.file import open_hdf5
+
+        return open_hdf5(path, scan, dataset)
+    if kind == "npy":
+        from stemd.adapters.recordings.arrays import open_npy
+
+        return open_npy(path, scan)
+    if isinstance(path, RemoteFile):
+        raise _not_remote(path)
+    if kind == "empad-raw":
+        from stemd.adapters.recordings.empad import open_raw
+
+        return open_raw(path, scan)
+    if kind == "zspy":
+        from stemd.adapters.recordings.zspy import open_zspy
+
+        return open_zspy(path, scan, dataset)
+    from stemd.adapters.recordings.foreign import open_foreign
+
+    return open_foreign(path, kind, scan, dataset)
+
+
+def _open_by_suffix(
     path: RecordingPath, scan: Scan | None = None, settings: AdapterSettings | None = None
 ) -> Recording:
-    from stemd.adapters.recordings import arrays
-
-    return arrays.open_array(path, scan)
+    return _open_array(path, SUFFIXES[path.suffix.lower()], scan, None)
 
 
 class FilesSettings(AdapterSettings):
     """The config table of a replayed recording.
 
     `rate_hz` frames a second (None: as fast as they are read), `repeat` starts again at the end.
+    `dataset` names the patterns in a file of several arrays.
     """
 
     path: Path
+    dataset: str | None = None
     rate_hz: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
     repeat: bool = False
 
@@ -168,7 +242,7 @@ class FilesAdapter:
         """The file's scan, once or again and again. Raises FormatError as `open_recording`."""
         path = self.settings.path
         while not stop.is_set():
-            recording = open_recording(path, self._scan)
+            recording = open_recording(path, self._scan, dataset=self.settings.dataset)
             try:
                 yield Link(True, f"replaying {path}")
                 yield from self._replay(recording, stop)
@@ -217,11 +291,11 @@ def _warm(settings: FilesSettings) -> Iterable[Message]:
 
 PLUGIN = plugins.Plugin(
     name="files",
-    summary="replays a recorded file as if it were a camera; reads .npy and HDF5 arrays",
+    summary="replays a recorded file as if it were a camera; reads arrays of patterns, see docs",
     settings=FilesSettings,
     build=FilesAdapter,
     warm=_warm,
-    suffixes=ARRAY_SUFFIXES,
+    suffixes=tuple(SUFFIXES),
     reads_remote=True,
-    open_recording=_open_array,
+    open_recording=_open_by_suffix,
 )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +11,16 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
 from stemd.adapters.base import Recording
-from stemd.adapters.recordings.arrays import ArrayRecording, Fetch
+from stemd.adapters.recordings.arrays import About, ArrayRecording
+from stemd.adapters.recordings.bands import Fetch, by_bands
 from stemd.adapters.recordings.remote import pieces
 from stemd.errors import FormatError, UsageError
 
 NAME = Path("the array")
 """Stands where a recording has its file."""
-BAND_BYTES = 16 * 1024 * 1024
-"""Of an array that is not in memory, about so much is read at a time by one thread."""
-MOST_BYTES = 256 * 1024 * 1024
-"""Whole chunks are read at a time up to this size; larger ones are computed more than once."""
+_EXACT = 2.0**24  # above it float32 no longer holds every whole number
 READERS = 2
 """Threads that read an array whose chunks compute themselves, each with bands of its own."""
-
-
-def is_lazy(data: Any) -> bool:
-    """Whether reading the array computes it, with threads of its own (dask)."""
-    return hasattr(data, "__dask_graph__")
 
 
 def sound_array(data: Any) -> Any:
@@ -91,12 +83,15 @@ def open_array(data: Any, scan: Scan) -> Recording:
             f"leave the shape out, or give all patterns as 3D: data.reshape(-1, {shape[2]}, "
             f"{shape[3]})",
         )
-    fetch = _in_memory(np.asarray(data)) if isinstance(data, np.ndarray) else _by_bands(data)
+    fetch = _in_memory(np.asarray(data)) if isinstance(data, np.ndarray) else by_bands(data)
     dtype = np.dtype(data.dtype)
     if dtype.kind == "u" and dtype.itemsize == 8:
         fetch, dtype = _narrowed(fetch), np.dtype(np.uint32)
+    elif dtype.kind in "if":
+        fetch, dtype = _whole(fetch), np.dtype(np.uint32)
     try:
-        return ArrayRecording(NAME, shape, dtype, fetch, scan, close=lambda: None)
+        about = About(look=False)
+        return ArrayRecording(NAME, shape, dtype, fetch, scan, lambda: None, about)
     except FormatError as error:
         raise UsageError(error.message, error.remedy) from error
 
@@ -129,6 +124,27 @@ def _across_lines(array: NDArray[Any], first: int, stop: int) -> NDArray[Any]:
     return np.concatenate(parts)
 
 
+def _whole(fetch: Fetch) -> Fetch:
+    """Signed integers and real numbers as counts, where that is what they are."""
+
+    def whole(first: int, stop: int, each: int) -> Iterator[NDArray[Any]]:
+        for some in fetch(first, stop, each):
+            with np.errstate(invalid="ignore"):
+                counts = some.astype(np.uint32)
+            exact = some.dtype.kind == "i" or float(np.max(some, initial=0.0)) <= _EXACT
+            if not exact or not np.array_equal(counts, some):
+                raise FormatError(
+                    f"{NAME}: near pattern {first} there are values of type {some.dtype} "
+                    "that are not counts (negative, fractions, not finite or above 2^24)",
+                    "give counts as unsigned integers, for example "
+                    "numpy.rint(patterns / gain).clip(0).astype(numpy.uint16); of a file, give its "
+                    "path: real numbers in files are taken as they are",
+                )
+            yield counts
+
+    return whole
+
+
 def _narrowed(fetch: Fetch) -> Fetch:
     """64-bit counts as 32-bit ones: the sums of larger ones would overflow."""
 
@@ -142,70 +158,3 @@ def _narrowed(fetch: Fetch) -> Fetch:
             yield some.astype(np.uint32)
 
     return narrow
-
-
-def _by_bands(array: Any) -> Fetch:
-    """Patterns of an array that is somewhere else, a band of whole chunks at a time.
-
-    A band is some lines that end where chunks end, or a part of a line where that is large.
-    """
-    read = _reader(array)
-    height, width = (int(n) for n in array.shape[-2:])
-    columns = int(array.shape[1]) if array.ndim == 4 else 1
-    size = height * width * np.dtype(array.dtype).itemsize
-    good, most = max(1, BAND_BYTES // size), max(1, MOST_BYTES // size)
-    line_ends, column_ends = (_chunk_ends(array, axis) for axis in (0, 1))
-
-    def band(first: int, stop: int) -> NDArray[Any]:
-        y, x = divmod(first, columns)
-        if columns > 1 and (x or columns > most or stop < (y + 1) * columns):
-            end = min(columns, stop - y * columns)
-            return read((y, slice(x, _band_end(x, end, good, most, column_ends))))
-        some, many = max(1, good // columns), most // columns
-        return read(slice(y, _band_end(y, stop // columns, some, many, line_ends)))
-
-    def fetch(first: int, stop: int, each: int) -> Iterator[NDArray[Any]]:
-        at, some = first, np.empty((0, height, width), array.dtype)
-        for low, high in pieces(first, stop, each):
-            parts = []
-            while low < high:
-                if low >= at + some.shape[0]:
-                    some = some[:0].copy()  # two bands at a time are not needed
-                    at, some = low, band(low, stop).reshape(-1, height, width)
-                parts.append(some[low - at : high - at])
-                low += parts[-1].shape[0]
-            whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
-            yield whole if whole.flags.writeable else whole.copy()
-
-    return fetch
-
-
-def _reader(array: Any) -> Callable[[Any], NDArray[Any]]:
-    if is_lazy(array):
-        return lambda index: np.asarray(array[index])
-    lock = threading.Lock()  # HDF5's objects are not for two threads at a time
-
-    def read(index: Any) -> NDArray[Any]:
-        with lock:
-            return np.asarray(array[index])
-
-    return read
-
-
-def _chunk_ends(array: Any, axis: int) -> Sequence[int]:
-    """Where chunks end along an axis, for dask (a tuple of sizes), h5py and zarr (one size)."""
-    chunks = getattr(array, "chunks", None)
-    if not chunks or not all(chunks):
-        return ()
-    size = chunks[axis]
-    if isinstance(size, tuple):
-        return [int(n) for n in np.cumsum(size)]
-    return range(int(size), int(array.shape[axis]) + int(size), int(size))
-
-
-def _band_end(first: int, stop: int, good: int, most: int, ends: Sequence[int]) -> int:
-    """Where a band of about `good` steps ends: with a chunk, unless that is beyond `most`."""
-    near = [end for end in ends if first < end <= first + most]
-    within = [end for end in near if end <= first + good]
-    end = within[-1] if within else near[0] if near else first + good
-    return min(end, stop)

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stemd.acquisition import Scan
+from stemd.adapters.recordings.bands import is_lazy
 from stemd.api import plan
-from stemd.api.arrays import READERS, is_lazy, open_array, sound_array
+from stemd.api.arrays import READERS, open_array, sound_array
 from stemd.api.images import About, Image, Images, StemdWarning
 from stemd.api.plan import EnginesLike, OpticsLike, ScanLike
 from stemd.api.progress import ProgressLike, showing

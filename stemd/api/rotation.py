@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from stemd.adapters.recordings.bands import is_lazy
 from stemd.api import plan
-from stemd.api.arrays import READERS, is_lazy
+from stemd.api.arrays import READERS
 from stemd.api.plan import OpticsLike, ScanLike
 from stemd.api.processing import opened
 from stemd.api.progress import ProgressLike, showing

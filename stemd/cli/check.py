@@ -21,6 +21,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--scan", metavar="YxX", help="size of the scan, if the recording does not tell it"
     )
     parser.add_argument(
+        "--dataset", metavar="NAME", help="the patterns, in a recording of several arrays"
+    )
+    parser.add_argument(
         "--camera",
         type=Path,
         metavar="CONFIG",
@@ -33,9 +36,9 @@ def run(args: argparse.Namespace) -> int:
     """Print the resolved pipelines. Raises ConfigError listing all problems."""
     import json
 
-    from stemd.adapters.files import recording_suffixes
+    from stemd.adapters.files import is_recording
 
-    if args.config.suffix.lower() in recording_suffixes():
+    if is_recording(args.config):
         return _recording(args)
 
     from stemd.config.file import load
@@ -83,7 +86,7 @@ def _recording(args: argparse.Namespace) -> int:
         more = scan.model_dump(include=set(kept), exclude_none=True) if scan else {}
         scan = parse_scan(args.scan, **more)
     try:
-        found = look_at(args.config, scan, camera)
+        found = look_at(args.config, scan, camera, args.dataset)
     except StemdError as error:
         facts = facts_of(args.config) if scan is None else []
         raise with_facts(error, facts) from error

@@ -55,7 +55,10 @@ class Findings:
 
 
 def look_at(
-    path: Path, scan: Scan | None = None, settings: AdapterSettings | None = None
+    path: Path,
+    scan: Scan | None = None,
+    settings: AdapterSettings | None = None,
+    dataset: str | None = None,
 ) -> Findings:
     """Read a recording to its end. Raises FormatError where it is not what its suffix says."""
     from stemd.acquisition import Optics
@@ -65,7 +68,7 @@ def look_at(
     from stemd.scan.run import ScanRun
     from stemd.settings import Settings
 
-    recording = open_recording(path, scan, settings)
+    recording = open_recording(path, scan, settings, dataset)
     try:
         acquisition = recording.acquisition
         run = ScanRun(acquisition, Settings(), [])
@@ -89,7 +92,7 @@ def look_at(
             acquisition.scan,
             int(run.maps.done.sum()),
             hits,
-            float(run.maps.total.sum()),
+            float(run.maps.total.sum()) * detector.scale,
             run.notices,
             survey(path) if scan is None and isinstance(path, Path) else [],
         )

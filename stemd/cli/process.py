@@ -59,6 +59,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--scan-number", type=int, metavar="N", help="which scan of a file, from 1; default: all"
     )
     _add_cluster(parser)
+    parser.add_argument(
+        "--dataset",
+        metavar="NAME",
+        help="the patterns, in files of several arrays: /group/name, or a part, '/group/name[0]'",
+    )
     parser.add_argument("--json", action="store_true", help="scan documents as JSON lines")
 
 
@@ -178,7 +183,7 @@ def _process(args: argparse.Namespace, task: Task, undone: Undone) -> int:
 
     failures = 0
     try:
-        with contextlib.closing(_opened(task)) as recording:
+        with contextlib.closing(_opened(task, args.dataset)) as recording:
             scans = recording.each_scan() if isinstance(recording, SeveralScans) else [recording]
             number, last = 0, args.scan_number or MOST_SCANS
             for number, scan in enumerate(scans, 1):
@@ -207,12 +212,12 @@ def _process(args: argparse.Namespace, task: Task, undone: Undone) -> int:
     return failures
 
 
-def _opened(task: Task) -> Recording:
+def _opened(task: Task, dataset: str | None) -> Recording:
     from stemd.adapters.files import open_joined, open_recording
 
     if task.joined:
         return open_joined((task.path, *task.joined), task.plan.settings.scan)
-    return open_recording(task.path, task.plan.settings.scan, task.plan.camera)
+    return open_recording(task.path, task.plan.settings.scan, task.plan.camera, dataset)
 
 
 def _process_scan(args: argparse.Namespace, task: Task, scan: Recording, number: int) -> int:

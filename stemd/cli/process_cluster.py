@@ -41,7 +41,7 @@ def process_on_cluster(args: argparse.Namespace, tasks: Sequence[Task]) -> int:
     files = {
         task.target: [
             Goal(
-                _recipe(task.path, point, task.plan.camera, args.correct),
+                _recipe(task.path, point, task.plan.camera, args),
                 task.target / point.folder,
             )
             for point in points(axes, task.plan.settings, task.plan.engines)
@@ -91,9 +91,10 @@ def process_on_cluster(args: argparse.Namespace, tasks: Sequence[Task]) -> int:
 
 
 def _recipe(
-    path: RecordingPath, point: Point, camera: AdapterSettings | None, correct: str | None
+    path: RecordingPath, point: Point, camera: AdapterSettings | None, args: argparse.Namespace
 ) -> Recipe:
     pairs = tuple((engine.plugin.name, engine.settings) for engine in point.engines)
     if isinstance(path, Path):
         path = path.absolute()  # workers have other working directories
-    return Recipe(path, point.settings.scan, camera, point.settings, pairs, correct)
+    scan = point.settings.scan
+    return Recipe(path, scan, camera, point.settings, pairs, args.correct, args.dataset)

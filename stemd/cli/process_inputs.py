@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from stemd.adapters.recordings.address import RecordingPath
+from stemd.adapters.recordings.kinds import is_no_recording_of_its_own
 from stemd.errors import StemdError, UsageError
 from stemd.storage.recorded import RecordedScan, record_in, recorded_scan
 
 DEEPEST = 3
 """Folders in folders that are looked into: data folder, day, scan."""
-_PART_OF_A_MASTER = re.compile(r".*_data_\d{6}\.h5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +99,7 @@ def _in_folder(folder: Path, depth: int = DEEPEST) -> Iterator[Input]:
         if path.name.startswith("."):
             continue
         if path.suffix.lower() in suffixes:
-            if not _PART_OF_A_MASTER.fullmatch(path.name):
+            if not is_no_recording_of_its_own(path):
                 yield Input.of(path)
         elif path.is_dir() and depth > 1:
             yield from _in_folder(path, depth - 1)

@@ -16,6 +16,7 @@ from stemd.acquisition import Optics
 from stemd.blocks import FrameBlock
 from stemd.engines.kernels.grid import bin_runs, grid_entries
 from stemd.engines.kernels.runs import LANES
+from stemd.engines.whole_counts import whole_counts
 from stemd.errors import StemdError
 from stemd.pixels import Mask
 
@@ -96,6 +97,7 @@ class GridTable:
 
         Returns how many sums were too large for 32 bits and were cut off.
         """
+        block = whole_counts(block)
         size = (self.first.size - 1) * int(block.dtype[1])
         return int(bin_runs(
             block.pixels, _LIKE[block.dtype], block.big_endian, block.pixel_offset, block.stride,

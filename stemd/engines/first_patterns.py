@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from stemd.acquisition import Acquisition
 from stemd.blocks import Block, EventBlock, FrameBlock
 from stemd.engines.probe import Disc, fit_disc
 from stemd.engines.reduction import CENTRE_FRAMES, CENTRE_HITS
+from stemd.engines.whole_counts import whole_counts
 from stemd.pixels import Mask
 
 MOST_BYTES = 64 * 1024 * 1024
@@ -96,19 +98,19 @@ class FirstPatterns:
             return
         used = np.flatnonzero(block.probe[: block.count] >= 0)[: self._wanted - self._patterns]
         masked = self._masked()
-        for pattern in block.patterns()[used]:
+        for pattern in whole_counts(block).patterns()[used]:
             self._sum += pattern.astype(np.int64)
         if masked is not None:
             self._sum[masked] = 0
         self._patterns += used.size
 
-    def seen(self) -> tuple[NDArray[np.int64], list[NDArray[np.unsignedinteger]]]:
+    def seen(self) -> tuple[NDArray[np.int64], list[NDArray[Any]]]:
         """Their sum (y, x), and they themselves as arrays (n, y, x), of which hits have none."""
         patterns, wanted = [], self._patterns
         for block in self.kept:
             if isinstance(block, FrameBlock) and wanted:
                 used = np.flatnonzero(block.probe[: block.count] >= 0)[:wanted]
-                patterns.append(block.patterns()[used])
+                patterns.append(whole_counts(block).patterns()[used])
                 wanted -= used.size
         return self._sum, patterns
 

@@ -83,7 +83,7 @@ class PacbedEngine:
 
     def snapshot(self, *, final: bool) -> Sequence[Result]:
         """The mean pattern, float32 (height, width), counts a pattern; 0 where it is masked."""
-        mean = self.sum / max(1, self.count)
+        mean = self.sum * self._acquisition.detector.scale / max(1, self.count)
         image = mean.reshape(self._acquisition.detector.shape).astype(np.float32)
         if self._maps.masked is not None:
             image[self._maps.masked] = 0.0

@@ -110,6 +110,7 @@ class LatestPatternEngine:
                 image = hits.astype(np.float32)
             else:
                 image = block.patterns()[self._index].astype(np.float32)
+                image *= np.float32(self._acquisition.detector.scale)
             return image, int(block.probe[self._index])
 
     def snapshot(self, *, final: bool) -> Sequence[Result]:

@@ -28,7 +28,7 @@ CENTRE_HITS = (256, 65536)
 """Electron hits after which it is found, and found again for good, where there are no frames."""
 
 _NO_RUNS = np.zeros((0, 3), np.int64)
-_LIKE = {name: np.empty(0, name) for name in ("u1", "u2", "u4", "u8")}
+_LIKE = {name: np.empty(0, name) for name in ("u1", "u2", "u4", "u8", "i4")}
 
 
 def position_runs(probe: NDArray[np.int64]) -> list[Positions]:

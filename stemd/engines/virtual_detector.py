@@ -87,13 +87,13 @@ class VirtualDetectorEngine:
     def snapshot(self, *, final: bool) -> Sequence[Result]:
         """The images, float32 (ny, nx), counts."""
         step = self._acquisition.scan.step_size_angstrom
-        shape = self._maps.shape
+        shape, scale = self._maps.shape, self._acquisition.detector.scale
         sums = self._maps.detectors
         results = []
         for unit, table in (("mrad", self._own.detectors), ("px", self._own.detectors_px)):
             for name, radii in table.items():
                 if name in sums:
-                    image = sums[name].reshape(shape).astype(np.float32)
+                    image = sums[name].reshape(shape).astype(np.float32) * np.float32(scale)
                     extra = {"inner": radii[0], "outer": radii[1], "radius_units": unit}
                     results.append(Result(name, image, "counts", "scan", step, extra))
         return results

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from stemd import image_frames
 from stemd.adapters.files import recording_suffixes
+from stemd.adapters.recordings.pictures import READERS as IMAGE_SUFFIXES
 from stemd.documents import Json, object_from_json
 from stemd.errors import FormatError
 from stemd.results import Result
@@ -35,9 +36,10 @@ MAX_LISTED = 500
 def records(names: Iterable[str]) -> list[str]:
     """Those of the names that are records which an adapter of this installation reads, in order.
 
-    What a recorder writes and `open_recording` reads; raw.hdr and the like go with it.
+    What a recorder writes and `open_recording` reads; raw.hdr and the like go with it. A raw.dm4
+    and its like is the file of an image.
     """
-    known = {f"raw{suffix}" for suffix in recording_suffixes()}
+    known = {f"raw{suffix}" for suffix in recording_suffixes() if suffix not in IMAGE_SUFFIXES}
     return sorted(known.intersection(names))
 
 

@@ -114,6 +114,7 @@ def scan_document(
             "shape": list(detector.shape),
             "dtype": detector.dtype,
             "bit_depth": detector.bit_depth,
+            "scale": detector.scale,
             "header": detector.header,
         },
         "camera": dict(summary.camera) if summary.camera is not None else None,

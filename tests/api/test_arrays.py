@@ -153,8 +153,8 @@ def test_dask_is_computed_a_band_at_a_time_and_each_chunk_once() -> None:
 def test_a_line_larger_than_a_band_is_read_in_pieces(
     counts: Array, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stemd.api.arrays.BAND_BYTES", 3 * 16 * 20 * 2)
-    monkeypatch.setattr("stemd.api.arrays.MOST_BYTES", 4 * 16 * 20 * 2)
+    monkeypatch.setattr("stemd.adapters.recordings.bands.BAND_BYTES", 3 * 16 * 20 * 2)
+    monkeypatch.setattr("stemd.adapters.recordings.bands.MOST_BYTES", 4 * 16 * 20 * 2)
     lazy = da.from_array(counts, chunks=(3, 2, 16, 20))
     first = api.com(counts)
     for name, image in api.com(lazy).items():

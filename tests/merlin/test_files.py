@@ -69,14 +69,13 @@ def test_an_array_in_fortran_order_is_read_by_position(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found[7], DATA[1, 3])
 
 
-@pytest.mark.parametrize("bad", [0.5, -1.0, np.nan, np.inf, 1e9])
-def test_values_that_are_not_counts_are_refused(tmp_path: Path, bad: float) -> None:
-    array = np.ones((2, 2, 3, 3))
-    array[1, 1, 2, 0] = bad
+def test_integers_beyond_32_bits_are_refused(tmp_path: Path) -> None:
+    array = np.ones((2, 2, 3, 3), np.int64)
+    array[1, 1, 2, 0] = 2**40
     recording = open_recording(save(tmp_path / "a.npy", array))
-    with pytest.raises(FormatError, match="not counts") as caught:
+    with pytest.raises(FormatError, match="beyond 32 bits") as caught:
         images(recording)
-    assert "unsigned" in caught.value.remedy
+    assert caught.value.remedy
 
 
 def test_complex_patterns_are_refused(tmp_path: Path) -> None:

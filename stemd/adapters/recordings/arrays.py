@@ -1,4 +1,4 @@
-"""Arrays of patterns in .npy and HDF5 files as recordings.
+"""Arrays of patterns as recordings, and those of .npy files.
 
 Not a camera: a module without a PLUGIN, used by files.py.
 """
@@ -6,38 +6,56 @@ Not a camera: a module without a PLUGIN, used by files.py.
 from __future__ import annotations
 
 import io
-import threading
-from collections.abc import Callable, Iterator, Sequence
+import mmap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, Literal, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from stemd.acquisition import Acquisition, Detector, Scan
-from stemd.adapters.recordings import hdf5
 from stemd.adapters.recordings.address import RecordingPath, RemoteFile
+from stemd.adapters.recordings.bands import Fetch, Patterns
+from stemd.adapters.recordings.calibration import Calibration
+from stemd.adapters.recordings.counts import SAMPLES, Counts
 from stemd.adapters.recordings.mapped import Window, map_of
 from stemd.adapters.recordings.remote import RemoteBytes, pieces
 from stemd.blocks import BLOCK_BYTES, FrameBlock, Message, Notice
-from stemd.errors import FormatError
-
-Patterns = NDArray[Any]
-Fetch = Callable[[int, int, int], Iterator[Patterns]]
-"""(first, stop, each) -> the patterns first..stop-1, (n, height, width) of the stored type, at most
-`each` at a time; views where possible."""
+from stemd.errors import FormatError, StemdError
 
 _NPY_HEAD_BYTES = 64 * 1024
-_EXACT = 2.0**24  # above it float32 no longer holds every whole number
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a file says of its patterns beside the patterns.
+
+    `mask` (height, width) is True where a pixel is to be left out, `lines` the scan's shape where
+    only the file's numbers say it, `expected` how many patterns there should be, `detector` the
+    camera's name, `notices` what was found on opening. `look`: read some patterns on opening, to
+    find pixels without data, and the steps of real numbers.
+    """
+
+    calibration: Calibration = field(default_factory=Calibration)
+    mask: NDArray[np.bool_] | None = None
+    lines: tuple[int, int] | None = None
+    expected: int | None = None
+    detector: str = "array"
+    notices: Sequence[Message] = field(default=())
+    look: bool = True
 
 
 class ArrayRecording:
     """Implements adapters.base.Recording for an array of patterns.
 
     `fetch` gives patterns by their numbers, `shape` is (ny, nx, height, width), or (n, height,
-    width) which needs `scan` or a square number of patterns. Unsigned integers are passed on as
-    stored; signed integers and floats must be whole, not negative counts and are converted.
+    width) which needs `scan` or a square number of patterns. How values become counts:
+    `stemd.adapters.recordings.counts`. `optics` is what the file says of them,
+    the detector's mask what it says of pixels without a value.
     """
 
     def __init__(
@@ -48,33 +66,31 @@ class ArrayRecording:
         fetch: Fetch,
         scan: Scan | None,
         close: Callable[[], None],
+        about: About | None = None,
     ) -> None:
+        about = about or About()
         self.path = path
         self._fetch = fetch
         self._close = close
-        self._stored = dtype
-        self._plain = dtype.kind == "u" or dtype.kind == "b"
-        if dtype.kind not in "uifb":
-            raise FormatError(
-                f"{path}: patterns of type {dtype} are not counts", "store unsigned integers"
-            )
-        self._type = cast(
-            Literal["u1", "u2", "u4", "u8"], f"u{dtype.itemsize if self._plain else 4}"
-        )
         self._frames = int(np.prod(shape[:-2]))
-        self._scan = _fit(path, shape, scan)
+        self._scan = _calibrated(_fit(path, shape, scan, about), about.calibration)
+        self._counts = Counts(dtype, str(path), self._sample if about.look else None, about.mask)
+        self._type = self._counts.type
         self._acquisition = Acquisition(
             scan=self._scan,
             detector=Detector(
-                name="array",
+                name=about.detector,
                 shape=(shape[-2], shape[-1]),
                 dtype=self._type,
                 bit_depth=8 * int(self._type[1]),
+                mask=self._counts.mask,
+                scale=self._counts.scale,
             ),
             source=str(path),
             raw_name="raw" + path.suffix,
         )
-        self.notices: Sequence[Message] = _notices(self._scan, self._frames)
+        self._told = (*about.notices, *_notices(self._scan, self._frames, about.expected))
+        self.optics: Mapping[str, float] = about.calibration.optics()
         self.splits = True
 
     @property
@@ -87,6 +103,30 @@ class ArrayRecording:
         """Patterns in the file."""
         return self._frames
 
+    @property
+    def notices(self) -> Sequence[Message]:
+        """What was noticed on opening, and on reading so far."""
+        return (*self._told, *self._counts.notices)
+
+    def _sample(self) -> Patterns:
+        count = min(SAMPLES, self._frames)
+        numbers = np.unique(np.linspace(0, self._frames - 1, count).astype(np.int64))
+        found = [next(self._read(int(n), int(n) + 1, 1)) for n in numbers]
+        return np.concatenate(found)
+
+    def _read(self, start: int, stop: int, each: int) -> Iterator[Patterns]:
+        """Raises FormatError whatever a broken file makes its reader raise."""
+        try:
+            yield from self._fetch(start, stop, each)
+        except (StemdError, MemoryError, GeneratorExit):
+            raise
+        except Exception as error:
+            text = " ".join(str(error).split())[:200] or type(error).__name__
+            raise FormatError(
+                f"{self.path} cannot be read between patterns {start} and {stop}: {text}",
+                "the file is cut off or damaged: copy it again",
+            ) from error
+
     def blocks(self, start: int, stop: int) -> Iterator[FrameBlock]:
         """Blocks of patterns start..stop-1, of the stored bytes where they are contiguous."""
         height, width = self._acquisition.detector.shape
@@ -94,10 +134,13 @@ class ArrayRecording:
         each = max(1, BLOCK_BYTES // size)
         stop = min(stop, self._frames)
         for (first, last), stored in zip(
-            pieces(start, stop, each), self._fetch(start, stop, each), strict=True
+            pieces(start, stop, each), self._read(start, stop, each), strict=True
         ):
-            patterns = self._counts(stored, first)
+            patterns, empty = self._counts.of(stored, first)
             numbers = np.arange(first, last, dtype=np.int64)
+            probe = self._scan.probes(numbers)
+            if empty is not None:
+                probe[empty] = -1
             data = np.ascontiguousarray(patterns).reshape(-1).view(np.uint8)
             yield FrameBlock(
                 acquisition=self._acquisition,
@@ -109,39 +152,33 @@ class ArrayRecording:
                 dtype=self._type,
                 big_endian=patterns.dtype.newbyteorder("=") != patterns.dtype,
                 sequence=numbers,
-                probe=self._scan.probes(numbers),
+                probe=probe,
                 wire=data,
                 received_ns=self._acquisition.started_ns,
             )
-
-    def _counts(self, patterns: Patterns, first: int) -> Patterns:
-        if self._plain:
-            return patterns
-        with np.errstate(invalid="ignore"):
-            counts = patterns.astype(np.uint32)
-        exact = patterns.dtype.kind == "i" or float(np.max(patterns, initial=0.0)) <= _EXACT
-        if not exact or not np.array_equal(counts, patterns):
-            raise FormatError(
-                f"{self.path}: near pattern {first} there are values of type {patterns.dtype} "
-                "that are not counts (negative, fractions, not finite or above 2^24)",
-                "give counts as unsigned integers, for example "
-                "numpy.rint(patterns / gain).clip(0).astype(numpy.uint16)",
-            )
-        return counts
 
     def close(self) -> None:
         """Close the file."""
         self._close()
 
 
-def _fit(path: RecordingPath, shape: tuple[int, ...], scan: Scan | None) -> Scan:
-    """The scan of an array: the configured one, its own first axes, or a square."""
+def _calibrated(scan: Scan, known: Calibration) -> Scan:
+    """What nobody has told of a scan is taken from the file."""
+    file = {"step_size_angstrom": known.step_size_angstrom, "dwell_time_us": known.dwell_time_us}
+    fresh = {key: value for key, value in file.items() if value and getattr(scan, key) is None}
+    return scan.model_copy(update=fresh)
+
+
+def _fit(path: RecordingPath, shape: tuple[int, ...], scan: Scan | None, about: About) -> Scan:
+    """The scan of an array: the configured one, its own first axes, the file's, or a square."""
     frames = int(np.prod(shape[:-2]))
     if scan is None:
         if len(shape) == 4:
-            return Scan(shape=(shape[0], shape[1]), flyback=0)
+            return scan_of(path, (shape[0], shape[1]), frames)
         side = int(np.sqrt(frames))
-        return Scan(shape=(side, side) if side * side == frames else (1, frames), flyback=0)
+        if about.lines is not None:
+            return scan_of(path, about.lines, frames)
+        return scan_of(path, (side, side) if side * side == frames else (1, frames), frames)
     if scan.flyback is None:
         lines, rest = divmod(frames - scan.leading, scan.shape[0])
         found = lines - scan.shape[1] if not rest else 0
@@ -156,27 +193,29 @@ def _fit(path: RecordingPath, shape: tuple[int, ...], scan: Scan | None) -> Scan
     return scan
 
 
-def _notices(scan: Scan, frames: int) -> Sequence[Message]:
-    missing = scan.last_position_frame + 1 - frames
+def scan_of(path: RecordingPath, shape: tuple[int, int], frames: int) -> Scan:
+    """A scan of this shape. Raises FormatError where it is larger than any."""
+    try:
+        return Scan(shape=shape, flyback=0)
+    except ValidationError as error:
+        ny, nx = shape
+        raise FormatError(
+            f"{path}: {frames:,} patterns as {ny:,} x {nx:,} are larger than any scan",
+            "a scan has at most 65536 lines of 65536 positions, 8192 x 8192 in all: tell it with "
+            "--scan YxX, or cut the file",
+        ) from error
+
+
+def _notices(scan: Scan, frames: int, expected: int | None) -> Sequence[Message]:
+    missing = max(scan.last_position_frame + 1, expected or 0) - frames
     return (Notice("missing_frames", f"{missing} missing", count=missing),) if missing > 0 else ()
 
 
-def open_array(path: RecordingPath, scan: Scan | None = None) -> ArrayRecording:
-    """Open a .npy file (mapped where it is local) or the largest 3-D or 4-D dataset of an HDF5
-    file.
+def open_npy(path: RecordingPath, scan: Scan | None = None) -> ArrayRecording:
+    """Open a .npy file, mapped where it is local.
 
-    Raises FormatError when there is no such array, it is not of counts, or does not fit the scan.
+    Raises FormatError when there is no array of patterns in it, or it does not fit the scan.
     """
-    if path.suffix.lower() != ".npy":
-        dataset, close = hdf5.open_dataset(path)
-        try:
-            _check(path, dataset.shape, f"the dataset {dataset.name}")
-            return ArrayRecording(
-                path, dataset.shape, dataset.dtype, _by_position(dataset), scan, close
-            )
-        except FormatError:
-            close()
-            raise
     return _open_npy(path, scan) if isinstance(path, Path) else _open_remote_npy(path, scan)
 
 
@@ -188,30 +227,29 @@ def _open_npy(path: Path, scan: Scan | None) -> ArrayRecording:
         raise FormatError(
             f"{path} is not a .npy file: {error}", "save it with numpy.save"
         ) from error
-    _check(path, array.shape, "the array")
+    check_shape(path, array.shape, "the array")
+    return ArrayRecording(
+        path, array.shape, array.dtype, mapped_fetch(array), scan, close=lambda: None
+    )
+
+
+def mapped_fetch(array: Any) -> Fetch:
+    """Patterns of a memory map (n or ny, nx, height, width), read ahead and released behind."""
     flat = np.asarray(array).reshape(-1, *array.shape[-2:])
     size = flat[0].nbytes
-    memory: Any = array
-    mapped, begin = map_of(array), memory.offset
+    # a map begins at a page of the file
+    mapped, begin = map_of(array), array.offset % mmap.ALLOCATIONGRANULARITY
 
     def fetch(first: int, stop: int, each: int) -> Iterator[Patterns]:
         window = None
-        if array.flags.c_contiguous:
-            assert mapped is not None
+        if array.flags.c_contiguous and mapped is not None:
             window = Window(mapped, begin + first * size, begin + stop * size)
         for low, high in pieces(first, stop, each):
             if window is not None:
                 window.at(begin + low * size)
             yield flat[low:high]
 
-    return ArrayRecording(
-        path,
-        array.shape,
-        array.dtype,
-        fetch,
-        scan,
-        close=lambda: None,
-    )
+    return fetch
 
 
 def _open_remote_npy(path: RemoteFile, scan: Scan | None) -> ArrayRecording:
@@ -231,7 +269,7 @@ def _open_remote_npy(path: RemoteFile, scan: Scan | None) -> ArrayRecording:
             f"{path} is not a .npy file that can be read remotely: {error}",
             "save it with numpy.save from an array in C order",
         ) from error
-    _check(path, shape, "the array")
+    check_shape(path, shape, "the array")
     size = int(np.prod(shape[-2:])) * dtype.itemsize
 
     def fetch(first: int, stop: int, each: int) -> Iterator[Patterns]:
@@ -244,32 +282,10 @@ def _open_remote_npy(path: RemoteFile, scan: Scan | None) -> ArrayRecording:
     return ArrayRecording(path, shape, dtype, fetch, scan, source.close)
 
 
-def _check(path: RecordingPath, shape: tuple[int, ...], what: str) -> None:
+def check_shape(path: RecordingPath, shape: tuple[int, ...], what: str) -> None:
+    """Raise FormatError for what is no array of patterns."""
     if len(shape) not in (3, 4) or 0 in shape:
         raise FormatError(
             f"{path}: {what} has the shape {shape}",
             "patterns are (ny, nx, height, width) or (n, height, width)",
         )
-
-
-def _by_position(array: Any) -> Fetch:
-    """Patterns by number from anything that is indexed like an array (n or ny, nx, ...)."""
-    # HDF5 has one lock for all; its objects are not to be used by two threads at a time.
-    lock = threading.Lock()
-
-    def fetch(first: int, stop: int, each: int) -> Iterator[Patterns]:
-        return (some(low, high) for low, high in pieces(first, stop, each))
-
-    def some(first: int, stop: int) -> Patterns:
-        with lock:
-            if array.ndim == 3:
-                return np.asarray(array[first:stop])
-            parts = []
-            while first < stop:
-                y, x = divmod(first, int(array.shape[1]))
-                count = min(stop - first, int(array.shape[1]) - x)
-                parts.append(array[y, x : x + count])
-                first += count
-            return np.concatenate(parts)
-
-    return fetch

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import new_scan_id
-from stemd.adapters.recordings.hdf5 import refuse_foreign_bytes
+from stemd.adapters.recordings.hdf5.walk import refuse_foreign_bytes
 from stemd.errors import CameraError, FormatError
 
 TIFF_SUFFIXES = (".tif", ".tiff")

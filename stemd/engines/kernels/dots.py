@@ -44,11 +44,12 @@ class _Vectors:
     """The vector types, and instructions on them, of one loop.
 
     Pixels of 8 and 16 bits are multiplied as signed 16-bit numbers. Pixels of 32 bits are taken
-    as two halves of 16, whose sums are kept apart (`halves`).
+    as two halves of 16, whose sums are kept apart (`halves`); the higher one may be signed.
     """
 
-    def __init__(self, builder: Any, pixel_bytes: int, swap: bool) -> None:
+    def __init__(self, builder: Any, pixel_bytes: int, swap: bool, signed: bool) -> None:
         self.b = builder
+        self.signed = signed
         self.pixel_bytes = pixel_bytes
         self.swap = swap
         self.halves = 2 if pixel_bytes == 4 else 1
@@ -72,7 +73,8 @@ class _Vectors:
         if self.halves == 1:
             return [b.xor(loaded, self._all(self.shorts, -(1 << 15)))]
         sixteen, low = self._all(self.sums, 16), self._all(self.sums, 0xFFFF)
-        return [b.and_(loaded, low), b.lshr(loaded, sixteen)]
+        shifted = b.ashr if self.signed else b.lshr
+        return [b.and_(loaded, low), shifted(loaded, sixteen)]
 
     def add(self, totals: list[Any], values: list[Any]) -> None:
         """Add the pixels, for each half."""
@@ -182,7 +184,8 @@ def _add_rows(
         def data(index: int) -> Any:
             return context.make_array(kinds[index])(context, b, arguments[index]).data
 
-        v = _Vectors(b, like.dtype.bitwidth // 8, bool(swap.literal_value))
+        size, signed = like.dtype.bitwidth // 8, bool(like.dtype.signed)
+        v = _Vectors(b, size, bool(swap.literal_value), signed)
         at, row_bytes, row_count, width = arguments[3:7]
         mask_at, mask_row_step, mask_step = arguments[11:14]
         pixels, result = b.gep(data(0), [at]), data(14)

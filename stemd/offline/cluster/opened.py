@@ -61,13 +61,13 @@ class OpenRecordings:
     def open(self, recipe: Recipe, identity: dict[str, Any]) -> Iterator[Recording]:
         """The recording of a recipe, for a while; `identity` is what it must be."""
         said = [each.model_dump_json() if each else "" for each in (recipe.scan, recipe.camera)]
-        key = json.dumps([repr(recipe.path), identity, said])
+        key = json.dumps([repr(recipe.path), identity, said, recipe.dataset])
         with self._lock:
             kept = self._kept
         if kept is not None and kept[0] == key:
             yield kept[1]
             return
-        recording = open_recording(recipe.path, recipe.scan, recipe.camera)
+        recording = open_recording(recipe.path, recipe.scan, recipe.camera, recipe.dataset)
         try:
             yield recording
         finally:

@@ -28,7 +28,8 @@ LATE_OPTICS = {
 class Recipe:
     """What to do with a file, in a form that any process can take up.
 
-    `engines` are (type, settings) pairs; `scan` and `camera` as in `open_recording`;
+    `engines` are (type, settings) pairs; `scan`, `camera` and `dataset` as in
+    `open_recording`;
     `correct` as in `--correct`: an image, "" for the first, None for no correction.
     """
 
@@ -38,6 +39,7 @@ class Recipe:
     settings: Settings
     engines: tuple[tuple[str, EngineSettings], ...]
     correct: str | None = None
+    dataset: str | None = None
 
     def choices(self) -> list[EngineConfig]:
         """The engines with their plugins. Raises ConfigError where one is not installed."""
@@ -106,6 +108,7 @@ class Recipe:
             "optics": optics,
             "scan": self.scan.model_dump(mode="json") if self.scan else None,
             "camera": self.camera.model_dump(mode="json") if self.camera else None,
+            "dataset": self.dataset,
             "detectors": {name: list(pair) for name, pair in radii.items()},
             "mask": mask_identity(self.settings.optics),
             "center": center if center is None or isinstance(center, str) else list(center),

@@ -1,0 +1,125 @@
+"""How the stored values of a file become the counts that engines add up."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.adapters.recordings.fixed_point import exponent_for, to_fixed_point
+from stemd.blocks import Notice
+from stemd.errors import FormatError
+from stemd.pixels import Mask, full_scale
+
+CountType = Literal["u1", "u2", "u4", "u8", "i4"]
+SAMPLES = 16
+"""Patterns all over a file that are looked at before the first is read."""
+_ENOUGH = 4
+"""So many patterns must have the largest value in a pixel before it counts as masked."""
+
+
+class Counts:
+    """The type of the counts, what one of them is worth (`scale`), and which pixels are left out.
+
+    Unsigned integers are passed on as stored. Signed integers and real numbers become int32; the
+    latter in steps of `scale`, a power of two that `sample` decides. Values that are not finite
+    are 0 and are counted. `mask` (height, width) is True where a pixel has no value: what the
+    file's own mask says, and where all patterns of the sample have the largest value of their
+    type, which cameras write there, or are not finite. Without a `sample` nothing is looked at.
+    Several threads may convert at a time. Raises FormatError for what are no numbers.
+    """
+
+    def __init__(
+        self,
+        stored: np.dtype[Any],
+        name: str,
+        sample: Callable[[], NDArray[Any]] | None,
+        mask: Mask | None = None,
+    ) -> None:
+        if stored.kind not in "uifb":
+            raise FormatError(f"{name}: patterns of type {stored} are not counts", "give numbers")
+        self._name, self._lock = name, threading.Lock()
+        self._tally: NDArray[np.int64] = np.zeros(3, np.int64)
+        self._empty = 0
+        self._notices: list[Notice] = []
+        self._plain = stored.kind in "ub"
+        self.scale = 1.0
+        self.type = cast(CountType, f"u{stored.itemsize}" if self._plain else "i4")
+        self.mask: Mask | None = mask if mask is not None and mask.any() else None
+        wide = not self._plain or (stored.kind == "u" and stored.itemsize in (2, 4))
+        if sample is not None and wide:
+            self._look(stored, sample())
+
+    def _look(self, stored: np.dtype[Any], sample: NDArray[Any]) -> None:
+        if stored.kind == "f":
+            exponent = exponent_for(sample)
+            self.scale = 2.0**exponent
+            self._leave_out(~np.isfinite(sample).any(axis=0))
+            step = "1" if exponent == 0 else f"2^{exponent}"
+            text = f"patterns of type {stored} are counted in steps of {step} ({self.scale:.6g})"
+            self._notices.append(Notice("fixed_point", text, "info"))
+        elif stored.kind == "u" and sample.shape[0] >= _ENOUGH:
+            self._leave_out(full_scale(sample))
+
+    def _leave_out(self, found: Mask) -> None:
+        both = found if self.mask is None else self.mask | found
+        if found.any() and not both.all():
+            self.mask = both
+
+    @property
+    def notices(self) -> Sequence[Notice]:
+        """What was found on opening, and in the patterns so far."""
+        with self._lock:
+            strange, cut, rounded = (int(n) for n in self._tally)
+            found = list(self._notices)
+            if self._empty:
+                text = f"{self._empty:,} patterns have no value: they count as missing"
+                found.append(Notice("empty_patterns", text, count=self._empty))
+        remedy = "look at the values in the file"
+        for kind, count, text in (
+            ("not_finite", strange, "values are not finite: they count as 0"),
+            ("values_cut", cut, "values are far beyond those looked at first: they were cut"),
+            ("values_rounded", rounded, "values have fractions: they were rounded"),
+        ):
+            if count:
+                found.append(Notice(kind, f"{count:,} {text}", count=count, remedy=remedy))
+        return found
+
+    def of(self, patterns: NDArray[Any], first: int) -> tuple[NDArray[Any], Mask | None]:
+        """Counts (n, height, width) of stored patterns, and which patterns have no value at all.
+
+        What they hold at masked pixels means nothing. `first` is the number of the first pattern.
+        Raises FormatError for integers beyond 32 bits.
+        """
+        if self._plain:
+            return patterns, None
+        if patterns.dtype.kind == "i":
+            return self._whole(patterns, first), None
+        return self._fixed(patterns)
+
+    def _whole(self, patterns: NDArray[Any], first: int) -> NDArray[Any]:
+        counts: NDArray[Any] = patterns.astype(np.int32)
+        if patterns.dtype.itemsize > 4 and not np.array_equal(counts, patterns):
+            raise FormatError(
+                f"{self._name}: near pattern {first} there are values beyond 32 bits",
+                "look at where the values come from: no camera counts so far",
+            )
+        return counts
+
+    def _fixed(self, patterns: NDArray[Any]) -> tuple[NDArray[Any], Mask]:
+        count, pixels = patterns.shape[0], patterns[0].size
+        kind = np.float32 if patterns.dtype.itemsize <= 4 else np.float64
+        values = np.ascontiguousarray(patterns, kind).reshape(count, pixels)
+        out, empty = np.empty((count, pixels), np.int32), np.zeros(count, np.bool_)
+        used = np.ones(pixels, np.bool_) if self.mask is None else ~self.mask.ravel()
+        tally = np.zeros(3, np.int64)
+        to_fixed_point(values, 1.0 / self.scale, used, out, empty, tally)
+        if tally.any():
+            tally[0] -= int(empty.sum()) * int(used.sum())
+            with self._lock:
+                self._tally += tally
+                self._empty += int(empty.sum())
+        return out.reshape(patterns.shape), empty

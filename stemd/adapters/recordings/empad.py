@@ -1,0 +1,73 @@
+"""EMPAD's .raw files without their .xml: float32 patterns of 128 x 128 and two rows of metadata."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.acquisition import Scan
+from stemd.adapters.recordings.arrays import About, ArrayRecording
+from stemd.adapters.recordings.bands import Fetch
+from stemd.adapters.recordings.calibration import Calibration
+from stemd.adapters.recordings.kinds import EMPAD_NAME
+from stemd.adapters.recordings.mapped import Window, map_of
+from stemd.adapters.recordings.remote import pieces
+from stemd.blocks import Notice
+from stemd.errors import FormatError
+
+SIDE, STORED_ROWS = 128, 130
+_DTYPE = np.dtype("<f4")
+
+
+def open_raw(
+    path: Path,
+    scan: Scan | None = None,
+    lines: tuple[int, int] | None = None,
+    calibration: Calibration | None = None,
+) -> ArrayRecording:
+    """Open an EMPAD .raw file; `lines` is the scan (ny, nx), by default that of the file's name.
+
+    Raises FormatError when it has no whole pattern, more than its scan, or does not fit `scan`.
+    """
+    bytes_each = STORED_ROWS * SIDE * _DTYPE.itemsize
+    frames, rest = divmod(path.stat().st_size, bytes_each)
+    named = EMPAD_NAME.match(path.stem)
+    if lines is None and named is not None:
+        lines = int(named["ny"]), int(named["nx"])
+    if not frames or (lines and lines[0] * lines[1] < frames):
+        said = f", but its scan is {lines[0]} x {lines[1]}" if lines else ""
+        raise FormatError(
+            f"{path}: {path.stat().st_size:,} bytes are {frames} EMPAD patterns of "
+            f"{bytes_each:,} bytes{said}",
+            "the file is cut off, or is of another camera",
+        )
+    cut = f"the last pattern is cut off after {rest} bytes"
+    # copy-on-write: kernels know writable arrays only, the file stays as it is
+    stored = np.memmap(path, _DTYPE, "c", 0, (frames, STORED_ROWS, SIDE))
+    fetch = _patterns(stored, bytes_each)
+    about = About(
+        calibration or Calibration(),
+        lines=lines,
+        expected=lines[0] * lines[1] if lines else None,
+        detector="EMPAD",
+        notices=[Notice("partial_frame", cut)] if rest else [],
+    )
+    shape = (frames, SIDE, SIDE)
+    return ArrayRecording(path, shape, _DTYPE, fetch, scan, lambda: None, about)
+
+
+def _patterns(stored: Any, bytes_each: int) -> Fetch:
+    mapped = map_of(stored)
+    view: NDArray[np.float32] = np.asarray(stored)[:, :SIDE]
+
+    def fetch(first: int, stop: int, each: int) -> Any:
+        assert mapped is not None
+        window = Window(mapped, first * bytes_each, stop * bytes_each)
+        for low, high in pieces(first, stop, each):
+            window.at(low * bytes_each)
+            yield view[low:high]
+
+    return fetch

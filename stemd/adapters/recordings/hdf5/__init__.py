@@ -1,0 +1,1 @@
+"""Patterns in HDF5 files, whoever wrote them."""

@@ -1,0 +1,83 @@
+"""What a dataset of an HDF5 file may make stemd read: its own values, of a bearable size."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stemd.adapters.recordings.address import RecordingPath
+from stemd.adapters.recordings.hdf5.chunks import check_chunks
+from stemd.errors import FormatError
+
+MAX_PIECE_BYTES = 1024**3
+"""A pattern or a chunk is unpacked at once."""
+
+
+def check_dataset(dataset: Any, path: RecordingPath, depth: int = 2) -> None:
+    """Raise FormatError where a dataset lies elsewhere, is not all there, or unpacks hugely."""
+    each = int(np.prod(dataset.shape[-2:], dtype=np.int64)) if dataset.ndim else 1
+    chunk = int(np.prod(dataset.chunks, dtype=np.int64)) if dataset.chunks else 0
+    largest = max(each if dataset.ndim > 2 else 0, chunk) * dataset.dtype.itemsize
+    if largest > MAX_PIECE_BYTES:
+        raise FormatError(
+            f"{path}: a pattern or chunk of {dataset.name} has {largest:,} bytes",
+            f"store it in chunks of at most {MAX_PIECE_BYTES:,}",
+        )
+    for name, *_ in dataset.external or ():
+        check_below(path, Path.cwd() / os.fsdecode(name), dataset.name)
+    if not dataset.is_virtual:
+        if dataset.chunks and isinstance(path, Path):
+            check_chunks(dataset)
+        return
+    for source in dataset.virtual_sources():
+        if source.file_name == ".":
+            continue
+        beside = path.parent / source.file_name if isinstance(path, Path) else Path("/")
+        check_below(path, beside, dataset.name)
+        if depth == 0:
+            raise FormatError(f"{path}: virtual datasets of virtual datasets", "copy the data")
+        _check_source(dataset, path, beside, source.dset_name, depth)
+
+
+def _check_source(dataset: Any, path: RecordingPath, beside: Path, name: str, depth: int) -> None:
+    """HDF5 gives zeros for a source that is not there: nobody could tell them from counts."""
+    import h5py
+
+    if "%" in f"{beside}{name}":
+        raise FormatError(
+            f"{path}: the sources of {dataset.name} are numbered by a pattern, {beside.name}",
+            "copy the values into one file, with h5repack or h5py",
+        )
+    if not beside.is_file():
+        raise FormatError(
+            f"{path}: the values of {dataset.name} are in {beside.name}, which is not there",
+            f"copy {beside.name} into {beside.parent}",
+        )
+    try:
+        with h5py.File(beside, "r") as other:
+            item = other.get(name)
+            if not isinstance(item, h5py.Dataset):
+                raise FormatError(
+                    f"{path}: the values of {dataset.name} are in {name} of {beside.name}, which "
+                    "has no such dataset",
+                    f"copy the {beside.name} that belongs to it",
+                )
+            check_dataset(item, beside, depth - 1)
+    except OSError as error:
+        raise FormatError(
+            f"{path}: {beside.name}, where values of {dataset.name} are, cannot be read: {error}",
+            f"copy {beside.name} again",
+        ) from error
+
+
+def check_below(path: RecordingPath, other: Path, name: str) -> None:
+    """A file from elsewhere must not make stemd read what its sender may not."""
+    if isinstance(path, Path) and other.resolve().is_relative_to(path.parent.resolve()):
+        return
+    raise FormatError(
+        f"{path}: the values of {name} are in another file, {other}",
+        "only files in the folder of the recording, or below it, are read: copy the values",
+    )

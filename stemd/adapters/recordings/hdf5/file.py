@@ -1,0 +1,212 @@
+"""HDF5 files of any writer as recordings."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stemd.acquisition import Scan
+from stemd.adapters.recordings.address import RecordingPath, RemoteFile
+from stemd.adapters.recordings.arrays import About, ArrayRecording, mapped_fetch
+from stemd.adapters.recordings.bands import Fetch, by_bands
+from stemd.adapters.recordings.calibration import Axis, Calibration, calibration_of
+from stemd.adapters.recordings.hdf5 import vendors
+from stemd.adapters.recordings.hdf5.bounds import check_dataset
+from stemd.adapters.recordings.hdf5.choice import SERIES, Chosen, choose
+from stemd.adapters.recordings.hdf5.heaps import texts_are_sound
+from stemd.adapters.recordings.hdf5.joined import Joined
+from stemd.adapters.recordings.hdf5.walk import Found, datasets_of
+from stemd.adapters.recordings.remote import RemoteBytes
+from stemd.adapters.recordings.remote_stream import RemoteReader
+from stemd.blocks import Notice
+from stemd.errors import FormatError, StemdError
+
+_BUFFER_BYTES = 1024 * 1024
+_CHUNK_CACHE_BYTES = 32 * 1024 * 1024
+_GOOD_BYTES, _MOST_BYTES = 8 * 1024 * 1024, 64 * 1024 * 1024
+BUILT_IN = (1, 2, 3, 4, 5, 6)
+"""Filters that every HDF5 library has: deflate, shuffle, checksum, szip, n-bit, scale-offset."""
+NEEDS = "pip install 'stemd[hdf5]'"
+
+
+def open_hdf5(
+    path: RecordingPath, scan: Scan | None = None, dataset: str | None = None
+) -> ArrayRecording:
+    """Open the patterns of an HDF5 file; `dataset` names them where there are several arrays.
+
+    Raises FormatError when there are none or it is not clear which, when they lie outside of the
+    file's folder or are not all there, or do not fit the scan.
+    """
+    file, close = _opened(path)
+    try:
+        return _recording(path, file, close, scan, dataset)
+    except StemdError:
+        close()
+        raise
+    except Exception as error:  # whatever a damaged file makes the library raise
+        close()
+        text = " ".join(str(error).split())[:200] or type(error).__name__
+        raise FormatError(
+            f"{path} cannot be read: {text}", "the file is cut off or damaged: copy it again"
+        ) from error
+
+
+def _opened(path: RecordingPath) -> tuple[Any, Callable[[], None]]:
+    try:
+        import h5py
+    except ImportError as error:
+        raise FormatError(
+            f"{path}: reading HDF5 needs h5py, which is not installed", NEEDS
+        ) from error
+    # HDF5 reads its metadata in small steps: the buffer makes one request of many
+    opened: Any = path
+    if isinstance(path, RemoteFile):
+        opened = io.BufferedReader(RemoteReader(RemoteBytes(path)), _BUFFER_BYTES)
+    try:
+        file = h5py.File(opened, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES)
+    except OSError as error:
+        raise FormatError(f"{path} is not an HDF5 file: {error}", "check the file") from error
+    return file, file.close
+
+
+def _recording(
+    path: RecordingPath,
+    file: Any,
+    close: Callable[[], None],
+    scan: Scan | None,
+    asked: str | None,
+) -> ArrayRecording:
+    found = datasets_of(file, path)
+    sound = not isinstance(path, Path) or texts_are_sound(path, found.datasets.values())
+    if asked is None and sound and vendors.is_velox(file):
+        raise FormatError(
+            f"{path} is a file of Velox: it holds images and spectra, no diffraction patterns",
+            "stemd restore and the images adapter read its images",
+        )
+    for name, problem in found.problems.items():
+        if SERIES.match(name):
+            raise problem
+    try:
+        chosen = choose(path, found.datasets, asked)
+    except FormatError:
+        for problem in found.problems.values():
+            if asked is None:
+                raise problem from None
+        raise
+    for part in chosen.parts:
+        check_dataset(part, path)
+    _register_filters(path, chosen)
+    first = chosen.parts[0]
+    axes = vendors.axes_of_dataset(file, first) if sound else [Axis()] * int(first.ndim)
+    order = vendors.order_of(first, axes, chosen.axes) if sound else chosen.axes
+    array = Joined(chosen, order)
+    known = [axes[axis] for axis in order]
+    microscope = vendors.microscope_of(first) if sound else None
+    about = About(
+        calibration=calibration_of(known[:-2], known[-2:], microscope),
+        notices=_notices(chosen, found, sound),
+    )
+    if sound:
+        about = _with_master(file, array, about, chosen)
+    fetch = _mapped(path, array) or by_bands(
+        array, array.__getitem__, good_bytes=_GOOD_BYTES, most_bytes=_MOST_BYTES
+    )
+    return ArrayRecording(path, array.shape, array.dtype, fetch, scan, close, about)
+
+
+def _notices(chosen: Chosen, found: Found, sound: bool) -> list[Notice]:
+    told = [
+        Notice("link_not_read", error.message, remedy=error.remedy)
+        for error in found.problems.values()
+    ]
+    if not sound:
+        text = "the file is damaged: what it says beside the patterns is not read, nor is its mask"
+        told.append(Notice("damaged_texts", text, remedy="copy the file again"))
+    if len(chosen.parts) > 1:
+        text = f"{len(chosen.parts)} arrays follow each other, {chosen.name}"
+        told.append(Notice("joined", text, "info"))
+    if chosen.name.endswith("data_*"):
+        folder = chosen.name.removesuffix("data_*")
+        names = [name for name in found.datasets if name.startswith(folder)]
+        numbers = {int(match["number"]) for name in names if (match := SERIES.match(name))}
+        lacking = sorted(set(range(1, max(numbers))) - numbers)
+        if lacking:
+            text = f"of {max(numbers)} data files these are not there: {str(lacking[:20])[1:-1]}"
+            told.append(Notice("data_files_missing", text, remedy="copy them beside the others"))
+    return told
+
+
+def _with_master(file: Any, array: Joined, about: About, chosen: Chosen) -> About:
+    master = vendors.master_of(file, (array.shape[-2], array.shape[-1]))
+    if master is None:
+        return about
+    known = about.calibration
+    calibration = replace(known, dwell_time_us=known.dwell_time_us or master.dwell_time_us)
+    frames = int(np.prod(array.shape[:-2]))
+    whole = master.lines is not None and int(np.prod(master.lines)) == frames
+    return replace(
+        about,
+        calibration=calibration,
+        mask=master.mask,
+        lines=master.lines if whole else None,
+        expected=master.expected if chosen.name.startswith("/entry/data/") else None,
+        detector=master.name,
+    )
+
+
+def _register_filters(path: RecordingPath, chosen: Chosen) -> None:
+    """Have HDF5 know the filters of the data. Raises FormatError for those that it does not."""
+    import h5py
+
+    for part in chosen.parts:
+        plan = part.id.get_create_plist()
+        for index in range(plan.get_nfilters()):
+            code, _, _, name = plan.get_filter(index)
+            if code in BUILT_IN:
+                continue
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    import hdf5plugin  # noqa: F401 (its import is what registers the filters)
+            except ImportError as error:
+                raise FormatError(
+                    f"{path}: {part.name} is compressed by {_text(name, code)}, which needs "
+                    "hdf5plugin, which is not installed",
+                    NEEDS,
+                ) from error
+            if not h5py.h5z.filter_avail(code):
+                raise FormatError(
+                    f"{path}: {part.name} is compressed by {_text(name, code)}, which nobody here "
+                    "knows",
+                    "copy the file with another compression, with h5repack",
+                )
+
+
+def _text(name: Any, code: int) -> str:
+    return vendors.text_of(name) or f"the filter {code}"
+
+
+def _mapped(path: RecordingPath, array: Joined) -> Fetch | None:
+    """Patterns that lie in the file one after the other are mapped, and read by any threads."""
+    dataset = array.plain
+    if not isinstance(path, Path) or dataset is None or dataset.dtype.kind not in "uif":
+        return None
+    if dataset.chunks is not None or dataset.is_virtual or dataset.external:
+        return None
+    offset = dataset.id.get_offset()
+    if offset is None or Path(dataset.file.filename).resolve() != path.resolve():
+        return None
+    size = int(np.prod(dataset.shape, dtype=np.int64)) * dataset.dtype.itemsize
+    if dataset.file.userblock_size or offset + size > path.stat().st_size:
+        return None
+    # copy-on-write: kernels know writable arrays only, the file stays as it is
+    return mapped_fetch(np.memmap(path, dataset.dtype, "c", offset, dataset.shape))
+
+
+__all__ = ["NEEDS", "Calibration", "open_hdf5"]

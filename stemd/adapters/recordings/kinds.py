@@ -1,0 +1,128 @@
+"""What kind of recording a file is: by its content, and only then by its name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from stemd.adapters.recordings.address import RecordingPath
+
+EMPAD_NAME = re.compile(r"^.*x(?P<nx>\d{1,5})_y(?P<ny>\d{1,5})$")
+EMPAD_FRAME_BYTES = 130 * 128 * 4
+_LATER_TVIPS = re.compile(r"(?P<stem>.+)_(?!000)\d{3}")
+_PART_OF_A_MASTER = re.compile(r".*_data_\d{6}")
+_HEAD_BYTES = 4096
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_STARTS = {"npy": b"\x93NUMPY", "merlin": b"MQ1,", "timepix3": b"TPX3", "blo": b"IMGBLO"}
+_HDF5_OFFSETS = (0, 512, 1024, 2048)
+
+SUFFIXES: Mapping[str, str] = {
+    ".npy": "npy",
+    **dict.fromkeys((".h5", ".hdf5", ".hdf", ".nxs", ".hspy", ".emd", ".de5", ".cxi"), "hdf5"),
+    **dict.fromkeys((".dm3", ".dm4"), "dm"),
+    **dict.fromkeys((".mrc", ".mrcs"), "mrc"),
+    ".blo": "blo",
+    ".prz": "prz",
+    ".tvips": "tvips",
+    ".xml": "empad",
+    ".zspy": "zspy",
+}
+"""Kinds that are arrays of patterns, by the endings that they usually have."""
+CAMERAS: Mapping[str, str] = {"merlin": ".mib", "timepix3": ".tpx3"}
+"""Kinds that are cameras' own formats, and the ending by which their adapter is found."""
+
+
+def kind_of(path: RecordingPath) -> str | None:
+    """The kind of a recording: a value of `SUFFIXES`, a key of `CAMERAS`, or "empad-raw".
+
+    None where neither content nor name say it; of a remote file only the name is looked at.
+    Raises OSError.
+    """
+    by_name = SUFFIXES.get(path.suffix.lower())
+    if not isinstance(path, Path):
+        return by_name
+    if path.is_dir():
+        return "zspy" if by_name == "zspy" else None
+    return kind_of_content(path) or by_name
+
+
+def kind_of_content(path: Path) -> str | None:
+    """The kind by the first bytes of a file, and for EMPAD by its size; None if unknown."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    if any(head[at : at + len(_HDF5)] == _HDF5 for at in _HDF5_OFFSETS):
+        return "hdf5"
+    for kind, start in _STARTS.items():
+        if head.startswith(start):
+            return kind
+    if is_empad(path):
+        return "empad-raw"
+    if head[:3] == b"\0\0\0" and head[3:4] in (b"\3", b"\4") and _is_dm(head):
+        return "dm"
+    if head[208:212] == b"MAP ":
+        return "mrc"
+    if b"<" in head[:64] and b"raw_file" in head and b"root" in head[:256]:
+        return "empad"
+    return None
+
+
+def _is_dm(head: bytes) -> bool:
+    """Whether the bytes behind the version are a file size and a byte order, as DM has them."""
+    at = 8 if head[3] == 3 else 12
+    return head[at : at + 3] == b"\0\0\0" and head[at + 3 : at + 4] in (b"\0", b"\1")
+
+
+def is_empad(path: Path) -> bool:
+    """Whether a .raw file is of an EMPAD: named as it names them, `scan_x256_y256`, of the size of
+    the scan in its name, or one that an .xml file beside it speaks of."""
+    if path.suffix.lower() != ".raw":
+        return False
+    size = path.stat().st_size
+    frames, rest = divmod(size, EMPAD_FRAME_BYTES)
+    shape = EMPAD_NAME.match(path.stem)
+    if shape is not None:
+        whole = int(shape["nx"]) * int(shape["ny"])
+        return path.stem.startswith("scan_x") or (frames > 0 and (frames, rest) == (whole, 0))
+    beside = path.with_suffix(".xml")
+    if rest or not frames or not beside.is_file():
+        return False
+    return b"raw_file" in _head(beside)
+
+
+def is_no_recording_of_its_own(path: Path) -> bool:
+    """Whether a file is read with another one of its folder, or is an .xml file of something else.
+
+    Data files of a DECTRIS master, the .raw of an EMPAD's .xml, later files of a TVIPS series.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".xml":
+        return kind_of_content(path) != "empad"
+    if suffix == ".tvips":
+        part = _LATER_TVIPS.fullmatch(path.stem)
+        return part is not None and path.with_name(f"{part['stem']}_000{path.suffix}").is_file()
+    if suffix == ".raw" and is_empad(path):
+        return any(
+            path.name.encode() in head
+            for beside in path.parent.glob("*.[xX][mM][lL]")
+            if b"raw_file" in (head := _head(beside))
+        )
+    return suffix == ".h5" and _PART_OF_A_MASTER.fullmatch(path.stem) is not None
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_HEAD_BYTES * 16)
+
+
+def looks_like_text(path: Path) -> bool:
+    """Whether a file may be written by hand: the beginning of a binary one is not."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+        head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.start >= len(head) - 3 and b"\0" not in head
+    except OSError:
+        return True
+    return b"\0" not in head
