@@ -37,7 +37,8 @@ from stemd.adapters.merlin.geometry import geometry_of
 from stemd.adapters.merlin.hdr import hdr_file, parse_hdr
 from stemd.adapters.merlin.header import parse_frame_header
 from stemd.adapters.merlin.packing import unpack_frames
-from stemd.adapters.merlin.stream import MerlinFormat, open_recording
+from stemd.adapters.merlin.recording import open_recording
+from stemd.adapters.merlin.stream import MerlinFormat
 from stemd.adapters.timepix3 import csr
 from stemd.adapters.timepix3.csr import CsrDecoder
 from stemd.adapters.timepix3.front import WordsFront

@@ -131,7 +131,7 @@ def open_joined(paths: Sequence[RecordingPath], scan: Scan | None = None) -> Rec
 
     Raises FormatError where they are no such files, or not of one series.
     """
-    from stemd.adapters.merlin.stream import open_joined as open_joined_mib
+    from stemd.adapters.merlin.recording import open_joined as open_joined_mib
 
     local: list[Path] = []
     for path in paths:

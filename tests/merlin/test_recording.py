@@ -15,7 +15,7 @@ from rsciio.quantumdetector import file_reader, load_mib_data
 from stemd.acquisition import Scan
 from stemd.adapters.frames.recording import FrameRecording
 from stemd.adapters.merlin.encoder import Camera, encode_frame, encode_hdr
-from stemd.adapters.merlin.stream import open_recording
+from stemd.adapters.merlin.recording import open_recording
 from stemd.errors import FormatError
 from tests.merlin.streams import SMALL, Outcome, acquisition, decode, pattern
 

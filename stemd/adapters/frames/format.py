@@ -88,7 +88,8 @@ class Announcement:
     """What a camera says of an acquisition before its first frame, as far as it does.
 
     `frames`: how many it will take, 0: endless, None: not told; `frames_per_trigger` likewise, of
-    which a line is made where each line is triggered. `sidecars`: see `Acquisition`,
+    which a line is made where each line is triggered. `both_counters`: two images come of each
+    position. `sidecars`: see `Acquisition`,
     `mask`: see `Detector`.
     """
 
@@ -97,6 +98,7 @@ class Announcement:
     text: str = ""
     sidecars: tuple[tuple[str, bytes], ...] = ()
     frames_per_trigger: int | None = None
+    both_counters: bool = False
     mask: Mask | None = field(default=None, compare=False, repr=False)
 
 

@@ -150,6 +150,11 @@ class FrameRecording:
                 storage=self._storage,
             )
 
+    def say(self, notice: Notice) -> None:
+        """One more thing that people are told of this file."""
+        with self._lock:
+            self._notices.append(notice)
+
     def _note(self, kind: str, text: str, count: int = 1) -> None:
         with self._lock:
             self._notices.append(Notice(kind, text, count=count))

@@ -90,6 +90,13 @@ def plan(scan: Scan | None, announced: Announcement | None) -> Plan:
     """The plan of a live acquisition from the configured scan and what the camera tells."""
     frames = announced.frames if announced is not None else None
     resolved = resolve(scan, frames, announced)
+    if announced is not None and announced.both_counters:
+        return Plan(
+            resolved,
+            None,
+            "the camera sends two images of each position, one of each counter, and a live scan "
+            "takes them for two positions: let it read one counter",
+        )
     if not frames:
         return Plan(resolved, None)
     each = resolved.frames

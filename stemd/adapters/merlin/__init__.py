@@ -21,9 +21,9 @@ def open_recording(
     path: RecordingPath, scan: Scan | None = None, settings: MerlinSettings | None = None
 ) -> FrameRecording:
     """Open a .mib file, with or without its .hdr. Raises FormatError, OSError, CameraError."""
-    from stemd.adapters.merlin import stream
+    from stemd.adapters.merlin import recording
 
-    return stream.open_recording(path, scan)
+    return recording.open_recording(path, scan)
 
 
 def _warm(settings: MerlinSettings) -> Iterable[Message]:
@@ -34,7 +34,7 @@ def _warm(settings: MerlinSettings) -> Iterable[Message]:
 
 
 def _survey(path: Path) -> list[str]:
-    from stemd.adapters.merlin.stream import survey
+    from stemd.adapters.merlin.recording import survey
 
     return survey(path)
 

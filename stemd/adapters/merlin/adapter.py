@@ -15,6 +15,9 @@ from stemd.adapters.merlin.control import MerlinControl
 from stemd.adapters.merlin.stream import MerlinFormat
 from stemd.errors import CameraError
 
+SOFT_TRIGGER = "5"
+"""Of TRIGGERSTART: the frames follow a CMD SOFTTRIGGER."""
+
 
 class MerlinSettings(FrameSettings):
     """The config table of a Merlin camera.
@@ -88,7 +91,19 @@ class _Control:
             told["frames"] = scan.frames * scans
             self._client.set("NUMFRAMESTOACQUIRE", told["frames"], wanted)
         self._client.cmd("STARTACQUISITION", wanted)
+        if self._waits_for_software():
+            self._client.cmd("SOFTTRIGGER", wanted)
         return told
+
+    def _waits_for_software(self) -> bool:
+        """Whether the camera begins at a command, not with the acquisition or at a pulse."""
+        value = self._settings.camera.get("TRIGGERSTART")
+        if value is None:
+            try:
+                value = self._client.get("TRIGGERSTART")
+            except CameraError:  # a camera that does not know the word has no such trigger
+                return False
+        return str(value).strip() == SOFT_TRIGGER
 
     def close(self) -> None:
         self._closed = True

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.acquisition import Scan
 from stemd.adapters.frames.format import (
     Announcement,
     Begin,
@@ -18,10 +16,6 @@ from stemd.adapters.frames.format import (
     Need,
     Step,
 )
-from stemd.adapters.frames.joined import JoinedFiles
-from stemd.adapters.frames.recording import FrameRecording
-from stemd.adapters.frames.scans import fitting_shapes
-from stemd.adapters.frames.storage import MappedFile
 from stemd.adapters.merlin.encoder import PREFIX_BYTES, Camera, encode_frame, encode_hdr, message
 from stemd.adapters.merlin.framing import (
     MAX_HDR_BYTES,
@@ -33,8 +27,6 @@ from stemd.adapters.merlin.geometry import Geometry, geometry_of
 from stemd.adapters.merlin.hdr import Hdr, hdr_file, parse_hdr
 from stemd.adapters.merlin.header import MAX_HEADER_BYTES, parse_frame_header
 from stemd.adapters.merlin.packing import unpack_frames
-from stemd.adapters.recordings.address import RecordingPath
-from stemd.adapters.recordings.remote import read_beside
 from stemd.compilation import njit
 
 RAW_NAME = "raw.mib"
@@ -142,7 +134,9 @@ def _reference(invariant: bytes) -> NDArray[np.uint8]:
 def announcement(hdr: Hdr) -> Announcement:
     """What a HDR text says of its acquisition."""
     sidecars = ((HDR_NAME, hdr_file(hdr.raw)),)
-    return Announcement(hdr.frames, hdr.scan_shape, hdr.text, sidecars, hdr.frames_per_trigger)
+    return Announcement(
+        hdr.frames, hdr.scan_shape, hdr.text, sidecars, hdr.frames_per_trigger, hdr.both_counters
+    )
 
 
 @njit(inline="always")
@@ -187,48 +181,3 @@ def read_sequences(
     """
     for i in range(indices.size):
         out[i] = _sequence(frames, indices[i] * stride, invariant)
-
-
-def _read_hdr(path: RecordingPath) -> Announcement | None:
-    for suffix in (".hdr", ".HDR"):
-        try:
-            raw = read_beside(path, suffix, MAX_HEADER_BYTES)
-        except OSError:
-            return None
-        if raw is not None:
-            return announcement(parse_hdr(raw))
-    return None
-
-
-def open_joined(paths: Sequence[Path], scan: Scan | None = None) -> FrameRecording:
-    """Open several .mib files as one series of frames. Raises FormatError, OSError."""
-    camera = MerlinFormat()
-    storage = JoinedFiles(paths, camera)
-    return FrameRecording(paths[0], camera, scan, _read_hdr(paths[0]), storage=storage)
-
-
-def open_recording(path: RecordingPath, scan: Scan | None = None) -> FrameRecording:
-    """Open a .mib file, with or without its .hdr. Raises FormatError, OSError, CameraError."""
-    return FrameRecording(path, MerlinFormat(), scan, _read_hdr(path))
-
-
-def survey(path: Path) -> list[str]:
-    """What a .mib file and its .hdr tell to whoever has to choose the size of the scan.
-
-    Raises FormatError where there is no frame.
-    """
-    said = _read_hdr(path) or Announcement()
-    storage = MappedFile(path)
-    try:
-        layout = MerlinFormat().file_frame(storage.head(MAX_HEADER_BYTES)).layout
-        frames = storage.size // layout.frame_bytes
-    finally:
-        storage.close()
-    height, width = layout.shape
-    found = [f"{frames:,} frames of {height} x {width} pixels, {layout.depth} bit"]
-    if said.frames is not None:
-        endless = "an endless acquisition" if said.frames == 0 else f"{said.frames:,} frames"
-        found.append(f"header file: {endless}" + (
-            f", {said.frames_per_trigger:,} for each trigger" if said.frames_per_trigger else ""
-        ))  # fmt: skip
-    return [*found, fitting_shapes(frames)] if frames else found
