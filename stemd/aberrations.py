@@ -118,6 +118,16 @@ class Aberrations:
         mine, theirs = asdict(self), asdict(other)
         return Aberrations(**{name: value + theirs[name] for name, value in mine.items()})
 
+    def seen_from_behind(self) -> Aberrations:
+        """With chi(k) become -chi(-k)."""
+        return replace(
+            self,
+            defocus=-self.defocus,
+            astigmatism_x=-self.astigmatism_x,
+            astigmatism_y=-self.astigmatism_y,
+            spherical=-self.spherical,
+        )
+
     @property
     def not_round(self) -> Aberrations:
         """The same without defocus and spherical aberration, which a `Beam` has itself."""

@@ -67,6 +67,9 @@ class Sink:
     def on_snapshot(self, pipeline: str, snapshot: Snapshot) -> None:
         """Images of a running or just finished scan."""
 
+    def on_optics(self, pipeline: str, optics: Json) -> None:
+        """The optics that the data of the last scan have, beside what was told (retained)."""
+
     def on_document(self, pipeline: str, document: Json) -> None:
         """A scan document: `event` is `started`, `finished`, `aborted`, `completion`, `session`."""
 
@@ -109,6 +112,7 @@ class View:
 
     state: Json = field(default_factory=dict)
     settings: Json = field(default_factory=dict)
+    optics: Json = field(default_factory=dict)
     snapshot: Snapshot | None = None
     last_final: Snapshot | None = None
 
@@ -161,6 +165,8 @@ class Hub:
                 self._call(told, "on_state", pipeline, view.state)
             if view.settings:
                 self._call(told, "on_settings", pipeline, view.settings)
+            if view.optics:
+                self._call(told, "on_optics", pipeline, view.optics)
 
     def remove(self, sink: Sink) -> None:
         """Tell this sink nothing more."""
@@ -263,6 +269,13 @@ class Hub:
             return
         self.view(pipeline).settings = settings
         self._tell("on_settings", pipeline, settings)
+
+    def optics(self, pipeline: str, optics: Json) -> None:
+        """Publish what was measured of a scan's optics."""
+        if pipeline in self._removed:
+            return
+        self.view(pipeline).optics = optics
+        self._tell("on_optics", pipeline, optics)
 
     def snapshot(self, pipeline: str, snapshot: Snapshot) -> None:
         """Publish images; finished ones of a scan may come in several parts."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block, Notice
+from stemd.engines.lens.found import OpticsFound
 from stemd.pixels import Mask
 from stemd.results import Result
 from stemd.settings import Settings
@@ -205,4 +206,13 @@ class SlowEngine(PatternEngine, Protocol):
 
         0 without a camera: processing the record again would not improve the image.
         """
+        ...
+
+
+@runtime_checkable
+class MeasuringEngine(Engine, Protocol):
+    """An engine that measures the optics of a whole scan while it makes its finished images."""
+
+    def optics_found(self) -> OpticsFound | None:
+        """What was measured; None where it has not been looked for. By any thread."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,15 @@ from stemd.acquisition import Optics
 from stemd.engines.base import PositionMaps
 
 F64 = NDArray[np.float64]
+
+DESCAN_SIDE = 8
+LEAST_DESCAN = 0.1
+"""Pixels across the scan that do not matter."""
+DESCAN_MOST = 1 << 18
+"""Positions that are fitted at most."""
+DESCAN_TURNS = 8
+DESCAN_SHARED = 16.0
+"""Positions that tell the same: the probe and the specimen's detail are wider than a step."""
 
 
 def centre_of_mass(maps: PositionMaps, first: int = 0, stop: int | None = None) -> tuple[F64, F64]:
@@ -59,3 +69,52 @@ def to_scan_axes(shift_y: F64, shift_x: F64, optics: Optics) -> tuple[F64, F64]:
     cos = math.cos(math.radians(optics.rotation_deg))
     sin = math.sin(math.radians(optics.rotation_deg))
     return -shift_x * sin + shift_y * cos, shift_x * cos + shift_y * sin
+
+
+@dataclass(frozen=True, slots=True)
+class Descan:
+    """How the undiffracted beam wanders over the detector while the scan goes on.
+
+    `across` (2, 2): by how many pixels its place (rows: y, x) changes from one end of the scan to
+    the other (columns: along y, along x); `sigma`: standard error of each. `middle` (y, x): its
+    place at the scan's middle.
+    """
+
+    across: F64
+    sigma: float
+    middle: tuple[float, float]
+
+    @property
+    def clear(self) -> bool:
+        """Whether it is there beyond chance, and large enough to matter."""
+        return float(np.abs(self.across).max()) > max(4.0 * self.sigma, LEAST_DESCAN)
+
+
+def descan_of(maps: PositionMaps) -> Descan | None:
+    """The plane through the centre of mass of all positions, by least squares.
+
+    Iterated with Tukey's biweight, so that a particle at the edge counts less. None where fewer
+    than DESCAN_SIDE lines or columns have counts.
+    """
+    ny, nx = maps.shape
+    com = np.stack(centre_of_mass(maps), axis=1)
+    known = np.isfinite(com[:, 0])
+    flat = np.flatnonzero(known)
+    flat = flat[:: max(1, flat.size // DESCAN_MOST)]
+    rows, columns = np.divmod(flat, nx)
+    if min(np.unique(rows).size, np.unique(columns).size) < DESCAN_SIDE:
+        return None
+    at = np.column_stack(
+        [np.ones(flat.size), rows / max(1, ny - 1) - 0.5, columns / max(1, nx - 1) - 0.5]
+    )
+    values, weight = com[flat], np.ones(flat.size)
+    plane: F64 = np.zeros((3, 2))
+    for _ in range(DESCAN_TURNS):
+        found = np.linalg.lstsq(at * weight[:, None], values * weight[:, None], rcond=None)
+        plane = np.asarray(found[0], np.float64)
+        apart = np.hypot(*(values - at @ plane).T)
+        scale = 6.0 * max(float(np.median(apart)), 1e-9)
+        weight = np.clip(1.0 - (apart / scale) ** 2, 0.0, None)
+    scatter = float(np.sqrt(((values - at @ plane) ** 2).mean()))
+    sigma = scatter / math.sqrt(flat.size / DESCAN_SHARED) * math.sqrt(12.0)
+    return Descan(plane[1:].T.copy(), sigma, (float(plane[0, 0]), float(plane[0, 1])))

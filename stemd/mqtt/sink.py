@@ -142,6 +142,10 @@ class MqttSink(Sink):
         """Every live setting of a pipeline as now in force (retained)."""
         self._documents.retain(pipeline, "settings", settings)
 
+    def on_optics(self, pipeline: str, optics: Json) -> None:
+        """The optics that the data of the last scan have (retained)."""
+        self._documents.retain(pipeline, "optics", optics)
+
     def on_snapshot(self, pipeline: str, snapshot: Snapshot) -> None:
         """Images of a running or just finished scan."""
         for result in snapshot.results:

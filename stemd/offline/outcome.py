@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Optics, iso_utc
 from stemd.results import Snapshot
+from stemd.scan.measured_optics import measured_optics
 from stemd.scan.run import ScanRun
 from stemd.settings import Settings
 from stemd.storage.folder import ScanFolder, ScanSummary
@@ -22,7 +23,7 @@ from stemd.storage.folder import ScanFolder, ScanSummary
 class Outcome:
     """What scan.json says of a processed scan; `done` is the flat mask of its positions.
 
-    `notes`: which engines have failed, and why; `mask`, `notices` and `engines` as in
+    `notes`: which engines have failed, and why; `mask`, `notices`, `engines` and `measured` as in
     `ScanSummary`.
     """
 
@@ -36,6 +37,7 @@ class Outcome:
     mask: dict[str, Any] | None
     notices: list[dict[str, Any]]
     engines: dict[str, str]
+    measured: dict[str, Any] | None = None
 
     @property
     def positions_done(self) -> int:
@@ -56,6 +58,7 @@ def outcome_of(run: ScanRun) -> Outcome:
         run.mask.document(),
         run.notices,
         {choice.name: choice.plugin.name for choice in run.engines.choices},
+        run.measured if run.measured is not None else measured_optics(run),
     )
 
 
@@ -96,5 +99,6 @@ def write_run(
         notices=outcome.notices,
         camera=camera,
         engines=outcome.engines,
+        measured=outcome.measured,
     )
     return target.write_summary(summary)

@@ -187,7 +187,8 @@ class Audience:
         if hub.health:
             viewer.retain("health", "", _document("health", "", hub.health))
         for name, view in hub.views.items():
-            for kind, document in (("state", view.state), ("settings", view.settings)):
+            kinds = ("state", view.state), ("settings", view.settings), ("optics", view.optics)
+            for kind, document in kinds:
                 if document:
                     viewer.retain(kind, name, _document(kind, name, document))
             if name in self._offered:

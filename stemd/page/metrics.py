@@ -133,6 +133,7 @@ class _Health(Collector):
                 ages.add_metric([pipeline, thread], float(age))
         yield states
         yield ages
+        yield from self._optics(pipelines)
         notices = CounterMetricFamily(
             "stemd_notices", "Things counted by kind", labels=["pipeline", "kind"]
         )
@@ -140,6 +141,31 @@ class _Health(Collector):
             for kind_name, count in document.get("counts", {}).items():
                 notices.add_metric([pipeline, kind_name], float(count))
         yield notices
+
+    @staticmethod
+    def _optics(pipelines: dict[str, Json]) -> Iterable[Metric]:
+        labels = ["pipeline", "quantity"]
+        value = GaugeMetricFamily(
+            "stemd_measured_optics", "Optics measured in the last scan", labels=labels
+        )
+        sigma = GaugeMetricFamily(
+            "stemd_measured_optics_sigma", "Their standard errors", labels=labels
+        )
+        agree = GaugeMetricFamily(
+            "stemd_optics_agree", "1 where the optics told agree with the data", labels=labels[:1]
+        )
+        for pipeline, document in pipelines.items():
+            optics = document.get("optics")
+            if optics is None:
+                continue
+            agree.add_metric([pipeline], float(optics["agrees"]))
+            for name, each in optics["numbers"].items():
+                value.add_metric([pipeline, name], float(each["value"]))
+                if each["sigma"] is not None:
+                    sigma.add_metric([pipeline, name], float(each["sigma"]))
+        yield value
+        yield sigma
+        yield agree
 
 
 def metrics_text(health: Callable[[], Json]) -> Callable[[], bytes]:

@@ -136,6 +136,10 @@ class Page(Sink):
         """See `stemd.events.Sink`."""
         self._audience.tell("settings", pipeline, settings)
 
+    def on_optics(self, pipeline: str, optics: Json) -> None:
+        """See `stemd.events.Sink`."""
+        self._audience.tell("optics", pipeline, optics)
+
     def on_document(self, pipeline: str, document: Json) -> None:
         """See `stemd.events.Sink`."""
         self._audience.tell_line("document", pipeline, document)

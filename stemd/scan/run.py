@@ -71,6 +71,8 @@ class ScanRun:
         self.images = ScanImages(acquisition, self.engines, self.intake)
         self.history: list[dict[str, Any]] = []
         """Changes of settings in mid-scan, for scan.json."""
+        self.measured: dict[str, Any] | None = None
+        """The measured optics, once `measured_optics` has been asked for them."""
         self.end_reason: EndReason | None = None
         self.finished_ns = 0
         self.ended = threading.Event()

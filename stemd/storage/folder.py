@@ -63,6 +63,7 @@ class ScanSummary:
     pixels did not count, None where all did; `notices` lists what was noticed about the data.
     `camera` is the table of the camera's config, with its `type`, and `engines` the type of each
     engine by its name: with `settings` they are what the record is read with again.
+    `measured` are the optics as the data have them, None where nobody has looked.
     """
 
     status: Status
@@ -81,6 +82,7 @@ class ScanSummary:
     notices: Sequence[Mapping[str, Any]] = ()
     camera: Mapping[str, Any] | None = None
     engines: Mapping[str, str] = field(default_factory=dict)
+    measured: Mapping[str, Any] | None = None
 
 
 def scan_document(
@@ -119,6 +121,7 @@ def scan_document(
         },
         "camera": dict(summary.camera) if summary.camera is not None else None,
         "optics": summary.optics.model_dump(mode="json"),
+        "measured_optics": dict(summary.measured) if summary.measured is not None else None,
         "mask": dict(summary.mask) if summary.mask is not None else None,
         "positions_total": int(summary.done.size),
         "positions_done": int(np.count_nonzero(summary.done)),

@@ -199,6 +199,7 @@ class ScanFiles:
             completion=outstanding(lacking, final.sequence) if lacking and whole else None,
             not_written=self.not_written,
             mask=run.mask.document(),
+            measured=run.measured,
             notices=run.notices,
             camera=self._camera,
             engines=self._engines,

@@ -55,7 +55,7 @@ class Camera:
 
     @property
     def axes(self) -> NDArray[np.float64]:
-        """(2, 2) orthogonal: a detector vector (y, x) times it is the scan vector (y, x)."""
+        """(2, 2) orthogonal: it times a detector's column vector (y, x) is the scan's (y, x)."""
         c, s = math.cos(math.radians(self.rotation_deg)), math.sin(math.radians(self.rotation_deg))
         rotation = np.array([[c, -s], [s, c]])
         return rotation[:, ::-1].copy() if self.flip else rotation

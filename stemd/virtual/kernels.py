@@ -79,9 +79,9 @@ def _aperture(
                 value = wave[index] + np.float32(place - index) * (wave[index + 1] - wave[index])
                 total += value.real * value.real + value.imag * value.imag
                 if aberrated:
-                    # row vector times axes: from the detector to the scan
-                    sy = (y * axes[0, 0] + x * axes[1, 0]) / radius
-                    sx = (y * axes[0, 1] + x * axes[1, 1]) / radius
+                    # from the detector to the scan
+                    sy = (axes[0, 0] * y + axes[0, 1] * x) / radius
+                    sx = (axes[1, 0] * y + axes[1, 1] * x) / radius
                     chi = not_round(lens, sy, sx)
                     value *= np.complex64(complex(math.cos(chi), -math.sin(chi)))
                 cr = turn_r[0, i] * turn_r[1, j] - turn_i[0, i] * turn_i[1, j]

@@ -76,6 +76,7 @@ class Bench:
             self.status,
             cast(Any, Sessions()),
             Past(),
+            lambda scan, optics: None,
         )
         self.status.start()
 

@@ -9,9 +9,12 @@ import jsonschema
 import numpy as np
 import pytest
 
-from stemd.acquisition import iso_utc
+from stemd.acquisition import Optics, iso_utc
 from stemd.config.session_plan import SessionPlan
 from stemd.daemon.sessions.book import SessionBook
+from stemd.scan.measured_optics import measured_optics
+from stemd.scan.run import ScanRun
+from stemd.settings import Settings
 from stemd.storage.files import FileRecord
 from stemd.storage.folder import ScanSummary, scan_document
 from tests.conftest import OutsideClient, a_snapshot, an_acquisition, wait_until
@@ -77,6 +80,10 @@ def tell_a_scan(sink: RunningSink) -> None:
     finished = scan_document(acquisition, "merlin", "titan", summary, [record])
     sink.call(hub.document, "merlin", {"event": "finished", **finished})
     sink.call(hub.snapshot, "merlin", a_snapshot(acquisition, final=True))
+    run = ScanRun(acquisition, Settings(optics=Optics(center=(31.0, 24.0))), [])
+    run.maps.total[:] = run.maps.moment_y[:] = run.maps.moment_x[:] = 5
+    run.maps.done[:] = True
+    sink.call(hub.optics, "merlin", measured_optics(run))
     book = SessionBook.begin(SessionPlan(name="night", scans=2), "merlin")
     book.got(finished)
     sink.call(hub.document, "merlin", book.shown())

@@ -141,7 +141,7 @@ class Commands:
             )
         return last
 
-    async def _recompute(self, args: Args) -> Args:
+    async def _recompute(self, args: Args, because: str = "command") -> Args:
         """The images of the last finished scan anew from its maps."""
         write = _flag(args, "write", default=False)
         last = self._last()
@@ -155,6 +155,7 @@ class Commands:
         entry = {
             "time": iso_utc(now),
             "time_ns": now,
+            "because": because,
             "revision": live.revision,
             "settings": live.as_json(),
             "images": [result.name for result in final.results],
@@ -170,6 +171,15 @@ class Commands:
         last.take(final)
         self._images.publish_final(final)
         return {"scan": final.acquisition.id, "images": entry["images"], "written": write}
+
+    async def use_measured(self, scan: str, optics: Args) -> None:
+        """Optics as measured in a scan into the settings, and its images anew with them."""
+        last = self._finishing.last
+        if last is None or last.id != scan:
+            self._settings.change({"optics": dict(optics)})
+            return
+        args = {"settings": {"optics": dict(optics)}, "write": True}
+        await self._recompute(args, because="measured optics")
 
     async def _estimate_rotation(self, args: Args) -> Args:
         """The rotation and hand that leave the running or last scan's COM field without curl."""

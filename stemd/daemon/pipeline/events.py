@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import structlog
@@ -15,6 +15,7 @@ from stemd.daemon.pipeline.troubles import Troubles
 from stemd.daemon.sessions.sessions import Sessions
 from stemd.errors import StemdError
 from stemd.events import Hub, Json
+from stemd.scan.measured_optics import words_of
 from stemd.scan.run import ScanRun
 from stemd.storage.scan_files import ScanFiles
 
@@ -37,7 +38,10 @@ class Completions(Protocol):
 
 
 class Events:
-    """Told by the parts of a pipeline what has happened. All methods on the event loop."""
+    """Told by the parts of a pipeline what has happened. All methods on the event loop.
+
+    `use_measured` takes a scan's id and the optics that were measured in it.
+    """
 
     def __init__(
         self,
@@ -48,7 +52,9 @@ class Events:
         status: Status,
         sessions: Sessions,
         completions: Completions,
+        use_measured: Callable[[str, Json], None],
     ) -> None:
+        self._use_measured = use_measured
         self._pipeline, self._hub, self._settings = pipeline, hub, settings
         self._troubles, self._status = troubles, status
         self._sessions, self._completions = sessions, completions
@@ -133,6 +139,7 @@ class Events:
         if run.acquisition.id != self._spoiled:
             self._troubles.over("error")
         self._tell_finished(run, document)
+        self._tell_measured(run)
         self._completions.offer(document)
         if lacking and document["completion"] is None:
             text = f"scan {run.acquisition.id}: images stay incomplete, its record is not whole"
@@ -157,6 +164,18 @@ class Events:
             missing=document["missing"],
             seconds=round((run.finished_ns - run.acquisition.started_ns) / 1e9, 2),
         )
+
+    def _tell_measured(self, run: ScanRun) -> None:
+        """What the data say of the optics, and use it where that is wanted."""
+        measured = run.measured
+        if measured is None:
+            return
+        self._hub.optics(self._pipeline, measured)
+        text = words_of(measured)
+        if text and not measured["usable"]:
+            self._troubles.tell("warning", text, "correct it in the optics", "optics")
+        if measured["usable"] and run.settings.optics.measured == "use":
+            self._use_measured(run.acquisition.id, measured["usable"])
 
     def scan_not_finished(self, run: ScanRun, error: StemdError) -> None:
         """Something unforeseen went wrong with the images or files of a scan."""

@@ -81,7 +81,14 @@ class Pipeline:
             config.name, self, SessionFiles(store), partial(hub.document, config.name)
         )
         self._events = Events(
-            config.name, hub, self.settings, self.troubles, self.status, self.sessions, past
+            config.name,
+            hub,
+            self.settings,
+            self.troubles,
+            self.status,
+            self.sessions,
+            past,
+            self._use_measured,
         )
         images = PublishedImages(config.name, hub, lambda: self.live, post)
         self._finishing = Finishing(config.name, self.settings, images, self._events)
@@ -255,6 +262,18 @@ class Pipeline:
         self.config = await asyncio.to_thread(save_settings, self._config_file, self.config, live)
         self.settings.now_of(self.config)
         return changed
+
+    def _use_measured(self, scan: str, optics: Json) -> None:
+        """See `Commands.use_measured`; returns at once."""
+        self.tasks.start(self._used(scan, optics), f"measured-optics-{self.name}")
+
+    async def _used(self, scan: str, optics: Json) -> None:
+        try:
+            async with self.commanding:
+                await self._commands.use_measured(scan, optics)
+        except StemdError as error:
+            text = f"the measured optics cannot be used: {error.message}"
+            self.troubles.tell("warning", text, error.remedy, "optics")
 
     def _activity(self) -> Activity | None:
         return self._scans.activity

@@ -120,7 +120,21 @@ class Report:
             "threads_age_s": {name: round(age, 2) for name, age in ages.items()},
             "stalled": stalled(ages),
             "counts": reader.counts.as_dict(),
+            "optics": self._measured(),
         }
+
+    def _measured(self) -> Json | None:
+        """The numbers that were measured of the last scan's optics, by name, and their sigmas."""
+        last = self._finishing.last
+        if last is None or last.run.measured is None:
+            return None
+        measured = last.run.measured
+        numbers = {
+            name: {"value": entry["value"], "sigma": entry["sigma"]}
+            for name, entry in measured.items()
+            if isinstance(entry, dict) and isinstance(entry.get("value"), int | float)
+        }
+        return {"numbers": numbers, "agrees": measured["agrees"], "quality": measured["quality"]}
 
 
 def positions_per_second(run: ScanRun | None) -> float:

@@ -20,6 +20,8 @@ from stemd.daemon.pipeline.settings import SettingsInForce
 from stemd.errors import StemdError
 from stemd.events import Json
 from stemd.results import Snapshot
+from stemd.scan.drift import Seen
+from stemd.scan.measured_optics import measured_optics
 from stemd.scan.run import ScanRun
 from stemd.storage.scan_files import ScanFiles
 from stemd.storage.store import Store
@@ -94,6 +96,8 @@ class Scans:
         self._closing = threading.Event()
         self._served_by: dict[ScanRun, tuple[ScanFiles, threading.Thread]] = {}
         self._silent: set[ScanRun] = set()
+        self._before: Seen | None = None
+        """What is kept of the scan before, to measure drift."""
 
     # The reader's thread
 
@@ -160,7 +164,16 @@ class Scans:
             self._post(self._listener.scan_not_finished, run, _unforeseen(run, error))
             self._serve_without_engines(run, files)
         else:
+            self._measure(run)
             self._post(self._served, run, files, final)
+
+    def _measure(self, run: ScanRun) -> None:
+        """What the data say of the optics; a scan is finished without it too."""
+        try:
+            run.measured = measured_optics(run, self._before)
+        except Exception:
+            log.exception("the optics of a scan could not be measured", scan=run.acquisition.id)
+        self._before = Seen.of(run)
 
     def _serve_without_engines(self, run: ScanRun, files: ScanFiles) -> None:
         while not run.ended.wait(LOOK_S):

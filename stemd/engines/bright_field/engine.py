@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from stemd.aberrations import Aberrations
 from stemd.acquisition import Acquisition, Length, Optics
 from stemd.beam import Beam
 from stemd.blocks import Block
@@ -24,11 +23,14 @@ from stemd.engines.base import Gathered, PositionMaps
 from stemd.engines.beside.scan import BesideScan, phase_beam
 from stemd.engines.bright_field.discs import BrightField, moments
 from stemd.engines.bright_field.lattice import lattice_for
-from stemd.engines.bright_field.measuring import LensFound, lens_found
+from stemd.engines.bright_field.measuring import Vectors, disc_found, lens_found
+from stemd.engines.bright_field.pattern_sum import PatternSum
 from stemd.engines.bright_field.view import Discs
 from stemd.engines.first_patterns import copied
+from stemd.engines.lens.found import DiscFound, LensFound, OpticsFound
 from stemd.engines.lens.measure import Search, StoppedError
-from stemd.engines.vectors import resolve_centre, to_scan_axes
+from stemd.engines.rotation import MIN_SIDE, estimate_rotation
+from stemd.engines.vectors import descan_of, resolve_centre, shifts, to_scan_axes
 from stemd.errors import StemdError
 from stemd.results import Result
 from stemd.settings import EngineSettings, Settings, SlowEngineSettings
@@ -114,6 +116,8 @@ class BrightFieldEngine(BesideScan):
         self._rest_until = 0.0
         self._all_in = False
         self.lens_found: LensFound | None = None
+        self.disc_found: DiscFound | None = None
+        self._sum = PatternSum(positions, acquisition.detector.shape)
         self._measured_with: tuple[Optics, Search] | None = None
         self._start_threads()
 
@@ -153,6 +157,12 @@ class BrightFieldEngine(BesideScan):
         self._settle()
         return self._make(self._maps.shape[0], lambda: True)
 
+    def optics_found(self) -> OpticsFound | None:
+        """See base.MeasuringEngine."""
+        if self._measured_with is None:
+            return None
+        return OpticsFound(self.lens_found, self.disc_found)
+
     # engines.base.FindingEngine: parts of few counts cannot tell where the disc is
 
     def finds(self, settings: Settings) -> bool:
@@ -177,6 +187,7 @@ class BrightFieldEngine(BesideScan):
         for part in (self, other):
             part._settle()
         self._kept.merge(other._kept)
+        self._sum.counts += other._sum.counts
 
     def gathers_by(self, settings: Settings) -> Mapping[str, Any]:
         """All that decides which pixels go into which cell, and which hits count."""
@@ -192,13 +203,16 @@ class BrightFieldEngine(BesideScan):
         }
 
     def gathered(self) -> Gathered:
-        """See `BrightField.gathered`."""
+        """See `BrightField.gathered`; `sum` (y, x) of patterns besides."""
         self._settle()
-        return self._kept.gathered()
+        kept = self._kept.gathered()
+        return {**kept, "sum": self._sum.counts} if kept else {}
 
     def restore(self, gathered: Gathered) -> None:
         """Take over what `gathered` has given."""
         self._kept.restore(gathered)
+        if "sum" in gathered:
+            self._sum.counts = np.array(gathered["sum"], np.int64)
 
     # within
 
@@ -217,29 +231,43 @@ class BrightFieldEngine(BesideScan):
     def _beam(self, optics: Optics) -> tuple[Beam, float, float]:
         return phase_beam(self._acquisition, optics)
 
-    def _measure(self, discs: Discs, go_on: Callable[[], bool]) -> None:
-        """The lens that the data of the whole scan have; said where it is not the one told."""
+    def _measure(self, discs: Discs, vectors: Vectors, go_on: Callable[[], bool]) -> None:
+        """The optics that the data of the whole scan have; said where they are not those told."""
         optics, own = self._settings.optics, self._own
-        told = Aberrations.of_optics(optics)
         search = Search(10.0 * own.search_defocus_nm, 10.0 * own.search_astigmatism_nm)
-        made_with = (optics, search)
-        if self._measured_with == made_with:
+        if self._measured_with == (optics, search):
             return
         try:
-            self.lens_found = lens_found(discs, told, search, go_on)
+            lens = lens_found(discs, vectors, self._turns(optics), optics, search, go_on)
         except StoppedError:
             return
-        self._measured_with = made_with
-        if self.lens_found is not None and self.lens_found.disagrees:
+        self._measured_with = optics, search
+        self.disc_found = disc_found(self._sum.counts, self._maps.masked)
+        self.lens_found = lens
+        if lens is not None and (lens.disagrees or lens.turned):
             self._say(
                 "lens_disagrees",
-                self.lens_found.words(),
-                remedy="focus the microscope; or set optics.defocus_nm, astigmatism_nm and "
-                'astigmatism_deg, or optics.measured = "use" to have it done',
+                lens.words(),
+                remedy="focus the microscope, or set what was measured in the optics; "
+                'optics.measured = "use" does it by itself',
             )
+
+    def _turns(self, optics: Optics) -> list[tuple[float, bool]]:
+        """Rotation and flip by the centre-of-mass field, of either hand."""
+        if min(self._maps.shape) < MIN_SIDE:
+            return []
+        center = resolve_centre(self._maps, optics, self._acquisition.detector.shape)
+        y, x = (part.reshape(self._maps.shape) for part in shifts(self._maps, center))
+        hands = {
+            (round(found.rotation_deg, 1), found.flip)
+            for flip in (False, True)
+            for found in [estimate_rotation(y, x, rotation_deg=optics.rotation_deg, flip=flip)]
+        }
+        return sorted(hands)
 
     def _add_now(self, block: Block) -> None:
         """Keep the discs of a block's patterns; until their place is known keep a copy."""
+        self._sum.add(block, self._acceptance_ns)
         if self._kept.origin is not None:
             self._kept.add(block, self._acceptance_ns)
         elif block.count:
@@ -296,14 +324,13 @@ class BrightFieldEngine(BesideScan):
         optics, kept = self._settings.optics, self._kept
         beam, pixel, step = self._beam(optics)
         nx = self._maps.shape[1]
-        center = resolve_centre(self._maps, optics, self._acquisition.detector.shape)
+        whole = lines == self._maps.shape[0]
         radius = beam.convergence_semi_angle_mrad / pixel
-        if kept.origin is None:
-            vectors = np.full((kept.lattice.cells, 2), np.nan)
-        elif kept.covers(center, radius):
-            shift = (kept.places() - center).T
-            vectors = np.stack(to_scan_axes(shift[0], shift[1], optics), axis=1) / radius
-        else:
+        center = self._center(optics, whole=whole)
+        places = np.full((kept.lattice.cells, 2), np.nan)
+        if kept.origin is not None:
+            places = (kept.places() - center) / radius
+        if kept.origin is not None and not kept.covers(center, radius):
             raise StemdError(
                 f"engine {self.name}: the disc at {center[0]:.1f}, {center[1]:.1f} with a "
                 f"radius of {radius:.1f} pixels lies outside the kept part of the patterns",
@@ -314,17 +341,34 @@ class BrightFieldEngine(BesideScan):
         def images(columns: slice) -> NDArray[np.float32]:
             return kept.images(columns, lines * nx)
 
-        discs = Discs(images, vectors, done, center, radius, kept.lattice.bin, beam, step)
-        if lines == self._maps.shape[0] and self._measures:
-            self._measure(discs, go_on)
-        made = self._images_of(discs, go_on)
-        return [self._whole(result, discs) for result in made or ()]
+        def vectors(turned: Optics) -> NDArray[np.float64]:
+            return np.stack(to_scan_axes(places[:, 0], places[:, 1], turned), axis=1)
 
-    def _whole(self, result: Result, discs: Discs) -> Result:
+        wanders = descan_of(self._maps) if whole else None
+        discs = Discs(
+            images, vectors(optics), done, center, radius, kept.lattice.bin, beam, step,
+            level=wanders is not None and wanders.clear,
+        )  # fmt: skip
+        if whole and self._measures:
+            self._measure(discs, vectors, go_on)
+            if self._own.uses_measured_lens and (found := self.lens_found) and found.turned:
+                optics = found.in_optics(optics)
+                discs = replace(discs, vectors=vectors(optics))
+        made = self._images_of(discs, go_on)
+        return [self._whole(result, discs, optics) for result in made or ()]
+
+    def _center(self, optics: Optics, *, whole: bool) -> tuple[float, float]:
+        """Of the disc: where its edge has it, for a whole scan whose centre is not given."""
+        if whole and optics.center == "auto":
+            self.disc_found = disc_found(self._sum.counts, self._maps.masked)
+            if self.disc_found is not None:
+                return self.disc_found.center
+        return resolve_centre(self._maps, optics, self._acquisition.detector.shape)
+
+    def _whole(self, result: Result, discs: Discs, optics: Optics) -> Result:
         """With all lines of the scan, and with what all such images have to say."""
         image = np.zeros(self._maps.shape, np.float32)
         image[: result.image.shape[0]] = result.image
-        optics = self._settings.optics
         extra = {
             "center": list(discs.center),
             "rotation_deg": optics.rotation_deg,

@@ -1,20 +1,26 @@
-"""The lens of a scan from its bright-field cells, and how it differs from what was told."""
+"""The lens of a scan from its bright-field cells, and the disc of its summed pattern."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stemd.aberrations import Aberrations
+from stemd.acquisition import Optics
 from stemd.engines.bright_field.view import Discs
 from stemd.engines.lens.estimate import Cell, Frequencies
-from stemd.engines.lens.measure import Cells, Measured, Search, measured
+from stemd.engines.lens.found import DiscFound, LensFound
+from stemd.engines.lens.measure import STRONG, Cells, Measured, Search, measured
+from stemd.engines.probe import RAYS, fit_disc
+from stemd.errors import StemdError
+from stemd.pixels import Mask
 
 F64 = NDArray[np.float64]
+Vectors = Callable[[Optics], F64]
+"""Scattering vectors (cells, 2) for how the camera stands by these optics."""
 
 SEARCHED_SIDE, FITTED_SIDE = 32, 96
 """Positions across the middle part of a scan in which the lens is searched for, and fitted."""
@@ -24,71 +30,77 @@ FINE = 2
 """Points across a cell, over which its transfer is averaged."""
 SMALL_CELL = 1 / 6
 """Apertures; over a cell that is smaller the transfer is taken at its middle when measuring."""
-DISAGREES = 4.0
-"""Standard errors by which what was told is off before it is said so."""
-PHYSICS_ANGSTROM = 20.0
-"""Below this nothing is said: a specimen's own thickness is a part of the defocus."""
-
-
-@dataclass(frozen=True, slots=True)
-class LensFound:
-    """The lens that was told and what the data have said of it."""
-
-    told: Aberrations
-    found: Measured
-
-    @property
-    def sure(self) -> bool:
-        """Whether the data say anything about the lens."""
-        return self.found.sure
-
-    @property
-    def disagrees(self) -> bool:
-        """Whether the data are sure of another defocus or two-fold astigmatism."""
-        off = np.abs(self.found.aberrations.as_array() - self.told.as_array())[:3]
-        least = np.maximum(DISAGREES * self.found.sigma[:3], PHYSICS_ANGSTROM)
-        return self.sure and bool((off > least).any())
-
-    def words(self) -> str:
-        """How the two differ."""
-        has, told = self.found.aberrations, self.told
-        size, angle = has.astigmatism
-        return (
-            f"the data have a defocus of {has.defocus / 10:.1f} nm (told {told.defocus / 10:.1f}) "
-            f"and a two-fold astigmatism of {size / 10:.1f} nm at {angle:.0f} degrees "
-            f"(told {told.astigmatism[0] / 10:.1f})"
-        )
-
-    def as_json(self) -> dict[str, Any]:
-        """For the description of an image."""
-        size, angle = self.found.aberrations.astigmatism
-        return {
-            "sure": self.sure,
-            "quality": round(self.found.quality, 3),
-            "defocus_nm": round(self.found.aberrations.defocus / 10, 3),
-            "defocus_sigma_nm": _number(self.found.sigma[0] / 10),
-            "astigmatism_nm": round(size / 10, 3),
-            "astigmatism_deg": round(angle, 1),
-            "astigmatism_sigma_nm": _number(float(np.hypot(*self.found.sigma[1:3])) / 10),
-        }
-
-
-def _number(value: float) -> float | None:
-    return round(float(value), 3) if np.isfinite(value) else None
+CONVINCING = 0.95
+"""Quality of a peak from which on no other rotation of the camera is tried."""
+LEAST_CENTER, LEAST_RADIUS = 0.02, 0.05
+"""Pixels by which the disc's edge is off beside its scatter: it is sampled by pixels."""
 
 
 def lens_found(
-    discs: Discs, told: Aberrations, search: Search, go_on: Callable[[], bool]
+    discs: Discs,
+    vectors: Vectors,
+    turns: Sequence[tuple[float, bool]],
+    optics: Optics,
+    search: Search,
+    go_on: Callable[[], bool],
 ) -> LensFound | None:
-    """What the cells of a whole scan say of the lens; None where the scan is too small for it.
+    """What the cells of a whole scan say of the optics; None where the scan is too small for it.
 
-    Raises StoppedError once `go_on` says no.
+    `vectors`: those of the discs for other optics; `turns`: other rotations and flips that the
+    camera may have, which are tried where those told do not explain the data. Raises StoppedError
+    once `go_on` says no.
     """
+    told = Aberrations.of_optics(optics)
+    best = _measured(discs, told, search, go_on)
+    if best is None:
+        return None
+    stands = optics
+    for rotation, flip in () if best.sure and best.quality > CONVINCING else turns:
+        other = optics.model_copy(update={"rotation_deg": rotation, "flip": flip})
+        second = _measured(replace(discs, vectors=vectors(other)), told, search, go_on)
+        if second is not None and second.evidence > best.evidence + STRONG:
+            best, stands = second, other
+    return LensFound(
+        told=told,
+        found=best,
+        rotation_deg=180.0 - (180.0 - stands.rotation_deg - best.turn_deg) % 360.0,
+        flip=stands.flip,
+        told_rotation_deg=optics.rotation_deg,
+        told_flip=optics.flip,
+    )
+
+
+def _measured(
+    discs: Discs, told: Aberrations, search: Search, go_on: Callable[[], bool]
+) -> Measured | None:
     used, points = usable_cells(discs)
     if min(discs.done.shape) < LEAST_SIDE or not used.size:
         return None
     coarse, fine = (_part(discs, used, points, side) for side in (SEARCHED_SIDE, FITTED_SIDE))
-    return LensFound(told, measured(coarse, fine, told, discs.beam, search, go_on))
+    return measured(coarse, fine, told, discs.beam, search, go_on)
+
+
+def disc_found(pattern: NDArray[np.int64], masked: Mask | None) -> DiscFound | None:
+    """The disc of a summed pattern, None where there is none to be seen.
+
+    The edge is found along rays; its scatter about the circle gives the errors, of which
+    neighbouring rays have only one to a pixel.
+    """
+    image = pattern.astype(np.float64)
+    if masked is not None and masked.any():
+        image[masked] = float(np.median(image[~masked])) if not masked.all() else 0.0
+    try:
+        disc = fit_disc(image)
+    except StemdError:
+        return None
+    edges = max(8.0, min(RAYS, 2.0 * np.pi * disc.radius) / 2.0)
+    scatter = 1.48 * disc.spread / np.sqrt(edges)
+    return DiscFound(
+        disc.center,
+        float(np.hypot(np.sqrt(2.0) * scatter, LEAST_CENTER)),
+        disc.radius,
+        float(np.hypot(scatter, LEAST_RADIUS)),
+    )
 
 
 def usable_cells(discs: Discs) -> tuple[NDArray[np.int64], F64]:
@@ -108,7 +120,7 @@ def _part(discs: Discs, used: NDArray[np.int64], points: F64, side: int) -> Cell
     rows, columns = (
         slice((n - min(n, side)) // 2, (n - min(n, side)) // 2 + min(n, side)) for n in (ny, nx)
     )
-    at = Frequencies(discs.done[rows, columns], discs.beam, discs.step_angstrom)
+    at = Frequencies(discs.done[rows, columns], discs.beam, discs.step_angstrom, level=True)
     cells = []
     for cell, point in zip(used, points, strict=True):
         image = discs.images(slice(int(cell), int(cell) + 1))[0].reshape(ny, nx)[rows, columns]

@@ -18,7 +18,8 @@ class Discs:
     `images(columns)`: counts of some cells at every position, float32 (cells, lines * nx);
     `vectors` (cells, 2): scattering vectors y and x of the cells' middles in scan axes and
     convergence semi-angles, NaN for a cell that is not to be used; `done` (lines, nx); `center`
-    in detector pixels; `radius` of the disc in detector pixels; `cell`: a cell's width there.
+    in detector pixels; `radius` of the disc in detector pixels; `cell`: a cell's width there;
+    `level`: the disc wanders over the detector (descan), so that cells have slopes.
     """
 
     images: Callable[[slice], NDArray[np.float32]]
@@ -29,3 +30,4 @@ class Discs:
     cell: int
     beam: Beam
     step_angstrom: float
+    level: bool = False

@@ -50,7 +50,8 @@ class DirectEngine(BrightFieldEngine):
         taken = found is not None and found.sure and self._own.uses_measured_lens
         lens = found.found.aberrations if taken and found is not None else told
         estimate = Linear(
-            Frequencies(discs.done, discs.beam, discs.step_angstrom), lens.coefficients(discs.beam)
+            Frequencies(discs.done, discs.beam, discs.step_angstrom, level=discs.level),
+            lens.coefficients(discs.beam),
         )
         for cell, at in zip(*usable_cells(discs), strict=True):
             if not go_on():

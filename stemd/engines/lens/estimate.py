@@ -37,10 +37,13 @@ class Frequencies:
 
     `y`, `x` float64 (n,) in apertures, q = 0 left out; `index` (n,): where they stand in a half
     plane (ny, nx // 2 + 1); `twice` (n,): 2 where q stands for -q too, else 1; `ring` (n,): number
-    of the ring of |q|. `done` (ny, nx): the scan's positions; others count as mean ones.
+    of the ring of |q|. `done` (ny, nx): the scan's positions; others count as mean ones. `level`: a
+    plane is taken out of every image, as descan makes it.
     """
 
-    def __init__(self, done: NDArray[np.bool_], beam: Beam, step_angstrom: float) -> None:
+    def __init__(
+        self, done: NDArray[np.bool_], beam: Beam, step_angstrom: float, *, level: bool = False
+    ) -> None:
         self.done = done
         self.shape = (done.shape[0], done.shape[1])
         ny, nx = self.shape
@@ -60,6 +63,7 @@ class Frequencies:
         column = self.index % (nx // 2 + 1)
         alone = (column == 0) | ((column == nx // 2) & (nx % 2 == 0))
         self.twice = np.where(alone, 1.0, 2.0)
+        self._planes: tuple[F32, F64] | None = _planes(done) if level else None
 
     @property
     def positions(self) -> int:
@@ -76,7 +80,12 @@ class Frequencies:
         if mean <= 0.0:
             return np.zeros(self.index.size, np.complex64), 0.0
         relative = np.where(self.done, image * np.float32(1.0 / mean) - np.float32(1.0), 0.0)
-        spectrum = np.fft.rfft2(relative.astype(np.float32)).ravel()[self.index]
+        relative = relative.astype(np.float32)
+        if self._planes is not None:
+            slopes, solved = self._planes
+            plane = solved @ np.einsum("cyx,yx->c", slopes, relative)
+            relative -= np.einsum("c,cyx->yx", plane.astype(np.float32), slopes)
+        spectrum = np.fft.rfft2(relative).ravel()[self.index]
         return spectrum.astype(np.complex64), mean
 
     def image_of(self, spectrum: C128) -> F32:
@@ -174,6 +183,14 @@ class Linear:
         n, d, p = self.at.positions, self.denominator, self.power()
         each = np.abs(self.numerator) ** 2 / n * p / (n + p * d) - np.log1p(p * d / n)
         return float(each.sum())
+
+
+def _planes(done: NDArray[np.bool_]) -> tuple[F32, F64]:
+    """1, y and x over the scan's positions (3, ny, nx), and the inverse of their products."""
+    y, x = np.indices(done.shape) / max(done.shape) - 0.5
+    slopes = np.stack([done, done * y, done * x]).astype(np.float32)
+    flat = slopes.reshape(3, -1).astype(np.float64)
+    return slopes, np.asarray(np.linalg.pinv(flat @ flat.T), np.float64)
 
 
 def _added(rings: F64) -> F64:

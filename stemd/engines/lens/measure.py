@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +27,25 @@ SEARCH_CELL = 0.22
 SYSTEMATIC = 0.01, 1.2
 """Part of defocus and angstrom by which the evidence's peak is off beside what its width says: the
 model's own error (edges, strong phases), from trials on the virtual microscope."""
+TURN = 8
+"""Index of the camera's further rotation among the numbers that are looked for."""
+THIRD_ORDER_RADIAN = 0.3
+"""Coma and three-fold astigmatism are told where they are known to so much, at the edge."""
+BEYOND = 1.3
+"""Of the limits of the search, to which its peak may climb."""
+CLEARLY = 6.0
+"""Standard errors from which on the sign of the atoms is believed."""
+SYSTEMATIC_TURN = 0.003
+"""Radian by which the rotation is off likewise."""
+AXIAL, EVERY = (0, 1, 2, TURN), (0, 1, 2, 3, 4, 5, 6, TURN)
+"""What is looked for: defocus, two-fold astigmatism and rotation; and with the third order."""
 FINE_RADIAN = 0.05
 """Of the differences that Newton's method takes."""
-MOST_TURNS = 25
+MOST_TURNS = 15
+FAR_RADIAN = 5.0
+"""From the best place, where the evidence is that of a wrong lens."""
+LEAST_QUALITY = 0.85
+"""Where the peak is lower over its floor, something else is wrong: nothing is claimed."""
 STRONG = 30.0
 """Evidence, beyond that of the best wrong place, from which on a peak is believed."""
 
@@ -41,9 +57,22 @@ class Cells:
     at: Frequencies
     cells: Sequence[Cell]
 
-    def evidence(self, coefficients: F64) -> float:
-        """How well one specimen explains all cells with this lens."""
-        return Linear.of(self.at, self.cells, coefficients).evidence()
+    def evidence(self, place: F64) -> float:
+        """How well one specimen explains all cells with this lens, (9,).
+
+        `place`: `Aberrations.coefficients`, then the angle in radian by which the cells are turned
+        (positive as `rotation_deg` of the optics).
+        """
+        return Linear.of(self.at, self.turned(float(place[TURN])), place[:TURN]).evidence()
+
+    def turned(self, angle: float) -> Sequence[Cell]:
+        """The cells as of a camera that is turned by so much more, in radian."""
+        if angle == 0.0:
+            return self.cells
+        cos, sin = math.cos(angle), math.sin(angle)
+        # row vectors (y, x): y' = -x sin + y cos, x' = x cos + y sin
+        turn = np.array([[cos, sin], [-sin, cos]])
+        return [replace(cell, points=cell.points @ turn) for cell in self.cells]
 
     def coarser(self) -> Cells:
         """Cells of SEARCH_CELL semi-angles with one point each: quicker, for a search."""
@@ -84,13 +113,20 @@ class Measured:
     """The lens as the data have it.
 
     `sigma`: standard error of each number of `Aberrations.as_array`, NaN for those that were not
-    looked for. `evidence` of the data for it, `floor` that of lenses far away from it.
+    looked for, or of which the data say nothing. `turn_deg`: how much further the camera is turned
+    than was told, -180 to 180. `third_order`: coma and three-fold astigmatism by the data, (4,) in
+    angstrom, which are in `aberrations` only where they are clearly not as told. `evidence` of the
+    data for it, `floor` that of lenses far away from it. `within`: it lies where it was looked for.
     """
 
     aberrations: Aberrations
     sigma: F64
+    turn_deg: float
+    turn_sigma_deg: float
+    third_order: F64
     evidence: float
     floor: float
+    within: bool = True
 
     @property
     def quality(self) -> float:
@@ -102,7 +138,8 @@ class Measured:
     @property
     def sure(self) -> bool:
         """Whether the data say anything about the lens."""
-        return self.evidence - self.floor > STRONG and bool(np.isfinite(self.sigma[:3]).all())
+        peak = self.evidence - self.floor > STRONG and self.quality > LEAST_QUALITY
+        return peak and self.within and bool(np.isfinite(self.sigma[:3]).all())
 
 
 def measured(
@@ -113,7 +150,7 @@ def measured(
     search: Search = Search(),
     go_on: Callable[[], bool] = lambda: True,
 ) -> Measured:
-    """Defocus and two-fold astigmatism; what else was told stays.
+    """Defocus, two-fold astigmatism and the camera's rotation; what else was told stays.
 
     `coarse`: of a small part of the scan, on which the search is made; `fine`: of as much as is
     to be used. Costs some hundred sums over `coarse` and some fifty over `fine`. Raises
@@ -129,25 +166,71 @@ def measured(
         return height
 
     unit = scales(beam)
-    start = told.coefficients(beam)
+    start = np.append(told.coefficients(beam), 0.0)
     found, floor = _searched(height_of(coarse.coarser()), start, unit, search)
-    free = (0, 1, 2)
-    near, _, _ = _climbed(height_of(fine.coarser()), found, free)
-    best, height, curvature = _climbed(height_of(fine), near, free)
-    sigma = np.full(unit.size, np.nan)
-    variance = _inverse(-curvature)
-    if variance is not None:
-        part, least = SYSTEMATIC
-        model = math.hypot(part * best[0] / unit[0], least)
-        sigma[list(free)] = np.hypot(np.sqrt(variance) / unit[list(free)], model)
+    pooled = height_of(fine.coarser())
+    near, _, _ = _climbed(pooled, found, AXIAL)
+    best, height, curvature = _climbed(height_of(fine), near, AXIAL)
     share = height / max(1e-30, coarse.evidence(found))
-    return Measured(Aberrations.of(best, beam), sigma, height, floor * share)
+    sigma, turn_sigma = _errors(-curvature, AXIAL, unit, best)
+    third = np.full(4, np.nan)
+    if height - floor * share > STRONG:
+        there, reached, bent = _climbed(pooled, best, EVERY)
+        errors, turn_error = _errors(-bent, EVERY, unit, there)
+        if (errors[3:7] * unit[3:7]).max() < THIRD_ORDER_RADIAN:
+            sigma[3:7], third = errors[3:7], (there[:TURN] / unit)[3:7]
+            if reached - pooled(best) > STRONG:
+                best, height, sigma, turn_sigma = there, reached, errors, turn_error
+    lens, turn = Aberrations.of(best[:TURN], beam), math.degrees(float(best[TURN]))
+    off = np.abs(lens.as_array() - told.as_array())
+    if height - floor * share > STRONG and _dark_atoms(fine, best):
+        lens, turn = lens.seen_from_behind(), turn - math.copysign(180.0, turn)
+    return Measured(
+        aberrations=lens,
+        sigma=sigma,
+        turn_deg=turn,
+        turn_sigma_deg=turn_sigma,
+        third_order=third,
+        evidence=height,
+        floor=floor * share,
+        within=bool(
+            off[0] < BEYOND * search.defocus + 1.0
+            and math.hypot(*off[1:3]) < BEYOND * search.astigmatism + 1.0
+        ),
+    )
+
+
+def _errors(information: F64, free: Sequence[int], unit: F64, place: F64) -> tuple[F64, float]:
+    """Standard errors of the aberrations in angstrom and of the rotation in degree; NaN: none."""
+    sigma = np.full(unit.size, np.nan)
+    variance = _inverse(information)
+    if variance is None:
+        return sigma, math.nan
+    part, least = SYSTEMATIC
+    model = np.full(len(free) - 1, least)
+    model[:3] = math.hypot(part * place[0] / unit[0], least)
+    lengths = list(free[:-1])
+    # the model's error in angstrom of defocus, at the aperture's edge
+    sigma[lengths] = np.hypot(np.sqrt(variance[:-1]), model * unit[0]) / unit[lengths]
+    return sigma, math.degrees(math.hypot(math.sqrt(variance[-1]), SYSTEMATIC_TURN))
+
+
+def _dark_atoms(cells: Cells, place: F64) -> bool:
+    """Whether the phase is clearly that of dark atoms: then the camera is turned by half a turn.
+
+    A camera turned by 180 degrees and a lens `seen_from_behind` explain the same data by the
+    negative of the phase. Atoms are peaks of the phase, so its third moment is positive.
+    """
+    estimate = Linear.of(cells.at, cells.turned(float(place[TURN])), place[:TURN])
+    cubes = estimate.phase().astype(np.float64) ** 3
+    free = min(cubes.size, 2 * cells.at.index.size)
+    return float(cubes.mean()) < -CLEARLY * float(cubes.std()) / math.sqrt(free)
 
 
 def _searched(
     height_of: Callable[[F64], float], start: F64, unit: F64, search: Search
 ) -> tuple[F64, float]:
-    """The best place of the coarse search, and the median evidence of all others."""
+    """The best place of the coarse search, and the median evidence of those far from it."""
     tried: list[tuple[float, F64]] = []
     reach = [search.defocus, search.astigmatism, search.astigmatism]
     steps = [_steps(length * size) for length, size in zip(reach, unit[:3], strict=True)]
@@ -160,7 +243,10 @@ def _searched(
                     place[:3] += z, x, y
                     tried.append((height_of(place), place))
     heights = np.array([height for height, _ in tried])
-    return tried[int(heights.argmax())][1], float(np.median(heights))
+    best = tried[int(heights.argmax())][1]
+    away = np.array([np.linalg.norm(place - best) for _, place in tried])
+    far = heights[away >= min(FAR_RADIAN, float(away.max()))]
+    return best, float(np.median(far))
 
 
 def _steps(reach: float) -> F64:

@@ -9,6 +9,7 @@ import { health } from "./health.js";
 import { keyboard } from "./keys.js";
 import { Lenses } from "./lenses.js";
 import { Link } from "./link.js";
+import { MeasuredOptics } from "./measured.js";
 import { Model, REPLAY } from "./model.js";
 import { Operator } from "./operator.js";
 import { Past } from "./past.js";
@@ -50,6 +51,9 @@ const controls = new Controls(
   (part) => operator.settings(part),
   (command) => operator.command(command),
 );
+const measured = new MeasuredOptics(id("measured"), {
+  use: (optics) => operator.command("recompute", { settings: { optics }, write: true }),
+});
 const past = new Past(model, {
   send: (message) => link.send(message),
   allowed: () => connection.open && operator.allowed,
@@ -135,6 +139,7 @@ function settings() {
   if (!now) return;
   controls.imageSize = Math.max(...(stage.main.frame?.meta.scan_shape ?? [256]));
   controls.update(now, tunable());
+  measured.update(model.past ? null : model.live.optics, now.optics, tunable());
   id("revision").textContent = now.revision === undefined ? "" : `revision ${now.revision}`;
   stage.main.dirty = true;
   redraw();
@@ -216,6 +221,10 @@ const receive = {
     }
     model.of(pipeline).images = document_.images;
     if (pipeline === model.pipeline && !model.past) everything();
+  },
+  optics(pipeline, document_) {
+    model.of(pipeline).optics = document_;
+    if (pipeline === model.pipeline && !model.past) settings();
   },
   document(pipeline, document_) {
     if (document_.event !== "started") archive.news();

@@ -30,6 +30,7 @@ class Source {
   constructor() {
     this.state = {};
     this.settings = null;
+    this.optics = null;
     this.images = [];
     this.frames = new Map();
   }

@@ -1,0 +1,113 @@
+"""What the bright field has told of the optics, beside what was told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stemd.aberrations import Aberrations
+from stemd.acquisition import Optics
+from stemd.engines.lens.measure import Measured
+
+DISAGREES = 4.0
+"""Standard errors by which what was told is off before it is said so."""
+LEAST_TURN_DEG = 1.5
+PHYSICS_ANGSTROM = 20.0
+"""Below these nothing is said: a specimen's own thickness is a part of the defocus."""
+
+
+@dataclass(frozen=True, slots=True)
+class LensFound:
+    """The lens that was told, and what the data have said of it and of how the camera stands.
+
+    `rotation_deg` and `flip`: how the camera stands by the data, as in the optics.
+    """
+
+    told: Aberrations
+    found: Measured
+    rotation_deg: float
+    flip: bool
+    told_rotation_deg: float
+    told_flip: bool
+
+    @property
+    def sure(self) -> bool:
+        """Whether the data say anything about the lens."""
+        return self.found.sure
+
+    @property
+    def disagrees(self) -> bool:
+        """Whether the data are sure of another defocus or two-fold astigmatism."""
+        off = np.abs(self.found.aberrations.as_array() - self.told.as_array())[:3]
+        least = np.maximum(DISAGREES * self.found.sigma[:3], PHYSICS_ANGSTROM)
+        return self.sure and bool((off > least).any())
+
+    @property
+    def turned(self) -> bool:
+        """Whether the data are sure of another rotation or flip of the camera."""
+        off = (self.rotation_deg - self.told_rotation_deg + 180.0) % 360.0 - 180.0
+        other = abs(off) > max(DISAGREES * self.found.turn_sigma_deg, LEAST_TURN_DEG)
+        return self.sure and (other or self.flip != self.told_flip)
+
+    def in_optics(self, optics: Optics) -> Optics:
+        """The optics with what was measured."""
+        lens = self.found.aberrations.as_optics()
+        turn = {"rotation_deg": round(self.rotation_deg, 2), "flip": self.flip}
+        return optics.model_copy(update={**lens, **(turn if self.turned else {})})
+
+    def words(self) -> str:
+        """How the two differ."""
+        has, told = self.found.aberrations, self.told
+        size, angle = has.astigmatism
+        text = (
+            f"the data have a defocus of {has.defocus / 10:.1f} nm (told {told.defocus / 10:.1f}) "
+            f"and a two-fold astigmatism of {size / 10:.1f} nm at {angle:.0f} degrees "
+            f"(told {told.astigmatism[0] / 10:.1f})"
+        )
+        if self.turned:
+            hand = {True: "with", False: "without"}
+            text += (
+                f", and a camera turned by {self.rotation_deg:.1f} degrees {hand[self.flip]} flip "
+                f"(told {self.told_rotation_deg:.1f}, {hand[self.told_flip]})"
+            )
+        return text
+
+    def as_json(self) -> dict[str, Any]:
+        """For the description of an image."""
+        size, angle = self.found.aberrations.astigmatism
+        return {
+            "sure": self.sure,
+            "quality": round(self.found.quality, 3),
+            "defocus_nm": round(self.found.aberrations.defocus / 10, 3),
+            "defocus_sigma_nm": _number(self.found.sigma[0] / 10),
+            "astigmatism_nm": round(size / 10, 3),
+            "astigmatism_deg": round(angle, 1),
+            "astigmatism_sigma_nm": _number(float(np.hypot(*self.found.sigma[1:3])) / 10),
+            "rotation_deg": round(self.rotation_deg, 2),
+            "rotation_sigma_deg": _number(self.found.turn_sigma_deg),
+            "flip": self.flip,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class DiscFound:
+    """The undiffracted disc on the detector in pixels, with standard errors."""
+
+    center: tuple[float, float]
+    center_sigma: float
+    radius: float
+    radius_sigma: float
+
+
+@dataclass(frozen=True, slots=True)
+class OpticsFound:
+    """All that an engine has measured; None where the data say nothing."""
+
+    lens: LensFound | None
+    disc: DiscFound | None
+
+
+def _number(value: float) -> float | None:
+    return round(float(value), 3) if np.isfinite(value) else None

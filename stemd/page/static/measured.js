@@ -1,0 +1,109 @@
+// What the data say of the optics, beside what was told, and what to do about it.
+
+import { describe } from "./controls.js";
+import { number } from "./format.js";
+
+// name in the document, what people call it, unit
+const ROWS = [
+  ["defocus_nm", "Defocus", "nm"],
+  ["astigmatism_nm", "Astigmatism", "nm"],
+  ["coma_nm", "Coma", "nm"],
+  ["threefold_nm", "Three-fold astigmatism", "nm"],
+  ["rotation_deg", "Rotation", "°"],
+  ["flip", "Flip", ""],
+  ["convergence_semi_angle_mrad", "Semi-angle", "mrad"],
+  ["center", "Centre", "px"],
+  ["descan_px", "Descan", "px"],
+  ["drift_nm_per_s", "Drift", "nm/s"],
+  ["dose_e_per_square_angstrom", "Dose", "e/Å²"],
+];
+const ALWAYS = new Set(["defocus_nm", "astigmatism_nm", "rotation_deg"]);
+
+/** A value as people read it: a vector by its parts, a matrix by its largest. */
+function words(value, digits = 3) {
+  if (value === null || value === undefined) return "–";
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  if (!Array.isArray(value)) return number(value, digits);
+  if (Array.isArray(value[0])) return number(Math.max(...value.flat().map(Math.abs)), digits);
+  return value.map((part) => number(part, digits)).join(", ");
+}
+
+/** The most telling sentence: what is wrong and what to do. */
+export function advice(optics) {
+  if (!optics) return "";
+  const { defocus_nm: focus, astigmatism_nm: round } = optics;
+  if (!focus) {
+    return optics.engine
+      ? "The data do not show the lens clearly: more dose, or a specimen with more detail, would."
+      : "The engine direct measures focus and astigmatism; it is not in the config.";
+  }
+  const parts = [];
+  if (focus.agrees === false) {
+    const off = focus.value - focus.told;
+    const side = off > 0 ? "underfocus" : "overfocus";
+    parts.push(`The beam is ${number(Math.abs(off), 3)} nm out of focus (${side})`);
+  }
+  if (round?.agrees === false) {
+    parts.push(`the astigmatism is ${number(round.value, 3)} nm at ${number(round.angle_deg, 3)}°`);
+  }
+  if (optics.rotation_deg?.agrees === false || optics.flip?.agrees === false) {
+    parts.push(`the camera is turned by ${number(optics.rotation_deg.value, 3)}°${optics.flip?.value ? ", with flip" : ""}`);
+  }
+  if (!parts.length) return optics.agrees ? "Focus, stigmators and rotation agree with the data." : "";
+  const text = parts.join("; ");
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}. Correct it at the microscope, or press “Use measured” to have the images made with it.`;
+}
+
+export class MeasuredOptics {
+  /** `use(optics)` puts these settings in force and makes the last images again. */
+  constructor(root, { use }) {
+    this.root = root;
+    this.advice = root.querySelector("p");
+    this.table = root.querySelector("tbody");
+    this.button = root.querySelector("button");
+    this.reply = root.querySelector("output");
+    this.button.addEventListener("click", async () => {
+      this.reply.textContent = "Making the images again …";
+      const reply = await use(this.usable);
+      this.reply.textContent = reply.ok ? "Done." : describe(reply.error);
+    });
+  }
+
+  update(optics, told, allowed) {
+    this.root.hidden = !optics;
+    if (!optics) return;
+    this.table.replaceChildren(...ROWS.filter(([key]) => optics[key] || ALWAYS.has(key)).map((row) => line(row, optics)));
+    // what is already in force needs no button
+    const open = Object.entries(optics.usable ?? {}).filter(([key, value]) => told?.[key] !== value);
+    this.usable = Object.fromEntries(open);
+    this.button.hidden = !open.length;
+    this.button.disabled = !allowed;
+    if (!open.length) this.reply.textContent = "";
+    const taken = !open.length && Object.keys(optics.usable ?? {}).length > 0;
+    this.root.classList.toggle("warn", optics.agrees === false && !taken);
+    this.advice.textContent = taken ? "The measured optics are in force: images are made with them." : advice(optics);
+  }
+}
+
+function line([key, name, unit], optics) {
+  const row = document.createElement("tr");
+  const found = optics[key];
+  const cell = (text) => {
+    const made = document.createElement("td");
+    made.textContent = text;
+    return made;
+  };
+  const head = document.createElement("th");
+  head.scope = "row";
+  head.textContent = unit ? `${name}, ${unit}` : name;
+  if (!found) {
+    row.append(head, cell("–"), cell("not clear"));
+    return row;
+  }
+  const turned = found.angle_deg === undefined ? "" : ` at ${number(found.angle_deg, 3)}°`;
+  const error = found.sigma ? ` ± ${number(found.sigma, 2)}` : "";
+  const told = found.told === null || found.told === undefined ? "–" : words(found.told);
+  row.classList.toggle("off", found.agrees === false);
+  row.append(head, cell(told), cell(`${words(found.value)}${error}${turned}`));
+  return row;
+}

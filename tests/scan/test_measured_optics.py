@@ -1,0 +1,173 @@
+"""What a scan's data say of its optics, against the virtual microscope that made it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stemd.aberrations import Aberrations
+from stemd.acquisition import Optics, Scan
+from stemd.beam import Beam
+from stemd.engines.base import PositionMaps
+from stemd.engines.vectors import descan_of
+from stemd.scan.drift import Seen, drift_between
+from stemd.scan.measured_optics import NAMES, measured_optics, words_of
+from stemd.scan.run import ScanRun
+from stemd.virtual.diffraction import Camera
+from stemd.virtual.microscope import Microscope, Setup
+from tests.conftest import an_acquisition
+from tests.engines.scenes import acquisition_of, blocks_of, engine, settings_of
+
+SIDE, STEP = 36, 0.3
+SMALL = Scan(shape=(20, 20), step_size_angstrom=STEP)
+SETUP = Setup(
+    Scan(shape=(SIDE, SIDE), step_size_angstrom=STEP),
+    "mos2_twisted",
+    beam=Beam(300e3, 20.0, 90.0),
+    lens=Aberrations(astigmatism_x=18.0, astigmatism_y=-12.0),
+    camera=Camera((32, 32), 2.5, 25.0, False, (0.6, -0.4), (0.0, 0.3)),
+    dose=900.0,
+)
+
+
+def run_of(
+    setup: Setup, scan: int = 0, engines: tuple[str, ...] = ("direct",), **told: Any
+) -> ScanRun:
+    """A finished scan of the microscope, with what is told of the optics."""
+    microscope = Microscope(setup)
+    frames = setup.scan.frames
+    counts = np.concatenate(list(microscope.counts(scan, 0, frames, np.uint16)))
+    optics = Optics(
+        **{
+            "energy_ev": 300e3, "convergence_semi_angle_mrad": 20.0, "pixel_size_mrad": 2.5,
+            "rotation_deg": 25.0, **told,
+        }
+    )  # fmt: skip
+    search = {"search_defocus_nm": 12.0, "search_astigmatism_nm": 3.0}
+    choices = [engine(name, **(search if name == "direct" else {})) for name in engines]
+    acquisition = acquisition_of(
+        counts.astype(np.uint16), setup.scan.shape, step_size_angstrom=STEP
+    )
+    run = ScanRun(acquisition, settings_of(choices, optics), choices)
+    for block in blocks_of(acquisition, counts.astype(np.uint16), (90, 31)):
+        run.reduce(block)
+    run.end("complete")
+    run.snapshot(final=True)
+    assert not run.failed
+    return run
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    found = measured_optics(run_of(SETUP, rotation_deg=0.0, center=(15.5, 15.5)))
+    assert found is not None
+    return found
+
+
+def near(entry: dict[str, Any], truth: float, least: float) -> bool:
+    return abs(entry["value"] - truth) < max(3.0 * entry["sigma"], least)
+
+
+def test_the_lens_is_measured_with_its_errors(document):
+    focus, round_ = document["defocus_nm"], document["astigmatism_nm"]
+    assert near(focus, 9.0, 0.4)
+    assert focus["sigma"] < 0.5
+    assert focus["told"] == 0.0
+    assert focus["agrees"] is False
+    assert near(round_, np.hypot(1.8, 1.2), 0.3)
+    assert round_["angle_deg"] == pytest.approx(-16.8, abs=5.0)
+    assert document["quality"] > 0.9
+    assert document["coma_nm"] is None or document["coma_nm"]["agrees"]
+
+
+def test_the_camera_is_found_turned_and_the_disc_where_it_is(document):
+    assert near(document["rotation_deg"], 25.0, 1.0)
+    assert document["rotation_deg"]["agrees"] is False
+    assert document["flip"]["agrees"] is True
+    center = document["center"]
+    assert center["value"] == pytest.approx([16.1, 15.1], abs=0.1)
+    assert center["told"] == [15.5, 15.5]
+    assert center["agrees"] is False
+    assert near(document["convergence_semi_angle_mrad"], 20.0, 0.3)
+    assert document["convergence_semi_angle_mrad"]["agrees"] is True
+    assert "the disc at [16." in words_of(document)
+
+
+def test_what_may_be_used_is_what_is_not_as_told(document):
+    usable = document["usable"]
+    assert {"defocus_nm", "astigmatism_nm", "rotation_deg"} <= usable.keys()
+    assert "energy_ev" not in usable
+    assert document["agrees"] is False
+    run = run_of(SETUP, **usable)
+    again = measured_optics(run)
+    assert again is not None
+    assert again["defocus_nm"]["agrees"] is True
+    assert again["rotation_deg"]["agrees"] is True
+    assert again["usable"] == {}
+
+
+def test_dose_and_descan_need_no_engine(document):
+    run = run_of(SETUP, engines=("ricom",))
+    plain = measured_optics(run)
+    assert plain is not None
+    assert plain["defocus_nm"] is None
+    assert plain["engine"] is None
+    assert plain["dose_e_per_square_angstrom"]["value"] == pytest.approx(900 / STEP**2, rel=0.02)
+    assert plain["masked_pixels"]["value"] == 0
+    assert plain["drift_nm_per_s"] is None
+    assert set(NAMES) <= plain.keys()
+
+
+def test_nothing_is_measured_where_that_is_switched_off_or_nothing_has_come():
+    assert measured_optics(run_of(SETUP, engines=("ricom",), measured="off")) is None
+    optics = Optics()
+    assert measured_optics(ScanRun(an_acquisition(), settings_of([], optics), [])) is None
+
+
+def test_vacuum_claims_no_lens():
+    found = measured_optics(run_of(replace(SETUP, scan=SMALL, specimen="vacuum")))
+    assert found is not None
+    assert found["defocus_nm"] is None
+    assert found["rotation_deg"] is None
+    assert found["usable"] == {}
+    assert found["convergence_semi_angle_mrad"]["agrees"] is True
+
+
+def test_the_plane_of_the_centre_of_mass_is_found_beside_an_outlier():
+    maps = PositionMaps(an_acquisition((24, 30)))
+    y, x = np.indices((24, 30))
+    maps.done[:] = True
+    maps.total[:] = 1000
+    plane_y, plane_x = 12.0 + 1.5 * (y / 23 - 0.5), 11.0 + 0.5 * (y / 23 - 0.5) - (x / 29 - 0.5)
+    plane_y[:3, :3] += 40.0
+    maps.moment_y[:] = np.rint(1000 * plane_y.ravel())
+    maps.moment_x[:] = np.rint(1000 * plane_x.ravel())
+    found = descan_of(maps)
+    assert found is not None
+    np.testing.assert_allclose(found.across, [[1.5, 0.0], [0.5, -1.0]], atol=0.01)
+    assert found.middle == pytest.approx((12.0, 11.0), abs=0.01)
+    assert descan_of(PositionMaps(an_acquisition((24, 30)))) is None
+
+
+def seen(field: np.ndarray, time_s: float) -> Seen:
+    gradient = np.stack(np.gradient(field))
+    return Seen(gradient, 0.03, time_s)
+
+
+def test_drift_is_how_far_the_image_has_moved_and_a_crystal_says_nothing():
+    rng = np.random.default_rng(2)
+    k = np.fft.fftfreq(80)
+    smooth = np.exp(-((k[:, None] ** 2 + k[None, :] ** 2) / 0.1**2))
+    field = np.fft.ifft2(np.fft.fft2(rng.normal(size=(80, 80))) * smooth).real
+    moved = np.roll(field, (3, -2), (0, 1))
+    found = drift_between(seen(field[10:70, 10:70], 5.0), seen(moved[10:70, 10:70], 7.0))
+    assert found is not None
+    (y, x), sigma = found
+    assert (y, x) == pytest.approx((3 * 0.03 / 2, -2 * 0.03 / 2), abs=3 * sigma)
+    assert sigma < 0.01
+    lattice = np.add.outer(np.cos(np.arange(60)), np.cos(np.arange(60)))
+    assert drift_between(seen(lattice, 5.0), seen(lattice, 7.0)) is None
+    assert drift_between(None, seen(lattice, 7.0)) is None
