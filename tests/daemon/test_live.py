@@ -176,7 +176,7 @@ def test_an_outside_client_sees_exactly_the_topics_of_the_contract(
     images = {f"{base}/cam/image/{name}" for name in NAMES}
     expected = {
         *(f"{base}/availability", f"{base}/daemon/state", f"{base}/daemon/health"),
-        *(f"{base}/cam/state", f"{base}/cam/settings", f"{base}/cam/scan"),
+        *(f"{base}/cam/{each}" for each in ("state", "settings", "scan", "optics")),
         *images,
         *(f"{topic}/last" for topic in images),
     }
@@ -190,7 +190,7 @@ def test_an_outside_client_sees_exactly_the_topics_of_the_contract(
     late = outside(mosquitto.port)
     retained = {
         *(f"{base}/availability", f"{base}/daemon/state"),
-        *(f"{base}/cam/state", f"{base}/cam/settings"),
+        *(f"{base}/cam/{each}" for each in ("state", "settings", "optics")),
         *(f"{topic}/last" for topic in images),
     }
     wait_until(lambda: {m.topic for m in late.messages if m.retain} >= retained, "retained")
