@@ -47,6 +47,9 @@ class Sessions:
     def scan_finished(self, document: Mapping[str, Any]) -> None:
         """Not counted."""
 
+    def there(self, what: str, *, there: bool) -> None:
+        """Of no matter."""
+
 
 class Past:
     """Completes nothing."""

@@ -84,7 +84,9 @@ def tell_a_scan(sink: RunningSink) -> None:
     run.maps.total[:] = run.maps.moment_y[:] = run.maps.moment_x[:] = 5
     run.maps.done[:] = True
     sink.call(hub.optics, "merlin", measured_optics(run))
-    book = SessionBook.begin(SessionPlan(name="night", scans=2), "merlin")
+    book = SessionBook.begin(
+        SessionPlan(name="night", scans=2), "merlin", "titan", 1, from_config=False
+    )
     book.got(finished)
     sink.call(hub.document, "merlin", book.shown())
     sink.call(hub.log, "merlin", {"level": "warning", "message": "m", "remedy": "r"})
