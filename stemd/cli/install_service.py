@@ -34,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the files and say what to do next. Raises UsageError, SinkError."""
     from stemd.errors import UsageError
+    from stemd.storage.files import DiskError
 
     executable: Path = args.executable or Path(sys.argv[0]).absolute()
     if not executable.is_absolute() or set(str(executable)) & set(" %\"'\\\n"):
@@ -46,7 +47,11 @@ def run(args: argparse.Namespace) -> int:
             f"{executable} lies in a home directory, which a service may not read",
             "install stemd into /opt/stemd: /usr/bin/python3 -m venv /opt/stemd",
         )
-    for path in install(args.root, executable):
+    try:
+        paths = install(args.root, executable)
+    except DiskError as error:
+        raise error.of_option("--root") from error
+    for path in paths:
         sys.stdout.write(f"written  {path}\n")
     sys.stdout.write(
         "next:  systemd-sysusers\n"

@@ -7,6 +7,7 @@ a batch system's SIGTERM, or a pipe whose reader has gone.
 from __future__ import annotations
 
 import contextlib
+import errno
 import signal
 import sys
 import threading
@@ -53,6 +54,15 @@ class Undone:
             lines.append(f"  and {len(left) - SHOWN} more\n")
         with contextlib.suppress(OSError):
             sys.stderr.write("".join(lines))
+
+
+def is_of_output(error: Exception) -> bool:
+    """Whether it is the text that a command prints that nobody takes."""
+    return isinstance(error, BrokenPipeError) or (
+        isinstance(error, OSError)
+        and error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT)
+        and error.filename is None
+    )
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import importlib
 import io
 import os
@@ -18,6 +17,7 @@ from stemd.cli.interrupted import (
     INTERRUPTED,
     TERMINATED,
     Terminated,
+    is_of_output,
     sigterm_interrupts,
 )
 from stemd.errors import StemdError
@@ -70,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files may be no UTF-8
     if name in ENDLESS:
-        with contextlib.suppress(KeyboardInterrupt):
+        # until they do, as while they are imported, nothing has begun that would have to end
+        with contextlib.suppress(KeyboardInterrupt), sigterm_interrupts():
             return _run(name, arguments[1:])
         return 0
     try:
@@ -102,7 +103,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         sys.stderr.write(f"stemd {name}: {error}\n")
         return error.exit_code
     except OSError as error:
-        if not _to_stdout(error):
+        if not is_of_output(error):
             raise
         # what waits in the buffer cannot be written: without this the interpreter complains
         with contextlib.suppress(OSError):
@@ -112,10 +113,3 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         sys.stderr.write(f"stemd {name}: its output cannot be written: {error.strerror}\n")
         return 1
     return code
-
-
-def _to_stdout(error: OSError) -> bool:
-    """Whether it is the text that a command prints that nobody takes."""
-    return isinstance(error, BrokenPipeError) or (
-        error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT) and error.filename is None
-    )

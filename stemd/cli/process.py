@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -11,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stemd.cli.interrupted import Undone
+from stemd.cli.interrupted import Undone, is_of_output
 from stemd.engines import DEFAULT_ENGINES
 from stemd.errors import StemdError, UsageError
 
@@ -206,6 +207,8 @@ def _process(args: argparse.Namespace, task: Task, undone: Undone) -> int:
         sys.stderr.write(f"stemd process: {error}\n")
         return failures + 1
     except Exception as error:  # a file that no reader has foreseen must not stop the others
+        if is_of_output(error) and getattr(error, "errno", 0) != errno.EIO:  # the file's, too
+            raise
         sys.stderr.write(f"stemd process: {unforeseen(task.path, error)}\n")
         return failures + 1
     undone.done(task.path)

@@ -7,8 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -156,21 +157,73 @@ def test_a_name_that_is_no_utf8_is_processed_and_told(tmp_path: Path) -> None:
     assert rb"f\udcfcr.npy: 4x5 positions" in found.stdout
 
 
+def _full(fd: int, data: bytes) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["process", "@/a.npy", "--out", "@/o"], "--out"),
+        (["install-service", "--root", "@/r", "--executable", "/opt/stemd/bin/stemd"], "--root"),
+    ],
+    ids=["process", "install-service"],
+)
 def test_a_full_disk_is_told_in_words_of_the_command(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    arguments: list[str],
+    option: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from stemd.cli.main import main
     from stemd.storage import files
 
     np.save(tmp_path / "a.npy", np.ones((4, 5, 8, 8), np.uint16))
-
-    def full(fd: int, data: bytes) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(files, "write_all", full)
+    monkeypatch.setattr(files, "write_all", _full)
     with contextlib.suppress(SystemExit):
-        assert main(["process", str(tmp_path / "a.npy"), "--out", str(tmp_path / "o")]) == 1
+        assert main([text.replace("@", str(tmp_path)) for text in arguments]) == 1
     told = capsys.readouterr().err
     assert "no space left" in told
-    assert "--out" in told
+    assert option in told
     assert "daemon.data_dir" not in told
+
+
+def test_a_bench_for_whose_file_there_is_no_room_names_the_folder_to_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stemd.cli.bench.limits import big_file
+    from stemd.errors import StemdError
+
+    class Context:
+        file_bytes = 100_000
+
+        def once(self, name: str, make: Callable[[], Path]) -> Path:
+            return make()
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(os, "fsync", lambda fd: _full(fd, b""))
+    with pytest.raises(StemdError, match="cannot be written: No space left") as error:
+        big_file(Context(), 1000, b"MQ1,000001," + bytes(373))  # type: ignore[arg-type]
+    assert "TMPDIR" in error.value.remedy
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+def test_sigterm_before_an_endless_command_listens_ends_it_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from stemd.cli import main as commands
+
+    class Slow:
+        EXAMPLE = ""
+
+        @staticmethod
+        def configure(parser: object) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10.0)
+
+    monkeypatch.setattr(commands, "_module", lambda name: Slow)
+    began = time.monotonic()
+    assert commands.main(["virtual"]) == 0
+    assert time.monotonic() - began < 5.0

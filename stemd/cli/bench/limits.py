@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from stemd.cli.bench.harness import Case, Context, Row, repeat
 from stemd.compilation import njit
 from stemd.engines.kernels.intrinsics import prefetch
+from stemd.errors import StemdError
 
 BUFFER_BYTES = 512 * 1024**2
 """Larger than any cache."""
@@ -76,13 +77,20 @@ def big_file(context: Context, frame_bytes: int, header: bytes) -> Path:
         rng = np.random.default_rng(0)
         pattern = rng.poisson(20.0, frame_bytes // 2).astype(">u2").tobytes()
         text = header.decode("latin-1")
-        with os.fdopen(handle, "wb", buffering=1 << 20) as file:
-            for index in range(frames):
-                numbered = f"{text[:4]}{index + 1:06d}{text[10:]}"
-                file.write(numbered.encode("latin-1"))
-                file.write(pattern)
-            file.flush()
-            os.fsync(file.fileno())  # or the system writes it back while something is measured
+        try:
+            with os.fdopen(handle, "wb", buffering=1 << 20) as file:
+                for index in range(frames):
+                    numbered = f"{text[:4]}{index + 1:06d}{text[10:]}"
+                    file.write(numbered.encode("latin-1"))
+                    file.write(pattern)
+                file.flush()
+                os.fsync(file.fileno())  # or it is written back while something is measured
+        except OSError as error:
+            Path(name).unlink()
+            raise StemdError(
+                f"{name} of {context.file_bytes:,} bytes cannot be written: {error.strerror}",
+                "let TMPDIR name a folder on a disk with room",
+            ) from error
         return Path(name)
 
     path: Path = context.once(f"file-{frame_bytes}", make)
