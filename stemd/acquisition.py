@@ -130,6 +130,8 @@ class Optics(BaseModel):
     @field_validator("mask", mode="before")
     @classmethod
     def _array_of_a_mask(cls, value: Any) -> Any:
+        if _are_rows_of_booleans(value):
+            value = np.array(value)
         if isinstance(value, np.ndarray):
             if value.ndim != 2:
                 raise ValueError("a mask is an array (y, x)")
@@ -151,6 +153,12 @@ class Optics(BaseModel):
         if (self.convergence_semi_angle_mrad or 0.0) >= 1000.0:
             raise ValueError("convergence_semi_angle_mrad must be below 1000 (it is in mrad)")
         return self
+
+
+def _are_rows_of_booleans(value: Any) -> bool:
+    if not (isinstance(value, list) and value and isinstance(value[0], list) and value[0]):
+        return False
+    return all(isinstance(pixel, bool) for pixel in value[0])
 
 
 @dataclass(frozen=True, slots=True)

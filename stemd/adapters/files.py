@@ -122,7 +122,10 @@ def survey(path: Path) -> list[str]:
 
     Raises FormatError and CameraError where it cannot be read.
     """
-    plugin = _openers().get(path.suffix.lower())
+    kind = kind_of(path)
+    if kind is not None and kind not in CAMERAS:
+        return []
+    plugin = _openers().get(CAMERAS.get(kind or "", path.suffix.lower()))
     return [] if plugin is None or plugin.survey is None else plugin.survey(path)
 
 

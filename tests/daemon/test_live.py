@@ -45,6 +45,7 @@ scan = {{ shape = [12, 16], step_size_angstrom = 0.5 }}
 
 [pipeline.optics]
 pixel_size_mrad = 1.0
+mask = "auto"
 
 [[pipeline.engine]]
 type = "ricom"
@@ -85,6 +86,7 @@ def frames() -> list[bytes]:
         cy, cx = 120 + rng.normal(size=2)
         disc = np.hypot(y - cy, x - cx) < 22
         patterns.append(np.where(disc, rng.integers(0, 9, (256, 256)), 0).astype(np.uint16))
+        patterns[-1][5, 250] = 4095  # broken: it is masked, live and afterwards
     return [encode_frame(p, kind, i + 1, 1_700_000_000_000_000_000) for i, p in enumerate(patterns)]
 
 
@@ -139,6 +141,14 @@ def test_a_scan_cut_at_random_places_gives_the_images_of_its_recording_everywher
     )
     for folder in daemon.folders():
         assert (folder / "raw.mib").read_bytes() == mib.read_bytes()
+        assert json.loads((folder / "scan.json").read_text())["mask"]["pixels"] == [
+            [5, 250, 6, 251]
+        ]
+        again = tmp_path / "again" / folder.name
+        assert main(["process", str(folder / "raw.mib"), "--out", str(again)]) == 0
+        for name in NAMES:
+            alike = tifffile.imread(again / "raw" / f"{name}.tif").tobytes()
+            assert alike == tifffile.imread(folder / f"{name}.tif").tobytes(), name
         for name, path in direct.items():
             expected = tifffile.imread(path)
             assert tifffile.imread(folder / f"{name}.tif").tobytes() == expected.tobytes(), name

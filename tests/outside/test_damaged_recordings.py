@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -56,6 +57,14 @@ def npy() -> bytes:
     return out.getvalue()
 
 
+def h5() -> bytes:
+    out = io.BytesIO()
+    with h5py.File(out, "w") as file:
+        data = np.arange(24 * 16, dtype=np.uint16).reshape(4, 6, 4, 4)
+        file.create_dataset("entry/data", data=data, chunks=(1, 1, 4, 4), compression="gzip")
+    return out.getvalue()
+
+
 def sparse() -> bytes:
     pointers, pixels = np.arange(7) * 5, np.arange(30) * 100
     lines = [csr.array_chunk(pointers, pixels, np.ones(30, np.int64)) for _ in range(4)]
@@ -65,7 +74,7 @@ def sparse() -> bytes:
 
 FILES: dict[str, Callable[[], bytes]] = {
     "a.mib": mib, "b.mib": raw_mib, "a.tpx3": tpx3, "a.raw": tpx3, "a.t3p": t3p, "a.t3pa": t3pa,
-    "a.npy": npy, "raw.csr": sparse,
+    "a.npy": npy, "raw.csr": sparse, "a.h5": h5,
 }  # fmt: skip
 
 damage = st.one_of(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
+from stemd.api.plan import optics_of
 from stemd.blocks import EventBlock, FrameBlock
 from stemd.engines.bad_pixels import find_bad_pixels
 from stemd.engines.base import PositionMaps
@@ -272,7 +273,8 @@ def test_a_mask_may_be_a_file_or_an_array(tmp_path: Path) -> None:
     mask = mask_of([(3, 4), (10, 0, 12, 32)], (SIZE, SIZE))
     np.save(tmp_path / "mask.npy", mask)
     patterns = disc_patterns(3)
-    for optics in (Optics(mask=str(tmp_path / "mask.npy")), Optics(mask=mask)):
+    by_api = optics_of({"mask": mask})
+    for optics in (Optics(mask=str(tmp_path / "mask.npy")), Optics(mask=mask), by_api):
         assert scan_of(patterns, optics).maps.total.tolist() == (
             patterns[:, ~mask].sum(axis=1).tolist()
         )
