@@ -1,6 +1,7 @@
 """Images from the microscope: a watched folder, or images sent by command, as scans of their own.
 
 TIFF is read here; DM3, DM4, EMD, SER and MRC through rosettasciio (`pip install 'stemd[images]'`).
+A file of several images, or of a stack, is as many scans.
 """
 
 from __future__ import annotations
@@ -18,11 +19,10 @@ from pydantic import Field
 from stemd.acquisition import Acquisition, Detector, Scan, new_scan_id
 from stemd.adapters.base import AdapterSettings
 from stemd.adapters.recordings.pictures import (
-    READERS,
-    TIFF_SUFFIXES,
+    IMAGE_SUFFIXES,
     Picture,
     decoded,
-    read_image,
+    read_images,
 )
 from stemd.blocks import BlockPool, Ended, ImageBlock, Link, Message, Notice, Started
 from stemd.errors import CameraError, FormatError
@@ -95,13 +95,12 @@ class ImagesAdapter:
                     yield Link(present, f"{folder} is {'back' if present else 'gone'}")
                 for path in watch.finished():
                     try:
-                        picture = read_image(path)
+                        for picture in read_images(path):
+                            yield from self._scan(picture)
+                            if stop.is_set():
+                                return
                     except FormatError as error:
                         yield Notice("image_refused", error.message, "error", remedy=error.remedy)
-                        continue
-                    yield from self._scan(picture)
-                    if stop.is_set():
-                        return
             self._wake.wait(min(0.2, self.settings.poll_s))
             self._wake.clear()
 
@@ -168,7 +167,7 @@ class Watch:
 
 
 def _known(path: Path) -> bool:
-    return path.suffix.lower() in (*TIFF_SUFFIXES, *READERS)
+    return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def _warm(settings: ImagesSettings) -> Iterator[Message]:

@@ -22,10 +22,13 @@ def restore(
     backend: str = "auto",
     threads: int = 1,
     pixel_size_angstrom: float | None = None,
+    picture: str | None = None,
 ) -> Image:
     """The image without noise, scan jitter and fast-scan tails: same unit, mean and pixels.
 
-    `image`: an `Image`, an array (y, x), or the path of a TIFF, MRC, DM3, DM4, EMD or SER file.
+    `image`: an `Image`, an array (y, x), or the path of a TIFF, MRC, DM3, DM4, EMD or SER file,
+    and of several images in it the name of one in `picture` (`"HAADF"`, or `"HAADF[3]"` of a
+    stack).
     `model`: a name of `stemd models list`, or a path. `threads` of the processor. The result is
     named `<name>_restored`. It has no notion of missing positions: for a scan that lacks some,
     `process` with the engine `restoration` fills and blanks them. Raises UsageError for what is
@@ -35,7 +38,7 @@ def restore(
     from stemd.blocks import ImageBlock
     from stemd.scan.run import ScanRun
 
-    given = _given(image, pixel_size_angstrom)
+    given = _given(image, pixel_size_angstrom, picture)
     own = {"input": given.name, "model": model, "backend": backend, "threads": threads}
     chosen = plan.engines_of({"restoration": own})
     acquisition = Acquisition(
@@ -63,13 +66,13 @@ def restore(
     )  # fmt: skip
 
 
-def _given(image: Any, pixel_size_angstrom: float | None) -> Image:
+def _given(image: Any, pixel_size_angstrom: float | None, name: str | None) -> Image:
     if isinstance(image, Image):
         return image
     if isinstance(image, str | os.PathLike):
         from stemd.adapters.recordings.pictures import read_image
 
-        picture = read_image(Path(image).expanduser())
+        picture = read_image(Path(image).expanduser(), name)
         size = pixel_size_angstrom or picture.pixel_size_angstrom
         return Image("image", _sound(picture.pixels), "counts", "scan", size)
     return Image("image", _sound(image), "counts", "scan", pixel_size_angstrom)

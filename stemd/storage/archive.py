@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from stemd import image_frames
 from stemd.adapters.files import recording_suffixes
-from stemd.adapters.recordings.pictures import READERS as IMAGE_SUFFIXES
+from stemd.adapters.recordings.pictures import IMAGE_SUFFIXES
 from stemd.documents import Json, object_from_json
 from stemd.errors import FormatError
 from stemd.results import Result

@@ -8,6 +8,7 @@ import importlib.util
 import logging
 import mmap
 import threading
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -118,7 +119,7 @@ def read_signals(
         with _opening, warnings.catch_warnings(record=True) as told, _small_chunks(), _quiet():
             warnings.simplefilter("always")
             reader = importlib.import_module(f"rsciio.{module}")
-            signals: list[dict[str, Any]] = reader.file_reader(str(path), lazy=lazy, **options)
+            signals = _read(reader, path, lazy, options)
     except StemdError:
         raise
     except ImportError as error:
@@ -132,6 +133,15 @@ def read_signals(
     ours = (UserWarning, RuntimeWarning)
     texts = [" ".join(str(each.message).split()) for each in told if each.category in ours]
     return [{**signal, "told": texts} for signal in signals]
+
+
+def _read(reader: Any, path: Path, lazy: bool, options: Mapping[str, Any]) -> list[Any]:
+    try:
+        return list(reader.file_reader(str(path), lazy=lazy, **options))
+    except Exception as error:
+        # some readers leave their file to be closed when it is forgotten: forget it here
+        traceback.clear_frames(error.__traceback__)
+        raise
 
 
 @contextlib.contextmanager
@@ -227,7 +237,7 @@ def _chosen(path: Path, signals: Sequence[dict[str, Any]], asked: str | None) ->
         held = "; ".join(_told(signal) for signal in signals) or "nothing"
         raise FormatError(
             f"{path} holds no diffraction patterns: {held}",
-            "stemd restore and the images adapter read images",
+            "stemd.api.restore and the images adapter read images",
         )
     by_size = sorted(patterns, key=lambda signal: int(np.prod(signal["data"].shape)), reverse=True)
     if len(by_size) > 1 and by_size[0]["data"].ndim == by_size[1]["data"].ndim:

@@ -1,17 +1,13 @@
-"""Single images in files, read within bounds: what a file says of its size is judged first."""
+"""Images in files, read within bounds: what a file says of its size is judged first."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-import importlib
-import importlib.util
 import io
-import traceback
-import warnings
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +15,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import new_scan_id
-from stemd.adapters.recordings.hdf5.walk import refuse_foreign_bytes
+from stemd.adapters.recordings.calibration import ANGSTROM
+from stemd.adapters.recordings.signals import MODULES, Stack, read_stacks
 from stemd.errors import CameraError, FormatError
 
 TIFF_SUFFIXES = (".tif", ".tiff")
-READERS: Mapping[str, str] = {
-    ".dm3": "digitalmicrograph",
-    ".dm4": "digitalmicrograph",
-    ".emd": "emd",
-    ".ser": "tia",
-    ".mrc": "mrc",
-}
-"""rosettasciio's module for each suffix."""
-ANGSTROM = {"pm": 0.01, "A": 1.0, "Å": 1.0, "angstrom": 1.0, "nm": 10.0, "um": 1e4, "µm": 1e4}
-ANGSTROM |= {"μm": 1e4, "mm": 1e7, "m": 1e10}
+IMAGE_SUFFIXES = (*TIFF_SUFFIXES, *MODULES)
 MAX_PIXELS = 8192 * 8192
 """As many as a scan may have positions; a quarter of a gigabyte in float32."""
+MAX_STACK_PIXELS = 4 * MAX_PIXELS
+_LISTED = 20
 MAX_FILE_BYTES = 1024**3
 _PLAIN, _DEFLATE, _BOUNDED = (1,), (8, 32946), (5, 32773)  # TIFF compressions; LZW, PackBits
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image (y, x), the size of its pixels in angstrom where known, and its file's bytes."""
+    """An image (y, x), the size of its pixels in angstrom where known, and its file's bytes.
+
+    Of a file of several images each has a `name`, and as its bytes a TIFF file of its own.
+    """
 
     pixels: NDArray[np.float32]
     pixel_size_angstrom: float | None
@@ -49,10 +42,27 @@ class Picture:
     wire: NDArray[np.uint8]
     suffix: str
     id: str
+    name: str = ""
 
 
-def read_image(path: Path) -> Picture:
-    """The image of a file, its first one if there are several. Raises FormatError."""
+def read_image(path: Path, name: str | None = None) -> Picture:
+    """The image of a file; of several, the one of this `name`, of a stack `NAME[n]`.
+
+    Raises FormatError, also where a file holds several images and none is named.
+    """
+    pictures = list(read_images(path))
+    named = [picture for picture in pictures if name is None or picture.name == name]
+    if len(named) == 1:
+        return named[0]
+    names = [picture.name for picture in pictures]
+    listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+    if not named:
+        raise FormatError(f"{path} holds no image {name!r}", f"one of: {listed or 'its only one'}")
+    raise FormatError(f"{path} holds {len(names)} images", f"name one of them: {listed}")
+
+
+def read_images(path: Path) -> Iterator[Picture]:
+    """All images of a file, those of a stack one after the other. Raises FormatError."""
     suffix = path.suffix.lower()
     try:
         size_bytes = path.stat().st_size
@@ -61,24 +71,45 @@ def read_image(path: Path) -> Picture:
                 f"has {size_bytes:,} bytes, too many", f"at most {MAX_FILE_BYTES:,}: save one image"
             )
         data = path.read_bytes()
-        if suffix in TIFF_SUFFIXES:
-            pixels, size = _tiff(data)
-        else:
-            pixels, size = _by_rosettasciio(path, suffix)
-        return _picture(pixels, size, str(path), data, suffix, new_scan_id())
+        stacks = read_tiff(data) if suffix in TIFF_SUFFIXES else read_stacks(path)
+        yield from _pictures(path, stacks, data, suffix)
     except FormatError as error:
-        raise FormatError(f"{path}: {error.message}", error.remedy) from error
+        about = error.message.removeprefix(str(path)).removeprefix(": ").strip()
+        raise FormatError(f"{path}: {about}", error.remedy) from error
     except Exception as error:  # readers raise whatever a broken file makes them raise
         text = " ".join(str(error).split())[:200] or type(error).__name__
         raise FormatError(f"{path} cannot be read: {text}", "check the file") from error
+
+
+def _pictures(path: Path, stacks: Sequence[Stack], data: bytes, suffix: str) -> Iterator[Picture]:
+    for stack in stacks:
+        _refuse_large(stack.shape)
+    several = len(stacks) > 1 or stacks[0].shape[0] > 1
+    for stack in stacks:
+        for number, image in enumerate(stack.images):
+            name = f"{stack.name}[{number}]" if stack.shape[0] > 1 else stack.name
+            size, scan_id = stack.pixel_size_angstrom, new_scan_id()
+            if not several:
+                yield _picture(image, size, str(path), data, suffix, scan_id)
+                continue
+            picture = _picture(image, size, f"{path}: {name}", b"", ".tif", scan_id)
+            file = io.BytesIO()
+            _write_tiff(file, picture.pixels)
+            wire = np.frombuffer(file.getvalue(), np.uint8)
+            yield replace(picture, wire=wire, name=name)
+
+
+def _write_tiff(file: io.BytesIO, image: NDArray[np.float32]) -> None:
+    """One image as a plain TIFF file."""
+    import tifffile
+
+    tifffile.imwrite(file, image)
 
 
 def _picture(
     pixels: Any, size: float | None, source: str, data: bytes, suffix: str, scan_id: str
 ) -> Picture:
     array = np.asarray(pixels)
-    while array.ndim > 2:
-        array = array[0]
     if array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "uifb":
         raise FormatError(
             f"holds {array.dtype} of shape {np.shape(pixels)}, not a grey image", "save one image"
@@ -94,7 +125,10 @@ def decoded(text: Any, scan_id: str) -> Picture:
         if not isinstance(text, str):
             raise ValueError("it is not text")
         data = base64.b64decode(text, validate=True)
-        pixels, size = _tiff(data)
+        (stack,) = read_tiff(data)
+        if stack.shape[0] > 1:
+            raise ValueError(f"it holds {stack.shape[0]} images")
+        pixels, size = stack.images[0], stack.pixel_size_angstrom
     except (ValueError, binascii.Error, FormatError) as error:
         raise CameraError(
             f"args.tiff is not a TIFF file in base64: {error}", "send one grey image"
@@ -107,22 +141,32 @@ def decoded(text: Any, scan_id: str) -> Picture:
         raise CameraError(f"args.tiff {error.message}", error.remedy) from error
 
 
-def _tiff(data: bytes) -> tuple[Any, float | None]:
+def read_tiff(data: bytes) -> list[Stack]:
+    """The images of a TIFF file: its first page, and those of the same size and type behind it.
+
+    Smaller copies and thumbnails are left out. Raises FormatError for colours and for files that
+    would take too much memory.
+    """
     import tifffile
 
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        page = file.pages.first
-        _refuse_large((page.imagelength, page.imagewidth))
-        if page.samplesperpixel > 1:
+        first = file.pages.first
+        _refuse_large((first.imagelength, first.imagewidth))
+        if first.samplesperpixel > 1:
             raise FormatError("is a colour image", "save one grey image")
-        size = None
         about = file.imagej_metadata or {}
-        resolution = page.tags.get("XResolution")
+        resolution = first.tags.get("XResolution")
         unit = str(about.get("unit", "")).encode().decode("unicode_escape", "replace")
+        size = None
         if resolution is not None and unit in ANGSTROM and resolution.value[0]:
             size = ANGSTROM[unit] * resolution.value[1] / resolution.value[0]
-        _refuse_bomb(page, data)
-        return page.asarray(), size
+        kind = (first.shape, first.dtype)
+        pages = [page for page in file.pages if (page.shape, page.dtype) == kind]
+        _refuse_large((len(pages), *first.shape[-2:]))
+        for page in pages:
+            _refuse_bomb(page, data)
+        images = np.stack([page.asarray() for page in pages])
+        return [Stack("image", images.reshape(-1, *images.shape[-2:]), size)]
 
 
 def _refuse_large(shape: tuple[int, ...]) -> None:
@@ -131,6 +175,11 @@ def _refuse_large(shape: tuple[int, ...]) -> None:
         raise FormatError(
             f"has {shape[-2]} x {shape[-1]} pixels, too many",
             f"cut or bin it to at most {MAX_PIXELS:,} pixels",
+        )
+    if len(shape) > 2 and pixels * shape[0] > MAX_STACK_PIXELS:
+        raise FormatError(
+            f"has {shape[0]} images of {shape[-2]} x {shape[-1]} pixels, too many",
+            f"save fewer of them: at most {MAX_STACK_PIXELS:,} pixels",
         )
 
 
@@ -157,31 +206,3 @@ def _refuse_bomb(page: Any, data: bytes) -> None:
                     f"has a strip or tile that unpacks to more than its {most:,} bytes",
                     "save it again, uncompressed",
                 )
-
-
-def _by_rosettasciio(path: Path, suffix: str) -> tuple[Any, float | None]:
-    if importlib.util.find_spec("rsciio") is None:
-        raise FormatError(
-            f"reading {suffix} needs rosettasciio, which is not installed",
-            "pip install 'stemd[images]'",
-        )
-    if suffix == ".emd":
-        refuse_foreign_bytes(path)
-    reader = importlib.import_module(f"rsciio.{READERS[suffix]}")
-    with warnings.catch_warnings():
-        # some readers leave their file to be closed when it is forgotten: forget it here
-        warnings.simplefilter("ignore", ResourceWarning)
-        try:
-            found = [each for each in reader.file_reader(str(path)) if np.ndim(each["data"]) >= 2]
-        except Exception as error:
-            traceback.clear_frames(error.__traceback__)
-            raise
-        for each in found:
-            _refuse_large(np.shape(each["data"]))
-            each["data"] = np.array(each["data"])
-    if not found:
-        raise FormatError("holds no image", "check the file")
-    axes = [axis for axis in found[0]["axes"] if not axis.get("navigate")]
-    axis = axes[-1] if axes else {}
-    unit, scale = str(axis.get("units", "")), float(axis.get("scale", 0.0))
-    return found[0]["data"], ANGSTROM[unit] * scale if unit in ANGSTROM and scale > 0 else None

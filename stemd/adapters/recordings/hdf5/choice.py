@@ -50,7 +50,7 @@ def choose(path: RecordingPath, datasets: Mapping[str, Any], asked: str | None) 
     if not groups:
         raise FormatError(
             f"{path} holds no dataset of 3 to 6 dimensions",
-            "patterns are (ny, nx, height, width); stemd restore reads images",
+            "patterns are (ny, nx, height, width); stemd.api.restore reads images",
         )
     by_size = sorted(groups, key=lambda name: _size(groups[name]), reverse=True)
     first = by_size[0]

@@ -87,7 +87,7 @@ def _recording(
     if asked is None and sound and vendors.is_velox(file):
         raise FormatError(
             f"{path} is a file of Velox: it holds images and spectra, no diffraction patterns",
-            "stemd restore and the images adapter read its images",
+            "stemd.api.restore and the images adapter read its images",
         )
     for name, problem in found.problems.items():
         if SERIES.match(name):

@@ -8,6 +8,7 @@ from typing import Any
 
 from stemd.adapters.recordings.address import RecordingPath
 from stemd.adapters.recordings.hdf5.bounds import check_below, check_dataset
+from stemd.adapters.recordings.hdf5.heaps import texts_are_sound
 from stemd.errors import FormatError
 
 MAX_DEPTH = 32
@@ -111,11 +112,14 @@ def check_links_of(beside: Path) -> None:
 
 
 def refuse_foreign_bytes(path: Path) -> None:
-    """Raises FormatError where any dataset of an HDF5 file lies elsewhere or unpacks hugely."""
+    """Raises FormatError where any dataset of an HDF5 file lies elsewhere, unpacks hugely, or where
+    its texts cannot be read without harm."""
     import h5py
 
     with h5py.File(path, "r") as file:
         found = datasets_of(file, path)
+        if not texts_are_sound(path, found.datasets.values()):
+            raise FormatError(f"{path} is damaged: its texts never end", "copy the file again")
         for problem in found.problems.values():
             raise problem
         for dataset in found.datasets.values():
