@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.aberrations import Aberrations
-from stemd.acquisition import Optics
+from stemd.acquisition import Optics, iso_utc
 from stemd.engines.base import MeasuringEngine
 from stemd.engines.lens.found import DISAGREES, LEAST_TURN_DEG, PHYSICS_ANGSTROM, OpticsFound
 from stemd.engines.vectors import descan_of
@@ -44,7 +44,9 @@ def measured_optics(run: ScanRun, before: Seen | None = None) -> Json | None:
         return None
     found, engine = _found(run)
     lens = found.lens if found is not None else None
+    began = run.acquisition.started_ns
     document: Json = dict.fromkeys(NAMES) | {"scan": run.acquisition.id, "engine": engine}
+    document |= {"started": iso_utc(began), "started_ns": began}
     document["quality"] = round(lens.found.quality, 3) if lens is not None else None
     usable: Json = {}
     if found is not None and lens is not None and lens.sure:

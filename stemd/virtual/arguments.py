@@ -169,6 +169,9 @@ def add_server(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="close once, after N frames or positions",
     )
+    group.add_argument(
+        "--drives", metavar="URL", help="move the lens by MQTT: mqtt://127.0.0.1:1883"
+    )
     group.add_argument("--json", action="store_true", help="report as JSON lines")
 
 

@@ -44,6 +44,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--rate", type=float, default=4000.0, metavar="F", help="frames/s (default: 4000)"
     )
     parser.add_argument(
+        "--defocus-nm", type=float, default=0.0, metavar="NM", help="begin out of focus"
+    )
+    parser.add_argument(
         "--dose", type=float, default=2000.0, metavar="E", help="electrons a pattern"
     )
 
@@ -72,13 +75,14 @@ async def _demo(args: argparse.Namespace, data_dir: Path) -> int:
         raise UsageError(f"--scans {args.scans} must be 1 or more", "leave it out to run on")
     shape = parse_scan(args.scan).shape
     say("stemd demo: starting the virtual microscope (a first start compiles for some seconds)")
-    command = camera_command(args, data_dir)
+    broker_port = _port(args.mqtt_port, MQTT_PORT) or _free_port()
+    command = camera_command(args, data_dir, broker_port)
     async with _camera(command) as port:
         page_port = None if args.no_page else _port(args.page_port, PAGE_PORT)
         text = config_text(command, port, shape, data_dir, page_port)
         path = data_dir / "demo.toml"
         path.write_text(text, encoding="utf-8")
-        return await _serve(args, parse(text, str(path)), data_dir)
+        return await _serve(args, parse(text, str(path)), data_dir, broker_port)
 
 
 @contextlib.asynccontextmanager
@@ -113,10 +117,10 @@ async def _data_port(camera: asyncio.subprocess.Process) -> int:
     raise StemdError("the virtual microscope did not start", "see the lines above for its reason")
 
 
-async def _serve(args: argparse.Namespace, config: Config, data_dir: Path) -> int:
+async def _serve(args: argparse.Namespace, config: Config, data_dir: Path, broker_port: int) -> int:
     from stemd.daemon.supervisor import Daemon
 
-    daemon = Daemon(config, broker_port=_port(args.mqtt_port, MQTT_PORT))
+    daemon = Daemon(config, broker_port=broker_port)
     watcher = Watcher(args.scans)
     daemon.hub.add(watcher, "demo")
     serving = asyncio.create_task(daemon.run())
@@ -169,3 +173,10 @@ def _port(asked: int | None, usual: int) -> int:
         except OSError:
             return 0
     return usual
+
+
+def _free_port() -> int:
+    """A port that is free now: the microscope's drives must know the broker's."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

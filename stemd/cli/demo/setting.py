@@ -42,6 +42,9 @@ type = "virtual_detector"
 detectors = {{ bf = [0.0, 20.0], adf = [22.0, 60.0] }}
 
 {restoration}{airpi}[[pipeline.engine]]
+type = "direct"                     # measures focus and astigmatism, and shows the phase with them
+
+[[pipeline.engine]]
 type = "com"
 
 [[pipeline.engine]]
@@ -79,14 +82,15 @@ PIXEL_MRAD = 1.5
 FLYBACK = 2
 
 
-def camera_command(args: argparse.Namespace, data_dir: Path) -> list[str]:
+def camera_command(args: argparse.Namespace, data_dir: Path, broker_port: int) -> list[str]:
     """The virtual camera as arguments of `stemd`, but for its ports."""
     command = ["virtual", "merlin", "--specimen", args.specimen, "--scan", args.scan]
     command += ["--detector", "64x64", "--rate", f"{args.rate:g}", "--dose", f"{args.dose:g}"]
     command += ["--step", f"{STEP_ANGSTROM:g}", "--pixel-size-mrad", f"{PIXEL_MRAD:g}"]
     command += ["--energy", "300e3", "--convergence", "20", "--flyback", str(FLYBACK)]
     command += ["--gap", "1.0", "--truth", str(data_dir / "truth"), "--truth-kernel", "61"]
-    command += ["--stay"]
+    command += ["--stay", "--drives", f"mqtt://127.0.0.1:{broker_port}"]
+    command += ["--defocus", f"{10 * args.defocus_nm:g}"]
     if args.scans is not None:
         command += ["--scans", str(args.scans)]
     return command

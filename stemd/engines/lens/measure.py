@@ -24,7 +24,7 @@ STEP_RADIAN = 1.0
 """Of the coarse search, at the aperture's edge: the evidence's peak is about twice as wide."""
 SEARCH_CELL = 0.22
 """Width of a cell of the search, apertures: narrow enough for the lens's phase over it."""
-SYSTEMATIC = 0.01, 1.2
+SYSTEMATIC = 0.02, 1.2
 """Part of defocus and angstrom by which the evidence's peak is off beside what its width says: the
 model's own error (edges, strong phases), from trials on the virtual microscope."""
 TURN = 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from stemd.errors import UsageError
 from stemd.virtual import arguments
 
 if TYPE_CHECKING:
+    from stemd.aberrations import Aberrations
     from stemd.virtual.faults import Faults
     from stemd.virtual.merlin.frames import FrameSource
 
@@ -75,7 +77,8 @@ def _faults(args: argparse.Namespace) -> Faults:
     )
 
 
-def _source(args: argparse.Namespace) -> FrameSource:
+def _source(args: argparse.Namespace) -> tuple[FrameSource, Callable[[Aberrations], None]]:
+    """Where frames come from, and what moves its lens."""
     from stemd.adapters.merlin.encoder import Camera
     from stemd.virtual.merlin.frames import FileSource, RenderedSource
     from stemd.virtual.microscope import Microscope
@@ -85,7 +88,7 @@ def _source(args: argparse.Namespace) -> FrameSource:
             raise UsageError(
                 "--truth has nothing to say about a recording", "leave --file or --truth out"
             )
-        return FileSource(args.file)
+        return FileSource(args.file), lambda change: None
     depth = args.depth or DEPTHS[args.dtype][0]
     raw = args.dtype == "R64"
     if depth not in DEPTHS[args.dtype]:
@@ -103,14 +106,15 @@ def _source(args: argparse.Namespace) -> FrameSource:
     microscope = Microscope(arguments.setup(args))
     arguments.write_truth(microscope, args)
     camera = Camera(args.detector, depth, raw, chips, int(microscope.setup.frame_time_s * 1e9))
-    return RenderedSource(microscope, camera, args.pool, args.pad_space)
+    return RenderedSource(microscope, camera, args.pool, args.pad_space), microscope.move
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until stopped or done. Raises StemdError."""
+    from stemd.virtual.drives import driven
     from stemd.virtual.merlin.camera import MerlinCamera, MerlinRunning
 
-    source = _source(args)
+    source, move = _source(args)
     control_port = args.control_port
     if control_port is None:
         control_port = CONTROL_PORT if args.port else 0
@@ -121,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
         faults=_faults(args),
     )
     camera = MerlinCamera(source, running)
-    with arguments.closing_on_signals(camera.close):
+    with arguments.closing_on_signals(camera.close), driven(args.drives, move):
         arguments.report(
             args,
             "ready",
