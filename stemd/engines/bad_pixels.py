@@ -7,7 +7,7 @@ not decide, a pixel that never changes, as no beam of electrons does, is the cam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,7 +76,7 @@ def find_bad_pixels(
     of 256 x 256.
     """
     nothing = np.zeros(total.shape, np.bool_)
-    full = _always(patterns, largest) if largest is not None else nothing
+    full = _always(total, patterns, largest) if largest is not None else nothing
     saturated, beam = _by_size(full)
     counts = np.where(saturated, 0, total)
     hot = _hot(counts)
@@ -85,36 +85,61 @@ def find_bad_pixels(
     return BadPixels(hot & ~lonely, dead, saturated, lonely, beam)
 
 
-def _always(patterns: Sequence[NDArray[np.unsignedinteger]], largest: int) -> Mask:
-    return np.asarray(
-        np.logical_and.reduce([(several >= largest).all(axis=0) for several in patterns])
-    )
+def _always(
+    total: NDArray[np.int64], patterns: Sequence[NDArray[np.unsignedinteger]], largest: int
+) -> Mask:
+    """Pixels at the counter's largest value in every pattern."""
+    full = np.asarray(total >= largest * sum(len(several) for several in patterns))
+    if full.any():
+        full[full] = np.logical_and.reduce(
+            [(several[:, full] >= largest).all(axis=0) for several in patterns]
+        )
+    return full
 
 
-def _neighbours(image: NDArray[np.int64], fill: int) -> NDArray[np.int64]:
-    """The eight neighbours of every pixel, sorted, (8, y, x); `fill` beyond the detector."""
-    padded = np.pad(image, 1, constant_values=fill)
+def _neighbours(image: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """The eight neighbours of every pixel, each (y, x), one direction after the other; 0 beyond."""
+    padded = np.pad(image, 1)
     height, width = image.shape
-    around = [
-        padded[y : y + height, x : x + width]
-        for y in range(3)
-        for x in range(3)
-        if (y, x) != (1, 1)
-    ]
-    return np.sort(np.stack(around), axis=0)
+    for y in range(3):
+        for x in range(3):
+            if (y, x) != (1, 1):
+                yield padded[y : y + height, x : x + width]
+
+
+def _two_largest(image: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of the eight neighbours of every pixel the largest and the second largest, (y, x)."""
+    first, second = np.zeros_like(image), np.zeros_like(image)
+    for each in _neighbours(image):
+        np.maximum(second, np.minimum(first, each), out=second)
+        np.maximum(first, each, out=first)
+    return first, second
+
+
+def _second_smallest(image: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of the eight neighbours of every pixel, (y, x)."""
+    first = np.full_like(image, np.iinfo(np.int64).max)
+    second = first.copy()
+    for each in _neighbours(image):
+        np.minimum(second, np.maximum(first, each), out=second)
+        np.minimum(first, each, out=first)
+    return second
 
 
 def _hot(counts: NDArray[np.int64]) -> Mask:
-    around = _neighbours(counts, 0)
-    second, excess = around[-2], counts - around[-2]
-    alone = (counts > TIMES_NEIGHBOURS * second) & (excess >= LEAST_COUNTS)
-    alone &= excess > SIGMAS * np.sqrt(counts + second)
     found = np.zeros(counts.shape, np.bool_)
+    if counts.max(initial=0) < LEAST_COUNTS:
+        return found
+    largest, second = _two_largest(counts)
+    excess = counts - second
+    alone = (counts > TIMES_NEIGHBOURS * second) & (excess >= LEAST_COUNTS)
     for y, x in np.argwhere(alone):
+        if excess[y, x] <= SIGMAS * np.sqrt(counts[y, x] + second[y, x]):
+            continue
         near = counts[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2]
         wide = counts[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3]
         # another hot pixel beside it is none of its electrons
-        next_to = near.sum() - counts[y, x] - around[-1, y, x]
+        next_to = near.sum() - counts[y, x] - largest[y, x]
         rest = wide.size - near.size
         level = (wide.sum() - near.sum()) / rest if rest else 0.0
         spread = next_to - level * (near.size - 2)
@@ -139,8 +164,9 @@ def _calm(hot: Mask, patterns: Sequence[NDArray[np.unsignedinteger]]) -> Mask:
 
 
 def _dead(counts: NDArray[np.int64], bad: Mask) -> Mask:
-    around = _neighbours(np.where(bad, 0, counts), 0)
-    second = around[1]
+    if counts.max(initial=0) < DEAD_EXPECTED:
+        return np.zeros(counts.shape, np.bool_)
+    second = _second_smallest(np.where(bad, 0, counts))
     return np.asarray((second >= DEAD_EXPECTED) & (counts < DEAD_PART * second) & ~bad)
 
 

@@ -12,7 +12,13 @@ from stemd.blocks import Block, EventBlock, FrameBlock
 from stemd.engines.base import PositionMaps, Positions
 from stemd.engines.kernels.annuli import annuli
 from stemd.engines.kernels.events import accumulate, membership
-from stemd.engines.kernels.masked import bits_of, leave_out_hits
+from stemd.engines.kernels.masked import (
+    FEW,
+    bits_of,
+    leave_out_few_hits,
+    leave_out_hits,
+    places_of,
+)
 from stemd.engines.kernels.moments import (
     MASKS_AT_ONCE,
     WEIGHTS,
@@ -82,7 +88,11 @@ class Reducer:
         """Leave these detector pixels (y, x) out of all that is reduced from now on."""
         self._maps.masked = masked
         self._runs = _NO_RUNS if masked is None else runs_of(masked)
-        self._bits = None if masked is None else bits_of(masked)
+        self._few = self._bits = None
+        if masked is not None and np.count_nonzero(masked) <= FEW:
+            self._few = places_of(masked)
+        elif masked is not None:
+            self._bits = bits_of(masked)
         self._set_centre(self.centre)
 
     def _annuli(self) -> list[Mask]:
@@ -134,7 +144,9 @@ class Reducer:
         return position_runs(block.probe[: block.count])
 
     def _reduce_events(self, block: EventBlock) -> list[Positions]:
-        if self._bits is not None:
+        if self._few is not None:
+            leave_out_few_hits(block.probe, block.yx, block.count, self._few)
+        elif self._bits is not None:
             leave_out_hits(block.probe, block.yx, block.count, self._shape[1], self._bits)
         start = 0
         while not self._fixed and start < block.count:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
 from stemd.blocks import Ended, EventBlock, FrameBlock, ImageBlock, Message, Started
+from stemd.engines.kernels import masked
 from stemd.plugins import Plugin
 from stemd.scan.engines import EngineChoice
 from stemd.scan.run import ScanRun
@@ -91,6 +92,7 @@ def warm_adapter(
     found = False
     for each in engines:
         _exhaust(each.plugin.warm(each.settings))
+    masked.warm()
     for scan in _scans(plugin.warm(settings)):
         found = True
         _scan(scan, engines, optics)
@@ -132,6 +134,7 @@ def _scan(
     images: bool = True,
 ) -> None:
     """One scan from its first message to its last one, or to its final images."""
+    optics = optics.model_copy(update={"mask": None})  # that of the real detector
     settings = Settings(optics=optics, engines={each.name: each.settings for each in engines})
     run: ScanRun | None = None
     for message in messages:
@@ -151,7 +154,6 @@ def _scan(
 
 def _of_tiny(optics: Optics) -> Optics:
     """The optics for `_patterns`."""
-    optics = optics.model_copy(update={"mask": ((0, 0),)})  # what masks is compiled, too
     alpha = optics.convergence_semi_angle_mrad
     if alpha is None:
         return optics

@@ -220,6 +220,24 @@ def test_events_have_the_same_masks_as_frames() -> None:
     assert same_maps(maps[0], maps[2])
 
 
+@pytest.mark.parametrize("count", [1, 8, 9, 300])
+def test_hits_on_masked_pixels_have_no_position(count: int) -> None:
+    y, x = RANDOM.integers(0, SIZE, (2, 5000))
+    mask = np.zeros((SIZE, SIZE), np.bool_)
+    mask.ravel()[RANDOM.choice(mask.size, count, replace=False)] = True
+    acquisition = acquisition_of(disc_patterns(3), (1, 5000))
+    maps = PositionMaps(acquisition)
+    maps.masked = mask
+    probe = np.arange(5000, dtype=np.int32)
+    block = EventBlock(
+        acquisition, probe, (y << 16 | x).astype(np.uint32), np.zeros(5000, np.float32), 5000,
+        np.zeros(0, np.uint8), 1,
+    )  # fmt: skip
+    Reducer(acquisition, Optics(), maps, {}).reduce(block)
+    assert (probe == np.where(mask[y, x], -1, np.arange(5000))).all()
+    assert (maps.total == ~mask[y, x]).all()
+
+
 def test_the_camera_s_own_mask_holds_unless_none_is_asked_for() -> None:
     patterns = disc_patterns(4)
     own = mask_of([(15, 15), (0, 0, 2, SIZE)], (SIZE, SIZE))
