@@ -33,6 +33,7 @@ from stemd.daemon.requests import Requests
 from stemd.daemon.workers import Workers, watch_workers
 from stemd.errors import ConfigError, SinkError, StemdError
 from stemd.events import Hub, Json
+from stemd.inference.worker import shared
 from stemd.storage.disk_watch import DiskWatch
 from stemd.storage.recovery import enter_missing, finish_intentions, recover
 from stemd.storage.store import Store
@@ -41,6 +42,8 @@ from stemd.tasks import Tasks
 CLOSE_S = 6.0
 """With what completions (10 s) and scans (18 s) get, less than the unit's TimeoutStopSec."""
 RECOVER_AGAIN_S = 5.0
+BATCH_S = 3.0
+"""A network that takes longer for a batch keeps nobody from ending."""
 
 log = structlog.get_logger(__name__)
 
@@ -134,6 +137,7 @@ class Daemon:
     async def _start(self) -> None:
         config, table = self.config, self.config.daemon
         running = self.pipelines.running
+        shared().hurry(None)
         store = self._store = await asyncio.to_thread(
             Store, table.data_dir, table.instrument, reserve_bytes=int(table.reserve_mb * 2**20)
         )
@@ -188,6 +192,7 @@ class Daemon:
     async def _end(self) -> list[str]:
         """End everything; returns the ids of scans that are not on the disk as they ended."""
         store = self._store
+        shared().hurry(BATCH_S)
         if store is not None:
             store.stopping()
         if self.health.red.disk is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,10 +30,14 @@ class Call:
     cancelled: bool = False
     began: float = field(default_factory=time.monotonic)
 
-    def is_late(self, sign: float) -> bool:
-        """Whether it has lasted too long, also since the last sign of life; see `late` then."""
-        if time.monotonic() - max(self.began, sign) <= self.limit_s:
+    def is_late(self, sign: float, most_s: float = math.inf) -> bool:
+        """Whether it has lasted too long, also since the last sign of life; see `late` then.
+
+        `most_s`: what is allowed at most now.
+        """
+        limit_s = min(self.limit_s, most_s)
+        if time.monotonic() - max(self.began, sign) <= limit_s:
             return False
-        text = f"model {self.model}: it took longer than {self.limit_s:g} s to {self.doing}"
+        text = f"model {self.model}: it took longer than {limit_s:g} s to {self.doing}"
         self.late = ModelError(f"{text}: it is left out", REMEDY)
         return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 import queue
 import threading
@@ -91,6 +92,7 @@ class NetworkThread:
         self._worker: _Worker | None = None
         self._late: dict[_Key, ModelError] = {}
         self._sign = 0.0
+        self._most_s = math.inf
         self._shipped: dict[str, Path] = {}
         self._loaded: OrderedDict[_Key, tuple[ModelFile, Network]] = OrderedDict()
 
@@ -98,6 +100,11 @@ class NetworkThread:
     def late(self) -> list[ModelError]:
         """What is wrong with networks that do not answer now."""
         return list(self._late.values())
+
+    def hurry(self, most_s: float | None) -> None:
+        """From now on a batch may take no longer, as a process is to end; None: no hurry."""
+        self._sign = time.monotonic()
+        self._most_s = math.inf if most_s is None else most_s
 
     def submit(self, job: Callable[[], T], *, urgent: bool = False) -> Future[T]:
         """Have a job done; its result, or what it raises, is in the future."""
@@ -197,7 +204,7 @@ class NetworkThread:
                     call = worker.call if worker is not None else None
                     if worker is None or not worker.is_alive():
                         self._begin()  # jobs that wait would wait for ever
-                    elif call is not None and call.is_late(self._sign):
+                    elif call is not None and call.is_late(self._sign, self._most_s):
                         self._give_up(worker, call)
 
     def _give_up(self, worker: _Worker, call: Call) -> None:

@@ -123,6 +123,19 @@ def test_a_network_that_does_not_give_a_batch_back_is_left_out_until_it_does(
     assert thread.submit(batch).result(5.0).shape == BATCH.shape
 
 
+def test_a_process_that_is_to_end_waits_shorter_for_a_batch(
+    path: Path, go: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "RUN_S", 100.0)
+    thread = NetworkThread()
+    job = thread.submit(lambda: thread.network(str(path), "onnxruntime", 1)[1].run(BATCH))
+    with pytest.raises(TimeoutError):
+        job.result(0.8)
+    thread.hurry(0.2)
+    with pytest.raises(ModelError, match=r"it took longer than 0\.2 s"):
+        job.result(5.0)
+
+
 def test_a_library_that_does_not_load_a_network_is_left_out_unless_it_shows_that_it_works(
     path: Path, go: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,9 +39,7 @@ ENGINES: Sequence[tuple[str, dict[str, Any]]] = (
     ("sum", {}),
     ("pacbed", {}),
     ("pattern", {}),
-    ("direct", {}),
-    ("ssb", {}),
-    ("restoration", {"input": "ricom"}),
+    ("ssb", {}),  # its kernels are those of direct, too
 )
 
 
