@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from stemd.acquisition import Scan
-from stemd.adapters.frames.numbers import Ends
+from stemd.adapters.frames.format import Announcement
+from stemd.adapters.frames.numbers import Ends, FrameTable
 from stemd.adapters.frames.scans import fitting_shapes
 from stemd.adapters.recordings.address import RecordingPath
 from stemd.errors import FormatError
+
+MOST_HOLES = 16
+"""Of numbers that span more than so many times the frames there are, some lie."""
+MOST_LINES = 65536
 
 
 def first_of(scan: Scan, ends: Ends) -> int:
@@ -37,3 +44,31 @@ def check_fit(
             f"{scan.flyback_frames} and {scan.leading} leading frames, which takes {scan.frames}",
             f"set the scan's shape; {fitting_shapes(ends.count)}",
         )
+
+
+def doubtful(table: FrameTable, ends: Ends) -> bool:
+    """Whether the numbers at both ends of a file say that not all numbers can be true."""
+    if ends.span < ends.count or ends.span > MOST_HOLES * ends.count:
+        return True
+    last = np.array([table.count - 1], np.int64)
+    return ends.span != ends.count and int(table.read(last, 1)[0]) == ends.count
+
+
+def hinted(announced: Announcement, ends: Ends) -> Scan | None:
+    """The scan that a file's header tells of: its size, or so many frames a line."""
+    if announced.scan_shape:
+        return Scan(shape=announced.scan_shape)
+    nx = announced.frames_per_trigger
+    if nx and 1 < nx < ends.span and ends.span % nx == 0 and ends.span // nx <= MOST_LINES:
+        return Scan(shape=(ends.span // nx, nx))
+    return None
+
+
+def skips(scan: Scan, ends: Ends) -> bool:
+    """Flyback frames were left out of the file, their numbers were not given to others."""
+    lines = (ends.count - 1 - scan.leading) // scan.shape[1]
+    return (
+        scan.flyback_frames > 0
+        and ends.count > scan.shape[1]
+        and ends.span == ends.count + lines * scan.flyback_frames
+    )

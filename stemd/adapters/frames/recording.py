@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan
 from stemd.adapters.frames import placing
-from stemd.adapters.frames.fitting import check_fit, first_of
+from stemd.adapters.frames.fitting import check_fit, doubtful, first_of, hinted, skips
 from stemd.adapters.frames.format import Announcement, FrameFormat
 from stemd.adapters.frames.joined import JoinedFiles
 from stemd.adapters.frames.numbering import Numbered, sort_out
@@ -21,9 +21,6 @@ from stemd.adapters.recordings.address import RecordingPath
 from stemd.blocks import Buffer, FrameBlock, Message, Notice
 from stemd.errors import FormatError
 
-MOST_HOLES = 16
-"""Of numbers that span more than so many times the frames there are, some lie."""
-MOST_LINES = 65536
 _Table = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
@@ -78,15 +75,14 @@ class FrameRecording:
         table = self._headers()
         ends = ends_of(table)
         self._numbered: Numbered | None = None
-        if _doubtful(table, ends):
+        if doubtful(table, ends):
             frames = scan.frames if scan else announced.frames
             numbered = sort_out(table.read_all(), frames, announced.frames)
             self.scans = len(numbered.firsts)
             numbered, self._begin = numbered.part(min(self._number, self.scans))
             self._numbered, self._frames = numbered, numbered.numbers.size
             table, ends = self._headers(), numbered.ends
-        hinted = _hinted(announced, ends)
-        resolved = resolve_file(table, ends, scan, hinted)
+        resolved = resolve_file(table, ends, scan, hinted(announced, ends))
         declared = announced.frames
         if self._numbered is not None and self._numbered.by_order:
             declared = None  # of one of the parts that were joined
@@ -95,7 +91,7 @@ class FrameRecording:
         placing.set_scan(self._state, resolved)
         self._state[placing.BASE] = first_of(resolved, ends) - 1
         self._start = ends.first
-        self._skipping = _skips(resolved, ends)
+        self._skipping = skips(resolved, ends)
         if self.scans == 1:
             self._choose_by_number(resolved, ends)
         if self._number > self.scans:
@@ -322,31 +318,3 @@ class FrameRecording:
     def close(self) -> None:
         """Close the file; where a block is still being read the map goes with its last reader."""
         self._storage.close()
-
-
-def _doubtful(table: FrameTable, ends: Ends) -> bool:
-    """Whether the numbers at both ends of a file say that not all numbers can be true."""
-    if ends.span < ends.count or ends.span > MOST_HOLES * ends.count:
-        return True
-    last = np.array([table.count - 1], np.int64)
-    return ends.span != ends.count and int(table.read(last, 1)[0]) == ends.count
-
-
-def _hinted(announced: Announcement, ends: Ends) -> Scan | None:
-    """The scan that a file's header tells of: its size, or so many frames a line."""
-    if announced.scan_shape:
-        return Scan(shape=announced.scan_shape)
-    nx = announced.frames_per_trigger
-    if nx and 1 < nx < ends.span and ends.span % nx == 0 and ends.span // nx <= MOST_LINES:
-        return Scan(shape=(ends.span // nx, nx))
-    return None
-
-
-def _skips(scan: Scan, ends: Ends) -> bool:
-    """Flyback frames were left out of the file, their numbers were not given to others."""
-    lines = (ends.count - 1 - scan.leading) // scan.shape[1]
-    return (
-        scan.flyback_frames > 0
-        and ends.count > scan.shape[1]
-        and ends.span == ends.count + lines * scan.flyback_frames
-    )

@@ -19,6 +19,7 @@ const HINTS = {
   "optics.threefold_deg": { min: -60, max: 60, step: 1, unit: "°", slider: true },
   "optics.measured": { choices: ["off", "report", "use"] },
   "optics.center": { unit: "px", names: ["y", "x"], empty: "auto", fallback: [0, 0] },
+  "optics.mask": { empty: "the camera's own; auto; [[y, x], ...]" },
   "publish.rate_hz": { min: 0.5, max: 50, step: 0.5, unit: "Hz" },
   "publish.images": { empty: "all", list: true },
   "record.results": { empty: "none", list: true, none: [] },

@@ -39,6 +39,7 @@ const SETTINGS = {
   "optics.rotation_deg": "Angle from the detector's axes to the scan's; Estimate finds it in the data",
   "optics.flip": "The detector sees the pattern mirrored",
   "optics.center": "Middle of the pattern on the detector; auto finds it in the first patterns",
+  "optics.mask": "Detector pixels that do not count; auto finds broken ones in the first patterns of the next scan",
   "optics.defocus_nm": "How far the beam's focus is from the specimen; underfocus is positive",
   "optics.astigmatism_nm": "Two-fold astigmatism: how far apart the two focal lines are from round",
   "optics.astigmatism_deg": "Direction of the two-fold astigmatism in the scan",
