@@ -180,6 +180,7 @@ def _tell(news: News, disk: DiskWatch, pipelines: Mapping[str, Pipeline]) -> Non
             pipeline.troubles.tell("warning", *disk.warning, "disk_low")
         elif news == "retention" and (error := disk.retention_error) is not None:
             pipeline.troubles.error(error, "retention")
+            pipeline.state_changed()
         elif news == "retention well" and pipeline.troubles.over("retention"):
             pipeline.state_changed()
     if news in ("low", "enough"):

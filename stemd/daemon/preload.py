@@ -39,5 +39,10 @@ def preload() -> None:
             importlib.import_module(name)
         except ImportError as error:
             log.debug("a module is not there", module=name, error=str(error))
+        except OSError as error:  # no descriptor is left: who needs it later reads it then
+            log.warning("a module cannot be read", module=name, error=str(error))
     for kind in plugins.KINDS:
-        plugins.catalogue(kind)
+        try:
+            plugins.catalogue(kind)
+        except OSError as error:
+            log.warning("plugins cannot be read", kind=kind, error=str(error))

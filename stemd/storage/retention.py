@@ -138,7 +138,7 @@ def _old_before(
         return claimed
     done.refused = SinkError(
         f"retention deletes nothing that is old only by this computer's clock: it says "
-        f"{iso_utc(now_ns)[:16]}, which makes {doubtful} of {every} scans older than "
+        f"{iso_utc(now_ns)[:10]}, which makes {doubtful} of {every} scans older than "
         f"max_age_days = {table.max_age_days:g} at once",
         "correct the clock; if it is right, set daemon.retention.max_share = 1 and restart stemd",
     )

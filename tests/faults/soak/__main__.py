@@ -59,7 +59,6 @@ class Soak:
         self.samples: list[tuple[float, ...]] = []
         self.cameras: list[SlowCamera] = [Merlin(args.period), Timepix3(args.period * 1.3)]
         self.broker, page = Broker(folder), free_port()
-        self.broker.start()
         self.disk = FailingDisk(build(folder), folder / "fault")
         text = CONFIG.format(
             data=self.data,
@@ -70,14 +69,25 @@ class Soak:
             ny=NY,
             nx=NX,
         )
-        self.daemon = Daemon(folder, text, self.disk.environment)
-        self.daemon.wait_ready()
         self.page = f"http://127.0.0.1:{page}/"
+        self.reds: Counter[str] = Counter()
+        self.broker.start()
+        self.daemon = Daemon(folder, text, self.disk.environment)
+
+    def begin(self) -> None:
+        """When the daemon is ready: viewers come, and everything is counted from now on."""
+        self.daemon.wait_ready()
         self.viewers = Viewers(f"{self.page}ws", 3)
         self.balance = Balance(self.data, *self.cameras)
         self.process = psutil.Process(self.daemon.process.pid)
         self.cpu = sum(self.process.cpu_times()[:2])
-        self.reds: Counter[str] = Counter()
+
+    def end(self) -> None:
+        """Nothing that was started is left, however the soak went."""
+        self.daemon.process.kill()
+        self.daemon.process.wait()
+        self.broker.send(signal.SIGCONT)
+        self.broker.stop()
 
     def run(self) -> dict[str, Any]:
         """Until the minutes are over; the report."""
@@ -220,12 +230,11 @@ def main(argv: list[str] | None = None) -> int:
         soak = None
         try:
             soak = Soak(args, folder)
+            soak.begin()
             report = soak.run()
         finally:
             if soak is not None:
-                soak.daemon.process.kill()
-                soak.broker.send(signal.SIGCONT)
-                soak.broker.stop()
+                soak.end()
             if args.log is not None:
                 shutil.copy(folder / "log.txt", args.log)
             subprocess.run(["umount", "-l", str(place)], check=True)
