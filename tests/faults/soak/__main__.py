@@ -174,6 +174,8 @@ class Soak:
                 (time.monotonic(), memory, self.process.num_fds(), self.process.num_threads())
             )
         self.reds.update({each["what"] for each in self.health()[1]})
+        if len(self.samples) % 30 == 1:
+            sys.stderr.write(f"{self.samples[-1]}\n")
 
     def health(self) -> tuple[bool, list[dict[str, Any]]]:
         """What /healthz says: whether it is green, and what is red."""

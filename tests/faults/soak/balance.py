@@ -69,7 +69,7 @@ class Balance:
 
     def _number_of_hits(self, record: bytes) -> int | None:
         """The newest scan whose first pulse stands in a record: what came before is there too."""
-        found = [n for word, n in self._timepix.signatures.items() if word in record]
+        found = [n for word, n in list(self._timepix.signatures.items()) if word in record]
         return max(found, default=None)
 
     def _sent(self, row: dict[str, Any], number: int | None) -> Sent | None:
