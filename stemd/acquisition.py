@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
@@ -199,6 +200,8 @@ class Acquisition:
     raw_name: str = "raw.bin"
     sidecars: tuple[tuple[str, bytes], ...] = ()
     """(file name, content) of small files that belong to the raw record, e.g. raw.hdr."""
+    optics: Mapping[str, float] = field(default_factory=dict)
+    """What the recording says of `Optics`, by its keys: used where nobody else says it."""
 
 
 _FIRST_NS, _LAST_NS = -62_135_596_800 * 10**9, 253_402_300_800 * 10**9 - 1

@@ -109,6 +109,13 @@ class Settings:
             found |= masks_of(engine, own, self.optics)
         return found
 
+    def with_known(self, optics: Mapping[str, float]) -> Settings:
+        """The same, with what is known otherwise of optics that are not set."""
+        fresh = {key: value for key, value in optics.items() if getattr(self.optics, key) is None}
+        if not fresh:
+            return self
+        return replace(self, optics=self.optics.model_copy(update=fresh))
+
     def for_maps_of(self, reduced: Settings) -> Settings:
         """The same for images of a scan whose maps were summed with the settings `reduced`."""
         engines = dict(self.engines)

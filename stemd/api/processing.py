@@ -105,7 +105,7 @@ def made(
                 final = with_correction(run, final, correct if isinstance(correct, str) else None)
     for name, why in run.failed.items():
         errors.setdefault(name, StemdError(f"engine {name}: {why}"))
-    return _images(run, settings, outcome_of(run), final, tuple(dict.fromkeys(notices))), errors
+    return _images(run, run.settings, outcome_of(run), final, tuple(dict.fromkeys(notices))), errors
 
 
 @contextlib.contextmanager

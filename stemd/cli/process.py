@@ -241,7 +241,7 @@ def _process_scan(args: argparse.Namespace, task: Task, scan: Recording, number:
     if args.correct is not None:
         final = with_correction(done, final, args.correct or None)
     seconds = time.perf_counter() - began
-    table = settings_json(plan.settings)
+    table = settings_json(done.settings)
     document = write_run(outcome_of(done), final, target, table, plan.camera_table)
     if args.json:
         sys.stdout.write(json.dumps(document) + "\n")

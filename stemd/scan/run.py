@@ -51,6 +51,7 @@ class ScanRun:
         notice: Callable[[Notice], None] = lambda notice: None,
     ) -> None:
         self.acquisition = acquisition
+        settings = settings.with_known(acquisition.optics)
         self.settings = settings
         detectors = settings.masks()
         self.maps = PositionMaps(acquisition, tuple(detectors))

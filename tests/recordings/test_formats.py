@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import shutil
 import warnings
 import zipfile
@@ -13,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 
+from stemd import api
 from stemd.acquisition import Scan
 from stemd.adapters.files import open_recording
 from stemd.adapters.recordings import bands
@@ -102,7 +104,7 @@ def test_what_a_file_says_of_its_calibration_is_known(
     tmp_path: Path, name: str, step: bool, energy: bool
 ) -> None:
     recording = open_recording(written(tmp_path, name)[0])
-    scan, optics = recording.acquisition.scan, recording.optics  # type: ignore[attr-defined]
+    scan, optics = recording.acquisition.scan, recording.acquisition.optics
     recording.close()
     assert scan.step_size_angstrom == (pytest.approx(10 * STEP_NM) if step else None)
     assert optics.get("energy_ev") == (300e3 if energy else None)
@@ -121,6 +123,16 @@ def test_a_scan_that_is_told_keeps_what_it_is_told_and_takes_the_rest(tmp_path: 
     other = open_recording(path, Scan(shape=(4, 5), dwell_time_us=3.0))
     assert other.acquisition.scan.step_size_angstrom == pytest.approx(0.5)
     assert other.acquisition.scan.dwell_time_us == 3.0
+
+
+def test_optics_that_nobody_tells_are_the_files(tmp_path: Path) -> None:
+    path, _ = written(tmp_path, "scan.hspy")
+    out = ["--engine", "sum", "--out", str(tmp_path / "o")]
+    assert main(["process", str(path), "--optics", "energy_ev=200e3", *out]) == 0
+    optics = json.loads((tmp_path / "o" / "scan" / "scan.json").read_text())["optics"]
+    assert optics["energy_ev"] == 200e3
+    assert optics["convergence_semi_angle_mrad"] == 20.0
+    assert api.process(path, ["sum"]).about.optics.energy_ev == 300e3
 
 
 @pytest.mark.parametrize(

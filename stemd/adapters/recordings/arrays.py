@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import mmap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tokenize import TokenError
@@ -54,8 +54,8 @@ class ArrayRecording:
 
     `fetch` gives patterns by their numbers, `shape` is (ny, nx, height, width), or (n, height,
     width) which needs `scan` or a square number of patterns. How values become counts:
-    `stemd.adapters.recordings.counts`. `optics` is what the file says of them,
-    the detector's mask what it says of pixels without a value.
+    `stemd.adapters.recordings.counts`. The acquisition has what the file says of the optics, its
+    detector the mask of pixels without a value.
     """
 
     def __init__(
@@ -88,9 +88,9 @@ class ArrayRecording:
             ),
             source=str(path),
             raw_name="raw" + path.suffix,
+            optics=about.calibration.optics(),
         )
         self._told = (*about.notices, *_notices(self._scan, self._frames, about.expected))
-        self.optics: Mapping[str, float] = about.calibration.optics()
         self.splits = True
 
     @property
