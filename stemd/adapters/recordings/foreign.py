@@ -204,12 +204,25 @@ def _reader(data: Any) -> Any:
     maps = [found for value in _values(data) if (found := map_of(value)) is not None]
 
     def read(index: Any) -> NDArray[Any]:
-        found = np.array(data[index].compute(scheduler="synchronous"))
+        found = _computed(data[index])
         for each in maps:
             each.madvise(mmap.MADV_DONTNEED)
         return found
 
     return read
+
+
+def _computed(part: Any) -> NDArray[Any]:
+    """The values of a dask array, without a copy where they are one chunk."""
+    from dask.core import flatten
+    from dask.local import get_sync
+
+    keys = list(flatten(part.__dask_keys__()))
+    if len(keys) > 1:
+        return np.asarray(part.compute(scheduler="synchronous"))
+    graph = part.__dask_optimize__(part.__dask_graph__(), keys)
+    (found,) = get_sync(graph, keys)
+    return np.asarray(found)
 
 
 def _values(data: Any) -> list[Any]:
