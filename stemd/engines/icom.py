@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block
 from stemd.engines.base import PositionMaps, Positions
-from stemd.engines.vectors import resolve_centre, shifts, to_scan_axes
+from stemd.engines.vectors import resolve_zero, shifts_from, to_scan_axes
 from stemd.plugins import Plugin
 from stemd.results import Result
 from stemd.settings import EngineSettings, Settings
@@ -71,11 +71,11 @@ class IcomEngine:
         if not final:
             return []
         acquisition, optics = self._acquisition, self._settings.optics
-        centre = resolve_centre(self._maps, optics, acquisition.detector.shape)
-        scan_y, scan_x = to_scan_axes(*shifts(self._maps, centre), optics)
+        zero = resolve_zero(self._maps, optics, acquisition.detector.shape)
+        scan_y, scan_x = to_scan_axes(*shifts_from(self._maps, zero), optics)
         shape = self._maps.shape
         image = integrate_gradient(scan_y.reshape(shape), scan_x.reshape(shape))
-        extra = {"center": list(centre), "rotation_deg": optics.rotation_deg, "flip": optics.flip}
+        extra = {**zero.about(), "rotation_deg": optics.rotation_deg, "flip": optics.flip}
         step = acquisition.scan.step_size_angstrom
         return [Result(self.name, image.astype(np.float32), "px*px", "scan", step, extra)]
 

@@ -16,7 +16,7 @@ from stemd.acquisition import Acquisition
 from stemd.blocks import Block
 from stemd.engines.base import PositionMaps, Positions
 from stemd.engines.kernels.ricom import add_positions, integrate, padded, ricom_kernel
-from stemd.engines.vectors import resolve_centre, shifts, to_scan_axes
+from stemd.engines.vectors import Zero, resolve_zero, shifts_from, to_scan_axes
 from stemd.plugins import Plugin
 from stemd.results import Result
 from stemd.settings import EngineSettings, Settings
@@ -65,7 +65,7 @@ class RicomEngine:
         self._runs: list[Positions] = []
         self._added = 0
         self._rebuild_at = 1
-        self._centre = resolve_centre(maps, settings.optics, acquisition.detector.shape)
+        self._zero = resolve_zero(maps, settings.optics, acquisition.detector.shape)
         self._make_kernel()
 
     def update(self, settings: Settings) -> None:
@@ -100,7 +100,7 @@ class RicomEngine:
         }
         if final:
             self._integrate()
-        extra["center"] = list(self._centre)
+        extra |= self._zero.about()
         step = self._acquisition.scan.step_size_angstrom
         return [Result(self.name, self._image.copy(), "px*px", "scan", step, extra)]
 
@@ -113,7 +113,7 @@ class RicomEngine:
         self._padded = (padded(self._kernel[0]), padded(self._kernel[1]))
 
     def _add(self, first: int, stop: int) -> None:
-        shift_y, shift_x = shifts(self._maps, self._centre, first, stop)
+        shift_y, shift_x = shifts_from(self._maps, self._zero, first, stop)
         scan_y, scan_x = to_scan_axes(shift_y, shift_x, self._settings.optics)
         vectors = scan_y.astype(np.float32), scan_x.astype(np.float32)
         add_positions(self._image, *self._padded, first, stop, *vectors)
@@ -125,17 +125,17 @@ class RicomEngine:
         if self._added * self._own.kernel_size**2 > 64 * positions * max(1, np.log2(positions)):
             self._integrate()
             return
-        self._centre = self._resolve()
+        self._zero = self._resolve()
         self._image[:] = 0.0
         for first, stop in self._runs:
             self._add(first, stop)
 
-    def _resolve(self) -> tuple[float, float]:
-        return resolve_centre(self._maps, self._settings.optics, self._acquisition.detector.shape)
+    def _resolve(self) -> Zero:
+        return resolve_zero(self._maps, self._settings.optics, self._acquisition.detector.shape)
 
     def _integrate(self) -> None:
-        self._centre = self._resolve()
-        shift_y, shift_x = shifts(self._maps, self._centre)
+        self._zero = self._resolve()
+        shift_y, shift_x = shifts_from(self._maps, self._zero)
         scan_y, scan_x = to_scan_axes(shift_y, shift_x, self._settings.optics)
         shape = self._maps.shape
         self._image[:] = integrate(scan_y.reshape(shape), scan_x.reshape(shape), *self._kernel)

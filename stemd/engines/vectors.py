@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,18 +77,19 @@ class Descan:
     """How the undiffracted beam wanders over the detector while the scan goes on.
 
     `across` (2, 2): by how many pixels its place (rows: y, x) changes from one end of the scan to
-    the other (columns: along y, along x); `sigma`: standard error of each. `middle` (y, x): its
-    place at the scan's middle.
+    the other (columns: along y, along x); `sigma` (2,): standard error of each column. `middle`
+    (y, x): its place at the scan's middle.
     """
 
     across: F64
-    sigma: float
+    sigma: F64
     middle: tuple[float, float]
 
     @property
-    def clear(self) -> bool:
-        """Whether it is there beyond chance, and large enough to matter."""
-        return float(np.abs(self.across).max()) > max(4.0 * self.sigma, LEAST_DESCAN)
+    def clear(self) -> F64:
+        """`across` where it is there beyond chance, and large enough to matter; else 0."""
+        sure = (np.abs(self.across) > np.maximum(4.0 * self.sigma, LEAST_DESCAN)).any(axis=0)
+        return np.where(sure, self.across, 0.0)
 
 
 def descan_of(maps: PositionMaps) -> Descan | None:
@@ -116,5 +118,62 @@ def descan_of(maps: PositionMaps) -> Descan | None:
         scale = 6.0 * max(float(np.median(apart)), 1e-9)
         weight = np.clip(1.0 - (apart / scale) ** 2, 0.0, None)
     scatter = float(np.sqrt(((values - at @ plane) ** 2).mean()))
-    sigma = scatter / math.sqrt(flat.size / DESCAN_SHARED) * math.sqrt(12.0)
+    spread = np.maximum(at[:, 1:].std(axis=0), 1e-9)
+    sigma = scatter * math.sqrt(DESCAN_SHARED / flat.size) / spread
     return Descan(plane[1:].T.copy(), sigma, (float(plane[0, 0]), float(plane[0, 1])))
+
+
+@dataclass(frozen=True, slots=True)
+class Zero:
+    """Where the undiffracted beam falls: what is taken out of the COM before it is integrated.
+
+    `centre` (y, x) at the scan's middle, `across` (2, 2) as in `Descan`, 0 where there is none.
+    """
+
+    centre: tuple[float, float]
+    across: F64
+
+    def about(self) -> dict[str, list[Any]]:
+        """For the description of an image."""
+        about: dict[str, list[Any]] = {"center": list(self.centre)}
+        if self.across.any():
+            about["descan_px"] = [[round(float(part), 4) for part in row] for row in self.across]
+        return about
+
+
+def resolve_zero(maps: PositionMaps, optics: Optics, detector_shape: tuple[int, int]) -> Zero:
+    """The zero of the COM that is integrated.
+
+    As `resolve_centre`; with "auto" clear descan is in it too: a plane through the COM, which
+    would become a bowl that hides the image. A centre that is given is taken as it is.
+    """
+    centre = resolve_centre(maps, optics, detector_shape)
+    found = descan_of(maps) if optics.center == "auto" else None
+    across: F64 = np.zeros((2, 2)) if found is None else found.clear
+    if across.any():
+        known = maps.done & (maps.total > 0)
+        middle = across @ np.array([part[known].mean() for part in _in_scan(maps)])
+        centre = (centre[0] - float(middle[0]), centre[1] - float(middle[1]))
+    return Zero(centre, across)
+
+
+def _in_scan(maps: PositionMaps, first: int = 0, stop: int | None = None) -> tuple[F64, F64]:
+    """Where positions first..stop-1 are in the scan along y and x, each -1/2 to 1/2."""
+    ny, nx = maps.shape
+    rows, columns = np.divmod(np.arange(first, maps.total.size if stop is None else stop), nx)
+    return rows / max(1, ny - 1) - 0.5, columns / max(1, nx - 1) - 0.5
+
+
+def shifts_from(
+    maps: PositionMaps, zero: Zero, first: int = 0, stop: int | None = None
+) -> tuple[F64, F64]:
+    """COM minus its zero (y, x) in detector axes and pixels; 0 where nothing is known."""
+    if not zero.across.any():
+        return shifts(maps, zero.centre, first, stop)
+    com = centre_of_mass(maps, first, stop)
+    at = _in_scan(maps, first, stop)
+    y, x = (
+        np.nan_to_num(part - middle - slope[0] * at[0] - slope[1] * at[1])
+        for part, middle, slope in zip(com, zero.centre, zero.across, strict=True)
+    )
+    return y, x

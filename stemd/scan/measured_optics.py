@@ -162,7 +162,7 @@ def _of_maps(run: ScanRun) -> Json:
     if descan is not None:
         entries["descan_px"] = _entry(
             [[round(float(part), 3) for part in row] for row in descan.across],
-            round(descan.sigma, 3),
+            round(float(descan.sigma.max()), 3),
             None,
             None,
         )

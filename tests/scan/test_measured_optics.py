@@ -34,7 +34,11 @@ SETUP = Setup(
 
 
 def run_of(
-    setup: Setup, scan: int = 0, engines: tuple[str, ...] = ("direct",), **told: Any
+    setup: Setup,
+    scan: int = 0,
+    engines: tuple[str, ...] = ("direct",),
+    lines: int = SIDE,
+    **told: Any,
 ) -> ScanRun:
     """A finished scan of the microscope, with what is told of the optics."""
     microscope = Microscope(setup)
@@ -52,6 +56,7 @@ def run_of(
         counts.astype(np.uint16), setup.scan.shape, step_size_angstrom=STEP
     )
     run = ScanRun(acquisition, settings_of(choices, optics), choices)
+    counts = counts[: lines * setup.scan.shape[1]]
     for block in blocks_of(acquisition, counts.astype(np.uint16), (90, 31)):
         run.reduce(block)
     run.end("complete")
@@ -150,6 +155,24 @@ def test_the_plane_of_the_centre_of_mass_is_found_beside_an_outlier():
     np.testing.assert_allclose(found.across, [[1.5, 0.0], [0.5, -1.0]], atol=0.01)
     assert found.middle == pytest.approx((12.0, 11.0), abs=0.01)
     assert descan_of(PositionMaps(an_acquisition((24, 30)))) is None
+
+
+@pytest.mark.parametrize("lines", [36, 13])
+def test_descan_is_taken_out_before_the_centre_of_mass_is_integrated(lines):
+    def images(descan: tuple[float, float], **told: Any) -> dict[str, np.ndarray]:
+        camera = Camera((32, 32), 2.5, 25.0, False, (0.0, 0.0), descan)
+        setup = replace(SETUP, beam=Beam(), lens=Aberrations(), camera=camera, dose=1e5)
+        run = run_of(setup, engines=("ricom", "icom", "com"), lines=lines, **told)
+        results = run.snapshot(final=True).results
+        return {each.name: each.image[:lines] for each in results}
+
+    straight, wandering = images((0.0, 0.0)), images((2.5, -1.5))
+    for name in ("ricom", "icom"):
+        alike = np.corrcoef(straight[name].ravel(), wandering[name].ravel())[0, 1]
+        assert alike > 0.98, name
+    assert np.abs(wandering["com_y"] - straight["com_y"]).max() > 0.3  # told as it is
+    given = images((2.5, -1.5), center=(15.5, 15.5))
+    assert np.corrcoef(straight["icom"].ravel(), given["icom"].ravel())[0, 1] < 0.8
 
 
 def seen(field: np.ndarray, time_s: float) -> Seen:

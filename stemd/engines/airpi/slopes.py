@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stemd.acquisition import Optics
 from stemd.beam import Beam
 from stemd.engines.base import PositionMaps
-from stemd.engines.vectors import resolve_centre, shifts, to_scan_axes
+from stemd.engines.vectors import resolve_zero, shifts_from, to_scan_axes
 
 F32 = NDArray[np.float32]
 
@@ -47,11 +47,11 @@ def slopes_of(
     `detector`: its shape (y, x); `pixels_per_angle`: detector pixels a convergence semi-angle.
     """
     known = maps.done & (maps.total > 0)
-    centre = resolve_centre(maps, optics, detector)
+    zero = resolve_zero(maps, optics, detector)
     radian = 2.0 * math.pi * beam.aperture / pixels_per_angle
     y, x = (
         np.where(known, radian * shift, 0.0).astype(np.float32).reshape(maps.shape)
-        for shift in to_scan_axes(*shifts(maps, centre), optics)
+        for shift in to_scan_axes(*shifts_from(maps, zero), optics)
     )
     return Slopes(y, x, known.reshape(maps.shape), step_angstrom)
 

@@ -347,7 +347,7 @@ class BrightFieldEngine(BesideScan):
         wanders = descan_of(self._maps) if whole else None
         discs = Discs(
             images, vectors(optics), done, center, radius, kept.lattice.bin, beam, step,
-            level=wanders is not None and wanders.clear,
+            level=wanders is not None and bool(wanders.clear.any()),
         )  # fmt: skip
         if whole and self._measures:
             self._measure(discs, vectors, go_on)
