@@ -1,4 +1,4 @@
-"""Moves of 8 and 16 bytes at any address: what LZ4 is made of, and what NumPy has no name for."""
+"""Moves of 16 and 32 bytes at any address: what LZ4 is made of, and what NumPy has no name for."""
 
 from __future__ import annotations
 
@@ -33,19 +33,7 @@ def _mover(bits: int) -> Any:
     return intrinsic(typed)
 
 
-def _fill_8(typing_context: Any, target: Any, to: Any, value: Any) -> Any:
-    """Write the 8 bytes of `value` (uint64) to target[to:]."""
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        into = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], 64)
-        builder.store(arguments[2], into).align = 1
-        return context.get_dummy_value()
-
-    return types.void(target, to, types.uint64), codegen
-
-
-move_8: Any = _mover(64)
-"""move_8(target, to, source, at): copy source[at:at+8] to target[to:to+8], uint8, unchecked."""
 move_16: Any = _mover(128)
-"""The same for 16 bytes."""
-fill_8: Any = intrinsic(_fill_8)
+"""move_16(target, to, source, at): copy source[at:at+16] to target[to:to+16], uint8, unchecked."""
+move_32: Any = _mover(256)
+"""The same for 32 bytes."""
