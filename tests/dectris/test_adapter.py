@@ -130,6 +130,20 @@ def test_a_control_unit_that_comes_back_is_heard_again() -> None:
     assert [link.connected for link in running.outcome.links][:4] == [False, True, False, True]
 
 
+def test_an_armed_camera_that_waits_for_its_trigger_is_no_stream_without_frames(
+    push: tuple[zmq.Socket[bytes], int],
+) -> None:
+    socket, port = push
+    running = Running(port)
+    send(socket, start(user_data="x" * 200_000))
+    wait_until(lambda: running.adapter._received_bytes > 200_000, "the start came")
+    wait_until(lambda: running.adapter.received_bytes < 1000, "nothing that ought to be a frame")
+    for n in range(8):
+        send(socket, frame(n))
+    running.reasons("complete")
+    running.close()
+
+
 # The virtual camera
 
 

@@ -80,6 +80,13 @@ class DectrisAdapter(StreamAdapter):
         warm_up()
         return StreamDecoder(pool, scan, source, self._channel)
 
+    @property
+    def received_bytes(self) -> int:
+        """See `adapters.base.Receives`: a series begins when it is armed, its images may wait."""
+        decoder = self._decoder
+        alone = decoder.series_bytes if isinstance(decoder, StreamDecoder) else 0
+        return self._received_bytes - alone
+
     def answer(self, connected: socket.socket, decoder: LiveDecoder) -> None:
         """See `StreamAdapter`: ZeroMQ's handshake."""
         assert isinstance(decoder, StreamDecoder)

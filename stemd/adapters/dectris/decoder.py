@@ -65,7 +65,8 @@ class StreamDecoder:
         self._inbox: NDArray[np.uint8] = np.zeros(_INBOX_BYTES, np.uint8)
         self._slots: CompressedSlots | None = None
         self._stolen = StolenFrames()
-        self.garbage_bytes = 0
+        self.garbage_bytes = self.series_bytes = 0
+        """`series_bytes`: of all messages that are no images, of all connections."""
         self.broken = False
         self.reset()
 
@@ -73,7 +74,7 @@ class StreamDecoder:
         """The next byte is the first of a new connection."""
         if self._slots is not None:
             self._slots.drop()
-        self._at = self._stop = self.garbage_bytes = self._alone = 0
+        self._at = self._stop = self.garbage_bytes = 0
         self.broken = False
         self._greeted = not self._greets
         self._outgoing = zmtp.greeting() if self._greets else b""
@@ -110,8 +111,8 @@ class StreamDecoder:
 
     @property
     def useless_bytes(self) -> int:
-        """Bytes of this connection that no frame can come of: garbage, and messages alone."""
-        return self.garbage_bytes + self._alone
+        """Bytes of this connection that no frame can come of."""
+        return self.garbage_bytes
 
     def outgoing(self) -> bytes:
         """What is to be sent to the camera now: handshake, answers to its questions."""
@@ -234,7 +235,7 @@ class StreamDecoder:
 
     def _other(self, row: NDArray[np.int64]) -> Iterator[Message]:
         message = self._inbox[row[scanning.BEGIN] : row[scanning.END]].tobytes()
-        self._alone += len(message)
+        self.series_bytes += len(message)
         parts = parts_of(message)
         try:
             if row[scanning.KIND] == scanning.COMMAND:
@@ -303,7 +304,6 @@ class StreamDecoder:
                 "it: its pixel mask and its number of images are not known",
                 "info",
             )
-        self._alone = 0
         yield from self._expect(layout)
         share = self._stolen.noticed(rows[:, scanning.NUMBER])
         if share:

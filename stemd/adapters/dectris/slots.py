@@ -14,8 +14,8 @@ from stemd.blocks import BlockPool, Buffer, FrameBlock
 
 Bytes = NDArray[np.uint8]
 
-_WIRE_SHARE = 4  # a buffer has room for images compressed to this part of their size
-_MESSAGE_BYTES = 4096  # of a message that are no image
+_WIRE_SHARE = 8  # a buffer has room for images compressed to this part of their size
+_MESSAGE_BYTES = 512  # of a message that are no image
 
 
 class CompressedSlots:
@@ -47,6 +47,9 @@ class CompressedSlots:
     def fits(self, rows: scanning.Rows) -> int:
         """How many of these images a buffer takes: at least 1."""
         room = self._pool.frames * self._pool.frame_bytes
+        most = min(self.count, len(rows))
+        if rows[most - 1, scanning.END] - rows[0, scanning.BEGIN] <= room:
+            return most
         ends = rows[: self.count, scanning.END] - rows[0, scanning.BEGIN]
         return max(1, int(np.searchsorted(ends, room, "right")))
 
@@ -58,6 +61,7 @@ class CompressedSlots:
         self.drop()
         buffer = self.buffer = self._pool.take()
         count = len(rows)
+        begin, end = int(rows[0, scanning.BEGIN]), int(rows[-1, scanning.END])
         good: int = expand_images(
             data,
             rows[:, scanning.DATA],
@@ -71,15 +75,16 @@ class CompressedSlots:
             buffer.unpacked,
             self._good,
         )
-        begin, end = int(rows[0, scanning.BEGIN]), int(rows[-1, scanning.END])
         kept = self.kept = self._good[:count] != 0
         # A message of many channels may be larger than any buffer.
         held = end - begin <= buffer.bytes.size
         self._wire = buffer.bytes[: end - begin] if held else np.empty(end - begin, np.uint8)
         self._wire[:] = data[begin:end]
-        self._ends[1 : good + 1] = rows[kept, scanning.END] - begin
+        if good < count:
+            rows = rows[kept]
+        np.subtract(rows[:, scanning.END], begin, out=self._ends[1 : good + 1])
         self._ends[good] = end - begin
-        self.numbers[:good] = rows[kept, scanning.NUMBER]
+        self.numbers[:good] = rows[:, scanning.NUMBER]
         self.done, self.capacity = 0, good
         if not good:
             self.drop()

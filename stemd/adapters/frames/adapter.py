@@ -111,9 +111,13 @@ class StreamAdapter:
         self._connection = Connection(title, settings.host, port, settings.receive_buffer, _REMEDY)
         self._ask_end = threading.Event()
         self._control, self._no_control = control, no_control
-        self.received_bytes = 0
-        """See `adapters.base.Receives`: a frame camera sends nothing between two scans."""
+        self._received_bytes = 0
         self.no_frames = _NO_FRAMES
+
+    @property
+    def received_bytes(self) -> int:
+        """See `adapters.base.Receives`: a frame camera sends nothing between two scans."""
+        return self._received_bytes
 
     def set_scan(self, scan: Scan) -> None:
         """Scan geometry from the next scan on."""
@@ -202,7 +206,7 @@ class StreamAdapter:
                 return None, False
             now_ns = time.time_ns()
             if count is not None:
-                self.received_bytes += count
+                self._received_bytes += count
                 silence.broken()
                 yield from decoder.fed(count, now_ns)
                 if decoder.broken or not link.came(count, decoder.useless_bytes):

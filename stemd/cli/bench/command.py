@@ -34,7 +34,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
-    from stemd.cli.bench import airpi, events, kernels, latency, limits, pipelines, restoration, ssb
+    from stemd.cli.bench import (
+        airpi,
+        dectris,
+        events,
+        kernels,
+        latency,
+        limits,
+        pipelines,
+        restoration,
+        ssb,
+    )
     from stemd.cli.bench.harness import Context
     from stemd.cli.interrupted import Undone
     from stemd.logs import warnings_to_stderr
@@ -42,7 +52,17 @@ def run(args: argparse.Namespace) -> int:
     warnings_to_stderr()
     if args.warm:
         return _warm()
-    rooms = (limits, kernels, events, pipelines, latency, airpi, ssb, restoration)
+    rooms = (
+        limits,
+        kernels,
+        events,
+        pipelines,
+        dectris,
+        latency,
+        airpi,
+        ssb,
+        restoration,
+    )
     cases = {name: case for room in rooms for name, case in room.cases().items()}
     patterns = args.only or ["*"]
     chosen = [n for n in cases if any(fnmatch.fnmatch(n, pattern) for pattern in patterns)]

@@ -42,7 +42,7 @@ def _far_copy(target, to, distance, size):
 def expand(source, at, end, target, start, size):
     """Expand the block source[at:end] into target[start:start+size]; bytes written, -1: damaged.
 
-    `target` has SLACK_BYTES behind that, whose content is lost. Cost: about 0.09 ns a byte of sparse patterns.
+    `target` has SLACK_BYTES behind that, whose content is lost. Cost: about 0.1 ns a byte.
     """
     out = start
     limit = start + size
