@@ -32,11 +32,29 @@ def _hang_up(opened: socket.socket, late: threading.Event) -> None:
 class RestServer:
     """The server at `url`; a connection for each request, from any thread."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, connect_s: float | None = None) -> None:
         parts = urlsplit(url.rstrip("/"))
         self._secure = parts.scheme == "https"
         self._host, self._port = parts.hostname or "", parts.port
         self._prefix = parts.path
+        self._connect_s = connect_s
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+        self._closed = False
+
+    def close(self) -> None:
+        """End all requests that wait, and answer no more: they raise ConnectionError at once."""
+        with self._lock:
+            self._closed = True
+            for opened in self._open:
+                with contextlib.suppress(OSError):
+                    opened.shutdown(socket.SHUT_RDWR)
+
+    def _keep(self, opened: socket.socket) -> None:
+        with self._lock:
+            if self._closed:
+                raise ConnectionAbortedError("closed")
+            self._open.add(opened)
 
     def exchange(
         self,
@@ -52,9 +70,12 @@ class RestServer:
         """
         limit_s = TIMEOUT_S if timeout_s is None else timeout_s
         kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
-        opened = kind(self._host, self._port, timeout=CONNECT_S)
+        opened = kind(self._host, self._port, timeout=self._connect_s or CONNECT_S)
+        connected = None
         try:
             opened.connect()
+            connected = opened.sock
+            self._keep(connected)
             watch_over(opened.sock)
             opened.sock.settimeout(limit_s)
             # A time limit of a socket is one for each byte: this is one for the whole reply.
@@ -74,6 +95,8 @@ class RestServer:
             finally:
                 limit.cancel()
         finally:
+            with self._lock:
+                self._open.discard(connected)
             opened.close()
 
     def _asked(

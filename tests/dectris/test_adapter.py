@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from socket import create_server
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from stemd.virtual.dectris.frames import MessageSource
 from stemd.virtual.diffraction import Camera
 from stemd.virtual.faults import Faults
 from stemd.virtual.microscope import Microscope, Setup
-from tests.conftest import free_port, wait_until
+from tests.conftest import free_port, patience, wait_until
 from tests.dectris.streams import SCAN, Kind, end, frame, image, series, start
 from tests.merlin.streams import Outcome
 
@@ -240,10 +241,11 @@ def test_a_series_is_armed_made_and_stopped_by_command(mode: str) -> None:
     )
     wait_until(lambda: running.outcome.notices["camera_status"], "its state was told")
     assert "th0_humidity" in running.outcome.texts[0].replace(" ", "_")
-    if mode == "inte":
-        camera.unit.config["detector"]["ntrigger"] = 1
     told = running.adapter.command("start", {})
     assert (told["frames"], told["series"]) == (28, 1)
+    config = camera.unit.config["detector"]
+    counts = (1, 28) if mode in ("exte", "inte") else (28, 1)
+    assert (config["nimages"], config["ntrigger"]) == counts
     if mode != "inte":
         running.reasons("complete")
     assert camera.unit.config["detector"]["count_time"] == 2e-5
@@ -292,6 +294,19 @@ def test_a_detector_that_is_not_initialised_and_another_version_are_told() -> No
         simplon.status()
 
 
+def test_a_control_unit_that_never_answers_keeps_nobody_from_stopping() -> None:
+    with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
+        port = socket.bind_to_random_port("tcp://127.0.0.1")
+        with create_server(("127.0.0.1", 0)) as silent:
+            running = Running(port, control_port=silent.getsockname()[1])
+            silent.settimeout(20.0)
+            peer, _ = silent.accept()
+            began = time.monotonic()
+            running.close()
+            assert time.monotonic() - began < patience(1.0)
+            peer.close()
+
+
 def test_without_a_control_port_commands_are_refused_in_words() -> None:
     adapter = PLUGIN.build(PLUGIN.settings())
     with pytest.raises(CameraError, match="control_port = 80"):
@@ -330,6 +345,17 @@ def test_a_record_gives_what_came_live(tmp_path: Path, kind: Kind) -> None:
     assert recording.acquisition.detector.mask is not None
     assert recording.acquisition.detector.mask[1, 2]
     assert [n.kind for n in recording.notices] == ["missing_frames"]
+    recording.close()
+
+
+def test_images_of_another_series_or_size_in_a_record_are_told_and_left_out(
+    tmp_path: Path,
+) -> None:
+    stream = b"".join(frame(n) for n in range(8))
+    other = frame(0, series=2) + frame(1, shape=(4, 4))
+    recording, patterns = read(record(tmp_path, stream + other))
+    assert (len(patterns), recording.frames) == (6, 8)
+    assert [(n.kind, n.count) for n in recording.notices] == [("other_series", 2)]  # type: ignore[union-attr]
     recording.close()
 
 

@@ -159,6 +159,8 @@ def test_another_type_or_size_in_the_next_series_is_another_scan() -> None:
 def test_without_a_scan_the_number_of_images_tells_it_else_it_is_asked_for() -> None:
     outcome = decode(series(range(9), 9), scan=None)
     assert outcome.scans[0].acquisition.scan.shape == (3, 3)
+    outcome = decode(series(range(9), 9, kind="legacy"), scan=None)
+    assert outcome.scans[0].acquisition.scan.shape == (3, 3)
     with pytest.raises(FormatError, match=r"scan\.shape"):
         decode(frame(0), scan=None)
 

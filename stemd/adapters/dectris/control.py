@@ -135,8 +135,9 @@ class DectrisControl:
             self._failed = str(error)
 
     def close(self) -> None:
-        """See `Control`: no request takes longer than some seconds."""
+        """See `Control`."""
         self._stops += 1
+        self._simplon.close()
 
 
 def _initialised(status: Mapping[str, Any]) -> None:

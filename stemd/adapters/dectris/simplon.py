@@ -9,6 +9,7 @@ from stemd.adapters.rest import FAILURES, RestServer
 from stemd.documents import from_json
 from stemd.errors import CameraError, FormatError
 
+CONNECT_S = 0.8  # a daemon that is stopped ends within a second
 MAX_STATUS = 16
 """Values of the detector's status that are asked for."""
 _INTERESTING = ("high_voltage", "temp", "humidity")
@@ -23,7 +24,11 @@ class Simplon:
     def __init__(self, host: str, port: int, version: str) -> None:
         self.where = f"control unit {host}:{port}"
         self.version = version
-        self._server = RestServer(f"http://{host}:{port}")
+        self._server = RestServer(f"http://{host}:{port}", CONNECT_S)
+
+    def close(self) -> None:
+        """End all requests, and make no more."""
+        self._server.close()
 
     def get(self, module: str, kind: str, name: str) -> Any:
         """The value of a parameter: module "detector" or "stream", kind "config" or "status"."""
