@@ -195,6 +195,10 @@ def _open_array(
         from stemd.adapters.recordings.empad import open_raw
 
         return open_raw(path, scan)
+    if kind == "tvips":
+        from stemd.adapters.recordings.tvips import open_tvips
+
+        return open_tvips(path, scan)
     if kind == "zspy":
         from stemd.adapters.recordings.zspy import open_zspy
 

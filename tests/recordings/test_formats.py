@@ -216,7 +216,7 @@ def test_of_a_lazy_format_only_some_patterns_are_in_memory(
     for module in ("foreign", "zspy", "hdf5.file"):
         monkeypatch.setattr(f"stemd.adapters.recordings.{module}.by_bands", watched)
     monkeypatch.setattr("stemd.adapters.recordings.foreign._CHUNK", "4KiB")
-    for name in ("scan.mrc", "scan.blo", "scan.dm4", "scan_000.tvips", "scan.zspy", "scan.hspy"):
+    for name in ("scan.mrc", "scan.blo", "scan.dm4", "scan.zspy", "scan.hspy"):
         data = counts((16, 16, 16, 16), "u1" if name.endswith(".blo") else "u2")
         largest.clear()
         WRITERS[name](tmp_path / name, data)

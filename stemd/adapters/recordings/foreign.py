@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import importlib.util
 import logging
-import mmap
 import threading
 import traceback
 import warnings
@@ -29,7 +28,6 @@ from stemd.adapters.recordings.calibration import (
     of_metadata,
     positive,
 )
-from stemd.adapters.recordings.mapped import map_of
 from stemd.adapters.recordings.stored_zip import stored_copy
 from stemd.blocks import Notice
 from stemd.errors import FormatError, StemdError
@@ -39,7 +37,6 @@ READERS: Mapping[str, str] = {
     "dm": "digitalmicrograph",
     "mrc": "mrc",
     "prz": "pantarhei",
-    "tvips": "tvips",
     "empad": "empad",
 }
 """rosettasciio's module for each kind of file."""
@@ -200,16 +197,8 @@ _METRES = {"cm": 1e-2, "mm": 1e-3}
 
 
 def _reader(data: Any) -> Any:
-    """Reads bands of a dask array in the thread that asks for them, and releases maps behind."""
-    maps = [found for value in _values(data) if (found := map_of(value)) is not None]
-
-    def read(index: Any) -> NDArray[Any]:
-        found = _computed(data[index])
-        for each in maps:
-            each.madvise(mmap.MADV_DONTNEED)
-        return found
-
-    return read
+    """Reads bands of a dask array in the thread that asks for them."""
+    return lambda index: _computed(data[index])
 
 
 def _computed(part: Any) -> NDArray[Any]:
@@ -217,22 +206,12 @@ def _computed(part: Any) -> NDArray[Any]:
     from dask.core import flatten
     from dask.local import get_sync
 
-    keys = list(flatten(part.__dask_keys__()))
+    keys: list[Any] = list(flatten(part.__dask_keys__()))  # type: ignore[no-untyped-call]
     if len(keys) > 1:
         return np.asarray(part.compute(scheduler="synchronous"))
     graph = part.__dask_optimize__(part.__dask_graph__(), keys)
     (found,) = get_sync(graph, keys)
     return np.asarray(found)
-
-
-def _values(data: Any) -> list[Any]:
-    graph = data.__dask_graph__() if hasattr(data, "__dask_graph__") else {}
-    found = []
-    for value in dict(graph).values():
-        found.append(value)
-        found.append(getattr(value, "value", None))
-        found += list(getattr(value, "args", ()))
-    return [value for value in found if isinstance(value, np.ndarray)]
 
 
 def _chosen(path: Path, signals: Sequence[dict[str, Any]], asked: str | None) -> dict[str, Any]:
