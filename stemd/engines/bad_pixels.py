@@ -32,7 +32,11 @@ LEAST_LINE = 8
 MANY = 10_000
 """Saturated pixels that are not the camera's own, however they lie."""
 LONELY_SHARE = 0.5
-"""A lone pixel of more than this part of all counts may be the direct beam."""
+"""A lone pixel of more than this part of the counts may be the direct beam."""
+BEAM_REACH = 0.15
+"""The direct beam is not farther from the median of what it has scattered, in detector sides."""
+MOST_PIXELS, MOST_PART = 20, 0.002
+"""More than so many pixels, or more than this part of all, are no broken ones but a pattern."""
 CALM = 0.25
 """A pixel whose variance is below this part of its mean is not hit by electrons."""
 
@@ -42,7 +46,8 @@ class BadPixels:
     """Masks (y, x) of pixels by what is wrong with them.
 
     `doubtful`: alone as hot ones are, but they may be the direct beam, and are not masked.
-    `beam`: saturated in every pattern, but so many together that they are the beam.
+    `beam`: saturated in every pattern, but so many together that they are the beam. `too_many`: so
+    many stand out of their neighbours that they are what was seen, and none of them is masked.
     """
 
     hot: Mask
@@ -50,6 +55,7 @@ class BadPixels:
     saturated: Mask
     doubtful: Mask
     beam: Mask
+    too_many: int = 0
 
     @property
     def mask(self) -> Mask:
@@ -82,6 +88,9 @@ def find_bad_pixels(
     hot = _hot(counts)
     lonely = hot & _lonely(counts, hot) & ~_calm(hot, patterns)
     dead = _dead(counts, hot | saturated)
+    many = int(np.count_nonzero(hot | dead))
+    if many > max(MOST_PIXELS, MOST_PART * total.size):
+        return BadPixels(nothing, nothing, saturated, nothing, beam, many)
     return BadPixels(hot & ~lonely, dead, saturated, lonely, beam)
 
 
@@ -148,9 +157,21 @@ def _hot(counts: NDArray[np.int64]) -> Mask:
 
 
 def _lonely(counts: NDArray[np.int64], hot: Mask) -> Mask:
-    """Single pixels without which hardly anything would be left of the patterns."""
-    rest = counts[~hot].sum()
-    return np.asarray(counts * (1 - LONELY_SHARE) > LONELY_SHARE * rest)
+    """Single pixels without which hardly anything would be left, where the direct beam may be.
+
+    That is amidst what it has scattered: near the median of all other counts.
+    """
+    rest = np.where(hot, 0, counts)
+    total = int(rest.sum())
+    lonely = np.asarray(hot & (counts * (1 - LONELY_SHARE) > LONELY_SHARE * total))
+    if not lonely.any():
+        return lonely
+    for axis, size in enumerate(counts.shape):
+        along = rest.sum(axis=1 - axis).cumsum()
+        middle = int(np.searchsorted(along, total / 2)) if total >= LEAST_COUNTS else size // 2
+        far = np.abs(np.arange(size) - middle) > BEAM_REACH * size
+        lonely &= ~(far[:, None] if axis == 0 else far[None, :])
+    return lonely
 
 
 def _calm(hot: Mask, patterns: Sequence[NDArray[np.unsignedinteger]]) -> Mask:

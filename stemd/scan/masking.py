@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -146,12 +146,13 @@ class ScanMask:
         if words := found.in_words():
             said.append(_found(words, int(np.count_nonzero(found.mask))))
         if found.doubtful.any():
+            said.append(_doubtful(found.doubtful, "warning"))
+        if found.too_many:
             text = (
-                f"pixel {listed(found.doubtful)} has more counts than all others together: hot, or "
-                "the direct beam; it is not masked"
+                f"{found.too_many} pixels stand out of their neighbours, too many to be broken: "
+                "none of them is masked"
             )
-            remedy = "if it is hot, list it in optics.mask"
-            said.append(Notice("doubtful_pixels", text, remedy=remedy))
+            said.append(Notice("doubtful_pixels", text, remedy="list broken ones in optics.mask"))
         if count := int(np.count_nonzero(found.beam)):
             text = f"{count} pixels side by side are saturated in all of the first patterns"
             remedy = "less dose, or a deeper counter; list them in optics.mask if they are broken"
@@ -199,11 +200,22 @@ class BrokenPixels:
             return []
         mask.decide()
         found = mask.found_pixels
-        if found is None or not (found.hot.any() or found.saturated.any()):
+        if found is None:
             return []
-        text = f"pixels that look broken are not masked: {found.in_words()}"
-        remedy = "set optics.mask = 'auto', or list them there"
-        return [Notice("broken_pixels", text, remedy=remedy)]
+        said = [_doubtful(found.doubtful, "info")] if found.doubtful.any() else []
+        if found.hot.any() or found.saturated.any():
+            text = f"pixels that look broken are not masked: {found.in_words()}"
+            remedy = "set optics.mask = 'auto', or list them there"
+            said.append(Notice("broken_pixels", text, remedy=remedy))
+        return said
+
+
+def _doubtful(mask: Mask, level: Literal["info", "warning"]) -> Notice:
+    text = (
+        f"a lone pixel has more counts than all that do not stand alone: {listed(mask)}; hot, or "
+        "the direct beam, so it is not masked"
+    )
+    return Notice("doubtful_pixels", text, level, remedy="if it is hot, list it in optics.mask")
 
 
 def _found(words: str, count: int) -> Notice:

@@ -156,6 +156,14 @@ def test_small_bragg_spots_are_never_masked(spread: float) -> None:
     assert not found.mask.any(), found.in_words()
 
 
+def test_a_pattern_of_single_pixels_is_not_masked_away() -> None:
+    patterns = np.zeros((4, SIZE, SIZE), np.uint16)
+    patterns[:, ::4, ::4] = 999
+    run = scan_of(patterns, Optics(mask="auto"))
+    assert run.mask.document() is None
+    assert "64 pixels stand out of their neighbours, too many" in run.notices[0]["text"]
+
+
 def test_a_beam_on_a_single_pixel_is_told_and_not_masked() -> None:
     patterns = RANDOM.poisson(0.01, (64, SIZE, SIZE)).astype(np.uint16)
     patterns[:, 16, 16] = RANDOM.poisson(500, 64)
@@ -163,6 +171,16 @@ def test_a_beam_on_a_single_pixel_is_told_and_not_masked() -> None:
     assert run.mask.document() is None
     assert [notice["kind"] for notice in run.notices] == ["doubtful_pixels"]
     assert "[16, 16]" in run.notices[0]["text"]
+
+
+def test_hot_pixels_brighter_than_the_beam_are_masked_where_no_beam_is() -> None:
+    patterns = disc_patterns(64, counts=10.0)
+    for y, x in ((3, 29), (28, 2)):
+        patterns[:, y, x] = RANDOM.poisson(40, 64)
+    run = scan_of(patterns, Optics(mask="auto"))
+    document = run.mask.document()
+    assert document is not None
+    assert document["pixels"] == [[3, 29, 4, 30], [28, 2, 29, 3]]
 
 
 def test_whoever_asks_for_no_mask_is_told_of_broken_pixels() -> None:
