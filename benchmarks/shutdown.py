@@ -100,6 +100,7 @@ def run(count: int, seed: int, states: Sequence[str] = STATES) -> dict[str, Any]
                 delay = pick.uniform(0.0, DELAYS_S.get(state, DELAY_S))
                 seconds, status = trial(state, delay, folder, broker)
                 took[state].append(seconds)
+                sys.stderr.write(f"{state}, {delay:.2f} s: {seconds:.2f} s, status {status}\n")
                 ended[f"{state}: {status}"] += 1
                 allowed = (0, TERMINATED) if state in EARLY else (0,)
                 limit = COMPILING_LIMIT_S if state == "compiling" else LIMIT_S
