@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 
 from stemd.aberrations import Aberrations
 from stemd.virtual.drives import move_of
-from tests.conftest import Mosquitto
+from tests.conftest import Mosquitto, OutsideClient, wait_until
 from tests.daemon.running import RunningDaemon
 
 CONFIG = """\
@@ -104,6 +104,44 @@ def test_thirty_nanometres_are_corrected_within_three_scans(
         daemon.stop()
         daemon.close()
     assert not [thread for thread in threading.enumerate() if "paho" in thread.name]
+
+
+@pytest.mark.mosquitto
+@pytest.mark.waits
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_what_was_measured_is_used_for_the_finished_images_and_the_next_ones(
+    camera: int,
+    mosquitto: Mosquitto,
+    tmp_path: Path,
+    outside: Callable[..., OutsideClient],
+) -> None:
+    client = outside(mosquitto.port)
+    daemon = RunningDaemon(
+        tmp_path, CONFIG.format(broker=mosquitto.url, port=camera, measured="use")
+    )
+
+    def told() -> dict[str, Any]:
+        seen = client.on("stemd/test/cam/settings")
+        return dict(json.loads(seen[-1].payload)["optics"]) if seen else {}
+
+    try:
+        wait_until(lambda: told().get("defocus_nm", 0.0) != 0.0, "the settings change", 120.0)
+        assert told()["defocus_nm"] == pytest.approx(29.5, abs=1.6)
+        assert told()["rotation_deg"] == 0.0
+        wait_until(
+            lambda: any(scan.get("recomputed") for scan in daemon.scans()), "made anew", 60.0
+        )
+        scan = daemon.scans()[0]
+        (again,) = scan["recomputed"]
+        assert again["because"] == "measured optics"
+        assert again["settings"]["optics"]["defocus_nm"] == told()["defocus_nm"]
+        assert "direct_phase" in again["images"]
+        assert scan["optics"]["defocus_nm"] == 0.0
+        assert scan["measured_optics"]["defocus_nm"]["agrees"] is False
+    finally:
+        daemon.stop()
+        daemon.close()
 
 
 class Recorded:

@@ -434,3 +434,45 @@ def test_a_broker_that_is_away_is_told_with_what_to_do(served: Served, tab: Any)
     eventually(
         lambda: "nothing listens on port 1883; start the broker" in tab.text_content("#health")
     )
+
+
+def test_the_page_says_how_far_the_beam_is_out_of_focus_and_what_to_press(
+    served: Served, tab: Any
+) -> None:
+    assert tab.is_hidden("#measured")
+    no = {"told": None, "agrees": None}
+    measured = {
+        "scan": "20251129T101500000Z-1a2b", "engine": "direct", "quality": 0.98, "agrees": False,
+        "defocus_nm": {"value": 12.1, "sigma": 0.2, "told": 0.0, "agrees": False},
+        "astigmatism_nm": {
+            "value": 0.3, "sigma": 0.2, "told": 0.0, "agrees": True, "angle_deg": 40.0,
+        },
+        "rotation_deg": None, "flip": None, "coma_nm": None, "threefold_nm": None,
+        "convergence_semi_angle_mrad": None, "drift_nm_per_s": None, "masked_pixels": None,
+        "center": {"value": [31.5, 30.2], "sigma": 0.1, **no},
+        "descan_px": {"value": [[0.1, 0.0], [-0.4, 0.0]], "sigma": 0.01, **no},
+        "dose_e_per_square_angstrom": {"value": 2000.0, "sigma": 1.0, **no},
+        "usable": {"defocus_nm": 12.1},
+    }  # fmt: skip
+    served.do(lambda: served.scope.hub.optics("merlin", measured))
+    eventually(lambda: tab.is_visible("#measured"))
+    words = tab.text_content("#measured p")
+    assert "The beam is 12.1 nm out of focus (underfocus)" in words
+    assert "Use measured" in words
+    rows = tab.locator("#measured tbody tr").all_text_contents()
+    assert rows[0].startswith("Defocus, nm012.1 ± 0.2")
+    assert rows[1] == "Astigmatism, nm00.3 ± 0.2 at 40°"
+    assert rows[2] == "Rotation, °–not clear"
+    assert tab.locator("#measured tr.off").count() == 1
+    tab.click("#measured button")
+    eventually(lambda: tab.text_content("#measured output") == "Done.")
+    _, kind, request = served.scope.requests[-1]
+    assert kind == "command"
+    assert request["command"] == "recompute"
+    assert request["args"] == {"settings": {"optics": {"defocus_nm": 12.1}}, "write": True}
+    # its settings are in force now: nothing is left to press
+    change = {"optics": {"defocus_nm": 12.1}}
+    served.do(lambda: served.scope.settings["optics"].update(change["optics"]))
+    served.do(served.scope.tell_settings)
+    eventually(lambda: "in force" in tab.text_content("#measured p"))
+    assert tab.is_hidden("#measured button")

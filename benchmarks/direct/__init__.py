@@ -1,0 +1,1 @@
+"""Scores of direct ptychography and of the measured optics on the virtual microscope."""
