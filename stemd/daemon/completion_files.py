@@ -58,10 +58,14 @@ class CompletionFiles:
     def not_done(self, scan_id: str, status: str, message: str, remedy: str) -> Json | None:
         """Say in scan.json why not; returns it, None where retention deletes the scan.
 
-        Raises SinkError.
+        Where somebody has removed the folder the catalogue alone is told, so that no later
+        daemon tries it again. Raises SinkError.
         """
         folder = self._archive.folder(scan_id)
-        if folder is None or not self._store.claim(scan_id):
+        if folder is None:
+            self._without_folder(scan_id, status, message, remedy)
+            return None
+        if not self._store.claim(scan_id):
             return None
         try:
             document = book.read(folder)
@@ -71,3 +75,10 @@ class CompletionFiles:
         finally:
             self._store.release(scan_id)
         return document
+
+    def _without_folder(self, scan_id: str, status: str, message: str, remedy: str) -> None:
+        row = self._store.catalogue.get(scan_id)
+        if row is not None and book.is_outstanding(row):
+            completion = book.not_done(status, row["completion"], message, remedy)
+            document = {**row, "files": [], "completion": completion}
+            self._store.rows.put(scan_id, lambda catalogue: catalogue.end(scan_id, document))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import psutil
 import pytest
 
 from stemd.daemon.completer import Completer
+from stemd.daemon.completion_files import CompletionFiles
 from stemd.errors import SinkError
 from stemd.events import Hub
 from stemd.offline.completion.queue import CompletionQueue
@@ -24,7 +26,7 @@ from stemd.storage.completions import Unfinished
 from stemd.storage.files import write_atomic
 from stemd.storage.folder import SCAN_FILE, ScanFolder, ScanSummary
 from stemd.storage.store import Store
-from tests.conftest import a_snapshot, an_acquisition
+from tests.conftest import a_snapshot, an_acquisition, wait_until
 
 SECOND = 10**9
 
@@ -148,6 +150,19 @@ async def test_a_scan_whose_pipeline_is_gone_stays_outstanding(store: Store) -> 
         row = store.catalogue.get(document["id"])
         assert row is not None
         assert row["completion"]["status"] == "outstanding"
+
+
+def test_a_scan_whose_folder_somebody_has_removed_is_not_tried_again(store: Store) -> None:
+    document = keep_scan(store, 1)
+    files = CompletionFiles(store)
+    (row,) = files.outstanding()
+    shutil.rmtree(store.data_dir / row["folder"])
+    assert files.not_done(document["id"], book.FAILED, "the record is gone", "keep it") is None
+    wait_until(lambda: not files.outstanding(), "the catalogue knows it")
+    told = store.catalogue.get(document["id"])
+    assert told is not None
+    assert (told["completion"]["status"], told["status"]) == (book.FAILED, "complete")
+    assert not (store.data_dir / row["folder"]).exists()
 
 
 def test_what_is_no_scan_document_is_said_with_the_file_s_name(tmp_path: Path) -> None:

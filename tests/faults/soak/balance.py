@@ -12,6 +12,7 @@ import tifffile
 
 from stemd.errors import StemdError
 from stemd.storage.catalogue import Catalogue
+from stemd.storage.completions import is_outstanding
 from tests.faults.soak.cameras import POSITIONS, Merlin, Sent, SlowCamera, Timepix3, marked_number
 
 KEPT_S = 20.0
@@ -42,6 +43,7 @@ class Balance:
             return  # not there yet, or held: looked at again
         for row in rows:
             over = row["status"] != "acquiring" and (row["finished_ns"] or 0) < before
+            over = over and (last or not is_outstanding(row))
             if row["id"] not in self._judged and over:
                 self._judged.add(row["id"])
                 self._judge(row)
