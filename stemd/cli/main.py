@@ -29,6 +29,7 @@ COMMANDS = {
     "schema": "print the JSON Schema of the config file, for editors",
     "plugins": "list adapters, engines, sinks and backends, and which can be used",
     "process": "make images from recorded files with the same engines",
+    "export": "write a recording as the files of its vendor's own format",
     "models": "list networks, check one on a backend, import published weights",
     "virtual": "run a virtual camera that speaks a real camera's protocol",
     "bench": "measure this machine, and how near stemd comes to its limits",

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from stemd.adapters.dectris.kernels import lz4
 from stemd.adapters.dectris.kernels.bitshuffle import shuffle
-from stemd.adapters.dectris.kernels.expanding import BLOCK_BYTES, expand_images
+from stemd.adapters.dectris.kernels.expanding import BLOCK_BYTES, HEAD_BYTES, expand_images
 from stemd.adapters.dectris.kernels.memory import SLACK_BYTES
 
 Bytes = NDArray[np.uint8]
 Algorithm = Literal["none", "lz4", "bslz4"]
+
+__all__ = ["ALGORITHMS", "HEAD_BYTES", "Algorithm", "compress_image", "expand_array", "scratch"]
 
 ALGORITHMS: tuple[Algorithm, ...] = ("none", "lz4", "bslz4")
 """In the order of their codes in the kernels."""

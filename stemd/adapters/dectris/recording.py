@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan
 from stemd.adapters.dectris.decoder import (
@@ -163,6 +164,23 @@ class DectrisRecording:
         """What was noticed on opening, and on reading so far."""
         with self._lock:
             return tuple(self._notices)
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """Number of each image in the file, as sent."""
+        return self._rows[:, scanning.NUMBER]
+
+    @property
+    def algorithms(self) -> NDArray[np.int64]:
+        """How each image is compressed: places in `compression.ALGORITHMS`."""
+        return self._rows[:, scanning.ALGORITHM]
+
+    def packed(self, begin: int, stop: int) -> Iterator[tuple[int, bytes]]:
+        """(number, compressed bytes) of the images of the numbers begin..stop-1."""
+        numbers = self.numbers
+        for index in np.flatnonzero((numbers >= begin) & (numbers < stop)):
+            at, end = self._rows[index, [scanning.DATA, scanning.DATA_END]]
+            yield int(numbers[index]), self._data[at:end].tobytes()
 
     def blocks(self, start: int, stop: int) -> Iterator[FrameBlock]:
         """Blocks of images start..stop-1 in order; damaged ones are left out."""
