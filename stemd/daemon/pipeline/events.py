@@ -170,7 +170,9 @@ class Events:
         measured = run.measured
         if measured is None:
             return
-        self._hub.optics(self._pipeline, measured)
+        before = self._hub.view(self._pipeline).optics
+        if measured["engine"] is not None or before.get("engine") is None:
+            self._hub.optics(self._pipeline, measured)
         text = words_of(measured)
         if text and not measured["usable"]:
             self._troubles.tell("warning", text, "correct it in the optics", "optics")

@@ -23,14 +23,13 @@ from stemd.engines.base import Gathered, PositionMaps
 from stemd.engines.beside.scan import BesideScan, phase_beam
 from stemd.engines.bright_field.discs import BrightField, moments
 from stemd.engines.bright_field.lattice import lattice_for
-from stemd.engines.bright_field.measuring import Vectors, disc_found, lens_found
-from stemd.engines.bright_field.pattern_sum import PatternSum
+from stemd.engines.bright_field.measuring import Vectors
+from stemd.engines.bright_field.optics import OpticsMeasurement
 from stemd.engines.bright_field.view import Discs
 from stemd.engines.first_patterns import copied
-from stemd.engines.lens.found import DiscFound, LensFound, OpticsFound
-from stemd.engines.lens.measure import Search, StoppedError
-from stemd.engines.rotation import MIN_SIDE, estimate_rotation
-from stemd.engines.vectors import descan_of, resolve_centre, shifts, to_scan_axes
+from stemd.engines.lens.found import LensFound, OpticsFound
+from stemd.engines.lens.measure import Search
+from stemd.engines.vectors import descan_of, to_scan_axes
 from stemd.errors import StemdError
 from stemd.results import Result
 from stemd.settings import EngineSettings, Settings, SlowEngineSettings
@@ -115,10 +114,12 @@ class BrightFieldEngine(BesideScan):
         self._lines = 0
         self._rest_until = 0.0
         self._all_in = False
-        self.lens_found: LensFound | None = None
-        self.disc_found: DiscFound | None = None
-        self._sum = PatternSum(positions, acquisition.detector.shape)
-        self._measured_with: tuple[Optics, Search] | None = None
+        self._optics = OpticsMeasurement(
+            self.name,
+            maps,
+            acquisition.detector.shape,
+            bounded=self._is_beside and not self._own.uses_measured_lens,
+        )
         self._start_threads()
 
     def update(self, settings: Settings) -> None:
@@ -159,9 +160,12 @@ class BrightFieldEngine(BesideScan):
 
     def optics_found(self) -> OpticsFound | None:
         """See base.MeasuringEngine."""
-        if self._measured_with is None:
-            return None
-        return OpticsFound(self.lens_found, self.disc_found)
+        return self._optics.found()
+
+    @property
+    def lens_found(self) -> LensFound | None:
+        """The lens by which images may be made, once it has been measured."""
+        return self._optics.lens
 
     # engines.base.FindingEngine: parts of few counts cannot tell where the disc is
 
@@ -187,7 +191,7 @@ class BrightFieldEngine(BesideScan):
         for part in (self, other):
             part._settle()
         self._kept.merge(other._kept)
-        self._sum.counts += other._sum.counts
+        self._optics.sum.counts += other._optics.sum.counts
 
     def gathers_by(self, settings: Settings) -> Mapping[str, Any]:
         """All that decides which pixels go into which cell, and which hits count."""
@@ -206,13 +210,13 @@ class BrightFieldEngine(BesideScan):
         """See `BrightField.gathered`; `sum` (y, x) of patterns besides."""
         self._settle()
         kept = self._kept.gathered()
-        return {**kept, "sum": self._sum.counts} if kept else {}
+        return {**kept, "sum": self._optics.sum.counts} if kept else {}
 
     def restore(self, gathered: Gathered) -> None:
         """Take over what `gathered` has given."""
         self._kept.restore(gathered)
         if "sum" in gathered:
-            self._sum.counts = np.array(gathered["sum"], np.int64)
+            self._optics.sum.counts = np.array(gathered["sum"], np.int64)
 
     # within
 
@@ -233,18 +237,11 @@ class BrightFieldEngine(BesideScan):
 
     def _measure(self, discs: Discs, vectors: Vectors, go_on: Callable[[], bool]) -> None:
         """The optics that the data of the whole scan have; said where they are not those told."""
-        optics, own = self._settings.optics, self._own
+        own = self._own
         search = Search(10.0 * own.search_defocus_nm, 10.0 * own.search_astigmatism_nm)
-        if self._measured_with == (optics, search):
-            return
-        try:
-            lens = lens_found(discs, vectors, self._turns(optics), optics, search, go_on)
-        except StoppedError:
-            return
-        self._measured_with = optics, search
-        self.disc_found = disc_found(self._sum.counts, self._maps.masked)
-        self.lens_found = lens
-        if lens is not None and (lens.disagrees or lens.turned):
+        measured = self._optics.measure(discs, vectors, self._settings.optics, search, go_on)
+        lens = self.lens_found
+        if measured and lens is not None and (lens.disagrees or lens.turned):
             self._say(
                 "lens_disagrees",
                 lens.words(),
@@ -252,22 +249,9 @@ class BrightFieldEngine(BesideScan):
                 'optics.measured = "use" does it by itself',
             )
 
-    def _turns(self, optics: Optics) -> list[tuple[float, bool]]:
-        """Rotation and flip by the centre-of-mass field, of either hand."""
-        if min(self._maps.shape) < MIN_SIDE:
-            return []
-        center = resolve_centre(self._maps, optics, self._acquisition.detector.shape)
-        y, x = (part.reshape(self._maps.shape) for part in shifts(self._maps, center))
-        hands = {
-            (round(found.rotation_deg, 1), found.flip)
-            for flip in (False, True)
-            for found in [estimate_rotation(y, x, rotation_deg=optics.rotation_deg, flip=flip)]
-        }
-        return sorted(hands)
-
     def _add_now(self, block: Block) -> None:
         """Keep the discs of a block's patterns; until their place is known keep a copy."""
-        self._sum.add(block, self._acceptance_ns)
+        self._optics.sum.add(block, self._acceptance_ns)
         if self._kept.origin is not None:
             self._kept.add(block, self._acceptance_ns)
         elif block.count:
@@ -326,7 +310,7 @@ class BrightFieldEngine(BesideScan):
         nx = self._maps.shape[1]
         whole = lines == self._maps.shape[0]
         radius = beam.convergence_semi_angle_mrad / pixel
-        center = self._center(optics, whole=whole)
+        center = self._optics.center(optics, whole=whole)
         places = np.full((kept.lattice.cells, 2), np.nan)
         if kept.origin is not None:
             places = (kept.places() - center) / radius
@@ -356,14 +340,6 @@ class BrightFieldEngine(BesideScan):
                 discs = replace(discs, vectors=vectors(optics))
         made = self._images_of(discs, go_on)
         return [self._whole(result, discs, optics) for result in made or ()]
-
-    def _center(self, optics: Optics, *, whole: bool) -> tuple[float, float]:
-        """Of the disc: where its edge has it, for a whole scan whose centre is not given."""
-        if whole and optics.center == "auto":
-            self.disc_found = disc_found(self._sum.counts, self._maps.masked)
-            if self.disc_found is not None:
-                return self.disc_found.center
-        return resolve_centre(self._maps, optics, self._acquisition.detector.shape)
 
     def _whole(self, result: Result, discs: Discs, optics: Optics) -> Result:
         """With all lines of the scan, and with what all such images have to say."""

@@ -1,0 +1,89 @@
+"""What an engine of the bright field measures of the optics, and how often."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from stemd.acquisition import Optics
+from stemd.engines.base import PositionMaps
+from stemd.engines.bright_field.measuring import Vectors, disc_found, lens_found
+from stemd.engines.bright_field.pattern_sum import PatternSum
+from stemd.engines.bright_field.view import Discs
+from stemd.engines.lens.found import DiscFound, LensFound, OpticsFound
+from stemd.engines.lens.measure import Search, StoppedError
+from stemd.engines.rotation import MIN_SIDE, estimate_rotation
+from stemd.engines.vectors import resolve_centre, shifts
+
+SHARE = 0.5
+"""Of the time beside a camera goes into measuring at most, where no image needs it: of scans that
+follow each other faster some are not measured."""
+
+_rest_until: dict[str, float] = {}
+"""By the engine's name: engines live for one scan."""
+
+
+class OpticsMeasurement:
+    """Disc and lens of one scan. One thread, but for `found`, which any may call.
+
+    `name`: the engine's; `bounded`: no image needs it, and a camera waits.
+    """
+
+    def __init__(
+        self, name: str, maps: PositionMaps, detector: tuple[int, int], *, bounded: bool
+    ) -> None:
+        self.sum = PatternSum(maps.total.size, detector)
+        self.lens: LensFound | None = None
+        self._disc: DiscFound | None = None
+        self._name, self._maps, self._detector, self._bounded = name, maps, detector, bounded
+        self._made_with: tuple[Optics, Search] | None = None
+
+    def found(self) -> OpticsFound | None:
+        """What was measured of this scan; None where it has not been looked for."""
+        return OpticsFound(self.lens, self._disc) if self._made_with is not None else None
+
+    def center(self, optics: Optics, *, whole: bool) -> tuple[float, float]:
+        """Of the disc: where its edge has it, for a whole scan whose centre is not given."""
+        if whole and optics.center == "auto":
+            self._disc = disc_found(self.sum.counts, self._maps.masked)
+            if self._disc is not None:
+                return self._disc.center
+        return resolve_centre(self._maps, optics, self._detector)
+
+    def measure(
+        self,
+        discs: Discs,
+        vectors: Vectors,
+        optics: Optics,
+        search: Search,
+        go_on: Callable[[], bool],
+    ) -> bool:
+        """Measure, unless it has been done with the same; whether there is something new."""
+        made_with, began = (optics, search), time.monotonic()
+        if self._made_with == made_with:
+            return False
+        if self._bounded and began < _rest_until.get(self._name, 0.0):
+            return False
+        try:
+            self.lens = lens_found(discs, vectors, self._turns(optics), optics, search, go_on)
+        except StoppedError:
+            return False
+        self._disc = disc_found(self.sum.counts, self._maps.masked)
+        self._made_with = made_with
+        if self._bounded:
+            ended = time.monotonic()
+            _rest_until[self._name] = ended + (ended - began) * (1.0 / SHARE - 1.0)
+        return True
+
+    def _turns(self, optics: Optics) -> list[tuple[float, bool]]:
+        """Rotation and flip by the centre-of-mass field, of either hand."""
+        if min(self._maps.shape) < MIN_SIDE:
+            return []
+        center = resolve_centre(self._maps, optics, self._detector)
+        y, x = (part.reshape(self._maps.shape) for part in shifts(self._maps, center))
+        hands = {
+            (round(found.rotation_deg, 1), found.flip)
+            for flip in (False, True)
+            for found in [estimate_rotation(y, x, rotation_deg=optics.rotation_deg, flip=flip)]
+        }
+        return sorted(hands)
