@@ -124,6 +124,11 @@ class Outlets:
             good.cancel()
 
     @property
+    def owners(self) -> list[Tasks]:
+        """Who keeps the tasks without which nothing is shown."""
+        return [self.tasks, *([self.page.tasks] if self.page is not None else [])]
+
+    @property
     def page_url(self) -> str | None:
         """Where the page is, None without one."""
         return self.page.url if self.page is not None else None

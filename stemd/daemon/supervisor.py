@@ -176,7 +176,7 @@ class Daemon:
         keep(lambda: watch_workers(self._workers, self.health.red.told), "workers")
 
     def _owners_of_tasks(self) -> list[Tasks]:
-        owners = [self._tasks, self.outlets.tasks]
+        owners = [self._tasks, *self.outlets.owners]
         if self._completer is not None:
             owners.append(self._completer.tasks)
         for pipeline in self.pipelines.running.values():
@@ -215,13 +215,7 @@ class Daemon:
             completer.resume,
         )
         for step in steps:
-            while True:
-                try:
-                    await step()
-                    break
-                except StemdError as error:
-                    log.warning("what earlier scans left waits for the disk", error=str(error))
-                    await asyncio.sleep(RECOVER_AGAIN_S)
+            await _until_done(step)
 
     # Config reload
 
@@ -250,7 +244,8 @@ class Daemon:
             await self.pipelines.apply(config)
             self.config = config
             if self._completer is not None:
-                await self._completer.resume()
+                # beside: what the new config says holds, whether the disk answers or not
+                self._tasks.start(_until_done(self._completer.resume), "resume completions")
             self._publish_state()
             self.health.red.told.pop("config", None)
             log.info("config read again", pipelines=list(self.pipelines.running))
@@ -307,6 +302,17 @@ class Daemon:
     def _sink_errors(self) -> Json:
         """By name what is wrong with a sink now, null where all is well."""
         return {name: status["error"] for name, status in self.hub.sinks().items()}
+
+
+async def _until_done(step: Callable[[], Awaitable[object]]) -> None:
+    """Have something done that needs the disk; while it does not answer, try again."""
+    while True:
+        try:
+            await step()
+            return
+        except StemdError as error:
+            log.warning("what earlier scans left waits for the disk", error=str(error))
+            await asyncio.sleep(RECOVER_AGAIN_S)
 
 
 async def _close(store: Store) -> list[str]:

@@ -33,6 +33,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 _UNSPECIFIED_ERROR = 0x80
+PING_LOOK_SECONDS = 1.0
 
 
 class OpenClient(Client):
@@ -96,8 +97,13 @@ class OpenClient(Client):
         """Nothing left to do for aiomqtt: `_connect_aside` has connected."""
 
     async def ended(self) -> None:
-        """Return, by raising MqttError or OSError, when the connection is lost."""
-        await asyncio.wait((self._disconnected,))
+        """Return, by raising MqttError or OSError, when the connection is lost.
+
+        Sends the pings, too: aiomqtt has a task for them that nobody watches over.
+        """
+        while not self._disconnected.done():
+            await asyncio.wait((self._disconnected,), timeout=PING_LOOK_SECONDS)
+            self._client.loop_misc()
         raise self.lost or MqttError("the broker closed the connection")
 
     @property

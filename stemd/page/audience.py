@@ -98,6 +98,9 @@ class Audience:
     def forget(self, pipeline: str) -> None:
         """The pipeline is gone."""
         self._offered.pop(pipeline, None)
+        text = _document("removed", pipeline, {})
+        for viewer in self._viewers:
+            viewer.forget(pipeline, text)
 
     @property
     def _full(self) -> bool:
@@ -176,7 +179,7 @@ class Audience:
             "protocol": image_frames.VERSION,
             "version": __version__,
             "instrument": self._instrument,
-            "pipelines": sorted(self._hub.views),
+            "pipelines": self._hub.names,
             "operator": viewer.operator,
             "refusal": "" if viewer.operator else self._access.refusal,
         }

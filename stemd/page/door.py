@@ -14,10 +14,13 @@ import resource
 import socket
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
+
+from stemd.tasks import Tasks
 
 IDLE_S = 15.0
 """A connection without a request is closed after so long."""
@@ -48,7 +51,8 @@ class Door:
         self._quiet_since: dict[asyncio.BaseTransport, float] = {}
         self._busy: set[asyncio.BaseTransport] = set()
         self._listeners: list[socket.socket] = []
-        self._tasks: list[asyncio.Task[None]] = []
+        self.tasks = Tasks()
+        """Without them nobody comes in: who dies is begun again, and its owner can tell."""
         self._troubled = False
 
     @property
@@ -66,16 +70,13 @@ class Door:
         except OSError:
             self._close_listeners()
             raise
-        for listener in self._listeners:
-            self._tasks.append(asyncio.create_task(self._accept(server, listener)))
-        self._tasks.append(asyncio.create_task(self._look()))
+        for number, listener in enumerate(self._listeners):
+            self.tasks.keep(partial(self._accept, server, listener), f"page-accept-{number}")
+        self.tasks.keep(self._look, "page-look")
 
     async def close(self) -> None:
         """Accept nobody any more."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
+        await self.tasks.stop()
         self._close_listeners()
 
     @web.middleware

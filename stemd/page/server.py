@@ -22,6 +22,7 @@ from stemd.page.replays import ConfigOf, Replays
 from stemd.page.static_files import StaticFiles
 from stemd.results import Snapshot
 from stemd.storage.archive import Archive
+from stemd.tasks import Tasks
 
 Json = dict[str, Any]
 
@@ -107,6 +108,11 @@ class Page(Sink):
             f"http://[{shown}]:{real_port}/" if ":" in shown else f"http://{shown}:{real_port}/"
         )
         log.info("live page", url=self.url, changes="open" if self._access.open else "with token")
+
+    @property
+    def tasks(self) -> Tasks:
+        """Those that let viewers in."""
+        return self._door.tasks
 
     async def stop(self) -> None:
         """Close every viewer's socket and the port."""

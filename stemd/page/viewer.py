@@ -79,6 +79,15 @@ class Viewer:
         self._retained[(kind, pipeline)] = text
         self._wake.set()
 
+    def forget(self, pipeline: str, text: str) -> None:
+        """A pipeline is gone, as `text` says: nothing that waits of it is sent any more."""
+        for kept in [key for key in self._retained if key[1] == pipeline]:
+            del self._retained[kept]
+        for key in [key for key in self._images if key[0] == pipeline]:
+            del self._images[key]
+            self._taken.set()
+        self.retain("removed", pipeline, text)
+
     def line(self, text: str) -> None:
         """A log line or a scan document."""
         self._lines.append(text)

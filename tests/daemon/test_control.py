@@ -253,3 +253,13 @@ def test_a_retained_a_repeated_and_an_expired_command_are_refused_and_replies_fi
     answer: paho.MQTTMessage = asker.wait_for("answers/me")[0]
     assert json.loads(answer.payload)["ok"] is True
     assert answer.properties.CorrelationData == b"\x00\x07"
+
+
+def test_reconnect_by_mqtt_makes_the_connection_anew_and_scans_go_on(rig: Rig) -> None:
+    before = rig.camera.wait_for_client()
+    assert rig.order("reconnect")["ok"]
+    wait_until(lambda: rig.camera.wait_for_client() is not before, "a new connection", 10.0)
+    rig.until_state(lambda s: s["camera_connected"], "the camera is connected")
+    rig.camera.scan()
+    (scan,) = rig.finished()
+    assert scan["status"] == "complete"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import struct
 import threading
 from pathlib import Path
@@ -240,3 +241,44 @@ type = "ricom"
 """
     with pytest.raises(ConfigProblemsError, match="needs patterns"):
         parse(text)
+
+
+@pytest.mark.slow
+@pytest.mark.waits
+@pytest.mark.mosquitto
+def test_a_file_name_that_is_no_utf8_spoils_no_document_of_a_running_daemon(
+    tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    head, _, rest = CONFIG.partition("[[pipeline.engine]]")
+    config = head + rest[rest.index("[pipeline.record]") :]
+    client = OutsideClient(mosquitto.port, version5=True)
+    daemon = RunningDaemon(
+        tmp_path, config.format(broker=mosquitto.url, folder=json.dumps(str(folder)))
+    )
+    try:
+        wait_until(lambda: client.on(f"{BASE}/state"), "it runs", 60.0)
+        wait_until(lambda: states(client)[-1]["camera_connected"], "the folder is watched", 60.0)
+        odd = os.fsdecode(b"f\xfcr")
+        (folder / f"{odd}.tif").write_bytes(tiff(picture()))
+        wait_until(lambda: len(finished(client)) == 1, "it is a scan")
+        (folder / f"{odd}-broken.tif").write_bytes(b"no image")
+        wait_until(
+            lambda: "f\\udcfcr-broken.tif" in str(states(client)[-1]["errors"]), "it is told"
+        )
+        (folder / "plain.tif").write_bytes(tiff(picture()))
+        wait_until(lambda: len(finished(client)) == 2, "the next is a scan, too")
+        for message in client.messages:
+            check(message.topic, message.payload)
+        documents = [json.loads(p.read_bytes()) for p in daemon.data_dir.glob("*/*/scan.json")]
+        assert any("f\\udcfcr.tif" in document["source"] for document in documents)
+        assert "Traceback" not in (tmp_path / "log.txt").read_text()
+    finally:
+        daemon.close()
+        client.close()
+
+
+def states(client: OutsideClient) -> list[dict[str, Any]]:
+    """State documents so far."""
+    return [json.loads(message.payload) for message in client.on(f"{BASE}/state")]

@@ -18,9 +18,14 @@ class Killed(BaseException):
 
 
 def tasks() -> dict[str, asyncio.Task[Any]]:
-    """Tasks of the daemon by name; those without a name of their own are not kept by it."""
+    """Tasks of the daemon by name; those without one of their own by their coroutine's, too."""
     found = [each for each in gc.get_objects() if isinstance(each, asyncio.Task)]
-    return {each.get_name(): each for each in found if not each.done()}
+    return {_name(each): each for each in found if not each.done()}
+
+
+def _name(task: asyncio.Task[Any]) -> str:
+    name = task.get_name()
+    return f"{name} {task.get_coro().__qualname__}" if name.startswith("Task-") else name
 
 
 def threads() -> dict[str, threading.Thread]:
@@ -68,7 +73,8 @@ def serve(path: str) -> None:
                     case "threads":
                         peer.sendall(json.dumps(sorted(threads())).encode())
                     case "task":
-                        ways[args[1]](tasks()[args[0]])
+                        if (task := tasks().get(args[0])) is not None:  # it may have just ended
+                            ways[args[1]](task)
                     case "thread":
                         kill_thread(threads()[args[0]])
 

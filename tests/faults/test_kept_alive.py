@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -26,11 +29,16 @@ pytestmark = pytest.mark.mosquitto
 
 Rows = Callable[[str], Row]
 BACK_S = 10.0
-TASKS = (
-    *("health", "watchdog", "workers", "disk", "state-cam", "completion", "mqtt"),
-    *("mqtt-requests", "mqtt-documents", "mqtt-images", "session-cam"),
-)
-"""Those that must live as long as the daemon or what they are for."""
+TASKS = {
+    *("health", "workers", "disk", "installation", "state-cam", "stream-cam", "completion"),
+    *("mqtt", "mqtt-requests", "mqtt-documents", "mqtt-images", "sessions-cam"),
+    *("page-accept-0", "page-look"),
+}
+"""Those that must live as long as the daemon; what else runs is killed all the same."""
+PINGS = "Client._misc_loop"
+"""aiomqtt's; what it does is done by stemd as well (`test_mqtt_faults`)."""
+ITSELF = "run.<locals>.serve"
+"""The daemon's own task: when it dies, the daemon does, and systemd starts it again."""
 RECORD = {"record-write": "writes the record", "record-hash": "checks the record"}
 
 
@@ -75,6 +83,8 @@ class Scene:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, json.load(error)
+        except (OSError, http.client.HTTPException):  # the page, or its task, is away
+            return 0, {"red": [], "task_failures": {}, "mqtt_connected": False}
 
     def back_or_red(self, task: str) -> bool:
         """Whether a task runs again, or health says that it does not."""
@@ -86,6 +96,15 @@ class Scene:
     def runs(self, task: str) -> bool:
         """Whether a task of this name runs."""
         return task in self.victim.ask("tasks")
+
+    def replaced(self, coroutine: str, before: set[str]) -> bool:
+        """Whether another task does this work now, and MQTT is connected."""
+        now = {each for each in self.victim.ask("tasks") if each.endswith(f" {coroutine}")}
+        return bool(now - before and self.health()[1]["mqtt_connected"])
+
+    def answers(self) -> bool:
+        """Whether a request by MQTT is carried out."""
+        return bool(self.rig.settings(publish={"rate_hz": 20.0})["ok"])
 
     def lost_since(self, seen: int) -> bool:
         """Whether one of the states after the first `seen` has no camera."""
@@ -118,25 +137,72 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 def test_every_task_that_dies_is_back_or_red(scene: Scene, row: Rows, how: str) -> None:
     line = row(f"every task killed in turn ({how})")
     rig, victim = scene.rig, scene.victim
-    rig.order("session", name=f"endless {how}", start=False)
-    wait_until(lambda: "session-cam" in victim.ask("tasks"), "they run")
-    told = []
-    for name in (name for name in TASKS if name in victim.ask("tasks")):
+    names = [each for each in victim.ask("tasks") if " " not in each]
+    assert set(names) >= TASKS
+    for name in names:
         victim.ask("task", name, how)
         if name.startswith("mqtt-"):
             time.sleep(1.0)  # what is sent while MQTT connects again reaches nobody
             wait_until(lambda: scene.health()[1]["mqtt_connected"], "MQTT is connected", BACK_S)
-            wait_until(lambda: rig.settings(publish={"rate_hz": 20.0})["ok"], "it is answered")
+            wait_until(scene.answers, "it is answered")
         else:
             wait_until(partial(scene.back_or_red, name), f"{name} is back or red", BACK_S)
-        told.append(name)
         wait_until(partial(scene.runs, name), f"{name} is back", 40.0)
-    assert set(TASKS) - set(told) <= {"watchdog"}
-    rig.order("session", stop=True)
-    rig.until_state(lambda s: s["session"] is None, "the session has ended")
     scene.green()
     scene.whole_scan()
-    line.said, line.healed = f"{len(told)} tasks", "yes"
+    line.said, line.healed = f"{len(names)} tasks", "yes"
+    assert rig.order("session", name=f"after {how}", scans=1)["ok"]
+    rig.until_state(lambda s: s["session"] is None and s["scan"], "a session is carried out")
+
+
+@pytest.mark.waits
+def test_every_task_within_a_task_that_dies_is_replaced(scene: Scene, row: Rows) -> None:
+    line = row("every task within a task killed in turn")
+    victim = scene.victim
+    works = {each.partition(" ")[2] for each in victim.ask("tasks")} - {"", ITSELF, PINGS}
+    assert works >= {"ControlSession._converse", "Documents.session", "ImagePublisher.session"}
+    for work in sorted(works):
+        before = {each for each in victim.ask("tasks") if each.endswith(f" {work}")}
+        for task in before:
+            victim.ask("task", task, "cancel")
+        wait_until(partial(scene.replaced, work, before), f"{work} is replaced", BACK_S)
+    scene.green()
+    wait_until(scene.answers, "it is answered")
+    scene.whole_scan()
+    line.said, line.healed = f"{len(works)} tasks", "yes"
+
+
+def test_idle_threads_that_die_are_begun_again(scene: Scene, row: Rows) -> None:
+    line = row("every idle thread killed")
+    rig, victim = scene.rig, scene.victim
+    scene.whole_scan()  # the catalogue's thread is begun by the first row
+    workers = {each for each in victim.ask("threads") if each.startswith("worker-")}
+    assert workers
+    for worker in workers:
+        victim.ask("thread", worker)
+    assert "catalogue" in victim.ask("threads")
+    victim.ask("thread", "catalogue")
+
+    def fresh() -> bool:
+        now = {each for each in victim.ask("threads") if each.startswith("worker-")}
+        return bool(now - workers)
+
+    wait_until(fresh, "other worker threads are there", BACK_S)
+    scene.whole_scan()
+    scan = rig.events("finished")[-1]["id"]
+
+    def entered() -> bool:
+        with contextlib.closing(sqlite3.connect(rig.data / "catalogue.sqlite")) as database:
+            found = database.execute("SELECT status FROM scans WHERE id = ?", (scan,)).fetchone()
+        return found == ("complete",)
+
+    wait_until(entered, "the catalogue has the scan", BACK_S)
+    assert rig.settings(ricom={"kernel_size": 7})["ok"]
+    kept = rig.data / "state" / "settings-cam.json"
+    wait_until(lambda: kept.exists() and "kernel_size" in kept.read_text(), "settings are kept")
+    rig.order("reset")
+    scene.green()
+    line.healed = "yes"
 
 
 def test_a_reader_that_dies_is_back_and_says_so(scene: Scene, row: Rows) -> None:

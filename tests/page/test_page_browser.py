@@ -476,3 +476,28 @@ def test_the_page_says_how_far_the_beam_is_out_of_focus_and_what_to_press(
     served.do(served.scope.tell_settings)
     eventually(lambda: "in force" in tab.text_content("#measured p"))
     assert tab.is_hidden("#measured button")
+
+
+def test_a_pipeline_that_is_gone_leaves_the_page(served: Served, tab: Any) -> None:
+    hub = served.scope.hub
+    served.grow(4096)
+    served.do(lambda: hub.state("eels", {"state": "waiting"}))
+    tab.locator("#pipelines button", has_text="eels").click()
+    eventually(lambda: not tab.locator(".thumb").count())
+    served.do(lambda: hub.expect(["merlin"]))
+    eventually(tab.locator("#pipelines").is_hidden)
+    image = served.scope.images["ricom"][0]
+    eventually(lambda: same_gray(tab, image, *limits(image), TOP))
+
+
+def test_a_pipeline_that_went_with_the_daemon_leaves_the_page_when_it_is_back(
+    served: Served, tab: Any
+) -> None:
+    hub = served.scope.hub
+    served.do(lambda: hub.state("eels", {"state": "waiting"}))
+    eventually(lambda: tab.locator("#pipelines button").count() == 2)
+    port = int(served.url.rsplit(":", 1)[1].strip("/"))
+    served.stop()
+    served.do(lambda: hub.expect(["merlin"]))
+    served.start(listen=f"127.0.0.1:{port}")
+    eventually(tab.locator("#pipelines").is_hidden)

@@ -666,3 +666,18 @@ def test_a_token_file_that_protects_nothing_is_refused(tmp_path: Path, content: 
     with pytest.raises(ConfigError, match="token_file") as caught:
         PageSettings(token_file=path).read_token()
     assert caught.value.remedy
+
+
+async def test_a_viewer_is_told_of_a_pipeline_that_is_gone_and_gets_nothing_more_of_it(
+    shown: Shown, client: aiohttp.ClientSession
+) -> None:
+    hub = shown.scope.hub
+    shown.scope.tell_state("waiting")
+    hub.state("eels", {"state": "waiting"})
+    viewer = await look(client, shown.url)
+    assert (await viewer.text("hello"))["document"]["pipelines"] == ["eels", "merlin"]
+    hub.state("eels", {"state": "acquiring"})
+    hub.expect(["merlin"])
+    assert (await viewer.text("removed"))["pipeline"] == "eels"
+    again = await look(client, shown.url)
+    assert (await again.text("hello"))["document"]["pipelines"] == ["merlin"]

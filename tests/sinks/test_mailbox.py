@@ -7,9 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stemd.config.mqtt import MqttSettings
+from stemd.events import Hub
+from stemd.mqtt.complaints import Complaints
 from stemd.mqtt.connection import Outgoing
+from stemd.mqtt.documents import Documents
 from stemd.mqtt.images import SizeLimit
-from stemd.mqtt.mailbox import Image, ImageMailbox, Outbox
+from stemd.mqtt.mailbox import MAX_DOCUMENTS, Image, ImageMailbox, Outbox
+from stemd.mqtt.status import MqttStatus
+from stemd.mqtt.topics import Topics
 from tests.conftest import a_snapshot, an_acquisition
 
 SCAN = an_acquisition((2, 3))
@@ -212,3 +217,15 @@ def test_ports_have_their_usual_defaults_and_addresses_may_be_of_version_6() -> 
     assert MqttSettings(url="mqtts://broker").port == 8883
     six = MqttSettings(url="mqtt://[::1]:1234")
     assert (six.host, six.port) == ("::1", 1234)
+
+
+def test_a_flood_of_answers_leaves_the_scan_documents_in_their_lane() -> None:
+    topics, settings = Topics("titan"), MqttSettings(url="mqtt://h")
+    status = MqttStatus(settings.url)
+    documents = Documents(topics, settings, status, Complaints(status, Hub()))
+    documents.queue(Outgoing("stemd/titan/cam/scan", b"finished", 1))
+    for number in range(MAX_DOCUMENTS + 5):
+        documents.reply(Outgoing("stemd/titan/cam/reply", b"%d" % number, 1))
+    counters = documents.counters
+    assert (counters["documents_dropped"], counters["replies_dropped"]) == (0, 5)
+    assert counters["documents_waiting"] == MAX_DOCUMENTS + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
@@ -19,6 +20,7 @@ import structlog.testing
 from stemd.config.mqtt import MqttSettings
 from stemd.errors import SinkError
 from stemd.events import Hub
+from stemd.mqtt.connection import Connection
 from stemd.mqtt.sink import MqttSink
 from tests.conftest import (
     Mosquitto,
@@ -336,3 +338,22 @@ def test_of_two_daemons_of_one_name_the_older_stands_by_and_comes_back(
 async def test_an_embedded_broker_has_to_be_started_first() -> None:
     with pytest.raises(SinkError, match="no address yet"):
         MqttSink(MqttSettings(), INSTRUMENT, Hub())
+
+
+@pytest.mark.waits
+async def test_a_quiet_connection_stands_though_aiomqtts_own_task_for_pings_died(
+    mosquitto: Mosquitto,
+) -> None:
+    settings = MqttSettings(url=mosquitto.url)
+    connection = Connection(settings, "quiet", version5=True, keepalive_s=1)
+    await connection.connect()
+    try:
+        (pings,) = (
+            task for task in asyncio.all_tasks() if "Client._misc_loop" in repr(task.get_coro())
+        )
+        pings.cancel()
+        with pytest.raises(TimeoutError):  # mosquitto hangs up after 1.5 s of silence
+            await asyncio.wait_for(connection.ended(), 4.0)
+        assert connection.lost is None
+    finally:
+        await connection.close(1.0)

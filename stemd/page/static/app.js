@@ -180,8 +180,16 @@ const receive = {
     model.hello = document_;
     id("instrument").textContent = document_.instrument;
     for (const name of document_.pipelines) model.of(name);
+    model.keep(document_.pipelines);
     operator.hello(document_);
     tabs();
+    everything();
+  },
+  removed(pipeline) {
+    const looked = pipeline === model.pipeline && !model.past;
+    if (!model.keep([...model.pipelines.keys()].filter((name) => name !== pipeline))) return;
+    tabs();
+    if (looked) settings();
     everything();
   },
   access(_, __, message) {

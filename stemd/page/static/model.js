@@ -86,6 +86,14 @@ export class Model {
     return this.pipelines.get(name);
   }
 
+  /** These are the pipelines there are: true if others are gone, the one looked at maybe. */
+  keep(names) {
+    const gone = [...this.pipelines.keys()].filter((name) => !names.includes(name));
+    for (const name of gone) this.pipelines.delete(name);
+    if (gone.includes(this.pipeline)) this.pipeline = [...this.pipelines.keys()].sort()[0] ?? null;
+    return gone.length > 0;
+  }
+
   /** The pipeline that is looked at. */
   get live() {
     return this.pipelines.get(this.pipeline) ?? new Source();
