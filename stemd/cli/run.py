@@ -22,6 +22,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run until SIGTERM or Ctrl-C; SIGHUP reads the config again."""
     signal.signal(signal.SIGTERM, _end_at_once)
+    from stemd.daemon.arenas import few_arenas
+
+    few_arenas()
     from stemd.config.file import load
     from stemd.errors import StemdError
     from stemd.logs import set_up_logs
