@@ -1,0 +1,95 @@
+"""Threads that hang or die: whoever waits is told, nobody else waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from stemd.daemon.pipeline.camera_control import MOST_WAITING, CameraControl
+from stemd.daemon.workers import MOST, Workers
+from stemd.errors import CameraError, StemdError
+from tests.conftest import wait_until
+
+
+async def test_a_camera_that_does_not_answer_takes_its_own_threads_only() -> None:
+    answer = threading.Event()
+
+    def hangs(name: str, args: Mapping[str, Any]) -> Mapping[str, Any]:
+        answer.wait(30.0)
+        return {"name": name}
+
+    control = CameraControl("cam", lambda: hangs)
+    waiting = [asyncio.ensure_future(control("start", {})) for _ in range(MOST_WAITING)]
+    try:
+        await asyncio.sleep(0)
+        with pytest.raises(CameraError, match="has not answered 8 commands"):
+            await control("start", {})
+        waiting[0].cancel()  # who gives up frees no place: the thread still hangs
+        await asyncio.sleep(0)
+        with pytest.raises(CameraError):
+            await control("abort", {})
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: 7), 10.0) == 7
+    finally:
+        answer.set()
+    assert (await asyncio.gather(*waiting[1:]))[0] == {"name": "start"}
+    assert await control("stop", {}) == {"name": "stop"}
+
+
+def _kill(thread: threading.Thread) -> None:
+    ident = ctypes.c_ulong(thread.ident or 0)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(SystemExit))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_threads_that_die_idle_are_begun_again_and_lose_no_job() -> None:
+    workers = Workers()
+    try:
+        assert workers.submit(lambda: 1).result(10.0) == 1
+        for thread in list(workers._at):
+            _kill(thread)
+        found = workers.submit(lambda: 2)  # wakes the one that dies of it
+        wait_until(lambda: workers.revive() or found.done(), "it is noticed", 10.0)
+        assert found.result(10.0) == 2
+    finally:
+        workers.shutdown()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_whoever_waits_for_a_thread_that_died_is_told() -> None:
+    workers = Workers()
+    began = threading.Event()
+    try:
+        lost = workers.submit(began.set)
+        lost.result(10.0)
+        (thread,) = workers._at
+        other = workers.submit(lambda: 3)
+        other.result(10.0)
+        _kill(thread)
+        workers.submit(lambda: None)
+        wait_until(lambda: not thread.is_alive(), "it is dead", 10.0)
+        future: Any = type(other)()
+        workers._at[thread] = (future, lambda: None)  # as if it had died with this job
+        assert workers.revive() == 1
+        with pytest.raises(StemdError, match="has died"):
+            future.result(1.0)
+    finally:
+        workers.shutdown()
+
+
+def test_when_all_threads_hang_new_ones_do_what_waits_and_the_end_waits_for_none() -> None:
+    workers, answer = Workers(), threading.Event()
+    try:
+        for _ in range(MOST):
+            workers.submit(answer.wait, 30.0)
+        waits = workers.submit(lambda: 5)
+        assert not waits.done()
+        workers.abandon()
+        assert waits.result(10.0) == 5
+    finally:
+        workers.shutdown()
+        answer.set()
