@@ -99,17 +99,19 @@ def descan_of(maps: PositionMaps) -> Descan | None:
     than DESCAN_SIDE lines or columns have counts.
     """
     ny, nx = maps.shape
-    com = np.stack(centre_of_mass(maps), axis=1)
-    known = np.isfinite(com[:, 0])
-    flat = np.flatnonzero(known)
-    flat = flat[:: max(1, flat.size // DESCAN_MOST)]
+    known = maps.done & (maps.total > 0)
+    # an odd step does not always meet the same columns
+    flat = np.arange(0, known.size, known.size // DESCAN_MOST | 1)
+    flat = flat[known[flat]]
     rows, columns = np.divmod(flat, nx)
     if min(np.unique(rows).size, np.unique(columns).size) < DESCAN_SIDE:
         return None
     at = np.column_stack(
         [np.ones(flat.size), rows / max(1, ny - 1) - 0.5, columns / max(1, nx - 1) - 0.5]
     )
-    values, weight = com[flat], np.ones(flat.size)
+    total = maps.total[flat]
+    values = np.stack([maps.moment_y[flat] / total, maps.moment_x[flat] / total], axis=1)
+    weight = np.ones(flat.size)
     plane: F64 = np.zeros((3, 2))
     for _ in range(DESCAN_TURNS):
         found = np.linalg.lstsq(at * weight[:, None], values * weight[:, None], rcond=None)

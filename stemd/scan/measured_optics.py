@@ -168,7 +168,7 @@ def _of_maps(run: ScanRun) -> Json:
         )
     total, done = int(maps.total.sum()), int(np.count_nonzero(maps.done))
     if step is not None and done:
-        area = done * step**2
+        area = done * step**2 / run.acquisition.detector.scale
         entries["dose_e_per_square_angstrom"] = _entry(
             round(total / area, 3), round(math.sqrt(max(1, total)) / area, 4), None, None
         )

@@ -87,7 +87,7 @@ def tell_a_scan(sink: RunningSink) -> None:
     book = SessionBook.begin(
         SessionPlan(name="night", scans=2), "merlin", "titan", 1, from_config=False
     )
-    book.got(finished)
+    book.got(finished, 2)
     sink.call(hub.document, "merlin", book.shown())
     sink.call(hub.log, "merlin", {"level": "warning", "message": "m", "remedy": "r"})
 
