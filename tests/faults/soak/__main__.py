@@ -45,7 +45,7 @@ from tests.faults.soak.cameras import NX, NY, Merlin, SlowCamera, Timepix3
 from tests.faults.soak.config import CONFIG
 from tests.faults.soak.viewers import Viewers
 
-SETTLE_S = 20.0
+QUIET_S, SETTLE_S = 60.0, 20.0
 KINDS = ("memory_mb", "descriptors", "threads")
 
 
@@ -104,6 +104,7 @@ class Soak:
             time.sleep(2.0)
         cpu = sum(self.process.cpu_times()[:2]) - self.cpu
         minutes = (time.monotonic() - began) / 60.0
+        time.sleep(QUIET_S)  # scans without a fault: whatever was red must be over
         for camera in self.cameras:
             camera.close()
         time.sleep(SETTLE_S)
