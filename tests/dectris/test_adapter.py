@@ -22,7 +22,8 @@ from stemd.beam import Beam
 from stemd.blocks import BlockPool
 from stemd.errors import CameraError, FormatError
 from stemd.virtual.dectris.camera import DectrisCamera, DectrisRunning
-from stemd.virtual.dectris.frames import MessageSource
+from stemd.virtual.dectris.frames import MessageSource, Source
+from stemd.virtual.dectris.recorded import RecordSource
 from stemd.virtual.diffraction import Camera
 from stemd.virtual.faults import Faults
 from stemd.virtual.microscope import Microscope, Setup
@@ -164,11 +165,11 @@ def setup(shape: tuple[int, int] = (4, 6)) -> Setup:
 
 
 class Virtual:
-    """A virtual camera in a thread."""
+    """A virtual camera in a thread; without a `source`, of the virtual microscope."""
 
-    def __init__(self, **how: Any) -> None:
+    def __init__(self, source: Source | None = None, **how: Any) -> None:
         self.microscope = Microscope(setup())
-        source = MessageSource(self.microscope, "u2", "bslz4")
+        source = source or MessageSource(self.microscope, "u2", "bslz4")
         usual: dict[str, Any] = {"port": 0, "control_port": 0, "rate": 2000.0, "gap_s": 0.1}
         self.camera = DectrisCamera(source, DectrisRunning(**{**usual, **how}))
         self.thread = threading.Thread(target=self.camera.run, daemon=True)
@@ -383,3 +384,21 @@ def test_a_record_that_is_cut_off_or_damaged_gives_what_is_whole(tmp_path: Path)
 def test_what_is_no_record_is_refused_in_words(tmp_path: Path, stream: bytes, words: str) -> None:
     with pytest.raises(FormatError, match=words):
         read(record(tmp_path, stream), Scan(shape=(2, 3), flyback=5))
+
+
+@pytest.mark.parametrize("kind", ["cbor", "legacy"])
+@pytest.mark.parametrize("with_start", [False, True])
+def test_a_record_is_served_again_as_it_came(tmp_path: Path, kind: Kind, with_start: bool) -> None:
+    stream = b"".join(frame(n, kind=kind) for n in (0, 1, 2, 4, 5, 6, 7))
+    path = record(tmp_path, stream, kind=kind)
+    if not with_start:
+        (tmp_path / "raw.start").unlink()
+    virtual = Virtual(RecordSource(path))
+    running = Running(virtual.camera.data_port)
+    outcome = running.reasons("complete", "complete", "complete")
+    running.close()
+    virtual.close()
+    assert outcome.scans[1].wire == stream
+    assert len(outcome.scans[1].acquisition.sidecars) == with_start
+    with pytest.raises(CameraError, match="raw"):
+        RecordSource(tmp_path / "nothing.dectris")

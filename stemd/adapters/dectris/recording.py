@@ -175,6 +175,16 @@ class DectrisRecording:
         """How each image is compressed: places in `compression.ALGORITHMS`."""
         return self._rows[:, scanning.ALGORITHM]
 
+    @property
+    def series(self) -> int:
+        """The number of the series."""
+        return int(self._rows[0, scanning.SERIES])
+
+    def messages(self, first: int, stop: int) -> memoryview:
+        """The messages of images first..stop-1 as they came."""
+        begin, end = self._rows[first, scanning.BEGIN], self._rows[stop - 1, scanning.END]
+        return self._data.data[int(begin) : int(end)]
+
     def packed(self, begin: int, stop: int) -> Iterator[tuple[int, bytes]]:
         """(number, compressed bytes) of the images of the numbers begin..stop-1."""
         numbers = self.numbers

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from stemd.adapters.dectris import zmtp
-from stemd.virtual.dectris.frames import STREAMS, Format, Messages, MessageSource, Stream
+from stemd.virtual.dectris.frames import STREAMS, Batch, Format, Source, Stream
 from stemd.virtual.dectris.simplon import ControlUnit, RestPort
 from stemd.virtual.faults import Faults
 from stemd.virtual.ports import POLL_S
@@ -46,7 +46,7 @@ class DectrisRunning(Running):
 class DectrisCamera(VirtualCamera):
     """Serves the images of a source as a DECTRIS camera would."""
 
-    def __init__(self, source: MessageSource, running: DectrisRunning) -> None:
+    def __init__(self, source: Source, running: DectrisRunning) -> None:
         super().__init__(running)
         self.source, self._how = source, running
         self.unit = ControlUnit(
@@ -96,7 +96,7 @@ class DectrisCamera(VirtualCamera):
         try:
             self._greet(client)
             if not how.no_start:
-                start = stream.start(series, frames, self.source.shape, self.source.dtype)
+                start = self.source.start(stream, series, frames)
                 self._send(client, memoryview(start))
             stop = how.faults.stop_early
             last = frames if stop is None else min(frames, stop)
@@ -106,7 +106,7 @@ class DectrisCamera(VirtualCamera):
                 if self._stop.is_set() or self._data.client() is not client:
                     raise
             if not how.no_end:
-                self._send(client, memoryview(stream.end(series)))
+                self._send(client, memoryview(self.source.end(stream, series)))
             self._check_client(client)
         finally:
             self.unit.end(closing=self._stop.is_set())
@@ -135,7 +135,7 @@ class DectrisCamera(VirtualCamera):
                 self._stall_if_due()
             first += count
 
-    def _messages(self, batch: Messages, first: int, stop: int, offset: int) -> memoryview:
+    def _messages(self, batch: Batch, first: int, stop: int, offset: int) -> memoryview:
         """Messages first..stop-1, with their faults; `offset` is the number of message 0."""
         how = self._how
         if not how.touches_messages:

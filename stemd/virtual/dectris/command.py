@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from stemd.errors import UsageError
 from stemd.virtual import arguments
+
+if TYPE_CHECKING:
+    from stemd.virtual.dectris.frames import Source
 
 HELP = "a virtual DECTRIS camera: a ZeroMQ stream of compressed images, SIMPLON on a control port"
 EXAMPLE = "stemd virtual dectris --scan 128x128 --detector 96x96 --rate 20000 --port 31001"
@@ -35,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dtype", choices=tuple(DTYPES), default="u16", help="pixels (u16)")
     group.add_argument("--compression", choices=("bslz4", "lz4", "none"), default="bslz4")
     group.add_argument("--wait-for-start", action="store_true", help="only make armed series")
+    group.add_argument("--file", type=Path, metavar="F", help="replay this raw.dectris instead")
     group.add_argument(
         "--pool",
         type=arguments.count,
@@ -60,16 +67,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--no-end", action="store_true", help="series end without a message")
 
 
+def _source(args: argparse.Namespace) -> Source:
+    from stemd.virtual.dectris.frames import MessageSource
+    from stemd.virtual.dectris.recorded import RecordSource
+    from stemd.virtual.microscope import Microscope
+
+    if args.file is not None:
+        if args.truth is not None:
+            raise UsageError(
+                "--truth has nothing to say about a recording", "leave --file or --truth out"
+            )
+        return RecordSource(args.file)
+    microscope = Microscope(arguments.setup(args))
+    arguments.write_truth(microscope, args)
+    return MessageSource(microscope, DTYPES[args.dtype], args.compression, args.pool)
+
+
 def run(args: argparse.Namespace) -> int:
     """Serve until stopped or done. Raises StemdError."""
     from stemd.virtual.dectris.camera import DectrisCamera, DectrisRunning
-    from stemd.virtual.dectris.frames import MessageSource
     from stemd.virtual.faults import Faults
-    from stemd.virtual.microscope import Microscope
 
-    microscope = Microscope(arguments.setup(args))
-    arguments.write_truth(microscope, args)
-    source = MessageSource(microscope, DTYPES[args.dtype], args.compression, args.pool)
+    source = _source(args)
     control_port = args.control_port
     if control_port is None:
         control_port = CONTROL_PORT if args.port else 0

@@ -120,8 +120,51 @@ class Legacy:
 STREAMS: dict[Format, type[Stream]] = {"cbor": Stream2, "legacy": Legacy}
 
 
+class Batch(Protocol):
+    """`count` messages of images, one behind the other."""
+
+    count: int
+
+    def stamp(self, series: int, first: int) -> None:
+        """Number the images from `first` on."""
+        ...
+
+    def view(self, first: int, stop: int) -> memoryview:
+        """Messages first..stop-1."""
+        ...
+
+
+class Source(Protocol):
+    """Where the messages of a series come from: `frames` images of `shape` (height, width)."""
+
+    @property
+    def frames(self) -> int:
+        """Images of a series."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of an image."""
+        ...
+
+    def start(self, stream: Stream, series: int, frames: int) -> bytes:
+        """The message that begins a series."""
+        ...
+
+    def end(self, stream: Stream, series: int) -> bytes:
+        """The message that ends it."""
+        ...
+
+    def batches(self, stream: Stream, number: int, frames: int) -> Iterator[Batch]:
+        """The images of scan `number`, `frames` of them or, at the end, a few more."""
+        ...
+
+
 class Messages:
-    """Messages one behind the other: message i is bytes[ends[i]:ends[i + 1]]."""
+    """Implements Batch: message i is bytes[ends[i]:ends[i + 1]].
+
+    Their numbers are written by `stamp`, all else stays.
+    """
 
     def __init__(self, stream: Stream, messages: list[bytes]) -> None:
         self.bytes: Bytes = np.frombuffer(bytearray(b"".join(messages)), np.uint8)
@@ -168,6 +211,14 @@ class MessageSource:
     def shape(self) -> tuple[int, int]:
         """(height, width) of an image."""
         return self.microscope.setup.camera.shape
+
+    def start(self, stream: Stream, series: int, frames: int) -> bytes:
+        """See `Source`."""
+        return stream.start(series, frames, self.shape, self.dtype)
+
+    def end(self, stream: Stream, series: int) -> bytes:
+        """See `Source`."""
+        return stream.end(series)
 
     def _made(self, stream: Stream, number: int, frames: int) -> Iterator[Messages]:
         dtype: np.dtype[np.unsignedinteger] = np.dtype(self.dtype)
