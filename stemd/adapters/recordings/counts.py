@@ -9,7 +9,6 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.adapters.recordings.fixed_point import exponent_for, to_fixed_point
 from stemd.blocks import Notice
 from stemd.errors import FormatError
 from stemd.pixels import Mask, full_scale
@@ -55,6 +54,9 @@ class Counts:
 
     def _look(self, stored: np.dtype[Any], sample: NDArray[Any]) -> None:
         if stored.kind == "f":
+            # numba takes long to import, and integers need none
+            from stemd.adapters.recordings.fixed_point import exponent_for
+
             exponent = exponent_for(sample)
             self.scale = 2.0**exponent
             self._leave_out(~np.isfinite(sample).any(axis=0))
@@ -116,6 +118,8 @@ class Counts:
         out, empty = np.empty((count, pixels), np.int32), np.zeros(count, np.bool_)
         used = np.ones(pixels, np.bool_) if self.mask is None else ~self.mask.ravel()
         tally = np.zeros(3, np.int64)
+        from stemd.adapters.recordings.fixed_point import to_fixed_point
+
         to_fixed_point(values, 1.0 / self.scale, used, out, empty, tally)
         if tally.any():
             tally[0] -= int(empty.sum()) * int(used.sum())
