@@ -28,8 +28,9 @@ from stemd.blocks import Notice
 from stemd.errors import FormatError, StemdError
 
 _BUFFER_BYTES = 1024 * 1024
-_CHUNK_CACHE_BYTES = 32 * 1024 * 1024
-_GOOD_BYTES, _MOST_BYTES = 8 * 1024 * 1024, 64 * 1024 * 1024
+_CHUNK_CACHE_BYTES, _CHUNK_CACHE_SLOTS = 64 * 1024 * 1024, 100_003
+"""Chunks of several lines are unpacked once, as long as two threads' lines of them fit in here."""
+_GOOD_BYTES, _MOST_BYTES = 4 * 1024 * 1024, 16 * 1024 * 1024
 BUILT_IN = (1, 2, 3, 4, 5, 6)
 """Filters that every HDF5 library has: deflate, shuffle, checksum, szip, n-bit, scale-offset."""
 NEEDS = "pip install 'stemd[hdf5]'"
@@ -69,7 +70,9 @@ def _opened(path: RecordingPath) -> tuple[Any, Callable[[], None]]:
     if isinstance(path, RemoteFile):
         opened = io.BufferedReader(RemoteReader(RemoteBytes(path)), _BUFFER_BYTES)
     try:
-        file = h5py.File(opened, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES)
+        file = h5py.File(
+            opened, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES, rdcc_nslots=_CHUNK_CACHE_SLOTS
+        )
     except OSError as error:
         raise FormatError(f"{path} is not an HDF5 file: {error}", "check the file") from error
     return file, file.close
