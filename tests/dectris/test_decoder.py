@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from stemd.acquisition import Scan
 from stemd.adapters.dectris import legacy, stream2, zmtp
-from stemd.adapters.dectris.compression import Algorithm
+from stemd.adapters.dectris.compression import Algorithm, compress_image, expand_array
 from stemd.adapters.dectris.decoder import StreamDecoder
+from stemd.adapters.dectris.kernels.expanding import expand_images
+from stemd.adapters.dectris.kernels.scanning import find_messages
 from stemd.blocks import BlockPool
 from stemd.errors import FormatError
 from tests.dectris.streams import (
@@ -263,3 +265,12 @@ def test_a_ping_is_answered() -> None:
     assert decoder.outgoing() == zmtp.greeting() + zmtp.ready("PULL")
     Outcome().take(feed(decoder, zmtp.frame(b"\x04PING\x00\x0ahello", command=True)))
     assert decoder.outgoing() == zmtp.frame(b"\x04PONGhello", command=True)
+
+
+def test_each_kernel_is_compiled_once_for_whatever_comes() -> None:
+    decode(frame(0))
+    decode(series(range(8)))
+    decode(series(range(8), kind="legacy", algorithm="lz4", dtype="u1"))
+    expand_array(compress_image(image(1), "bslz4"), "bslz4", 2, image(1).nbytes)
+    for kernel in (expand_images, find_messages):
+        assert len(kernel.signatures) == 1

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.adapters.dectris.kernels import lz4
+from stemd.adapters.dectris.kernels import lz4, table
 from stemd.adapters.dectris.kernels.bitshuffle import shuffle
 from stemd.adapters.dectris.kernels.expanding import BLOCK_BYTES, HEAD_BYTES, expand_images
 from stemd.adapters.dectris.kernels.memory import SLACK_BYTES
@@ -40,12 +40,11 @@ def expand_array(data: bytes, algorithm: Algorithm, item: int, size: int) -> Byt
     planes, words = scratch(size)
     out = np.zeros(size, np.uint8)
     room = np.frombuffer(bytearray(data + bytes(SLACK_BYTES)), np.uint8)
-    # one row of a table: a kernel is compiled for one kind of arrays only
-    table = np.array([[0, len(data), ALGORITHMS.index(algorithm)]], np.int64)
+    rows = np.zeros((1, table.COLUMNS), np.int64)
+    rows[0, table.DATA_END] = len(data)
+    rows[0, table.ALGORITHM] = ALGORITHMS.index(algorithm)
     good = np.zeros(1, np.uint8)
-    expand_images(
-        room, table[:, 0], table[:, 1], table[:, 2], item, size, False, planes, words, out, good
-    )
+    expand_images(room, rows, item, size, False, planes, words, out, good)
     return out if good[0] else None
 
 

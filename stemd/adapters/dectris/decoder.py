@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Scan
 from stemd.adapters.dectris import legacy, stream2, zmtp
-from stemd.adapters.dectris.kernels import scanning
+from stemd.adapters.dectris.kernels import scanning, table
 from stemd.adapters.dectris.kernels.scanning import find_messages, parts_of
 from stemd.adapters.dectris.series import PixelMask, Said, SeriesEnd, SeriesStart
 from stemd.adapters.dectris.slots import CompressedSlots
@@ -60,7 +60,7 @@ class StreamDecoder:
         self._placer = Placer(self._tracker)
         self._channel_name = channel
         self._channel = np.frombuffer(bytearray(channel.encode()), np.uint8)
-        self._rows = np.zeros((_ROWS, scanning.COLUMNS), np.int64)
+        self._rows = np.zeros((_ROWS, table.COLUMNS), np.int64)
         self._parts = np.zeros((scanning.MAX_PARTS, 2), np.int64)
         self._inbox: NDArray[np.uint8] = np.zeros(_INBOX_BYTES, np.uint8)
         self._slots: CompressedSlots | None = None
@@ -204,20 +204,20 @@ class StreamDecoder:
 
     def _messages(self, rows: scanning.Rows, now_ns: int) -> Iterator[Message]:
         """All messages of a receive: images of one kind together, the others one by one."""
-        alike = rows[:, [scanning.KIND, scanning.SERIES, *_SHAPE]]
+        alike = rows[:, [table.KIND, table.SERIES, *_SHAPE]]
         cuts = np.flatnonzero(np.any(alike[1:] != alike[:-1], axis=1)) + 1
         for part in np.split(rows, cuts):
-            kind = int(part[0, scanning.KIND]) if len(part) else -1
-            if kind == scanning.IMAGE:
+            kind = int(part[0, table.KIND]) if len(part) else -1
+            if kind == table.IMAGE:
                 yield from self._images(part, now_ns)
-            elif kind == scanning.NO_CHANNEL:
+            elif kind == table.NO_CHANNEL:
                 yield from self._tallies.add(
                     "no_channel",
                     f"images without the channel {self._channel_name!r}: {{count}}",
                     len(part),
                     f"set channel to one of {', '.join(self._masks) or 'those of the detector'}",
                 )
-            elif kind == scanning.BAD:
+            elif kind == table.BAD:
                 yield from self._bad(len(part))
             elif kind >= 0:
                 for row in part:
@@ -234,16 +234,16 @@ class StreamDecoder:
         )
 
     def _other(self, row: NDArray[np.int64]) -> Iterator[Message]:
-        message = self._inbox[row[scanning.BEGIN] : row[scanning.END]].tobytes()
+        message = self._inbox[row[table.BEGIN] : row[table.END]].tobytes()
         self.series_bytes += len(message)
         parts = parts_of(message)
         try:
-            if row[scanning.KIND] == scanning.COMMAND:
+            if row[table.KIND] == table.COMMAND:
                 self._outgoing += zmtp.answer(parts[0])
                 return
             said = read_message(parts)
         except FormatError as error:
-            if row[scanning.KIND] == scanning.COMMAND:
+            if row[table.KIND] == table.COMMAND:
                 yield from self._break(error)
             else:
                 text = "{count} messages could not be read: " + error.message
@@ -293,7 +293,7 @@ class StreamDecoder:
         except FormatError as error:
             yield from self._tallies.add("bad_frame", error.message, len(rows), error.remedy)
             return
-        series = int(rows[0, scanning.SERIES])
+        series = int(rows[0, table.SERIES])
         if series != self._series:
             yield from self._tracker.close("restarted")
             self._new_series(series, {})
@@ -305,7 +305,7 @@ class StreamDecoder:
                 "info",
             )
         yield from self._expect(layout)
-        share = self._stolen.noticed(rows[:, scanning.NUMBER])
+        share = self._stolen.noticed(rows[:, table.NUMBER])
         if share:
             yield Notice(
                 "stolen_frames",
@@ -338,7 +338,7 @@ class StreamDecoder:
             self._tracker.make_plan()
 
 
-_SHAPE = (scanning.HEIGHT, scanning.WIDTH, scanning.ITEM)
+_SHAPE = (table.HEIGHT, table.WIDTH, table.ITEM)
 
 
 def read_message(parts: Sequence[bytes]) -> Said:

@@ -17,7 +17,7 @@ from stemd.adapters.dectris.decoder import (
     mask_of,
     read_message,
 )
-from stemd.adapters.dectris.kernels import scanning
+from stemd.adapters.dectris.kernels import scanning, table
 from stemd.adapters.dectris.kernels.scanning import Rows, find_messages, parts_of
 from stemd.adapters.dectris.series import SeriesStart
 from stemd.adapters.dectris.slots import CompressedSlots
@@ -32,7 +32,7 @@ from stemd.errors import FormatError
 
 _ROWS = 8192
 _START_SUFFIX = Path(START_NAME).suffix
-_LIKE = [scanning.KIND, scanning.SERIES, scanning.HEIGHT, scanning.WIDTH, scanning.ITEM]
+_LIKE = [table.KIND, table.SERIES, table.HEIGHT, table.WIDTH, table.ITEM]
 
 
 class DectrisRecording:
@@ -70,7 +70,7 @@ class DectrisRecording:
             rows = rows[alike]
         self._rows, self.layout = rows, layout_of(rows[0])
         start = self._start()
-        numbers = rows[:, scanning.NUMBER]
+        numbers = rows[:, table.NUMBER]
         first, last = int(numbers.min()), int(numbers.max())
         ends = Ends(first + 1, last + 1, len(rows))
         resolved = resolve(scan, ends.span, None)
@@ -106,7 +106,7 @@ class DectrisRecording:
         name = np.frombuffer(bytearray(channel.encode()), np.uint8)
         parts = np.zeros((scanning.MAX_PARTS, 2), np.int64)
         while count == _ROWS:
-            rows = np.zeros((_ROWS, scanning.COLUMNS), np.int64)
+            rows = np.zeros((_ROWS, table.COLUMNS), np.int64)
             count, at, size = find_messages(self._data, at, self._data.size, name, rows, parts)
             found.append(rows[:count])
             if size < 0:
@@ -114,9 +114,9 @@ class DectrisRecording:
                     f"{self.path}: byte {at} begins no message",
                     "check that it is the record of a DECTRIS stream; copy the file again",
                 )
-        table = np.concatenate(found)
-        images = table[table[:, scanning.KIND] == scanning.IMAGE]
-        bad = len(table) - len(images)
+        messages = np.concatenate(found)
+        images = messages[messages[:, table.KIND] == table.IMAGE]
+        bad = len(messages) - len(images)
         if bad:
             self._note("bad_frame", f"{bad} messages are no images that can be read", bad)
         rest = self._data.size - at
@@ -168,28 +168,28 @@ class DectrisRecording:
     @property
     def numbers(self) -> NDArray[np.int64]:
         """Number of each image in the file, as sent."""
-        return self._rows[:, scanning.NUMBER]
+        return self._rows[:, table.NUMBER]
 
     @property
     def algorithms(self) -> NDArray[np.int64]:
         """How each image is compressed: places in `compression.ALGORITHMS`."""
-        return self._rows[:, scanning.ALGORITHM]
+        return self._rows[:, table.ALGORITHM]
 
     @property
     def series(self) -> int:
         """The number of the series."""
-        return int(self._rows[0, scanning.SERIES])
+        return int(self._rows[0, table.SERIES])
 
     def messages(self, first: int, stop: int) -> memoryview:
         """The messages of images first..stop-1 as they came."""
-        begin, end = self._rows[first, scanning.BEGIN], self._rows[stop - 1, scanning.END]
+        begin, end = self._rows[first, table.BEGIN], self._rows[stop - 1, table.END]
         return self._data.data[int(begin) : int(end)]
 
     def packed(self, begin: int, stop: int) -> Iterator[tuple[int, bytes]]:
         """(number, compressed bytes) of the images of the numbers begin..stop-1."""
         numbers = self.numbers
         for index in np.flatnonzero((numbers >= begin) & (numbers < stop)):
-            at, end = self._rows[index, [scanning.DATA, scanning.DATA_END]]
+            at, end = self._rows[index, [table.DATA, table.DATA_END]]
             yield int(numbers[index]), self._data[at:end].tobytes()
 
     def blocks(self, start: int, stop: int) -> Iterator[FrameBlock]:
@@ -199,13 +199,13 @@ class DectrisRecording:
             return
         pool = BlockPool(POOL_BYTES)
         slots = CompressedSlots(pool, self.layout)
-        begin, end = self._rows[start, scanning.BEGIN], self._rows[stop - 1, scanning.END]
+        begin, end = self._rows[start, table.BEGIN], self._rows[stop - 1, table.END]
         window = Window(self._map, int(begin), int(end))
         try:
             while start < stop:
                 rows = self._rows[start:stop]
                 rows = rows[: slots.fits(rows)]
-                window.at(int(rows[0, scanning.BEGIN]))
+                window.at(int(rows[0, table.BEGIN]))
                 damaged = slots.load(self._data, rows)
                 if damaged:
                     self._note("bad_frame", f"{damaged} images are damaged", damaged)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition
 from stemd.adapters.dectris.compression import scratch
-from stemd.adapters.dectris.kernels import scanning
+from stemd.adapters.dectris.kernels import scanning, table
 from stemd.adapters.dectris.kernels.expanding import expand_images
 from stemd.adapters.frames.format import Layout
 from stemd.blocks import BlockPool, Buffer, FrameBlock
@@ -48,9 +48,9 @@ class CompressedSlots:
         """How many of these images a buffer takes: at least 1."""
         room = self._pool.frames * self._pool.frame_bytes
         most = min(self.count, len(rows))
-        if rows[most - 1, scanning.END] - rows[0, scanning.BEGIN] <= room:
+        if rows[most - 1, table.END] - rows[0, table.BEGIN] <= room:
             return most
-        ends = rows[: self.count, scanning.END] - rows[0, scanning.BEGIN]
+        ends = rows[: self.count, table.END] - rows[0, table.BEGIN]
         return max(1, int(np.searchsorted(ends, room, "right")))
 
     def load(self, data: Bytes, rows: scanning.Rows) -> int:
@@ -61,12 +61,10 @@ class CompressedSlots:
         self.drop()
         buffer = self.buffer = self._pool.take()
         count = len(rows)
-        begin, end = int(rows[0, scanning.BEGIN]), int(rows[-1, scanning.END])
+        begin, end = int(rows[0, table.BEGIN]), int(rows[-1, table.END])
         good: int = expand_images(
             data,
-            rows[:, scanning.DATA],
-            rows[:, scanning.DATA_END],
-            rows[:, scanning.ALGORITHM],
+            rows,
             int(self.layout.dtype[1]),
             self._image_bytes,
             True,
@@ -82,9 +80,9 @@ class CompressedSlots:
         self._wire[:] = data[begin:end]
         if good < count:
             rows = rows[kept]
-        np.subtract(rows[:, scanning.END], begin, out=self._ends[1 : good + 1])
+        np.subtract(rows[:, table.END], begin, out=self._ends[1 : good + 1])
         self._ends[good] = end - begin
-        self.numbers[:good] = rows[:, scanning.NUMBER]
+        self.numbers[:good] = rows[:, table.NUMBER]
         self.done, self.capacity = 0, good
         if not good:
             self.drop()

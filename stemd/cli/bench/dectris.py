@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from stemd import plugins
 from stemd.adapters.dectris import zmtp
 from stemd.adapters.dectris.compression import scratch
-from stemd.adapters.dectris.kernels import scanning
+from stemd.adapters.dectris.kernels import scanning, table
 from stemd.adapters.dectris.kernels.expanding import expand_images
 from stemd.cli.bench.harness import Case, Context, Row
 from stemd.cli.bench.pipelines import LiveOwner, bare_receive, engines_of, wait_for
@@ -57,13 +57,13 @@ def sample(port: int) -> tuple[NDArray[np.uint8], scanning.Rows]:
         while len(data) < _SAMPLE_BYTES:
             data += link.recv(1 << 20)
     received = np.frombuffer(data, np.uint8)
-    rows = np.zeros((4096, scanning.COLUMNS), np.int64)
+    rows = np.zeros((4096, table.COLUMNS), np.int64)
     parts = np.zeros((scanning.MAX_PARTS, 2), np.int64)
     channel = np.zeros(0, np.uint8)
     begin = zmtp.GREETING_BYTES
     found, _, _ = scanning.find_messages(received, begin, received.size, channel, rows, parts)
     images = rows[:found]
-    return received, images[images[:, scanning.KIND] == scanning.IMAGE]
+    return received, images[images[:, table.KIND] == table.IMAGE]
 
 
 def expanding_us(kind: str, size: int, data: NDArray[np.uint8], rows: scanning.Rows) -> float:
@@ -78,9 +78,7 @@ def expanding_us(kind: str, size: int, data: NDArray[np.uint8], rows: scanning.R
     for _ in range(20):
         began = time.thread_time()
         for part in parts:
-            starts, ends = part[:, scanning.DATA], part[:, scanning.DATA_END]
-            codes = part[:, scanning.ALGORITHM]
-            expand_images(data, starts, ends, codes, item, image, True, planes, words, out, good)
+            expand_images(data, part, item, image, True, planes, words, out, good)
         best = min(best, (time.thread_time() - began) / (each * len(parts)))
     return best * 1e6
 
@@ -95,15 +93,15 @@ def live(kind: str, size: int, context: Context) -> Iterator[Row]:
     seconds = max(1.0, context.seconds)
     with camera(kind, size) as port:
         data, rows = sample(port)
-        wire = float(np.mean(rows[:, scanning.END] - rows[:, scanning.BEGIN]))
+        wire = float(np.mean(rows[:, table.END] - rows[:, table.BEGIN]))
         cpus, limits, rates = [], [], []
         for turn in count():
             _, byte_s = bare_receive(port, seconds)
             limits.append(byte_s * wire * 1e6 + expanding_us(kind, size, data, rows))
             owner = LiveOwner(engines_of(61, 1))
-            table = {"host": "127.0.0.1", "data_port": port, "scan": {"shape": [256, 256]}}
+            settings = {"host": "127.0.0.1", "data_port": port, "scan": {"shape": [256, 256]}}
             reader = Reader(
-                "bench", partial(plugin.build, plugin.settings.model_validate(table)), owner
+                "bench", partial(plugin.build, plugin.settings.model_validate(settings)), owner
             )
             reader.start()
             wait_for(owner, 4096)

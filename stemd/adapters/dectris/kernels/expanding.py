@@ -6,9 +6,9 @@ import numpy as np
 
 from stemd.adapters.dectris.kernels import lz4
 from stemd.adapters.dectris.kernels.bitshuffle import unshuffle
+from stemd.adapters.dectris.kernels.table import ALGORITHM, BSLZ4, DATA, DATA_END, LZ4
 from stemd.compilation import njit
 
-NONE, LZ4, BSLZ4 = 0, 1, 2
 HEAD_BYTES = 12
 BLOCK_BYTES = 8192
 """Of bitshuffle where nothing else is said."""
@@ -128,9 +128,7 @@ def _expand(
 @njit(nogil=True, cache=True)
 def expand_images(
     data,
-    starts,
-    ends,
-    algorithms,
+    rows,
     item,
     image,
     clean,
@@ -139,17 +137,17 @@ def expand_images(
     out,
     good,
 ):
-    """Expand the images data[starts[i]:ends[i]] one behind the other into `out`.
+    """Expand the images of `rows` (see `table`) one behind the other into `out`.
 
     Damaged ones are left out: `good[i]` becomes 0, and the number of good ones is returned.
     `item`: bytes of a value, `image`: of an image. `clean`: pixels at the type's maximum have no
     value and become 0. `planes` and `words` are scratch memory of an image's size, and SLACK_BYTES.
     """
     count = 0
-    for i in range(starts.size):
+    for i in range(rows.shape[0]):
         target = out[count * image : (count + 1) * image]
-        at, end = starts[i], ends[i]
-        well = _expand(data, at, end, algorithms[i], item, planes, words, target)
+        at, end = rows[i, DATA], rows[i, DATA_END]
+        well = _expand(data, at, end, rows[i, ALGORITHM], item, planes, words, target)
         good[i] = well
         if not well:
             continue

@@ -1,29 +1,37 @@
-"""A stream's bytes to a table of its messages, in compiled code: one row a message.
-
-Columns of the table: KIND; BEGIN and END of the whole message; BODY and BODY_END of its first
-part; for images SERIES, NUMBER, DATA and DATA_END (compressed bytes), HEIGHT, WIDTH, ITEM (bytes
-of a value) and ALGORITHM (see `compression`).
-"""
+"""A stream's bytes to a table of its messages, in compiled code: one row a message."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.adapters.dectris.kernels.expanding import BSLZ4, LZ4, NONE
+from stemd.adapters.dectris.kernels.table import (
+    ALGORITHM,
+    BAD,
+    BEGIN,
+    BODY,
+    BODY_END,
+    BSLZ4,
+    COMMAND,
+    DATA,
+    DATA_END,
+    END,
+    HEIGHT,
+    IMAGE,
+    ITEM,
+    KIND,
+    LZ4,
+    NO_CHANNEL,
+    NONE,
+    NUMBER,
+    OTHER,
+    SERIES,
+    WIDTH,
+)
 from stemd.compilation import njit
 
 Bytes = NDArray[np.uint8]
 Rows = NDArray[np.int64]
-
-KIND, BEGIN, END, BODY, BODY_END = 0, 1, 2, 3, 4
-SERIES, NUMBER, DATA, DATA_END = 5, 6, 7, 8
-HEIGHT, WIDTH, ITEM, ALGORITHM = 9, 10, 11, 12
-COLUMNS = 13
-
-OTHER, IMAGE, COMMAND, NO_CHANNEL, BAD = 0, 1, 2, 3, 4
-"""Kinds: a message for Python, an image, a command of ZeroMQ, an image without the channel that is
-asked for, an image that cannot be read."""
 
 MAX_MESSAGE_BYTES = 512 * 1024 * 1024
 """A header with all tables of the largest detector is smaller."""
