@@ -24,7 +24,7 @@ STEP_RADIAN = 1.0
 """Of the coarse search, at the aperture's edge: the evidence's peak is about twice as wide."""
 SEARCH_CELL = 0.22
 """Width of a cell of the search, apertures: narrow enough for the lens's phase over it."""
-SYSTEMATIC = 0.02, 1.2
+SYSTEMATIC, SYSTEMATIC_ASTIGMATISM = (0.015, 1.0), (0.005, 0.4)
 """Part of defocus and angstrom by which the evidence's peak is off beside what its width says: the
 model's own error (edges, strong phases), from trials on the virtual microscope."""
 TURN = 8
@@ -206,9 +206,10 @@ def _errors(information: F64, free: Sequence[int], unit: F64, place: F64) -> tup
     variance = _inverse(information)
     if variance is None:
         return sigma, math.nan
-    part, least = SYSTEMATIC
-    model = np.full(len(free) - 1, least)
-    model[:3] = math.hypot(part * place[0] / unit[0], least)
+    defocus = place[0] / unit[0]
+    model = np.full(len(free) - 1, SYSTEMATIC[1])
+    model[0] = math.hypot(SYSTEMATIC[0] * defocus, SYSTEMATIC[1])
+    model[1:3] = math.hypot(SYSTEMATIC_ASTIGMATISM[0] * defocus, SYSTEMATIC_ASTIGMATISM[1])
     lengths = list(free[:-1])
     # the model's error in angstrom of defocus, at the aperture's edge
     sigma[lengths] = np.hypot(np.sqrt(variance[:-1]), model * unit[0]) / unit[lengths]
