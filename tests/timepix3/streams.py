@@ -190,6 +190,7 @@ def decoder(
     front = WordsFront(
         chosen.detector_layout,
         back_limit_us=chosen.back_limit_ms * 1000,
+        window_us=chosen.reorder_window_us,
         correction=chosen.time_correction,
         headers_required=bool(more.pop("headers_required", False)),
     )

@@ -126,7 +126,7 @@ def test_reading_ends_within_a_second_whatever_it_waits_for(server: socket.socke
     reading = Reading(port=server.getsockname()[1])
     client, _ = server.accept()
     with client:
-        client.sendall(Camera().stream(electrons(SCAN, 6000))[:5000])
+        client.sendall(Camera().stream(electrons(SCAN, 6000))[:40_000])
         reading.until(Started)
         assert reading.end() < 1.0
     nobody = Reading(port=1, host="127.0.0.1")
@@ -138,7 +138,7 @@ def test_reading_ends_within_a_second_whatever_it_waits_for(server: socket.socke
 def test_a_connection_that_is_reset_is_a_lost_link(server: socket.socket) -> None:
     reading = Reading(port=server.getsockname()[1])
     client, _ = server.accept()
-    client.sendall(Camera().stream(electrons(SCAN, 6000))[:5000])
+    client.sendall(Camera().stream(electrons(SCAN, 6000))[:40_000])
     reading.until(Started)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()

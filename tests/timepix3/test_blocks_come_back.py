@@ -69,7 +69,7 @@ def test_all_blocks_are_back_after_any_end(
 ) -> None:
     made = decoder(settings(SCAN), POOL, headers_required=True)
     calls = 0
-    assign = made._sync.assign
+    assign = made._stream.placer.sync.assign
 
     def sometimes(*args: object) -> tuple[int, int, int, int]:
         nonlocal calls
@@ -78,7 +78,7 @@ def test_all_blocks_are_back_after_any_end(
             raise FaultError
         return assign(*args)  # type: ignore[arg-type]
 
-    made._sync.assign = sometimes  # type: ignore[method-assign,assignment]
+    made._stream.placer.sync.assign = sometimes  # type: ignore[method-assign,assignment]
     messages = feed(made, STREAM[:at] + garbage + STREAM[at:], [max(8, c) for c in cuts], flushes)
     try:
         for number, message in enumerate(messages):

@@ -211,7 +211,16 @@ def test_words_with_any_times_break_nothing(words: list[tuple[int, int]], chip: 
     made = decoder(settings(SCAN, hold_hits=1024))
     receive(chunk(np.array(values, np.uint64), chip), made)
     counters = made.counters()
-    fates = ("assigned", "outside", "late", "overflow", "held", "left_over", "masked")
+    fates = (
+        "assigned",
+        "outside",
+        "late",
+        "overflow",
+        "held",
+        "left_over",
+        "false_ahead",
+        "masked",
+    )
     assert counters["pixels"] == sum(counters[name] for name in fates)
 
 

@@ -26,6 +26,7 @@ def make_front(settings: AdvapixSettings) -> RecordsFront:
     return RecordsFront(
         settings.detector_layout,
         back_limit_us=settings.back_limit_ms * 1000.0,
+        window_us=settings.reorder_window_us,
         clock_bits=settings.counter_bits,
         record_bytes=settings.record_bytes,
     )
@@ -106,7 +107,7 @@ class AdvapixAdapter:
                 yield from decoder.flush(time.time_ns(), eof=False)
                 waiting = False
             quiet = time.monotonic() - last > self._settings.idle_timeout_s
-            if quiet and decoder.acquisition is not None:
+            if quiet and (decoder.acquisition is not None or decoder.undecided):
                 yield from decoder.finish("idle", time.time_ns())
             if self._replaced(descriptor, position):
                 yield from decoder.flush(time.time_ns(), eof=True)

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stemd.adapters.events import clock as clocks
-from stemd.adapters.events.clock import STRAYS, keep_stray, release_strays
+from stemd.adapters.events import strays as kept
+from stemd.adapters.events.clock import STRAYS
 from stemd.adapters.events.front import DONE, FULL, Hits
 from stemd.adapters.events.layout import MASKED, Layout
-from stemd.adapters.events.ticks import TICKS_PER_US
+from stemd.adapters.events.strays import keep_stray, leap, release_strays
 from stemd.compilation import njit
 
 LOST_DATA_BEGINS, LOST_DATA_ENDS = 0x74, 0x75
@@ -100,6 +101,7 @@ def decode_records(
             s.started = 1
             s.now = raw
         step = (((raw - s.now) & wrap) ^ half) - half
+        time = s.now + step
         place = table[index]
         if step < -s.back_limit:
             n, m = keep_stray(
@@ -107,16 +109,23 @@ def decode_records(
                 strays, times, places, tots, n, items, m,
             )  # fmt: skip
             continue
-        if s.strays > 0:
-            n = release_strays(s, strays, times, places, tots, n)
+        if step > s.ahead_limit:
+            n, m, kept = leap(
+                s, raw, time, np.int64(place), tail >> 16 & 0xFFFF, -1, index >> 16,
+                strays, times, places, tots, n, items, m,
+            )  # fmt: skip
+            if kept:
+                continue
+        elif s.strays > 0:
+            n, m = release_strays(s, time, strays, times, places, tots, n, items, m)
         if place == MASKED:
             s.masked += 1
         else:
-            times[n] = s.now + step
+            times[n] = time
             places[n] = place
             tots[n] = tail >> 16 & 0xFFFF
             n += 1
-        s.now = max(s.now, s.now + step)
+        s.now = max(s.now, time)
     return data.shape[0], n, m, DONE
 
 
@@ -132,13 +141,14 @@ class RecordsFront:
         layout: Layout,
         *,
         back_limit_us: float = 100_000.0,
+        window_us: float = clocks.AHEAD_US,
         clock_bits: int | None = None,
         record_bytes: int = 16,
     ) -> None:
         self.layout = layout
         self.record_bytes = record_bytes
-        self._state = clocks.new_state(layout.chips, int(back_limit_us * TICKS_PER_US))
-        self._strays = np.zeros((STRAYS, 5), np.int64)
+        self._state = clocks.new_state(layout.chips, back_limit_us, window_us)
+        self._strays = np.zeros((STRAYS, clocks.STRAY_FIELDS), np.int64)
         self._clock = np.array([min(clock_bits or 30, 56), clock_bits is None, 0], np.int64)
         self.set_masked(())
 
@@ -164,11 +174,9 @@ class RecordsFront:
         """Records have no marks to find again: nothing is skipped."""
         return start
 
-    def finish(self, hits: Hits) -> int:
+    def finish(self, hits: Hits) -> tuple[int, int]:
         """See `Front`."""
-        return int(
-            release_strays(self._state[0], self._strays, hits.times, hits.places, hits.tots, 0)
-        )
+        return kept.finish(self._state[0], self._strays, hits)
 
     def record_start(self, data: NDArray[np.uint8]) -> int:
         """Every record is a beginning."""
@@ -187,6 +195,16 @@ class RecordsFront:
     def now(self) -> int:
         """See `Front`."""
         return int(self._state["now"][0])
+
+    @property
+    def started(self) -> bool:
+        """See `Front`."""
+        return bool(self._state["started"][0])
+
+    @property
+    def keeps(self) -> bool:
+        """See `Front`."""
+        return bool(self._state["strays"][0])
 
     @property
     def skipped_bytes(self) -> int:

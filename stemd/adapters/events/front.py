@@ -45,8 +45,8 @@ class Front(Protocol):
         """After GARBAGE: byte at or behind `start` where decoding may go on."""
         ...
 
-    def finish(self, hits: Hits) -> int:
-        """The stream is over: hits that were kept back, now in `hits`."""
+    def finish(self, hits: Hits) -> tuple[int, int]:
+        """The stream is over: (hits, items) that were kept back, now in `hits`."""
         ...
 
     def record_start(self, data: NDArray[np.uint8]) -> int:
@@ -64,6 +64,16 @@ class Front(Protocol):
     @property
     def now(self) -> int:
         """Latest unwrapped time, ticks."""
+        ...
+
+    @property
+    def started(self) -> bool:
+        """A time has been seen."""
+        ...
+
+    @property
+    def keeps(self) -> bool:
+        """Hits or pulses are kept back until a later word confirms their times."""
         ...
 
     @property

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
+
+from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
+from stemd.adapters.events.pulse_faults import pulse_faults
 from stemd.adapters.events.settings import EventSettings
 from stemd.adapters.events.ticks import TDC_NAMES
 from stemd.adapters.tally import Tallies
@@ -19,9 +23,6 @@ OUTSIDE_MARGIN = 0.2
 """Part of the hits outside lines beyond what flyback explains that is worth a word."""
 
 _COUNTED = {
-    "missed": ("missed_pulses", "line pulses were missed; their lines keep their numbers"),
-    "spurious": ("spurious_pulses", "pulses came too early to be line pulses and were ignored"),
-    "disagreed": ("pulse_count_doubt", "times interval and counter of the line pulses disagreed"),
     "overflow": ("hold_overflow", "hits were dropped: too many waited for their line"),
     "late": ("late_hits", "hits came after their scan or line was over"),
     "broken_chunks": ("broken_chunks", "chunks were shorter than their header says"),
@@ -47,8 +48,18 @@ class SyncHealth:
         self._told.clear()
         self._scan_start = dict(counters)
 
-    def counted(self, counters: Mapping[str, int], tallies: Tallies) -> Iterator[Notice]:
-        """Notices, as far as they are due, about what was counted since the last call."""
+    def counted(
+        self, counters: Mapping[str, int], faults: NDArray[Any], tallies: Tallies
+    ) -> Iterator[Notice]:
+        """Notices, as far as they are due, about what was counted since the last call.
+
+        `faults`: the first of each kind of fault of the line pulses, see `pulses.ledger`.
+        """
+        shape = self._scan.shape
+        for name, (kind, text, remedy) in pulse_faults(faults, shape[0]).items():
+            more = counters.get(name, 0) - self._before.get(name, 0)
+            if more > 0:
+                yield from tallies.add(kind, f"{{count}} {text}", more, remedy)
         for name, (kind, text) in _COUNTED.items():
             more = counters.get(name, 0) - self._before.get(name, 0)
             if more > 0:
@@ -88,8 +99,17 @@ class SyncHealth:
                     remedy="check scan.shape, scan.flyback and scan.dwell_time_us",
                 )
 
-    def scan_ended(self, counters: Mapping[str, int], period_us: float) -> Iterator[Notice]:
-        """What the whole scan tells."""
+    def scan_ended(
+        self, counters: Mapping[str, int], period_us: float, lines: int
+    ) -> Iterator[Notice]:
+        """What the whole scan tells; `lines`: how many of its lines there were, 0 not known."""
+        if 0 < lines < self._scan.shape[0]:
+            yield Notice(
+                "lines_too_few",
+                f"the scan ended after {lines} of {self._scan.shape[0]} lines",
+                remedy="check scan.shape; if a pulse before its first line was lost, its rows "
+                "stand too high",
+            )
         gained = {
             name: counters.get(name, 0) - self._scan_start.get(name, 0)
             for name in ("outside", "assigned")

@@ -12,8 +12,13 @@ from stemd.blocks import Buffer
 
 MOST_BLOCKS = 32
 """Blocks remembered so that the record of a scan can begin before the scan does."""
-MOST_PIECES = 256
-"""Pieces remembered, copies of small ones (a slow stream) included."""
+MOST_PIECES = 4096
+"""Pieces remembered, copies included: those of a slow stream are small."""
+MOST_BYTES = 64 * 1024 * 1024
+"""Bytes remembered while a scan's first pulses wait to be understood."""
+
+UNKNOWN = 1 << 62
+"""Start of a piece before which no time has been seen."""
 
 Bytes = NDArray[np.uint8]
 
@@ -60,29 +65,47 @@ class History:
     def __init__(self) -> None:
         self.wires: deque[Wire] = deque()
         self._blocks = 0
+        self._bytes = 0
 
     def keep(self, wire: Wire, *, blocks: int, small: int, before: int, everything: bool) -> None:
         """Remember a piece; forget those that ended before the time `before` (ticks).
 
-        At most `blocks` pieces stay in the blocks they came in, those of less than `small` bytes
-        are copied. `everything`: a scan waits to begin, forget none for its age.
+        At most `blocks` pieces stay in the blocks they came in, others are copied; so are those
+        of less than `small` bytes. `everything`: a scan waits to begin, forget none for its age.
         """
         kept = Wire(wire.data, wire.buffer, wire.start_ticks)
         if wire.buffer is not None and wire.data.size < small:
             kept = Wire(wire.data.copy(), None, wire.start_ticks)
         elif wire.buffer is not None:
             wire.buffer.retain()
+        if wire.start_ticks != UNKNOWN:
+            for earlier in self.wires:
+                earlier.start_ticks = min(earlier.start_ticks, wire.start_ticks)
         self.wires.append(kept)
         self._blocks += kept.buffer is not None
+        self._bytes += kept.data.size
         while (
-            self._blocks > min(MOST_BLOCKS, max(1, blocks))
-            or len(self.wires) > MOST_PIECES
+            len(self.wires) > MOST_PIECES
+            or (len(self.wires) > 1 and self._bytes > MOST_BYTES)
             or (len(self.wires) > 1 and not everything and self.wires[1].start_ticks < before)
         ):
             self._forget_oldest()
+        if self._blocks > min(MOST_BLOCKS, max(1, blocks)):
+            self._copy_oldest()
+
+    def _copy_oldest(self) -> None:
+        """The oldest block that is still held goes back to its pool."""
+        for wire in self.wires:
+            if wire.buffer is not None:
+                wire.data = wire.data.copy()
+                wire.buffer.release()
+                wire.buffer = None
+                self._blocks -= 1
+                return
 
     def shorten(self, size: int) -> None:
         """The newest piece ends after so many bytes."""
+        self._bytes += size - self.wires[-1].data.size
         self.wires[-1].data = self.wires[-1].data[:size]
 
     def clear(self) -> None:
@@ -93,4 +116,5 @@ class History:
     def _forget_oldest(self) -> None:
         oldest = self.wires.popleft()
         self._blocks -= oldest.buffer is not None
+        self._bytes -= oldest.data.size
         oldest.release()

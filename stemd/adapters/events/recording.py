@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Scan
 from stemd.adapters.base import Checkpoint, Recording
-from stemd.adapters.events.decoder import EventDecoder
 from stemd.adapters.events.front import BLOCK_RECORDS, Front
 from stemd.adapters.events.records import Reader, Records, open_records
 from stemd.adapters.events.scan_stream import ScanStream
 from stemd.adapters.events.settings import EventSettings
-from stemd.adapters.events.sync import SyncStart
+from stemd.adapters.events.stream import EventStream
+from stemd.adapters.events.sync_start import SyncStart
 from stemd.adapters.recordings.address import RecordingPath
 from stemd.adapters.recordings.remote import read_beside
 from stemd.blocks import Block, BlockPool, Ended, EventBlock, Message, Notice, Started
@@ -69,8 +69,8 @@ class EventRecording:
         self.counters: dict[str, int] = {}
         self._decoder(BlockPool(total_bytes=0))  # raises for a scan that is not known
 
-    def _decoder(self, pool: BlockPool) -> EventDecoder:
-        return EventDecoder(
+    def _decoder(self, pool: BlockPool) -> EventStream:
+        return EventStream(
             self._settings,
             self._front(),
             pool,
@@ -225,11 +225,11 @@ class EventRecording:
         self._records.close()
 
 
-def _piece(reader: Reader, position: int, decoder: EventDecoder) -> NDArray[np.uint8]:
+def _piece(reader: Reader, position: int, decoder: EventStream) -> NDArray[np.uint8]:
     return reader.piece(position, BLOCK_RECORDS * decoder.record_bytes)
 
 
-def _ended(decoder: EventDecoder, now_ns: int) -> Generator[Message, None, int]:
+def _ended(decoder: EventStream, now_ns: int) -> Generator[Message, None, int]:
     yield from decoder.finish("disconnected", now_ns)
     return 0
 

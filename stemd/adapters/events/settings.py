@@ -26,10 +26,10 @@ class TdcSettings(Part):
     `input`: TDC1 or TDC2. `edge`: a line begins at the rising or falling edge; with "both" it
     lasts from rise to fall, with "both_inverted" from fall to rise. `frame_input`: the input
     whose rising edge announces the first line of each scan. `chip`: the chip whose pulses count
-    (None: the first that has any; copies on other chips are ignored). `line_delay_us`: from the
-    pulse to the first position. `line_time_us`: expected time from line to line (None: learnt).
-    The first pulse of a stream is taken for the first line; without `frame_input` a stream that
-    is joined in mid-scan finds its lines at the next pause between scans.
+    (None: all chips are heard, what most of them say holds). `line_delay_us`: from the pulse to
+    the first position. `line_time_us`: expected time from line to line (None: learnt).
+    A stream's lines begin where four pulses agree in time and count. Without `frame_input` a
+    stream that is joined in mid-scan finds its lines at the next pause between scans.
     """
 
     input: Literal[1, 2] = 1
@@ -86,7 +86,7 @@ class EventSettings(AdapterSettings):
     sync: Literal["tdc", "dwell"] = "tdc"
     clock_origin_us: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     reorder_window_us: Annotated[float, Field(gt=0.0, le=1e6)] = 2000.0
-    hold_hits: Annotated[int, Field(ge=1024, le=1 << 26)] = 1 << 18
+    hold_hits: Annotated[int, Field(ge=1024, le=1 << 26)] = 1 << 22
     hot_pixels: Literal["learn"] | tuple[tuple[PixelIndex, PixelIndex], ...] = ()
     learn_hits: Annotated[int, Field(ge=1000, le=1_000_000_000)] = 2_000_000
     acceptance_time_ns: PositiveFloat | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,53 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
-from stemd.adapters.events import lines as kernels
-from stemd.adapters.events import pulses
+from stemd.adapters.events import places
+from stemd.adapters.events import progress as over
 from stemd.adapters.events.front import Hits
-from stemd.adapters.events.lines import CLOSED, DONE, FULL, RESET
-from stemd.adapters.events.pulses import COMPLETE, IDLE, NEVER
+from stemd.adapters.events.history import UNKNOWN
+from stemd.adapters.events.places import CLOSED, DONE, FULL, RESET
+from stemd.adapters.events.pulses import ledger, track
+from stemd.adapters.events.pulses import state as pulses
+from stemd.adapters.events.pulses.state import COMPLETE, IDLE, NEVER
 from stemd.adapters.events.settings import EventSettings
+from stemd.adapters.events.sync_start import SyncStart
 from stemd.adapters.events.ticks import PIXEL_CLOCK_BITS, TICK_NS, TICKS_PER_US
-from stemd.documents import object_from_json
-from stemd.errors import ConfigError, FormatError
+from stemd.errors import ConfigError
 
-__all__ = ["CLOSED", "DONE", "FULL", "RESET", "Output", "ScanSync", "SyncStart"]
-
-SYNC_FILE = "raw.sync.json"
-"""Name of the small file beside a recording that tells where its scan begins."""
-
-
-@dataclass(frozen=True, slots=True)
-class SyncStart:
-    """Where in a recording its scan begins, so that it can be processed again exactly.
-
-    A recording begins a little before its scan and may hold line pulses of the scan before.
-    `time_ticks`: unwrapped time near the first byte. `first_pulse`: time modulo 2^34 ticks of
-    the pulse of row `first_row` (-1: no pulses), on chip `chip`. `scan`: number of the scan by
-    the dwell clock.
-    """
-
-    time_ticks: int
-    first_pulse: int = -1
-    first_row: int = 0
-    chip: int = -1
-    scan: int = 0
-
-    def dumps(self) -> bytes:
-        """The content of the small file."""
-        return json.dumps({name: getattr(self, name) for name in self.__slots__}).encode()
-
-    @classmethod
-    def loads(cls, text: bytes, name: str) -> SyncStart:
-        """From the content of the file `name`; raises FormatError when it is something else."""
-        try:
-            values = object_from_json(text)
-            return cls(**{key: int(values[key]) for key in cls.__slots__})
-        except (FormatError, ValueError, TypeError, KeyError, OverflowError) as error:
-            raise FormatError(
-                f"{name} does not tell where the scan begins ({error})",
-                "delete it to take the first line pulse of the recording as the first line",
-            ) from error
+__all__ = ["CLOSED", "DONE", "FULL", "RESET", "Output", "ScanSync"]
 
 
 @dataclass(slots=True)
@@ -88,6 +54,8 @@ class ScanSync:
             raise ConfigError(f"a scan of {ny}x{nx} has too many positions", "at most 2^31 - 1")
         self._state = np.zeros(1, pulses.STATE)
         self._lines = np.zeros(pulses.LINES, pulses.LINE)
+        self._waits = np.zeros(pulses.WAITING, pulses.PULSE)
+        self._faults = np.zeros(ledger.KINDS, ledger.FAULT)
         self._hold_times = np.zeros(settings.hold_hits, np.int64)
         self._hold_places = np.zeros(settings.hold_hits, np.uint32)
         dwell = (scan.dwell_time_us or 0.0) * TICKS_PER_US
@@ -105,12 +73,14 @@ class ScanSync:
             "start_edge": tdc.start_edge,
             "stop_edge": tdc.stop_edge,
             "frame_edge": tdc.frame_edge,
-            "source": -1 if tdc.chip is None else tdc.chip,
+            "only_chip": -1 if tdc.chip is None else tdc.chip,
+            "chip_steps": 1 if tdc.stop_edge < 0 else 2,
             "delay": delay * TICKS_PER_US,
             "window": settings.reorder_window_us * TICKS_PER_US,
             "acceptance": NEVER if acceptance is None else acceptance / TICK_NS,
             "idle": max(settings.idle_timeout_s * 1e6 * TICKS_PER_US, 8 * dwell * nx),
-            "period_given": (tdc.line_time_us or 0.0) * TICKS_PER_US,
+            "period": (tdc.line_time_us or 0.0) * TICKS_PER_US,
+            "pause": -1.0,
             # with a pulse at the end of each line the lines tell their own duration
             "dwell_given": 0.0 if by_pulses and tdc.stop_edge >= 0 else dwell,
             "now": -(1 << 62),
@@ -118,6 +88,7 @@ class ScanSync:
             "closed": -1,
             "newest_scan": -1,
             "close_at": NEVER,
+            "decide_at": NEVER,
             "first_pulse": -1,
         }
         for name, value in values.items():
@@ -132,18 +103,18 @@ class ScanSync:
         self._state["first_pulse"] = start.first_pulse
         self._state["first_row"] = start.first_row
         if start.chip >= 0:
-            self._state["source"] = start.chip
+            self._state["only_chip"] = start.chip
         if self._state["mode"][0] == pulses.CLOCK:
             self._state["closed"] = start.scan - 1
 
     def assign(
         self, hits: Hits, count: int, first: int, items: int, first_item: int, out: Output
     ) -> tuple[int, int, int, int]:
-        """See `events.lines.assign`."""
+        """See `events.places.assign`."""
         if count and self._first_time is None:
             self._first_time = int(hits.times[0])
         scan = self.open_scan
-        hit, item, written, why = kernels.assign(
+        hit, item, written, why = places.assign(
             hits.times,
             hits.places,
             count,
@@ -153,6 +124,8 @@ class ScanSync:
             first_item,
             self._state,
             self._lines,
+            self._waits,
+            self._faults,
             self._hold_times,
             self._hold_places,
             out.probe,
@@ -196,13 +169,30 @@ class ScanSync:
         """
         behind = 0 if settled else self.window_ticks
         now = max(int(self._state["now"][0]), 0)
-        return int(kernels.progress(self._state, self._lines, float(now - behind))[0])
+        return int(over.progress(self._state, self._lines, float(now - behind))[0])
+
+    def lacking_rows(self, first: int, stop: int) -> NDArray[np.bool_]:
+        """Which of the rows first..stop-1 of the open scan have no line: holes."""
+        missing = np.zeros(max(0, stop - first), np.bool_)
+        over.lacks(self._state, self._lines, first, stop, missing)
+        return missing
+
+    def settle(self) -> None:
+        """No more pulses will come for now: decide those that wait with what there is."""
+        track.settle(self._state[0], self._lines, self._waits, self._faults, True)
+
+    @property
+    def oldest_waiting(self) -> int | None:
+        """Time in ticks of the oldest pulse that waits to be understood, None: none does."""
+        if self._state["waiting"][0] == 0:
+            return None
+        return int(self._waits["time"][0])
 
     @property
     def left(self) -> float:
         """Positions of the open scan whose time is not over, the one at hand in part."""
         now = float(max(int(self._state["now"][0]), 0))
-        done, part = kernels.progress(self._state, self._lines, now)
+        done, part = over.progress(self._state, self._lines, now)
         return float(self.scan.positions - done - part)
 
     def progress_when_closed(self) -> int:
@@ -212,24 +202,36 @@ class ScanSync:
         if self.end_reason == "idle":
             return self.progress(settled=True)
         until = float(self._state["close_at"][0]) - self.window_ticks
-        return int(kernels.progress(self._state, self._lines, until)[0])
+        return int(over.progress(self._state, self._lines, until)[0])
 
     def begins(self, time_ticks: int) -> SyncStart:
-        """How the open scan is found again in a recording that begins at this time."""
+        """How the open scan is found again in a recording that begins at this time.
+
+        UNKNOWN: no time had been seen before; the first hit's, or the pulse's, is near enough.
+        """
+        if time_ticks == UNKNOWN:
+            pulses_seen = self._lines["pulse"][self._lines["pulse"] > pulses.NONE]
+            near = int(pulses_seen[0]) if self._state["lines"][0] else 0
+            time_ticks = near if self._first_time is None else self._first_time
         lines = self._lines[: min(int(self._state["lines"][0]), pulses.LINES)]
-        mine = lines[(lines["scan"] == self.open_scan) & (lines["pulse"] >= 0)]
+        mine = lines[(lines["scan"] == self.open_scan) & (lines["pulse"] > pulses.NONE)]
         if self._state["mode"][0] == pulses.CLOCK or mine.size == 0:
             return SyncStart(time_ticks, scan=self.open_scan)
         first = mine[np.argmin(mine["start"])]
         pulse = int(first["pulse"]) & (1 << PIXEL_CLOCK_BITS) - 1
         return SyncStart(
-            time_ticks, pulse, int(first["row"]), int(self._state["source"][0]), self.open_scan
+            time_ticks, pulse, int(first["row"]), int(self._state["only_chip"][0]), self.open_scan
         )
 
     def close_scan(self) -> None:
-        """No more hits are given out for the open scan; the next line pulse begins another."""
-        if not self.newer_scan_waits:
-            self._state["frame_mark"] = 1
+        """No more hits are given out for the open scan.
+
+        The next line begins another where this one was broken off; after a whole one the count
+        of its pulses goes on.
+        """
+        row, last = int(self._state["row"][0]), self.scan.shape[0] - 1
+        if not self.newer_scan_waits and row < last:
+            self._state["fresh"] = 1
         self._state["closed"] = max(self.open_scan, int(self._state["closed"][0]))
         self._state["scan"] = -1
         self._state["close_at"] = NEVER
@@ -239,7 +241,7 @@ class ScanSync:
         state = self._state
         state["outside"] += state["held"]
         state["held"] = state["drain"] = state["head"] = 0
-        state["after_reset"] = state["lines"] > 0
+        state["after_reset"] = state["tracked"]
         state["lines"] = state["hint"] = 0
         state["now"] = -(1 << 62)
         state["close_at"] = NEVER
@@ -248,6 +250,22 @@ class ScanSync:
     def forget_scans(self) -> None:
         """The dwell clock began again: so do the numbers of the scans."""
         self._state["closed"] = self._state["newest_scan"] = -1
+
+    @property
+    def scan_lines(self) -> int:
+        """Lines of the open scan so far, those without a pulse included; 0 by the dwell clock."""
+        if self.open_scan < 0 or self._state["mode"][0] == pulses.CLOCK:
+            return 0
+        if self.newer_scan_waits:
+            rows = self._lines["row"][self._lines["scan"] == self.open_scan]
+            return int(rows.max(initial=-1)) + 1
+        return int(self._state["row"][0]) + 1
+
+    def faults(self) -> NDArray[Any]:
+        """The first pulse fault of each kind since the last call, see `pulses.ledger`."""
+        found = self._faults.copy()
+        self._faults[:] = 0
+        return found
 
     @property
     def line_period_us(self) -> float:
@@ -274,6 +292,8 @@ class ScanSync:
         totals = [self.assigned, self.hits_of_scan, self._first_time is not None]
         return {
             "state": self._state.copy(),
+            "waits": self._waits.copy(),
+            "faults": self._faults.copy(),
             "lines": self._lines[: min(int(self._state["lines"][0]), pulses.LINES)].copy(),
             "hold_times": self._hold_times[waiting],
             "hold_places": self._hold_places[waiting],
@@ -284,6 +304,7 @@ class ScanSync:
         """Go on where the one that gave this out was."""
         self._state = state["state"].copy()
         self._lines[: state["lines"].size] = state["lines"]
+        self._waits, self._faults = state["waits"].copy(), state["faults"].copy()
         held = state["hold_times"].size
         self._hold_times[:held] = state["hold_times"]
         self._hold_places[:held] = state["hold_places"]

@@ -33,8 +33,20 @@ RECEIVE_BUFFER = 8 * 1024 * 1024
 class StreamDecoder(Protocol):
     """A decoder that the adapter can run."""
 
-    acquisition: Acquisition | None
-    scans: int
+    @property
+    def acquisition(self) -> Acquisition | None:
+        """The scan that is open, None between scans."""
+        ...
+
+    @property
+    def scans(self) -> int:
+        """Scans that have begun."""
+        ...
+
+    @property
+    def undecided(self) -> bool:
+        """Something waits that the end of a silence decides."""
+        ...
 
     def wants(self) -> Sequence[memoryview]:
         """See `adapters.base.Decoder`."""
@@ -129,6 +141,7 @@ class Timepix3Adapter:
         front = WordsFront(
             settings.detector_layout,
             back_limit_us=settings.back_limit_ms * 1000.0,
+            window_us=settings.reorder_window_us,
             headers_required=True,
             correction=settings.time_correction,
         )
@@ -158,7 +171,7 @@ class Timepix3Adapter:
                     yield from link.waits()
                     quiet = time.monotonic() - last
                     over = decoder.change_waits or quiet > self._settings.idle_timeout_s
-                    if decoder.acquisition is not None and over:
+                    if (decoder.acquisition is not None or decoder.undecided) and over:
                         yield from decoder.finish("idle", now)
                 continue
             except OSError as error:

@@ -121,6 +121,7 @@ class CsrDecoder:
         self.acquisition: Acquisition | None = None
         self.scans = 0
         """Scans that have begun."""
+        self.undecided = False
         self._message = np.zeros(HEADER_BYTES, np.uint8)
         self._fill = 0
         self._size = HEADER_BYTES

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.adapters.events.clock import HALF, STRAYS, WRAP, is_left_over, keep_stray, release_strays
+from stemd.adapters.events.clock import HALF, STRAYS, WRAP, is_left_over
 from stemd.adapters.events.front import DONE, FULL, GARBAGE
 from stemd.adapters.events.layout import MASKED
+from stemd.adapters.events.strays import keep_stray, leap, release_strays
 from stemd.adapters.timepix3.stamps import global_time, tdc_pulse
 from stemd.adapters.timepix3.words import MAGIC
 from stemd.compilation import njit
@@ -121,7 +122,7 @@ def _decode_run(
     room = items.shape[0] - STRAYS - 2
     corrected = correction.size > 0
     masking = mask.size > 0
-    back = -s.back_limit
+    back, ahead = -s.back_limit, s.ahead_limit
     chip = s.chip
     base = chip << 16
     flip_y, first_y, flip_x, first_x = flips[0], flips[1], flips[2], flips[3]
@@ -150,13 +151,25 @@ def _decode_run(
             pixels += 1
             time = now + step
             if step > 0:
-                if step > -back:
+                if step > ahead:
                     s.now = now
                     if is_left_over(s, raw, step):
                         s.left_over += 1
                         i += 1
                         continue
-                now = time
+                    tot = (word >> 20) & 0x3FF
+                    n, m, kept = leap(
+                        s, raw, time, place, tot, -1, chip,
+                        strays, times, places, tots, n, items, m,
+                    )  # fmt: skip
+                    now = s.now
+                    if kept:
+                        i += 1
+                        if m >= room or n >= limit:
+                            why = FULL
+                            break
+                        continue
+                now = max(now, time)
             elif step < back:
                 s.now = now
                 tot = (word >> 20) & 0x3FF
@@ -170,7 +183,9 @@ def _decode_run(
                     break
                 continue
             if s.strays > 0:
-                n = release_strays(s, strays, times, places, tots, n)
+                s.now = now
+                n, m = release_strays(s, time, strays, times, places, tots, n, items, m)
+                now = s.now
             if place == MASKED:
                 masked += 1
             else:
@@ -223,8 +238,9 @@ def decode(
     y << 16 | x, `tots[i]` in 25 ns. `items` (m, 5) int64 are TDC edges and clock resets: hits
     that came before it, kind, time in sixths of a tick, counter, chip. `orientation`, `mask`:
     see `Layout`; `correction`: ticks to add by chip * 256 + column (size 0: none); `strays`
-    (STRAYS, 5): scratch that belongs to the state. Stops FULL at `limit` hits or at most STRAYS
-    more: the output must hold limit + STRAYS + 1. About 5 ns a word; state in `s_array[0]`.
+    (STRAYS, STRAY_FIELDS): scratch that belongs to the state. Stops FULL at `limit` hits or at
+    most STRAYS more: the output must hold limit + STRAYS + 1. About 5 ns a word; state in
+    `s_array[0]`.
     """
     s = s_array[0]
     n = m = 0

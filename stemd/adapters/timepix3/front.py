@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.adapters.events import clock
+from stemd.adapters.events import clock, strays
 from stemd.adapters.events.front import Hits
 from stemd.adapters.events.layout import Layout
-from stemd.adapters.events.ticks import TICKS_PER_US
 from stemd.adapters.timepix3.decode import decode
 from stemd.adapters.timepix3.settings import ColumnCorrection
 from stemd.adapters.timepix3.words import MAGIC, address_mask
@@ -27,15 +26,16 @@ class WordsFront:
         layout: Layout,
         *,
         back_limit_us: float = 100_000.0,
+        window_us: float = clock.AHEAD_US,
         headers_required: bool = False,
         correction: Sequence[ColumnCorrection] = (),
     ) -> None:
         self.layout = layout
         headers = clock.HEADERS_REQUIRED if headers_required else clock.HEADERS_AUTO
-        self._state = clock.new_state(layout.chips, int(back_limit_us * TICKS_PER_US), headers)
+        self._state = clock.new_state(layout.chips, back_limit_us, window_us, headers)
         self._orientation = layout.orientation()
         self._mask = address_mask(layout, ())
-        self._strays = np.zeros((clock.STRAYS, 5), np.int64)
+        self._strays = np.zeros((clock.STRAYS, clock.STRAY_FIELDS), np.int64)
         self._correction = np.zeros(layout.chips * 256 if correction else 0, np.int32)
         for entry in correction:
             self._correction[entry.chip * 256 + entry.column] = entry.ticks
@@ -70,13 +70,9 @@ class WordsFront:
             at = raw.find(b"TPX3", at + 1)
         return start + (at if at >= 0 else max(0, len(raw) - 3))
 
-    def finish(self, hits: Hits) -> int:
+    def finish(self, hits: Hits) -> tuple[int, int]:
         """See `Front`."""
-        return int(
-            clock.release_strays(
-                self._state[0], self._strays, hits.times, hits.places, hits.tots, 0
-            )
-        )
+        return strays.finish(self._state[0], self._strays, hits)
 
     def record_start(self, data: NDArray[np.uint8]) -> int:
         """The first chunk header; 0 for bare words, and where there is none."""
@@ -97,6 +93,16 @@ class WordsFront:
     def now(self) -> int:
         """See `Front`."""
         return int(self._state["now"][0])
+
+    @property
+    def started(self) -> bool:
+        """See `Front`."""
+        return bool(self._state["started"][0])
+
+    @property
+    def keeps(self) -> bool:
+        """See `Front`."""
+        return bool(self._state["strays"][0])
 
     @property
     def skipped_bytes(self) -> int:

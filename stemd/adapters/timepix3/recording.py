@@ -37,6 +37,7 @@ def open_recording(
         return WordsFront(
             chosen.detector_layout,
             back_limit_us=chosen.back_limit_ms * 1000.0,
+            window_us=chosen.reorder_window_us,
             headers_required=chunked,
             correction=chosen.time_correction,
         )

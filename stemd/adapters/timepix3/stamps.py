@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from stemd.adapters.events.clock import (
-    HALF,
-    WRAP,
-    is_left_over,
-    keep_stray,
-    put_item,
-    release_strays,
-    reset,
-    signed34,
-)
+from stemd.adapters.events.clock import HALF, WRAP, is_left_over, put_item, signed34
+from stemd.adapters.events.strays import keep_stray, leap, release_strays, reset
 from stemd.compilation import njit
 
 _TDC_WRAP = (1 << 36) - 1
@@ -32,7 +24,7 @@ def tdc_pulse(
     n: int,
     items: Any,
     m: int,
-) -> tuple[int, int]:
+) -> Any:
     """Unwrap a TDC word and append it to the items."""
     ticks = 2 * (word >> 9 & (1 << 35) - 1)
     fine = (word >> 5 & 15) - 1
@@ -49,15 +41,21 @@ def tdc_pulse(
     else:
         step = (((ticks - s.tdc_offset - s.now) & _TDC_WRAP) ^ _TDC_HALF) - _TDC_HALF
     if step < -s.back_limit:
-        kept: tuple[int, int] = keep_stray(
+        return keep_stray(
             s, ticks & WRAP, fine, counter, edge, chip, strays, times, places, tots, n, items, m
         )
-        return kept
     if is_left_over(s, ticks & WRAP, step):
         return n, m
-    if s.strays > 0:
-        n = release_strays(s, strays, times, places, tots, n)
     time = s.now + step
+    if step > s.ahead_limit:
+        n, m, kept = leap(
+            s, ticks & WRAP, time, fine, counter, edge, chip,
+            strays, times, places, tots, n, items, m,
+        )  # fmt: skip
+        if kept:
+            return n, m
+    elif s.strays > 0:
+        n, m = release_strays(s, time, strays, times, places, tots, n, items, m)
     s.tdc_offset = (ticks - time) & _TDC_WRAP
     s.now = max(s.now, time)
     return n, put_item(items, m, n, edge, time * 6 + fine, counter, chip)
@@ -75,7 +73,7 @@ def global_time(
     n: int,
     items: Any,
     m: int,
-) -> tuple[int, int]:
+) -> Any:
     """Use the 48-bit time: it tells a clock reset from silence longer than a rollover."""
     if word >> 56 == 0x44:
         s.global_low = word >> 16 & 0xFFFFFFFF

@@ -1,0 +1,237 @@
+"""From hits and pulses to the blocks of one scan after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.acquisition import Acquisition, Detector, Scan
+from stemd.adapters.events.front import Front, Hits
+from stemd.adapters.events.health import SyncHealth
+from stemd.adapters.events.history import History, Wire, scan_runs
+from stemd.adapters.events.landing import OUTPUT_HITS, Held, Landing
+from stemd.adapters.events.settings import EventSettings
+from stemd.adapters.events.sync import CLOSED, DONE, RESET, Output, ScanSync
+from stemd.adapters.events.sync_start import SYNC_FILE, SyncStart
+from stemd.adapters.tally import Tallies
+from stemd.blocks import Buffer, Ended, EndReason, EventBlock, Message, Started
+
+QUIET_GAPS = 16
+"""A stream that ends within so many mean gaps between hits of the scan's end was not cut off."""
+LAST_PART = 0.5
+"""A stream that ends in the second half of the last position's time was not cut off either."""
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What every scan of a stream is announced with."""
+
+    detector: Detector
+    source: str
+    raw_name: str
+
+
+class ScanPlacer:
+    """Places hits, and begins and ends the scans that they belong to."""
+
+    def __init__(
+        self,
+        settings: EventSettings,
+        scan: Scan,
+        start: SyncStart | None,
+        origin: Origin,
+        front: Front,
+        landing: Landing,
+        history: History,
+        tallies: Tallies,
+    ) -> None:
+        self.scan = scan
+        self.sync = ScanSync(settings, scan, start)
+        self.health = SyncHealth(settings, scan)
+        self.done = 0
+        """Positions of the open scan, in scan order, that are over."""
+        self.scans = 0
+        """Scans that have begun."""
+        self.acquisition: Acquisition | None = None
+        self._origin = origin
+        self._front, self._landing, self._history = front, landing, history
+        self._tallies = tallies
+
+    def counters(self) -> dict[str, int]:
+        """Everything counted of words, hits and pulses."""
+        return {**self._front.counters(), **self.sync.counters()}
+
+    def looked_at(self) -> Iterator[Message]:
+        """What was counted since the last look, and what looks wrong."""
+        counters = self.counters()
+        yield from self.health.counted(counters, self.sync.faults(), self._tallies)
+        yield from self.health.doubts(counters, self.sync.pulse_age_s, self.sync.line_period_us)
+
+    def place(
+        self,
+        hits: Hits,
+        count: int,
+        items: int,
+        now_ns: int,
+        wire: Wire,
+        carrier: Acquisition | None,
+    ) -> Generator[Message, None, Acquisition | None]:
+        """Messages of some hits and items; `carrier` is the scan whose record the bytes of
+        `wire` still have to reach. Returns the carrier for what follows.
+        """
+        hit = item = 0
+        while True:
+            with self._output(wire) as held:
+                out = Output.within(held.buffer.unpacked, OUTPUT_HITS)
+                hit, item, written, why = self.sync.assign(hits, count, hit, items, item, out)
+                if self.sync.open_scan >= 0 and self.acquisition is None:
+                    yield from self._begin(now_ns)
+                    carrier = None
+                acquisition = self.acquisition
+                if acquisition is not None:
+                    upto = self.done
+                    if why == CLOSED:
+                        upto = self.sync.progress_when_closed()
+                    elif why == DONE:
+                        upto = self.sync.progress(settled=False)
+                    bytes_due = wire.data if carrier is acquisition else wire.data[:0]
+                    carrier = None if carrier is acquisition else carrier
+                    block = self._block(
+                        acquisition, out, written, bytes_due, upto, now_ns, held.buffer
+                    )
+                    if written or bytes_due.size or block.complete:
+                        wire.output = None
+                        held.given()
+                        yield block
+            if why == CLOSED:
+                yield from self._end(self.sync.end_reason)
+            elif why == RESET:
+                yield from self._clock_reset()
+                item += 1
+            elif why == DONE:
+                return carrier
+
+    def finish(self, hits: Hits, reason: EndReason, now_ns: int, wire: Wire) -> Iterator[Message]:
+        """No more hits or pulses for now: end the scans with what has come.
+
+        "complete" instead of `reason` when the hits reach to the end of the scan, as closely as
+        their rate lets one tell.
+        """
+        self.sync.settle()
+        yield from self.place(hits, 0, 0, now_ns, wire, None)
+        while self.acquisition is not None:
+            yield from self._end_open(self.acquisition, reason, now_ns)
+            # hits of a scan behind it may have waited for the reorder window to pass
+            yield from self.place(hits, 0, 0, now_ns, wire, None)
+
+    def _output(self, wire: Wire) -> Held:
+        """A block for the hits of one pass: the other half of the wire's, or one more."""
+        if wire.output is None:
+            return Held(self._landing.take())
+        wire.output.retain()
+        return Held(wire.output)
+
+    def _block(
+        self,
+        acquisition: Acquisition,
+        out: Output,
+        count: int,
+        wire: Bytes,
+        upto: int,
+        now_ns: int,
+        buffer: Buffer | None,
+    ) -> EventBlock:
+        return EventBlock(
+            acquisition,
+            out.probe,
+            out.yx,
+            out.dwell_ns,
+            count,
+            wire,
+            now_ns,
+            self._completed(upto),
+            buffer,
+        )
+
+    def _completed(self, upto: int) -> list[tuple[int, int]]:
+        """Runs of positions that are over since the last block; rows without a line are not."""
+        begin, self.done = self.done, max(self.done, upto)
+        if upto <= begin:
+            return []
+        nx, serpentine = self.scan.shape[1], self.scan.serpentine
+        first, stop = begin // nx, -(-upto // nx)
+        runs: list[tuple[int, int]] = []
+        for row in first + np.flatnonzero(self.sync.lacking_rows(first, stop)):
+            runs += scan_runs(begin, int(row) * nx, nx, serpentine=serpentine)
+            begin = max(begin, (int(row) + 1) * nx)
+        return runs + scan_runs(begin, upto, nx, serpentine=serpentine)
+
+    def _begin(self, now_ns: int) -> Iterator[Message]:
+        """A scan begins: announce it, and hand its record the bytes it began in."""
+        first = self._history.wires[0]
+        start = self.sync.begins(first.start_ticks)
+        self.acquisition = acquisition = Acquisition(
+            self.scan,
+            self._origin.detector,
+            started_ns=now_ns,
+            source=self._origin.source,
+            raw_name=self._origin.raw_name,
+            sidecars=((SYNC_FILE, start.dumps()),),
+        )
+        self.done = 0
+        self.scans += 1
+        self.health.scan_began(self.counters())
+        yield Started(acquisition)
+        out = Output.within(np.empty(0, np.uint8), 0)
+        skip = self._front.record_start(first.data)
+        for wire in self._history.wires:
+            data, skip = wire.data[skip:], 0
+            if data.size:
+                if wire.buffer is not None:
+                    wire.buffer.retain()
+                yield self._block(acquisition, out, 0, data, 0, now_ns, wire.buffer)
+
+    def _end(self, reason: EndReason) -> Iterator[Message]:
+        acquisition = self.acquisition
+        lines = self.sync.scan_lines
+        self.sync.close_scan()
+        if acquisition is None:
+            return
+        counters = self.counters()
+        yield from self.health.counted(counters, self.sync.faults(), self._tallies)
+        yield from self._tallies.rest()
+        yield from self.health.scan_ended(counters, self.sync.line_period_us, lines)
+        self.acquisition = None
+        yield Ended(acquisition, reason)
+
+    def _end_open(
+        self, acquisition: Acquisition, reason: EndReason, now_ns: int
+    ) -> Iterator[Message]:
+        upto, total = self.sync.progress(settled=True), self.scan.positions
+        mean = self.sync.hits_of_scan / upto if upto else 0.0
+        # The last hit comes before the end: what counts is how many more were to be expected.
+        left = self.sync.left
+        reached = not self.sync.lacking_rows(self.scan.shape[0] - 1, self.scan.shape[0])[0]
+        if upto and reached and (left * mean <= QUIET_GAPS or left <= LAST_PART):
+            upto, reason = total, "complete"
+        elif self.sync.newer_scan_waits:
+            reason = "restarted"
+        none = Output.within(np.empty(0, np.uint8), 0)
+        yield self._block(acquisition, none, 0, np.empty(0, np.uint8), upto, now_ns, None)
+        yield from self._end(reason)
+
+    def _clock_reset(self) -> Iterator[Message]:
+        yield from self._tallies.add(
+            "clock_reset",
+            "the camera's clock was reset in mid-stream",
+            remedy="the scan continues if the line pulses' counter does; else a new scan begins",
+        )
+        scans_are_over = self.sync.clock_was_reset()
+        if scans_are_over:
+            yield from self._end("restarted")
+            self.sync.forget_scans()

@@ -1,0 +1,1 @@
+"""Scan lines from line pulses: what each pulse says of time and count is weighed, not believed."""

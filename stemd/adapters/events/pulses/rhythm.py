@@ -1,0 +1,87 @@
+"""The period of the line pulses, as the median of recent intervals, and how far it is to be
+trusted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stemd.adapters.events.pulses.state import PLACED, RECENT
+from stemd.compilation import njit
+
+FINEST = 4.0
+"""Ticks by which pulses of the best scan generator differ."""
+DRIFT = 1e-4
+"""Part of a period within which a pulse is on time, however regular those before it were."""
+LOOSE = 0.03
+"""Part of a period by which neighbours of an irregular scan generator may differ."""
+WIDEST = 0.25
+REGULAR = 0.02
+"""Lines may be interpolated where the intervals differ by less than this part of a dwell time."""
+
+
+@njit(nogil=True, cache=True)
+def tolerance(s: Any, periods: float) -> Any:
+    """Ticks by which a pulse may be early or late so many periods after the last one.
+
+    The fewer intervals are known the wider: their spread is then not known well.
+    """
+    factor = 2.0 + 24.0 / max(s.intervals, 3)
+    one = min(FINEST + DRIFT * s.period + factor * s.spread, 0.1 * s.period)
+    return min(one * np.sqrt(max(periods, 1.0)), WIDEST * s.period)
+
+
+@njit(nogil=True, cache=True)
+def loose_tolerance(period: float, periods: float) -> Any:
+    """Ticks by which pulses may differ from a period that is hardly known."""
+    return min(FINEST + LOOSE * period * np.sqrt(max(periods, 1.0)), WIDEST * period)
+
+
+@njit(nogil=True, cache=True)
+def add_interval(s: Any, interval: float) -> None:
+    """One more interval of the line clock: the period is the median of the newest."""
+    s.recent[s.intervals % RECENT] = interval
+    s.intervals += 1
+    known = min(s.intervals, RECENT)
+    if known < 3:
+        return
+    s.period = np.median(s.recent[:known])
+    spread = 0.0
+    for k in range(known):
+        spread = max(spread, abs(s.recent[k] - s.period))
+    s.spread = spread
+
+
+@njit(nogil=True, cache=True)
+def new_rhythm(s: Any, period: float, spread: float) -> None:
+    """Another line period, found in pulses that agree; intervals are collected afresh."""
+    s.period = period
+    s.spread = spread
+    s.intervals = 0
+
+
+@njit(nogil=True, cache=True)
+def is_regular(s: Any) -> bool:
+    """Whether a line without a pulse may be placed between its neighbours."""
+    dwell = s.duration / s.nx if s.duration > 0.0 else s.period / s.line_slots
+    return bool(s.spread <= FINEST and 0.1 * dwell > FINEST) or bool(s.spread <= REGULAR * dwell)
+
+
+@njit(nogil=True, cache=True)
+def forget_durations(s: Any) -> None:
+    """A scan begins: its timing is learnt from its own lines alone."""
+    s.timed = 0
+    s.duration = s.dwell_given * s.nx
+
+
+@njit(nogil=True, cache=True)
+def add_duration(s: Any, duration: float) -> bool:
+    """One more measured duration of a line; whether `s.duration` is known now."""
+    s.times[s.timed % PLACED] = duration
+    s.timed += 1
+    if s.timed < min(3, max(1, s.ny - 1)):
+        return False
+    s.duration = np.median(s.times[: min(s.timed, PLACED)])
+    return True

@@ -1,0 +1,257 @@
+"""The line clock: each pulse is taken when time and count, or others of its kind, speak for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stemd.adapters.events.pulses import ledger
+from stemd.adapters.events.pulses.counts import count_from, counted, in_step, lines_counted
+from stemd.adapters.events.pulses.lines import add_line, end_lines, line_lasted
+from stemd.adapters.events.pulses.relate import ANEW, CONTINUES, FEW_LOST, SHIFTED, relate
+from stemd.adapters.events.pulses.rhythm import add_interval, is_regular, new_rhythm
+from stemd.adapters.events.pulses.runs import find_run, is_on_time, lead_in
+from stemd.adapters.events.pulses.state import (
+    CHIPS,
+    LINES,
+    MOST_MISSED,
+    NEVER,
+    NONE,
+    PLACED,
+    WAITING,
+)
+from stemd.adapters.events.pulses.waits import ignore, ignore_false_ahead, take_out
+from stemd.compilation import njit
+
+_PATIENCE = 4.0
+"""Periods after which a waiting pulse is decided with what there is."""
+_HEARD = 8
+"""A chip that has told a pulse in so many lines is waited for."""
+
+
+@njit(nogil=True, cache=True)
+def _fill(s: Any, lines: Any, faults: Any, number: int, start: float, interval: float) -> None:
+    """Lines before this one whose pulses are missing: placed where the clock is regular."""
+    missing = number - s.last_line - 1
+    s.missed += missing
+    if not is_regular(s):
+        s.holes += missing
+        ledger.note(faults, ledger.HOLE, s.last_line + 1, -1, missing, 0.0)
+        return
+    ledger.note(faults, ledger.MISSED, s.last_line + 1, -1, missing, 0.0)
+    for k in range(min(missing, LINES // 2), 0, -1):
+        add_line(s, lines, start - k * interval, number - k, NONE)
+
+
+@njit(nogil=True, cache=True)
+def _accept(s: Any, lines: Any, waits: Any, faults: Any, at: int, number: int, how: int) -> None:
+    """A waiting pulse is this line's."""
+    pulse = waits[at]
+    time = pulse.time
+    start = time + s.delay
+    for chip in range(CHIPS):
+        if pulse.counters[chip] >= 0:
+            counted(s, faults, chip, pulse.counters[chip], number)
+    gap = number - s.last_line
+    interval = (time - s.last_pulse) / gap if how == CONTINUES else 0.0
+    if how == CONTINUES:
+        add_interval(s, interval)
+        if gap > 1:
+            _fill(s, lines, faults, number, start, interval)
+    elif how == SHIFTED and gap > 1:
+        s.missed += gap - 1
+        s.holes += gap - 1
+        ledger.note(faults, ledger.HOLE, s.last_line + 1, -1, gap - 1, 0.0)
+    if gap == 1 and number % s.ny == 0 and how <= SHIFTED and s.period > 0.0 and not s.after_reset:
+        s.pause = max(0.0, (time - s.last_pulse) / s.period - 1.0)
+    same_scan = number // s.ny == s.last_line // s.ny
+    if pulse.mark and number % s.ny:
+        number = (number // s.ny + 1) * s.ny
+        same_scan = False
+    add_line(s, lines, start, number, time)
+    if pulse.stop > NONE:
+        line_lasted(s, lines, pulse.stop - time)
+    elif how == CONTINUES and same_scan and s.stop_edge < 0 and s.dwell_given == 0.0:
+        line_lasted(s, lines, interval * s.nx / s.line_slots)
+    s.tracked = 1
+    s.fresh = 0
+    s.after_reset = 0
+    s.last_pulse = time
+    s.last_line = number
+    s.line_pulses += 1
+    s.now = max(s.now, int(time))
+    s.drain = s.held
+    ignore_false_ahead(s, waits, faults, at)
+    take_out(s, waits, at)
+
+
+@njit(nogil=True, cache=True)
+def _others_may_tell(s: Any, waits: Any, at: int) -> bool:
+    """Whether another chip may still send a pulse of the lines before this one."""
+    pulse = waits[at]
+    if s.now > pulse.time + s.window:
+        return False
+    for chip in range(CHIPS):
+        heard = s.chip_known[chip] and s.chip_line[chip] + _HEARD > s.last_line
+        if not heard or pulse.counters[chip] >= 0:
+            continue
+        passed = False
+        for k in range(at + 1, s.waiting):
+            passed |= waits[k].counters[chip] >= 0
+        if not passed:
+            return True
+    return False
+
+
+@njit(nogil=True, cache=True)
+def _follow(s: Any, lines: Any, waits: Any, faults: Any, forced: bool) -> bool:
+    """Take the next pulse that goes on with the line clock; whether there was one."""
+    if not s.tracked or s.after_reset or s.fresh or s.period <= 0.0:
+        return False
+    while s.waiting > 0 and waits[0].time <= s.last_pulse:
+        ignore(s, waits, faults, 0)
+    for k in range(s.waiting):
+        ahead = is_on_time(s, waits[k].time)
+        if ahead == 0 or (ahead > 1 and not in_step(s, waits[k], s.last_line + ahead)):
+            continue
+        if ahead > 1 and not forced and _others_may_tell(s, waits, k):
+            s.decide_at = min(s.decide_at, waits[k].time + s.window)
+            return False
+        at = k
+        for j in range(k):  # one whose count alone is odd is a line as well
+            if 0 < is_on_time(s, waits[j].time) < ahead:
+                at = j
+                break
+        for _ in range(at):
+            ignore(s, waits, faults, 0)
+        number = s.last_line + is_on_time(s, waits[0].time)
+        _accept(s, lines, waits, faults, 0, number, CONTINUES)
+        return True
+    return False
+
+
+@njit(nogil=True, cache=True)
+def _several_chips(s: Any, waits: Any) -> bool:
+    """Whether pulses of more than one chip were heard: earlier ones may come late."""
+    heard = 0
+    for chip in range(CHIPS):
+        mine = s.chip_known[chip] > 0
+        for k in range(s.waiting):
+            mine |= waits[k].counters[chip] >= 0
+        heard += mine
+    return heard > 1
+
+
+@njit(nogil=True, cache=True)
+def _note_anew(s: Any, pulse: Any, faults: Any) -> None:
+    """The lines were broken off: what the counter showed before and shows now."""
+    for chip in range(CHIPS):
+        if pulse.counters[chip] >= 0:
+            before = s.chip_counter[chip] if s.chip_known[chip] else -1
+            ledger.note(faults, ledger.BEGUN_ANEW, s.last_line, chip, pulse.counters[chip], before)
+            return
+
+
+@njit(nogil=True, cache=True)
+def _adopt(
+    s: Any, lines: Any, waits: Any, faults: Any, fewer: int, least: int, forced: bool
+) -> bool:
+    """Begin a line clock, or move it, with pulses that agree; whether there were such."""
+    first, period, spread, steps = find_run(s, waits, fewer, least)
+    if first < 0:
+        return False
+    latest = max(float(s.now), waits[s.waiting - 1].time)
+    if not forced and _several_chips(s, waits) and latest <= waits[first].time + s.window:
+        s.decide_at = min(s.decide_at, waits[first].time + s.window)
+        return False
+    if spread >= 0.0:
+        new_rhythm(s, period, spread)
+        s.chip_steps[:] = steps
+    earliest, before, holes = first, 0, 0
+    if s.period > 0.0:
+        earliest, before, holes = lead_in(s, waits, first, steps)
+    for k in range(earliest):
+        ahead = 0 if s.after_reset or not s.tracked or s.fresh else is_on_time(s, waits[0].time)
+        if 0 < ahead <= 1 + MOST_MISSED and spread < 0.0:
+            number = s.last_line + ahead
+            count_from(s, waits[0], number)
+            _accept(s, lines, waits, faults, 0, number, CONTINUES)
+        elif holes and k == earliest - 1:
+            s.odd_times += 1
+            take_out(s, waits, 0)
+        else:
+            ignore(s, waits, faults, 0)
+    first -= earliest
+    number, how = relate(s, waits[first], holes + before)
+    if how <= SHIFTED and number - before <= s.last_line:
+        for _ in range(first):
+            ignore(s, waits, faults, 0)
+        first = before = 0
+    number -= before
+    if how == SHIFTED and number % s.ny and not s.after_reset:
+        s.shifted += 1
+        ledger.note(faults, ledger.SHIFTED, number, -1, (waits[0].time - s.last_pulse), s.period)
+    elif how == ANEW and (not s.fresh or lines_counted(s, waits[0], True) > FEW_LOST):
+        s.begun_anew += 1
+        _note_anew(s, waits[0], faults)
+    count_from(s, waits[first], number + before)
+    _accept(s, lines, waits, faults, 0, number, how)
+    return True
+
+
+@njit(nogil=True, cache=True)
+def evaluate(s: Any, lines: Any, waits: Any, faults: Any) -> None:
+    """Decide what can be decided of the waiting pulses."""
+    s.decide_at = NEVER
+    while s.waiting > 0 and (
+        _follow(s, lines, waits, faults, False) or _adopt(s, lines, waits, faults, 0, 2, False)
+    ):
+        s.decide_at = NEVER
+    while s.waiting == WAITING:
+        if not (
+            _follow(s, lines, waits, faults, True) or _adopt(s, lines, waits, faults, 0, 2, True)
+        ):
+            ignore(s, waits, faults, 0)
+    if s.waiting > 0:
+        s.decide_at = min(s.decide_at, _patience_ends(s, waits))
+
+
+@njit(nogil=True, cache=True)
+def _patience_ends(s: Any, waits: Any) -> Any:
+    arrived = NONE
+    for k in range(s.waiting):
+        arrived = max(arrived, waits[k].arrived)
+    return arrived + s.window + (_PATIENCE * s.period if s.period > 0.0 else s.idle)
+
+
+@njit(nogil=True, cache=True)
+def overdue(s: Any, lines: Any, waits: Any, faults: Any) -> None:
+    """The time has come at which waiting pulses were to be looked at again."""
+    ends = _patience_ends(s, waits) if s.waiting else NEVER
+    evaluate(s, lines, waits, faults)
+    if s.waiting > 0 and s.now > ends:
+        settle(s, lines, waits, faults, False)
+
+
+@njit(nogil=True, cache=True)
+def settle(s: Any, lines: Any, waits: Any, faults: Any, last: bool) -> None:
+    """Decide all waiting pulses with what there is; `last`: no more will come.
+
+    A lone pulse begins a scan only where nothing contradicts it.
+    """
+    while s.waiting > 0:
+        if _follow(s, lines, waits, faults, True) or s.waiting == 0:
+            continue
+        between = not s.tracked or s.fresh or s.after_reset or s.last_line % s.ny == s.ny - 1
+        ahead = is_on_time(s, waits[0].time) if s.tracked and not s.after_reset else 0
+        least = 1 if 0 < ahead <= 1 + MOST_MISSED or (last and between) else 2
+        decided = False
+        for fewer in range(3):
+            decided = decided or _adopt(s, lines, waits, faults, fewer, least, True)
+        if not decided:
+            ignore(s, waits, faults, 0)
+    if last and s.duration == 0.0 and s.timed > 0:
+        s.duration = np.median(s.times[: min(s.timed, PLACED)])
+        end_lines(s, lines)
+        s.drain = s.held
