@@ -115,7 +115,7 @@ def missing_inputs(engines: Engines, given: Sequence[str] = (), *, live: bool) -
                     f"beside a camera the slow engine {maker!r} finishes {image!r} after "
                     f"engine {engine!r} has run"
                 )
-                remedy = f"stemd restore {image}.tif after the scan, or an image of another engine"
+                remedy = f"restore {image}.tif after the scan, or name an image of another engine"
             elif maker == engine:
                 message = f"engine {engine!r} makes the image {image!r} itself"
                 remedy = "name the image of another engine"
