@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from stemd.acquisition import Acquisition, Scan
-from stemd.blocks import Block, BlockPool, Message
+from stemd.blocks import Block, BlockPool, Message, Notice
 
 
 class AdapterSettings(BaseModel):
@@ -161,9 +161,15 @@ class SequentialRecording(Recording, Protocol):
         ...
 
     def resume(
-        self, acquisition: Acquisition, checkpoint: Checkpoint | None, stop: int
+        self,
+        acquisition: Acquisition,
+        checkpoint: Checkpoint | None,
+        stop: int,
+        noticed: list[Notice],
     ) -> Generator[Block, None, Checkpoint | None]:
         """Blocks from a checkpoint (None: the beginning) to about byte `stop`.
+
+        What is noticed of the scan on the way is added to `noticed`.
 
         Returns the checkpoint of what follows, None when the scan is over. The blocks of all
         sections are those of `blocks`, wherever the stream is cut.

@@ -123,7 +123,7 @@ def test_names_that_only_look_like_others_are_allowed() -> None:
             (SUM, restoring("sum_restored", "late"), restoring("sum")),
             ("comes after 'late'", "put engine 'restoration' before 'late'"),
         ),
-        ((table("ssb"), restoring("ssb_phase")), ("'ssb'", "after", "stemd restore")),
+        ((table("ssb"), restoring("ssb_phase")), ("'ssb'", "after", "restore ssb_phase.tif")),
         ((restoring("x_restored"),), ("'x_restored'",)),
     ],
 )

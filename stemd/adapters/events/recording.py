@@ -12,13 +12,13 @@ from stemd.acquisition import Acquisition, Scan
 from stemd.adapters.base import Checkpoint, Recording
 from stemd.adapters.events.front import BLOCK_RECORDS, Front
 from stemd.adapters.events.records import Reader, Records, open_records
-from stemd.adapters.events.scan_stream import ScanStream
+from stemd.adapters.events.scan_stream import FirstScan, ScanStream
 from stemd.adapters.events.settings import EventSettings
 from stemd.adapters.events.stream import EventStream
 from stemd.adapters.events.sync_start import SyncStart
 from stemd.adapters.recordings.address import RecordingPath
 from stemd.adapters.recordings.remote import read_beside
-from stemd.blocks import Block, BlockPool, Ended, EventBlock, Message, Notice, Started
+from stemd.blocks import Block, BlockPool, EventBlock, Message, Notice, Started
 from stemd.errors import FormatError
 
 SECTION_POOL_BYTES = 4 * 1024 * 1024
@@ -110,7 +110,7 @@ class EventRecording:
                     break
                 position += used
         if position < size:
-            yield Notice("cut_off", f"{size - position} bytes at the end are no whole record")
+            yield _cut_off(size - position)
         yield from decoder.finish("disconnected", now_ns)
         self.counters = decoder.counters()
         if self._acquisition is None and not self.counters["assigned"]:
@@ -127,41 +127,56 @@ class EventRecording:
         return self._records.size
 
     def resume(
-        self, acquisition: Acquisition, checkpoint: Checkpoint | None, stop: int
+        self,
+        acquisition: Acquisition,
+        checkpoint: Checkpoint | None,
+        stop: int,
+        noticed: list[Notice],
     ) -> Generator[EventBlock, None, Checkpoint | None]:
         """Blocks of the first scan from a checkpoint (None: the beginning) to about byte `stop`.
 
         The caller releases them. Returns the checkpoint for what follows, None when the scan is
-        over. The blocks of all sections are those of `blocks` over the whole scan, wherever it
-        is cut.
+        over. The blocks of all sections, and what they add to `noticed`, are those of `blocks`
+        over the whole scan, wherever it is cut.
         """
         pool = BlockPool(SECTION_POOL_BYTES)
         try:
-            return (yield from self._resume(acquisition, checkpoint, stop, pool))
+            return (yield from self._resume(acquisition, checkpoint, stop, noticed, pool))
         finally:
             pool.close()
 
     def _resume(
-        self, acquisition: Acquisition, checkpoint: Checkpoint | None, stop: int, pool: BlockPool
+        self,
+        acquisition: Acquisition,
+        checkpoint: Checkpoint | None,
+        stop: int,
+        noticed: list[Notice],
+        pool: BlockPool,
     ) -> Generator[EventBlock, None, Checkpoint | None]:
         decoder = self._decoder(pool)
         now_ns = self._records.modified_ns
         size, position = self._records.size, 0
+        first = FirstScan(acquisition, noticed, begun=checkpoint is not None)
         if checkpoint is not None:
             decoder.restore(checkpoint, acquisition)
             position = int(checkpoint["position"][0])
+        used = decoder.record_bytes
         with self._records.reader(position, stop) as reader:
-            while size - position >= decoder.record_bytes:
+            while used and not first.over and size - position >= decoder.record_bytes:
                 if position >= stop:
                     return {**decoder.state(), "position": np.array([position], np.int64)}
                 piece = decoder.consume(_piece(reader, position, decoder), now_ns)
-                used = yield from _first_scan(piece, acquisition)
-                if used is None:
-                    return None
-                if used == 0:
-                    break
+                used = yield from first.of(piece)
                 position += used
-        yield from _first_scan(_ended(decoder, now_ns), acquisition)
+        with self._records.reader(position, size) as reader:  # another may begin anywhere
+            while used and not first.followed and size - position >= decoder.record_bytes:
+                piece = decoder.consume(_piece(reader, position, decoder), now_ns)
+                used = yield from first.of(piece)
+                position += used
+        if not first.followed:
+            if position < size:
+                noticed.append(_cut_off(size - position))
+            yield from first.of(_ended(decoder, now_ns))
         return None
 
     @property
@@ -234,17 +249,5 @@ def _ended(decoder: EventStream, now_ns: int) -> Generator[Message, None, int]:
     return 0
 
 
-def _first_scan(
-    messages: Generator[Message, None, int], acquisition: Acquisition
-) -> Generator[EventBlock, None, int | None]:
-    """The blocks among some messages; returns what these return, None where the scan ended."""
-    while True:
-        try:
-            message = next(messages)
-        except StopIteration as end:
-            return int(end.value)
-        if isinstance(message, Ended):
-            return None
-        if isinstance(message, EventBlock):
-            message.acquisition = acquisition
-            yield message
+def _cut_off(count: int) -> Notice:
+    return Notice("cut_off", f"{count} bytes at the end are no whole record")

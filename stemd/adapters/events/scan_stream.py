@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 
@@ -55,9 +55,7 @@ class ScanStream:
         """Behind a scan: what is still noticed, and whether another one follows."""
         noticed = self.advance()
         if self.next is not None:
-            text = "another scan follows in the file"
-            remedy = "--scan-number 2 chooses it; stemd process makes the images of all"
-            noticed.append(Notice("several_scans", text, level="info", remedy=remedy))
+            noticed.append(another_follows())
         return noticed
 
     def each(self, noticed: list[Message]) -> Iterator[Recording]:
@@ -71,6 +69,47 @@ class ScanStream:
             for block in scan.blocks(0, scan.frames):
                 block.release()
             noticed = []
+
+
+def another_follows() -> Notice:
+    """The notice for a file that goes on behind its first scan."""
+    text = "another scan follows in the file"
+    remedy = "--scan-number 2 chooses it; stemd process makes the images of all"
+    return Notice("several_scans", text, level="info", remedy=remedy)
+
+
+class FirstScan:
+    """Finds the first scan, or the rest of it (`begun`), in the messages of a file.
+
+    It is `over` when it has ended, `followed` when another one has begun behind it. What is
+    noticed from its beginning to the next one's is added to `noticed`.
+    """
+
+    def __init__(self, acquisition: Acquisition, noticed: list[Notice], *, begun: bool) -> None:
+        self.over = self.followed = False
+        self._acquisition, self._noticed, self._begun = acquisition, noticed, begun
+
+    def of(self, messages: Generator[Message, None, int]) -> Generator[EventBlock, None, int]:
+        """Its blocks among some messages, for the caller to release; returns what these return."""
+        while True:
+            try:
+                message = next(messages)
+            except StopIteration as end:
+                return int(end.value)
+            if isinstance(message, EventBlock):
+                if self.over:
+                    message.release()
+                    continue
+                message.acquisition = self._acquisition
+                yield message
+            elif isinstance(message, Started):
+                self._begun, self.followed = True, self.over
+                if self.over:
+                    self._noticed.append(another_follows())
+            elif isinstance(message, Ended):
+                self.over = True
+            elif isinstance(message, Notice) and self._begun and not self.followed:
+                self._noticed.append(message)
 
 
 class _ScanOfStream:

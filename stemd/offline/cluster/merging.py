@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from stemd.acquisition import Acquisition
-from stemd.blocks import Message
+from stemd.blocks import Message, Notice
 from stemd.offline.cluster.parts import Part
 from stemd.offline.cluster.recipe import Recipe
 from stemd.offline.cluster.store import Span
@@ -38,6 +38,7 @@ class Merging:
     def _forget(self) -> None:
         self._run: ScanRun | None = None
         self._last: Part | None = None
+        self._noticed: list[Notice] = []
         self._added: list[Span] = []
 
     def offer(self, part: Part) -> None:
@@ -58,6 +59,7 @@ class Merging:
             self._run.follow_mask(part.found)
         part.add_to(self._run)
         self._last = part
+        self._noticed.extend(part.notices)
         self._added.append((part.first, part.stop))
 
     def complete(self, spans: Sequence[Span], load: Load) -> Span | None:
@@ -85,6 +87,7 @@ class Merging:
             centre=self._last.centre,
             fixed=self._last.fixed,
             over=self._last.over,
+            notices=tuple(self._noticed),
             failed={name: why for name, why in merged.failed.items() if name in gatherers},
         )
 

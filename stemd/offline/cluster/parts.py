@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.adapters.base import Checkpoint
+from stemd.blocks import Notice
 from stemd.engines.base import Gathered, SpreadEngine
 from stemd.offline.cluster.recipe import built
 from stemd.scan.run import ScanRun
@@ -26,6 +27,7 @@ class Part:
     `done` bool (n,). `gathered`: what each pattern engine has, `failed`: why one has nothing.
     `centre` is that of the virtual detectors, `fixed` if it does not move any more; `found` is
     what engines have found out from the scan's first patterns.
+    `notices`: what was noticed of an event stream on the way.
     `checkpoint` is for the span that follows in an event stream; without one it is `over`.
     """
 
@@ -44,6 +46,7 @@ class Part:
     gathered: Mapping[str, Gathered] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
     found: Mapping[str, Gathered] = field(default_factory=dict)
+    notices: tuple[Notice, ...] = ()
     checkpoint: Checkpoint | None = None
 
     @classmethod
@@ -96,6 +99,7 @@ class Part:
         maps.detector_sums[:, here] += self.detectors
         maps.done[here] |= self.done
         run.intake.add_part(frames=self.frames, positions=self.positions)
+        run.count(self.notices)
         for name, why in self.failed.items():
             run.engines.note_failure(name, why)
         for choice, engine in zip(run.engines.choices, run.engines.every, strict=True):

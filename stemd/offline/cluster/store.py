@@ -9,6 +9,7 @@ import json
 import os
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from stemd import __version__
 from stemd.adapters.base import Checkpoint
+from stemd.blocks import Notice
 from stemd.offline.cluster.parts import Part
 from stemd.storage.files import TEMPORARY, disk_error
 
@@ -133,6 +135,7 @@ def _arrays(part: Part) -> dict[str, NDArray[Any]]:
         "fixed": part.fixed,
         "over": part.over,
         "failed": dict(part.failed),
+        "notices": [asdict(notice) for notice in part.notices],
         "engines": list(part.gathered),
         "finders": list(part.found),
     }
@@ -151,6 +154,7 @@ def _read(path: Path) -> Part | None:
             kind, engine, array = name.split(".", 2)
             kinds[kind][engine][array] = arrays.pop(name)
         centre = about.pop("centre")
+        about["notices"] = tuple(Notice(**notice) for notice in about.pop("notices", ()))
         fields: dict[str, Any] = {**about, **arrays, **kinds}
         return Part(**fields, centre=tuple(centre) if centre else None)
     except (*_UNREADABLE, TypeError):

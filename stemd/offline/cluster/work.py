@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 from stemd.acquisition import Acquisition
 from stemd.adapters.base import Checkpoint, Recording, SequentialRecording
 from stemd.adapters.recordings.address import RemoteFile
-from stemd.blocks import Block, Message
+from stemd.blocks import Block, Message, Notice
 from stemd.engines.base import Gathered
 from stemd.errors import FormatError, StemdError
 from stemd.offline.cluster.description import Description
@@ -191,9 +191,10 @@ def _reduce(
         run.follow(found or {})
     with _opened.open(recipe, identity) as recording:
         if isinstance(recording, SequentialRecording):
-            stop, after = _reduce_stream(recording, run, checkpoint, stop, leads=leads)
+            noticed: list[Notice] = []
+            stop, after = _reduce_stream(recording, run, checkpoint, stop, noticed, leads=leads)
             part = Part.of(run, first, stop)
-            return replace(part, over=after is None, checkpoint=after)
+            return replace(part, over=after is None, checkpoint=after, notices=tuple(noticed))
         return Part.of(run, first, _reduce_frames(recording, run, first, stop, leads=leads))
 
 
@@ -216,12 +217,13 @@ def _reduce_stream(
     run: ScanRun,
     checkpoint: Checkpoint | None,
     stop: int,
+    noticed: list[Notice],
     *,
     leads: bool,
 ) -> tuple[int, Checkpoint | None]:
     """Returns the byte behind the last one, and the checkpoint there."""
     while True:
-        checkpoint = drain(recording.resume(run.acquisition, checkpoint, stop), run)
+        checkpoint = drain(recording.resume(run.acquisition, checkpoint, stop, noticed), run)
         if checkpoint is None:
             return recording.extent, None
         stop = int(checkpoint["position"][0])

@@ -48,7 +48,7 @@ def _sections(recording: SequentialRecording, size: Callable[[], float]) -> Iter
     while True:
         stretch = Stretch((), max(1, int(size())))
         stretch.blocks = _section(
-            recording.resume(acquisition, checkpoint, start + stretch.steps), stretch, start
+            recording.resume(acquisition, checkpoint, start + stretch.steps, []), stretch, start
         )
         yield stretch
         checkpoint = stretch.after
