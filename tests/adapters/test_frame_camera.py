@@ -227,7 +227,7 @@ def test_a_connection_cut_in_mid_scan_ends_it_and_the_next_one_comes() -> None:
         plugin = plugins.load("adapters", NAME)
         settings = plugin.settings.model_validate({"port": port, "scan": FLYBACK})
         reading = Reading(plugin.build(settings))
-        sender = threading.Thread(target=_serve, args=(server,))
+        sender = threading.Thread(target=_serve, args=(server,), daemon=True)
         sender.start()
         try:
             reading.until(lambda taken: len(taken.of(Ended)) == 2)

@@ -65,7 +65,7 @@ def test_the_count_of_positions_never_falls(make_rig: Callable[..., Rig]) -> Non
                 health = json.loads(answer.read())
             seen.append(sum(part["positions"] for part in health["pipelines"].values()))
 
-    watching = threading.Thread(target=watch)
+    watching = threading.Thread(target=watch, daemon=True)
     watching.start()
     try:
         for number in range(5):

@@ -110,7 +110,7 @@ class Reading:
 
     def __post_init__(self) -> None:
         self.pool = BlockPool(16 << 20)
-        self.thread = threading.Thread(target=self._run)
+        self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
     def _run(self) -> None:

@@ -45,7 +45,7 @@ class Served:
         self.data_dir = data_dir
         self.settings = settings
         self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever)
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
         self.scope = Microscope()
         self.page: Page | None = None

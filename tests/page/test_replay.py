@@ -124,7 +124,7 @@ class Inside:
         self._reader = os.fdopen(out, "rb")
         self._asked = os.fdopen(asked, "wb", buffering=0)
         self._said, self._heard = os.fdopen(said, "wb", buffering=0), os.fdopen(heard, "rb")
-        self._worker = threading.Thread(target=self._work, args=(what,))
+        self._worker = threading.Thread(target=self._work, args=(what,), daemon=True)
 
     def _work(self, what: ReplayJob) -> None:
         Worker(what, self._said).run(self._heard)

@@ -300,7 +300,7 @@ def test_auto_falls_back_when_a_broker_hangs_up_on_mqtt_5_without_a_word(sink_at
                 versions.append(peer.recv(100)[8])
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve, args=(listener,))
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
         thread.start()
         sink = sink_at(f"mqtt://127.0.0.1:{listener.getsockname()[1]}")
         thread.join(10)

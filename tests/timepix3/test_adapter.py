@@ -32,7 +32,7 @@ class Reading:
         self.got = Received()
         self.error: BaseException | None = None
         self.adapter = Timepix3Adapter(settings(SCAN, **{"idle_timeout_s": 60.0, **changes}))
-        self.thread = threading.Thread(target=self._run)
+        self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
     def _run(self) -> None:
@@ -249,7 +249,7 @@ class FakeServal(BaseHTTPRequestHandler):
 def serval() -> Iterator[str]:
     FakeServal.seen.clear()
     with HTTPServer(("127.0.0.1", 0), FakeServal) as made:
-        thread = threading.Thread(target=made.serve_forever, args=(0.01,))
+        thread = threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{made.server_port}"
         made.shutdown()
@@ -297,7 +297,7 @@ def test_a_serval_that_sends_a_byte_at_a_time_is_given_up_in_seconds() -> None:
                 except OSError:
                     return
 
-        thread = threading.Thread(target=drip)
+        thread = threading.Thread(target=drip, daemon=True)
         thread.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         began = time.monotonic()

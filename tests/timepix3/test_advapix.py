@@ -182,7 +182,7 @@ def test_a_file_is_followed_while_it_grows_and_when_it_begins_again(tmp_path: Pa
             assert time.monotonic() < end, f"waited in vain for {kind}"
             time.sleep(0.005)
 
-    thread = threading.Thread(target=read)
+    thread = threading.Thread(target=read, daemon=True)
     thread.start()
     until(Link, 1)
     sent = hits(4000)

@@ -108,7 +108,7 @@ def test_connections_that_end_one_after_the_other_lose_no_block() -> None:
                 if isinstance(message, Ended):
                     ends.append(message.reason)
 
-        thread = threading.Thread(target=run)
+        thread = threading.Thread(target=run, daemon=True)
         thread.start()
         count = 30
         for _ in range(count):
@@ -162,7 +162,7 @@ def test_a_flood_of_garbage_is_told_in_a_few_sentences_and_given_up(junk: bytes)
                 if not isinstance(message, EventBlock):
                     told.append(message)
 
-        thread = threading.Thread(target=run)
+        thread = threading.Thread(target=run, daemon=True)
         thread.start()
         client, _ = server.accept()
         sent = 0

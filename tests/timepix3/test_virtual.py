@@ -50,7 +50,7 @@ def serve(source: EventSource, scans: int, **running: object) -> Received:
     camera = Timepix3Camera(
         source, Timepix3Running(port=0, rate=0, scans=scans, gap_s=0.0, **running)
     )  # type: ignore[arg-type]
-    thread = threading.Thread(target=camera.run)
+    thread = threading.Thread(target=camera.run, daemon=True)
     thread.start()
     chosen = settings(
         SCAN,
@@ -209,7 +209,7 @@ def test_the_command_serves_scans_and_ends(capsys: pytest.CaptureFixture[str]) -
             while part := client.recv(65536):
                 received.append(len(part))
 
-    thread = threading.Thread(target=reader)
+    thread = threading.Thread(target=reader, daemon=True)
     thread.start()
     assert timepix3_command.run(args) == 0
     thread.join(10)

@@ -51,7 +51,7 @@ def start() -> Iterator[Start]:
 
     def make(running: MerlinRunning = FAST, frames: object = None) -> MerlinCamera:
         camera = MerlinCamera(frames or source(), running)  # type: ignore[arg-type]
-        thread = threading.Thread(target=camera.run)
+        thread = threading.Thread(target=camera.run, daemon=True)
         thread.start()
         begun.append((camera, thread))
         return camera
