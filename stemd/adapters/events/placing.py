@@ -164,6 +164,8 @@ class ScanPlacer:
         if upto <= begin:
             return []
         nx, serpentine = self.scan.shape[1], self.scan.serpentine
+        if not self.sync.may_lack_rows:
+            return scan_runs(begin, upto, nx, serpentine=serpentine)
         first, stop = begin // nx, -(-upto // nx)
         runs: list[tuple[int, int]] = []
         for row in first + np.flatnonzero(self.sync.lacking_rows(first, stop)):

@@ -177,6 +177,12 @@ class ScanSync:
         over.lacks(self._state, self._lines, first, stop, missing)
         return missing
 
+    @property
+    def may_lack_rows(self) -> bool:
+        """Whether any row may have no line; False costs nothing to know."""
+        state = self._state[0]
+        return bool(state["holes"] or (state["duration"] == 0.0 and state["lines"]))
+
     def settle(self) -> None:
         """No more pulses will come for now: decide those that wait with what there is."""
         track.settle(self._state[0], self._lines, self._waits, self._faults, True)

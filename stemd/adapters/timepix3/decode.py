@@ -169,7 +169,9 @@ def _decode_run(
                             why = FULL
                             break
                         continue
-                now = max(now, time)
+                    now = max(now, time)
+                else:
+                    now = time
             elif step < back:
                 s.now = now
                 tot = (word >> 20) & 0x3FF

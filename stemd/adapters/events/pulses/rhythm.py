@@ -17,6 +17,8 @@ DRIFT = 1e-4
 """Part of a period within which a pulse is on time, however regular those before it were."""
 LOOSE = 0.03
 """Part of a period by which neighbours of an irregular scan generator may differ."""
+WIDE = 0.04
+"""... within which a pulse is taken at its word; one that is farther off waits for others."""
 WIDEST = 0.25
 REGULAR = 0.02
 """Lines may be interpolated where the intervals differ by less than this part of a dwell time."""
@@ -29,8 +31,11 @@ def tolerance(s: Any, periods: float) -> Any:
     The fewer intervals are known the wider: their spread is then not known well.
     """
     factor = 2.0 + 24.0 / max(s.intervals, 3)
-    one = min(FINEST + DRIFT * s.period + factor * s.spread, 0.1 * s.period)
-    return min(one * np.sqrt(max(periods, 1.0)), WIDEST * s.period)
+    one = FINEST + DRIFT * s.period + factor * s.spread
+    if s.intervals < 8 and s.spread > FINEST:
+        one = max(one, LOOSE * s.period)
+    one = min(one, WIDE * s.period)
+    return min(one * np.sqrt(max(periods, 1.0)), 1.2 * WIDE * s.period)
 
 
 @njit(nogil=True, cache=True)

@@ -7,9 +7,15 @@ from typing import Any
 import numpy as np
 
 from stemd.adapters.events.pulses import ledger
-from stemd.adapters.events.pulses.counts import count_from, counted, in_step, lines_counted
+from stemd.adapters.events.pulses.counts import (
+    count_from,
+    counted,
+    edges_between,
+    in_step,
+    lines_counted,
+)
 from stemd.adapters.events.pulses.lines import add_line, end_lines, line_lasted
-from stemd.adapters.events.pulses.relate import ANEW, CONTINUES, FEW_LOST, SHIFTED, relate
+from stemd.adapters.events.pulses.relate import ANEW, CONTINUES, FEW_LOST, FIRST, SHIFTED, relate
 from stemd.adapters.events.pulses.rhythm import add_interval, is_regular, new_rhythm
 from stemd.adapters.events.pulses.runs import find_run, is_on_time, lead_in
 from stemd.adapters.events.pulses.state import (
@@ -40,6 +46,7 @@ def _fill(s: Any, lines: Any, faults: Any, number: int, start: float, interval: 
         ledger.note(faults, ledger.HOLE, s.last_line + 1, -1, missing, 0.0)
         return
     ledger.note(faults, ledger.MISSED, s.last_line + 1, -1, missing, 0.0)
+    s.holes += max(0, missing - LINES // 2)
     for k in range(min(missing, LINES // 2), 0, -1):
         add_line(s, lines, start - k * interval, number - k, NONE)
 
@@ -154,6 +161,22 @@ def _note_anew(s: Any, pulse: Any, faults: Any) -> None:
 
 
 @njit(nogil=True, cache=True)
+def _related(s: Any, waits: Any, first: int, before: int, steps: int, holes: int) -> Any:
+    """(line, how) of a run's first pulse, `before` lines behind the first one that waits.
+
+    By the counter of that one where a few edges are missing between them, which the input did
+    not see, or are too many, with as many pulses that are no lines; else by the run's own
+    counter, on which several pulses agree.
+    """
+    unseen = steps * before - edges_between(waits[0], waits[first])
+    between = steps * (first - before)
+    if unseen % steps == 0 and (0 < unseen <= steps * MOST_MISSED or 0 < -unseen <= between):
+        number, how = relate(s, waits[0], holes)
+        return number + before, how
+    return relate(s, waits[first], holes + before)
+
+
+@njit(nogil=True, cache=True)
 def _adopt(
     s: Any, lines: Any, waits: Any, faults: Any, fewer: int, least: int, forced: bool
 ) -> bool:
@@ -183,12 +206,14 @@ def _adopt(
         else:
             ignore(s, waits, faults, 0)
     first -= earliest
-    number, how = relate(s, waits[first], holes + before)
+    number, how = _related(s, waits, first, before, steps, holes)
     if how <= SHIFTED and number - before <= s.last_line:
         for _ in range(first):
             ignore(s, waits, faults, 0)
         first = before = 0
     number -= before
+    if how >= ANEW:
+        s.holes += number % s.ny - (s.first_row if how == FIRST else 0)
     if how == SHIFTED and number % s.ny and not s.after_reset:
         s.shifted += 1
         ledger.note(faults, ledger.SHIFTED, number, -1, (waits[0].time - s.last_pulse), s.period)
