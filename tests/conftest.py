@@ -90,6 +90,15 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
     return result
 
 
+@pytest.fixture
+def tiny_numbers_stay() -> Iterator[None]:
+    """Training has its thread's processor take them for zero, which is faster; not for long."""
+    import torch
+
+    yield
+    torch.set_flush_denormal(False)
+
+
 def patience(seconds: float) -> float:
     """Seconds to wait for what takes `seconds` at most on a quiet machine."""
     waiting_for_each_processor = os.getloadavg()[0] / (os.cpu_count() or 1)

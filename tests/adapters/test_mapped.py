@@ -11,7 +11,7 @@ import pytest
 
 from stemd.acquisition import Scan
 from stemd.adapters.events.records import open_records
-from stemd.adapters.recordings.arrays import open_array
+from stemd.adapters.recordings.arrays import open_npy
 
 SIZE = 256
 FRAMES = 2048  # 256 MiB of 16 bits
@@ -32,7 +32,7 @@ def _resident() -> int:
 
 
 def _patterns(path: Path) -> Iterator[np.ndarray]:
-    recording = open_array(path, Scan(shape=(32, 64)))
+    recording = open_npy(path, Scan(shape=(32, 64)))
     for block in recording.blocks(3, FRAMES):
         yield block.patterns()
         block.release()

@@ -15,6 +15,7 @@ from stemd.engines.probe import probe  # noqa: E402
 from training.airpi import examples, export, samples, shards, train  # noqa: E402
 from training.airpi.network import ExitWaveNetwork, Layout  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("tiny_numbers_stay")
 TINY = Layout(pattern=6, width=16, inner=24, blocks=2, told=5)
 K = GRID.members.size
 

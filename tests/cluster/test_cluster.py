@@ -294,6 +294,8 @@ def _same_folders(found: Path, wanted: Path) -> None:
     assert list(a) == list(b)
     for document in (a, b):
         document["settings"].pop("processed")
+        for which in ("scan", "started", "started_ns"):  # each way has a scan of its own
+            (document["measured_optics"] or {}).pop(which, None)
     for key in set(a) - {"id", "started", "started_ns", "finished", "finished_ns", "files"}:
         assert a[key] == b[key], key
     assert [file["name"] for file in a["files"]] == [file["name"] for file in b["files"]]

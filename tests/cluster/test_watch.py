@@ -32,7 +32,12 @@ class Command:
     def __init__(self, folder: Path, address: str, *more: str) -> None:
         path = folder / "big.npy"
         if not path.exists():
-            shape = (200, 200, 64, 64)
+            shape = (
+                400,
+                300,
+                64,
+                64,
+            )  # a file of holes: more than the workers are through with at once
             del_me = np.lib.format.open_memmap(path, "w+", dtype=np.uint16, shape=shape)
             del del_me
         self.process = subprocess.Popen(

@@ -18,14 +18,8 @@ from training.restoration.losses import restoration_loss  # noqa: E402
 from training.restoration.network import INPUTS, Layout, RestorationNetwork, mixed  # noqa: E402
 from training.restoration.optimiser import orthogonal  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("tiny_numbers_stay")
 TINY = Layout((8, 12), (1, 1), (1,))
-
-
-@pytest.fixture(autouse=True)
-def _tiny_numbers_stay():
-    """The training command has this thread's processor take them for zero, which is faster."""
-    yield
-    torch.set_flush_denormal(False)
 
 
 def recipe() -> train.Recipe:
