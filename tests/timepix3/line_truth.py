@@ -32,6 +32,7 @@ class Plan:
     dwell: int = 640
     scans: int = 1
     pause: int = 0
+    pauses: tuple[int, ...] = ()  # before each scan but the first, where they differ
     wobble: float = 0.0
     chips: int = 1
     start: int = 700_000
@@ -113,7 +114,7 @@ def make(plan: Plan, rng: random.Random) -> Made:
     time = plan.start
     for line in range(plan.lines):
         if line and line % plan.ny == 0:
-            time += plan.pause
+            time += plan.pauses[line // plan.ny - 1] if plan.pauses else plan.pause
         kind = plan.faults.get(line, "")
         only, seed = rng.randrange(plan.chips), rng.random()
         for chip in range(plan.chips):

@@ -157,6 +157,18 @@ def test_a_pause_of_any_length_between_scans_is_no_missing_line(pause: int) -> N
     got = read(plan, made)
     check(plan, made, got)
     assert [message.reason for message in got.of(Ended)] == ["complete"] * 3
+    for runs in got.complete.values():
+        assert sum(stop - first for first, stop in runs) == plan.ny * plan.nx
+    assert got.notices() == {}
+
+
+@pytest.mark.parametrize("longer", range(1, 5))
+def test_a_pause_that_is_longer_by_whole_lines_is_no_missing_line(longer: int) -> None:
+    """An operator starts scans by hand: their pauses say nothing, the counter does."""
+    plan = Plan(scans=3, pauses=(3 * PERIOD, (3 + longer) * PERIOD), ny=20)
+    made = make(plan, random.Random(6))
+    got = read(plan, made)
+    check(plan, made, got)
     assert got.notices() == {}
 
 

@@ -36,6 +36,8 @@ def progress(s_array: NDArray[Any], lines: NDArray[Any], time: float) -> tuple[i
                 if column < s.nx:
                     part = exact - whole
         return done, part
+    if s.duration == 0.0 and s.scan == s.newest_scan:
+        return 0, 0.0  # its first lines get their end when the duration of a line is known
     for k in range(s.lines - 1, max(-1, s.lines - 1 - LINES), -1):
         line = lines[k % LINES]
         if line.scan == s.scan and line.start <= time:

@@ -81,6 +81,7 @@ class ScanSync:
             "idle": max(settings.idle_timeout_s * 1e6 * TICKS_PER_US, 8 * dwell * nx),
             "period": (tdc.line_time_us or 0.0) * TICKS_PER_US,
             "pause": -1.0,
+            "last_pause": -1.0,
             # with a pulse at the end of each line the lines tell their own duration
             "dwell_given": 0.0 if by_pulses and tdc.stop_edge >= 0 else dwell,
             "now": -(1 << 62),

@@ -12,7 +12,8 @@ from stemd.compilation import njit
 CONTINUES, SHIFTED, ANEW, FIRST = 0, 1, 2, 3
 """How a run goes on: on time; at another time, in count; with a scan of its own; as the first."""
 
-_PAUSE_FITS = 0.1
+PAUSE_FITS = 0.1
+"""Periods by which pauses between scans may differ and are the same."""
 FEW_LOST = 8
 
 
@@ -64,7 +65,7 @@ def _by_time_and_count(s: Any, pulse: Any, row: int, anew: int) -> Any:
     if s.pause >= 0.0 and counted >= 1:
         unseen = periods - s.pause - counted
         whole = int(unseen + 0.5)
-        fits = abs(unseen - whole) < _PAUSE_FITS
+        fits = abs(unseen - whole) < PAUSE_FITS
         if fits and whole <= MOST_MISSED and counted + whole >= left:
             return s.last_line + counted + whole, SHIFTED
     if counted >= 1 and abs(periods - counted) < 0.5:
@@ -83,6 +84,6 @@ def _after_a_pause(s: Any, periods: float, counted: int, anew: int) -> Any:
     if s.pause >= 0.0:
         unseen = pause - s.pause
         whole = int(unseen + 0.5)
-        if 1 <= whole <= MOST_MISSED and abs(unseen - whole) < _PAUSE_FITS:
+        if 1 <= whole <= MOST_MISSED and abs(unseen - whole) < PAUSE_FITS:
             return s.last_line + counted + whole, SHIFTED
     return s.last_line + counted, SHIFTED

@@ -58,7 +58,9 @@ STATE = np.dtype(
         ("spread", "f8"),  # largest deviation of recent intervals from it
         ("intervals", "i8"),
         ("recent", "f8", (RECENT,)),
-        ("pause", "f8"),  # from scan to scan, in periods beyond one; -1 not known
+        # from scan to scan, in periods beyond one; -1 where the last two were not the same
+        ("pause", "f8"),
+        ("last_pause", "f8"),
         # the timing of the newest scan alone, so that its record gives the same positions
         ("duration", "f8"),  # nx dwell times, ticks; 0 not known
         ("timed", "i8"),

@@ -15,7 +15,15 @@ from stemd.adapters.events.pulses.counts import (
     lines_counted,
 )
 from stemd.adapters.events.pulses.lines import add_line, end_lines, line_lasted
-from stemd.adapters.events.pulses.relate import ANEW, CONTINUES, FEW_LOST, FIRST, SHIFTED, relate
+from stemd.adapters.events.pulses.relate import (
+    ANEW,
+    CONTINUES,
+    FEW_LOST,
+    FIRST,
+    PAUSE_FITS,
+    SHIFTED,
+    relate,
+)
 from stemd.adapters.events.pulses.rhythm import add_interval, is_regular, new_rhythm
 from stemd.adapters.events.pulses.runs import find_run, is_on_time, lead_in
 from stemd.adapters.events.pulses.state import (
@@ -71,7 +79,9 @@ def _accept(s: Any, lines: Any, waits: Any, faults: Any, at: int, number: int, h
         s.holes += gap - 1
         ledger.note(faults, ledger.HOLE, s.last_line + 1, -1, gap - 1, 0.0)
     if gap == 1 and number % s.ny == 0 and how <= SHIFTED and s.period > 0.0 and not s.after_reset:
-        s.pause = max(0.0, (time - s.last_pulse) / s.period - 1.0)
+        pause = max(0.0, (time - s.last_pulse) / s.period - 1.0)
+        s.pause = pause if abs(pause - s.last_pause) < PAUSE_FITS else -1.0
+        s.last_pause = pause
     same_scan = number // s.ny == s.last_line // s.ny
     if pulse.mark and number % s.ny:
         number = (number // s.ny + 1) * s.ny
