@@ -265,7 +265,10 @@ def test_a_file_name_that_is_no_utf8_spoils_no_document_of_a_running_daemon(
         wait_until(lambda: len(finished(client)) == 1, "it is a scan")
         (folder / f"{odd}-broken.tif").write_bytes(b"no image")
         wait_until(
-            lambda: "f\\udcfcr-broken.tif" in str(states(client)[-1]["errors"]), "it is told"
+            lambda: any(
+                "f\\udcfcr-broken.tif" in error["message"] for error in states(client)[-1]["errors"]
+            ),
+            "it is told",
         )
         (folder / "plain.tif").write_bytes(tiff(picture()))
         wait_until(lambda: len(finished(client)) == 2, "the next is a scan, too")
