@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -61,7 +62,11 @@ def test_the_count_of_positions_never_falls(make_rig: Callable[..., Rig]) -> Non
 
     def watch() -> None:
         while not over.is_set():
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10) as answer:
+            try:
+                answer = urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10)
+            except urllib.error.HTTPError as red:  # it is not ready yet, and says as much
+                answer = red
+            with answer:
                 health = json.loads(answer.read())
             seen.append(sum(part["positions"] for part in health["pipelines"].values()))
 
