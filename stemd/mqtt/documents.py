@@ -43,11 +43,17 @@ class Documents:
             "log_lines_dropped": self._outbox.dropped["log"],
         }
 
-    def retain(self, pipeline: str, what: str, fields: Json) -> None:
-        """A document that the broker keeps: sent again at every connection."""
+    def retain(self, pipeline: str, what: str, fields: Json, *, last: bool = False) -> None:
+        """A document that the broker keeps: sent again at every connection.
+
+        `last`: a summary, which is sent even if another document of its topic comes at once.
+        """
         message = document(self._topics.of(pipeline, what), fields, qos=1, retain=True)
         self._retained[message.topic] = message
-        self._outbox.newest(message)
+        if last:
+            self._outbox.last(message)
+        else:
+            self._outbox.newest(message)
         self._ready.set()
 
     def newest(self, pipeline: str, what: str, fields: Json) -> None:

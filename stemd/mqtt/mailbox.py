@@ -129,6 +129,11 @@ class Outbox:
             del waiting[oldest]
             self.dropped[lane] += 1
 
+    def last(self, message: Outgoing) -> None:
+        """Leave a message that ends those on its topic: none that comes later replaces it."""
+        self._lanes["documents"].pop(message.topic, None)
+        self.queue(message)
+
     def peek(self) -> tuple[Key, Outgoing] | None:
         """The next to be sent, which stays until `sent`."""
         for waiting in self._lanes.values():

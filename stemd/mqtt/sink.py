@@ -154,7 +154,8 @@ class MqttSink(Sink):
     def on_document(self, pipeline: str, document_: Json) -> None:
         """A scan document: `started`, `finished`, `aborted`; or a session's (retained)."""
         if document_.get("event") == "session":
-            self._documents.retain(pipeline, "session", document_)
+            over = document_.get("finished") is not None
+            self._documents.retain(pipeline, "session", document_, last=over)
         else:
             topic = self._topics.of(pipeline, "scan")
             self._documents.queue(document(topic, document_, qos=1))

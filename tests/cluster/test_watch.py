@@ -32,12 +32,8 @@ class Command:
     def __init__(self, folder: Path, address: str, *more: str) -> None:
         path = folder / "big.npy"
         if not path.exists():
-            shape = (
-                400,
-                300,
-                64,
-                64,
-            )  # a file of holes: more than the workers are through with at once
+            # a file of holes, of more than the workers are through with at once
+            shape = (600, 400, 64, 64)
             del_me = np.lib.format.open_memmap(path, "w+", dtype=np.uint16, shape=shape)
             del del_me
         self.process = subprocess.Popen(
@@ -149,7 +145,8 @@ def test_a_cluster_that_stops_is_told_within_ten_seconds_and_goes_on_when_it_is_
     for each in hurt:
         each.send_signal(number)
     try:
-        wait_until(lambda: made.count(words) >= 1, f"{words} is told", 30.0)
+        wait_until(lambda: made.count(words) or made.process.poll() is not None, words, 30.0)
+        assert made.count(words), made.told
         assert time.monotonic() - began < SOON_S
         wait_until(lambda: made.count(words) >= 2, f"{words} is told again", 30.0)
     finally:

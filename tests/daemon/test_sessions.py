@@ -163,7 +163,12 @@ def test_reloads_and_a_kill_leave_the_night_running_and_begin_what_is_new_once(
     rig.finished(2)
     rig.camera.scan()
     rig.until_state(lambda s: s["session"] not in (None, session), "the day has begun")
-    first = next(d for d in rig.documents("session") if d["id"] == session and d["finished"])
+
+    def ended() -> list[dict[str, Any]]:
+        return [d for d in rig.documents("session") if d["id"] == session and d["finished"]]
+
+    wait_until(ended, "the night's summary is there")
+    first = ended()[0]
     assert (first["status"], first["reason"]) == ("complete", "3 scans")
     assert first["counts"] == {"complete": 3, "incomplete": 0, "aborted": 1, "not recorded": 0}
     assert [(o["what"], o["uncertainty_s"]) for o in first["outages"]] == [("daemon", 30.0)]

@@ -18,7 +18,7 @@ from numba.core.dispatcher import Dispatcher
 
 from stemd import plugins
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
-from stemd.adapters.events.decoder import EventDecoder
+from stemd.adapters.events.stream import EventStream
 from stemd.adapters.recordings.pictures import Picture
 from stemd.adapters.timepix3.front import WordsFront
 from stemd.blocks import BlockPool, Ended, EventBlock, FrameBlock, ImageBlock, Message, Started
@@ -81,7 +81,7 @@ def hits(settings: Any) -> Iterator[Message]:
     """A scan of hits, as a Timepix3 camera sends it, with an old pulse and a masked pixel."""
     camera = Camera(edges=((settings.tdc.start_edge, 0),), drop=(5,), late_words=30)
     front = WordsFront(settings.detector_layout)
-    decoder = EventDecoder(settings, front, BlockPool(), scan=SCAN, name="t", raw_name="r")
+    decoder = EventStream(settings, front, BlockPool(), scan=SCAN, name="t", raw_name="r")
     data = np.frombuffer(bytearray(camera.stream(electrons(SCAN, 20_000))), np.uint8)
     yield from decoder.consume(data, 0)
     yield from decoder.finish("complete", 0)

@@ -175,7 +175,7 @@ def test_a_user_who_may_only_read_can_list_the_scans(tmp_path: Path) -> None:
     catalogue = Catalogue(tmp_path)
     a_scan(catalogue)
     catalogue.close()
-    for path in (tmp_path, *tmp_path.parents[:2]):
+    for path in (tmp_path, *tmp_path.parents[:3]):
         path.chmod(0o755)
     os.seteuid(65534)
     try:

@@ -142,6 +142,19 @@ def test_an_unsent_state_is_replaced_and_documents_are_kept_in_order() -> None:
     assert said == [b"2", b"a", b"b"]
 
 
+def test_a_summary_is_sent_though_the_next_session_begins_at_once() -> None:
+    outbox = Outbox()
+    outbox.newest(Outgoing("session", b"night runs", 1, True))
+    outbox.last(Outgoing("session", b"night is over", 1, True))
+    outbox.newest(Outgoing("session", b"day runs", 1, True))
+    outbox.newest(Outgoing("session", b"day goes on", 1, True))
+    sent = []
+    while (item := outbox.peek()) is not None:
+        sent.append(item[1].payload)
+        outbox.sent(*item)
+    assert sent == [b"night is over", b"day goes on"]
+
+
 def test_a_state_that_changes_while_it_is_being_sent_is_sent_again() -> None:
     outbox = Outbox()
     outbox.newest(Outgoing("state", b"1"))
