@@ -66,7 +66,8 @@ class Red:
         now = {(each["what"], each["message"]): each["remedy"] for each in red}
         for (what, message), remedy in now.items():
             if (what, message) not in self._logged:
-                log.error("health is red", what=what, why=message, remedy=remedy)
+                tell = log.info if what == "start" else log.error  # every start is red at first
+                tell("health is red", what=what, why=message, remedy=remedy)
         for what, message in self._logged:
             if (what, message) not in now:
                 log.info("health: this is over", what=what, why=message)
