@@ -20,7 +20,7 @@ import pytest
 
 from stemd.acquisition import Acquisition, Detector, Scan
 from stemd.results import Result, Snapshot
-from tests import left_behind
+from tests import left_behind, two_workers
 
 WAIT_SECONDS = 60.0
 NOTHING_MAY_BE_MISSING = os.environ.get("STEMD_REQUIRE_SERVICES") == "1"
@@ -34,7 +34,8 @@ SLOW_FIXTURES = {"daemon", "laboratory", "make_rig", "module_rig", "room"}
 """They start a daemon or a replay, which takes seconds of a processor."""
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    two_workers.register(config)
     left_behind.watch_loops()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell's `pytest &` has Ctrl-C ignored by whatever the tests start, which is not meant.
