@@ -53,5 +53,5 @@ def test_a_worker_that_dies_costs_one_test_that_is_named(tmp_path: Path) -> None
     )
     assert "1 failed, 10 passed" in ran.stdout, ran.stdout + ran.stderr
     assert "A WORKER DIED in test_some.py::test_computes[3]" in ran.stdout
-    assert "worker gw0: exit status -9" in ran.stdout
+    assert ": exit status -9, " in ran.stdout
     assert ran.returncode == 1
