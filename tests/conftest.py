@@ -52,16 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
         if folder in WAITING_FOLDERS or browser:  # which computes in processes of its own
             item.add_marker(pytest.mark.waits)
-        item.add_marker(pytest.mark.xdist_group(_beside_each_other(item)))
-
-
-def _beside_each_other(item: pytest.Item) -> str:
-    """With `pytest -n 2`, what computes runs one by one, and beside it what only waits.
-
-    Two tests that compute would slow each other down, and some of them look at the clock.
-    """
-    waits = item.get_closest_marker("waits")
-    return item.path.stem if waits else "computes"
+    items[:] = two_workers.waiting_first(items)
 
 
 @pytest.hookimpl(wrapper=True)

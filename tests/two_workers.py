@@ -1,46 +1,84 @@
-"""How `pytest -n 2` hands out the groups of tests, and what is said when something goes wrong.
+"""How `pytest -n 2` hands out the files of tests, and what is said when something goes wrong.
 
-A worker that dies (killed for memory, a crash in compiled code) costs the one test it was in: that
-test has failed, by name and at once, and the rest is handed to a new worker. The scheduler of
-pytest-xdist alone hands out groups that are done already as well, and then waits for ever for an
+One worker takes the files in which tests wait (see `waiting_first`), the other begins at the other
+end, with those that compute, until they meet: two that compute would slow each other down, and
+some of them look at the clock.
+
+A worker that dies (killed for memory, a crash in compiled code) costs one try of the test that it
+was in: the test is named at once, and the rest is handed to a new worker. The scheduler of
+pytest-xdist alone hands out files that are done already as well, and then waits for ever for an
 answer to no question (seen with 3.8).
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import psutil
 import pytest
-from xdist.scheduler import LoadGroupScheduling
+from xdist.scheduler import LoadFileScheduling
 from xdist.workermanage import WorkerController
 
 
-class Groups(LoadGroupScheduling):
-    """Groups of tests, each run by one worker in its order; a dead worker's go to the others."""
+def waiting_first(items: Iterable[pytest.Item]) -> list[pytest.Item]:
+    """The tests in an order in which the files come first where every test waits."""
+    files = [list(each) for _, each in itertools.groupby(items, key=lambda item: item.path)]
+    files.sort(key=lambda each: not all(item.get_closest_marker("waits") for item in each))
+    return [item for each in files for item in each]
+
+
+class Files(LoadFileScheduling):
+    """Files of tests, each run by one worker in its order; a dead worker's go to the others."""
+
+    def __init__(self, config: pytest.Config, log: Any) -> None:
+        config.option.loadscopereorder = False
+        super().__init__(config, log)
 
     def remove_node(self, node: WorkerController) -> str | None:
         """Take back what the worker has not done; returns the test in which it died, if any."""
         left = {
-            name: {test: False for test, done in group.items() if not done}
-            for name, group in self.assigned_work.pop(node).items()
+            name: {test: False for test, done in file.items() if not done}
+            for name, file in self.assigned_work.pop(node).items()
         }
-        tests = [test for group in left.values() for test in group]
+        tests = [test for file in left.values() for test in file]
         if not tests:
             return None
-        for group in left.values():
-            group.pop(tests[0], None)  # it has failed, and would kill the next worker, too
-        self.workqueue.update({name: group for name, group in left.items() if group})
+        for file in left.values():
+            file.pop(tests[0], None)  # whether it is tried again, others decide
+        self.workqueue.update({name: file for name, file in left.items() if file})
         for other in self.nodes:
             self._reschedule(other)
         return tests[0]
 
+    def mark_test_pending(self, item: str) -> None:  # type: ignore[override]
+        """Hand a test out once more, which pytest-rerunfailures asks for."""
+        self.workqueue.setdefault(self._split_scope(item), {})[item] = False
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        """Hand out the next file, which may be the rest of one that the worker has already."""
+        first = node.gateway.id == "gw0"
+        name = next(iter(self.workqueue) if first else reversed(self.workqueue))
+        self.workqueue.move_to_end(name, last=False)
+        before = self.assigned_work[node].get(name, {})
+        super()._assign_work_unit(node)
+        self.assigned_work[node][name] = {**before, **self.assigned_work[node][name]}
+
     def schedule(self) -> None:
-        """Hand out groups; a worker that gets the last one is told that nothing comes after it."""
+        """Hand out files: a worker begins a test when it knows the next or that there is none."""
         super().schedule()
-        if self.collection is not None and not self.workqueue:
+        if self.collection is None:
+            return
+        for node in self.nodes:
+            while self.workqueue and self._wants_more(node):
+                self._assign_work_unit(node)
+        if not self.workqueue:
             for node in self.nodes:
                 node.shutdown()
+
+    def _wants_more(self, node: WorkerController) -> bool:
+        return not node.shutting_down and self._pending_of(self.assigned_work[node]) < 2
 
 
 class Told:
@@ -50,14 +88,16 @@ class Told:
         self._config = config
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Groups:
-        return Groups(config, log)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Files:
+        return Files(config, log)
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.failed:
+        if report.outcome in ("failed", "rerun"):
             dead = report.when not in ("setup", "call", "teardown")
-            self._say(f"{'A WORKER DIED in' if dead else 'FAILED'} {report.nodeid}")
+            how = "A WORKER DIED in" if dead else "FAILED"
+            again = ", which is tried again" if report.outcome == "rerun" else ""
+            self._say(f"{how} {report.nodeid}{again}")
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: WorkerController, error: object) -> None:

@@ -82,10 +82,16 @@ def test_whoever_waits_for_a_thread_that_died_is_told() -> None:
 
 
 def test_when_all_threads_hang_new_ones_do_what_waits_and_the_end_waits_for_none() -> None:
-    workers, answer = Workers(), threading.Event()
+    workers, answer, began = Workers(), threading.Event(), threading.Barrier(MOST + 1)
+
+    def hang() -> None:
+        began.wait(30.0)
+        answer.wait(30.0)
+
     try:
         for _ in range(MOST):
-            workers.submit(answer.wait, 30.0)
+            workers.submit(hang)
+        began.wait(30.0)
         waits = workers.submit(lambda: 5)
         assert not waits.done()
         workers.abandon()
