@@ -104,12 +104,20 @@ def _text_of(value: Any) -> str:
         return f"<{type(value).__name__}>"
 
 
-def to_json(value: Any, *, ascii_only: bool = False, indent: int | None = None) -> str:
+def to_json(
+    value: Any, *, ascii_only: bool = False, indent: int | None = None, colon: str = ": "
+) -> str:
     """The value as JSON text; `ascii_only` where the reader may not know UTF-8 (TIFF tags).
 
-    Never raises, and what it returns can be encoded.
+    `colon` stands between a key and its value. Never raises, and what it returns can be encoded.
     """
-    return json.dumps(jsonable(value), allow_nan=False, ensure_ascii=ascii_only, indent=indent)
+    return json.dumps(
+        jsonable(value),
+        allow_nan=False,
+        ensure_ascii=ascii_only,
+        indent=indent,
+        separators=("," if indent is not None else ", ", colon),
+    )
 
 
 def compact_json(value: Any) -> str:

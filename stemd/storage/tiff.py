@@ -67,9 +67,12 @@ def describe(result: Result, snapshot: Snapshot) -> dict[str, Any]:
 def encode_tiff(result: Result, snapshot: Snapshot) -> bytes:
     """The image as published: TIFF with `describe` as JSON (ASCII) in its ImageDescription.
 
-    Resolution is in pixels per centimetre where the pixel size is known.
+    Resolution is in pixels per centimetre where the pixel size is known. A space stands before
+    each colon: tifffile takes JSON with `"shape":` in it for its own, and warns that the axes do
+    not match.
     """
-    description = to_json(describe(result, snapshot), ascii_only=True).encode("ascii")
+    text = to_json(describe(result, snapshot), ascii_only=True, colon=" : ")
+    description = text.encode("ascii")
     resolution, unit = Fraction(1), _NO_UNIT
     if result.axes == "scan" and result.pixel_size:
         resolution, unit = Fraction(_ANGSTROM_PER_CM / result.pixel_size), _CENTIMETRE

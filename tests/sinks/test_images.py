@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 import rsciio.tiff
 import tifffile
@@ -45,6 +46,29 @@ def test_any_image_and_any_text_come_back_bit_for_bit(
     assert page.description.isascii()
     assert description["units"] == units
     assert description["pixel_size_angstrom"] == pixel_size
+
+
+@pytest.mark.parametrize("extra", [{}, {"shape_of_it": [3, 3], "inner": {"shape": [1, 2, 3]}}])
+def test_no_public_reader_has_anything_to_say_about_an_image(
+    extra: dict[str, object],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    result = Result("adf", np.ones((4, 6), np.float32), "counts", pixel_size=0.2, extra=extra)
+    published, on_disk = tmp_path / "published.tif", tmp_path / "adf.tif"
+    published.write_bytes(encode_tiff(result, snapshot_of(result)))
+    write_tiff(on_disk, result, snapshot_of(result), extra)
+    for path in (published, on_disk):
+        assert tifffile.imread(path).shape == (4, 6)
+        with tifffile.TiffFile(path) as file:
+            assert file.series[0].shape == (4, 6)
+            assert not file.is_shaped
+        with PIL.Image.open(path) as picture:
+            assert picture.size == (6, 4)
+        assert rsciio.tiff.file_reader(str(path))[0]["data"].shape == (4, 6)
+    assert caplog.messages == []
+    assert [str(each.message) for each in recwarn] == []
 
 
 def test_an_image_that_is_a_transposed_or_strided_view_is_written_as_it_looks() -> None:
