@@ -47,16 +47,20 @@ class _Cache(FunctionCache):
 
 
 class _Progress(event.Listener):
-    """Notes when the compiler last began or ended with a function."""
+    """Notes when the compiler last began or ended with a function, and counts them."""
 
     def __init__(self) -> None:
         self.last = time.monotonic()
+        self.compiled = 0
 
     def on_start(self, event: Any) -> None:
         """See `numba.core.event.Listener`."""
         self.last = time.monotonic()
 
-    on_end = on_start
+    def on_end(self, event: Any) -> None:
+        """See `numba.core.event.Listener`."""
+        self.last = time.monotonic()
+        self.compiled += 1
 
 
 _progress = _Progress()
@@ -68,11 +72,16 @@ def last_progress() -> float:
     return _progress.last
 
 
+def compiled() -> int:
+    """How many functions this process has compiled; those from the cache do not count."""
+    return _progress.compiled
+
+
 def njit(**options: Any) -> Any:
     """`numba.njit` with these options; `cache` asks for a cache and is no condition."""
     cached = options.pop("cache", False)
 
-    def compiled(function: F) -> F:
+    def with_cache(function: F) -> F:
         kernel: Any = numba.njit(**options)(function)
         if cached and hasattr(kernel, "enable_caching"):
             try:
@@ -82,7 +91,7 @@ def njit(**options: Any) -> Any:
                 _tell(error)
         return cast(F, kernel)
 
-    return compiled
+    return with_cache
 
 
 def _forget(cache: FunctionCache) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from stemd import plugins
 
@@ -21,13 +21,14 @@ class _Table(BaseModel):
 class RetentionTable(_Table):
     """`[daemon.retention]`: what may be deleted, the oldest scan first; default: nothing.
 
-    Scans older than `max_age_days` go, and as many as it takes to have `min_free_gb` free.
-    `delete` "raw" takes the raw records only, "scan" whole scans. Below `warn_free_gb` there
-    is a warning. A clock that may have jumped makes no more than the part `max_share` of all
-    scans old.
+    Scans older than `max_age_days` go, all but the newest `max_scans`, and as many as it takes to
+    have `min_free_gb` free. `delete` "raw" takes the raw records only, "scan" whole scans. Below
+    `warn_free_gb` there is a warning. A clock that may have jumped makes no more than the part
+    `max_share` of all scans old.
     """
 
     max_age_days: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
+    max_scans: Annotated[int, Field(ge=1)] | None = None
     min_free_gb: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
     delete: Literal["raw", "scan"] = "raw"
     warn_free_gb: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 10.0
@@ -52,6 +53,22 @@ class PublishTable(_Table):
 
     rate_hz: Annotated[float, Field(gt=0.0, le=100.0)] = 10.0
     images: tuple[ImageName, ...] | None = None
+
+
+Words = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000)]
+Tag = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+
+
+class AboutTable(_Table):
+    """`[pipeline.about]`: what a scan is of, for people; `stemd scans --find` looks for it.
+
+    It stands in the scan.json of each scan that is finished while it is in force.
+    """
+
+    sample: Words = ""
+    operator: Words = ""
+    comment: Words = ""
+    tags: tuple[Tag, ...] = Field(default=(), max_length=50)
 
 
 def _writers() -> list[plugins.Plugin]:

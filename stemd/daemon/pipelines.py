@@ -43,6 +43,11 @@ class Pipelines:
         """Names of the pipelines of the config."""
         self._tasks = Tasks()
 
+    @property
+    def getting_ready(self) -> str:
+        """What is being compiled or loaded now, as `ricom (2 of 11)`; "" when all is ready."""
+        return self._warming.now
+
     async def start(self, config: Config, store: Store, past: Completions) -> None:
         """Start every pipeline of the config."""
         self._store, self._past = store, past

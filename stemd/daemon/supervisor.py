@@ -94,6 +94,10 @@ class Daemon:
         """End the daemon; returns at once."""
         self._stop.set()
 
+    async def told_to_stop(self) -> None:
+        """Return when somebody has called `stop`, or a signal has."""
+        await self._stop.wait()
+
     def no_more_scans(self) -> None:
         """No scan will come any more: images may be completed with the whole machine."""
         if self._completer is not None:

@@ -38,6 +38,8 @@ class Warming:
     """
 
     def __init__(self, told: MutableMapping[str, StemdError]) -> None:
+        self.now = ""
+        """What is being made ready, for a status line: `ricom (2 of 11)`; "" when all is."""
         self._told = told
         self._left_out: dict[str, dict[str, StemdError]] = {}
 
@@ -47,10 +49,17 @@ class Warming:
 
     async def warm(self, pipelines: Iterable[PipelineConfig]) -> None:
         """Return when everything of these pipelines is ready, or left out."""
-        for pipeline in pipelines:
-            self._forget(pipeline.name)
-            for engine, step in steps(pipeline):
-                await self._step(pipeline.name, engine, step)
+        try:
+            for pipeline in pipelines:
+                self._forget(pipeline.name)
+                every = list(steps(pipeline))
+                for number, (engine, step) in enumerate(every, 1):
+                    self.now = (
+                        f"{engine or pipeline.adapter_plugin.name} ({number} of {len(every)})"
+                    )
+                    await self._step(pipeline.name, engine, step)
+        finally:
+            self.now = ""
 
     async def _step(self, pipeline: str, engine: str, step: Callable[[], None]) -> None:
         done = asyncio.ensure_future(beside(step, name="warm-up"))

@@ -16,7 +16,7 @@ from stemd.errors import SinkError
 from stemd.events import Json
 from stemd.storage.clock import SureClock
 from stemd.storage.recovery import enter_missing, enter_sessions
-from stemd.storage.retention import retain
+from stemd.storage.retention import retain, surplus_of
 from stemd.storage.store import Store
 
 RETENTION_PERIOD_S = 60.0
@@ -111,11 +111,12 @@ class DiskWatch:
             self._total = None
 
     def _retain(self) -> None:
-        if time.monotonic() < self._next_retention and not self._short:
-            return
-        self._next_retention = time.monotonic() + RETENTION_PERIOD_S
         clock = self._clock
         try:
+            due = time.monotonic() >= self._next_retention or self._short
+            if not due and not surplus_of(self._store, self._table):
+                return
+            self._next_retention = time.monotonic() + RETENTION_PERIOD_S
             done = retain(
                 self._store, self._table, clock.now_ns(), clock.sure_ns(), self._stopping.is_set
             )

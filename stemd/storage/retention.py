@@ -68,14 +68,15 @@ def retain(
     why, how many bytes). Raises SinkError if the catalogue fails.
     """
     done = Retained()
-    if table.max_age_days is None and table.min_free_gb is None:
+    if table.max_age_days is None and table.min_free_gb is None and table.max_scans is None:
         return done
     now = time.time_ns() if now_ns is None else now_ns
     before = _old_before(store, table, now, now if sure_ns is None else sure_ns, done)
     until = time.monotonic() + RUN_S
+    surplus = surplus_of(store, table)
     free = store.free_bytes()
-    for scan in _oldest(store, table.delete):
-        reason = _reason(scan, table, before, free)
+    for number, scan in enumerate(_oldest(store, table.delete), 1):
+        reason = _reason(scan, table, before, free, too_many=number <= surplus)
         if reason is None:
             break  # the others are younger
         if time.monotonic() > until or stop():
@@ -84,7 +85,10 @@ def retain(
         if not store.claim(scan["id"]):
             continue
         try:
-            _delete(store, scan, table.delete, reason)
+            about = _delete(store, scan, table.delete, reason)
+            # a ring of the newest scans loses its oldest all the time: that is no warning
+            tell = log.info if number <= surplus else log.warning
+            tell("deleted by retention", scan=scan["id"], **about)
             done.deleted.append(scan["id"])
         except (SinkError, OSError) as error:
             done.problems[scan["id"]] = str(error)
@@ -104,7 +108,8 @@ def finish_deletion(store: Store, intention: Json) -> None:
     if scan is None or _untouched(store.data_dir / scan["folder"]):
         store.intentions.done(intention["scan"])
         return
-    _delete(store, scan, str(about.get("what")), str(about.get("reason")))
+    about = _delete(store, scan, str(about.get("what")), str(about.get("reason")))
+    log.warning("deleted by retention", scan=scan["id"], **about)
 
 
 def _untouched(folder: Path) -> bool:
@@ -117,6 +122,15 @@ def _untouched(folder: Path) -> bool:
         )
     except (OSError, StemdError, KeyError, TypeError):
         return False
+
+
+def surplus_of(store: Store, table: RetentionTable) -> int:
+    """How many scans there are beyond `max_scans`, 0 without it. Raises SinkError."""
+    if table.max_scans is None:
+        return 0
+    kept = ("", "raw") if table.delete == "scan" else ("",)
+    every = sum(store.catalogue.count(store.instrument, what) for what in kept)
+    return max(0, every - table.max_scans)
 
 
 def _old_before(
@@ -161,8 +175,15 @@ def _oldest(store: Store, what: str) -> Iterator[Json]:
 
 
 def _reason(
-    scan: Json, table: RetentionTable, old_before_ns: int | None, free: int | None
+    scan: Json,
+    table: RetentionTable,
+    old_before_ns: int | None,
+    free: int | None,
+    *,
+    too_many: bool,
 ) -> str | None:
+    if too_many:
+        return f"there are newer ones: max_scans = {table.max_scans}"
     if old_before_ns is not None and scan["started_ns"] < old_before_ns:
         return f"older than max_age_days = {table.max_age_days:g}"
     if table.min_free_gb is not None and free is not None and free < table.min_free_gb * 1e9:
@@ -170,7 +191,8 @@ def _reason(
     return None
 
 
-def _delete(store: Store, scan: Json, what: str, reason: str) -> None:
+def _delete(store: Store, scan: Json, what: str, reason: str) -> Json:
+    """Delete it; returns what the log is to say of it. Raises SinkError, OSError."""
     if not _SCAN_FOLDER.fullmatch(scan["folder"]):
         raise SinkError(
             f"{scan['folder']!r} in the catalogue is not a scan's folder: it is not deleted",
@@ -205,7 +227,7 @@ def _delete(store: Store, scan: Json, what: str, reason: str) -> None:
         ) from error
     store.catalogue.end(scan["id"], document)
     store.intentions.done(scan["id"])
-    log.warning("deleted by retention", scan=scan["id"], **{k: about.get(k) for k in _LOGGED})
+    return {key: about.get(key) for key in _LOGGED}
 
 
 _LOGGED = ("what", "bytes", "reason")

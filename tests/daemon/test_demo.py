@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import tifffile
 
 from stemd.cli.main import main
+from stemd.config.tables import RetentionTable
 from stemd.storage.folder import SCAN_FILE
+from tests.daemon.running import compile_kernels
 
 
 @pytest.mark.slow
@@ -52,3 +57,51 @@ def test_two_scans_end_complete_true_to_the_specimen_and_reproducible(tmp_path: 
             assert again.tobytes() == live.tobytes(), path.name
         weight = tifffile.imread(folder / "airpi_weight.tif")
         assert (weight[10:-10, 10:-10] > 0).all(), "all but the rim was seen"
+
+
+@pytest.mark.parametrize(
+    ("number", "stage"),
+    [
+        (signal.SIGTERM, "starting the virtual microscope"),
+        (signal.SIGINT, "getting ready"),
+        (signal.SIGINT, "Ctrl-C ends."),
+    ],
+    ids=["microscope", "kernels", "scan"],
+)
+def test_ctrl_c_ends_the_demo_at_once_whatever_it_does(
+    number: signal.Signals, stage: str, tmp_path: Path
+) -> None:
+    compile_kernels()
+    command = [sys.executable, "-m", "stemd", "demo", "--no-page", "--mqtt-port", "0"]
+    command += ["--data-dir", str(tmp_path), "--scan", "32x32", "--rate", "200"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        said = ""
+        while stage not in said:
+            line = process.stdout.readline()
+            assert line, (said, process.communicate(timeout=20.0))
+            said += line
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        began = time.monotonic()
+        rest, told = process.communicate(timeout=60.0)
+        seconds = time.monotonic() - began
+    assert process.returncode == 0
+    assert "Traceback" not in told + rest
+    assert seconds < 5.0, "two seconds, and some for a busy machine"
+    _, alive = psutil.wait_procs(children, timeout=10.0)
+    assert not alive, "microscope and broker end with it"
+
+
+def test_the_demo_s_config_keeps_its_last_scans_only() -> None:
+    from stemd.cli.demo.setting import config_text
+    from stemd.config.file import parse
+
+    def retention(keep: int) -> RetentionTable:
+        text = config_text(["virtual"], 1, (8, 8), Path("data"), None, keep)
+        return parse(text, "demo.toml").daemon.retention
+
+    assert retention(5) == RetentionTable(max_scans=5, delete="scan")
+    assert retention(0) == RetentionTable()

@@ -67,6 +67,35 @@ def test_the_default_deletes_nothing_however_old_it_is(store: Store) -> None:
     assert names(folder) == before
 
 
+def test_all_but_the_newest_scans_go_without_a_warning(store: Store) -> None:
+    folders = [keep_scan(store, age) for age in (4, 3, 2, 1)]
+    other = keep_scan(store, 9, instrument="other")
+    table = RetentionTable(max_scans=2, delete="scan")
+    with structlog.testing.capture_logs() as logs:
+        deleted = retain(store, table, NOW).deleted
+    assert deleted == [folder.acquisition.id for folder in folders[:2]]
+    assert [bool(names(folder)) for folder in (*folders, other)] == [False, False, True, True, True]
+    assert {entry["log_level"] for entry in logs} == {"info"}
+    assert retain(store, table, NOW).deleted == []
+
+
+def test_raw_records_of_all_but_the_newest_scans_go_and_their_images_stay(store: Store) -> None:
+    old, young = keep_scan(store, 2), keep_scan(store, 1)
+    retain(store, RetentionTable(max_scans=1), NOW)
+    assert names(old) == {"ricom.tif", "raw.hdr", SCAN_FILE}
+    assert "raw.mib" in names(young)
+
+
+def test_a_scan_too_many_is_deleted_at_the_next_look_and_not_a_minute_later(store: Store) -> None:
+    watch = DiskWatch(store, RetentionTable(max_scans=1, delete="scan", warn_free_gb=0.0))
+    keep_scan(store, 3)
+    watch.look()
+    second = keep_scan(store, 2)
+    watch.look()
+    assert watch.deleted == 1
+    assert names(second)
+
+
 def test_by_age_the_raw_record_of_old_scans_goes_and_images_and_catalogue_stay(
     store: Store,
 ) -> None:

@@ -5,14 +5,24 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import importlib
 import json
+import os
+import signal
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stemd.cli.demo.progress import Watcher, end_status_line, say, status_line
+from stemd.cli.demo.progress import (
+    Watcher,
+    end_status_line,
+    say,
+    starting_line,
+    status_line,
+)
 from stemd.cli.demo.setting import camera_command, config_text
 from stemd.errors import StemdError, UsageError
 
@@ -23,11 +33,21 @@ if TYPE_CHECKING:
 EXAMPLE = "stemd demo --scans 2 --no-page"
 MQTT_PORT = 1883
 PAGE_PORT = 8440
+END_S, CAMERA_END_S = 1.5, 1.0
+"""Whoever presses Ctrl-C has the prompt back within two seconds."""
+FIRST_IMAGES_S = 30.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("--scans", type=int, metavar="N", help="stop after N scans")
+    parser.add_argument(
+        "--keep",
+        type=int,
+        default=5,
+        metavar="N",
+        help="keep the last N scans, 0: all (default: 5); one takes some 140 MB",
+    )
     parser.add_argument("--no-page", action="store_true", help="no live page")
     parser.add_argument(
         "--data-dir", type=Path, default=Path("stemd-data"), help="default: stemd-data"
@@ -53,8 +73,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run until Ctrl-C or until N scans are done."""
+    from stemd.config.scan_size import parse_scan
     from stemd.logs import set_up_logs
 
+    if args.scans is not None and args.scans < 1:
+        raise UsageError(f"--scans {args.scans} must be 1 or more", "leave it out to run on")
+    if args.keep < 0:
+        raise UsageError(f"--keep {args.keep} must be 0 or more", "0 keeps all scans")
+    shape = parse_scan(args.scan).shape
     set_up_logs("warning")
     data_dir: Path = args.data_dir.absolute()
     try:
@@ -64,30 +90,47 @@ def run(args: argparse.Namespace) -> int:
             f"--data-dir {data_dir} cannot be created: {error.strerror}",
             "name a folder that you may write to",
         ) from error
-    return asyncio.run(_demo(args, data_dir))
+    say("stemd demo: starting. A first start compiles for half a minute, later ones do not.")
+    # read here: on an event loop Ctrl-C would wait for the end of the import
+    importlib.import_module("stemd.daemon.supervisor")
+    try:
+        code = asyncio.Runner().run(_demo(args, shape, data_dir))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        end_status_line()
+        code = 0
+    # as `stemd run` does: no thread that still compiles, and no slow disk, is waited for
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
-async def _demo(args: argparse.Namespace, data_dir: Path) -> int:
+async def _demo(args: argparse.Namespace, shape: tuple[int, int], data_dir: Path) -> int:
     from stemd.config.file import parse
-    from stemd.config.scan_size import parse_scan
 
-    if args.scans is not None and args.scans < 1:
-        raise UsageError(f"--scans {args.scans} must be 1 or more", "leave it out to run on")
-    shape = parse_scan(args.scan).shape
-    say("stemd demo: starting the virtual microscope (a first start compiles for some seconds)")
+    this = asyncio.current_task()
+    assert this is not None
+    # until the daemon obeys it: the microscope must not be left behind
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     broker_port = _port(args.mqtt_port, MQTT_PORT) or _free_port()
     command = camera_command(args, data_dir, broker_port)
-    async with _camera(command) as port:
-        page_port = None if args.no_page else _port(args.page_port, PAGE_PORT)
-        text = config_text(command, port, shape, data_dir, page_port)
-        path = data_dir / "demo.toml"
-        path.write_text(text, encoding="utf-8")
-        return await _serve(args, parse(text, str(path)), data_dir, broker_port)
+    line = asyncio.create_task(starting_line(lambda: "starting the virtual microscope"))
+    try:
+        async with _camera(command) as (camera, port):
+            page_port = None if args.no_page else _port(args.page_port, PAGE_PORT)
+            keep = max(args.keep, args.scans or 0) if args.keep else 0
+            text = config_text(command, port, shape, data_dir, page_port, keep)
+            path = data_dir / "demo.toml"
+            path.write_text(text, encoding="utf-8")
+            line.cancel()
+            config = parse(text, str(path))
+            return await _serve(args, config, data_dir, broker_port, camera.pid)
+    finally:
+        line.cancel()
 
 
 @contextlib.asynccontextmanager
-async def _camera(command: list[str]) -> AsyncIterator[int]:
-    """The virtual camera in a process of its own; the port of its data."""
+async def _camera(command: list[str]) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
+    """The virtual camera: a process of its own, and the port of its data."""
     camera = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "stemd", *command, "--port", "0", "--control-port", "0", "--json"),
@@ -96,12 +139,12 @@ async def _camera(command: list[str]) -> AsyncIterator[int]:
         start_new_session=True,
     )
     try:
-        yield await _data_port(camera)
+        yield camera, await _data_port(camera)
     finally:
         with contextlib.suppress(ProcessLookupError):
             camera.terminate()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(camera.wait(), 2.0)
+            await asyncio.wait_for(camera.wait(), CAMERA_END_S)
         if camera.returncode is None:
             camera.kill()
             await camera.wait()
@@ -117,27 +160,36 @@ async def _data_port(camera: asyncio.subprocess.Process) -> int:
     raise StemdError("the virtual microscope did not start", "see the lines above for its reason")
 
 
-async def _serve(args: argparse.Namespace, config: Config, data_dir: Path, broker_port: int) -> int:
+async def _serve(
+    args: argparse.Namespace, config: Config, data_dir: Path, broker_port: int, camera: int
+) -> int:
     from stemd.daemon.supervisor import Daemon
 
     daemon = Daemon(config, broker_port=broker_port)
     watcher = Watcher(args.scans)
     daemon.hub.add(watcher, "demo")
     serving = asyncio.create_task(daemon.run())
-    ready = asyncio.create_task(daemon.ready.wait())
+    hurry = asyncio.create_task(_end_in_time(daemon, camera))
+    line = asyncio.create_task(starting_line(lambda: _starting(daemon)))
+    ready = asyncio.create_task(_first_images(daemon, watcher))
     await asyncio.wait({serving, ready}, return_when=asyncio.FIRST_COMPLETED)
-    if serving.done():
-        ready.cancel()
+    line.cancel()
+    ready.cancel()
+    end_status_line()
+    if serving.done():  # Ctrl-C, or it could not start
         await serving
+        return 0
     broker = daemon.outlets.broker
     say(f"live page  {daemon.outlets.page_url or '(off)'}")
     say(f"broker     {broker.url if broker else '(off)'}  topics stemd/demo/#")
-    say(f"data       {data_dir}")
+    say(f"data       {data_dir}" + (f"  the last {args.keep} scans" if args.keep else ""))
     say("Ctrl-C ends." if args.scans is None else f"Ends after {args.scans} scans.")
     status = asyncio.create_task(status_line(watcher))
     done = asyncio.create_task(_all_done(watcher, daemon))
     await asyncio.wait({serving, done}, return_when=asyncio.FIRST_COMPLETED)
     status.cancel()
+    if done.done():
+        hurry.cancel()
     done.cancel()
     daemon.stop()
     await serving
@@ -148,6 +200,38 @@ async def _serve(args: argparse.Namespace, config: Config, data_dir: Path, broke
     if watcher.incomplete:
         say(f"{len(watcher.incomplete)} of them have images that could not be completed.")
     return 1 if args.scans is not None and (bad or watcher.incomplete) else 0
+
+
+def _starting(daemon: Daemon) -> str:
+    if daemon.ready.is_set():
+        return "waiting for the first images"
+    now = daemon.pipelines.getting_ready
+    return f"getting ready: {now}" if now else "starting the broker and the page"
+
+
+async def _first_images(daemon: Daemon, watcher: Watcher) -> None:
+    """Return when the page has something to show: an empty image is no way to begin."""
+    await daemon.ready.wait()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(watcher.shown.wait(), FIRST_IMAGES_S)
+
+
+async def _end_in_time(daemon: Daemon, camera: int) -> None:
+    """Once it was told to stop, end the process after so long, whatever is still to be written.
+
+    What a scan lacks then the next start puts in order, as after a kill.
+    """
+    await daemon.told_to_stop()
+
+    def leave() -> None:
+        with contextlib.suppress(OSError):
+            os.kill(camera, signal.SIGKILL)
+        say("\nThe running scan is not all written; the next start puts it in order.")
+        os._exit(0)
+
+    timer = threading.Timer(END_S, leave)
+    timer.daemon = True
+    timer.start()
 
 
 async def _all_done(watcher: Watcher, daemon: Daemon) -> None:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
+from collections.abc import Callable
 
+from stemd import compilation
 from stemd.events import Json, Sink
+from stemd.results import Snapshot
 from stemd.storage.completions import DONE, OUTSTANDING
+
+FIRST_PART = 0.1
+"""Which part of its first scan an image has when the page's address is told."""
 
 
 class Watcher(Sink):
     """Counts scans and remembers the newest state, for the status line.
 
     `finished` is set when the scans wanted are over, `whole` while none of their images waits
-    to be completed from its record.
+    to be completed from its record, `shown` when the first images are worth a look.
     """
 
     def __init__(self, wanted: int | None) -> None:
@@ -24,11 +31,17 @@ class Watcher(Sink):
         self.finished = asyncio.Event()
         self.whole = asyncio.Event()
         self.whole.set()
+        self.shown = asyncio.Event()
         self._wanted = wanted
 
     def on_state(self, pipeline: str, state: Json) -> None:
         """The pipeline's state."""
         self.state = state
+
+    def on_snapshot(self, pipeline: str, snapshot: Snapshot) -> None:
+        """Images of the running scan."""
+        if snapshot.positions_done >= FIRST_PART * snapshot.positions_total:
+            self.shown.set()
 
     def on_document(self, pipeline: str, document: Json) -> None:
         """A scan has begun or ended, or has had its images completed."""
@@ -46,6 +59,24 @@ class Watcher(Sink):
             self.outstanding.discard(document["id"])
             if not self.outstanding:
                 self.whole.set()
+
+
+async def starting_line(what: Callable[[], str]) -> None:
+    """Show for ever what is waited for: one line on a terminal, a line for each step elsewhere.
+
+    `what` gives it. Compiling takes most of a first start, and no later one has to.
+    """
+    terminal, began, said = sys.stdout.isatty(), time.monotonic(), ""
+    while True:
+        text = what()
+        if terminal:
+            compiled, seconds = compilation.compiled(), time.monotonic() - began
+            kernels = f"; {compiled} kernels compiled, only now" if compiled else ""
+            _show_status(f"{text}, {seconds:.0f} s{kernels}", terminal=True)
+        elif text != said:
+            _show_status(text, terminal=False)
+        said = text
+        await asyncio.sleep(0.2)
 
 
 async def status_line(watcher: Watcher) -> None:

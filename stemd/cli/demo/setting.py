@@ -15,7 +15,7 @@ CONFIG = """\
 instrument = "demo"
 data_dir = {data_dir}
 log_level = "warning"
-
+{retention}
 [mqtt]
 url = "embedded"                    # a laboratory names its mosquitto: "mqtt://broker:1883"
 {page}
@@ -77,6 +77,12 @@ every = 2                           # enough at this step, for a quarter of the 
 
 """
 
+RETENTION = """
+[daemon.retention]
+max_scans = {keep}                       # the demo's older scans are deleted
+delete = "scan"
+"""
+
 STEP_ANGSTROM = 0.2
 PIXEL_MRAD = 1.5
 FLYBACK = 2
@@ -97,13 +103,22 @@ def camera_command(args: argparse.Namespace, data_dir: Path, broker_port: int) -
 
 
 def config_text(
-    camera: list[str], data_port: int, shape: tuple[int, int], data_dir: Path, page_port: int | None
+    camera: list[str],
+    data_port: int,
+    shape: tuple[int, int],
+    data_dir: Path,
+    page_port: int | None,
+    keep: int,
 ) -> str:
-    """The config of a daemon for this camera at `data_port`; `page_port` None: no page."""
+    """The config of a daemon for this camera at `data_port`.
+
+    `page_port` None: no page; `keep`: how many scans stay on the disk, 0: all.
+    """
     page = "" if page_port is None else f'\n[page]\nlisten = "127.0.0.1:{page_port}"\n'
     return CONFIG.format(
         camera=" ".join(["stemd", *camera, "--port", str(data_port)]),
         data_dir=json.dumps(str(data_dir)),
+        retention=RETENTION.format(keep=keep) if keep else "",
         page=page,
         port=data_port,
         ny=shape[0],
