@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from stemd.acquisition import Optics, Scan
 from stemd.errors import UsageError
+from stemd.portable import processors
 
 if TYPE_CHECKING:
     from stemd.adapters.base import AdapterSettings
@@ -125,7 +125,7 @@ def jobs_of(jobs: int | None, most: int | None = None) -> int:
     """
     if jobs is not None and (isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 0):
         raise UsageError(f"jobs={jobs!r} is not a number of threads", "None takes every free core")
-    free = len(os.sched_getaffinity(0))
+    free = processors()
     return jobs or min(free, most or free)
 
 

@@ -21,6 +21,7 @@ from stemd.cli.interrupted import (
     sigterm_interrupts,
 )
 from stemd.errors import StemdError
+from stemd.portable import needs_unix
 
 COMMANDS = {
     "demo": "see stemd work on a virtual microscope; nothing else is needed",
@@ -38,6 +39,9 @@ COMMANDS = {
 }
 ENDLESS = ("demo", "run", "virtual")
 """Commands whose usual end is Ctrl-C or SIGTERM: they see to both themselves, and end with 0."""
+
+OF_UNIX = ("demo", "run", "install-service")
+"""Commands that Windows cannot run."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -96,7 +100,10 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     )
     module.configure(parser)
     try:
-        code = int(module.run(parser.parse_args(arguments)))
+        parsed = parser.parse_args(arguments)
+        if name in OF_UNIX:
+            needs_unix(name)
+        code = int(module.run(parsed))
         sys.stdout.flush()
     except StemdError as error:
         with contextlib.suppress(OSError):

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import errno
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 from stemd.cli.interrupted import Undone, is_of_output
 from stemd.engines import DEFAULT_ENGINES
 from stemd.errors import StemdError, UsageError
+from stemd.portable import processors
 
 if TYPE_CHECKING:
     from stemd.adapters.base import Recording
@@ -254,4 +254,4 @@ def _process_scan(args: argparse.Namespace, task: Task, scan: Recording, number:
 def _jobs(asked: int) -> int:
     if asked < 0:
         raise UsageError(f"--jobs {asked} must be 0 or more", "0 takes every core that is free")
-    return asked or len(os.sched_getaffinity(0))
+    return asked or processors()

@@ -19,6 +19,7 @@ NEVER_NEEDED = (
     "stemd.__main__",
     "stemd.api",
     "stemd.cli",
+    "stemd.client",
     "stemd.virtual",
     "stemd.offline.cluster",
 )

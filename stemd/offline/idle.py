@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 
 import psutil
 
@@ -19,7 +18,7 @@ def spare_memory() -> int:
 def yield_to_others() -> None:
     """Run only where a processor and the disk have nothing else to do; be the first to go."""
     # in steps: what one machine or service does not allow, another does
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, AttributeError):
         os.nice(19)
     with contextlib.suppress(OSError, AttributeError):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
@@ -34,5 +33,7 @@ def yield_to_others() -> None:
 
 def limit_memory(limit: int) -> None:
     """A record that needs more fails here, with a message, and takes nothing from the scan."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, ImportError):
+        import resource  # Windows has none
+
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

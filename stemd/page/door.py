@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import resource
 import socket
 import time
 from collections.abc import Sequence
@@ -36,6 +35,8 @@ log = structlog.get_logger(__name__)
 
 def most_connections() -> int:
     """Connections that the page may have: a quarter of the process's descriptors at most."""
+    import resource  # Windows, where plugins are listed but no page is served, has none
+
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return MAX_CONNECTIONS

@@ -14,6 +14,7 @@ from typing import Any
 
 from stemd.documents import plain_text
 from stemd.errors import SinkError
+from stemd.portable import OPEN_FLAGS
 
 PART = ".part"
 """Ending of a raw record that still grows; kept and renamed when its writer has died."""
@@ -108,6 +109,8 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
 
 def fsync_folder(folder: Path) -> None:
     """Make created and renamed names in this folder survive a power cut. Raises OSError."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return  # Windows keeps names by itself
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -123,7 +126,7 @@ def write_atomic(path: Path, parts: Iterable[bytes | memoryview]) -> FileRecord:
     temporary = path.with_name(path.name + TEMPORARY)
     digest, size = hashlib.sha256(), 0
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | OPEN_FLAGS, 0o644)
         try:
             for part in parts:
                 write_all(fd, part)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from stemd.errors import SinkError
+from stemd.portable import OPEN_FLAGS, lock_file
 from stemd.storage.files import disk_error
 
 _LOCKS = ".locks"
@@ -28,9 +28,9 @@ def lock_path(data_dir: Path, name: str) -> Path:
 def take_lock(path: Path) -> int:
     """Lock a file, made on first use; the descriptor holds the lock. Raises OSError."""
     path.parent.mkdir(exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | OPEN_FLAGS, 0o644)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_file(fd, wait=False)
     except OSError:
         os.close(fd)
         raise
@@ -41,9 +41,9 @@ def take_lock(path: Path) -> int:
 def waiting_lock(path: Path) -> Iterator[None]:
     """Hold a lock, after waiting for whoever has it. Raises OSError."""
     path.parent.mkdir(exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | OPEN_FLAGS, 0o644)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        lock_file(fd, wait=True)
         yield
     finally:
         os.close(fd)
@@ -52,11 +52,11 @@ def waiting_lock(path: Path) -> Iterator[None]:
 def holder_is_dead(path: Path) -> bool:
     """True when nobody holds the lock any more, or its file is gone."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDWR | OPEN_FLAGS)
     except OSError:
         return not path.exists()
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_file(fd, wait=False)
     except OSError:
         return False
     finally:

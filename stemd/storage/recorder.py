@@ -22,6 +22,7 @@ from typing import Protocol
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block, ImageBlock
 from stemd.errors import SinkError, StemdError
+from stemd.portable import OPEN_FLAGS
 from stemd.storage.files import (
     PART,
     FileRecord,
@@ -159,7 +160,7 @@ class RawRecorder:
         try:
             self._path = folder / plain_file_name(acquisition.raw_name)
             self._part = self._path.with_name(self._path.name + PART)
-            flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+            flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | OPEN_FLAGS
             self._fd = os.open(self._part, flags, 0o644)
             self._check_space()
         except OSError as error:
@@ -303,7 +304,7 @@ class RawRecorder:
 
     def _write_back(self, offset: int, length: int) -> None:
         """Ask the kernel to write this range back now, without waiting for it."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, AttributeError):  # macOS has none
             os.posix_fadvise(self._fd, offset, length, os.POSIX_FADV_DONTNEED)
         try:
             self._check_space()
@@ -320,7 +321,7 @@ class RawRecorder:
             )
 
     def _hash_loop(self) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, AttributeError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _HASH_NICENESS)
         buffer = bytearray(HASH_BYTES)
         view = memoryview(buffer)

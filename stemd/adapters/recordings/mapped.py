@@ -35,6 +35,8 @@ class Window:
             self._next += PIECE_BYTES
 
     def _advise(self, at: int) -> None:
+        if not hasattr(self._map, "madvise"):
+            return  # Windows reads ahead as it likes
         page, first = mmap.PAGESIZE, self._first
         low = at // page * page
         if at > first:

@@ -9,7 +9,6 @@ import importlib
 import itertools
 import json
 import logging
-import os
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 from stemd.errors import ClusterError, UsageError
 from stemd.offline.cluster.watch import Workers
+from stemd.portable import processors
 
 CONNECT_S = 10.0
 ANSWER_S = 2.0
@@ -191,7 +191,7 @@ def workers_of(address: str) -> int:
     """Workers that `local[:N]` asks for; one for each free core by default."""
     _, _, count = address.partition(":")
     if not count:
-        return len(os.sched_getaffinity(0))
+        return processors()
     if not count.isdecimal() or int(count) < 1:
         raise UsageError(
             f"--cluster {address}: {count!r} is not a number of workers", "for example local:4"

@@ -6,7 +6,6 @@ than there is would end the process, not in an error.
 
 from __future__ import annotations
 
-import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,8 @@ def check_chunks(dataset: Any) -> None:
         for chunk in chunks:
             if chunk.filter_mask >> (count - 1) & 1:
                 continue  # stored without this filter
-            head = os.pread(file.fileno(), _HEAD.size, chunk.byte_offset)
+            file.seek(chunk.byte_offset)
+            head = file.read(_HEAD.size)
             if chunk.size < _HEAD.size or len(head) < _HEAD.size:
                 raise _damaged(dataset, chunk, "is shorter than its header")
             claimed, block = _HEAD.unpack(head)

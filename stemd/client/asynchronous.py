@@ -1,0 +1,373 @@
+"""`AsyncClient`: stemd over MQTT for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import secrets
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Self
+
+from numpy.typing import ArrayLike
+
+from stemd.client.address import Address
+from stemd.client.errors import ClientError, NotConnectedError, WaitedError
+from stemd.client.images import Image, decode_image
+from stemd.client.link import Link
+from stemd.client.messages import Optics, Reply, Scan, State, read, reply_of
+from stemd.client.news import ImageQueue, News, each
+from stemd.documents import to_json
+from stemd.errors import FormatError
+
+FOREVER_S = 1e9
+RESTORE_S = 310.0
+"""stemd itself gives a restoration up after 300 s."""
+_DOCUMENTS = ("state", "settings", "optics", "session", "scan", "reply")
+
+
+class AsyncClient:
+    """A client of one pipeline; `async with` connects and disconnects.
+
+    `url` is the broker's, `mqtt://host:port` or `mqtts://host:port`. `instrument` and `pipeline`
+    are those of stemd's config; they may be left out where there is one only. `timeout_s` is how
+    long an answer may take. A connection that is lost is begun again.
+
+    Raises UsageError for a url that is none, NotConnectedError where broker, daemon or pipeline
+    are not there.
+    """
+
+    def __init__(
+        self,
+        url: str = "mqtt://127.0.0.1:1883",
+        *,
+        instrument: str | None = None,
+        pipeline: str | None = None,
+        username: str | None = None,
+        password: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        timeout_s: float = 10.0,
+    ) -> None:
+        self._address = Address.of(url, username, password, tls)
+        self._instrument, self._pipeline = instrument, pipeline
+        self._timeout_s = timeout_s
+
+    async def __aenter__(self) -> Self:
+        self._news = News()
+        self._replies: dict[str, asyncio.Future[Reply]] = {}
+        self._there: set[str] = set()
+        self._link = Link(self._address, self._take, self._lost)
+        try:
+            await self._link.open(self._timeout_s)
+            await self._find()
+        except BaseException:
+            await self._link.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._link.close()
+        self._lost()
+
+    # What stemd tells
+
+    @property
+    def instrument(self) -> str:
+        """Name of the instrument."""
+        return self._instrument or ""
+
+    @property
+    def pipeline(self) -> str:
+        """Name of the pipeline."""
+        return self._pipeline or ""
+
+    @property
+    def online(self) -> bool:
+        """Whether stemd runs, as far as the broker knows."""
+        return self._news.online
+
+    @property
+    def daemon(self) -> Mapping[str, Any]:
+        """The daemon's own state: version, pipelines, page, and in `red` what is wrong."""
+        return self._news.daemon
+
+    @property
+    def state(self) -> State:
+        """What the pipeline does now."""
+        assert self._news.state is not None
+        return self._news.state
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Every live setting as in force: `settings["ricom"]["kernel_size"]`."""
+        return self._news.settings
+
+    @property
+    def optics(self) -> Optics | None:
+        """The optics measured in the last scan, None before the first."""
+        return self._news.optics
+
+    @property
+    def session(self) -> Mapping[str, Any]:
+        """The running or last unattended session, {} where there never was one."""
+        return self._news.session
+
+    async def wait_for_state(self, *states: str, timeout_s: float = FOREVER_S) -> State:
+        """Return when the pipeline is in one of these states. Raises WaitedError."""
+
+        def found() -> State | None:
+            return self.state if self.state.state in states else None
+
+        return await self._news.until(found, f"a state {' or '.join(states)}", timeout_s)
+
+    async def wait_for_scan(self, timeout_s: float = FOREVER_S) -> Scan:
+        """The next scan that is over. Raises WaitedError.
+
+        The first call waits for one that ends from now on, or since the last `start`; each
+        further call gives the one after it, also if that has ended meanwhile.
+        """
+        scans = self._news.scans = self._news.scans if self._news.scans is not None else deque()
+        return await self._news.until(
+            lambda: scans.popleft() if scans else None, "the end of a scan", timeout_s
+        )
+
+    async def wait_for_optics(self, scan: str, timeout_s: float = 120.0) -> Optics:
+        """The optics measured in the scan of this id; they come some seconds after its end.
+
+        Raises WaitedError.
+        """
+
+        def found() -> Optics | None:
+            optics = self._news.optics
+            return optics if optics is not None and optics.scan == scan else None
+
+        return await self._news.until(found, f"the optics of scan {scan}", timeout_s)
+
+    async def image(
+        self, name: str, *, scan: str | None = None, timeout_s: float | None = None
+    ) -> Image:
+        """The last finished image of this name, or that of the `scan` of this id.
+
+        Raises WaitedError where there is none.
+        """
+        await self._hear(f"image/{name}/last")
+
+        def found() -> Image | None:
+            image = self._news.last.get(name)
+            return image if image is not None and scan in (None, image.scan) else None
+
+        of = f" of scan {scan}" if scan else ""
+        wait_s = self._timeout_s if timeout_s is None else timeout_s
+        return await self._news.until(found, f"an image {name!r}{of}", wait_s)
+
+    async def images(self, name: str = "+") -> AsyncIterator[Image]:
+        """Images of this name ("+": of all names) as they come, growing and finished, for ever.
+
+        Who takes long for one gets the newest one next; finished images are never left out.
+        """
+        await self._hear(f"image/{name}")
+        async for image in each(ImageQueue(name), self._news):
+            yield image
+
+    # What stemd can be told
+
+    async def change(self, **sections: Mapping[str, Any]) -> Reply:
+        """Change live settings, all of them or none: `change(ricom={"kernel_size": 21})`.
+
+        Raises RefusedError, NotConnectedError, WaitedError, as all that follow.
+        """
+        return await self._ask("settings/set", dict(sections))
+
+    async def start(
+        self,
+        scans: int = 1,
+        *,
+        scan: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Reply:
+        """Start the camera for so many scans (0: endless), with this geometry and settings."""
+        self._news.scans, self._news.before = deque(), self.state.scan or ""
+        more: dict[str, Any] = {"scan": scan, "settings": settings}
+        given = {key: value for key, value in more.items() if value is not None}
+        return await self.command("start", scans=scans, **given)
+
+    async def stop(self) -> Reply:
+        """End the acquisition at the camera."""
+        return await self.command("stop")
+
+    async def abort(self) -> Reply:
+        """End the acquisition at the camera at once."""
+        return await self.command("abort")
+
+    async def reconnect(self) -> Reply:
+        """Connect to the camera anew."""
+        return await self.command("reconnect")
+
+    async def record(self, raw: bool = True) -> Reply:
+        """Whether the camera's own bytes are kept, from the next scan on."""
+        return await self.command("record", raw=raw)
+
+    async def save(self) -> Reply:
+        """Write the images as they are now; `reply["files"]` are their names."""
+        return await self.command("save")
+
+    async def save_settings(self) -> Reply:
+        """Write what was changed live into the config file; `reply["saved"]` lists it."""
+        return await self.command("save_settings")
+
+    async def recompute(
+        self, settings: Mapping[str, Any] | None = None, *, write: bool = False
+    ) -> Reply:
+        """The images of the last scan anew; `settings` are put in force before."""
+        return await self.command("recompute", settings=settings or {}, write=write)
+
+    async def estimate_rotation(self) -> Reply:
+        """`rotation_deg`, `flip` and `confidence` from the running or last scan."""
+        return await self.command("estimate_rotation")
+
+    async def reset(self) -> Reply:
+        """The config's settings again, no error, another try for what is out of order."""
+        return await self.command("reset")
+
+    async def begin_session(self, name: str, **plan: Any) -> Reply:
+        """Begin an unattended session; keys as in `[[session]]` of the config."""
+        return await self.command("session", name=name, **plan)
+
+    async def stop_session(self) -> Reply:
+        """End the running session after its scan."""
+        return await self.command("session", stop=True)
+
+    async def restore(self, image: ArrayLike) -> dict[str, Image]:
+        """An image (y, x) restored by a pipeline whose adapter is `images`, by its new names."""
+        reply = await self.command("restore", timeout_s=RESTORE_S, tiff=_tiff(image))
+        found = reply["tiffs"].items()
+        return {name: decode_image(base64.b64decode(text)) for name, text in found}
+
+    async def command(self, command: str, *, timeout_s: float | None = None, **args: Any) -> Reply:
+        """Any command by its name, with its arguments."""
+        return await self._ask("command", {"command": command, "args": args}, timeout_s)
+
+    async def _ask(
+        self, topic: str, body: Mapping[str, Any], timeout_s: float | None = None
+    ) -> Reply:
+        if not self.online:
+            raise NotConnectedError(
+                f"stemd of instrument {self.instrument} does not run",
+                "start it, and check its connection to the broker",
+            )
+        request = secrets.token_hex(8)
+        wait_s = self._timeout_s if timeout_s is None else timeout_s
+        reply = asyncio.get_running_loop().create_future()
+        self._replies[request] = reply
+        try:
+            async with asyncio.timeout(wait_s):
+                payload = to_json({**body, "id": request}).encode()
+                await self._link.publish(f"{self._base}/{topic}", payload)
+                found: Reply = await reply
+                return found
+        except TimeoutError:
+            raise WaitedError(
+                f"stemd has not replied within {wait_s:g} s; it may still do what it was told",
+                "look at its state; wait longer with timeout_s",
+            ) from None
+        finally:
+            self._replies.pop(request, None)
+
+    # Messages
+
+    @property
+    def _base(self) -> str:
+        return f"stemd/{self._instrument}/{self._pipeline}"
+
+    async def _hear(self, *topics: str) -> None:
+        await self._link.subscribe(*(f"{self._base}/{topic}" for topic in topics))
+
+    async def _find(self) -> None:
+        """Learn what instrument and pipeline there is; return when its state is known."""
+        subscribe, until, wait_s = self._link.subscribe, self._news.until, self._timeout_s
+        await subscribe(f"stemd/{self._instrument or '+'}/availability")
+        if self._instrument is None:
+            await self._found(lambda: bool(self._there) or None, "stemd")
+            self._instrument = _only(self._there, "instrument")
+            self._news.online = True
+        await subscribe(f"stemd/{self._instrument}/daemon/state")
+        who = f"stemd of instrument {self._instrument}"
+        await self._found(lambda: self._news.daemon.get("pipelines") or None, who)
+        pipelines = {str(name) for name in self._news.daemon["pipelines"]}
+        if self._pipeline is None:
+            self._pipeline = _only(pipelines, "pipeline")
+        elif self._pipeline not in pipelines:
+            raise NotConnectedError(
+                f"{who} has no pipeline {self._pipeline!r}", f"one of: {', '.join(pipelines)}"
+            )
+        await self._hear(*_DOCUMENTS)
+        news = self._news
+        known = lambda: (bool(news.state and news.settings) and news.online) or None  # noqa: E731
+        await until(known, f"the state of {self._base}", wait_s)
+
+    async def _found(self, condition: Any, who: str) -> None:
+        try:
+            await self._news.until(condition, who, self._timeout_s)
+        except WaitedError:
+            raise NotConnectedError(
+                f"{who} is not at the broker {self._address}",
+                "start stemd, and check its mqtt.url; `stemd demo` prints its broker's address",
+            ) from None
+
+    def _take(self, topic: str, payload: bytes, retained: bool) -> None:
+        _, instrument, rest = topic.split("/", 2)
+        if rest == "availability" and self._instrument is None:
+            (self._there.add if payload == b"online" else self._there.discard)(instrument)
+            self._news.changed()
+            return
+        if instrument != self._instrument:
+            return
+        what = rest.removeprefix(f"{self._pipeline}/")
+        if what == "reply":
+            self._reply(payload)
+        elif not (retained and what == "scan"):
+            self._news.take(what, payload)
+
+    def _reply(self, payload: bytes) -> None:
+        try:
+            asked = read(payload, lambda document: document["id"], "a reply")
+        except FormatError:
+            return
+        waiting = self._replies.get(asked) if isinstance(asked, str) else None
+        if waiting is None or waiting.done():
+            return  # another client's
+        try:
+            waiting.set_result(read(payload, reply_of, "a reply"))
+        except (ClientError, FormatError) as error:
+            waiting.set_exception(error)
+
+    def _lost(self) -> None:
+        for waiting in self._replies.values():
+            if not waiting.done():
+                waiting.set_exception(
+                    NotConnectedError(
+                        "the connection to the broker was lost before stemd replied",
+                        "look at its state: it may have done what it was told",
+                    )
+                )
+        self._news.forget_pipeline()
+
+
+def _only(names: set[str], what: str) -> str:
+    if len(names) == 1:
+        return next(iter(names))
+    listed = ", ".join(sorted(names))
+    raise NotConnectedError(
+        f"there are {len(names)} {what}s: {listed}", f"name one of them: {what}={min(names)!r}"
+    )
+
+
+def _tiff(image: ArrayLike) -> str:
+    import numpy as np
+    import tifffile
+
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.asarray(image, np.float32))
+    return base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,41 @@
+"""What Linux has and other systems lack, in one place: done otherwise there, or told in a line."""
+
+from __future__ import annotations
+
+import os
+
+from stemd.errors import StemdError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+OPEN_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+"""For every os.open: no child inherits it, and Windows changes no byte."""
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def lock_file(fd: int, *, wait: bool) -> None:
+    """Lock an open file for this descriptor alone. Raises OSError where somebody else has it.
+
+    Windows has no lock of this kind: there it is nobody's, and the daemon does not run.
+    """
+    if fcntl is not None:
+        fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+
+def needs_unix(command: str) -> None:
+    """Raises StemdError on Windows, for a command that cannot work there."""
+    if os.name == "nt":
+        raise StemdError(
+            f"stemd {command} does not work on Windows: it needs signals and locks of Unix",
+            "run it on Linux, or in WSL 2; on Windows use stemd check, process, scans, "
+            "stemd.client, stemd.api and the live page",
+        )
