@@ -24,6 +24,13 @@ class AdapterSettings(BaseModel):
         """Names of images that the adapter gives without an engine."""
         return ()
 
+    def detector_shape(self) -> tuple[int, int] | None:
+        """(height, width) in pixels of the largest detector it can be, None where it is not known.
+
+        `stemd check` judges angles by it.
+        """
+        return None
+
 
 class Decoder(Protocol):
     """Pure: bytes in, messages out; no socket, clock or thread.

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stemd.errors import StemdError
+
+if TYPE_CHECKING:
+    from stemd.config.resolved import Config
 
 EXAMPLE = "stemd check config/merlin.toml"
 
@@ -43,10 +46,9 @@ def run(args: argparse.Namespace) -> int:
 
     from stemd.config.file import load
     from stemd.config.problems import ConfigProblemsError
-    from stemd.config.resolved import Config
 
     try:
-        config: Config = load(args.config)
+        config = load(args.config)
     except ConfigProblemsError as error:
         if args.json:
             document = {"ok": False, "problems": [p.as_json() for p in error.problems]}
@@ -54,18 +56,28 @@ def run(args: argparse.Namespace) -> int:
             return error.exit_code
         raise
     document = resolved(config)
-    doubts = [
-        f"pipeline {pipeline.name}, engine {engine.name}: {doubt}"
-        for pipeline in config.pipelines
-        for engine in pipeline.engines
-        if (doubt := engine.plugin.doubt(engine.settings))
-    ]
+    doubts = _doubts(config)
     if args.json:
         sys.stdout.write(json.dumps({"ok": True, "doubts": doubts, **document}, indent=1) + "\n")
     else:
         _print(str(args.config), document)
         sys.stderr.writelines(f"warning: {doubt}\n" for doubt in doubts)
     return 0
+
+
+def _doubts(config: Config) -> list[str]:
+    """What is allowed and can hardly be meant so."""
+    from stemd.config import physics, places
+
+    found = places.doubts(config)
+    for pipeline in config.pipelines:
+        found += [f"pipeline {pipeline.name}: {doubt}" for doubt in physics.doubts(pipeline)]
+        found += [
+            f"pipeline {pipeline.name}, engine {engine.name}: {doubt}"
+            for engine in pipeline.engines
+            if (doubt := engine.plugin.doubt(engine.settings))
+        ]
+    return found
 
 
 def _recording(args: argparse.Namespace) -> int:
@@ -115,6 +127,7 @@ def resolved(config: Any) -> dict[str, Any]:
                 ],
                 "publish": pipeline.publish.model_dump(mode="json"),
                 "record": pipeline.record.model_dump(mode="json"),
+                "about": pipeline.about.model_dump(mode="json"),
             }
             for pipeline in config.pipelines
         ],
@@ -145,6 +158,7 @@ def _print(source: str, document: dict[str, Any]) -> None:
             _leaves(branch.add(f"engine [cyan]{engine['type']}[/]"), engine)
         _leaves(branch.add("publish"), pipeline["publish"])
         _leaves(branch.add("record"), pipeline["record"])
+        _leaves(branch.add("about"), pipeline["about"])
     for session in document["sessions"]:
         _leaves(tree.add(f"[bold]session {session['name']}[/]"), session)
     Console(highlight=False, soft_wrap=True).print(tree)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -10,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import tomli
-from rich.console import Console
-from rich.table import Table
 
 from stemd.cli.interrupted import Undone
+from stemd.cli.scan_text import STATUS_COLOURS, list_lines, show_lines
+from stemd.cli.table import coloured, table, window
 from stemd.documents import to_json
 from stemd.errors import ConfigError, UsageError
 from stemd.storage.catalogue import Catalogue
@@ -23,7 +26,6 @@ HELP = "list the scans of a data folder, or show one"
 EXAMPLE = "stemd scans --data-dir /var/lib/stemd --since 2d --status complete"
 
 _STATUSES = ("acquiring", "complete", "incomplete", "aborted", "not recorded")
-_STYLES = {"acquiring": "cyan", "complete": "green", "incomplete": "yellow"}
 _DEFAULT_LIMIT = 50
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -33,9 +35,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "action",
         nargs="?",
-        choices=("list", "show", "verify", "sessions"),
+        choices=("list", "show", "open", "export", "verify", "sessions"),
         default="list",
-        help="default: list; verify compares every file with its checksum",
+        help="default: list; open shows the folder, export writes images in other forms, verify "
+        "compares files with their checksums",
     )
     parser.add_argument(
         "ids", nargs="*", metavar="ID", help="the scan to show, or those to verify (default: all)"
@@ -50,15 +53,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--status", choices=_STATUSES)
     parser.add_argument(
+        "--find", default="", metavar="WORDS", help="in sample, operator, comment and tags"
+    )
+    parser.add_argument(
         "--limit", type=int, default=_DEFAULT_LIMIT, metavar="N", help="0: all (default: 50)"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="export: where to (default: here)")
+    parser.add_argument(
+        "--as", dest="forms", default="png", metavar="FORMS", help="export: png, hdf5, tiff (png)"
     )
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
 
 
 def run(args: argparse.Namespace) -> int:
     """List or show. Raises UsageError, ConfigError, SinkError."""
-    if args.action == "show" and len(args.ids) != 1:
-        raise UsageError("show needs the id of a scan", "stemd scans lists them")
+    if args.action in ("show", "open", "export") and len(args.ids) != 1:
+        raise UsageError(f"{args.action} needs the id of a scan", "stemd scans lists them")
     if args.action in ("list", "sessions") and args.ids:
         raise UsageError(
             f"{args.action} takes no id ({args.ids[0]!r})", f"stemd scans show {args.ids[0]}"
@@ -67,15 +77,19 @@ def run(args: argparse.Namespace) -> int:
     catalogue = Catalogue.read_only(_data_dir(args))
     try:
         if args.action == "show":
-            _show(_find(catalogue, args.ids[0]), as_json=args.json)
+            _show(_find(catalogue, args.ids[0]), catalogue.data_dir, as_json=args.json)
+        elif args.action == "open":
+            return _open(catalogue.data_dir / _find(catalogue, args.ids[0])["folder"])
+        elif args.action == "export":
+            return _export(catalogue.data_dir / _find(catalogue, args.ids[0])["folder"], args)
         elif args.action == "verify":
-            every = catalogue.list(since_ns, args.status)
+            every = catalogue.list(since_ns, args.status, find=args.find)
             scans = [_find(catalogue, wanted) for wanted in args.ids] or every
             return _verify(scans, catalogue.data_dir, as_json=args.json)
         elif args.action == "sessions":
             _sessions(catalogue.sessions(), as_json=args.json)
         else:
-            scans = catalogue.list(since_ns, args.status, args.limit or None)
+            scans = catalogue.list(since_ns, args.status, args.limit or None, args.find)
             _list(scans, as_json=args.json)
     finally:
         catalogue.close()
@@ -135,39 +149,44 @@ def _list(scans: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(to_json(scans, indent=1) + "\n")
         return
-    table = Table(box=None, pad_edge=False)
-    for title in ("scan", "status", "pipeline", "started (UTC)"):
-        table.add_column(title, no_wrap=title == "scan")
-    for title in ("shape", "positions", "MB"):
-        table.add_column(title, justify="right")
-    table.add_column("images")
-    for scan in scans:
-        ny, nx = scan["shape"]
-        table.add_row(
-            scan["id"],
-            f"[{_STYLES.get(scan['status'], 'red')}]{scan['status']}[/]",
-            scan["pipeline"],
-            scan["started"][:19].replace("T", " "),
-            f"{ny} x {nx}",
-            f"{scan['positions_done']}/{scan['positions_total']}",
-            f"{scan['bytes'] / 1e6:.1f}",
-            " ".join(scan["results"]),
-        )
-    console = Console()
-    console.print(table if scans else "no scans match")
+    if not scans:
+        sys.stdout.write("no scans match\n")
+        return
+    lines = list_lines(list(scans), window())
+    sys.stdout.writelines(f"{coloured(line, STATUS_COLOURS)}\n" for line in lines)
 
 
-def _show(scan: dict[str, Any], *, as_json: bool) -> None:
+def _show(scan: dict[str, Any], data_dir: Path, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(to_json(scan, indent=1) + "\n")
         return
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for key, value in scan.items():
-        text = value if isinstance(value, str) else to_json(value)
-        table.add_row(key.replace("_", " "), text)
-    Console().print(table)
+    sys.stdout.writelines(f"{line}\n" for line in show_lines(scan, data_dir))
+
+
+def _open(folder: Path) -> int:
+    """Show the folder in the desktop's file manager; its path is printed in any case."""
+    sys.stdout.write(f"{folder}\n")
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not there", "its files were deleted or moved")
+    opener = {"darwin": "open", "win32": "explorer"}.get(sys.platform, "xdg-open")
+    desktop = sys.platform in ("darwin", "win32") or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
+    )
+    if desktop and shutil.which(opener) is not None:
+        subprocess.Popen(
+            [opener, str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+    return 0
+
+
+def _export(folder: Path, args: argparse.Namespace) -> int:
+    from stemd.cli.scan_export import export
+
+    kinds = [name.strip() for name in args.forms.split(",") if name.strip()]
+    files, errors = export(folder, args.out or Path(), kinds)
+    sys.stdout.writelines(f"{path}\n" for path in files)
+    sys.stderr.writelines(f"stemd scans: {error}\n" for error in errors)
+    return 1 if errors else 0
 
 
 def _verify(scans: Sequence[dict[str, Any]], data_dir: Path, *, as_json: bool) -> int:
@@ -196,19 +215,23 @@ def _sessions(sessions: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(to_json(sessions, indent=1) + "\n")
         return
-    table = Table(box=None, pad_edge=False)
-    for title in ("session", "name", "pipeline", "status", "started (UTC)", "scans", "reason"):
-        table.add_column(title)
+    if not sessions:
+        sys.stdout.write("no sessions\n")
+        return
+    titles = ("session", "name", "status", "started (UTC)", "scans", "pipeline", "reason")
+    rows = []
     for session in sessions:
         counts = session["counts"]
-        table.add_row(
-            session["id"],
-            session["name"],
-            session["pipeline"],
-            session["status"],
-            session["started"][:19].replace("T", " "),
-            f"{counts['complete']}/{sum(counts.values())} complete",
-            session["reason"],
+        rows.append(
+            (
+                session["id"],
+                session["name"],
+                session["status"],
+                session["started"][:19].replace("T", " "),
+                f"{counts['complete']}/{sum(counts.values())} complete",
+                session["pipeline"],
+                session["reason"],
+            )
         )
-    console = Console()
-    console.print(table if sessions else "no sessions")
+    lines = table(titles, rows, elastic=("name", "reason", "pipeline"), width=window())
+    sys.stdout.writelines(f"{line}\n" for line in lines)

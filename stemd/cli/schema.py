@@ -11,11 +11,19 @@ EXAMPLE = "stemd schema > stemd.schema.json"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """This command has no arguments."""
+    """Add this command's arguments."""
+    parser.add_argument(
+        "--markdown", action="store_true", help="a page for people, with every key and an example"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the schema."""
+    if args.markdown:
+        from stemd.cli.reference import markdown
+
+        sys.stdout.write(markdown())
+        return 0
     sys.stdout.write(json.dumps(config_schema(), indent=2) + "\n")
     return 0
 
@@ -24,17 +32,21 @@ def config_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of the config file, with every installed plugin."""
     from stemd import plugins
     from stemd.acquisition import Optics
+    from stemd.config.keys import keys_of
     from stemd.config.mqtt import MqttSettings
     from stemd.config.page import PageSettings
     from stemd.config.resolved import foreign_sinks
     from stemd.config.session_plan import SessionPlan
-    from stemd.config.tables import DaemonTable, PublishTable, RecordTable
+    from stemd.config.tables import AboutTable, DaemonTable, PublishTable, RecordTable
 
     definitions: dict[str, Any] = {}
 
     def table(model: Any, kind: str | None = None, summary: str = "") -> dict[str, Any]:
         schema: dict[str, Any] = model.model_json_schema(ref_template="#/$defs/{model}")
         definitions.update(schema.pop("$defs", {}))
+        for key in keys_of(model):
+            if key.words:
+                schema["properties"][key.name]["description"] = key.words
         if kind is not None:
             schema["properties"] = {"type": {"const": kind}, **schema.get("properties", {})}
             schema["required"] = ["type", *schema.get("required", [])]
@@ -57,6 +69,7 @@ def config_schema() -> dict[str, Any]:
             "engine": {"type": "array", "items": choice(plugins.catalogue("engines"))},
             "publish": table(PublishTable),
             "record": table(RecordTable),
+            "about": table(AboutTable),
         },
     }
     return {

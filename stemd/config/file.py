@@ -25,7 +25,7 @@ from stemd.config.resolved import (
     foreign_sinks,
 )
 from stemd.config.session_plan import SessionPlan
-from stemd.config.tables import DaemonTable, Name, PublishTable, RecordTable
+from stemd.config.tables import AboutTable, DaemonTable, Name, PublishTable, RecordTable
 from stemd.config.toml_lines import key_lines, line_of
 from stemd.errors import ConfigError
 
@@ -76,7 +76,7 @@ class _Reader:
         if not isinstance(table, dict):
             self.problems.append(Problem(path, "must be a table: write [[pipeline]]"))
             return None
-        known = ("name", "adapter", "optics", "engine", "publish", "record")
+        known = ("name", "adapter", "optics", "engine", "publish", "record", "about")
         for key in table:
             if key not in known:
                 self.problems.append(
@@ -90,6 +90,7 @@ class _Reader:
         optics = self.model(Optics, table.get("optics", {}), (*path, "optics"))
         publish = self.model(PublishTable, table.get("publish", {}), (*path, "publish"))
         record = self.model(RecordTable, table.get("record", {}), (*path, "record"))
+        about = self.model(AboutTable, table.get("about", {}), (*path, "about"))
         engines = self.engines(table.get("engine", []), (*path, "engine"), optics)
         if adapter is not None and adapter[0].works_on == "images":
             for index, engine in engines.items():
@@ -101,10 +102,10 @@ class _Reader:
         self.names(path, adapter, engines, optics or Optics(), None if broken else publish)
         if len(self.problems) > before or not (named and adapter and optics and publish and record):
             return None
+        assert about is not None
         name: str = named.name  # type: ignore[attr-defined]
         chosen = tuple(engines.values())
-        config = PipelineConfig(name, *adapter, optics, chosen, publish, record)
-        return config
+        return PipelineConfig(name, *adapter, optics, chosen, publish, record, about)
 
     def names(
         self,

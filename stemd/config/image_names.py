@@ -17,7 +17,7 @@ from stemd.settings import EngineSettings, SlowEngineSettings, masks_of
 Engines = Mapping[str, EngineSettings]
 """Settings by the engine's name, in the order of the config."""
 
-SECTIONS = ("optics", "scan", "publish", "record", "id", "revision", "changed")
+SECTIONS = ("optics", "scan", "publish", "record", "about", "id", "revision", "changed")
 """What stands beside the engines' settings in live settings: no engine can be called so."""
 OTHER_FILES = {"raw": "the camera's own record", "scan": "the scan's scan.json"}
 CORRECTED = "stemd process --correct"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -14,7 +14,7 @@ from stemd.acquisition import Optics, Scan
 from stemd.config.image_names import clashes, missing_inputs, unknown_images
 from stemd.config.problems import Problem, problems_of
 from stemd.config.resolved import PipelineConfig
-from stemd.config.tables import PublishTable, RecordTable
+from stemd.config.tables import AboutTable, PublishTable, RecordTable
 from stemd.documents import reply_error
 from stemd.errors import ConfigError
 from stemd.settings import Settings
@@ -69,11 +69,13 @@ class LiveSettings:
     publish: PublishTable
     record: RecordTable
     given: tuple[str, ...] = ()
+    about: AboutTable = field(default_factory=AboutTable)
 
     @classmethod
     def of(cls, config: PipelineConfig) -> LiveSettings:
         """The settings with which a pipeline starts."""
-        return cls(config.settings(), config.publish, config.record, config.adapter.outputs())
+        given = config.adapter.outputs()
+        return cls(config.settings(), config.publish, config.record, given, config.about)
 
     @classmethod
     def of_scan(
@@ -102,13 +104,14 @@ class LiveSettings:
         return self.engines.revision
 
     def as_json(self) -> Json:
-        """Sections `optics`, `scan`, `publish`, `record` and one for each engine by its name."""
+        """Sections `optics`, `scan`, `publish`, `record`, `about`, and one for each engine."""
         document: Json = {
             "revision": self.revision,
             "optics": self.engines.optics.model_dump(mode="json"),
             "scan": self.engines.scan.model_dump(mode="json") if self.engines.scan else None,
             "publish": self.publish.model_dump(mode="json"),
             "record": self.record.model_dump(mode="json"),
+            "about": self.about.model_dump(mode="json"),
         }
         for name, engine in self.engines.engines.items():
             document[name] = engine.model_dump(mode="json", exclude={"name"})
@@ -190,7 +193,7 @@ class LiveSettings:
 
     def _merged(self, change: Mapping[str, Any]) -> LiveSettings:
         sections = sections_of(change)
-        known = {"optics", "scan", "publish", "record", *self.engines.engines}
+        known = {"optics", "scan", "publish", "record", "about", *self.engines.engines}
         for section in sections:
             if section not in known:
                 allowed = f"sections: {', '.join(sorted(known))}"
@@ -198,6 +201,7 @@ class LiveSettings:
         optics = self._merge("optics", Optics, self.engines.optics, sections)
         publish = self._merge("publish", PublishTable, self.publish, sections)
         record = self._merge("record", RecordTable, self.record, sections)
+        about = self._merge("about", AboutTable, self.about, sections)
         scan = self.engines.scan
         if "scan" in sections:
             scan = self._merge("scan", Scan, scan, sections)
@@ -210,7 +214,9 @@ class LiveSettings:
             settings.masks()
         except ConfigError as error:
             raise RefusedError(Problem(("optics",), error.message, "", error.remedy)) from error
-        return dataclasses.replace(self, engines=settings, publish=publish, record=record)
+        return dataclasses.replace(
+            self, engines=settings, publish=publish, record=record, about=about
+        )
 
     def renumbered(self, revision: int) -> LiveSettings:
         """The same under another revision number."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -15,7 +15,7 @@ from stemd.config.mqtt import MqttSettings
 from stemd.config.page import PageSettings
 from stemd.config.problems import ConfigProblemsError, problems_of
 from stemd.config.session_plan import SessionPlan
-from stemd.config.tables import DaemonTable, PublishTable, RecordTable
+from stemd.config.tables import AboutTable, DaemonTable, PublishTable, RecordTable
 from stemd.errors import ConfigError
 from stemd.settings import EngineSettings, Settings
 
@@ -71,6 +71,7 @@ class PipelineConfig:
     engines: tuple[EngineConfig, ...]
     publish: PublishTable
     record: RecordTable
+    about: AboutTable = field(default_factory=AboutTable)
 
     def settings(self) -> Settings:
         """The live settings with which the pipeline starts."""

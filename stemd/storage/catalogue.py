@@ -25,7 +25,7 @@ _COLUMNS = (
 )
 _SUMMARY = (
     *("missing", "optics", "counters", "source", "notes", "versions"),
-    *("session", "recomputed", "completion", "deleted", "not_written"),
+    *("session", "about", "recomputed", "completion", "deleted", "not_written"),
 )
 _TABLE_KNOWS = ("acquiring", "complete", "incomplete", "aborted")
 _WRONG = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
@@ -164,13 +164,21 @@ class Catalogue:
         since_ns: int | None = None,
         status: str | None = None,
         limit: int | None = None,
+        find: str = "",
     ) -> Sequence[Json]:
-        """Scans, the newest first: begun at or after `since_ns` (UTC), of this status."""
-        return self._rows(
+        """Scans, the newest first: begun at or after `since_ns` (UTC), of this status.
+
+        `find`: words that all stand in what the scan is said to be of, in any case of letters.
+        """
+        scans = self._rows(
             f"started_ns >= ? AND (? IS NULL OR {STATUS} = ?)"
             " ORDER BY started_ns DESC, id DESC LIMIT ?",
-            (since_ns or 0, status, status, -1 if limit is None else limit),
+            (since_ns or 0, status, status, -1 if limit is None or find else limit),
         )
+        if not find:
+            return scans
+        words = find.casefold().split()
+        return [scan for scan in scans if all(word in about_text(scan) for word in words)][:limit]
 
     def get(self, scan_id: str) -> Json | None:
         """One scan, None if there is no such id."""
@@ -264,12 +272,22 @@ class Catalogue:
             raise SinkError(f"{folder} does not lie in {self.data_dir}", "") from None
 
 
+def about_text(scan: Mapping[str, Any]) -> str:
+    """What `find` looks through: sample, operator, comment and tags, in small letters."""
+    about = scan.get("about") or {}
+    tags = about.get("tags") or ()
+    texts = [about.get(key) or "" for key in ("sample", "operator", "comment")]
+    return " ".join(str(text) for text in (*texts, *tags)).casefold()
+
+
 def _ending(scan_id: str, document: Mapping[str, Any]) -> tuple[Any, ...]:
     """The columns of a scan that is over, by its document. Raises KeyError, TypeError and so on."""
     files: Sequence[Mapping[str, Any]] = document.get("files", ())
     names = [str(file["name"]) for file in files]
     # whatever writer has made them; what begins with raw is the record's
-    results = list(dict.fromkeys(Path(name).stem for name in names if not name.startswith("raw")))
+    images = [Path(name).stem for name in names if not name.startswith("raw")]
+    # a file with the scan's own name holds all of them
+    results = [name for name in dict.fromkeys(images) if name != scan_id]
     status = document["status"]
     summary = {key: document.get(key) for key in _SUMMARY}
     if status not in _TABLE_KNOWS:

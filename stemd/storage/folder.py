@@ -134,6 +134,7 @@ def scan_document(
         "recomputed": [dict(change) for change in summary.recomputed],
         "completion": dict(summary.completion) if summary.completion is not None else None,
         "session": summary.session,
+        "about": dict(summary.settings.get("about") or {}),
         "not_written": list(summary.not_written),
         "notes": list(summary.notes),
         "notices": [dict(notice) for notice in summary.notices],

@@ -31,6 +31,13 @@ class _Scan(_Kinds):
     shape: Annotated[list[_Side], Field(min_length=2, max_length=2)] = [1, 1]
 
 
+class _About(_Kinds):
+    sample: str = ""
+    operator: str = ""
+    comment: str = ""
+    tags: list[str] = []
+
+
 class _Completion(_Kinds):
     status: str = ""
     lacking: dict[str, _Count] = {}
@@ -59,6 +66,7 @@ class _Document(_Kinds):
     notes: list[Any] | None = None
     not_written: list[str] | None = None
     session: str | None = None
+    about: _About | None = None
     completion: _Completion | None = None
     deleted: dict[str, Any] | None = None
     files: list[_File] = []

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from stemd.cli import virtual
 from stemd.cli.main import COMMANDS, main
 
 
@@ -22,6 +27,41 @@ def test_the_help_of_each_command_shows_an_example(
     said = capsys.readouterr().out
     assert f"usage: stemd {name}" in said
     assert f"stemd {name}" in said.partition("Example: ")[2]
+
+
+def _parsed(example: str) -> argparse.Namespace:
+    """What `stemd` would make of an example of its own help. Fails where it is not understood."""
+    words = shlex.split(example.partition(">")[0])
+    words = words[words.index("stemd") + 1 :]
+    module = importlib.import_module(f"stemd.cli.{words[0].replace('-', '_')}")
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    module.configure(parser)
+    return parser.parse_args(words[1:])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_example_of_each_command_is_one_that_it_understands(name: str) -> None:
+    module = importlib.import_module(f"stemd.cli.{name.replace('-', '_')}")
+    for line in module.EXAMPLE.splitlines():
+        if "stemd" in line:
+            _parsed(line)
+
+
+@pytest.mark.parametrize("camera", ["merlin", "timepix3", "dectris"])
+def test_the_example_of_each_virtual_camera_is_one_that_it_understands(camera: str) -> None:
+    assert _parsed(virtual._speakers()[camera].EXAMPLE).protocol == camera
+
+
+def test_every_command_line_of_the_readme_is_one_that_stemd_understands() -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    prose = "\n".join(line for line in text.splitlines() if not line.startswith("|"))
+    lines = "\n".join(re.findall(r"```sh\n(.*?)```", prose, re.DOTALL)).splitlines()
+    lines += re.findall(r"`((?:sudo )?stemd [a-z][^`]*)`", prose)
+    commands = [found[0] for line in lines if (found := re.search(r"\bstemd [a-z][^#&]*", line))]
+    several_words = [command for command in commands if len(command.split()) > 2]
+    assert len(several_words) >= 6
+    for command in several_words:
+        _parsed(command)
 
 
 def test_plugins_as_json_name_all_four_kinds_and_why_one_cannot_be_used() -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from stemd.config.mqtt import MqttSettings
 from stemd.config.page import PageSettings
 from stemd.config.session_plan import EndConditions, SessionPlan
-from stemd.config.tables import DaemonTable, RecordTable, RetentionTable
+from stemd.config.tables import AboutTable, DaemonTable, RecordTable, RetentionTable
 
 PAGE = Path(__file__).parents[2] / "docs/reference/config.md"
 TABLES: dict[str, tuple[type[BaseModel], set[str]]] = {
@@ -20,6 +20,7 @@ TABLES: dict[str, tuple[type[BaseModel], set[str]]] = {
     "[mqtt]": (MqttSettings, set()),
     "[page]": (PageSettings, set()),
     "[pipeline.record]": (RecordTable, set()),
+    "[pipeline.about]": (AboutTable, set()),
     "[[session]]": (SessionPlan, {"end"}),
     "[session.end]": (EndConditions, set()),
 }

@@ -215,7 +215,7 @@ def test_the_command_lists_and_shows_as_table_and_as_json(
     assert command("--data-dir", str(tmp_path)) == 0
     table = capsys.readouterr().out
     assert all(scan_id in table for scan_id in ids)
-    assert "54/54" in table
+    assert "6 x 9" in table
     command("list", "--config", str(config), "--json", "--since", "2026-01-02")
     assert [scan["id"] for scan in json.loads(capsys.readouterr().out)] == [ids[1]]
     command("show", ids[0], "--data-dir", str(tmp_path), "--json")

@@ -113,3 +113,7 @@ class EventSettings(AdapterSettings):
     def detector_layout(self) -> Layout:
         """Chips and geometry."""
         return Layout("single")
+
+    def detector_shape(self) -> tuple[int, int]:
+        """See AdapterSettings."""
+        return self.detector_layout.shape

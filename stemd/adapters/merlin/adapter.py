@@ -19,6 +19,10 @@ SOFT_TRIGGER = "5"
 """Of TRIGGERSTART: the frames follow a CMD SOFTTRIGGER."""
 
 
+QUAD_PIXELS = 515
+"""Side of the largest Merlin, with the gap between its chips filled up."""
+
+
 class MerlinSettings(FrameSettings):
     """The config table of a Merlin camera.
 
@@ -36,6 +40,10 @@ class MerlinSettings(FrameSettings):
     control_timeout_s: Annotated[float, Field(gt=0.0, le=60.0)] = 2.0
     camera: dict[str, int | float | str | bool] = Field(default_factory=dict)
     start: Literal["camera", "connect"] = "camera"
+
+    def detector_shape(self) -> tuple[int, int]:
+        """See AdapterSettings: four chips and the rows and columns between them."""
+        return QUAD_PIXELS, QUAD_PIXELS
 
 
 class _Control:

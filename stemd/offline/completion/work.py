@@ -53,7 +53,7 @@ def make(job: CompletionJob, progress: Callable[[int, int], None]) -> list[Resul
             f"pipeline {job.config.name} has no engine {', '.join(sorted(gone))} any more",
             "stemd process of the record, with the engine given, makes the image",
         )
-    live = LiveSettings.of_scan(job.config, job.settings, without=("publish", "record"))
+    live = LiveSettings.of_scan(job.config, job.settings, without=("publish", "record", "about"))
     scan = Scan.model_validate(job.scan) if job.scan else None
     recording = open_recording(job.record, scan, job.config.adapter)
     try:

@@ -8,7 +8,7 @@ from stemd.config.live import LiveSettings
 from stemd.offline.replay.pace import Pace
 from stemd.offline.replay.wire import ReplayJob
 
-NOT_HERE = ("publish", "record", "scan")
+NOT_HERE = ("publish", "record", "scan", "about")
 """Sections of the live settings that mean nothing to what is recorded already."""
 
 

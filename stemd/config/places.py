@@ -1,0 +1,60 @@
+"""Folders and files that a config names and whoever checks it cannot use: doubts in words."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from stemd.config.resolved import Config
+
+
+def doubts(config: Config) -> list[str]:
+    """Sentences about files and folders of this machine, as the user who asks sees them."""
+    return [*_data(config), *_files(config)]
+
+
+def _data(config: Config) -> Iterator[str]:
+    folder = config.daemon.data_dir.absolute()
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        yield f"daemon.data_dir: {place} is a file and no folder"
+        return
+    if not os.access(place, os.W_OK | os.X_OK):
+        yield (
+            f"daemon.data_dir: {_user()} may not write to {place}; the user that runs stemd must"
+        )
+        return
+    free_gb, warn_gb = shutil.disk_usage(place).free / 1e9, config.daemon.retention.warn_free_gb
+    if free_gb < warn_gb:
+        yield f"daemon.data_dir: only {free_gb:.1f} GB are free (warn_free_gb = {warn_gb:g})"
+
+
+def _files(config: Config) -> Iterator[str]:
+    named: list[tuple[str, Path | None]] = []
+    if config.mqtt is not None:
+        keys = ("password_file", "ca_file", "cert_file", "key_file")
+        named += [(f"mqtt.{key}", getattr(config.mqtt, key)) for key in keys]
+    if config.page is not None:
+        named.append(("page.token_file", config.page.token_file))
+    for key, path in named:
+        if path is None:
+            continue
+        if not path.is_file():
+            yield f"{key}: there is no file {path}"
+        elif not os.access(path, os.R_OK):
+            yield f"{key}: {_user()} may not read {path}; the user that runs stemd must"
+
+
+def _user() -> str:
+    if hasattr(os, "geteuid"):
+        import pwd
+
+        try:
+            return f"the user {pwd.getpwuid(os.geteuid()).pw_name}"
+        except KeyError:
+            return f"the user {os.geteuid()}"
+    return "this user"

@@ -1,0 +1,138 @@
+"""`stemd check` doubts what no experiment has, with numbers, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stemd.cli.main import main
+from stemd.config import physics, places
+from stemd.config.file import load, parse
+
+CONFIG = """
+[daemon]
+data_dir = {data}
+[daemon.retention]
+warn_free_gb = 0.0
+
+[[pipeline]]
+name = "cam"
+
+[pipeline.adapter]
+type = "{type}"
+scan = {{ shape = [64, 64], step_size_angstrom = {step}, dwell_time_us = 100.0 }}
+
+[pipeline.optics]
+energy_ev = {energy}
+convergence_semi_angle_mrad = {angle}
+pixel_size_mrad = {pixel}
+center = {center}
+defocus_nm = {defocus}
+
+[[pipeline.engine]]
+type = "virtual_detector"
+detectors = {{ ring = [{inner}, {outer}] }}
+
+[[pipeline.engine]]
+type = "ssb"
+"""
+SOUND: dict[str, Any] = {
+    **{"data": '"."', "type": "timepix3", "step": 0.4, "energy": "300e3", "angle": 20.0},
+    **{"pixel": 0.5, "center": '"auto"', "defocus": 0.0, "inner": 30.0, "outer": 100.0},
+}
+
+
+def doubts(**change: Any) -> list[str]:
+    return physics.doubts(parse(CONFIG.format(**{**SOUND, **change})).pipelines[0])
+
+
+def test_a_sound_experiment_is_not_doubted() -> None:
+    assert doubts() == []
+
+
+@pytest.mark.parametrize("name", ["merlin", "airpi", "dectris", "images", "replay"])
+def test_the_example_configs_are_not_doubted(name: str) -> None:
+    config = load(Path(__file__).parents[2] / f"config/{name}.toml")
+    assert [doubt for each in config.pipelines for doubt in physics.doubts(each)] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"energy": "300.0"}, ["energy_ev = 300", "300 keV is 300e3"]),
+        ({"energy": "5e7"}, ["energy of no microscope"]),
+        ({"angle": 0.02}, ["0.02 rad are 20 mrad"]),
+        ({"angle": 500.0}, ["angle of no probe"]),
+        ({"pixel": 20.0, "outer": 3000.0}, ["radius of 1.0 pixels"]),
+        ({"pixel": 0.05, "inner": 2.0, "outer": 10.0}, ["radius of 400.0 pixels", "512 x 512"]),
+        ({"center": "[127.5, 600.0]"}, ["[127.5, 600]", "outside the detector of 512 x 512"]),
+        ({"inner": 200.0, "outer": 300.0}, ["sees nothing", "ends at 181 mrad"]),
+        ({"inner": 150.0, "outer": 170.0}, ["corners only", "edge is at 128 mrad"]),
+        ({"outer": 250.0}, ["ends beyond the detector", "corner at 181 mrad"]),
+        ({"step": 2.0}, ["step_size_angstrom = 2", "(1.2 Å)", "between two positions"]),
+        ({"step": 0.9}, ["probe's radius of 0.6 Å", "ssb"]),
+    ],
+)
+def test_what_cannot_be_meant_so_is_doubted_with_numbers(
+    change: dict[str, Any], words: list[str]
+) -> None:
+    found = " ".join(doubts(**change))
+    assert all(word in found for word in words), found
+
+
+def test_a_defocused_probe_may_step_further() -> None:
+    assert doubts(step=2.0, defocus=20.0) == []
+
+
+def test_a_phase_that_lacks_a_number_is_told_which() -> None:
+    text = CONFIG.format(**SOUND).replace("energy_ev = 300e3\n", "")
+    text = text.replace("step_size_angstrom = 0.4, ", "")
+    (found,) = physics.doubts(parse(text).pipelines[0])
+    assert found.startswith("ssb will make no image: optics.energy_ev, scan.step_size_angstrom")
+
+
+def test_the_detector_s_edge_is_told_in_pixels_where_no_angle_is_known() -> None:
+    text = CONFIG.format(**SOUND).replace("pixel_size_mrad = 0.5\n", "")
+    text = text.replace("detectors = { ring", "detectors_px = { ring").replace(
+        "30.0, 100", "400.0, 500"
+    )
+    found = " ".join(physics.doubts(parse(text).pipelines[0]))
+    assert "sees nothing: the detector ends at 361 px" in found
+
+
+def test_folders_and_files_that_cannot_be_used_are_doubted(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    text = CONFIG.format(**{**SOUND, "data": json.dumps(str(file / "data"))})
+    text += f'[mqtt]\nurl = "mqtt://broker"\nusername = "a"\npassword_file = "{tmp_path}/none"\n'
+    found = places.doubts(parse(text))
+    assert found == [
+        f"daemon.data_dir: {file} is a file and no folder",
+        f"mqtt.password_file: there is no file {tmp_path}/none",
+    ]
+
+
+def test_a_folder_that_may_not_be_written_and_a_full_disk_are_doubted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = CONFIG.format(**{**SOUND, "data": json.dumps(str(tmp_path / "a/b"))})
+    assert places.doubts(parse(text)) == []
+    full = text.replace("warn_free_gb = 0.0", "warn_free_gb = 1e9")
+    (found,) = places.doubts(parse(full))
+    assert "GB are free (warn_free_gb = 1e+09)" in found
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    (found,) = places.doubts(parse(text))
+    assert f"may not write to {tmp_path}; the user that runs stemd must" in found
+
+
+def test_check_warns_and_ends_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(CONFIG.format(**{**SOUND, "energy": "300.0"}))
+    assert main(["check", str(path)]) == 0
+    assert "warning: pipeline cam: optics.energy_ev = 300 is" in capsys.readouterr().err
+    assert main(["check", str(path), "--json"]) == 0
+    assert any("300e3" in doubt for doubt in json.loads(capsys.readouterr().out)["doubts"])
