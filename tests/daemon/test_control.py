@@ -13,9 +13,11 @@ import tifffile
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from stemd.client import Client, RefusedError
 from stemd.engines.rotation import estimate_rotation
+from stemd.storage.catalogue import Catalogue
 from tests.conftest import OutsideClient, wait_until
-from tests.daemon.rig import BASE, POSITIONS, Rig
+from tests.daemon.rig import BASE, POSITIONS, SHAPE, Rig
 from tests.inference import models
 
 pytestmark = pytest.mark.mosquitto
@@ -263,3 +265,29 @@ def test_reconnect_by_mqtt_makes_the_connection_anew_and_scans_go_on(rig: Rig) -
     rig.camera.scan()
     (scan,) = rig.finished()
     assert scan["status"] == "complete"
+
+
+def test_stemd_client_scans_and_finds_the_scan_by_what_it_was_told_of(rig: Rig) -> None:
+    with Client(rig.broker.url) as client:
+        assert (client.instrument, client.pipeline) == ("rig", "cam")
+        about = {"sample": "Gold", "tags": ["night"]}
+        revision = client.change(about=about, ricom={"kernel_size": 3}).revision
+        assert client.start().document["ok"]
+        scan = client.wait_for_scan(timeout_s=60.0)
+        assert (scan.status, scan.shape, scan.missing) == ("complete", SHAPE, 0)
+        assert "ricom.tif" in scan.files
+        image = client.image("ricom", scan=scan.id, timeout_s=30.0)
+        with pytest.raises(RefusedError) as told:
+            client.change(ricom={"kernel_size": 4})
+        assert told.value.key == "ricom.kernel_size"
+        with pytest.raises(RefusedError, match="unknown command"):
+            client.command("dance")
+    assert (image.details["kernel_size"], image.settings_revision) == (3, revision)
+    folder = rig.folder_of({"id": scan.id})
+    assert np.array_equal(image, tifffile.imread(folder / "ricom.tif"))
+    document = json.loads((folder / "scan.json").read_text())
+    assert document["about"] == {"sample": "Gold", "operator": "", "comment": "", "tags": ["night"]}
+    catalogue = Catalogue.read_only(rig.data)
+    (found,) = catalogue.list(find="gold night")
+    catalogue.close()
+    assert found["id"] == scan.id
