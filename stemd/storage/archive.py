@@ -91,6 +91,7 @@ class Archive:
             **{key: document.get(key) for key in ("positions_total", "positions_done", "missing")},
             "seconds": _seconds(document),
             "completion": _completion(document),
+            "about": document.get("about"),
             "images": [Path(name).stem for name, _ in files if name.endswith(".tif")],
             "record": next(iter(records(name for name, _ in files)), None),
             "files": [{"name": name, "bytes": size} for name, size in files],

@@ -215,6 +215,7 @@ class Microscope:
             "positions_done": total,
             "missing": 0,
             "settings": self.settings,
+            "about": {"sample": "Gold", "operator": "Zoë", "comment": "", "tags": ["night"]},
         }
         (folder / "scan.json").write_text(json.dumps(document))
         (folder / "raw.mib").write_bytes(b"MQ1," + bytes(2000))

@@ -308,6 +308,12 @@ def test_a_past_scan_is_opened_and_left_again(served: Served, tab: Any) -> None:
     live = served.scope.images["ricom"][0]
     eventually(lambda: same_gray(tab, live, *limits(live), TOP))
     tab.click("#past-button")
+    eventually(lambda: "Gold · Zoë · #night" in tab.text_content("#past li"))
+    tab.fill("#past-find", "gold silicon")
+    eventually(lambda: tab.locator("#past li").count() == 0)
+    assert "No scan was told" in tab.text_content("#past .note")
+    tab.fill("#past-find", "NIGHT gold")
+    eventually(lambda: tab.locator("#past li").count() == 1)
     tab.click(".cover")
     eventually(lambda: same_gray(tab, past, *limits(past), TOP))
     assert not same_gray(tab, live, *limits(live), TOP)

@@ -44,12 +44,22 @@ function element(tag, className, text) {
   return node;
 }
 
+/** What a scan is said to be of, in one line. */
+function told({ about }) {
+  const { sample, comment, operator, tags } = about ?? {};
+  const words = [sample, comment, operator].filter(Boolean);
+  return [...words, ...(tags ?? []).map((tag) => `#${tag}`)].join(" · ");
+}
+
 export class Archive {
   /** `open(scan)` shows a past scan, as listed, in the viewer. */
   constructor(dialog, open) {
     this.dialog = dialog;
     this.list = dialog.querySelector("ul");
     this.note = dialog.querySelector(".note");
+    this.find = dialog.querySelector("input[type=search]");
+    this.find.addEventListener("input", () => this.sift());
+    this.scans = [];
     this.open = open;
     this.seen = new IntersectionObserver((entries) => this.reveal(entries));
   }
@@ -70,11 +80,23 @@ export class Archive {
       const reply = await fetch("api/scans?limit=200");
       if (!reply.ok) throw new Error(await reply.text());
       const { scans } = await reply.json();
-      this.note.textContent = scans.length ? "" : "No scan has been kept yet.";
-      this.list.replaceChildren(...scans.map((scan) => this.card(scan)));
+      this.scans = scans;
+      this.sift();
     } catch (error) {
       this.note.textContent = `The list cannot be read: ${error.message}`;
     }
+  }
+
+  /** Show those in whose sample, operator, comment and tags all words stand that are asked for. */
+  sift() {
+    const words = this.find.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const found = this.scans.filter((scan) => {
+      const text = told(scan).toLowerCase();
+      return words.every((word) => text.includes(word));
+    });
+    const none = this.scans.length ? "No scan was told to be of this." : "No scan has been kept yet.";
+    this.note.textContent = found.length ? "" : none;
+    this.list.replaceChildren(...found.map((scan) => this.card(scan)));
   }
 
   card(scan) {
@@ -102,6 +124,7 @@ export class Archive {
       element("strong", "", scanTime(scan.id)),
       element("span", `status ${scan.status}`, scan.status),
       element("p", "", `${shape}${lost}${COMPLETION[scan.completion] ?? ""}`),
+      ...(told(scan) ? [element("p", "", told(scan))] : []),
       element("p", "mono", scan.id),
     );
     const files = element("details");

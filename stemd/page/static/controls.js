@@ -23,11 +23,12 @@ const HINTS = {
   "publish.rate_hz": { min: 0.5, max: 50, step: 0.5, unit: "Hz" },
   "publish.images": { empty: "all", list: true },
   "record.results": { empty: "none", list: true, none: [] },
+  "about.tags": { empty: "none", list: true, none: [] },
   "scan.flyback": { empty: "auto" },
   "scan.shape": { names: ["y", "x"] },
 };
 const HIDDEN = new Set(["revision", "name", "type"]);
-const GROUPS = { ricom: "riCOM", airpi: "AIRPI", ssb: "SSB", direct: "Direct", optics: "Optics", virtual_detector: "Detectors", scan: "Next scan" };
+const GROUPS = { ricom: "riCOM", airpi: "AIRPI", ssb: "SSB", direct: "Direct", optics: "Optics", about: "Sample", virtual_detector: "Detectors", scan: "Next scan" };
 
 const isGroup = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 

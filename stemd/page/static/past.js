@@ -85,6 +85,6 @@ export class Past {
 }
 
 /** The settings of a scan without those that say nothing of its images. */
-function recorded({ publish, record, scan, ...rest }) {
+function recorded({ publish, record, scan, about, ...rest }) {
   return rest;
 }

@@ -57,6 +57,10 @@ const SETTINGS = {
   "publish.images": "Which images are published, by name, with commas between; empty: all",
   "record.raw": "Keep every pattern as the camera sent it, so that the scan can be replayed with other settings",
   "record.results": "Kinds of files in which the finished images are kept",
+  "about.sample": "What is on the grid; past scans are found by it, by operator, comment and tags",
+  "about.operator": "Who is at the microscope",
+  "about.comment": "Anything that is worth finding again",
+  "about.tags": "Words to sort scans by, with commas between",
   "ricom.kernel_size": "Size of the neighbourhood of a pattern: a small one shows atoms, a large one slow changes too",
   "ricom.band_pass": "Lowest and highest spatial frequency that is kept, in periods across the image",
 };
