@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ GOOD_AFTER_S = 10.0
 """A task that has run for so long is well again."""
 UNSTEADY = 3
 """A task that has failed so often in a row is told as broken even while it runs."""
+CANCEL_AGAIN_S = 1.0
+"""A task that was cancelled and has not ended within this time is cancelled again."""
 
 Work = Callable[[], Coroutine[Any, Any, object]]
 
@@ -36,6 +38,31 @@ class _Kept:
     failures: int = 0
     error: str = ""
     over: bool = False
+
+
+async def end_all(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """Cancel all, and return when all have ended, however they do.
+
+    A task may miss that it was cancelled: before Python 3.12 `asyncio.wait_for` gives its result
+    where the result and the cancellation come at the same moment, so that the task goes on, and
+    whoever waits for its end waits for ever. So it is told again.
+    """
+    waiting = set(tasks)
+    cancelled: asyncio.CancelledError | None = None
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        try:
+            done, waiting = await asyncio.wait(waiting, timeout=CANCEL_AGAIN_S)
+        except asyncio.CancelledError as error:  # whoever ends these is to end too: after them
+            cancelled = error
+            done = {task for task in waiting if task.done()}
+            waiting -= done
+        for task in done:
+            if not task.cancelled():
+                task.exception()  # looked at, so that asyncio does not complain of it later
+    if cancelled is not None:
+        raise cancelled
 
 
 class Tasks:
@@ -73,9 +100,7 @@ class Tasks:
         running = [*self._running, *(each.task for each in kept if each.task is not None)]
         if running and wait_s:
             await asyncio.wait(running, timeout=wait_s)
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await end_all(running)
 
     @property
     def failures(self) -> dict[str, int]:

@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 
 from stemd.errors import SinkError
+from stemd.tasks import end_all
 
 log = structlog.get_logger()
 
@@ -58,9 +59,7 @@ class EmbeddedBroker:
 
     async def stop(self) -> None:
         """End it, within a second."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_all(self._tasks)
         self._tasks.clear()
         await self._end()
 

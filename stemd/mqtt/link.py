@@ -7,21 +7,29 @@ import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from aiomqtt import MqttError, Will
 
 from stemd.config.mqtt import MqttSettings
-from stemd.errors import StemdError
+from stemd.errors import SinkError, StemdError
 from stemd.mqtt.complaints import Complaints
 from stemd.mqtt.connection import Connection
 from stemd.mqtt.errors import UNSUPPORTED_VERSION, code_of, explain
+from stemd.tasks import end_all
 
 FIRST_WAIT_SECONDS = 0.3
 LONGEST_WAIT_SECONDS = 30.0
+LOST_WAIT_SECONDS = 3.0
+"""The longest wait where nothing was wrong with the broker."""
 STOOD_SECONDS = 10.0
 """A connection that was there for so long was a good one."""
 _UNSPECIFIED = 0x80
+T = TypeVar("T")
+
+
+class TaskLostError(SinkError):
+    """A task of a connection has ended though nobody who owns it wanted that."""
 
 
 class Dialer:
@@ -99,18 +107,22 @@ class Line:
         """Hold one session after the other until stopped."""
         backoff = Backoff()
         while not self.stopping.is_set():
-            began = time.monotonic()
+            began, most = time.monotonic(), LONGEST_WAIT_SECONDS
             try:
                 await session()
+            except TaskLostError as error:
+                self._complaints.tell("connection", error)
+                most = LOST_WAIT_SECONDS
             except (MqttError, OSError, StemdError) as error:
                 self._complaints.tell("connection", explain(error, self.settings))
             except Exception as error:  # a mistake of ours: it must not end MQTT for good
                 found = self._complaints.mistake("the connection", error)
                 self._complaints.tell("connection", found)
+                most = LOST_WAIT_SECONDS
             if time.monotonic() > began + STOOD_SECONDS:
                 backoff.reset()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.stopping.wait(), backoff.next())
+                await asyncio.wait_for(self.stopping.wait(), min(backoff.next(), most))
 
     async def open(
         self, client_id: str, keepalive_s: int, will: Will | None = None
@@ -122,21 +134,27 @@ class Line:
         stopping = asyncio.ensure_future(self.stopping.wait())
         try:
             await asyncio.wait((dialing, stopping), return_when=asyncio.FIRST_COMPLETED)
-            return await dialing if dialing.done() else None
+            return _result(dialing) if dialing.done() else None
         finally:
-            for task in (dialing, stopping):
-                task.cancel()
-            await asyncio.gather(dialing, stopping, return_exceptions=True)
+            await end_all((dialing, stopping))
 
 
 async def race(*runners: Coroutine[Any, Any, None]) -> None:
-    """Run until the first ends, cancel the others, raise what it raised."""
+    """Run until the first ends, cancel the others, raise what it raised.
+
+    Raises TaskLostError where one of them was cancelled, and not whoever waits here.
+    """
     tasks = [asyncio.ensure_future(runner) for runner in runners]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_all(tasks)
     for task in done:
-        task.result()
+        _result(task)
+
+
+def _result(task: asyncio.Future[T]) -> T:
+    """What a task that has ended gives or raises."""
+    if task.cancelled():
+        raise TaskLostError("a task of the MQTT connection was cancelled", "stemd connects again")
+    return task.result()

@@ -9,6 +9,8 @@ There is no public way to any of it (aiomqtt 2.5, paho 2.2), and an unattended p
   timeout;
 - the end of a connection as an awaitable (`_disconnected`), also while nothing is sent;
 - closing the socket without goodbye (`_sock_close`), so that the broker publishes the last will;
+- waiting that can be cancelled at any moment (`_wait_for`): before Python 3.12 `asyncio.wait_for`
+  misses a cancellation that comes together with the broker's answer;
 - every message where it is wanted, as it comes (`_on_message`): aiomqtt's queue drops what comes
   when it is full, an abort behind a flood too;
 - sending without copying what is still to be sent at every call (`_packet_queue`).
@@ -21,9 +23,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import threading
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, cast
 
 import paho.mqtt.client as paho
 from aiomqtt import Client, Message, MqttError
@@ -34,6 +37,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 _UNSPECIFIED_ERROR = 0x80
 PING_LOOK_SECONDS = 1.0
+T = TypeVar("T")
 
 
 class OpenClient(Client):
@@ -74,7 +78,7 @@ class OpenClient(Client):
         done: asyncio.Future[None] = loop.create_future()
 
         def deliver(error: BaseException | None) -> None:
-            if done.cancelled():
+            if done.done():  # nobody waits for it any more
                 self.hang_up()
             elif error is None:
                 done.set_result(None)
@@ -87,6 +91,8 @@ class OpenClient(Client):
                 super(OpenClient, self)._client_connect()
             except Exception as error:
                 failed = error
+            except BaseException as error:  # the thread is to die: whoever waits for it is told
+                failed = MqttError(f"the thread that connects has died: {type(error).__name__}")
             with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
                 loop.call_soon_threadsafe(deliver, failed)
 
@@ -95,6 +101,15 @@ class OpenClient(Client):
 
     def _client_connect(self) -> None:
         """Nothing left to do for aiomqtt: `_connect_aside` has connected."""
+
+    async def _wait_for(self, fut: Awaitable[T], timeout: float | None) -> T:  # noqa: ASYNC109, aiomqtt's own
+        """What comes within a time. Raises MqttError when it does not."""
+        seconds = self.timeout if timeout is None else timeout
+        try:
+            async with asyncio.timeout(None if seconds == math.inf else seconds):
+                return await fut
+        except TimeoutError:
+            raise MqttError("Operation timed out") from None
 
     async def ended(self) -> None:
         """Return, by raising MqttError or OSError, when the connection is lost.

@@ -15,6 +15,7 @@ from stemd.mqtt.connection import Outgoing
 from stemd.mqtt.inbound import Gate, Request
 from stemd.mqtt.topics import Inbound, Topics, document
 from stemd.request_queue import is_urgent
+from stemd.tasks import end_all
 
 log = structlog.get_logger()
 Json = dict[str, Any]
@@ -49,10 +50,7 @@ class RequestDesk:
         try:
             await stopping.wait()
         finally:
-            running = list(self._tasks)
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await end_all(self._tasks)
 
     async def _carry_out(self, request: Request) -> None:
         body = request.body or {}

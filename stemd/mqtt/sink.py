@@ -27,6 +27,7 @@ from stemd.mqtt.sessions import ControlSession, ImageSession
 from stemd.mqtt.status import MqttStatus
 from stemd.mqtt.topics import Topics, document
 from stemd.results import Snapshot
+from stemd.tasks import end_all
 
 Json = dict[str, Any]
 
@@ -108,13 +109,13 @@ class MqttSink(Sink):
             if self._line.stopping.is_set():
                 await asyncio.wait(tasks)
         finally:
-            for task in tasks:
-                task.cancel()
-            ends = await asyncio.gather(*tasks, return_exceptions=True)
-            self._stopped.set()
-        for end in ends:
-            if isinstance(end, Exception):
-                raise end
+            try:
+                await end_all(tasks)
+            finally:
+                self._stopped.set()
+        for task in tasks:
+            if not task.cancelled():
+                task.result()
         if not self._line.stopping.is_set():
             raise SinkError("a task of MQTT has ended", "it is begun again; see the daemon's log")
 

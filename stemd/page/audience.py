@@ -20,6 +20,7 @@ from stemd.page.encoder import Encoder
 from stemd.page.replays import Replays
 from stemd.page.viewer import Viewer
 from stemd.results import Snapshot
+from stemd.tasks import end_all
 
 Json = dict[str, Any]
 
@@ -166,9 +167,7 @@ class Audience:
             self._candidates.pop(viewer, None)
             self._viewers.discard(viewer)
             self._skipped += viewer.skipped
-            for task in (sender, *requests):
-                task.cancel()
-            await asyncio.gather(sender, *requests, return_exceptions=True)
+            await end_all((sender, *requests))
             await self._replays.leave(viewer)
             if not self._viewers:
                 self._encoder.clear()

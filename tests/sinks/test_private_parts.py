@@ -15,7 +15,10 @@ import paho.mqtt.client as paho
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NAMES = r"\._(client|client_connect|connected|disconnected|sock_close|packet_queue|sock|servers)\b"
+NAMES = (
+    r"\._(client|client_connect|wait_for|connected|disconnected|sock_close|packet_queue|sock"
+    r"|servers)\b"
+)
 
 
 @pytest.mark.parametrize(
@@ -24,6 +27,7 @@ NAMES = r"\._(client|client_connect|connected|disconnected|sock_close|packet_que
         (paho.Client._packet_queue, ["self", "command", "packet", "mid", "qos", "info"]),
         (paho.Client._sock_close, ["self"]),
         (aiomqtt.Client._client_connect, ["self"]),
+        (aiomqtt.Client._wait_for, ["self", "fut", "timeout"]),
         (aiomqtt.Client._on_message, ["self", "client", "userdata", "message"]),
         (aiomqtt.Message._from_paho_message, ["message"]),
         *(
@@ -54,6 +58,8 @@ async def test_the_private_attributes_are_what_they_were() -> None:
 def test_the_source_still_calls_what_is_replaced() -> None:
     assert "self._packet_queue(" in inspect.getsource(paho.Client._send_publish)
     assert "self._client_connect" in inspect.getsource(aiomqtt.Client.__aenter__)
+    assert "self._wait_for(self._connected" in inspect.getsource(aiomqtt.Client.__aenter__)
+    assert "self._wait_for(callback_result" in inspect.getsource(aiomqtt.Client.subscribe)
     assert "self._disconnected.set_exception" in inspect.getsource(aiomqtt.Client._on_disconnect)
 
 

@@ -13,6 +13,7 @@ import structlog
 from stemd.documents import read_object, to_json
 from stemd.errors import StemdError
 from stemd.storage.files import write_atomic
+from stemd.tasks import end_all
 
 WRITE_PACE_S = 0.5
 """Least time between two writes: a slider costs two of them a second. The first is at once."""
@@ -52,8 +53,7 @@ class KeptSettings:
         """Return when the newest are on disk, or cannot be written."""
         self._next_write = 0.0
         if self._writing is not None:
-            self._writing.cancel()
-            await asyncio.gather(self._writing, return_exceptions=True)
+            await end_all((self._writing,))
         await self._write()
 
     async def _write(self) -> None:

@@ -14,6 +14,7 @@ import structlog
 
 from stemd.offline.replay.wire import HEADER, IMAGE, ReplayJob
 from stemd.offline.same_code import environment
+from stemd.tasks import end_all
 
 STOP_S = 2.0
 MAX_BODY = 1 << 28
@@ -80,8 +81,7 @@ class Player:
         """End the process; returns when it has gone."""
         pump, self._pump = self._pump, None
         if pump is not None:
-            pump.cancel()
-            await asyncio.gather(pump, return_exceptions=True)
+            await end_all((pump,))
         process = self._process
         if process is not None:
             if process.stdin is not None:
