@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import structlog
@@ -24,6 +25,9 @@ RED_TROUBLES = {
     "session": "session",
 }
 """Kinds of a pipeline's troubles that make health red, and what each is called there."""
+CONNECTING_S = 15.0
+"""A broker that has neither answered nor refused for so long is an error, not a beginning."""
+CONNECTING = "it is being connected"
 SEE_LOG = "see the daemon's log; if it does not heal by itself, restart stemd"
 
 log = structlog.get_logger(__name__)
@@ -53,6 +57,8 @@ class Red:
         self._hub, self._pipelines, self._broker = hub, pipelines, broker
         self._owners = owners
         self._logged: dict[tuple[str, str], str] = {}
+        self._connecting: float | None = None
+        """Since when the broker has neither answered nor refused."""
 
     def all(self) -> list[Json]:
         """All that is red now, as {what, message, remedy}; empty while all is well."""
@@ -66,7 +72,8 @@ class Red:
         now = {(each["what"], each["message"]): each["remedy"] for each in red}
         for (what, message), remedy in now.items():
             if (what, message) not in self._logged:
-                tell = log.info if what == "start" else log.error  # every start is red at first
+                begins = what == "start" or message.endswith(CONNECTING)
+                tell = log.info if begins else log.error  # every start is red at first
                 tell("health is red", what=what, why=message, remedy=remedy)
         for what, message in self._logged:
             if (what, message) not in now:
@@ -90,18 +97,27 @@ class Red:
             yield from _of(name, pipeline)
 
     def _outlets(self) -> Iterator[tuple[str, str, str]]:
-        broker = self._broker()
-        if broker is not None and not (broker["connected"] and broker["images_connected"]):
-            which = "documents" if not broker["connected"] else "images"
-            why = (broker["error"] or {}).get("message") or "it is being connected"
-            yield (
-                "mqtt",
-                f"no {which} reach the broker {broker['url']}: {why}",
-                (broker["error"] or {}).get("remedy") or "start the broker; stemd goes on trying",
-            )
+        yield from self._mqtt(self._broker())
         for name, status in self._hub.sinks().items():
             if status["error"] is not None:
                 yield f"sink {name}", status["error"]["message"], status["error"]["remedy"]
+
+    def _mqtt(self, broker: Json | None) -> Iterator[tuple[str, str, str]]:
+        if broker is None or (broker["connected"] and broker["images_connected"]):
+            self._connecting = None
+            return
+        error = broker["error"] or {}
+        if error or self._connecting is None:
+            self._connecting = time.monotonic()
+        lasts = time.monotonic() - self._connecting
+        late = f"it has not answered for {CONNECTING_S:.0f} s"
+        why = error.get("message") or (CONNECTING if lasts < CONNECTING_S else late)
+        which = "documents" if not broker["connected"] else "images"
+        yield (
+            "mqtt",
+            f"no {which} reach the broker {broker['url']}: {why}",
+            error.get("remedy") or "start the broker; stemd goes on trying",
+        )
 
 
 def _of(name: str, pipeline: Pipeline) -> Iterator[tuple[str, str, str]]:
