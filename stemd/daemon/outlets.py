@@ -11,6 +11,7 @@ import structlog
 
 from stemd import plugins
 from stemd.config.resolved import Config, PipelineConfig
+from stemd.daemon.beside import beside
 from stemd.errors import StemdError
 from stemd.events import Host, Hub, Json, Sink
 from stemd.mqtt.broker import EmbeddedBroker
@@ -90,8 +91,8 @@ class Outlets:
         number = sum(name.partition(" ")[0] == plugin.name for name in self._sinks) + 1
         name = plugin.name if number == 1 else f"{plugin.name} {number}"
         try:
-            sink = plugin.build(settings, host)
             async with asyncio.timeout(START_S):
+                sink = await beside(plugin.build, settings, host, name=f"build-{plugin.name}")
                 await self._begin(name, sink)
         except Exception as error:
             if isinstance(error, TimeoutError):

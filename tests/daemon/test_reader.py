@@ -74,6 +74,9 @@ class Owner:
         self.failures.append((failures, pause_s))
         self.at_failure(len(self.failures))
 
+    def built(self) -> None:
+        """The adapter is there."""
+
     def exhausted(self) -> None:
         """The source has ended."""
         self.over.set()
@@ -131,3 +134,73 @@ def test_a_new_adapter_gets_a_new_pool_and_the_scan_in_force() -> None:
     assert [adapter.scans for adapter in others] == [[owner.scan], [owner.scan]]
     pools = [pool for adapter in camera.built for pool in adapter.pools]
     assert len({id(pool) for pool in pools}) == 3, "blocks of the old adapter may be out for ever"
+
+
+class Slow(Failing):
+    """A camera whose driver takes its time."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.asked, self.go = threading.Event(), threading.Event()
+
+    def build(self) -> FailingAdapter:
+        self.asked.set()
+        assert self.go.wait(30.0)
+        return super().build()
+
+
+@pytest.fixture
+def slow() -> Iterator[Slow]:
+    camera = Slow()
+    yield camera
+    camera.go.set()
+
+
+def test_an_adapter_that_is_not_there_yet_keeps_nobody_waiting_and_gets_the_newest_scan(
+    slow: Slow,
+) -> None:
+    owner, newest = Owner(), Scan(shape=(7, 9))
+    reader = Reader("cam", slow.build, owner)  # type: ignore[arg-type]
+    reader.start()
+    assert slow.asked.wait(30.0)
+    assert reader.building_s > 0
+    assert reader.age_s == 0.0, "it is not stuck: how long it may take is another question"
+    reader.set_scan(Scan(shape=(5, 6)))
+    reader.set_scan(newest)
+    reader.reconnect()
+    with pytest.raises(CameraError, match="is not there yet: it cannot be told to start"):
+        reader.adapter.command("start", {})
+    slow.go.set()
+    assert owner.over.wait(30.0)
+    assert reader.join(30.0)
+    assert [adapter.scans for adapter in slow.built] == [[newest]]
+    assert reader.building_s == 0.0
+
+
+def test_an_adapter_that_comes_after_the_end_is_closed(slow: Slow) -> None:
+    reader = Reader("cam", slow.build, Owner())  # type: ignore[arg-type]
+    reader.start()
+    assert slow.asked.wait(30.0)
+    reader.close()
+    assert not reader.join(0.01)
+    slow.go.set()
+    assert reader.join(30.0)
+    assert [adapter.closed for adapter in slow.built] == [True]
+
+
+def test_an_adapter_that_cannot_be_built_is_tried_again() -> None:
+    tries, owner = 0, Owner()
+    camera = Failing(0)
+
+    def build() -> FailingAdapter:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise CameraError("no driver", "install it")
+        return camera.build()
+
+    reader = Reader("cam", build, owner)  # type: ignore[arg-type,return-value]
+    reader.start()
+    assert owner.over.wait(30.0)
+    assert reader.join(30.0)
+    assert owner.failures == [(1, 0.001), (2, 0.002)]

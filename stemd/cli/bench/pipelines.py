@@ -167,6 +167,9 @@ class LiveOwner:
     def noticed(self, notice: Notice) -> None:
         """Not of interest."""
 
+    def built(self) -> None:
+        """Not of interest."""
+
     def linked(self, link: Link) -> None:
         """Not of interest."""
 

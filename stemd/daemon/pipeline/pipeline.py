@@ -16,6 +16,7 @@ from stemd.config.live import LiveSettings
 from stemd.config.resolved import PipelineConfig
 from stemd.config.save import save_settings
 from stemd.config.session_plan import SessionPlan
+from stemd.daemon.pipeline.building import watch_building
 from stemd.daemon.pipeline.camera_control import CameraControl
 from stemd.daemon.pipeline.commands import Commands
 from stemd.daemon.pipeline.events import Completions, Events
@@ -29,7 +30,7 @@ from stemd.daemon.pipeline.reader_side import ReaderSide
 from stemd.daemon.pipeline.report import Report
 from stemd.daemon.pipeline.scans import Scans
 from stemd.daemon.pipeline.settings import SettingsInForce
-from stemd.daemon.pipeline.status import Activity, State, Status, watch
+from stemd.daemon.pipeline.status import State, Status, watch
 from stemd.daemon.pipeline.troubles import Troubles
 from stemd.daemon.sessions.files import SessionFiles
 from stemd.daemon.sessions.sessions import Sessions
@@ -68,12 +69,14 @@ class Pipeline:
         """Held by whoever changes what is kept of finished scans."""
         post = posting(asyncio.get_running_loop(), config.name)
         self.troubles = Troubles(config.name, hub)
-        self.status = Status(config.name, hub, self.troubles, self._activity, self.document)
+        self.status = Status(
+            config.name, hub, self.troubles, lambda: self._scans.activity, self.document
+        )
         self.settings = SettingsInForce(
             config,
             hub,
-            lambda scan: self.reader.adapter.set_scan(scan),
-            self._note_change,
+            lambda scan: self.reader.set_scan(scan),
+            lambda entry: self._scans.note_change(entry),
             KeptSettings(store.data_dir / STATE_FOLDER, config.name),
         )
         self._config_file = config_file
@@ -141,6 +144,11 @@ class Pipeline:
         self.tasks.keep(
             lambda: watch_stream(self.reader, self.status, self.troubles), f"stream-{self.name}"
         )
+        kind = self.config.adapter_plugin.name
+        self.tasks.keep(
+            lambda: watch_building(self.reader, kind, self.status, self.troubles),
+            f"build-{self.name}",
+        )
         self.sessions.start(plans)
 
     async def stop(self) -> None:
@@ -149,7 +157,7 @@ class Pipeline:
         self._scans.close()
         self.reader.close()
         if not await asyncio.to_thread(self.reader.join, JOIN_S):
-            log.error("the reader thread is stuck and is abandoned", pipeline=self.name)
+            log.error("the reader is stuck and is abandoned", pipeline=self.name)
         await asyncio.sleep(0)  # what the reader's thread posted last
         self._scans.abandon_all("stemd was stopped")
         self.status.update()
@@ -275,9 +283,6 @@ class Pipeline:
             text = f"the measured optics cannot be used: {error.message}"
             self.troubles.tell("warning", text, error.remedy, "optics")
 
-    def _activity(self) -> Activity | None:
-        return self._scans.activity
-
     def _revive(self) -> None:
         """Begin threads again that have died."""
         if self.reader.revive():
@@ -293,6 +298,3 @@ class Pipeline:
         for run in self._scans.revive():
             text = f"scan {run.acquisition.id}: its engines' thread has died"
             self._events.scan_not_finished(run, StemdError(text, "see the daemon's log"))
-
-    def _note_change(self, entry: Json) -> None:
-        self._scans.note_change(entry)

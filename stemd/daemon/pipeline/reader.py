@@ -6,12 +6,11 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 import structlog
 
-from stemd.acquisition import Acquisition
-from stemd.adapters.base import Adapter, Reconnects
+from stemd.acquisition import Scan
+from stemd.adapters.base import Adapter, Commanded, Reconnects
 from stemd.blocks import (
     BlockPool,
     Ended,
@@ -26,10 +25,11 @@ from stemd.blocks import (
     Started,
 )
 from stemd.daemon.heartbeats import Pulse
+from stemd.daemon.pipeline.absent import Absent
+from stemd.daemon.pipeline.reader_owner import Owner
 from stemd.errors import StemdError
 from stemd.scan.counters import SharedCounters
 from stemd.scan.run import ScanRun
-from stemd.settings import Settings
 from stemd.storage.scan_files import ScanFiles
 
 log = structlog.get_logger(__name__)
@@ -42,44 +42,17 @@ GOOD_AFTER_S = 60.0
 """An adapter that has run for so long starts with a clean record."""
 
 
-class Owner(Protocol):
-    """What the reader asks and tells its pipeline; all of it is called in the reader's thread."""
-
-    def begin(self, acquisition: Acquisition) -> tuple[ScanRun, ScanFiles]:
-        """A scan begins; may wait while too many finished scans are still being written."""
-        ...
-
-    def finish(self, run: ScanRun, files: ScanFiles) -> None:
-        """The scan has ended; the run has been told."""
-        ...
-
-    def noticed(self, notice: Notice) -> None:
-        """Something to count and to tell the operator."""
-        ...
-
-    def linked(self, link: Link) -> None:
-        """The camera came or went."""
-        ...
-
-    def failed(self, error: BaseException, failures: int, pause_s: float) -> None:
-        """The adapter has failed so often in a row; it is started again after a pause."""
-        ...
-
-    def exhausted(self) -> None:
-        """The source has ended for good, as a file does."""
-        ...
-
-    def settings_now(self) -> Settings:
-        """The live settings in force."""
-        ...
-
-
 class Reader:
-    """Runs one adapter in a thread until stopped; an adapter that fails is started again."""
+    """Runs one adapter in a thread until stopped; an adapter that fails is started again.
+
+    An adapter may be somebody else's: it is built, and closed, in threads that nobody waits for.
+    """
 
     def __init__(self, name: str, build: Callable[[], Adapter], owner: Owner) -> None:
         self.name = name
-        self.adapter = build()
+        self.adapter: Adapter = Absent(name)
+        self.commands: frozenset[str] = frozenset()
+        """What the camera can be told."""
         self.pool = BlockPool()
         self.counts = SharedCounters()
         self.stop = Pulse()
@@ -87,6 +60,9 @@ class Reader:
         self.blocks = 0
         """Blocks that the adapters have given with something in them."""
         self._failed = False
+        self._building: float | None = None
+        self._scan: Scan | None = None
+        self._closing: threading.Thread | None = None
         self._retry = threading.Event()
         self._build = build
         self._owner = owner
@@ -117,11 +93,29 @@ class Reader:
         self._over = True
         self.stop.set()
         self.pool.close()
-        self.adapter.close()
+        name = f"close-{self.name}"
+        self._closing = threading.Thread(
+            target=self._close, args=(self.adapter,), name=name, daemon=True
+        )
+        self._closing.start()
+
+    def _close(self, adapter: Adapter) -> None:
+        try:
+            adapter.close()
+        except Exception:
+            log.exception("the adapter could not be closed", pipeline=self.name)
+
+    def set_scan(self, scan: Scan) -> None:
+        """Scan geometry from the next scan on, of whatever adapter is there then (event loop)."""
+        self._scan = scan
+        self.adapter.set_scan(scan)
 
     def reconnect(self) -> None:
         """Connect to the camera anew, now. Raises StemdError where there is no connection."""
         adapter = self.adapter
+        if isinstance(adapter, Absent):
+            self.retry()
+            return
         if not isinstance(adapter, Reconnects):
             raise StemdError(
                 f"the adapter of {self.name} has no connection to make anew", "send reset instead"
@@ -134,10 +128,13 @@ class Reader:
         self._retry.set()
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the thread; True when it has ended."""
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        """Wait for the thread, and for the adapter's end; True when both are over."""
+        until = time.monotonic() + timeout_s
+        threads = [self._thread, *([self._closing] if self._closing is not None else [])]
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join(max(0.0, until - time.monotonic()))
+        return not any(thread.is_alive() for thread in threads)
 
     @property
     def alive(self) -> bool:
@@ -146,8 +143,17 @@ class Reader:
 
     @property
     def age_s(self) -> float:
-        """Seconds since the thread last showed that it works; 0 when there is nothing to do."""
-        return self.stop.age_s if self.alive else 0.0
+        """Seconds since the thread last showed that it works; 0 when there is nothing to do.
+
+        While an adapter is built there is not: see `building_s`.
+        """
+        return self.stop.age_s if self.alive and self._building is None else 0.0
+
+    @property
+    def building_s(self) -> float:
+        """For how many seconds the adapter has been being built, 0 when it is not."""
+        began = self._building
+        return time.monotonic() - began if began is not None and self.alive else 0.0
 
     def _loop(self) -> None:
         if self._failed:
@@ -155,8 +161,10 @@ class Reader:
         while not self.stop.is_set():
             began = time.monotonic()
             try:
-                if self._failed:
-                    self._build_again()
+                if self._failed or isinstance(self.adapter, Absent):
+                    self._build_adapter()
+                    if self.stop.is_set():
+                        break
                 for message in self.adapter.read(self.pool, self.stop):
                     self.stop.beat()
                     self._handle(message)
@@ -180,16 +188,34 @@ class Reader:
                 self._rest(pause)
         self._end("stopped")
 
-    def _build_again(self) -> None:
-        self.adapter.close()
-        self.adapter = self._build()
-        # what failed may hold blocks that nobody gives back: they go with their pool
-        self.pool.close()
-        self.pool = BlockPool()
-        scan = self._owner.settings_now().scan
-        if scan is not None:
-            self.adapter.set_scan(scan)
-        self._failed = False
+    def _build_adapter(self) -> None:
+        self._building = time.monotonic()
+        try:
+            self.adapter.close()
+            made = self._build()
+            self.commands = frozenset(made.commands) if isinstance(made, Commanded) else frozenset()
+            self.adapter = made
+            if self._failed:
+                # what failed may hold blocks that nobody gives back: they go with their pool
+                self.pool.close()
+                self.pool = BlockPool()
+                self._scan = self._owner.settings_now().scan or self._scan
+            self._tell_scan(made)
+            self._failed = False
+        finally:
+            self.stop.beat()
+            self._building = None
+        if self.stop.is_set():
+            self._close(made)  # whoever stopped has closed the one before
+        self._owner.built()
+
+    def _tell_scan(self, adapter: Adapter) -> None:
+        """The geometry that was set while there was no adapter, and what is set meanwhile."""
+        told = None
+        while self._scan is not told:
+            told = self._scan
+            if told is not None:
+                adapter.set_scan(told)
 
     def _rest(self, seconds: float) -> None:
         until = time.monotonic() + seconds

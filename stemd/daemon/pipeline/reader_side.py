@@ -35,6 +35,10 @@ class ReaderSide:
         """Something to tell the operator."""
         self._post(self._events.noticed, notice)
 
+    def built(self) -> None:
+        """The adapter is there: what it can be told stands in the state."""
+        self._post(self._events.changed)
+
     def linked(self, link: Link) -> None:
         """The camera came or went."""
         self._post(self._events.linked, link)

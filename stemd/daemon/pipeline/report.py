@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 
 from stemd.acquisition import Acquisition, iso_utc
-from stemd.adapters.base import Commanded
 from stemd.daemon.heartbeats import stalled
 from stemd.daemon.pipeline.finishing import Finishing
 from stemd.daemon.pipeline.images import PublishedImages
@@ -42,7 +41,7 @@ class Report:
     def state(self) -> Json:
         """The state document of A3."""
         now = time.time_ns()
-        files, adapter = self._scans.files, self._reader.adapter
+        files = self._scans.files
         recorder = files.recorder if files is not None else None
         return {
             "state": self._status.state,
@@ -50,7 +49,7 @@ class Report:
             "positions_per_second": round(positions_per_second(self._scans.current), 1),
             "recording": recorder is not None and recorder.recording,
             "camera_connected": self._status.linked,
-            "camera_commands": sorted(adapter.commands) if isinstance(adapter, Commanded) else [],
+            "camera_commands": sorted(self._reader.commands),
             "scans_finished": self._finishing.scans_finished,
             "session": self._session(),
             "last_error": self._troubles.last_error,

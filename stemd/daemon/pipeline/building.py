@@ -1,0 +1,40 @@
+"""An adapter that does not get built, such as one whose driver hangs: told, until it is there."""
+
+from __future__ import annotations
+
+import asyncio
+
+from stemd.daemon.pipeline.reader import Reader
+from stemd.daemon.pipeline.status import Status
+from stemd.daemon.pipeline.troubles import Troubles
+
+BUILD_S = 60.0
+"""An adapter that has not been built after so long is not waited for: as long as an engine that
+does not get ready."""
+LOOK_S = 0.5
+KIND, OF = "adapter", "build"
+
+
+async def watch_building(reader: Reader, kind: str, status: Status, troubles: Troubles) -> None:
+    """Tell of an adapter of this kind that does not get built, until it is.
+
+    The daemon gets ready without its pipeline, which begins should the adapter come after all.
+    """
+    while True:
+        await asyncio.sleep(LOOK_S)
+        late = reader.building_s > BUILD_S
+        if late and troubles.message(KIND, OF) is None:
+            troubles.tell(
+                "error",
+                f"the adapter {kind} of {reader.name} was not ready within {BUILD_S:g} s: "
+                "the pipeline is left out",
+                "its driver or device may hang: see its own documentation, then restart stemd; "
+                "the pipeline begins should the adapter get ready after all",
+                KIND,
+                of=OF,
+                fault=True,
+            )
+            status.ready.set()
+            status.update()
+        elif not late and troubles.over(KIND, of=OF):
+            status.update()
