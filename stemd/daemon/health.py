@@ -14,6 +14,7 @@ from stemd import installation
 from stemd.acquisition import iso_utc
 from stemd.daemon import systemd
 from stemd.daemon.beside import beside
+from stemd.daemon.healing import Healing
 from stemd.daemon.pipeline.pipeline import Pipeline
 from stemd.daemon.red import Red
 from stemd.errors import StemdError
@@ -147,7 +148,9 @@ async def watch_installation(red: Red) -> None:
 
 async def watch_disk(disk: DiskWatch, pipelines: Mapping[str, Pipeline], red: Red) -> None:
     """Look at the disk again and again; tell every pipeline of what has changed."""
+    healing = Healing(disk, pipelines)
     while True:
+        healing.begin()
         looking = asyncio.ensure_future(beside(disk.look))
         try:
             await _in_time(looking, disk, red)
@@ -155,6 +158,7 @@ async def watch_disk(disk: DiskWatch, pipelines: Mapping[str, Pipeline], red: Re
             looking.cancel()
         for news in looking.result():
             _tell(news, disk, pipelines)
+        healing.end()
         await asyncio.sleep(DISK_PERIOD_S)
 
 
@@ -173,9 +177,9 @@ async def _in_time(looking: asyncio.Future[list[News]], disk: DiskWatch, red: Re
 def _tell(news: News, disk: DiskWatch, pipelines: Mapping[str, Pipeline]) -> None:
     for pipeline in pipelines.values():
         if news == "failed" and disk.error is not None:
-            pipeline.disk_failed(disk.error)
-        elif news == "well":
-            pipeline.disk_is_well()
+            pipeline.disk.failed(disk.error)
+        elif news == "well" and disk.well_since is not None:
+            pipeline.disk.well(disk.well_since)
         elif news == "low":
             pipeline.troubles.tell("warning", *disk.warning, "disk_low")
         elif news == "retention" and (error := disk.retention_error) is not None:

@@ -108,6 +108,10 @@ class _Health(Collector):
             "stemd_positions": ("Probe positions received", "positions"),
             "stemd_scans": ("Scans finished", "scans_finished"),
             "stemd_scans_not_complete": ("Scans that miss positions", "scans_not_complete"),
+            "stemd_scans_not_recorded": (
+                "Scans of which the disk has not everything",
+                "scans_not_recorded",
+            ),
             "stemd_record_waits": ("Times a scan's record held the camera up", "record_waits"),
             "stemd_snapshots_replaced": ("Snapshots replaced by newer", "snapshots_replaced"),
         }

@@ -10,6 +10,7 @@ from typing import Literal
 
 import structlog
 
+from stemd.acquisition import iso_utc
 from stemd.config.tables import RetentionTable
 from stemd.documents import error_document
 from stemd.errors import SinkError
@@ -18,6 +19,7 @@ from stemd.storage.clock import SureClock
 from stemd.storage.recovery import enter_missing, enter_sessions
 from stemd.storage.retention import retain, surplus_of
 from stemd.storage.store import Store
+from stemd.storage.trial import trial
 
 RETENTION_PERIOD_S = 60.0
 
@@ -32,6 +34,10 @@ class DiskWatch:
     def __init__(self, store: Store, table: RetentionTable) -> None:
         self.low = False
         self.deleted = 0
+        self.to_be_tried = False
+        """Whether a look writes a trial file, too: some record was refused, nobody knows more."""
+        self.well_since: str | None = None
+        """Since when the disk has taken all that it was given; None while it does not."""
         self.retention_error: SinkError | None = None
         self._store, self._table = store, table
         self._error: SinkError | None = None
@@ -46,6 +52,10 @@ class DiskWatch:
     def error(self) -> SinkError | None:
         """What keeps scans from being kept now."""
         return self._error or self._store.rows.error
+
+    def failed(self) -> None:
+        """Somebody has met a fault of the disk: it is not well until a look says so."""
+        self.well_since = None
 
     def stop(self) -> None:
         """A look that deletes ends after the scan it is at."""
@@ -75,6 +85,10 @@ class DiskWatch:
         if now is None and before is not None:
             news.append("well")
         self._error = now
+        if now is not None or (self.to_be_tried and trial(self._store) is not None):
+            self.well_since = None
+        elif self.well_since is None:
+            self.well_since = iso_utc(time.time_ns())
         if self.retention_error is not None and (
             refused is None or refused.message != self.retention_error.message
         ):
@@ -160,6 +174,7 @@ class DiskWatch:
             "total_bytes": self._total,
             "low": self.low,
             "error": error and error_document(error),
+            "well_since": self.well_since,
             "retention_error": retention and error_document(retention),
             "scans_deleted": self.deleted,
             "documents_owed": self._store.waiting,

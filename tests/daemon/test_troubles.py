@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from stemd.acquisition import iso_utc
 from stemd.blocks import Link, Notice
 from stemd.daemon.pipeline import status as status_module
 from stemd.daemon.pipeline import troubles as troubles_module
+from stemd.daemon.pipeline.disk_side import DiskSide
 from stemd.daemon.pipeline.events import FAULT_AFTER, Events
 from stemd.daemon.pipeline.status import Activity, Status, watch
 from stemd.daemon.pipeline.troubles import Troubles
@@ -71,6 +74,9 @@ class Bench:
         self.status = Status(
             "cam", Hub(), self.troubles, lambda: self.activity, lambda: {"state": ""}
         )
+        self.disk = DiskSide(
+            self.troubles, cast(Any, Sessions()), lambda: False, self.status.update
+        )
         self.events = Events(
             "cam",
             Hub(),
@@ -79,6 +85,7 @@ class Bench:
             self.status,
             cast(Any, Sessions()),
             Past(),
+            self.disk,
             lambda scan, optics: None,
         )
         self.status.start()
@@ -102,6 +109,7 @@ class Bench:
             "missing": 0,
             "completion": None,
             "session": None,
+            "finished": iso_utc(time.time_ns()),
         }
         self.events.scan_finished(run, cast(Any, SimpleNamespace(failed=failed)), document, {})
 
@@ -199,7 +207,7 @@ async def test_what_the_adapter_noticed_is_over_when_the_camera_connects_or_a_sc
         assert len(bench.kinds) == 2, "a warning is no trouble"
         way()
         assert "camera_control" not in bench.kinds
-    bench.events.disk_is_well()
+    bench.disk.well("2026-01-01T00:00:00.000000Z")
     assert bench.kinds == []
 
 

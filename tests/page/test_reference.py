@@ -17,7 +17,8 @@ PIPELINE: dict[str, Any] = {
         (
             *("positions_per_second", "pool_free", "record_queue", "last_frame_age_s"),
             *("camera_connected", "adapter_failures", "scans_being_written", "positions"),
-            *("scans_finished", "scans_not_complete", "record_waits", "snapshots_replaced"),
+            *("scans_finished", "scans_not_complete", "scans_not_recorded", "record_waits"),
+            "snapshots_replaced",
         ),
         1,
     ),

@@ -8,6 +8,7 @@ from typing import Protocol
 import structlog
 
 from stemd.blocks import Link, Notice
+from stemd.daemon.pipeline.disk_side import DiskSide
 from stemd.daemon.pipeline.report import started_document
 from stemd.daemon.pipeline.settings import SettingsInForce
 from stemd.daemon.pipeline.status import Status
@@ -52,9 +53,10 @@ class Events:
         status: Status,
         sessions: Sessions,
         completions: Completions,
+        disk: DiskSide,
         use_measured: Callable[[str, Json], None],
     ) -> None:
-        self._use_measured = use_measured
+        self._disk, self._use_measured = disk, use_measured
         self._pipeline, self._hub, self._settings = pipeline, hub, settings
         self._troubles, self._status = troubles, status
         self._sessions, self._completions = sessions, completions
@@ -133,9 +135,10 @@ class Events:
         self, run: ScanRun, files: ScanFiles, document: Json, lacking: Mapping[str, int]
     ) -> None:
         """The scan's files are written, as far as the disk took them."""
+        if document["status"] == "not recorded":
+            self._disk.not_recorded(run.acquisition.id)
         if not files.failed:
-            self._troubles.over("disk")
-            self._sessions.there("disk", there=True)
+            self._disk.well(document["finished"])
         if run.acquisition.id != self._spoiled:
             self._troubles.over("error")
         self._tell_finished(run, document)
@@ -196,15 +199,7 @@ class Events:
 
     def disk_failed(self, error: StemdError) -> None:
         """The disk does not take what it is given."""
-        self._troubles.error(error, "disk")
-        self._sessions.there("disk", there=False)
-        self.changed()
-
-    def disk_is_well(self) -> None:
-        """What was wrong with the disk is over."""
-        self._sessions.there("disk", there=True)
-        if self._troubles.over("disk"):
-            self.changed()
+        self._disk.failed(error)
 
     def completed(self) -> None:
         """Images of a past scan have been completed."""

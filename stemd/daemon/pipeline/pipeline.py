@@ -19,6 +19,7 @@ from stemd.config.session_plan import SessionPlan
 from stemd.daemon.pipeline.building import watch_building
 from stemd.daemon.pipeline.camera_control import CameraControl
 from stemd.daemon.pipeline.commands import Commands
+from stemd.daemon.pipeline.disk_side import DiskSide
 from stemd.daemon.pipeline.events import Completions, Events
 from stemd.daemon.pipeline.finishing import Finishing
 from stemd.daemon.pipeline.fruitless import watch_stream
@@ -83,6 +84,9 @@ class Pipeline:
         self.sessions = Sessions(
             config.name, self, SessionFiles(store), partial(hub.document, config.name)
         )
+        self.disk = DiskSide(
+            self.troubles, self.sessions, lambda: self._scans.not_kept, self.status.update
+        )
         self._events = Events(
             config.name,
             hub,
@@ -91,6 +95,7 @@ class Pipeline:
             self.status,
             self.sessions,
             past,
+            self.disk,
             self._use_measured,
         )
         images = PublishedImages(config.name, hub, lambda: self.live, post)
@@ -111,6 +116,7 @@ class Pipeline:
             images,
             self.status,
             self.troubles,
+            self.disk,
             lambda: self.sessions.current,
             partial(past.document, config.name),
         )
@@ -231,14 +237,6 @@ class Pipeline:
     def state_changed(self) -> None:
         """Publish the state that follows from what is going on."""
         self.status.update()
-
-    def disk_failed(self, error: StemdError) -> None:
-        """The disk does not take what it is given."""
-        self._events.disk_failed(error)
-
-    def disk_is_well(self) -> None:
-        """What was wrong with the disk is over."""
-        self._events.disk_is_well()
 
     def session_refused(self, name: str, error: StemdError | None) -> None:
         """Why a session of the config cannot begin; None: that is over."""

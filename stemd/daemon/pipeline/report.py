@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from stemd.acquisition import Acquisition, iso_utc
 from stemd.daemon.heartbeats import stalled
+from stemd.daemon.pipeline.disk_side import DiskSide
 from stemd.daemon.pipeline.finishing import Finishing
 from stemd.daemon.pipeline.images import PublishedImages
 from stemd.daemon.pipeline.reader import Reader
@@ -31,12 +32,13 @@ class Report:
         images: PublishedImages,
         status: Status,
         troubles: Troubles,
+        disk: DiskSide,
         session: Callable[[], str | None],
         completions: Callable[[], Json],
     ) -> None:
         self._reader, self._scans, self._finishing = reader, scans, finishing
         self._images, self._status, self._troubles = images, status, troubles
-        self._session, self._completions = session, completions
+        self._disk, self._session, self._completions = disk, session, completions
 
     def state(self) -> Json:
         """The state document of A3."""
@@ -106,6 +108,7 @@ class Report:
             "positions": scans.positions + (run.positions_done if run is not None else 0),
             "scans_finished": self._finishing.scans_finished,
             "scans_not_complete": self._finishing.scans_not_complete,
+            "scans_not_recorded": self._disk.scans_not_recorded,
             "scans_being_written": self._finishing.being_written,
             "camera_connected": self._status.linked,
             "pool_free": reader.pool.free,

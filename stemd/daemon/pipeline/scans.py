@@ -198,6 +198,11 @@ class Scans:
             return "acquiring"
         return "finishing" if self.unfinished or self._finishing.being_written else None
 
+    @property
+    def not_kept(self) -> bool:
+        """Whether the disk has refused something of the running scan."""
+        return self.files is not None and self.files.failed
+
     def note_change(self, entry: Json) -> None:
         """Settings have changed: note it in the running scan's history."""
         if self.current is not None:

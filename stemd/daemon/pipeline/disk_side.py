@@ -1,0 +1,65 @@
+"""What a pipeline knows of the disk: what was refused, and whether files are taken again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from stemd.daemon.pipeline.troubles import Troubles
+from stemd.daemon.sessions.sessions import Sessions
+from stemd.errors import StemdError
+
+LISTED = "stemd scans --status 'not recorded' lists what is not recorded; scan it again"
+
+
+class DiskSide:
+    """A pipeline's trouble with the disk. On the event loop.
+
+    `suffers` says whether the disk has refused something of the running scan: until its end no
+    disk that takes files makes good what is missing. `changed` is called after a change.
+    """
+
+    def __init__(
+        self,
+        troubles: Troubles,
+        sessions: Sessions,
+        suffers: Callable[[], bool],
+        changed: Callable[[], None],
+    ) -> None:
+        self.failures = 0
+        """How often the disk has refused something."""
+        self.scans_not_recorded = 0
+        self._troubles, self._sessions = troubles, sessions
+        self._suffers, self._changed = suffers, changed
+        self._lost: list[str] = []
+        """Scans that are not recorded, since the disk was well last."""
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a trial would tell more than is known."""
+        return bool(self._troubles.open("disk")) and not self._suffers()
+
+    def failed(self, error: StemdError) -> None:
+        """The disk does not take what it is given."""
+        self.failures += 1
+        self._troubles.error(error, "disk")
+        self._sessions.there("disk", there=False)
+        self._changed()
+
+    def not_recorded(self, scan_id: str) -> None:
+        """The disk has not everything of this scan."""
+        self.scans_not_recorded += 1
+        self._lost.append(scan_id)
+
+    def well(self, since: str) -> None:
+        """The disk takes files again, since then."""
+        if self._suffers():
+            return
+        self._sessions.there("disk", there=True)
+        if not self._troubles.over("disk"):
+            return
+        lost, self._lost = self._lost, []
+        text = f"the data folder has taken files again since {since}"
+        if lost:
+            text += f"; not recorded before: {len(lost)} scans, the last of them {lost[-1]}"
+        self._troubles.tell("warning", text, LISTED if lost else "", "disk")
+        self._changed()
