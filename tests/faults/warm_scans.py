@@ -39,7 +39,8 @@ ENGINES: Sequence[tuple[str, dict[str, Any]]] = (
     ("sum", {}),
     ("pacbed", {}),
     ("pattern", {}),
-    ("ssb", {}),  # its kernels are those of direct, too
+    ("ssb", {}),
+    ("direct", {}),
 )
 
 

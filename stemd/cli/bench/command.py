@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from stemd.cli.bench import (
         airpi,
         dectris,
+        direct,
         events,
         kernels,
         latency,
@@ -61,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
         latency,
         airpi,
         ssb,
+        direct,
         restoration,
     )
     cases = {name: case for room in rooms for name, case in room.cases().items()}

@@ -28,10 +28,12 @@ Wake = Callable[[], object]
 class BesideScan(ABC):
     """Base of such engines; implements the part of base.SlowEngine that they share.
 
-    `cut` is what becomes of an image that is abandoned, as kind of notice and in words.
+    `cut` is what becomes of an image that is abandoned, as kind of notice and in words; `again_s`
+    as for `Beside`.
     """
 
     cut: ClassVar[tuple[str, str]]
+    again_s: ClassVar[float | None] = None
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -103,7 +105,9 @@ class BesideScan(ABC):
     def _start_threads(self) -> None:
         """Everything is allocated: blocks may come."""
         if self._is_beside:
-            self._beside = Beside(self.name, self._take, self._complete, self._make_next)
+            self._beside = Beside(
+                self.name, self._take, self._complete, self._make_next, self.again_s
+            )
 
     @property
     def _lost(self) -> int:

@@ -19,7 +19,8 @@ class Beside:
 
     `add` takes a block in, and calls the function it is given when there may be new work;
     `complete` does the same after the last block. `work` does one piece of work and returns False
-    when there is none. The first error ends both threads; `check` raises it. There are two
+    when there is none; then it is asked again when there is news, and every `again_s` seconds where
+    that is given. The first error ends both threads; `check` raises it. There are two
     threads because blocks must be taken in while a network works: the camera needs them back.
     """
 
@@ -29,7 +30,9 @@ class Beside:
         add: Callable[[Block, Wake], None],
         complete: Callable[[Wake], None],
         work: Callable[[], bool],
+        again_s: float | None = None,
     ) -> None:
+        self._again_s = again_s
         self._queue = BlockQueue()
         self._changed = threading.Condition()
         self._news = 0
@@ -112,7 +115,7 @@ class Beside:
                 if all_in:
                     break
                 with self._changed:
-                    self._changed.wait_for(lambda news=news: self._news != news)  # type: ignore[misc]
+                    self._changed.wait_for(lambda news=news: self._news != news, self._again_s)  # type: ignore[misc]
         except BaseException as error:  # as above
             self._fail(error)
 

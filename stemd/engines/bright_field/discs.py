@@ -133,6 +133,16 @@ class BrightField:
                 out[:, first : first + rows] = chunk[:rows, columns].T
         return out
 
+    def counts(self, first: int, stop: int) -> F32:
+        """Counts of all kept cells at positions first..stop-1, float32 (positions, cells)."""
+        out = np.zeros((stop - first, self._cells), np.float32)
+        for number in range(first // self._rows, -(-stop // self._rows)):
+            chunk, begin = self._chunks[number], number * self._rows
+            if chunk is not None:
+                low, high = max(first, begin), min(stop, begin + self._rows)
+                out[low - first : high - first] = chunk[low - begin : high - begin]
+        return out
+
     def places(self) -> F64:
         """Middles (cells, 2) of the cells in detector pixels, y and x.
 

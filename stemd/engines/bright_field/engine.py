@@ -305,10 +305,21 @@ class BrightFieldEngine(BesideScan):
 
     def _make(self, lines: int, go_on: Callable[[], bool]) -> Sequence[Result]:
         """The images of the first `lines` lines; nothing where `go_on` said no."""
-        optics, kept = self._settings.optics, self._kept
+        optics, whole = self._settings.optics, lines == self._maps.shape[0]
+        discs, vectors = self._discs(optics, lines, whole=whole)
+        if whole and self._measures:
+            self._measure(discs, vectors, go_on)
+            if self._own.uses_measured_lens and (found := self.lens_found) and found.turned:
+                optics = found.in_optics(optics)
+                discs = replace(discs, vectors=vectors(optics))
+        made = self._images_of(discs, go_on)
+        return [self._whole(result, discs, optics) for result in made or ()]
+
+    def _discs(self, optics: Optics, lines: int, *, whole: bool) -> tuple[Discs, Vectors]:
+        """The discs of the first `lines` lines, and how they lie by other optics."""
+        kept = self._kept
         beam, pixel, step = self._beam(optics)
         nx = self._maps.shape[1]
-        whole = lines == self._maps.shape[0]
         radius = beam.convergence_semi_angle_mrad / pixel
         center = self._optics.center(optics, whole=whole)
         places = np.full((kept.lattice.cells, 2), np.nan)
@@ -333,13 +344,7 @@ class BrightFieldEngine(BesideScan):
             images, vectors(optics), done, center, radius, kept.lattice.bin, beam, step,
             level=wanders is not None and bool(wanders.clear.any()),
         )  # fmt: skip
-        if whole and self._measures:
-            self._measure(discs, vectors, go_on)
-            if self._own.uses_measured_lens and (found := self.lens_found) and found.turned:
-                optics = found.in_optics(optics)
-                discs = replace(discs, vectors=vectors(optics))
-        made = self._images_of(discs, go_on)
-        return [self._whole(result, discs, optics) for result in made or ()]
+        return discs, vectors
 
     def _whole(self, result: Result, discs: Discs, optics: Optics) -> Result:
         """With all lines of the scan, and with what all such images have to say."""

@@ -2,30 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Annotated, Literal
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
 
-from stemd.aberrations import Aberrations
+from stemd.aberrations import COEFFICIENTS, Aberrations
+from stemd.acquisition import Acquisition, Optics
+from stemd.beam import Beam
+from stemd.blocks import Block, EventBlock
+from stemd.engines.base import PositionMaps
 from stemd.engines.bright_field.engine import BrightFieldEngine, BrightFieldSettings
 from stemd.engines.bright_field.measuring import usable_cells
 from stemd.engines.bright_field.view import Discs
+from stemd.engines.direct.growing import GrowingPhase
+from stemd.engines.direct.line_kernels import line_kernels
+from stemd.engines.direct.live import IMAGE_EVERY_S, LivePhase, Wanted
 from stemd.engines.lens.estimate import Cell, Frequencies, Linear
+from stemd.engines.lens.weights import Method
+from stemd.errors import StemdError
 from stemd.plugins import Plugin
 from stemd.results import Result
+from stemd.settings import Settings
+
+MOST_KERNEL = 301
+"""Positions across of the kernels of a live image, whatever the lens."""
 
 
 class DirectSettings(BrightFieldSettings):
     """`lens`: "measured" uses what the data say of defocus and two-fold astigmatism where they are
     sure of it; "told" uses that of the optics.
 
+    `method`: how the cells are weighted. "wiener" gives the least error at every dose; the others
+    are there to compare with: "obf", "ssb", "parallax" (which shows nothing in focus) and "icom".
     `pixels_per_angle`: cells a convergence semi-angle, fewer where `memory_mb` does not suffice.
-    `live`: images of unfinished scans too, through the lens that is told. `search_...`: how far
-    from what is told the lens is looked for.
+    `live`: images of unfinished scans too, through the lens that is told until it is measured.
+    `kernel_size`: positions across of the kernels of live images, odd, without what the lens
+    itself spreads; the finished image is made without kernels. `search_...`: how far from what is
+    told the lens is looked for.
     """
 
     lens: Literal["measured", "told"] = "measured"
+    method: Method = "wiener"
+    kernel_size: Annotated[int, Field(ge=3, le=255)] = 31
+
+    @field_validator("kernel_size")
+    @classmethod
+    def _odd(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError(f"must be odd, for example {value + 1}")
+        return value
 
     def outputs(self, engine: str) -> tuple[str, ...]:
         """The phase and its standard error."""
@@ -40,31 +69,126 @@ class DirectSettings(BrightFieldSettings):
 class DirectEngine(BrightFieldEngine):
     """`direct_phase` and `direct_uncertainty` in radian."""
 
+    again_s = IMAGE_EVERY_S
     _own: DirectSettings
 
     def __init__(self, settings: DirectSettings) -> None:
         super().__init__(settings.name or "direct", settings)
 
+    def start(self, acquisition: Acquisition, settings: Settings, maps: PositionMaps) -> None:
+        """See `BrightFieldEngine.start`."""
+        self._live: LivePhase | None = None
+        super().start(acquisition, settings, maps)
+
+    def _take(self, block: Block, wake: Callable[[], object]) -> None:
+        super()._take(block, lambda: None)
+        if self._kept.origin is None:  # blocks wait until it is known where the disc is
+            return
+        new = self._live is None
+        live = self._live or LivePhase(self._kept, self._seen, self._maps.shape)
+        if new and (before := np.flatnonzero(self._seen.taken)).size:
+            live.lines.touch(int(before[0]), int(before[-1]))
+        for first, last in _touched(block):
+            live.lines.touch(first, last)
+        self._live = live
+        wake()
+
+    def _make_next(self) -> bool:
+        live = self._live
+        if self._all_in:
+            return super()._make_next()
+        if self._ending or not self._own.live or live is None:
+            return False
+        grown = live.grow((self._settings, *self._through()), self._wanted)
+        made = live.image()
+        if made is not None and (wanted := live.wanted) is not None:
+            image, deviation = made
+            there = live.lines.added
+            results = self._results(image, there, deviation, wanted.lens, measured=wanted.measured)
+            self._newest = [self._whole(r, wanted.discs, wanted.optics) for r in results]
+        return grown
+
+    def _wanted(self) -> Wanted | None:
+        """What kernels are to be made for; None while the disc is not found."""
+        optics, lens, measured = self._through()
+        try:
+            discs, _ = self._discs(optics, self._maps.shape[0], whole=False)
+        except StemdError:  # few patterns have a vague centre; the finished image raises it
+            return None
+        beam = Beam(
+            discs.beam.energy_ev, discs.beam.convergence_semi_angle_mrad, lens.defocus,
+            lens.spherical * 1e-7,
+        )  # fmt: skip
+        spread = math.ceil((beam.blur_radius + lens.spread(beam)) / discs.step_angstrom)
+        size = min(self._own.kernel_size + 2 * spread, MOST_KERNEL, 2 * max(self._maps.shape) - 1)
+        return Wanted(discs, optics, lens, measured, size, self._own.method)
+
+    def _through(self) -> tuple[Optics, Aberrations, bool]:
+        """How the camera stands, the lens that images are made through, whether it was measured."""
+        optics, found = self._settings.optics, self.lens_found
+        if found is None or not found.sure or not self._own.uses_measured_lens:
+            return optics, Aberrations.of_optics(optics), False
+        return found.in_optics(optics) if found.turned else optics, found.found.aberrations, True
+
     def _images_of(self, discs: Discs, go_on: Callable[[], bool]) -> Sequence[Result] | None:
-        told, found = Aberrations.of_optics(self._settings.optics), self.lens_found
-        taken = found is not None and found.sure and self._own.uses_measured_lens
-        lens = found.found.aberrations if taken and found is not None else told
+        _, lens, measured = self._through()
         estimate = Linear(
             Frequencies(discs.done, discs.beam, discs.step_angstrom, level=discs.level),
             lens.coefficients(discs.beam),
+            self._own.method,
         )
         for cell, at in zip(*usable_cells(discs), strict=True):
             if not go_on():
                 return None
             image = discs.images(slice(int(cell), int(cell) + 1))[0].reshape(discs.done.shape)
             estimate.add(Cell(*estimate.at.spectrum_of(image), at))
-        names, step = self._own.outputs(self.name), discs.step_angstrom
-        about = {**lens.as_optics(), "lens": "measured" if taken else "told"}
-        known = np.where(discs.done, np.float32(estimate.deviation()), np.float32(0.0))
+        return self._results(
+            estimate.phase(), discs.done, estimate.deviation(), lens, measured=measured
+        )
+
+    def _results(
+        self,
+        phase: NDArray[np.float32],
+        there: NDArray[np.bool_],
+        deviation: float,
+        lens: Aberrations,
+        *,
+        measured: bool,
+    ) -> Sequence[Result]:
+        """The phase, and its standard error where there are patterns."""
+        names, step = self._own.outputs(self.name), self._acquisition.scan.step_size_angstrom
+        about = {
+            **lens.as_optics(),
+            "lens": "measured" if measured else "told",
+            "method": self._own.method,
+        }
+        known = np.where(there, np.float32(deviation), np.float32(0.0))
         return [
-            Result(names[0], estimate.phase(), "rad", "scan", step, about),
-            Result(names[1], known.astype(np.float32), "rad", "scan", step, about),
+            Result(names[0], phase, "rad", "scan", step, about),
+            Result(names[1], known, "rad", "scan", step, about),
         ]
+
+
+def _touched(block: Block) -> Iterator[tuple[int, int]]:
+    """First and last positions of which a block brings something, or which it completes."""
+    probe = block.probe[: block.count]
+    if probe.size and (last := int(probe.max())) >= 0:
+        yield max(0, int(probe.min())), last
+    if isinstance(block, EventBlock):
+        for first, stop in block.complete:
+            yield first, stop - 1
+
+
+def _warm(settings: DirectSettings) -> Iterable[object]:
+    """The kernels of growing images: a tiny scan's image is made in the other way."""
+    points, one = np.zeros((1, 4, 2)), np.ones(1)
+    kernels = line_kernels(
+        points, one, np.zeros(1, np.int64), np.zeros(COEFFICIENTS), Beam(), 0.5, 3, 4, None
+    )
+    phase = GrowingPhase(kernels, (2, 4))
+    counts = np.zeros((4, 1), np.float32)
+    phase.add(np.arange(2), lambda line: counts, np.ones((2, 4), np.bool_))
+    return ()
 
 
 PLUGIN = Plugin(
@@ -72,4 +196,5 @@ PLUGIN = Plugin(
     summary="direct ptychography: phase of the bright field, through a lens measured in the data",
     settings=DirectSettings,
     build=DirectEngine,
+    warm=_warm,
 )

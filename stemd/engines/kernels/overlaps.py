@@ -23,34 +23,57 @@ def aberration(c, y, x):
     )
 
 
+GAMMA, ONE_OVERLAP, SHIFT, MOMENT = range(4)
+"""What a cell is weighted by; see `add_overlaps`."""
+_NEAR = 1e-3
+
+
 @njit(nogil=True, cache=True)
-def add_overlaps(spectrum, points, weight, qy, qx, c, numerator, denominator):
-    """Add one cell's part of the best linear estimate of the phase at the scan frequencies.
+def add_overlaps(spectrum, points, weight, qy, qx, c, kind, numerator, denominator):
+    """Add one cell's part of a linear estimate of the phase at the scan frequencies.
 
     In the weak-phase approximation the transform of the relative intensity of cell k is
     G(k, q) = phi(q) Gamma(k, q), Gamma = i [A*(k) A(k - q) - A(k) A*(k + q)], A the aperture
     times exp(-i chi) (Rodenburg, McCallum, Nellist, Ultramicroscopy 48 (1993) 304). numerator
-    gets weight Gamma* G, denominator weight |Gamma|^2.
+    gets weight W* G, denominator weight |W|^2, with W by `kind`:
+
+    GAMMA: Gamma. ONE_OVERLAP: Gamma where A(k - q) or A(k + q) is open, and not both. SHIFT:
+    what Gamma is for a lens that is no more than a slope about k and an aperture that is open
+    everywhere, without its size: exp(i grad chi(k) q) sign(sin chi(q)), chi(q) its even part
+    (parallax, tilt-corrected bright field). MOMENT: i k q / |q|^2, the integrated centre of mass.
 
     spectrum: complex64 (n,) of the cell; points: float64 (m, 2), y and x of points of the cell in
-    apertures, over which Gamma is averaged; weight: its mean counts a position; qy, qx: float64
-    (n,) in apertures; c: float64 (8,); numerator: complex128 (n,); denominator: float64 (n,).
-    40 ns a frequency and point.
+    apertures, over which W is averaged; weight: its mean counts a position; qy, qx: float64
+    (n,) in apertures; c: float64 (8,); kind: int; numerator: complex128 (n,); denominator:
+    float64 (n,). 40 ns a frequency and point.
     """
     share = 1.0 / points.shape[0]
     for n in range(qy.size):
         re, im = 0.0, 0.0
         for p in range(points.shape[0]):
             ky, kx = points[p, 0], points[p, 1]
+            if kind == SHIFT:
+                y, x = _NEAR * qy[n], _NEAR * qx[n]
+                slope = aberration(c, ky + y, kx + x) - aberration(c, ky - y, kx - x)
+                even = aberration(c, qy[n], qx[n]) + aberration(c, -qy[n], -qx[n])
+                sign = np.sign(np.sin(0.5 * even))
+                re += sign * np.cos(slope * 0.5 / _NEAR)
+                im += sign * np.sin(slope * 0.5 / _NEAR)
+                continue
+            if kind == MOMENT:
+                im += (ky * qy[n] + kx * qx[n]) / (qy[n] ** 2 + qx[n] ** 2)
+                continue
+            minus = (ky - qy[n]) ** 2 + (kx - qx[n]) ** 2 < 1.0
+            plus = (ky + qy[n]) ** 2 + (kx + qx[n]) ** 2 < 1.0
+            if not (minus or plus) or (kind == ONE_OVERLAP and minus == plus):
+                continue
             own = aberration(c, ky, kx)
-            y, x = ky - qy[n], kx - qx[n]
-            if y * y + x * x < 1.0:
-                angle = own - aberration(c, y, x)
+            if minus:
+                angle = own - aberration(c, ky - qy[n], kx - qx[n])
                 re -= np.sin(angle)
                 im += np.cos(angle)
-            y, x = ky + qy[n], kx + qx[n]
-            if y * y + x * x < 1.0:
-                angle = aberration(c, y, x) - own
+            if plus:
+                angle = aberration(c, ky + qy[n], kx + qx[n]) - own
                 re += np.sin(angle)
                 im -= np.cos(angle)
         if re != 0.0 or im != 0.0:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stemd.beam import Beam
 from stemd.engines.kernels.overlaps import add_overlaps
+from stemd.engines.lens.weights import KINDS, Method, divisor, left_out
 
 C64 = NDArray[np.complex64]
 C128 = NDArray[np.complex128]
@@ -28,8 +29,6 @@ SURE, ABOUT = 3.0, 3
 it else."""
 REACH = 2.0
 """Largest scan frequency that the bright field transfers, apertures."""
-LEAST_SHARE = 1e-6
-"""A frequency that is transferred by less than this part of the best one is not estimated."""
 
 
 class Frequencies:
@@ -112,12 +111,15 @@ class Linear:
     """The estimate for one lens: cells are added, then it can be asked.
 
     `coefficients`: `Aberrations.coefficients` of the lens. With N positions and the specimen's
-    power P: E |numerator|^2 = P denominator^2 + N denominator.
+    power P: E |numerator|^2 = P denominator^2 + N denominator. `method`: other weights of the
+    cells, for comparison; what is said of the specimen's power and of the evidence holds for
+    "wiener" and "obf".
     """
 
-    def __init__(self, at: Frequencies, coefficients: F64) -> None:
+    def __init__(self, at: Frequencies, coefficients: F64, method: Method = "wiener") -> None:
         self.at = at
-        self._coefficients = coefficients
+        self._coefficients, self._method = coefficients, method
+        self._counts = 0.0
         self.numerator = np.zeros(at.index.size, np.complex128)
         self.denominator = np.zeros(at.index.size)
 
@@ -125,8 +127,9 @@ class Linear:
         """Add what one cell has seen."""
         add_overlaps(
             cell.spectrum, cell.points, cell.counts, self.at.y, self.at.x, self._coefficients,
-            self.numerator, self.denominator,
+            KINDS[self._method], self.numerator, self.denominator,
         )  # fmt: skip
+        self._counts += cell.counts
 
     @classmethod
     def of(cls, at: Frequencies, cells: Iterable[Cell], coefficients: F64) -> Linear:
@@ -137,7 +140,11 @@ class Linear:
         return estimate
 
     def power(self) -> F64:
-        """The specimen's |phi(q)|^2 at each frequency: what a ring has beyond its known noise.
+        """The specimen's |phi(q)|^2 at each frequency, as `ring_power` has it for their rings."""
+        return np.asarray(self.ring_power()[self.at.ring])
+
+    def ring_power(self) -> F64:
+        """The specimen's |phi(q)|^2 in each ring: what it has beyond its known noise.
 
         s^3 / (s^2 + e^2), s what is beyond and e its standard error, so that rings without
         specimen give next to nothing. Where noise decides (s < SURE e) a ring has no more than the
@@ -156,23 +163,26 @@ class Linear:
         )
         together = _shrunk(_added(seen), _added(error), _added(most))
         alone = _shrunk(seen, error, most)
-        power = np.where(seen > SURE * np.sqrt(error), alone, np.minimum(alone, together))
-        return np.asarray(power[at.ring])
+        sure = seen > SURE * np.sqrt(error)
+        return np.asarray(np.where(sure, alone, np.minimum(alone, together)))
 
     def phase(self) -> F32:
-        """The phase in radian, float32 (ny, nx), of zero mean: the Wiener estimate."""
-        power = self.power()
-        known = self.denominator > LEAST_SHARE * self.denominator.max(initial=0.0)
-        known &= power > 0.0
-        rest = self.at.positions / np.where(known, power, 1.0)
-        divisor = np.where(known, self.denominator + rest, np.inf)
-        return self.at.image_of(self.numerator / divisor)
+        """The phase in radian, float32 (ny, nx), of zero mean."""
+        return self.at.image_of(self.numerator / self._divisor())
 
     def deviation(self) -> float:
-        """Standard error of the phase in radian, of noise and of what the power says is lacking."""
-        power, transfer = self.power(), self.denominator / self.at.positions
-        variance = power / (1.0 + power * transfer)
-        return float(np.sqrt((self.at.twice * variance).sum()) / self.at.positions)
+        """Standard error of the phase in radian, of noise and of what the power says is lacking.
+
+        Of other methods than "wiener" of noise alone.
+        """
+        stays = left_out(self._method, self.denominator, self._divisor(), self._relative_power())
+        return float(np.sqrt((self.at.twice * stays).sum() / self.at.positions))
+
+    def _divisor(self) -> F64:
+        return divisor(self._method, self.denominator, self._counts, self._relative_power())
+
+    def _relative_power(self) -> F64:
+        return self.power() / self.at.positions
 
     def evidence(self) -> float:
         """Logarithm of how much likelier the data are with this specimen than with none.

@@ -1,0 +1,138 @@
+"""The linear estimate as kernels of a few positions, for images that grow line by line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.beam import Beam
+from stemd.engines.kernels.overlaps import add_overlaps
+from stemd.engines.kernels.ricom import fast_length
+from stemd.engines.lens.estimate import Frequencies
+from stemd.engines.lens.weights import KINDS, Method, divisor, left_out
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+
+KEPT = 0.999
+"""Part of the kernels' energy, weighted by the cells' noise, that the components hold."""
+TOGETHER = 4
+"""Components are padded to a multiple of this (`kernels.growing.add_lines`)."""
+PRIOR_RADIAN = 0.1
+"""Deviation of the phase that is taken for granted before the scan has said more: white up to the
+highest frequency that is transferred."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineKernels:
+    """How each position adds to the image: components of its cells, and a kernel for each.
+
+    `columns` int64 (cells,): the used ones among the kept cells; `weights` float32 (cells,
+    components), `offset` (components,): component j of a position with counts c in the used cells
+    is offset[j] + sum_k c_k weights[k, j]; `real`, `imag` float32 (n, components,
+    length // 2 + 1): the components' kernels, row d - n // 2 along y, transformed along x with
+    `length` points, long enough that nothing wraps around. `deviation`: standard error of the
+    finished image in radian, as `Linear.deviation` has it.
+    """
+
+    columns: NDArray[np.int64]
+    weights: F32
+    offset: F32
+    real: F32
+    imag: F32
+    length: int
+    deviation: float
+
+    @property
+    def rows(self) -> int:
+        """Height of the kernels in positions."""
+        return int(self.real.shape[0])
+
+    @property
+    def components(self) -> int:
+        """Components of a position, with those that pad."""
+        return int(self.offset.size)
+
+
+def line_kernels(
+    points: F64,
+    counts: F64,
+    columns: NDArray[np.int64],
+    coefficients: F64,
+    beam: Beam,
+    step_angstrom: float,
+    size: int,
+    nx: int,
+    power: F64 | None,
+    method: Method = "wiener",
+) -> LineKernels:
+    """Kernels of `size` x `size` positions for lines of `nx` positions.
+
+    `points` (cells, m, 2): as `lens.estimate.Cell.points`; `counts` (cells,): their means, more
+    than 0; `columns` (cells,): where they stand among those that are kept; `power`: of the specimen
+    by rings of `lens.estimate.RING`, divided by the number of positions; None: PRIOR_RADIAN.
+
+    The filter n_k W* / divisor of each cell (`lens.weights`) is made on a grid of twice the
+    kernel's size, transformed back and cut. Cells that see nearly the same are put together: by
+    the singular value decomposition of the kernels, each divided by its noise sqrt(1 / n_k).
+    """
+    side = fast_length(2 * size)
+    at = Frequencies(np.ones((side, side), np.bool_), beam, step_angstrom)
+    seen, transfer = np.zeros((counts.size, at.index.size), np.complex128), np.zeros(at.index.size)
+    one = np.ones(at.index.size, np.complex64)
+    for cell, (at_points, mean) in enumerate(zip(points, counts, strict=True)):
+        add_overlaps(
+            one, at_points, mean, at.y, at.x, coefficients, KINDS[method], seen[cell], transfer
+        )
+    each = _power_at(at, power)
+    by = divisor(method, transfer, float(counts.sum()), each)
+    stays = left_out(method, transfer, by, each)
+    kernels = np.stack([_cut(at.image_of(part / by), size) for part in seen])
+    mixing, components = _together(kernels, np.sqrt(counts))
+    length = fast_length(nx + size // 2)
+    placed = np.zeros((size, len(components), length), np.float32)
+    placed[:, :, np.arange(-(size // 2), size // 2 + 1) % length] = components.transpose(1, 0, 2)
+    spectra = np.fft.rfft(placed)
+    return LineKernels(
+        columns,
+        np.ascontiguousarray(mixing / counts[:, None], np.float32),
+        -mixing.sum(axis=0).astype(np.float32),
+        np.ascontiguousarray(spectra.real, np.float32),
+        np.ascontiguousarray(spectra.imag, np.float32),
+        length,
+        float(np.sqrt((at.twice * stays).sum()) / side),
+    )
+
+
+def _power_at(at: Frequencies, power: F64 | None) -> F64:
+    if power is None:
+        share = at.twice.sum() / at.positions
+        return np.full(at.index.size, PRIOR_RADIAN**2 / share)
+    return np.where(at.ring < power.size, power[np.minimum(at.ring, power.size - 1)], 0.0)
+
+
+def _cut(kernel: F32, size: int) -> F32:
+    """The middle `size` x `size` of a kernel about [0, 0], of zero sum: the mean says nothing."""
+    near = np.arange(-(size // 2), size // 2 + 1)
+    cut = kernel[np.ix_(near, near)]
+    return np.asarray(cut - cut.mean())
+
+
+def _together(kernels: F32, root: F64) -> tuple[F64, F32]:
+    """Mixing (cells, components) of relative counts, and the components' kernels (.., n, n).
+
+    As many components as hold KEPT of the energy, padded with zeros to a multiple of TOGETHER.
+    """
+    whitened = (kernels / root[:, None, None]).reshape(len(kernels), -1).astype(np.float64)
+    energy, directions = np.linalg.eigh(whitened @ whitened.T)
+    energy, directions = np.maximum(energy[::-1], 0.0), directions[:, ::-1]
+    held = np.cumsum(energy) / max(float(energy.sum()), 1e-300)
+    count = min(len(kernels), int(np.searchsorted(held, KEPT)) + 1)
+    padded = -(-count // TOGETHER) * TOGETHER
+    mixing = np.zeros((len(kernels), padded))
+    mixing[:, :count] = directions[:, :count] * root[:, None]
+    components = np.zeros((padded, *kernels.shape[1:]), np.float32)
+    components[:count] = (directions[:, :count].T @ whitened).reshape(-1, *kernels.shape[1:])
+    return mixing, components

@@ -1,0 +1,80 @@
+"""Compiled parts of a phase image that grows line by line: cells mixed, lines added by kernels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stemd.compilation import njit
+
+
+@njit(nogil=True, cache=True, fastmath={"contract"})
+def mix_cells(counts, columns, chosen, weights, offset, out):
+    """Components of the positions of a line: out[j, x] = offset[j] + sum_k c[x, k] weights[k, j].
+
+    counts: float32 (nx, kept cells); columns: int64 (cells,), those that are used, c[x, k] =
+    counts[x, columns[k]]; chosen: bool (nx,), the others get 0; weights: float32 (cells,
+    components); offset: float32 (components,); out: float32 (components, nx). Four cells share
+    each load and store of `out`: 2 cells x components floating-point operations a position.
+    """
+    cells, nx = columns.size, chosen.size
+    turned = np.zeros((-(-cells // 4) * 4, nx), np.float32)
+    for x in range(nx):
+        if chosen[x]:
+            for k in range(cells):
+                turned[k, x] = counts[x, columns[k]]
+    for j in range(offset.size):
+        line = out[j]
+        for x in range(nx):
+            line[x] = offset[j] if chosen[x] else np.float32(0.0)
+        for k in range(0, cells, 4):
+            a, b, c, d = turned[k], turned[k + 1], turned[k + 2], turned[k + 3]
+            u = weights[k, j]
+            v = weights[k + 1, j] if k + 1 < cells else np.float32(0.0)
+            w = weights[k + 2, j] if k + 2 < cells else np.float32(0.0)
+            z = weights[k + 3, j] if k + 3 < cells else np.float32(0.0)
+            for x in range(nx):
+                line[x] += a[x] * u + b[x] * v + c[x] * w + d[x] * z
+
+
+@njit(nogil=True, cache=True, fastmath={"contract"})
+def add_lines(real, imag, lines, kernel_real, kernel_imag, image_real, image_imag):
+    """Add the contributions of some scan lines to an image, all transformed along x.
+
+    image[lines[l] + d - n // 2, q] += sum_j kernel[d, j, q] line[l, j, q]: a convolution along y
+    is a sum over the kernel's rows, one along x a product. What lies outside the image is dropped.
+
+    real, imag: float32 (l, components, frequencies), of the lines `lines`, int64 (l,);
+    kernel_...: float32 (n, components, frequencies); image_...: float32 (ny, frequencies), added
+    to. Components a multiple of 4: so many share each load and store of the image. 16 n
+    components / 2 floating-point operations a position.
+    """
+    ny = image_real.shape[0]
+    rows, components, width = kernel_real.shape
+    for d in range(rows):
+        for number in range(lines.size):
+            y = lines[number] + d - rows // 2
+            if y < 0 or y >= ny:
+                continue
+            re, im = image_real[y], image_imag[y]
+            for j in range(0, components, 4):
+                ar, ai = kernel_real[d, j], kernel_imag[d, j]
+                br, bi = kernel_real[d, j + 1], kernel_imag[d, j + 1]
+                cr, ci = kernel_real[d, j + 2], kernel_imag[d, j + 2]
+                er, ei = kernel_real[d, j + 3], kernel_imag[d, j + 3]
+                ur, ui = real[number, j], imag[number, j]
+                vr, vi = real[number, j + 1], imag[number, j + 1]
+                wr, wi = real[number, j + 2], imag[number, j + 2]
+                xr, xi = real[number, j + 3], imag[number, j + 3]
+                for q in range(width):
+                    re[q] += (
+                        ar[q] * ur[q] - ai[q] * ui[q]
+                        + br[q] * vr[q] - bi[q] * vi[q]
+                        + cr[q] * wr[q] - ci[q] * wi[q]
+                        + er[q] * xr[q] - ei[q] * xi[q]
+                    )  # fmt: skip
+                    im[q] += (
+                        ar[q] * ui[q] + ai[q] * ur[q]
+                        + br[q] * vi[q] + bi[q] * vr[q]
+                        + cr[q] * wi[q] + ci[q] * wr[q]
+                        + er[q] * xi[q] + ei[q] * xr[q]
+                    )  # fmt: skip
