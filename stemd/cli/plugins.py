@@ -6,6 +6,8 @@ import argparse
 import json
 import sys
 
+from stemd.cli.table import table, window
+
 EXAMPLE = "stemd plugins --json"
 
 
@@ -20,20 +22,19 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(json.dumps(rows, indent=1) + "\n")
         return 0
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold")
-    for column in ("kind", "name", "what it is", "available"):
-        table.add_column(column)
+    titles = ("kind", "name", "available", "what it is")
+    cells = []
+    reasons = []
     for row in rows:
-        why = row["unavailable"]
-        there = f"no: {why}" if why else "yes"
+        there = "no" if row["unavailable"] else "yes"
         if row.get("versions"):
             there += f" ({row['versions']})"
-        cells = row["kind"], row["name"], row["summary"], there
-        table.add_row(*(str(cell).replace("[", r"\[") for cell in cells))
-    Console(highlight=False).print(table)
+        cells.append((str(row["kind"]), str(row["name"]), there, str(row["summary"])))
+        if row["unavailable"]:
+            reasons.append(f"{row['kind']} {row['name']} cannot be used: {row['unavailable']}\n")
+    lines = table(titles, cells, elastic=("available", "what it is"), width=window())
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+    sys.stdout.writelines(["\n", *reasons] if reasons else [])
     return 0
 
 

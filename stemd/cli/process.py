@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stemd.cli.forms import forms_of
 from stemd.cli.interrupted import Undone, is_of_output
 from stemd.engines import DEFAULT_ENGINES
 from stemd.errors import StemdError, UsageError
@@ -41,6 +42,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "folder of a recorded scan, or of a day, stands for the records in it",
     )
     parser.add_argument("--out", type=Path, default=Path("results"), help="default: results")
+    parser.add_argument(
+        "--as", dest="forms", default="tiff", metavar="FORMS", help="beside TIFF: png, hdf5, ..."
+    )
     _add_scan(parser)
     _add_engines(parser)
     parser.add_argument(
@@ -140,6 +144,7 @@ def run(args: argparse.Namespace) -> int:
     from stemd.logs import warnings_to_stderr
 
     warnings_to_stderr()
+    forms_of(args.forms)  # what is wrong with it is told before anything is read
     planner = Planner(args)
     inputs = inputs_of(args.files)
     joined: tuple[RecordingPath, ...] = ()
@@ -242,7 +247,8 @@ def _process_scan(args: argparse.Namespace, task: Task, scan: Recording, number:
         final = with_correction(done, final, args.correct or None)
     seconds = time.perf_counter() - began
     table = settings_json(done.settings)
-    document = write_run(outcome_of(done), final, target, table, plan.camera_table)
+    forms = forms_of(args.forms)
+    document = write_run(outcome_of(done), final, target, table, plan.camera_table, forms)
     if args.json:
         sys.stdout.write(json.dumps(document) + "\n")
     else:

@@ -11,6 +11,7 @@ from pathlib import Path
 from stemd.adapters.base import AdapterSettings
 from stemd.adapters.recordings.address import RecordingPath
 from stemd.blocks import Message
+from stemd.cli.forms import forms_of
 from stemd.cli.interrupted import Undone
 from stemd.cli.process_bar import ClusterBar
 from stemd.cli.process_plan import Task
@@ -56,7 +57,7 @@ def process_on_cluster(args: argparse.Namespace, tasks: Sequence[Task]) -> int:
     def written(goal: Goal, outcome: Outcome, final: Snapshot, notices: Sequence[Message]) -> None:
         settings = settings_json(goal.recipe.settings)
         camera = cameras[by_folder[goal.folder]]
-        document = write_run(outcome, final, goal.folder, settings, camera)
+        document = write_run(outcome, final, goal.folder, settings, camera, forms_of(args.forms))
         if args.json:
             sys.stdout.write(json.dumps(document) + "\n")
             sys.stdout.flush()

@@ -5,14 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from stemd import plugins
 from stemd.errors import StemdError, UsageError
-
-
-def forms() -> list[str]:
-    """Names of the writers of images that can be used here."""
-    found = plugins.catalogue("sinks")
-    return [each.name for each in found if each.takes == "images" and each.why_not() is None]
 
 
 def export(folder: Path, out: Path, kinds: Sequence[str]) -> tuple[list[Path], list[StemdError]]:
@@ -26,9 +19,6 @@ def export(folder: Path, out: Path, kinds: Sequence[str]) -> tuple[list[Path], l
     from stemd.storage.files import disk_error
     from stemd.storage.writers import write_results
 
-    for kind in kinds:
-        if why := plugins.load("sinks", kind).why_not():
-            raise UsageError(f"--as {kind} cannot be used here: {why}", f"one of: {forms()}")
     scan = open_scan(folder)
     if not scan.images:
         raise UsageError(f"{folder} holds no images", "make them: stemd process its record")

@@ -14,6 +14,7 @@ from typing import Any
 
 import tomli
 
+from stemd.cli.forms import forms_of
 from stemd.cli.interrupted import Undone
 from stemd.cli.scan_text import STATUS_COLOURS, list_lines, show_lines
 from stemd.cli.table import coloured, table, window
@@ -182,8 +183,7 @@ def _open(folder: Path) -> int:
 def _export(folder: Path, args: argparse.Namespace) -> int:
     from stemd.cli.scan_export import export
 
-    kinds = [name.strip() for name in args.forms.split(",") if name.strip()]
-    files, errors = export(folder, args.out or Path(), kinds)
+    files, errors = export(folder, args.out or Path(), forms_of(args.forms))
     sys.stdout.writelines(f"{path}\n" for path in files)
     sys.stderr.writelines(f"stemd scans: {error}\n" for error in errors)
     return 1 if errors else 0

@@ -8,7 +8,7 @@ import io
 import secrets
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Self
 
 from numpy.typing import ArrayLike
@@ -18,7 +18,7 @@ from stemd.client.errors import ClientError, NotConnectedError, WaitedError
 from stemd.client.images import Image, decode_image
 from stemd.client.link import Link
 from stemd.client.messages import Optics, Reply, Scan, State, read, reply_of
-from stemd.client.news import ImageQueue, News, each
+from stemd.client.news import ImageQueue, News
 from stemd.documents import to_json
 from stemd.errors import FormatError
 
@@ -53,9 +53,10 @@ class AsyncClient:
         self._address = Address.of(url, username, password, tls)
         self._instrument, self._pipeline = instrument, pipeline
         self._timeout_s = timeout_s
+        self._news = News()
 
     async def __aenter__(self) -> Self:
-        self._news = News()
+        self._news = News()  # anew, where it is entered a second time
         self._replies: dict[str, asyncio.Future[Reply]] = {}
         self._there: set[str] = set()
         self._link = Link(self._address, self._take, self._lost)
@@ -96,7 +97,8 @@ class AsyncClient:
     @property
     def state(self) -> State:
         """What the pipeline does now."""
-        assert self._news.state is not None
+        if self._news.state is None:
+            raise NotConnectedError("the client is not connected", "use it inside `with`")
         return self._news.state
 
     @property
@@ -162,14 +164,19 @@ class AsyncClient:
         wait_s = self._timeout_s if timeout_s is None else timeout_s
         return await self._news.until(found, f"an image {name!r}{of}", wait_s)
 
-    async def images(self, name: str = "+") -> AsyncIterator[Image]:
+    async def images(self, name: str = "+") -> AsyncGenerator[Image, None]:
         """Images of this name ("+": of all names) as they come, growing and finished, for ever.
 
-        Who takes long for one gets the newest one next; finished images are never left out.
+        Who takes long for one gets the newest one next, and all finished ones (the newest 100).
         """
         await self._hear(f"image/{name}")
-        async for image in each(ImageQueue(name), self._news):
-            yield image
+        queue = ImageQueue(name)
+        self._news.queues.append(queue)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._news.queues.remove(queue)
 
     # What stemd can be told
 

@@ -12,7 +12,7 @@ import aiomqtt
 from stemd.client.address import Address
 from stemd.client.errors import NotConnectedError
 
-RETRY_S = 1.0
+RETRY_S, KEEPALIVE_S = 1.0, 20
 _QUIET = logging.getLogger("stemd.client.mqtt")
 _QUIET.setLevel(logging.CRITICAL)
 
@@ -94,6 +94,7 @@ class Link:
             password=address.password,
             tls_context=address.tls,
             timeout=timeout_s,
+            keepalive=KEEPALIVE_S,
             logger=_QUIET,
         ) as client:
             for topic in list(self._topics):

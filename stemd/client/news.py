@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from stemd.client.errors import WaitedError
@@ -15,7 +15,8 @@ from stemd.documents import Json
 from stemd.errors import FormatError
 
 T = TypeVar("T")
-KEPT_SCANS = 1000
+KEPT_SCANS, KEPT_IMAGES = 1000, 100
+"""What waits for a slow program; memory ends somewhere."""
 
 log = logging.getLogger("stemd.client")
 
@@ -35,6 +36,9 @@ class ImageQueue:
         for old in [old for old in self._waiting if old.name == image.name and not old.final]:
             self._waiting.remove(old)
         self._waiting.append(image)
+        if len(self._waiting) > KEPT_IMAGES:
+            gone = self._waiting.popleft()
+            log.warning("image %s of scan %s was not taken in time", gone.name, gone.scan)
         self._there.set()
 
     async def get(self) -> Image:
@@ -134,13 +138,3 @@ class News:
         """The connection is lost: nobody knows now whether stemd runs."""
         self.online = False
         self.changed()
-
-
-async def each(queue: ImageQueue, news: News) -> AsyncIterator[Image]:
-    """The images of a queue, for ever."""
-    news.queues.append(queue)
-    try:
-        while True:
-            yield await queue.get()
-    finally:
-        news.queues.remove(queue)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping
 from typing import Any, Self, TypeVar
 
 from numpy.typing import ArrayLike
 
 from stemd.client.asynchronous import FOREVER_S, AsyncClient
+from stemd.client.errors import NotConnectedError
 from stemd.client.images import Image
 from stemd.client.messages import Optics, Reply, Scan, State
 
 T = TypeVar("T")
+
+
+async def _closed(stream: AsyncGenerator[Image, None]) -> None:
+    await stream.aclose()
 
 
 class Client:
@@ -26,13 +31,12 @@ class Client:
 
     def __init__(self, url: str = "mqtt://127.0.0.1:1883", **named: Any) -> None:
         self._client = AsyncClient(url, **named)
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __enter__(self) -> Self:
         # not the default loop of Windows, which cannot watch the broker's socket
-        self._loop = asyncio.SelectorEventLoop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="stemd-client", daemon=True
-        )
+        loop = self._loop = asyncio.SelectorEventLoop()
+        self._thread = threading.Thread(target=loop.run_forever, name="stemd-client", daemon=True)
         self._thread.start()
         try:
             self._do(self._client.__aenter__())
@@ -48,6 +52,9 @@ class Client:
             self._end()
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._loop is None:
+            work.close()
+            raise NotConnectedError("the client is not connected", "use it inside `with`")
         running = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return running.result()
@@ -56,18 +63,21 @@ class Client:
             raise
 
     def _end(self) -> None:
+        loop, self._loop = self._loop, None
+        assert loop is not None
+
         async def rest() -> None:
             left = asyncio.all_tasks() - {asyncio.current_task()}
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
-            await self._loop.shutdown_asyncgens()
-            await self._loop.shutdown_default_executor()
+            await loop.shutdown_asyncgens()
+            await loop.shutdown_default_executor()
 
-        asyncio.run_coroutine_threadsafe(rest(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        asyncio.run_coroutine_threadsafe(rest(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
         self._thread.join()
-        self._loop.close()
+        loop.close()
 
     @property
     def instrument(self) -> str:
@@ -132,8 +142,12 @@ class Client:
         async def following() -> Image:
             return await anext(stream)
 
-        while True:
-            yield self._do(following())
+        try:
+            while True:
+                yield self._do(following())
+        finally:
+            if self._loop is not None:  # else it has ended with all others
+                self._do(_closed(stream))
 
     def change(self, **sections: Mapping[str, Any]) -> Reply:
         """Change live settings, all of them or none: `change(ricom={"kernel_size": 21})`."""

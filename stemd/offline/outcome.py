@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Optics, iso_utc
+from stemd.config.tables import DEFAULT_RESULTS
 from stemd.results import Snapshot
 from stemd.scan.measured_optics import measured_optics
 from stemd.scan.run import ScanRun
@@ -77,15 +78,18 @@ def write_run(
     folder: Path,
     settings: dict[str, Any],
     camera: Mapping[str, Any] | None = None,
+    forms: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write `<name>.tif` for every image and scan.json; returns what stands in scan.json.
 
-    `camera`: the table of its config, where there is one. Raises SinkError when the folder cannot
-    be written.
+    `camera`: the table of its config, where there is one; `forms`: writers of images beside that
+    of TIFF files. Raises SinkError when the folder cannot be written.
     """
     target = ScanFolder(folder, outcome.acquisition, "process", "files")
     target.create()
-    for failure in target.write_results(final, settings)[1]:
+    for failure in target.write_results(final, settings, dict.fromkeys((*DEFAULT_RESULTS, *forms)))[
+        1
+    ]:
         raise failure
     summary = ScanSummary(
         status=outcome.status,

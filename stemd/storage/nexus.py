@@ -19,7 +19,7 @@ from stemd.documents import to_json
 from stemd.errors import SinkError
 from stemd.plugins import NoSettings
 from stemd.results import Result, Snapshot
-from stemd.storage.files import plain_file_name, result_file_name, write_atomic
+from stemd.storage.files import disk_error, plain_file_name, result_file_name, write_atomic
 from stemd.storage.tiff import describe
 from stemd.storage.writers import Written
 
@@ -53,8 +53,13 @@ class NexusWriter:
         """Write the images; those of an earlier file that are not among them stay in it."""
         for result in snapshot.results:
             result_file_name(result.name)  # a name that a group may have
+        if not snapshot.results:
+            return Written([])
         path = folder / plain_file_name(f"{snapshot.acquisition.id}.h5")
-        before = path.read_bytes() if path.is_file() else None
+        try:
+            before = path.read_bytes() if path.is_file() else None
+        except OSError as error:
+            raise disk_error(error, "read", path) from error
         return Written([write_atomic(path, [encode_nexus(snapshot, settings, before)])])
 
 

@@ -107,6 +107,8 @@ def test_a_growing_image_comes_as_an_array_with_its_calibration(laboratory: Labo
             laboratory.say("snapshot", "merlin", snapshot)
             reader.join(0.05)
         (image,) = found
+        images.close()  # type: ignore[attr-defined]
+        assert client._client._news.queues == [], "nobody listens any more"
     assert np.array_equal(image, snapshot.results[0].image)
     assert image.image.dtype == np.float32
     assert (image.name, image.units, image.final) == ("ricom", "a.u.", False)
@@ -252,6 +254,17 @@ def test_who_is_not_there_is_told_with_what_to_do(
     for url in ("broker:1883", "mqtt://user@broker", "mqtt://broker:port", "http://broker"):
         with pytest.raises(UsageError, match="no address of a broker"):
             Client(url)
+
+
+def test_a_client_outside_its_block_says_so(laboratory: Laboratory) -> None:
+    client = Client(laboratory.url)
+    for _ in range(2):
+        with pytest.raises(NotConnectedError, match="is not connected"):
+            client.start()
+        with pytest.raises(NotConnectedError, match="is not connected"):
+            _ = Client(laboratory.url).state
+        with client:
+            assert client.start().revision is not None
 
 
 def test_a_request_to_a_daemon_that_has_gone_is_refused_at_once(laboratory: Laboratory) -> None:

@@ -184,3 +184,21 @@ def test_the_images_of_a_past_scan_are_exported_in_other_forms(
         assert json.loads(file["scan/bf/description"].asstr()[()])["kernel_size"] == 21
     assert main([*command, "--as", "bmp"]) == 2
     assert "bmp" in capsys.readouterr().err
+
+
+def test_a_recording_becomes_pictures_with_one_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(1)
+    np.save(tmp_path / "scan.npy", rng.poisson(5.0, (6, 9, 8, 8)).astype(np.uint16))
+    command = ["process", str(tmp_path / "scan.npy"), "--out", str(tmp_path / "out")]
+    command += ["--engine", "sum"]
+    assert main([*command, "--as", "jpeg"]) == 2
+    assert "--as: there is no sink of type 'jpeg'" in capsys.readouterr().err
+    assert main([*command, "--as", "png"]) == 0
+    folder = tmp_path / "out" / "scan"
+    assert {path.name for path in folder.iterdir()} == {"sum.tif", "sum.png", "scan.json"}
+    names = {file["name"] for file in json.loads((folder / "scan.json").read_text())["files"]}
+    assert names == {"sum.tif", "sum.png"}
+    with PIL.Image.open(folder / "sum.png") as picture:
+        assert picture.size == (9 * 57, 6 * 57)
