@@ -48,7 +48,8 @@ def focus(
     moved_ns = 0
     for _ in range(scans):
         optics = documents.get(timeout=patience_s)
-        while optics["started_ns"] < moved_ns:  # this scan began before the last correction
+        # of a part of a scan, or of one that began before the last correction
+        while optics["preliminary"] or optics["started_ns"] < moved_ns:
             optics = documents.get(timeout=patience_s)
         defocus, astigmatism = optics["defocus_nm"], optics["astigmatism_nm"]
         if defocus is None:

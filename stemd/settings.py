@@ -29,6 +29,9 @@ class EngineSettings(BaseModel):
     whole_positions: ClassVar[bool] = False
     """Whether the engine needs all hits of a position together: then an event stream, which is
     cut by bytes, is processed in one part."""
+    keeps_lens: ClassVar[bool] = False
+    """Whether what was gathered of a scan has its lens in it: then only the scan's record gives
+    its images another one."""
     summed_with: ClassVar[tuple[str, ...]] = ()
     """Settings that decide what the reduction sums: later images of a scan keep them."""
 
@@ -38,6 +41,10 @@ class EngineSettings(BaseModel):
         Images of an unfinished scan are some of these.
         """
         return (engine,)
+
+    def through_lens_told(self) -> bool:
+        """Whether its images are made through the lens that the optics tell, right or wrong."""
+        return False
 
     def key_of(self, image: str) -> tuple[str, ...]:
         """Keys of the setting that has given an image its name; none: the engine's own name."""

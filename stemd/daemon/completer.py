@@ -128,7 +128,8 @@ class Completer:
         if not self._working or not book.is_outstanding(document):
             return
         scan = book.unfinished(document)
-        if scan.scan_id in self._queue or (self._now and self._now.scan_id == scan.scan_id):
+        now = self._now is not None and self._now.scan_id == scan.scan_id
+        if now and self._now is not None and self._now.optics == scan.optics:
             return
         dropped = self._queue.put(scan)
         self._changed(scan.pipeline)
@@ -201,7 +202,7 @@ class Completer:
                 tuple(scan.lacking),
                 record.path,
                 record.scan,
-                record.settings,
+                scan.settings(record.settings),
                 spare_memory(),
             )
             log.info("images are completed from the record", scan=scan.scan_id)

@@ -14,6 +14,9 @@ from stemd.errors import StemdError
 F64 = NDArray[np.float64]
 RAYS = 180
 RINGS_PER_PIXEL = 4
+SEEN_COUNTS, OTHER_SIZE = 20.0, 0.25
+"""Counts a pixel of the disc from which on its edge is looked for where nobody has asked for it,
+and part of its radius by which it may be another one than was told."""
 REMEDY = "give optics.convergence_semi_angle_mrad, or check that the whole disc is on the detector"
 
 
@@ -34,11 +37,15 @@ def probe(beam: Beam, samples: int, field_angstrom: float) -> NDArray[np.complex
 class Disc:
     """The undiffracted disc on the detector, in pixels; `spread` is the median distance of the
     edge's points from the circle.
+
+    `oval`: by how much the disc is longer than wide, in parts, along (x^2 - y^2, 2 x y): its size
+    is long / wide - 1 and half of its angle, from +x to +y, the direction of the longer axis.
     """
 
     center: tuple[float, float]
     radius: float
     spread: float
+    oval: tuple[float, float] = (0.0, 0.0)
 
 
 def fit_disc(pacbed: NDArray[np.floating]) -> Disc:
@@ -69,8 +76,22 @@ def fit_disc(pacbed: NDArray[np.floating]) -> Disc:
         if not (0.5 < radius < max(image.shape) and spread < 0.1 * radius + 1.0):
             break
     else:
-        return Disc((float(center[0]), float(center[1])), radius, spread)
+        return Disc((float(center[0]), float(center[1])), radius, spread, _oval(edges, center))
     raise StemdError("no round disc was found in the position-averaged pattern", REMEDY)
+
+
+def disc_seen(image: NDArray[np.floating], radius: float) -> Disc | None:
+    """The disc that `fit_disc` finds, where one of about this radius in pixels can be seen.
+
+    None where the counts are too few for an edge, or what looks like a disc has another size.
+    """
+    if float(image.sum()) < SEEN_COUNTS * math.pi * radius**2:
+        return None
+    try:
+        disc = fit_disc(image)
+    except StemdError:
+        return None
+    return disc if abs(disc.radius / radius - 1.0) < OTHER_SIZE else None
 
 
 def _edges(image: F64, center: F64, level: float, reach: float) -> F64:
@@ -123,3 +144,17 @@ def _circle(edges: F64, center: F64) -> tuple[F64, float, float]:
         if np.abs(change).max() < 1e-6:
             break
     return center, radius, spread
+
+
+def _oval(edges: F64, center: F64) -> tuple[float, float]:
+    """How the radius of most of the edges goes with twice the angle: `Disc.oval`."""
+    y, x = (edges - center).T
+    radius, turn = np.hypot(y, x), np.arctan2(y, x)
+    terms = np.column_stack([np.ones(radius.size), np.cos(2 * turn), np.sin(2 * turn)])
+    weight, found = np.ones(radius.size), np.zeros(3)
+    for _ in range(10):
+        found = np.linalg.lstsq(terms * weight[:, None], radius * weight, rcond=None)[0]
+        residual = radius - terms @ found
+        spread = max(float(np.median(np.abs(residual))), 0.02)
+        weight = np.clip(1.0 - (residual / (7.0 * spread)) ** 2, 0.0, None)
+    return float(2 * found[1] / found[0]), float(2 * found[2] / found[0])

@@ -1,4 +1,4 @@
-"""The optics of a finished scan as its data have them, beside what was told: one document."""
+"""The optics of a scan as its data have them, beside what was told: one document."""
 
 from __future__ import annotations
 
@@ -21,23 +21,26 @@ Json = dict[str, Any]
 
 THIRD_ORDER_ANGSTROM = 200.0
 """Coma and three-fold astigmatism below which nothing is said."""
-LEAST_ANGLE, LEAST_CENTER = 0.02, 0.5
-"""Part of the semi-angle, and pixels of the centre, below which nothing is said."""
+LEAST_ANGLE, LEAST_CENTER, LEAST_OVAL = 0.02, 0.5, 0.02
+"""Part of the semi-angle, pixels of the centre, and part by which the disc is longer than wide,
+below which nothing is said."""
 NAMES = (
     "defocus_nm", "astigmatism_nm", "coma_nm", "threefold_nm", "rotation_deg", "flip",
-    "convergence_semi_angle_mrad", "center", "descan_px", "dose_e_per_square_angstrom",
-    "drift_nm_per_s", "masked_pixels",
+    "convergence_semi_angle_mrad", "center", "ellipticity_percent", "descan_px",
+    "dose_e_per_square_angstrom", "drift_nm_per_s", "masked_pixels",
 )  # fmt: skip
 
 
 def measured_optics(run: ScanRun, before: Seen | None = None) -> Json | None:
-    """What the data of a whole scan say of the optics; None where that was not to be measured.
+    """What the data of a scan say of the optics; None where that was not to be measured.
 
     Each of NAMES is `value`, `sigma` (standard error), `told`, `agrees` (None where nothing was
     told), or None where the data cannot say; directions are `angle_deg`. `before`: the scan before,
     against which drift is measured. `quality`: how clearly
     the lens stands out in the data, 0 to 1, None where no engine has looked for it. `usable`: keys
     of the optics as they were measured, of which the data are sure and which are not as told.
+    `lines`: the first so many were measured; `preliminary`: those are not all. Of a scan that is
+    not over yet what there is; by any thread.
     """
     optics = run.settings.optics
     if optics.measured == "off" or not run.maps.total.any():
@@ -47,6 +50,8 @@ def measured_optics(run: ScanRun, before: Seen | None = None) -> Json | None:
     began = run.acquisition.started_ns
     document: Json = dict.fromkeys(NAMES) | {"scan": run.acquisition.id, "engine": engine}
     document |= {"started": iso_utc(began), "started_ns": began}
+    lines = found.lines if found is not None else None
+    document |= {"lines": lines, "preliminary": not run.ended.is_set() or _partly(run, lines)}
     document["quality"] = round(lens.found.quality, 3) if lens is not None else None
     usable: Json = {}
     if found is not None and lens is not None and lens.sure:
@@ -74,6 +79,16 @@ def _found(run: ScanRun) -> tuple[OpticsFound | None, str | None]:
             if found is not None:
                 return found, engine.name
     return None, None
+
+
+def lines_measured(run: ScanRun) -> int:
+    """Of how many lines of a scan the lens has been looked for by now; by any thread."""
+    found, _ = _found(run)
+    return found.lines if found is not None else 0
+
+
+def _partly(run: ScanRun, lines: int | None) -> bool:
+    return lines is not None and lines < run.maps.shape[0]
 
 
 def _entry(value: Any, sigma: Any, told: Any, agrees: bool | None, **more: Any) -> Json:
@@ -151,6 +166,13 @@ def _disc(found: OpticsFound, optics: Optics) -> Json:
         "center": _entry(
             [round(part, 3) for part in disc.center], round(disc.center_sigma, 3), center, near
         ),
+        "ellipticity_percent": _entry(
+            round(100 * disc.oval[0], 2),
+            round(100 * disc.oval_sigma, 2),
+            None,
+            disc.oval[0] <= max(DISAGREES * disc.oval_sigma, LEAST_OVAL),
+            angle_deg=round(disc.oval[1], 1),
+        ),
     }
 
 
@@ -188,6 +210,8 @@ def _drift(before: Seen | None, now: Seen | None) -> Json | None:
 _WORDS = {
     "convergence_semi_angle_mrad": "a convergence semi-angle of {value} mrad (told {told})",
     "center": "the disc at {value} pixels (told {told})",
+    "ellipticity_percent": "a disc that is {value} % longer than wide, at {angle_deg} degrees on "
+    "the detector, as a tilted detector or a distorting lens makes it",
     "coma_nm": "a coma of {value} nm (told {told})",
     "threefold_nm": "a three-fold astigmatism of {value} nm (told {told})",
 }

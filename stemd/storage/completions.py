@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +26,31 @@ NETWORK_KEYS = ("model", "model_sha256", "backend")
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A scan with images that lack positions; `lacking`: how many, by engine."""
+    """A scan with images that lack positions; `lacking`: how many, by engine.
+
+    `optics`: what they are made with in the place of the scan's own.
+    """
 
     scan_id: str
     pipeline: str
     started_ns: int
     lacking: Mapping[str, int]
+    optics: Mapping[str, Any] = field(default_factory=dict)
+
+    def settings(self, of_scan: Mapping[str, Any]) -> Json:
+        """The settings by which the images are made, from those of the scan."""
+        return {**of_scan, "optics": {**of_scan.get("optics", {}), **self.optics}}
 
 
-def outstanding(lacking: Mapping[str, int], sequence: int) -> Json:
+def outstanding(
+    lacking: Mapping[str, int], sequence: int, optics: Mapping[str, Any] | None = None
+) -> Json:
     """Of a scan that has ended with images that lack so many positions, by engine.
 
-    `sequence` of its last snapshot.
+    `sequence` of its last snapshot; `optics`, see `Unfinished`.
     """
-    return _stamped({"status": OUTSTANDING, "lacking": dict(lacking), "sequence": sequence})
+    what: Json = {"status": OUTSTANDING, "lacking": dict(lacking), "sequence": sequence}
+    return _stamped({**what, "optics": dict(optics)} if optics else what)
 
 
 def done(before: Mapping[str, Any], results: Sequence[Result], seconds: float) -> Json:
@@ -54,6 +65,7 @@ def done(before: Mapping[str, Any], results: Sequence[Result], seconds: float) -
         {
             "status": DONE,
             "lacking": before.get("lacking", {}),
+            **({"optics": before["optics"]} if before.get("optics") else {}),
             "images": [result.name for result in results],
             "version": __version__,
             "networks": networks,
@@ -81,8 +93,14 @@ def is_outstanding(document: Mapping[str, Any]) -> bool:
 
 def unfinished(document: Mapping[str, Any]) -> Unfinished:
     """What is to be done, by a scan document or a row of the catalogue."""
-    lacking = document["completion"].get("lacking", {})
-    return Unfinished(document["id"], document["pipeline"], document["started_ns"], lacking)
+    completion = document["completion"]
+    return Unfinished(
+        document["id"],
+        document["pipeline"],
+        document["started_ns"],
+        completion.get("lacking", {}),
+        completion.get("optics", {}),
+    )
 
 
 def read(folder: Path) -> Json:

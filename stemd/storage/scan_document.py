@@ -42,6 +42,7 @@ class _Completion(_Kinds):
     status: str = ""
     lacking: dict[str, _Count] = {}
     sequence: _Count = 0
+    optics: dict[str, Any] = {}
 
 
 class _Document(_Kinds):

@@ -17,7 +17,7 @@ from stemd.config.tables import DEFAULT_RESULTS
 from stemd.errors import SinkError, StemdError
 from stemd.results import Snapshot
 from stemd.scan.run import ScanRun
-from stemd.storage.completions import outstanding
+from stemd.storage.completions import OUTSTANDING, outstanding
 from stemd.storage.files import FileRecord, disk_error
 from stemd.storage.folder import ScanFolder, ScanSummary, scan_document
 from stemd.storage.intentions import IMAGES
@@ -70,6 +70,8 @@ class ScanFiles:
         self.folder = ScanFolder.of_scan(store.data_dir, acquisition, pipeline, store.instrument)
         self.recorder: RawRecorder | None = None
         self.not_written: list[str] = []
+        self.record_is_whole = False
+        """Once the scan is over: whether all of it can be had from its record."""
         self.summary: ScanSummary | None = None
         self.session = session
         self._camera, self._engines = camera, engines or {}
@@ -178,7 +180,7 @@ class ScanFiles:
         if done.any():
             counters["counts_per_position"] = round(float(run.maps.total[done].mean()), 3)
         self._is_open()
-        whole = self._finish_record()
+        whole = self.record_is_whole = self._finish_record()
         written = self._write_final(final, settings)
         kept = whole if self._asked else written
         if self.recorder is not None:
@@ -269,6 +271,19 @@ class ScanFiles:
         for record in files:
             self.folder.add(record)
         self.summary.completion = completion
+
+    def complete_again(
+        self, lacking: Mapping[str, int], sequence: int, optics: Mapping[str, Any]
+    ) -> None:
+        """Images of these engines are to be made from the record with these optics.
+
+        `amend` writes it down.
+        """
+        assert self.summary is not None
+        before = self.summary.completion or {}
+        if before.get("status") == OUTSTANDING:
+            lacking = {**before["lacking"], **lacking}
+        self.summary.completion = outstanding(lacking, sequence, optics)
 
     def amend(self, recomputed: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Write scan.json and the catalogue row of a finished scan again.

@@ -142,6 +142,12 @@ def add_microscope(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--point-spread", type=not_negative, default=0.0, metavar="PX", help="standard deviation"
     )
+    group.add_argument(
+        "--tilt", type=_number, default=0.0, metavar="DEG", help="of the detector's plane"
+    )
+    group.add_argument(
+        "--tilt-to", type=_number, default=0.0, metavar="DEG", help="direction, from +x to +y"
+    )
     group.add_argument("--seed", type=count, default=1, metavar="N")
     group.add_argument("--truth", type=Path, metavar="DIR", help="write the true images there")
     group.add_argument(
@@ -234,6 +240,8 @@ def setup(args: argparse.Namespace) -> Setup:
             args.hot_pixels,
             args.dead_pixels,
             args.point_spread,
+            args.tilt,
+            args.tilt_to,
         ),
         dose=args.dose_per_area * args.step**2 if args.dose_per_area else args.dose,
         seed=args.seed,

@@ -33,6 +33,9 @@ class Camera:
     (width - 1) / 2), plus `offset` (y, x) in pixels, plus `descan` (y, x) in pixels times where
     the probe is in the field, from -1/2 to 1/2 along each scan axis.
 
+    The detector's plane is tilted by `tilt_deg` against the one across the beam, about the line
+    that is square to the direction `tilt_to_deg` (from +x to +y): patterns are longer along it.
+
     `hot` pixels count HOT_SHARE of a pattern's electrons too many each, `dead` ones count nothing;
     `point_spread` is the standard deviation in pixels with which each electron is seen.
     """
@@ -46,6 +49,8 @@ class Camera:
     hot: int = 0
     dead: int = 0
     point_spread: float = 0.0
+    tilt_deg: float = 0.0
+    tilt_to_deg: float = 0.0
 
     def faulty(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Flat indices of the hot and of the dead pixels, the same for cameras of one shape."""
@@ -59,6 +64,25 @@ class Camera:
         c, s = math.cos(math.radians(self.rotation_deg)), math.sin(math.radians(self.rotation_deg))
         rotation = np.array([[c, -s], [s, c]])
         return rotation[:, ::-1].copy() if self.flip else rotation
+
+    def seen_by_tilted(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Where a plane across the beam has what each pixel of the tilted one sees, (2, h, w) in
+        its pixels, and by how much less of it falls on a pixel, (h, w).
+
+        A pixel that is `along` the tilt from where the beam falls, in radian, is nearer or farther
+        by along sin(tilt), so it sees along cos / (1 + along sin) and across / (1 + along sin).
+        """
+        height, width = self.shape
+        middle = np.array([(height - 1) / 2, (width - 1) / 2]) + np.array(self.offset)
+        place = (np.indices(self.shape) - middle[:, None, None]) * self.pixel_size_mrad * 1e-3
+        tilt, to = math.radians(self.tilt_deg), math.radians(self.tilt_to_deg)
+        way = np.array([math.sin(to), math.cos(to)])
+        along = place[0] * way[0] + place[1] * way[1]
+        across = place - along * way[:, None, None]
+        far = 1.0 + along * math.sin(tilt)
+        seen = (along * math.cos(tilt) * way[:, None, None] + across) / far
+        share = math.cos(tilt) / far**3
+        return seen / (self.pixel_size_mrad * 1e-3) + middle[:, None, None], share
 
     def shifts(
         self, positions: NDArray[np.float64], field: tuple[float, float]
@@ -223,6 +247,8 @@ class PatternRenderer:
     def _seen(self, patterns: NDArray[np.float32]) -> NDArray[np.float32]:
         """Patterns as a detector with a point spread and faulty pixels sees them."""
         camera = self.camera
+        if camera.tilt_deg:
+            patterns = _tilted(patterns, *camera.seen_by_tilted())
         if camera.point_spread > 0.0:
             patterns = _spread(patterns, camera.point_spread)
         if camera.hot or camera.dead:
@@ -237,6 +263,23 @@ class PatternRenderer:
     ) -> NDArray[np.float32]:
         """Expected patterns (n, h, w), the share of a position's electrons in each pixel."""
         return np.concatenate([self.finish(part) for part in self.core(positions, shifts)])
+
+
+def _tilted(
+    patterns: NDArray[np.float32], place: NDArray[np.float64], share: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Patterns (n, h, w) at places (2, h, w), times a share (h, w); 0 beyond the rim."""
+    height, width = patterns.shape[1:]
+    low = np.floor(place).astype(np.int64)
+    rest = place - low
+    flat, out = patterns.reshape(patterns.shape[0], -1), np.zeros_like(patterns)
+    for j, i in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        y, x = low[0] + j, low[1] + i
+        weight = np.abs(1 - j - rest[0]) * np.abs(1 - i - rest[1]) * share
+        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        at = np.clip(y, 0, height - 1) * width + np.clip(x, 0, width - 1)
+        out += np.where(inside, weight, 0.0).astype(np.float32) * flat[:, at]
+    return out
 
 
 def _spread(patterns: NDArray[np.float32], deviation: float) -> NDArray[np.float32]:

@@ -274,3 +274,29 @@ def test_a_network_that_keeps_up_leaves_nothing_to_complete(
     (scan,) = slow.rig.finished()
     assert scan["completion"] is None
     assert slow.rig.state()["completions_waiting"] == 0
+
+
+def test_an_image_that_keeps_its_lens_gets_another_one_from_the_record(
+    make_slow: Callable[..., SlowRig],
+) -> None:
+    slow = make_slow()
+    slow.rig.start()
+    slow.rig.order("start")
+    (scan,) = slow.rig.finished()
+    assert scan["completion"] is None
+    before = slow.images(scan)
+    optics = {"defocus_nm": 6.0}
+    reply = slow.rig.order("recompute", write=True, settings={"optics": optics})
+    assert not set(NAMES) & set(reply["images"])
+    done = slow.completion(scan)["completion"]
+    assert done["status"] == "done"
+    assert done["lacking"] == {"airpi": scan["positions_done"]}
+    assert done["optics"]["defocus_nm"] == 6.0
+    assert slow.images(scan)["airpi_phase"] != before["airpi_phase"]
+    written = slow.written(scan)
+    assert written["optics"]["defocus_nm"] == scan["optics"]["defocus_nm"]
+    assert written["completion"] == done
+    slow.rig.check_messages()
+    # nothing is made twice: the optics are those of the images
+    assert slow.rig.order("recompute", write=True)["ok"]
+    assert slow.written(scan)["completion"] == done

@@ -12,13 +12,15 @@ from stemd.aberrations import Aberrations
 from stemd.acquisition import Optics, Scan
 from stemd.beam import Beam
 from stemd.engines.base import PositionMaps
+from stemd.engines.bright_field.measuring import disc_found
+from stemd.engines.lens.found import DiscFound
 from stemd.engines.vectors import descan_of
 from stemd.scan.drift import Seen, drift_between
-from stemd.scan.measured_optics import NAMES, measured_optics, words_of
+from stemd.scan.measured_optics import NAMES, lines_measured, measured_optics, words_of
 from stemd.scan.run import ScanRun
 from stemd.virtual.diffraction import Camera
 from stemd.virtual.microscope import Microscope, Setup
-from tests.conftest import an_acquisition
+from tests.conftest import an_acquisition, wait_until
 from tests.engines.scenes import acquisition_of, blocks_of, engine, settings_of
 
 SIDE, STEP = 36, 0.3
@@ -101,6 +103,61 @@ def test_the_camera_is_found_turned_and_the_disc_where_it_is(document):
     assert near(document["convergence_semi_angle_mrad"], 20.0, 0.3)
     assert document["convergence_semi_angle_mrad"]["agrees"] is True
     assert "the disc at [16." in words_of(document)
+
+
+def test_a_scan_that_goes_on_is_measured_and_says_that_it_is_not_the_whole():
+    microscope = Microscope(SETUP)
+    counts = np.concatenate(list(microscope.counts(0, 0, SIDE * SIDE, np.uint16)))
+    optics = Optics(energy_ev=300e3, convergence_semi_angle_mrad=20.0, pixel_size_mrad=2.5,
+                    rotation_deg=25.0)  # fmt: skip
+    choice = engine("measured_optics", search_defocus_nm=12.0, search_astigmatism_nm=3.0)
+    acquisition = acquisition_of(counts, (SIDE, SIDE), step_size_angstrom=STEP)
+    run = ScanRun(acquisition, settings_of([choice], optics), [choice], live=True)
+    blocks = list(blocks_of(acquisition, counts, (SIDE,)))
+    try:
+        for block in blocks[:-2]:
+            run.reduce(block)
+        flyback = np.full(SIDE, -1)
+        (aside,) = blocks_of(acquisition, counts[:SIDE], (SIDE,), flyback)
+
+        def measured() -> bool:
+            run.reduce(aside)  # any block makes the engine look
+            return lines_measured(run) > 0
+
+        wait_until(measured, "the lines so far are measured", 60.0)
+        so_far = measured_optics(run)
+        assert so_far is not None
+        assert so_far["preliminary"] is True
+        assert 32 <= so_far["lines"] <= SIDE - 2
+        assert near(so_far["defocus_nm"], 9.0, 0.4)
+    finally:
+        for block in blocks[-2:]:
+            run.reduce(block)
+        run.end("complete")
+        run.serve(lambda snapshot: None, lambda: 10.0)
+    assert not run.failed
+    whole = measured_optics(run)
+    assert whole is not None
+    assert whole["preliminary"] is False
+    assert whole["lines"] == SIDE
+
+
+def test_a_tilted_detector_shows_in_the_disc():
+    tilted = Camera((64, 64), 1.0, tilt_deg=25.0, tilt_to_deg=30.0)
+    setup = replace(SETUP, scan=SMALL, specimen="vacuum", lens=Aberrations(), beam=Beam())
+
+    def disc_of(camera: Camera) -> DiscFound:
+        found = Microscope(replace(setup, camera=camera, dose=3e4))
+        pattern = sum(part.sum(axis=0, dtype=np.int64) for part in found.counts(0, 0, 40))
+        disc = disc_found(np.asarray(pattern), None)
+        assert disc is not None
+        return disc
+
+    straight, oval = disc_of(replace(tilted, tilt_deg=0.0)), disc_of(tilted)
+    assert straight.oval[0] < 3.0 * straight.oval_sigma < 0.03
+    longer = 1.0 / np.cos(np.radians(25.0)) - 1.0
+    assert oval.oval[0] == pytest.approx(longer, abs=0.015)
+    assert oval.oval[1] == pytest.approx(30.0, abs=4.0)
 
 
 def test_what_may_be_used_is_what_is_not_as_told(document):

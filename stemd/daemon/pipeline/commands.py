@@ -51,7 +51,7 @@ class Commands:
     """Carries commands out, one at a time, on the event loop.
 
     `camera` sends the camera a command, `reconnect` connects to it anew; `reset` and
-    `save_settings` are what they are called.
+    `save_settings` are what they are called; `complete` has images of a scan document made again.
     """
 
     def __init__(
@@ -67,12 +67,13 @@ class Commands:
         reconnect: Callable[[], None],
         reset: Callable[[], None],
         save_settings: Callable[[], Awaitable[list[str]]],
+        complete: Callable[[Args], None],
     ) -> None:
         self._config, self._settings, self._sessions = config, settings, sessions
         self._scans, self._finishing, self._images = scans, finishing, images
         self._camera, self._reset_all = camera, reset
         self._save_to_config = save_settings
-        self._reconnect_camera = reconnect
+        self._reconnect_camera, self._complete = reconnect, complete
 
     async def carry_out(self, name: str, args: Args) -> Mapping[str, Any]:
         """What the reply says beyond the id. Raises StemdError; nothing is done then."""
@@ -150,6 +151,8 @@ class Commands:
         live.for_maps_of(last.run.settings)  # refused before anything is changed
         if change:
             live = self._settings.change(change)
+        if write:
+            last.make_from_record(live.engines)
         final = last.recomputed(await asyncio.to_thread(last.run.recompute, live.engines))
         now = time.time_ns()
         entry = {
@@ -162,14 +165,15 @@ class Commands:
             "written": write,
         }
 
-        def write_down() -> None:
+        def write_down() -> Args:
             if write:
                 last.files.write_images(final, live.as_json())
-            last.files.amend(entry)
+            return last.files.amend(entry)
 
-        await asyncio.to_thread(write_down)
+        document = await asyncio.to_thread(write_down)
         last.take(final)
         self._images.publish_final(final)
+        self._complete(document)
         return {"scan": final.acquisition.id, "images": entry["images"], "written": write}
 
     async def use_measured(self, scan: str, optics: Args) -> None:

@@ -181,6 +181,18 @@ class Events:
             self._troubles.tell("warning", text, "correct it in the optics", "optics")
         if measured["usable"] and run.settings.optics.measured == "use":
             self._use_measured(run.acquisition.id, measured["usable"])
+        elif measured["usable"] and (names := _through_lens_told(run)):
+            self._troubles.tell(
+                "warning",
+                f"{', '.join(names)}: made through the lens that was told, which the data "
+                "contradict; do not trust what they show",
+                'press "Use measured" on the page, or set optics.measured = "use"',
+                "optics",
+            )
+
+    def measured_so_far(self, run: ScanRun, optics: Json) -> None:
+        """What the data of a scan that goes on say of its optics; nothing is done with it yet."""
+        self._hub.optics(self._pipeline, optics)
 
     def scan_not_finished(self, run: ScanRun, error: StemdError) -> None:
         """Something unforeseen went wrong with the images or files of a scan."""
@@ -205,3 +217,14 @@ class Events:
         """Images of a past scan have been completed."""
         if self._troubles.over("completion"):
             self.changed()
+
+
+def _through_lens_told(run: ScanRun) -> list[str]:
+    """Images of a scan that believe the optics."""
+    engines = run.settings.engines
+    return [
+        image
+        for name, own in engines.items()
+        if own.through_lens_told() and name not in run.failed
+        for image in own.outputs(name)
+    ]

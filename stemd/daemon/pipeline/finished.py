@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from stemd.events import Json
 from stemd.results import Snapshot
 from stemd.scan.run import ScanRun
+from stemd.settings import Settings, SlowEngineSettings
 from stemd.storage.completions import OUTSTANDING
 from stemd.storage.files import FileRecord
 from stemd.storage.scan_files import ScanFiles
@@ -17,13 +19,18 @@ from stemd.storage.scan_files import ScanFiles
 class FinishedScan:
     """The last finished scan of a pipeline, kept so that its images can be made anew.
 
-    `from_record`: names of the images that are, or are to be, completed from the record.
+    `from_record`: names of the images that are, or are to be, completed from the record;
+    `made_with`: optics of those that keep their lens.
     """
 
     run: ScanRun
     files: ScanFiles
     final: Snapshot
     from_record: frozenset[str]
+    made_with: Json = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.made_with = _optics(self.run.settings)
 
     @property
     def id(self) -> str:
@@ -53,6 +60,21 @@ class FinishedScan:
         anew = [result for result in every.results if result.name not in self.from_record]
         return replace(every, results=anew)
 
+    def make_from_record(self, settings: Settings) -> None:
+        """Where images keep the lens of the scan and the settings have other optics, the record is
+        to give them these. `completed` tells when that is done.
+        """
+        optics = _optics(settings)
+        other = {key: value for key, value in optics.items() if self.made_with[key] != value}
+        names = _of_lens(self.run, settings) if self.files.record_is_whole else {}
+        if not names or not other:
+            return
+        positions = dict.fromkeys(names, self.run.positions_done)
+        self.files.complete_again(positions, self.final.sequence, optics)
+        self.made_with = optics
+        self.from_record |= {image for each in names.values() for image in each}
+        self.final = marked(self.final, self.from_record)
+
     def take(self, anew: Snapshot) -> None:
         """These are the finished images from now on, beside those that come from the record."""
         kept = [result for result in self.final.results if result.name in self.from_record]
@@ -64,6 +86,23 @@ def to_complete(run: ScanRun, files: ScanFiles) -> tuple[dict[str, int], frozens
     recorded = files.recorder is not None and files.recorder.recording
     lacking = run.lacking() if recorded else {}
     return lacking, frozenset(name for each in lacking for name in run.images.of_slow.get(each, ()))
+
+
+def _optics(settings: Settings) -> Json:
+    """What of the optics decides how images of lenses are made."""
+    return settings.optics.model_dump(mode="json", exclude={"measured", "mask"})
+
+
+def _of_lens(run: ScanRun, settings: Settings) -> dict[str, tuple[str, ...]]:
+    """Engines whose images keep the lens of the scan and are completed, and these images."""
+    return {
+        name: run.images.of_slow[name]
+        for name, own in settings.engines.items()
+        if own.keeps_lens
+        and isinstance(own, SlowEngineSettings)
+        and own.complete
+        and run.images.of_slow.get(name)
+    }
 
 
 def marked(final: Snapshot, names: frozenset[str]) -> Snapshot:

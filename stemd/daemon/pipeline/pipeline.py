@@ -131,6 +131,7 @@ class Pipeline:
             reconnect=self.reader.reconnect,
             reset=self.reset,
             save_settings=self._save_settings,
+            complete=past.offer,
         )
         self.tasks = Tasks()
 

@@ -21,7 +21,7 @@ from stemd.errors import StemdError
 from stemd.events import Json
 from stemd.results import Snapshot
 from stemd.scan.drift import Seen
-from stemd.scan.measured_optics import measured_optics
+from stemd.scan.measured_optics import lines_measured, measured_optics
 from stemd.scan.run import ScanRun
 from stemd.storage.scan_files import ScanFiles
 from stemd.storage.store import Store
@@ -51,6 +51,10 @@ class ScanListener(Protocol):
 
     def scan_not_finished(self, run: ScanRun, error: StemdError) -> None:
         """Something unforeseen went wrong with the images of a scan."""
+        ...
+
+    def measured_so_far(self, run: ScanRun, optics: Json) -> None:
+        """What the data of a scan that goes on say of its optics."""
         ...
 
     def disk_failed(self, error: StemdError) -> None:
@@ -155,7 +159,7 @@ class Scans:
     def _serve(self, run: ScanRun, files: ScanFiles) -> None:
         try:
             final = run.serve(
-                self._images.offer,
+                _MeasuredSoFar(run, self._images.offer, self._post, self._listener),
                 lambda: self._settings.live.publish.rate_hz,
                 partial(self._post, self._images.publish_final),
             )
@@ -258,6 +262,33 @@ class Scans:
         self._served_by.pop(run, None)
         self._finishing.begin(run, files, final)
         self._listener.changed()
+
+
+class _MeasuredSoFar:
+    """Passes a scan's images on, and with them what is measured of it before it is over."""
+
+    def __init__(
+        self,
+        run: ScanRun,
+        publish: Callable[[Snapshot], None],
+        post: Post,
+        listener: ScanListener,
+    ) -> None:
+        self._run, self._publish, self._post, self._listener = run, publish, post, listener
+        self._lines = 0
+
+    def __call__(self, snapshot: Snapshot) -> None:
+        self._publish(snapshot)
+        lines = lines_measured(self._run)
+        if lines > self._lines:
+            self._lines = lines
+            try:
+                optics = measured_optics(self._run)
+            except Exception:
+                log.exception("the optics could not be measured", scan=self._run.acquisition.id)
+                return
+            if optics is not None:
+                self._post(self._listener.measured_so_far, self._run, optics)
 
 
 def _unforeseen(run: ScanRun, error: BaseException) -> StemdError:

@@ -22,10 +22,10 @@ from stemd.engines.airpi.setup import (
     NEXT_SCAN,
     AirpiSettings,
     angle_off,
+    beyond_training,
     coarser_text,
     described,
     found_in,
-    not_round,
     prepared,
 )
 from stemd.engines.airpi.slopes import slopes_of
@@ -67,7 +67,7 @@ class AirpiEngine(BesideScan):
         self._whole = np.zeros(acquisition.scan.shape[0], np.bool_)
         self._turned = settings.optics
         self._masked: Mask | None = None
-        self._beam, self._pixel_mrad, _ = phase_beam(acquisition, settings.optics)
+        self._beam, self._pixel_mrad, self._step = phase_beam(acquisition, settings.optics)
         find_model(own.model)
         self._network = Loaded(
             own.model,
@@ -272,8 +272,10 @@ class AirpiEngine(BesideScan):
             self._say(
                 "angle", text, remedy="correct convergence_semi_angle_mrad or pixel_size_mrad"
             )
-        if (text := not_round(optics)) and self._begins:
-            self._say("lens", text, remedy="correct the stigmators, or use the engine direct")
+        if (text := beyond_training(optics, self._beam, self._step)) and self._begins:
+            self._say(
+                "lens", text, remedy="change that at the microscope, or use the engine direct"
+            )
         self._turned, self._found = optics, found
         self._prepared = prepared(
             self._acquisition, optics, self._own, self._beam, self._pixel_mrad, found,

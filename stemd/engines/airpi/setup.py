@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field
 
 from stemd.aberrations import Aberrations
@@ -16,13 +17,20 @@ from stemd.engines.airpi.features import GRID
 from stemd.engines.airpi.geometry import ObjectGeometry
 from stemd.engines.airpi.neighbourhoods import Neighbourhood
 from stemd.engines.airpi.object import ExitWaveObject
+from stemd.engines.diffraction_grid import beam_angles
 from stemd.engines.first_patterns import FirstPatterns, Found
+from stemd.engines.probe import disc_seen
 from stemd.inference.choice import BackendName
 from stemd.settings import SlowEngineSettings
 
 MOST_REPETITION = 16
 ANGLE_OFF = 0.15
 """Part by which a fitted disc may differ from the convergence angle without a word."""
+TRAINED_KV, TRAINED_MRAD = (30.0, 300.0), (5.0, 30.0)
+TRAINED_CS_ANGSTROM, MOST_CS_ANGSTROM = 1e4, 1e5
+DEFOCUS_SCHERZER = 6.0
+"""What the network has seen (training/airpi/MODEL_CARD.md): a defocus of up to three standard
+deviations, each of twice Scherzer's for the Cs trained with."""
 BACKLOG_BYTES = 32 * 1024 * 1024
 BACKLOG_LINES = 4, 64
 """Binned lines that may wait for the network during a scan: so many bytes, between so many."""
@@ -61,10 +69,15 @@ class AirpiSettings(SlowEngineSettings):
     counts_per_electron: PositiveFloat = 1.0
 
     whole_positions: ClassVar[bool] = True
+    keeps_lens: ClassVar[bool] = True
 
     def outputs(self, engine: str) -> tuple[str, ...]:
         """The phase, and what it rests on."""
         return (f"{engine}_phase", f"{engine}_weight")
+
+    def through_lens_told(self) -> bool:
+        """The network is given the probe of the optics."""
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +95,10 @@ class Prepared:
 def found_in(first: FirstPatterns, optics: Optics, probe: str) -> Found:
     """What the first patterns say of the disc, as far as the optics and `probe` leave it open."""
     radius, center = None, first.center()
+    alpha, pixel = beam_angles(optics)
+    seen = disc_seen(first.seen()[0].astype(np.float64), alpha / pixel)
+    if seen is not None:
+        center = seen.center
     if probe == "pacbed":
         disc = first.disc()
         center, radius = disc.center, disc.radius
@@ -103,14 +120,34 @@ def angle_off(found: Found, beam: Beam, pixel_mrad: float) -> str:
     )
 
 
-def not_round(optics: Optics) -> str:
-    """In words: the lens has what the network was not trained with; empty where it has not."""
-    if Aberrations.of_optics(optics).round:
-        return ""
-    return (
-        "the network knows defocus and Cs only; the astigmatism and coma of the optics are not "
-        "taken out of the image"
-    )
+def beyond_training(optics: Optics, beam: Beam, step_angstrom: float) -> str:
+    """In words: what the network was not trained with; empty where it knows all of it."""
+    lens, parts = Aberrations.of_optics(optics), []
+    if not lens.round:
+        parts.append(
+            "the network knows defocus and Cs only; the astigmatism and coma of the optics are "
+            "not taken out of the image"
+        )
+    most = DEFOCUS_SCHERZER * math.sqrt(1.5 * TRAINED_CS_ANGSTROM * beam.wavelength)
+    if abs(lens.defocus) > most:
+        parts.append(
+            f"a defocus of {lens.defocus / 10:.1f} nm is beyond the {most / 10:.1f} nm that the "
+            "network has seen"
+        )
+    low, high = TRAINED_KV
+    if not low <= beam.energy_ev / 1e3 <= high:
+        parts.append(f"the network knows {low:.0f} to {high:.0f} kV")
+    low, high = TRAINED_MRAD
+    if not low <= beam.convergence_semi_angle_mrad <= high:
+        parts.append(f"the network knows semi-angles of {low:.0f} to {high:.0f} mrad")
+    if abs(lens.spherical) > MOST_CS_ANGSTROM:
+        parts.append("the network knows corrected lenses, with a Cs of some micrometres")
+    if step_angstrom > beam.airy_radius:
+        parts.append(
+            f"a step of {step_angstrom:.2g} angstrom is more than the Airy disc's radius of "
+            f"{beam.airy_radius:.2g}: the patches do not meet"
+        )
+    return "; ".join(parts)
 
 
 def coarser_text(line: int, chosen: Neighbourhood) -> str:

@@ -25,6 +25,7 @@ from stemd.engines.bright_field.discs import BrightField, moments
 from stemd.engines.bright_field.lattice import lattice_for
 from stemd.engines.bright_field.measuring import Vectors
 from stemd.engines.bright_field.optics import OpticsMeasurement
+from stemd.engines.bright_field.so_far import MeasuringSoFar
 from stemd.engines.bright_field.view import Discs
 from stemd.engines.first_patterns import copied
 from stemd.engines.lens.found import LensFound, OpticsFound
@@ -119,6 +120,12 @@ class BrightFieldEngine(BesideScan):
             maps,
             acquisition.detector.shape,
             bounded=self._is_beside and not self._own.uses_measured_lens,
+        )
+        self._so_far = MeasuringSoFar(
+            self.name,
+            lambda: self._seen.complete_lines(maps.done, maps.shape),
+            self._measure_so_far,
+            lambda error: self._say("not_measured", f"the optics were not measured: {error}"),
         )
         self._start_threads()
 
@@ -237,9 +244,8 @@ class BrightFieldEngine(BesideScan):
 
     def _measure(self, discs: Discs, vectors: Vectors, go_on: Callable[[], bool]) -> None:
         """The optics that the data of the whole scan have; said where they are not those told."""
-        own = self._own
-        search = Search(10.0 * own.search_defocus_nm, 10.0 * own.search_astigmatism_nm)
-        measured = self._optics.measure(discs, vectors, self._settings.optics, search, go_on)
+        optics = self._settings.optics
+        measured = self._optics.measure(discs, vectors, optics, self._search, go_on)
         lens = self.lens_found
         if measured and lens is not None and (lens.disagrees or lens.turned):
             self._say(
@@ -248,6 +254,21 @@ class BrightFieldEngine(BesideScan):
                 remedy="focus the microscope, or set what was measured in the optics; "
                 'optics.measured = "use" does it by itself',
             )
+
+    def _measure_so_far(self, lines: int) -> None:
+        """The optics that the first lines have; they may yet change."""
+        optics = self._settings.optics
+        if self._goes_on():
+            discs, vectors = self._discs(optics, lines, whole=False)
+            self._optics.measure_so_far(discs, vectors, optics, self._search, self._goes_on)
+
+    def _goes_on(self) -> bool:
+        return not (self._ending or self._given_up)
+
+    @property
+    def _search(self) -> Search:
+        own = self._own
+        return Search(10.0 * own.search_defocus_nm, 10.0 * own.search_astigmatism_nm)
 
     def _add_now(self, block: Block) -> None:
         """Keep the discs of a block's patterns; until their place is known keep a copy."""
@@ -266,7 +287,8 @@ class BrightFieldEngine(BesideScan):
         """Decide which cells are kept, from what is there, and add what has waited for it."""
         count, y, x = self._moments
         if self._kept.origin is None and count > 0:
-            self._kept.place((y / count, x / count))
+            disc = self._optics.disc_so_far(self._settings.optics)
+            self._kept.place((y / count, x / count) if disc is None else disc.center)
         waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
         if self._kept.origin is not None:
             for block in waiting:
@@ -275,9 +297,12 @@ class BrightFieldEngine(BesideScan):
     def _take(self, block: Block, wake: Callable[[], object]) -> None:
         self._add_now(block)
         self._seen.take(block)
+        if self._measures and self._kept.origin is not None:
+            self._so_far.look()
         wake()
 
     def _complete(self, wake: Callable[[], object]) -> None:
+        self._so_far.wait()
         self._settle()
         self._all_in = True
         wake()
@@ -339,10 +364,14 @@ class BrightFieldEngine(BesideScan):
         def vectors(turned: Optics) -> NDArray[np.float64]:
             return np.stack(to_scan_axes(places[:, 0], places[:, 1], turned), axis=1)
 
-        wanders = descan_of(self._maps) if whole else None
+        found = descan_of(self._maps)
+        wanders = None
+        if found is not None and found.clear.any():
+            across = step * np.maximum(1, np.array(self._maps.shape) - 1)
+            wanders = found.clear * pixel * 1e-3 / across
         discs = Discs(
             images, vectors(optics), done, center, radius, kept.lattice.bin, beam, step,
-            level=wanders is not None and bool(wanders.clear.any()),
+            level=whole and wanders is not None, wanders=wanders,
         )  # fmt: skip
         return discs, vectors
 

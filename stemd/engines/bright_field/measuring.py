@@ -15,6 +15,7 @@ from stemd.engines.lens.estimate import Cell, Frequencies
 from stemd.engines.lens.found import DiscFound, LensFound
 from stemd.engines.lens.measure import STRONG, Cells, Measured, Search, measured
 from stemd.engines.probe import RAYS, fit_disc
+from stemd.engines.vectors import to_scan_axes
 from stemd.errors import StemdError
 from stemd.pixels import Mask
 
@@ -32,7 +33,7 @@ SMALL_CELL = 1 / 6
 """Apertures; over a cell that is smaller the transfer is taken at its middle when measuring."""
 CONVINCING = 0.95
 """Quality of a peak from which on no other rotation of the camera is tried."""
-LEAST_CENTER, LEAST_RADIUS = 0.02, 0.05
+LEAST_CENTER, LEAST_RADIUS, LEAST_OVAL = 0.02, 0.05, 0.05
 """Pixels by which the disc's edge is off beside its scatter: it is sampled by pixels."""
 
 
@@ -60,6 +61,7 @@ def lens_found(
         second = _measured(replace(discs, vectors=vectors(other)), told, search, go_on)
         if second is not None and second.evidence > best.evidence + STRONG:
             best, stands = second, other
+    best = _without_descan(best, discs, stands)
     return LensFound(
         told=told,
         found=best,
@@ -68,6 +70,33 @@ def lens_found(
         told_rotation_deg=optics.rotation_deg,
         told_flip=optics.flip,
     )
+
+
+def _without_descan(found: Measured, discs: Discs, stands: Optics) -> Measured:
+    """What was measured, of a disc that wanders over the detector.
+
+    The lens moves the image of a cell at the angle t by M t, M the second derivatives of the
+    aberration function. Where the disc wanders by D an angstrom a cell has the angle t - D r at
+    the position r, so that what is there as M is M' with 1 / M' = 1 / M - D.
+    """
+    if discs.wanders is None:
+        return found
+    y, x = to_scan_axes(discs.wanders[0], discs.wanders[1], stands)
+    lens = found.aberrations
+    seen = np.array(
+        [
+            [-lens.defocus - lens.astigmatism_x, lens.astigmatism_y],
+            [lens.astigmatism_y, -lens.defocus + lens.astigmatism_x],
+        ]
+    )
+    true = seen @ np.linalg.inv(np.eye(2) + np.stack([y, x]) @ seen)
+    moved = replace(
+        lens,
+        defocus=float(-(true[0, 0] + true[1, 1]) / 2),
+        astigmatism_x=float((true[1, 1] - true[0, 0]) / 2),
+        astigmatism_y=float((true[0, 1] + true[1, 0]) / 2),
+    )
+    return replace(found, aberrations=moved)
 
 
 def _measured(
@@ -100,6 +129,8 @@ def disc_found(pattern: NDArray[np.int64], masked: Mask | None) -> DiscFound | N
         float(np.hypot(np.sqrt(2.0) * scatter, LEAST_CENTER)),
         disc.radius,
         float(np.hypot(scatter, LEAST_RADIUS)),
+        (float(np.hypot(*disc.oval)), float(np.degrees(np.arctan2(*disc.oval[::-1]))) / 2),
+        float(np.hypot(np.sqrt(8.0) * scatter, LEAST_OVAL) / disc.radius),
     )
 
 

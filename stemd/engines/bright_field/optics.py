@@ -5,13 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import numpy as np
+
 from stemd.acquisition import Optics
 from stemd.engines.base import PositionMaps
 from stemd.engines.bright_field.measuring import Vectors, disc_found, lens_found
 from stemd.engines.bright_field.pattern_sum import PatternSum
 from stemd.engines.bright_field.view import Discs
+from stemd.engines.diffraction_grid import beam_angles
 from stemd.engines.lens.found import DiscFound, LensFound, OpticsFound
 from stemd.engines.lens.measure import Search, StoppedError
+from stemd.engines.probe import Disc, disc_seen
 from stemd.engines.rotation import MIN_SIDE, estimate_rotation
 from stemd.engines.vectors import resolve_centre, shifts
 
@@ -26,6 +30,8 @@ _rest_until: dict[str, float] = {}
 class OpticsMeasurement:
     """Disc and lens of one scan. One thread, but for `found`, which any may call.
 
+    `lens`: of the lines so far, in the end of all.
+
     `name`: the engine's; `bounded`: no image needs it, and a camera waits.
     """
 
@@ -37,18 +43,53 @@ class OpticsMeasurement:
         self._disc: DiscFound | None = None
         self._name, self._maps, self._detector, self._bounded = name, maps, detector, bounded
         self._made_with: tuple[Optics, Search] | None = None
+        self._so_far: OpticsFound | None = None
 
     def found(self) -> OpticsFound | None:
-        """What was measured of this scan; None where it has not been looked for."""
-        return OpticsFound(self.lens, self._disc) if self._made_with is not None else None
+        """What was measured of this scan; None where it has not been looked for.
+
+        Until the scan is over that of the lines so far.
+        """
+        if self._made_with is None:
+            return self._so_far
+        return OpticsFound(self.lens, self._disc, self._maps.shape[0])
+
+    def measure_so_far(
+        self,
+        discs: Discs,
+        vectors: Vectors,
+        optics: Optics,
+        search: Search,
+        go_on: Callable[[], bool],
+    ) -> None:
+        """Measure the lines that there are; nothing comes of it where `go_on` says no."""
+        try:
+            lens = lens_found(discs, vectors, self._turns(optics), optics, search, go_on)
+        except StoppedError:
+            return
+        disc = disc_found(self.sum.counts.copy(), self._maps.masked)
+        self.lens, self._so_far = lens, OpticsFound(lens, disc, discs.done.shape[0])
 
     def center(self, optics: Optics, *, whole: bool) -> tuple[float, float]:
-        """Of the disc: where its edge has it, for a whole scan whose centre is not given."""
-        if whole and optics.center == "auto":
-            self._disc = disc_found(self.sum.counts, self._maps.masked)
-            if self._disc is not None:
-                return self._disc.center
+        """Of the disc, where its edge has it if it can be seen and the centre is not given.
+
+        A background, and what hot pixels count, pull at the mean place of the counts.
+        """
+        if optics.center == "auto":
+            if whole:
+                self._disc = disc_found(self.sum.counts, self._maps.masked)
+            disc = self._disc if whole else self.disc_so_far(optics)
+            if disc is not None:
+                return disc.center
         return resolve_centre(self._maps, optics, self._detector)
+
+    def disc_so_far(self, optics: Optics) -> Disc | None:
+        """The disc in the patterns that have come, where it can be seen."""
+        alpha, pixel = beam_angles(optics)
+        counts = self.sum.counts.copy()
+        if self._maps.masked is not None:
+            counts[self._maps.masked] = 0
+        return disc_seen(counts.astype(np.float64), alpha / pixel)
 
     def measure(
         self,

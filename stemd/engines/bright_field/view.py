@@ -19,7 +19,9 @@ class Discs:
     `vectors` (cells, 2): scattering vectors y and x of the cells' middles in scan axes and
     convergence semi-angles, NaN for a cell that is not to be used; `done` (lines, nx); `center`
     in detector pixels; `radius` of the disc in detector pixels; `cell`: a cell's width there;
-    `level`: the disc wanders over the detector (descan), so that cells have slopes.
+    `level`: the disc wanders over the detector (descan), so that cells have slopes; `wanders`
+    (2, 2): by how many radian (rows: y, x, in detector axes) an angstrom of the scan (along y,
+    along x).
     """
 
     images: Callable[[slice], NDArray[np.float32]]
@@ -31,3 +33,4 @@ class Discs:
     beam: Beam
     step_angstrom: float
     level: bool = False
+    wanders: NDArray[np.float64] | None = None

@@ -65,6 +65,10 @@ class DirectSettings(BrightFieldSettings):
         """Whether images are made with what was measured."""
         return self.lens == "measured"
 
+    def through_lens_told(self) -> bool:
+        """Only where that is asked for."""
+        return self.lens == "told"
+
 
 class DirectEngine(BrightFieldEngine):
     """`direct_phase` and `direct_uncertainty` in radian."""

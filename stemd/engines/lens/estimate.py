@@ -7,6 +7,7 @@ what the data have beyond it: the estimate has no knob.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -24,6 +25,11 @@ F64 = NDArray[np.float64]
 
 RING = 1 / 16
 """Width of the rings of scan frequency over which the specimen's power is averaged, apertures."""
+SECTORS, SECTOR_RING = 12, 1 / 4
+"""Parts of the plane whose noise has nothing to do with each other's: so many over half a turn, in
+rings so wide, apertures."""
+COARSE_AIRY = 0.9
+"""Radii of the Airy disc to a step from which on it is coarse."""
 SURE, ABOUT = 3.0, 3
 """Standard errors from which on a ring's power is taken as it is; rings on either side that bound
 it else."""
@@ -36,8 +42,10 @@ class Frequencies:
 
     `y`, `x` float64 (n,) in apertures, q = 0 left out; `index` (n,): where they stand in a half
     plane (ny, nx // 2 + 1); `twice` (n,): 2 where q stands for -q too, else 1; `ring` (n,): number
-    of the ring of |q|. `done` (ny, nx): the scan's positions; others count as mean ones. `level`: a
-    plane is taken out of every image, as descan makes it.
+    of the ring of |q|; `sector` (n,): number of the part of the plane, of `sectors`. `done`
+    (ny, nx): the scan's positions; others count as mean ones. `level`: a plane is taken out of
+    every image, as descan makes it. `finest`: the shortest period, in 1 / aperture; `coarse`: the
+    step is so large that detail which the bright field transfers folds back.
     """
 
     def __init__(
@@ -59,6 +67,13 @@ class Frequencies:
         self.y = np.ascontiguousarray(y[self.index])
         self.x = np.ascontiguousarray(x[self.index])
         self.ring = (radius[self.index] / RING).astype(np.int64)
+        turn = np.mod(np.arctan2(self.y, self.x), np.pi) / np.pi
+        around = np.minimum((turn * SECTORS).astype(np.int64), SECTORS - 1)
+        self.sector = around + SECTORS * (radius[self.index] / SECTOR_RING).astype(np.int64)
+        self.sectors = SECTORS * math.ceil(REACH / SECTOR_RING)
+        highest = max(np.abs(self.y).max(initial=0.0), np.abs(self.x).max(initial=0.0))
+        self.finest = 1.0 / max(1e-9, float(highest))
+        self.coarse = step_angstrom > COARSE_AIRY * beam.airy_radius
         column = self.index % (nx // 2 + 1)
         alone = (column == 0) | ((column == nx // 2) & (nx % 2 == 0))
         self.twice = np.where(alone, 1.0, 2.0)
@@ -190,9 +205,22 @@ class Linear:
         A phase of power P seen with noise: |numerator|^2 / N * P / (N + P D) - ln(1 + P D / N),
         summed over the frequencies; largest where the lens is the true one.
         """
+        return float(self.evidences().sum())
+
+    def evidences(self) -> F64:
+        """The evidence in parts, one for each sector of the frequencies, (sectors,)."""
         n, d, p = self.at.positions, self.denominator, self.power()
         each = np.abs(self.numerator) ** 2 / n * p / (n + p * d) - np.log1p(p * d / n)
-        return float(each.sum())
+        # a frequency and its negative are one number
+        weights = each * (self.at.twice / 2.0)
+        return np.asarray(np.bincount(self.at.sector, weights, self.at.sectors), np.float64)
+
+    def signal(self) -> float:
+        """What the cells have together in this phase, beyond noise; see `Cells.explained`."""
+        d = self.denominator
+        known = d > LEAST_SHARE * d.max(initial=0.0)
+        each = np.abs(self.numerator[known]) ** 2 / d[known] - self.at.positions
+        return float((self.at.twice[known] * each).sum())
 
 
 def _planes(done: NDArray[np.bool_]) -> tuple[F32, F64]:

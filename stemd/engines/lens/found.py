@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from stemd.engines.lens.measure import Measured
 
 DISAGREES = 4.0
 """Standard errors by which what was told is off before it is said so."""
+SAME_HALF_DEG = 45.0
+"""As far from what was told a camera still is on the side that was told."""
 LEAST_TURN_DEG = 1.5
 PHYSICS_ANGSTROM = 20.0
 """Below these nothing is said: a specimen's own thickness is a part of the defocus."""
@@ -34,8 +37,14 @@ class LensFound:
 
     @property
     def sure(self) -> bool:
-        """Whether the data say anything about the lens."""
-        return self.found.sure
+        """Whether the data say anything about the lens.
+
+        A camera turned by half a turn and a lens of the other sign explain the same data. Where
+        the camera does not stand as told, only bright atoms tell the two apart.
+        """
+        off = abs((self.rotation_deg - self.told_rotation_deg + 180.0) % 360.0 - 180.0)
+        as_told = off < SAME_HALF_DEG and self.flip == self.told_flip
+        return self.found.sure and (self.found.upright or as_told)
 
     @property
     def disagrees(self) -> bool:
@@ -93,20 +102,27 @@ class LensFound:
 
 @dataclass(frozen=True, slots=True)
 class DiscFound:
-    """The undiffracted disc on the detector in pixels, with standard errors."""
+    """The undiffracted disc on the detector in pixels, with standard errors.
+
+    `oval`: how much longer than wide it is, in parts, and the direction of that in the detector's
+    axes as an angle from +x to +y in degree.
+    """
 
     center: tuple[float, float]
     center_sigma: float
     radius: float
     radius_sigma: float
+    oval: tuple[float, float] = (0.0, 0.0)
+    oval_sigma: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
 class OpticsFound:
-    """All that an engine has measured; None where the data say nothing."""
+    """All that an engine has measured in so many lines; None where the data say nothing."""
 
     lens: LensFound | None
     disc: DiscFound | None
+    lines: int
 
 
 def _number(value: float) -> float | None:

@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 
 from stemd.aberrations import Aberrations, scales
 from stemd.beam import Beam
+from stemd.engines.lens.climb import APART_RADIAN, Peak, climbed, searched
 from stemd.engines.lens.estimate import Cell, Frequencies, Linear
 
 F64 = NDArray[np.float64]
 
-STEP_RADIAN = 1.0
-"""Of the coarse search, at the aperture's edge: the evidence's peak is about twice as wide."""
 SEARCH_CELL = 0.22
 """Width of a cell of the search, apertures: narrow enough for the lens's phase over it."""
 SYSTEMATIC, SYSTEMATIC_ASTIGMATISM = (0.015, 1.0), (0.005, 0.4)
@@ -33,21 +32,26 @@ THIRD_ORDER_RADIAN = 0.3
 """Coma and three-fold astigmatism are told where they are known to so much, at the edge."""
 BEYOND = 1.3
 """Of the limits of the search, to which its peak may climb."""
+ATOMS_ANGSTROM = 0.8
+"""Finest detail of a phase in which atoms are peaks; a coarser honeycomb has dark holes."""
 CLEARLY = 6.0
 """Standard errors from which on the sign of the atoms is believed."""
 SYSTEMATIC_TURN = 0.003
 """Radian by which the rotation is off likewise."""
 AXIAL, EVERY = (0, 1, 2, TURN), (0, 1, 2, 3, 4, 5, 6, TURN)
 """What is looked for: defocus, two-fold astigmatism and rotation; and with the third order."""
-FINE_RADIAN = 0.05
-"""Of the differences that Newton's method takes."""
-MOST_TURNS = 15
-FAR_RADIAN = 5.0
-"""From the best place, where the evidence is that of a wrong lens."""
 LEAST_QUALITY = 0.85
 """Where the peak is lower over its floor, something else is wrong: nothing is claimed."""
 STRONG = 30.0
 """Evidence, beyond that of the best wrong place, from which on a peak is believed."""
+COARSE = 3.0
+"""Times that errors are larger where the scan's step is so coarse that detail folds back."""
+SEEN, LEAST_EXPLAINED = 5.0, 0.35
+"""Standard errors from which on it is asked how much of what the cells see one weak specimen
+explains, and the part of it below which nothing is claimed: the specimen is too thick for it."""
+RIVALS, RIVAL = 3, 0.5
+"""Peaks of the search that are climbed at most, and part of the highest one's height over the
+floor from which on they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,30 @@ class Cells:
         `place`: `Aberrations.coefficients`, then the angle in radian by which the cells are turned
         (positive as `rotation_deg` of the optics).
         """
-        return Linear.of(self.at, self.turned(float(place[TURN])), place[:TURN]).evidence()
+        return float(self.evidences(place).sum())
+
+    def evidences(self, place: F64) -> F64:
+        """The same in parts, see `Linear.evidences`."""
+        return self.estimate(place).evidences()
+
+    def estimate(self, place: F64) -> Linear:
+        """Of the specimen through this lens."""
+        return Linear.of(self.at, self.turned(float(place[TURN])), place[:TURN])
+
+    def explained(self, place: F64) -> float:
+        """Part of what the cells see beyond their noise that one specimen explains, about 0 to 1.
+
+        Noise of a cell's relative intensity has the power N / n_k, so that the sum over cells of
+        n_k |G|^2 is N for each of them and the rest is seen. 1 where that is not clearly there.
+        """
+        at, n = self.at, int(np.count_nonzero(self.at.done))
+        seen = sum(
+            float((at.twice * (cell.counts * np.abs(cell.spectrum) ** 2 - n)).sum())
+            for cell in self.cells
+        )
+        # |noise|^2 of a frequency scatters by as much as its mean
+        error = n * math.sqrt(len(self.cells) * float((at.twice**2).sum()))
+        return self.estimate(place).signal() / seen if seen > SEEN * error else 1.0
 
     def turned(self, angle: float) -> Sequence[Cell]:
         """The cells as of a camera that is turned by so much more, in radian."""
@@ -117,6 +144,9 @@ class Measured:
     than was told, -180 to 180. `third_order`: coma and three-fold astigmatism by the data, (4,) in
     angstrom, which are in `aberrations` only where they are clearly not as told. `evidence` of the
     data for it, `floor` that of lenses far away from it. `within`: it lies where it was looked for.
+    `lead`: by how much evidence it is ahead of any other peak. `explained`: part of what the cells
+    see that one specimen explains. `upright`: the phase is clearly that of bright atoms, so that
+    the camera is not turned by half a turn and the lens not of the other sign.
     """
 
     aberrations: Aberrations
@@ -127,6 +157,9 @@ class Measured:
     evidence: float
     floor: float
     within: bool = True
+    lead: float = math.inf
+    explained: float = 1.0
+    upright: bool = True
 
     @property
     def quality(self) -> float:
@@ -139,7 +172,8 @@ class Measured:
     def sure(self) -> bool:
         """Whether the data say anything about the lens."""
         peak = self.evidence - self.floor > STRONG and self.quality > LEAST_QUALITY
-        return peak and self.within and bool(np.isfinite(self.sigma[:3]).all())
+        alone = self.within and self.lead > STRONG and self.explained > LEAST_EXPLAINED
+        return peak and alone and bool(np.isfinite(self.sigma[:3]).all())
 
 
 def measured(
@@ -157,56 +191,91 @@ def measured(
     StoppedError once `go_on` says no.
     """
 
-    def height_of(cells: Cells) -> Callable[[F64], float]:
-        def height(coefficients: F64) -> float:
+    def parts_of(cells: Cells) -> Callable[[F64], F64]:
+        def parts(place: F64) -> F64:
             if not go_on():
                 raise StoppedError
-            return cells.evidence(coefficients)
+            return cells.evidences(place)
 
-        return height
+        return parts
 
     unit = scales(beam)
     start = np.append(told.coefficients(beam), 0.0)
-    found, floor = _searched(height_of(coarse.coarser()), start, unit, search)
-    pooled = height_of(fine.coarser())
-    near, _, _ = _climbed(pooled, found, AXIAL)
-    best, height, curvature = _climbed(height_of(fine), near, AXIAL)
-    share = height / max(1e-30, coarse.evidence(found))
-    sigma, turn_sigma = _errors(-curvature, AXIAL, unit, best)
+    rough = parts_of(coarse.coarser())
+    reach = [search.defocus, search.astigmatism, search.astigmatism]
+    peaks, floor = searched(
+        lambda place: float(rough(place).sum()),
+        start,
+        [length * size for length, size in zip(reach, unit[:3], strict=True)],
+        search.astigmatism * unit[1] * 1.001,
+    )
+    pooled = parts_of(fine.coarser())
+    near, rival = _highest(pooled, peaks, floor)
+    peak = climbed(parts_of(fine), near.place, AXIAL)
+    share = peak.height / max(1e-30, coarse.evidence(peaks[0][1]))
+    coarse_step = COARSE if fine.at.coarse else 1.0
+    sigma, turn_sigma = _errors(peak, AXIAL, unit)
     third = np.full(4, np.nan)
-    if height - floor * share > STRONG:
-        there, reached, bent = _climbed(pooled, best, EVERY)
-        errors, turn_error = _errors(-bent, EVERY, unit, there)
+    if peak.height - floor * share > STRONG:
+        other = climbed(pooled, peak.place, EVERY)
+        errors, turn_error = _errors(other, EVERY, unit)
         if (errors[3:7] * unit[3:7]).max() < THIRD_ORDER_RADIAN:
-            sigma[3:7], third = errors[3:7], (there[:TURN] / unit)[3:7]
-            if reached - pooled(best) > STRONG:
-                best, height, sigma, turn_sigma = there, reached, errors, turn_error
-    lens, turn = Aberrations.of(best[:TURN], beam), math.degrees(float(best[TURN]))
+            sigma[3:7], third = errors[3:7], (other.place[:TURN] / unit)[3:7]
+            if other.height - float(pooled(peak.place).sum()) > STRONG:
+                peak, sigma, turn_sigma = other, errors, turn_error
+    place = peak.place
+    lens, turn = Aberrations.of(place[:TURN], beam), math.degrees(float(place[TURN]))
     off = np.abs(lens.as_array() - told.as_array())
-    if height - floor * share > STRONG and _dark_atoms(fine, best):
+    resolved = fine.at.finest <= ATOMS_ANGSTROM * beam.aperture
+    clear = peak.height - floor * share > STRONG and resolved
+    bright = _brightness(fine, place) if clear else 0.0
+    if bright < -CLEARLY:
         lens, turn = lens.seen_from_behind(), turn - math.copysign(180.0, turn)
     return Measured(
         aberrations=lens,
-        sigma=sigma,
+        sigma=sigma * coarse_step,
         turn_deg=turn,
-        turn_sigma_deg=turn_sigma,
+        turn_sigma_deg=turn_sigma * coarse_step,
         third_order=third,
-        evidence=height,
+        evidence=peak.height,
         floor=floor * share,
         within=bool(
             off[0] < BEYOND * search.defocus + 1.0
             and math.hypot(*off[1:3]) < BEYOND * search.astigmatism + 1.0
         ),
+        lead=near.height - rival,
+        explained=fine.explained(place),
+        upright=abs(bright) > CLEARLY,
     )
 
 
-def _errors(information: F64, free: Sequence[int], unit: F64, place: F64) -> tuple[F64, float]:
+def _highest(
+    parts_of: Callable[[F64], F64], peaks: Sequence[tuple[float, F64]], floor: float
+) -> tuple[Peak, float]:
+    """The highest of the peaks of a search once they are climbed, and the next one's height.
+
+    That is -inf where no other is worth a climb, or all lead to the same place.
+    """
+    least = floor + RIVAL * (peaks[0][0] - floor)
+    chosen = [place for height, place in peaks[:RIVALS] if height >= least] or [peaks[0][1]]
+    tops = sorted(
+        (climbed(parts_of, place, AXIAL) for place in chosen), key=lambda top: -top.height
+    )
+    others = [
+        top.height
+        for top in tops[1:]
+        if np.linalg.norm(top.place[:3] - tops[0].place[:3]) > APART_RADIAN / 2
+    ]
+    return tops[0], max(others, default=-math.inf)
+
+
+def _errors(peak: Peak, free: Sequence[int], unit: F64) -> tuple[F64, float]:
     """Standard errors of the aberrations in angstrom and of the rotation in degree; NaN: none."""
     sigma = np.full(unit.size, np.nan)
-    variance = _inverse(information)
+    variance = peak.variance()
     if variance is None:
         return sigma, math.nan
-    defocus = place[0] / unit[0]
+    defocus = peak.place[0] / unit[0]
     model = np.full(len(free) - 1, SYSTEMATIC[1])
     model[0] = math.hypot(SYSTEMATIC[0] * defocus, SYSTEMATIC[1])
     model[1:3] = math.hypot(SYSTEMATIC_ASTIGMATISM[0] * defocus, SYSTEMATIC_ASTIGMATISM[1])
@@ -216,99 +285,12 @@ def _errors(information: F64, free: Sequence[int], unit: F64, place: F64) -> tup
     return sigma, math.degrees(math.hypot(math.sqrt(variance[-1]), SYSTEMATIC_TURN))
 
 
-def _dark_atoms(cells: Cells, place: F64) -> bool:
-    """Whether the phase is clearly that of dark atoms: then the camera is turned by half a turn.
+def _brightness(cells: Cells, place: F64) -> float:
+    """By how many standard errors the phase's third moment is above 0: atoms are its peaks.
 
     A camera turned by 180 degrees and a lens `seen_from_behind` explain the same data by the
-    negative of the phase. Atoms are peaks of the phase, so its third moment is positive.
+    negative of the phase, so what is clearly below 0 is a camera turned by half a turn.
     """
-    estimate = Linear.of(cells.at, cells.turned(float(place[TURN])), place[:TURN])
-    cubes = estimate.phase().astype(np.float64) ** 3
-    free = min(cubes.size, 2 * cells.at.index.size)
-    return float(cubes.mean()) < -CLEARLY * float(cubes.std()) / math.sqrt(free)
-
-
-def _searched(
-    height_of: Callable[[F64], float], start: F64, unit: F64, search: Search
-) -> tuple[F64, float]:
-    """The best place of the coarse search, and the median evidence of those far from it."""
-    tried: list[tuple[float, F64]] = []
-    reach = [search.defocus, search.astigmatism, search.astigmatism]
-    steps = [_steps(length * size) for length, size in zip(reach, unit[:3], strict=True)]
-    most = search.astigmatism * unit[1] * 1.001
-    for x in steps[1]:
-        for y in steps[2]:
-            if math.hypot(x, y) <= most:
-                for z in steps[0]:
-                    place = start.copy()
-                    place[:3] += z, x, y
-                    tried.append((height_of(place), place))
-    heights = np.array([height for height, _ in tried])
-    best = tried[int(heights.argmax())][1]
-    away = np.array([np.linalg.norm(place - best) for _, place in tried])
-    far = heights[away >= min(FAR_RADIAN, float(away.max()))]
-    return best, float(np.median(far))
-
-
-def _steps(reach: float) -> F64:
-    count = max(0, math.ceil(reach / STEP_RADIAN))
-    return np.linspace(-reach, reach, 2 * count + 1) if count else np.zeros(1)
-
-
-def _climbed(
-    height_of: Callable[[F64], float], start: F64, free: Sequence[int]
-) -> tuple[F64, float, F64]:
-    """The maximum near `start` over the `free` numbers, its height and second derivatives."""
-    place, height = start, height_of(start)
-    hessian = np.zeros((len(free), len(free)))
-    for _ in range(MOST_TURNS):
-        gradient, hessian = _derivatives(height_of, place, height, free)
-        values, vectors = np.linalg.eigh(hessian)
-        # uphill also where the surface is not a hill yet
-        step = vectors @ ((vectors.T @ gradient) / np.maximum(np.abs(values), 1e-9))
-        step *= min(1.0, STEP_RADIAN / max(1e-12, float(np.abs(step).max())))
-        for _ in range(6):
-            there = place.copy()
-            there[list(free)] += step
-            reached = height_of(there)
-            if reached > height:
-                break
-            step *= 0.4
-        else:
-            break
-        small = float(np.abs(step).max()) < FINE_RADIAN / 50
-        place, height = there, reached
-        if small:
-            break
-    return place, height, _derivatives(height_of, place, height, free)[1]
-
-
-def _derivatives(
-    height_of: Callable[[F64], float], place: F64, height: float, free: Sequence[int]
-) -> tuple[F64, F64]:
-    """Gradient and second derivatives over the `free` numbers, by central differences."""
-    n, h = len(free), FINE_RADIAN
-    gradient, hessian = np.zeros(n), np.zeros((n, n))
-
-    def at(*moves: tuple[int, float]) -> float:
-        there = place.copy()
-        for number, change in moves:
-            there[free[number]] += change
-        return height_of(there)
-
-    sides = [(at((i, h)), at((i, -h))) for i in range(n)]
-    for i, (up, down) in enumerate(sides):
-        gradient[i] = (up - down) / (2 * h)
-        hessian[i, i] = (up - 2 * height + down) / h**2
-    for i in range(n):
-        for j in range(i):
-            both = at((i, h), (j, h)) - sides[i][0] - sides[j][0] + height
-            hessian[i, j] = hessian[j, i] = both / h**2
-    return gradient, hessian
-
-
-def _inverse(information: F64) -> F64 | None:
-    """Diagonal of the inverse of a positive matrix, None where it is not one."""
-    if not np.isfinite(information).all() or np.linalg.eigvalsh(information).min() <= 0.0:
-        return None
-    return np.asarray(np.diag(np.linalg.inv(information)))
+    cubes = cells.estimate(place).phase().astype(np.float64) ** 3
+    error = float(cubes.std()) / math.sqrt(min(cubes.size, 2 * cells.at.index.size))
+    return float(cubes.mean()) / error if error > 0.0 else 0.0

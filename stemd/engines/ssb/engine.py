@@ -29,6 +29,10 @@ class SsbSettings(BrightFieldSettings):
         """The phase."""
         return (f"{engine}_phase",)
 
+    def through_lens_told(self) -> bool:
+        """Its aberrations are those that are taken out."""
+        return True
+
 
 class SsbEngine(BrightFieldEngine):
     """`ssb_phase` in radian."""

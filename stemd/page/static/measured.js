@@ -13,6 +13,7 @@ const ROWS = [
   ["flip", "Flip", ""],
   ["convergence_semi_angle_mrad", "Semi-angle", "mrad"],
   ["center", "Centre", "px"],
+  ["ellipticity_percent", "Disc longer than wide by", "%"],
   ["descan_px", "Descan", "px"],
   ["drift_nm_per_s", "Drift", "nm/s"],
   ["dose_e_per_square_angstrom", "Dose", "e/Å²"],
@@ -49,8 +50,10 @@ export function advice(optics) {
   if (optics.rotation_deg?.agrees === false || optics.flip?.agrees === false) {
     parts.push(`the camera is turned by ${number(optics.rotation_deg.value, 3)}°${optics.flip?.value ? ", with flip" : ""}`);
   }
-  if (!parts.length) return optics.agrees ? "Focus, stigmators and rotation agree with the data." : "";
+  const soFar = optics.preliminary ? `From the first ${optics.lines} lines: ` : "";
+  if (!parts.length) return optics.agrees ? `${soFar}Focus, stigmators and rotation agree with the data.` : "";
   const text = parts.join("; ");
+  if (soFar) return `${soFar}${text}. The scan goes on.`;
   return `${text.charAt(0).toUpperCase()}${text.slice(1)}. Correct it at the microscope, or press “Use measured” to have the images made with it.`;
 }
 
@@ -76,7 +79,8 @@ export class MeasuredOptics {
     // what is already in force needs no button
     const open = Object.entries(optics.usable ?? {}).filter(([key, value]) => told?.[key] !== value);
     this.usable = Object.fromEntries(open);
-    this.button.hidden = !open.length;
+    // while the scan goes on there are no last images to be made again
+    this.button.hidden = !open.length || optics.preliminary;
     this.button.disabled = !allowed;
     if (!open.length) this.reply.textContent = "";
     const taken = !open.length && Object.keys(optics.usable ?? {}).length > 0;
