@@ -96,7 +96,7 @@ def _without_descan(found: Measured, discs: Discs, stands: Optics) -> Measured:
         astigmatism_x=float((true[1, 1] - true[0, 0]) / 2),
         astigmatism_y=float((true[0, 1] + true[1, 0]) / 2),
     )
-    return replace(found, aberrations=moved)
+    return replace(found, aberrations=moved, apparent=lens)
 
 
 def _measured(

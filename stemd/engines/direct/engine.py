@@ -132,7 +132,8 @@ class DirectEngine(BrightFieldEngine):
         optics, found = self._settings.optics, self.lens_found
         if found is None or not found.sure or not self._own.uses_measured_lens:
             return optics, Aberrations.of_optics(optics), False
-        return found.in_optics(optics) if found.turned else optics, found.found.aberrations, True
+        lens = found.found.apparent or found.found.aberrations
+        return found.in_optics(optics) if found.turned else optics, lens, True
 
     def _images_of(self, discs: Discs, go_on: Callable[[], bool]) -> Sequence[Result] | None:
         _, lens, measured = self._through()

@@ -146,7 +146,8 @@ class Measured:
     data for it, `floor` that of lenses far away from it. `within`: it lies where it was looked for.
     `lead`: by how much evidence it is ahead of any other peak. `explained`: part of what the cells
     see that one specimen explains. `upright`: the phase is clearly that of bright atoms, so that
-    the camera is not turned by half a turn and the lens not of the other sign.
+    the camera is not turned by half a turn and the lens not of the other sign. `apparent`: the
+    lens that explains the cells best, where descan makes that another one; for images.
     """
 
     aberrations: Aberrations
@@ -160,6 +161,7 @@ class Measured:
     lead: float = math.inf
     explained: float = 1.0
     upright: bool = True
+    apparent: Aberrations | None = None
 
     @property
     def quality(self) -> float:
