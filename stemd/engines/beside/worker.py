@@ -15,13 +15,15 @@ Wake = Callable[[], object]
 
 
 class Beside:
-    """Two threads at low priority: one takes blocks in as they come, one does the slow work.
+    """Two threads: one takes blocks in as they come, one at low priority does the slow work.
 
     `add` takes a block in, and calls the function it is given when there may be new work;
     `complete` does the same after the last block. `work` does one piece of work and returns False
     when there is none; then it is asked again when there is news, and every `again_s` seconds where
     that is given. The first error ends both threads; `check` raises it. There are two
-    threads because blocks must be taken in while a network works: the camera needs them back.
+    threads because blocks must be taken in while a network works: the camera needs them back. The
+    first has the reader's own priority: on a busy computer a lower one would not get to what waits
+    before it is too much, and patterns would be lost that cost some microseconds each to take in.
     """
 
     def __init__(
@@ -88,7 +90,6 @@ class Beside:
         self.abandon()
 
     def _taking(self, add: Callable[[Block, Wake], None], complete: Callable[[Wake], None]) -> None:
-        _low_priority()
         try:
             while not self._given_up and (block := self._queue.take()) is not None:
                 try:
