@@ -12,7 +12,7 @@ from stemd.errors import StemdError
 if TYPE_CHECKING:
     from stemd.config.resolved import Config
 
-EXAMPLE = "stemd check config/merlin.toml"
+EXAMPLE = "stemd check merlin.toml"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

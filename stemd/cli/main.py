@@ -27,7 +27,7 @@ COMMANDS = {
     "demo": "see stemd work on a virtual microscope; nothing else is needed",
     "run": "run the daemon with the pipelines of a config file",
     "check": "list all errors of a config file or a recording",
-    "schema": "print the JSON Schema of the config file, for editors",
+    "schema": "print a config to begin with, every key, or the JSON Schema for editors",
     "plugins": "list adapters, engines, sinks and backends, and which can be used",
     "process": "make images from recorded files with the same engines",
     "export": "write a recording as the files of its vendor's own format",

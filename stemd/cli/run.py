@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-EXAMPLE = "stemd run /etc/stemd/stemd.toml"
+EXAMPLE = "stemd run merlin.toml"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-EXAMPLE = "stemd schema > stemd.schema.json"
+EXAMPLE = "stemd schema --example merlin > merlin.toml"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -15,10 +15,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--markdown", action="store_true", help="a page for people, with every key and an example"
     )
+    parser.add_argument(
+        "--example",
+        metavar="CAMERA",
+        help="a config to begin with: merlin, dectris, timepix3, images, replay, airpi",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the schema."""
+    """Print the schema, or what else was asked for. Raises UsageError."""
+    if args.example is not None:
+        from stemd.cli.example_configs import text_of
+
+        sys.stdout.write(text_of(args.example))
+        return 0
     if args.markdown:
         from stemd.cli.reference import markdown
 

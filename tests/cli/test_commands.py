@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,25 @@ def test_every_command_line_of_the_readme_is_one_that_stemd_understands() -> Non
     assert len(several_words) >= 6
     for command in several_words:
         _parsed(command)
+
+
+def test_every_example_config_is_printed_shipped_and_named_in_the_help(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = Path(__file__).parents[2]
+    paths = sorted((root / "config").glob("*.toml"))
+    with pytest.raises(SystemExit):
+        main(["schema", "--help"])
+    told = capsys.readouterr().out
+    shipped = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    included = shipped["targets"]["wheel"]["force-include"]
+    for path in paths:
+        assert main(["schema", "--example", path.stem]) == 0
+        assert capsys.readouterr().out == path.read_text()
+        assert path.stem in told
+        assert included[f"config/{path.name}"] == f"stemd/config/examples/{path.name}"
+    assert main(["schema", "--example", "medipix"]) == 2
+    assert "one of: airpi, dectris" in capsys.readouterr().err
 
 
 def test_plugins_as_json_name_all_four_kinds_and_why_one_cannot_be_used() -> None:

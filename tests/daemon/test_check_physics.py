@@ -54,7 +54,7 @@ def test_a_sound_experiment_is_not_doubted() -> None:
     assert doubts() == []
 
 
-@pytest.mark.parametrize("name", ["merlin", "airpi", "dectris", "images", "replay"])
+@pytest.mark.parametrize("name", ["merlin", "airpi", "dectris", "images", "replay", "timepix3"])
 def test_the_example_configs_are_not_doubted(name: str) -> None:
     config = load(Path(__file__).parents[2] / f"config/{name}.toml")
     assert [doubt for each in config.pipelines for doubt in physics.doubts(each)] == []
