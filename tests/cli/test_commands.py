@@ -53,16 +53,36 @@ def test_the_example_of_each_virtual_camera_is_one_that_it_understands(camera: s
     assert _parsed(virtual._speakers()[camera].EXAMPLE).protocol == camera
 
 
-def test_every_command_line_of_the_readme_is_one_that_stemd_understands() -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    # those that add a plugin have its commands too, and tests/contributing runs them
+    *(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md") if p.name[:4] != "add-"),
+]
+
+
+def _commands(page: str) -> list[str]:
+    """Command lines of stemd in the code of a page, and in the prose of README."""
+    text = (ROOT / page).read_text().replace("\\\n", " ")
     prose = "\n".join(line for line in text.splitlines() if not line.startswith("|"))
-    lines = "\n".join(re.findall(r"```sh\n(.*?)```", prose, re.DOTALL)).splitlines()
-    lines += re.findall(r"`((?:sudo )?stemd [a-z][^`]*)`", prose)
-    commands = [found[0] for line in lines if (found := re.search(r"\bstemd [a-z][^#&]*", line))]
-    several_words = [command for command in commands if len(command.split()) > 2]
-    assert len(several_words) >= 6
-    for command in several_words:
-        _parsed(command)
+    code = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
+    lines = [*code.splitlines(), *re.findall(r"^    (.*)$", text, re.MULTILINE)]
+    if page == "README.md":
+        lines += re.findall(r"`((?:sudo )?stemd [a-z][^`]*)`", prose)
+    before = r"\s*(?:sudo |\S*/bin/|.* && )*"
+    found = [re.match(before + r"(stemd (?:[a-z-]+) [^#&|]*)", line) for line in lines]
+    return [each[1] for each in found if each]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_line_of_a_page_is_one_that_stemd_understands(page: str) -> None:
+    commands = _commands(page)
+    if page == "README.md":
+        assert len(commands) >= 6
+    for command in commands:
+        if command.split()[1] in COMMANDS:
+            _parsed(command)
 
 
 def test_every_example_config_is_printed_shipped_and_named_in_the_help(
