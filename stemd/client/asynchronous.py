@@ -136,14 +136,16 @@ class AsyncClient:
         )
 
     async def wait_for_optics(self, scan: str, timeout_s: float = 120.0) -> Optics:
-        """The optics measured in the scan of this id; they come some seconds after its end.
+        """The optics measured in the whole scan of this id; they come some seconds after its end.
 
         Raises WaitedError.
         """
 
         def found() -> Optics | None:
             optics = self._news.optics
-            return optics if optics is not None and optics.scan == scan else None
+            if optics is None or optics.scan != scan or optics.preliminary:
+                return None
+            return optics
 
         return await self._news.until(found, f"the optics of scan {scan}", timeout_s)
 

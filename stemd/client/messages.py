@@ -87,6 +87,7 @@ class Measured:
 class Optics:
     """The optics of a scan as its data have them; None where they cannot say.
 
+    `preliminary`: measured in the first `lines` lines of a scan that goes on; the whole follows.
     `quality` (0 to 1) tells how clearly the lens stands out; `usable` are keys of the settings'
     section `optics` with what was measured and is not as told.
     """
@@ -104,10 +105,13 @@ class Optics:
     flip: Measured | None
     convergence_semi_angle_mrad: Measured | None
     center: Measured | None
+    ellipticity_percent: Measured | None
     descan_px: Measured | None
     dose_e_per_square_angstrom: Measured | None
     drift_nm_per_s: Measured | None
     masked_pixels: Measured | None
+    preliminary: bool = False
+    lines: int | None = None
     document: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -176,7 +180,7 @@ def scan_of(document: Json) -> Scan:
     )
 
 
-_QUANTITIES = tuple(each.name for each in fields(Optics) if each.type == "Measured | None")
+QUANTITIES = tuple(each.name for each in fields(Optics) if each.type == "Measured | None")
 
 
 def optics_of(document: Json) -> Optics:
@@ -187,8 +191,10 @@ def optics_of(document: Json) -> Optics:
         quality=document["quality"],
         agrees=bool(document["agrees"]),
         usable=dict(document["usable"]),
+        preliminary=bool(document.get("preliminary", False)),
+        lines=document.get("lines"),
         document=document,
-        **{name: _measured(document[name]) for name in _QUANTITIES},
+        **{name: _measured(document.get(name)) for name in QUANTITIES},
     )
 
 

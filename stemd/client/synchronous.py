@@ -128,7 +128,7 @@ class Client:
         return self._do(self._client.wait_for_scan(timeout_s))
 
     def wait_for_optics(self, scan: str, timeout_s: float = 120.0) -> Optics:
-        """The optics measured in the scan of this id. Raises WaitedError."""
+        """The optics measured in the whole scan of this id. Raises WaitedError."""
         return self._do(self._client.wait_for_optics(scan, timeout_s))
 
     def image(self, name: str, *, scan: str | None = None, timeout_s: float | None = None) -> Image:

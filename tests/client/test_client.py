@@ -21,12 +21,13 @@ from stemd.client import (
     WaitedError,
 )
 from stemd.client.images import decode_image
-from stemd.client.messages import optics_of, read
+from stemd.client.messages import QUANTITIES, optics_of, read
 from stemd.daemon.pipeline.commands import ARGUMENTS
 from stemd.documents import refused
 from stemd.errors import FormatError, UsageError
 from stemd.storage.tiff import encode_tiff
 from tests.conftest import Mosquitto, a_snapshot, an_acquisition, free_port, wait_until
+from tests.sinks.asyncapi import validator
 from tests.sinks.running import INSTRUMENT, RunningSink
 
 STATE = {
@@ -166,13 +167,20 @@ def test_measured_optics_have_units_errors_and_none_where_the_data_cannot_say(
         "defocus_nm": MEASURED,
     }
     with Client(laboratory.url) as client:
+        laboratory.say("optics", "merlin", {**document, "preliminary": True, "lines": 16})
+        wait_until(lambda: client.optics is not None, "the first lines are measured")
+        with pytest.raises(WaitedError):
+            client.wait_for_optics("one", timeout_s=0.05)
         laboratory.say("optics", "merlin", document)
         optics = client.wait_for_optics("one", timeout_s=20.0)
     assert optics.defocus_nm is not None
     assert (optics.defocus_nm.value, optics.defocus_nm.sigma) == (12.1, 0.2)
     assert (optics.astigmatism_nm, optics.quality) == (None, 0.99)
-    with pytest.raises(FormatError, match=r"the optics .*defocus_nm"):
-        read(b'{"scan": "a", "started_ns": 1, "quality": 0, "agrees": true, "usable": {}}',
+    described = validator("optics").schema["components"]["schemas"]["optics"]["properties"]
+    measured = {name for name, of in described.items() if str(of.get("$ref")).endswith("/measured")}
+    assert set(QUANTITIES) == measured, "every quantity that stemd measures"
+    with pytest.raises(FormatError, match=r"the optics .*agrees"):
+        read(b'{"scan": "a", "started_ns": 1, "quality": 0, "usable": {}}',
              optics_of, "the optics")  # fmt: skip
 
 

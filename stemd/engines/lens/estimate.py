@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stemd.beam import Beam
 from stemd.engines.kernels.overlaps import add_overlaps
-from stemd.engines.lens.weights import LEAST_SHARE, KINDS, Method, divisor, left_out
+from stemd.engines.lens.weights import KINDS, LEAST_SHARE, Method, divisor, left_out
 
 C64 = NDArray[np.complex64]
 C128 = NDArray[np.complex128]
