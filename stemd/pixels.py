@@ -8,6 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Mask = NDArray[np.bool_]
+ALWAYS_FULL = 4
+"""So many saturated pixels side by side may be the camera's own; more are a beam too strong."""
+LEAST_LINE = 8
+"""A row or column of so many saturated pixels, one pixel wide, is the camera's own, too."""
+MANY = 10_000
+"""Saturated pixels that are not the camera's own, however they lie."""
 Rectangle = tuple[int, int, int, int]
 """Pixels of rows y_first..y_stop-1 and columns x_first..x_stop-1."""
 
@@ -34,6 +40,28 @@ def full_scale(patterns: NDArray[np.unsignedinteger]) -> Mask:
     Cameras and programs write it where there is no value.
     """
     return np.asarray(np.equal(patterns, np.iinfo(patterns.dtype).max).all(axis=0))
+
+
+def alone_or_together(full: Mask) -> tuple[Mask, Mask]:
+    """Saturated pixels that stand together with few others, or in a line, and the rest."""
+    few, many = np.zeros_like(full), np.zeros_like(full)
+    if np.count_nonzero(full) > MANY:
+        return few, full
+    open_pixels = {(int(y), int(x)) for y, x in np.argwhere(full)}
+    while open_pixels:
+        group, edge = set(), [open_pixels.pop()]
+        while edge:
+            y, x = edge.pop()
+            group.add((y, x))
+            for place in ((y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)):
+                if place in open_pixels:
+                    open_pixels.remove(place)
+                    edge.append(place)
+        places = np.array(sorted(group))
+        is_line = np.ptp(places, axis=0).min() == 0 and len(group) >= LEAST_LINE
+        target = few if len(group) <= ALWAYS_FULL or is_line else many
+        target[tuple(places.T)] = True
+    return few, many
 
 
 def runs_of(mask: Mask) -> NDArray[np.int64]:

@@ -154,6 +154,18 @@ class SeveralScans(Protocol):
         ...
 
 
+@runtime_checkable
+class ScansByNumber(SeveralScans, Protocol):
+    """A recording of a stream of which any scan can be read by itself, and again."""
+
+    def numbered(self, number: int) -> Recording:
+        """The scan with this number, from 1.
+
+        Raises UsageError where none has it, at once or when its acquisition is asked for.
+        """
+        ...
+
+
 Checkpoint = Mapping[str, NDArray[Any]]
 """Where a decoder stands in its stream, as plain arrays; `position` (1,) is the byte."""
 

@@ -1,6 +1,7 @@
 """One function an engine: the data of a scan in, its image out.
 
-All of them take the same arguments as `process` for scan, optics, threads and progress.
+All of them take the same arguments as `process` for scan, optics, threads, progress, and what of a
+file is meant.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 from stemd.api import plan
 from stemd.api.images import Image, Images
 from stemd.api.plan import OpticsLike, ScanLike
-from stemd.api.processing import made
+from stemd.api.processing import Part, made
 from stemd.api.progress import ProgressLike
 from stemd.errors import UsageError
 
@@ -23,6 +24,8 @@ def com(
     optics: OpticsLike = None,
     jobs: int | None = None,
     progress: ProgressLike = None,
+    scan_number: int | None = None,
+    dataset: str | None = None,
 ) -> Images:
     """Centre of mass of each pattern, and the electric field that follows from it.
 
@@ -31,7 +34,7 @@ def com(
     displayed) in scan axes. Optics that matter: `center`, `rotation_deg`, `flip`. Arguments and
     errors as in `process`.
     """
-    return _made(data, "com", {}, scan, optics, jobs, progress)
+    return _made(data, "com", {}, scan, optics, jobs, progress, Part(scan_number, dataset))
 
 
 def ricom(
@@ -43,6 +46,8 @@ def ricom(
     optics: OpticsLike = None,
     jobs: int | None = None,
     progress: ProgressLike = None,
+    scan_number: int | None = None,
+    dataset: str | None = None,
 ) -> Image:
     """Real-time integrated centre of mass, in detector pixels times scan pixels ("px*px").
 
@@ -51,7 +56,9 @@ def ricom(
     matter: `center`, `rotation_deg`, `flip`. Arguments and errors as in `process`.
     """
     own = {"kernel_size": kernel_size, "band_pass": band_pass}
-    return _made(data, "ricom", own, scan, optics, jobs, progress)["ricom"]
+    return _made(data, "ricom", own, scan, optics, jobs, progress, Part(scan_number, dataset))[
+        "ricom"
+    ]
 
 
 def icom(
@@ -61,12 +68,14 @@ def icom(
     optics: OpticsLike = None,
     jobs: int | None = None,
     progress: ProgressLike = None,
+    scan_number: int | None = None,
+    dataset: str | None = None,
 ) -> Image:
     """Integrated centre of mass of the whole scan ("px*px"): riCOM without a kernel's limit.
 
     Optics that matter: `center`, `rotation_deg`, `flip`. Arguments and errors as in `process`.
     """
-    return _made(data, "icom", {}, scan, optics, jobs, progress)["icom"]
+    return _made(data, "icom", {}, scan, optics, jobs, progress, Part(scan_number, dataset))["icom"]
 
 
 def virtual_detectors(
@@ -78,6 +87,8 @@ def virtual_detectors(
     optics: OpticsLike = None,
     jobs: int | None = None,
     progress: ProgressLike = None,
+    scan_number: int | None = None,
+    dataset: str | None = None,
 ) -> Images:
     """Counts on discs and rings around the centre: {"bf": (0, 20), "adf": (22, 60)}.
 
@@ -90,7 +101,9 @@ def virtual_detectors(
     if not isinstance(detectors, Mapping) or not detectors:
         raise UsageError(f"{detectors!r} names no virtual detector", 'give {"adf": (inner, outer)}')
     own = {"detectors" if units == "mrad" else "detectors_px": detectors}
-    return _made(data, "virtual_detector", own, scan, optics, jobs, progress)
+    return _made(
+        data, "virtual_detector", own, scan, optics, jobs, progress, Part(scan_number, dataset)
+    )
 
 
 def airpi(
@@ -102,6 +115,8 @@ def airpi(
     optics: OpticsLike = None,
     jobs: int | None = None,
     progress: ProgressLike = None,
+    scan_number: int | None = None,
+    dataset: str | None = None,
     **settings: Any,
 ) -> Images:
     """Phase of a thin specimen from a network: `airpi_phase` (rad) and `airpi_weight`.
@@ -114,7 +129,7 @@ def airpi(
     and errors as in `process`; ModelError where the network cannot be used.
     """
     own = {"model": model, "backend": backend, **settings}
-    return _made(data, "airpi", own, scan, optics, jobs, progress)
+    return _made(data, "airpi", own, scan, optics, jobs, progress, Part(scan_number, dataset))
 
 
 def ssb(
@@ -125,6 +140,8 @@ def ssb(
     optics: OpticsLike = None,
     jobs: int | None = None,
     progress: ProgressLike = None,
+    scan_number: int | None = None,
+    dataset: str | None = None,
     **settings: Any,
 ) -> Image:
     """Phase by single side-band ptychography in rad, without its mean; for thin specimens.
@@ -134,7 +151,8 @@ def ssb(
     Arguments and errors as in `process`.
     """
     own = {"regularisation": regularisation, **settings}
-    return _made(data, "ssb", own, scan, optics, jobs, progress)["ssb_phase"]
+    part = Part(scan_number, dataset)
+    return _made(data, "ssb", own, scan, optics, jobs, progress, part)["ssb_phase"]
 
 
 def _made(
@@ -145,10 +163,11 @@ def _made(
     optics: OpticsLike,
     jobs: int | None,
     progress: ProgressLike,
+    part: Part,
 ) -> Images:
     given = {key: value for key, value in own.items() if value is not None}
     chosen = plan.engines_of({engine: given})
-    images, errors = made(data, chosen, optics, scan, None, False, jobs, progress)
+    images, errors = made(data, chosen, optics, scan, None, False, jobs, progress, part)
     if errors:
         raise next(iter(errors.values()))
     return images

@@ -6,6 +6,7 @@ import contextlib
 import os
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from stemd.api.arrays import READERS, open_array, sound_array
 from stemd.api.images import About, Image, Images, StemdWarning
 from stemd.api.plan import EnginesLike, OpticsLike, ScanLike
 from stemd.api.progress import ProgressLike, showing
-from stemd.errors import StemdError, UsageError
+from stemd.errors import FormatError, StemdError, UsageError
 
 if TYPE_CHECKING:
     from stemd.adapters.base import AdapterSettings, Recording
@@ -30,6 +31,17 @@ if TYPE_CHECKING:
     from stemd.storage.recorded import RecordedScan
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What of a file is meant: the scan with this number, the array with this name."""
+
+    scan_number: int | None = None
+    dataset: str | None = None
+
+
+WHOLE = Part()
+
+
 def process(
     data: Any,
     engines: EnginesLike = None,
@@ -40,6 +52,8 @@ def process(
     correct: bool | str = False,
     jobs: int | None = None,
     progress: ProgressLike = None,
+    scan_number: int | None = None,
+    dataset: str | None = None,
 ) -> Images:
     """The images of all `engines`, bit for bit those that `stemd process` writes.
 
@@ -52,14 +66,17 @@ def process(
     them (line pulses of an event camera). `correct`: correct the probe positions by a restored
     image, True for the first one, or the name of the image. `jobs`: threads, default one a free
     processor; the images do not depend on it. `progress`: True or False, or a function of
-    (done, total); default: a bar in a terminal or notebook when it takes long.
+    (done, total); default: a bar in a terminal or notebook when it takes long. `scan_number`:
+    which scan of a file that holds several, from 1; default the first, and `notices` say that
+    there are others. `dataset`: the patterns of a file of several arrays, as `--dataset`.
 
     An engine that fails is named in a StemdWarning and in `failed`, and the images of the others
     are returned. Raises StemdError where there is no image at all, the data are not counts, or
     something that was asked for is wrong. Ctrl-C ends it; no thread works on afterwards.
     """
     chosen = plan.engines_of(engines)
-    images, errors = made(data, chosen, optics, scan, camera, correct, jobs, progress)
+    part = Part(scan_number, dataset)
+    images, errors = made(data, chosen, optics, scan, camera, correct, jobs, progress, part)
     if errors and not images:
         raise next(iter(errors.values()))
     for name, error in errors.items():
@@ -76,10 +93,14 @@ def made(
     correct: bool | str,
     jobs: int | None,
     progress: ProgressLike,
+    part: Part = WHOLE,
 ) -> tuple[Images, dict[str, StemdError]]:
-    """The images, and the errors of engines that have failed."""
+    """The images, and the errors of engines that have failed.
+
+    Raises FormatError for a scan in which there is nothing.
+    """
     from stemd.offline.outcome import outcome_of
-    from stemd.scan.processing import process_recording, with_correction
+    from stemd.scan.processing import no_hits, process_recording, with_correction
 
     _quiet_logs()
     threads = plan.jobs_of(jobs, most=READERS if is_lazy(data) else None)
@@ -93,7 +114,7 @@ def made(
         notices.append(notice.text + (f" ({notice.remedy})" if notice.remedy else ""))
 
     known = beside(data)
-    with opened(data, scan, plan.camera_of(camera)) as (recording, asked):
+    with opened(data, scan, plan.camera_of(camera), part) as (recording, asked):
         seen = plan.optics_of(optics, known.optics if known else None)
         settings = plan.settings_of(engines, seen, asked)
         notices += [text for each in recording.notices if (text := getattr(each, "text", ""))]
@@ -101,6 +122,9 @@ def made(
             run, final = process_recording(
                 recording, settings, engines, threads, update, report=failed, notice=said
             )
+            if run.is_empty:
+                none = no_hits()
+                raise FormatError(f"{recording.acquisition.source}: {none.text}", none.remedy)
             if correct:
                 final = with_correction(run, final, correct if isinstance(correct, str) else None)
     for name, why in run.failed.items():
@@ -110,7 +134,7 @@ def made(
 
 @contextlib.contextmanager
 def opened(
-    data: Any, scan: ScanLike, camera: AdapterSettings | None = None
+    data: Any, scan: ScanLike, camera: AdapterSettings | None = None, part: Part = WHOLE
 ) -> Iterator[tuple[Recording, Scan | None]]:
     """The data as a recording, and the scan that was asked for.
 
@@ -119,8 +143,11 @@ def opened(
     """
     from stemd.adapters.files import open_recording
     from stemd.adapters.recordings.address import recording_path
+    from stemd.adapters.scan_choice import chosen_scan
 
     if not isinstance(data, str | os.PathLike):
+        if part != WHOLE:
+            raise UsageError("scan_number and dataset are for files", "index the array instead")
         array = sound_array(data)
         whole = _scan_of_array(array, scan)
         yield open_array(array, whole), whole
@@ -139,12 +166,12 @@ def opened(
     if known is not None and not isinstance(scan, Scan):
         asked = plan.scan_of(scan, known.scan.model_dump(exclude_none=True))
     elif isinstance(scan, Mapping) and "shape" not in scan:
-        with contextlib.closing(open_recording(path, None, camera)) as first:
+        with contextlib.closing(open_recording(path, None, camera, part.dataset)) as first:
             asked = plan.scan_of(scan, first.acquisition.scan.model_dump())
     else:
         asked = plan.scan_of(scan)
-    with contextlib.closing(open_recording(path, asked, camera)) as recording:
-        yield recording, asked
+    with contextlib.closing(open_recording(path, asked, camera, part.dataset)) as recording:
+        yield chosen_scan(recording, path, part.scan_number), asked
 
 
 def beside(data: Any) -> RecordedScan | None:

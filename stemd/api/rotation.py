@@ -8,7 +8,7 @@ from stemd.adapters.recordings.bands import is_lazy
 from stemd.api import plan
 from stemd.api.arrays import READERS
 from stemd.api.plan import OpticsLike, ScanLike
-from stemd.api.processing import opened
+from stemd.api.processing import Part, opened
 from stemd.api.progress import ProgressLike, showing
 
 
@@ -30,6 +30,8 @@ def estimate_rotation(
     optics: OpticsLike = None,
     jobs: int | None = None,
     progress: ProgressLike = None,
+    scan_number: int | None = None,
+    dataset: str | None = None,
 ) -> Rotation:
     """`rotation_deg` and `flip` for the optics, from the scan's centre-of-mass field.
 
@@ -40,7 +42,7 @@ def estimate_rotation(
     from stemd.scan.rotation import rotation_of
 
     threads = plan.jobs_of(jobs, most=READERS if is_lazy(data) else None)
-    with opened(data, scan) as (recording, asked):
+    with opened(data, scan, None, Part(scan_number, dataset)) as (recording, asked):
         settings = plan.settings_of([], plan.optics_of(optics), asked)
         with showing(progress, recording.acquisition.source) as update:
             run, _ = process_recording(recording, settings, [], threads, update)

@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from stemd.acquisition import Scan
-from stemd.adapters.base import AdapterSettings
+from stemd.adapters.base import AdapterSettings, Recording
 from stemd.errors import FormatError, StemdError
+
+MOST_SCANS = 100
+"""Of one file that are looked at."""
 
 
 @dataclass(slots=True)
-class Findings:
-    """What reading a whole recording has shown."""
+class ScanFindings:
+    """What reading one scan of a recording has shown."""
 
-    path: Path
+    number: int
     detector: str
     pattern: tuple[int, int]
     bit_depth: int
@@ -25,9 +28,7 @@ class Findings:
     positions_done: int
     hits: int
     counts: float
-    notices: list[dict[str, Any]] = field(default_factory=list)
-    facts: list[str] = field(default_factory=list)
-    """What the file tells to whoever has to choose the scan's size; nothing where it is known."""
+    notices: list[dict[str, Any]]
 
     @property
     def well(self) -> bool:
@@ -37,9 +38,8 @@ class Findings:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """One object for `--json`."""
+        """Its keys for `--json`."""
         return {
-            "file": str(self.path),
             "ok": self.well,
             "detector": self.detector,
             "pattern": list(self.pattern),
@@ -50,7 +50,34 @@ class Findings:
             "hits": self.hits,
             "counts": self.counts,
             "notices": self.notices,
+        }
+
+
+@dataclass(slots=True)
+class Findings:
+    """What reading a whole recording has shown: all of its scans, or the first MOST_SCANS."""
+
+    path: Path
+    scans: list[ScanFindings]
+    facts: list[str] = field(default_factory=list)
+    """What the file tells to whoever has to choose the scan's size; nothing where it is known."""
+    more: bool = False
+    """The file holds more scans than were looked at."""
+
+    @property
+    def well(self) -> bool:
+        """Nothing is missing and nothing looks wrong."""
+        return all(scan.well for scan in self.scans) and not self.more
+
+    def as_json(self) -> dict[str, Any]:
+        """One object for `--json`: the first scan's keys, and all scans with theirs."""
+        return {
+            "file": str(self.path),
+            **self.scans[0].as_json(),
+            "ok": self.well,
             "facts": self.facts,
+            "scans": [{"number": scan.number, **scan.as_json()} for scan in self.scans],
+            "more_scans": self.more,
         }
 
 
@@ -60,44 +87,63 @@ def look_at(
     settings: AdapterSettings | None = None,
     dataset: str | None = None,
 ) -> Findings:
-    """Read a recording to its end. Raises FormatError where it is not what its suffix says."""
-    from stemd.acquisition import Optics
+    """Read a recording to its end, all scans in it.
+
+    Raises FormatError where it is not what its suffix says.
+    """
     from stemd.adapters.files import open_recording, survey
+    from stemd.adapters.scan_choice import numbered_scans
+
+    recording = open_recording(path, scan, settings, dataset)
+    found: list[ScanFindings] = []
+    more = False
+    try:
+        for number, each in numbered_scans(recording, path):
+            if number > MOST_SCANS:
+                more = True
+                break
+            found.append(_look_at_scan(each, number))
+        facts = survey(path) if scan is None and isinstance(path, Path) else []
+        return Findings(path, found, facts, more)
+    finally:
+        recording.close()
+
+
+def _look_at_scan(recording: Recording, number: int) -> ScanFindings:
+    from stemd.acquisition import Optics
     from stemd.blocks import EventBlock
     from stemd.scan.masking import BrokenPixels
+    from stemd.scan.processing import no_hits
     from stemd.scan.run import ScanRun
     from stemd.settings import Settings
 
-    recording = open_recording(path, scan, settings, dataset)
-    try:
-        acquisition = recording.acquisition
-        run = ScanRun(acquisition, Settings(), [])
-        broken = BrokenPixels(acquisition, Optics())
-        hits = 0
-        for block in recording.blocks(0, recording.frames):
-            for said in broken.look(block):
-                run.tell(said)
-            run.reduce(block)
-            hits += block.count if isinstance(block, EventBlock) else 0
-            block.release()
-        detector = acquisition.detector
-        for said in broken.hints():
+    acquisition = recording.acquisition
+    run = ScanRun(acquisition, Settings(), [])
+    broken = BrokenPixels(acquisition, Optics())
+    hits = 0
+    for block in recording.blocks(0, recording.frames):
+        for said in broken.look(block):
             run.tell(said)
-        run.count(recording.notices)
-        return Findings(
-            path,
-            detector.name,
-            detector.shape,
-            detector.bit_depth,
-            acquisition.scan,
-            int(run.maps.done.sum()),
-            hits,
-            float(run.maps.total.sum()) * detector.scale,
-            run.notices,
-            survey(path) if scan is None and isinstance(path, Path) else [],
-        )
-    finally:
-        recording.close()
+        run.reduce(block)
+        hits += block.count if isinstance(block, EventBlock) else 0
+        block.release()
+    detector = acquisition.detector
+    for said in broken.hints():
+        run.tell(said)
+    run.count(recording.notices)
+    if run.is_empty:
+        run.tell(no_hits())
+    return ScanFindings(
+        number,
+        detector.name,
+        detector.shape,
+        detector.bit_depth,
+        acquisition.scan,
+        int(run.maps.done.sum()),
+        hits,
+        float(run.maps.total.sum()) * detector.scale,
+        run.notices,
+    )
 
 
 def facts_of(path: Path) -> list[str]:
@@ -123,27 +169,39 @@ def report(findings: Findings, *, as_json: bool) -> int:
     if as_json:
         sys.stdout.write(json.dumps(findings.as_json(), indent=1) + "\n")
         return 0 if findings.well else 1
+    first = findings.scans[0]
+    height, width = first.pattern
+    lines = [f"{findings.path}: {first.detector}, patterns of {height} x {width}"]
+    for scan in findings.scans:
+        lines += _lines(scan, numbered=len(findings.scans) > 1)
+        if scan is first:
+            lines += [f"  the file tells: {fact}" for fact in findings.facts]
+        for notice in scan.notices:
+            lines.append(f"  {notice['level']}: {notice['text']}")
+            if notice["remedy"]:
+                lines.append(f"    {notice['remedy']}")
+    if findings.more:
+        lines.append(f"  warning: more than {MOST_SCANS} scans: the others were not looked at")
+    if findings.well:
+        lines.append("  nothing looks wrong")
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0 if findings.well else 1
+
+
+def _lines(findings: ScanFindings, *, numbered: bool) -> list[str]:
+    """What a scan is and holds, one line each."""
     scan = findings.scan
     ny, nx = scan.shape
-    height, width = findings.pattern
-    lines = [
-        f"{findings.path}: {findings.detector}, patterns of {height} x {width}",
+    found = [f"scan {findings.number}"] if numbered else []
+    found += [
         f"  scan       {ny} x {nx}, flyback {scan.flyback_frames}, leading {scan.leading}"
         + (", serpentine" if scan.serpentine else ""),
         f"  positions  {findings.positions_done:,} of {scan.positions:,}",
     ]
     if findings.hits:
         mean = findings.hits / max(1, findings.positions_done)
-        lines.append(f"  hits       {findings.hits:,}, {mean:,.1f} a position")
+        found.append(f"  hits       {findings.hits:,}, {mean:,.1f} a position")
     else:
         mean = findings.counts / max(1, findings.positions_done)
-        lines.append(f"  counts     {findings.counts:,.0f}, {mean:,.1f} a position")
-    lines += [f"  the file tells: {fact}" for fact in findings.facts]
-    for notice in findings.notices:
-        lines.append(f"  {notice['level']}: {notice['text']}")
-        if notice["remedy"]:
-            lines.append(f"    {notice['remedy']}")
-    if findings.well:
-        lines.append("  nothing looks wrong")
-    sys.stdout.write("\n".join(lines) + "\n")
-    return 0 if findings.well else 1
+        found.append(f"  counts     {findings.counts:,.0f}, {mean:,.1f} a position")
+    return found

@@ -139,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
     An engine that fails is reported too: the images of all others are written, and the exit code
     is 1.
     """
-    from stemd.cli.process_inputs import inputs_of, targets_of
+    from stemd.cli.process_inputs import inputs_of, of_scan, targets_of
     from stemd.cli.process_plan import Planner, Task
     from stemd.logs import warnings_to_stderr
 
@@ -159,6 +159,8 @@ def run(args: argparse.Namespace) -> int:
         try:
             if each.problem is not None:
                 raise each.problem
+            if args.cluster is not None:
+                target = of_scan(target, args.scan_number or 1)
             tasks.append(Task(each.path, target, planner.plan(each.known), joined))
         except StemdError as error:
             failures += 1
@@ -167,10 +169,6 @@ def run(args: argparse.Namespace) -> int:
         for key in each.known.left_out if each.known else ():
             sys.stderr.write(f"stemd process: {each.path}: its scan.json's {key} is not known\n")
     if args.cluster is not None:
-        if joined or args.scan_number:
-            raise UsageError(
-                "--join and --scan-number have no effect with --cluster", "leave --cluster out"
-            )
         from stemd.cli.process_cluster import process_on_cluster
 
         return process_on_cluster(args, tasks) or int(failures > 0)
@@ -183,29 +181,22 @@ def run(args: argparse.Namespace) -> int:
 
 def _process(args: argparse.Namespace, task: Task, undone: Undone) -> int:
     """Process one file, all scans in it or the one that is asked for; how much has failed."""
-    from stemd.adapters.base import SeveralScans
+    from stemd.adapters.scan_choice import numbered_scans
     from stemd.cli.unforeseen import unforeseen
     from stemd.storage.files import DiskError
 
-    failures = 0
+    failures = made = 0
     try:
         with contextlib.closing(_opened(task, args.dataset)) as recording:
-            scans = recording.each_scan() if isinstance(recording, SeveralScans) else [recording]
-            number, last = 0, args.scan_number or MOST_SCANS
-            for number, scan in enumerate(scans, 1):
-                if number > last:
-                    text = f"{task.path} holds more than {last} scans: the others are left out"
-                    sys.stderr.write(f"stemd process: {text}; --scan-number chooses one\n")
+            for number, scan in numbered_scans(recording, task.path, args.scan_number):
+                if number > MOST_SCANS and args.scan_number is None:
+                    text = f"{task.path} holds more than {MOST_SCANS} scans: the others are left"
+                    sys.stderr.write(f"stemd process: {text} out; --scan-number chooses one\n")
                     break
-                if args.scan_number in (None, number):
-                    failures += _process_scan(args, task, scan, number)
-                    if args.scan_number:
-                        break
-            if number < (args.scan_number or 0):
-                raise UsageError(
-                    f"{task.path} holds {number} scan{'s' * (number > 1)}",
-                    f"give --scan-number from 1 to {number}, or leave it out for all",
-                )
+                failed = _process_scan(args, task, scan, number)
+                failures += failed or 0
+                made += failed is not None
+            failures += made == 0
     except StemdError as error:
         if isinstance(error, DiskError):
             error = error.of_option("--out")
@@ -228,21 +219,27 @@ def _opened(task: Task, dataset: str | None) -> Recording:
     return open_recording(task.path, task.plan.settings.scan, task.plan.camera, dataset)
 
 
-def _process_scan(args: argparse.Namespace, task: Task, scan: Recording, number: int) -> int:
-    """Make the images of one scan of a file; how many engines have failed."""
+def _process_scan(args: argparse.Namespace, task: Task, scan: Recording, number: int) -> int | None:
+    """Make the images of one scan of a file; how many engines have failed.
+
+    None: the scan is empty, which is told, and nothing was written.
+    """
     from stemd.cli.process_bar import FileBar
-    from stemd.cli.process_report import report, tell_notes
+    from stemd.cli.process_inputs import of_scan
+    from stemd.cli.process_report import report, tell_empty, tell_notes
     from stemd.offline.outcome import outcome_of, settings_json, write_run
     from stemd.scan.processing import process_recording, with_correction
 
     path, plan, target = task.path, task.plan, task.target
-    if number > 1:
-        target = target.with_name(f"{target.name}_scan{number}")
+    target = of_scan(target, number)
     began = time.perf_counter()
     with FileBar(path.name, quiet=args.json) as bar:
         done, final = process_recording(
             scan, plan.settings, plan.engines, _jobs(args.jobs), bar.update
         )
+    if done.is_empty:
+        tell_empty(path, number, done.notices)
+        return None
     if args.correct is not None:
         final = with_correction(done, final, args.correct or None)
     seconds = time.perf_counter() - began

@@ -8,8 +8,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stemd.adapters.base import AdapterSettings
-from stemd.adapters.recordings.address import RecordingPath
 from stemd.blocks import Message
 from stemd.cli.forms import forms_of
 from stemd.cli.interrupted import Undone
@@ -42,7 +40,7 @@ def process_on_cluster(args: argparse.Namespace, tasks: Sequence[Task]) -> int:
     files = {
         task.target: [
             Goal(
-                _recipe(task.path, point, task.plan.camera, args),
+                _recipe(task, point, args),
                 task.target / point.folder,
             )
             for point in points(axes, task.plan.settings, task.plan.engines)
@@ -91,11 +89,19 @@ def process_on_cluster(args: argparse.Namespace, tasks: Sequence[Task]) -> int:
     return 1 if failures else 0
 
 
-def _recipe(
-    path: RecordingPath, point: Point, camera: AdapterSettings | None, args: argparse.Namespace
-) -> Recipe:
-    pairs = tuple((engine.plugin.name, engine.settings) for engine in point.engines)
-    if isinstance(path, Path):
-        path = path.absolute()  # workers have other working directories
-    scan = point.settings.scan
-    return Recipe(path, scan, camera, point.settings, pairs, args.correct, args.dataset)
+def _recipe(task: Task, point: Point, args: argparse.Namespace) -> Recipe:
+    # workers have other working directories
+    path, *joined = (
+        each.absolute() if isinstance(each, Path) else each for each in (task.path, *task.joined)
+    )
+    return Recipe(
+        path,
+        point.settings.scan,
+        task.plan.camera,
+        point.settings,
+        tuple((engine.plugin.name, engine.settings) for engine in point.engines),
+        args.correct,
+        args.dataset,
+        tuple(joined),
+        args.scan_number,
+    )

@@ -81,6 +81,11 @@ def targets_of(inputs: Sequence[Input], out: Path) -> dict[Path, Input]:
     return targets
 
 
+def of_scan(target: Path, number: int) -> Path:
+    """The folder for images of a file's scan with this number, beside that of the first."""
+    return target if number == 1 else target.with_name(f"{target.name}_scan{number}")
+
+
 def _suffixes() -> list[str]:
     from stemd.adapters.files import recording_suffixes
 

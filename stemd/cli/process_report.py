@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,14 @@ def report(path: RecordingPath, target: Path, document: Any, rate: str = "") -> 
     for notice in document["notices"]:
         remedy = f" ({notice['remedy']})" if notice["remedy"] else ""
         sys.stdout.write(f"  {WORDS[notice['level']]}: {notice['text']}{remedy}\n")
+
+
+def tell_empty(path: RecordingPath, number: int, notices: Sequence[Mapping[str, Any]]) -> None:
+    """On standard error: nothing was made of a scan in which there is nothing, and why."""
+    sys.stderr.write(f"stemd process: {path}: scan {number} was left out\n")
+    for notice in notices:
+        remedy = f" ({notice['remedy']})" if notice["remedy"] else ""
+        sys.stderr.write(f"  {WORDS[notice['level']]}: {notice['text']}{remedy}\n")
 
 
 def tell_notes(path: RecordingPath, notes: Sequence[str]) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.pixels import Mask, listed
+from stemd.pixels import Mask, alone_or_together, listed
 
 TIMES_NEIGHBOURS = 4.0
 """A hot pixel has more than so many times the second largest of its eight neighbours, ..."""
@@ -25,12 +25,6 @@ SPREAD = 0.08
 """Part of its counts that a real spot of electrons has at least in its eight neighbours."""
 DEAD_PART, DEAD_EXPECTED = 0.05, 100
 """A dead pixel has less than this part of its second smallest neighbour, which has so many."""
-ALWAYS_FULL = 4
-"""So many saturated pixels side by side may be the camera's own; more are a beam too strong."""
-LEAST_LINE = 8
-"""A row or column of so many saturated pixels, one pixel wide, is the camera's own, too."""
-MANY = 10_000
-"""Saturated pixels that are not the camera's own, however they lie."""
 LONELY_SHARE = 0.5
 """A lone pixel of more than this part of the counts may be the direct beam."""
 BEAM_REACH = 0.15
@@ -83,7 +77,7 @@ def find_bad_pixels(
     """
     nothing = np.zeros(total.shape, np.bool_)
     full = _always(total, patterns, largest) if largest is not None else nothing
-    saturated, beam = _by_size(full)
+    saturated, beam = alone_or_together(full)
     counts = np.where(saturated, 0, total)
     hot = _hot(counts)
     lonely = hot & _lonely(counts, hot) & ~_calm(hot, patterns)
@@ -189,25 +183,3 @@ def _dead(counts: NDArray[np.int64], bad: Mask) -> Mask:
         return np.zeros(counts.shape, np.bool_)
     second = _second_smallest(np.where(bad, 0, counts))
     return np.asarray((second >= DEAD_EXPECTED) & (counts < DEAD_PART * second) & ~bad)
-
-
-def _by_size(full: Mask) -> tuple[Mask, Mask]:
-    """Pixels that stand together with few others, or in a line, and the rest."""
-    few, many = np.zeros_like(full), np.zeros_like(full)
-    if np.count_nonzero(full) > MANY:
-        return few, full
-    open_pixels = {(int(y), int(x)) for y, x in np.argwhere(full)}
-    while open_pixels:
-        group, edge = set(), [open_pixels.pop()]
-        while edge:
-            y, x = edge.pop()
-            group.add((y, x))
-            for place in ((y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)):
-                if place in open_pixels:
-                    open_pixels.remove(place)
-                    edge.append(place)
-        places = np.array(sorted(group))
-        is_line = np.ptp(places, axis=0).min() == 0 and len(group) >= LEAST_LINE
-        target = few if len(group) <= ALWAYS_FULL or is_line else many
-        target[tuple(places.T)] = True
-    return few, many

@@ -54,7 +54,19 @@ def process_recording(
         run.tell(said)
     run.end("complete")
     run.count(recording.notices)
+    if run.is_empty:
+        run.tell(no_hits())
     return run, run.snapshot(final=True)
+
+
+def no_hits() -> Notice:
+    """The notice for a scan whose lines have no hits: there is nothing to make images of."""
+    return Notice(
+        "no_hits",
+        "no hit belongs to this scan: there is nothing to make images of",
+        remedy="the beam was blanked, or its lines are not those of the hits: check tdc.input, "
+        "scan.dwell_time_us and the layout",
+    )
 
 
 def _reduce_stream(

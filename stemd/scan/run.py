@@ -198,6 +198,11 @@ class ScanRun:
         return self.intake.positions_done
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing came of the scan: no pattern and no hit, but perhaps its line pulses."""
+        return self.frames == 0 and not self.intake.images() and not self.maps.total.any()
+
+    @property
     def failed(self) -> Mapping[str, str]:
         """Why engines were left out, by name."""
         return self.engines.failed

@@ -30,6 +30,8 @@ from stemd.results import Snapshot
 from ..conftest import free_port
 from ..engines import airpi_scenes
 from ..inference import models
+from ..timepix3.streams import Camera as Timepix3
+from ..timepix3.streams import electrons
 from .conftest import Processes
 from .scenes import plainly, recipe, same, write_events, write_mib, write_npy
 
@@ -209,6 +211,35 @@ def test_a_file_that_has_changed_is_reduced_anew(
     np.save(frames.path, patterns)
     again = Spread(cluster.address).run({tmp_path / "out": [frames]})
     same(again[tmp_path / "out" / "0"], plainly(frames))
+
+
+def test_a_joined_series_and_the_second_scan_of_a_file_are_spread_too(
+    tmp_path: Path, cluster: Processes
+) -> None:
+    scan = Scan(shape=(6, 5), flyback=0)
+    path = write_mib(tmp_path / "a_001.mib", Scan(shape=(12, 5), flyback=0))
+    content = path.read_bytes()
+    size = len(content) // 60
+    path.write_bytes(content[: 13 * size])
+    path.with_name("a_002.mib").write_bytes(content[13 * size :])
+    events = tmp_path / "e.tpx3"
+    sent = [electrons(scan, 3000, start=1_000_000 + 2_000_000 * n, seed=n) for n in range(2)]
+    events.write_bytes(Timepix3().stream(*sent))
+    series = [str(path), str(path.with_name("a_002.mib")), "--join"]
+    pulses = [str(events), "--dwell-time-us", "1"]
+    for words, name in ((series, "a_001_scan2"), (pulses, "e_scan2")):
+        words += ["--scan", "6x5", "--flyback", "0", "--scan-number", "2"]
+        words += ["--engine", "sum", "--engine", "com", "--out"]
+        spread = ["--cluster", cluster.address, "--part-mib", "1"]
+        assert main(["process", *words, str(tmp_path / "spread"), *spread]) == 0
+        assert main(["process", *words, str(tmp_path / "here")]) == 0
+        for image in ("sum", "com_y"):
+            found, wanted = (
+                tifffile.imread(tmp_path / where / name / f"{image}.tif")
+                for where in ("spread", "here")
+            )
+            assert wanted.any()
+            np.testing.assert_array_equal(found, wanted)
 
 
 @pytest.mark.parametrize("suffix", ["npy", "tpx3"])

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
+from stemd import api
 from stemd.acquisition import Scan
 from stemd.adapters.merlin.encoder import Camera, encode_frame
 from stemd.adapters.merlin.hdr import encode_hdr
 from stemd.cli.main import main
+from stemd.errors import StemdError, UsageError
 from tests.timepix3 import streams
 
 
@@ -99,6 +102,69 @@ def test_without_a_size_a_recording_tells_what_one_needs_to_choose_it(
     assert 'tdc = { input = 1, edge = "rise" }' in text
     assert main(["check", str(events), "--scan", "12x17"]) in (0, 1)
     assert "the file tells" not in capsys.readouterr().out
+
+
+def two_scans_and_an_empty_one(path: Path) -> Scan:
+    """Three scans in a file: one whole, one with line pulses only, one whole."""
+    scan = Scan(shape=(12, 17), flyback=3, dwell_time_us=1.0)
+    camera = streams.Camera()
+    period = 12 * 20 * 640
+    parts = []
+    for number, hits in enumerate((3000, 0, 2000)):
+        sent = streams.electrons(scan, hits, start=1_000_000 + number * (period + 1_000_000))
+        parts.append(camera.stream(sent))
+    path.write_bytes(b"".join(parts))
+    return scan
+
+
+def test_all_scans_of_a_file_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_mib(tmp_path / "scan.mib", [*range(1, 21), *[n for n in range(1, 21) if n != 7]])
+    words = ["check", str(path), "--scan", "4x5"]
+    assert main(words) == 1
+    text = capsys.readouterr().out
+    first, second = text.index("scan 1\n"), text.index("scan 2\n")
+    assert "20 of 20" in text[first:second]
+    assert "19 of 20" in text[second:]
+    assert "nothing looks wrong" not in text
+    assert main([*words, "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["positions_done"], found["ok"], found["more_scans"]) == (20, False, False)
+    assert [(s["number"], s["positions_done"], s["ok"]) for s in found["scans"]] == [
+        (1, 20, True),
+        (2, 19, False),
+    ]
+
+
+def test_a_scan_without_hits_is_told_and_no_image_is_made_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "scan.tpx3"
+    scan = two_scans_and_an_empty_one(path)
+    words = [str(path), "--scan", "12x17"]
+    assert main(["check", *words]) == 1
+    text = capsys.readouterr().out
+    assert "no hit belongs to this scan" in text[text.index("scan 2\n") : text.index("scan 3\n")]
+    assert text.count("no hit belongs to this scan") == 1
+    out = ["--engine", "sum", "--out", str(tmp_path / "out")]
+    more = ["--flyback", "3", "--dwell-time-us", "1"]
+    assert main(["process", *words, *more, *out]) == 0
+    assert sorted(each.name for each in (tmp_path / "out").iterdir()) == ["scan", "scan_scan3"]
+    said = capsys.readouterr().err
+    assert "scan.tpx3: scan 2 was left out" in said
+    assert "tdc.input" in said
+    assert main(["process", *words, *more, *out, "--scan-number", "2"]) == 1
+    assert "scan 2 was left out" in capsys.readouterr().err
+    numbered = api.process(path, ["sum"], scan=scan, scan_number=3)
+    hits = tifffile.imread(tmp_path / "out" / "scan_scan3" / "sum.tif").sum()
+    assert numbered["sum"].sum() == hits == streams.electrons(scan, 2000).counted.time.size
+    with pytest.raises(StemdError, match="no hit belongs"):
+        api.com(path, scan=scan, scan_number=2)
+    with pytest.raises(UsageError, match="holds 3 scans, none with the number 4"):
+        api.com(path, scan=scan, scan_number=4)
+    with pytest.raises(UsageError, match="0 is no number of a scan"):
+        api.com(path, scan=scan, scan_number=0)
+    with pytest.raises(UsageError, match="are for files"):
+        api.com(np.ones((2, 2, 4, 4), np.uint8), scan_number=1)
 
 
 def test_pixels_that_look_broken_are_told(

@@ -199,11 +199,19 @@ def test_pixels_without_data_do_not_count_and_are_told(tmp_path: Path) -> None:
         images = api.process(each, ["sum"])
         np.testing.assert_array_equal(images["sum"], want.sum((2, 3)))
         assert "2 detector pixels are masked: [5, 8], [6, 8]" in images.about.notices
-    # a disc that saturates 8 bits is no mask
-    np.save(tmp_path / "bytes.npy", np.minimum(data, 255).astype("u1"))
-    saturated = open_recording(tmp_path / "bytes.npy")
-    assert saturated.acquisition.detector.mask is None
-    saturated.close()
+    # a disc that saturates 8 bits is no mask, but pixels that stand alone are
+    small = np.minimum(data, 254).astype("u1")
+    small[:, :, 9:12, 3:6] = 255
+    np.save(tmp_path / "disc.npy", small)
+    small[:, :, 5:7, 8] = 255
+    np.save(tmp_path / "alone.npy", small)
+    masks = []
+    for name in ("disc", "alone"):
+        recording = open_recording(tmp_path / f"{name}.npy")
+        masks.append(recording.acquisition.detector.mask)
+        recording.close()
+    assert masks[0] is None
+    assert np.argwhere(masks[1]).tolist() == [[5, 8], [6, 8]]
 
 
 def test_an_emd_file_is_read_by_the_labels_of_its_axes(tmp_path: Path) -> None:

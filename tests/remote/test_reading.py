@@ -245,11 +245,11 @@ def test_a_change_is_seen_by_tag_or_by_content(tmp_path: Path, server: RangeServ
         path.write_bytes(DATA)
         file = RemoteFile(server.url("a.bin"))
         identity = identity_of(file)
-        assert not has_changed(file, identity)
+        assert not has_changed([file], identity)
         assert bool(re.search("etag", str(identity), re.IGNORECASE)) == server.tagged
         time.sleep(0.02)
         path.write_bytes(DATA[:-1] + bytes([DATA[-1] ^ 1]))
-        assert has_changed(file, identity)
+        assert has_changed([file], identity)
 
 
 OTHER = bytes(255 - value for value in DATA[:1000]) + DATA[1000:]

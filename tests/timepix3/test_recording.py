@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +13,8 @@ from stemd.acquisition import Scan
 from stemd.adapters.events.layout import Layout
 from stemd.adapters.events.recording import EventRecording
 from stemd.adapters.timepix3.recording import open_recording
-from stemd.blocks import BlockPool, Ended, FrameBlock, Started
-from stemd.errors import CameraError, ConfigError, FormatError
+from stemd.blocks import BlockPool, Ended, FrameBlock, Notice, Started
+from stemd.errors import CameraError, ConfigError, FormatError, UsageError
 from stemd.plugins import load
 
 from .streams import Camera, Received, decoder, electrons, expected, receive, settings
@@ -157,3 +159,47 @@ def test_bare_words_are_recognised(tmp_path: Path) -> None:
     path = written(tmp_path, bare, "words.raw")
     got = read(open_recording(path, settings=settings(SCAN, layout="single")))
     assert (got.hits() == expected(sent)).all()
+
+
+def test_any_scan_of_a_file_is_read_in_sections(tmp_path: Path) -> None:
+    period = 12 * SCAN.line_frames * 640
+    camera = Camera()
+    scans = [
+        electrons(SCAN, 6000, start=1_000_000 + number * (period + 500_000), seed=number)
+        for number in range(3)
+    ]
+    path = written(tmp_path, b"".join(camera.stream(sent) for sent in scans))
+    whole = open_recording(path, settings=settings(SCAN))
+    for number, sent in enumerate(scans, 1):
+        recording = whole.numbered(number)
+        sections, whole_scan = Received(), Received()
+        for got in (sections, whole_scan):
+            got.take(Started(recording.acquisition))
+        noticed: list[Notice] = []
+        checkpoint, stop = None, 5000
+        while True:
+            blocks = recording.resume(recording.acquisition, checkpoint, stop, noticed)
+            checkpoint = yield_all(blocks, sections)
+            if checkpoint is None:
+                break
+            stop = int(checkpoint["position"][0]) + 5000
+        yield_all(recording.blocks(0, SCAN.positions), whole_scan)
+        assert (sections.hits() == expected(sent)).all()
+        assert (whole_scan.hits() == expected(sent)).all()
+        assert sections.complete == whole_scan.complete
+        assert [each.kind for each in noticed] == ["several_scans"] * (number < 3)
+        assert (
+            f"--scan-number {number + 1} " in (noticed[0].remedy if noticed else "") or number == 3
+        )
+    with pytest.raises(UsageError, match="holds 3 scans"):
+        _ = whole.numbered(4).acquisition
+    whole.close()
+
+
+def yield_all(blocks: Iterator[Any], got: Received) -> Any:
+    """Take all blocks in; what the generator returns."""
+    while True:
+        try:
+            got.take(next(blocks))
+        except StopIteration as end:
+            return end.value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 
@@ -12,13 +13,13 @@ from stemd.acquisition import Acquisition, Scan
 from stemd.adapters.base import Checkpoint, Recording
 from stemd.adapters.events.front import BLOCK_RECORDS, Front
 from stemd.adapters.events.records import Reader, Records, open_records
-from stemd.adapters.events.scan_stream import FirstScan, ScanStream
+from stemd.adapters.events.scan_stream import OneScan, ScanStream, skipped_to
 from stemd.adapters.events.settings import EventSettings
 from stemd.adapters.events.stream import EventStream
 from stemd.adapters.events.sync_start import SyncStart
 from stemd.adapters.recordings.address import RecordingPath
 from stemd.adapters.recordings.remote import read_beside
-from stemd.blocks import Block, BlockPool, EventBlock, Message, Notice, Started
+from stemd.blocks import Block, BlockPool, EventBlock, Message, Notice
 from stemd.errors import FormatError
 
 SECTION_POOL_BYTES = 4 * 1024 * 1024
@@ -40,10 +41,10 @@ class EventRecording:
     """A recorded event stream, read from its beginning in one pass.
 
     `messages` gives everything: one acquisition for each scan in the file. As a `Recording` it
-    is the first scan alone, and its "frames" are probe positions: `blocks(a, b)` are the events
-    of positions a..b-1, decoded from the beginning of the file each time, since the position of
-    an event follows from the line pulses before it. `records`: those of the file where they are
-    not its bytes.
+    is one scan alone, the first or the `numbered` one, and its "frames" are probe positions:
+    `blocks(a, b)` are the events of positions a..b-1, decoded from the beginning of the file each
+    time, since the position of an event follows from the line pulses before it. `records`: those
+    of the file where they are not its bytes.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class EventRecording:
         self._start = sync_start(path)
         self._scan = scan or settings.scan
         self._notices: list[Message] = []
+        self._number = 1
         self._acquisition: Acquisition | None = None
         self.counters: dict[str, int] = {}
         self._decoder(BlockPool(total_bytes=0))  # raises for a scan that is not known
@@ -133,7 +135,7 @@ class EventRecording:
         stop: int,
         noticed: list[Notice],
     ) -> Generator[EventBlock, None, Checkpoint | None]:
-        """Blocks of the first scan from a checkpoint (None: the beginning) to about byte `stop`.
+        """Blocks of the scan from a checkpoint (None: the beginning) to about byte `stop`.
 
         The caller releases them. Returns the checkpoint for what follows, None when the scan is
         over. The blocks of all sections, and what they add to `noticed`, are those of `blocks`
@@ -156,44 +158,48 @@ class EventRecording:
         decoder = self._decoder(pool)
         now_ns = self._records.modified_ns
         size, position = self._records.size, 0
-        first = FirstScan(acquisition, noticed, begun=checkpoint is not None)
+        started = 0
         if checkpoint is not None:
             decoder.restore(checkpoint, acquisition)
-            position = int(checkpoint["position"][0])
+            position, started = (int(checkpoint[key][0]) for key in ("position", "started"))
+        one = OneScan(acquisition, noticed, self._number, started)
         used = decoder.record_bytes
         with self._records.reader(position, stop) as reader:
-            while used and not first.over and size - position >= decoder.record_bytes:
+            while used and not one.over and size - position >= decoder.record_bytes:
                 if position >= stop:
-                    return {**decoder.state(), "position": np.array([position], np.int64)}
+                    here = {"position": position, "started": one.started}
+                    counts = {key: np.array([value], np.int64) for key, value in here.items()}
+                    return {**decoder.state(), **counts}
                 piece = decoder.consume(_piece(reader, position, decoder), now_ns)
-                used = yield from first.of(piece)
+                used = yield from one.of(piece)
                 position += used
         with self._records.reader(position, size) as reader:  # another may begin anywhere
-            while used and not first.followed and size - position >= decoder.record_bytes:
+            while used and not one.followed and size - position >= decoder.record_bytes:
                 piece = decoder.consume(_piece(reader, position, decoder), now_ns)
-                used = yield from first.of(piece)
+                used = yield from one.of(piece)
                 position += used
-        if not first.followed:
+        if not one.followed:
             if position < size:
                 noticed.append(_cut_off(size - position))
-            yield from first.of(_ended(decoder, now_ns))
+            yield from one.of(_ended(decoder, now_ns))
         return None
 
     @property
     def acquisition(self) -> Acquisition:
-        """The first scan of the file. Raises FormatError when there is none."""
+        """The scan. Raises FormatError when there is none, UsageError for a number too high."""
         if self._acquisition is None:
-            for message in self.messages():
-                if isinstance(message, EventBlock):
-                    message.release()
-                elif isinstance(message, Started):
-                    self._acquisition = message.acquisition
-                    break
-                elif isinstance(message, Notice):
-                    self._notices.append(message)
-        if self._acquisition is None:
-            raise self._no_scan(self._notices)
+            stream = ScanStream(self.messages())
+            self._notices = skipped_to(stream, self._number, self.path)
+            if stream.next is None:
+                raise self._no_scan(self._notices)
+            self._acquisition = stream.next.acquisition
         return self._acquisition
+
+    def numbered(self, number: int) -> EventRecording:
+        """Another scan of the file, from 1; closed with this one."""
+        other = copy.copy(self)
+        other._number, other._acquisition, other._notices = number, None, []
+        return other
 
     def _no_scan(self, noticed: Sequence[Message]) -> FormatError:
         last = noticed[-1] if noticed else None
@@ -227,13 +233,13 @@ class EventRecording:
         yield from stream.each(noticed)
 
     def blocks(self, start: int, stop: int) -> Iterator[Block]:
-        """Events of positions start..stop-1 of the first scan; the caller releases them."""
+        """Events of positions start..stop-1 of the scan; the caller releases them."""
         acquisition = self.acquisition
         stream = ScanStream(self.messages())
-        noticed = stream.advance()
+        noticed = skipped_to(stream, self._number, self.path)
         yield from stream.blocks(acquisition, noticed, start, stop)
         if start <= 0 and stop >= acquisition.scan.positions:
-            self._notices = [*noticed, *stream.follower()]
+            self._notices = [*noticed, *stream.follower(self._number + 1)]
 
     def close(self) -> None:
         """Let go of the file."""

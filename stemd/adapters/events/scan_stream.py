@@ -8,6 +8,7 @@ import numpy as np
 
 from stemd.acquisition import Acquisition
 from stemd.adapters.base import Recording
+from stemd.adapters.scan_choice import no_such_scan
 from stemd.blocks import Block, Ended, EventBlock, Message, Notice, Started
 
 
@@ -51,11 +52,11 @@ class ScanStream:
             elif isinstance(message, Ended):
                 return
 
-    def follower(self) -> list[Message]:
-        """Behind a scan: what is still noticed, and whether another one follows."""
+    def follower(self, number: int) -> list[Message]:
+        """Behind a scan: what is still noticed, and whether one of this number follows."""
         noticed = self.advance()
         if self.next is not None:
-            noticed.append(another_follows())
+            noticed.append(another_follows(number))
         return noticed
 
     def each(self, noticed: list[Message]) -> Iterator[Recording]:
@@ -71,23 +72,48 @@ class ScanStream:
             noticed = []
 
 
-def another_follows() -> Notice:
-    """The notice for a file that goes on behind its first scan."""
+def another_follows(number: int) -> Notice:
+    """The notice for a file that goes on behind a scan, with the one of this number."""
     text = "another scan follows in the file"
-    remedy = "--scan-number 2 chooses it; stemd process makes the images of all"
+    remedy = f"--scan-number {number} chooses it; stemd process makes the images of all"
     return Notice("several_scans", text, level="info", remedy=remedy)
 
 
-class FirstScan:
-    """Finds the first scan, or the rest of it (`begun`), in the messages of a file.
+def skipped_to(stream: ScanStream, number: int, source: object) -> list[Message]:
+    """Go on to the scan with this number, from 1; what is noticed directly before the first.
 
-    It is `over` when it has ended, `followed` when another one has begun behind it. What is
-    noticed from its beginning to the next one's is added to `noticed`.
+    Raises UsageError where the file has fewer scans, but at least one.
+    """
+    noticed = stream.advance()
+    for passed in range(1, number):
+        if stream.next is None:
+            break
+        stream.advance()
+        noticed = []
+        if stream.next is None:
+            raise no_such_scan(source, passed, number)
+    return noticed
+
+
+class OneScan:
+    """Finds one scan, `number` from 1, in the messages of a file, or of what follows in it.
+
+    `started`: so many scans have begun in the file. It is `over` when the scan has ended,
+    `followed` when another one has begun behind it. What is noticed from its beginning to the next
+    one's is added to `noticed`.
     """
 
-    def __init__(self, acquisition: Acquisition, noticed: list[Notice], *, begun: bool) -> None:
-        self.over = self.followed = False
-        self._acquisition, self._noticed, self._begun = acquisition, noticed, begun
+    def __init__(
+        self, acquisition: Acquisition, noticed: list[Notice], number: int, started: int
+    ) -> None:
+        self.over = False
+        self.started = started
+        self._acquisition, self._noticed, self._number = acquisition, noticed, number
+
+    @property
+    def followed(self) -> bool:
+        """Whether another one has begun behind it."""
+        return self.started > self._number
 
     def of(self, messages: Generator[Message, None, int]) -> Generator[EventBlock, None, int]:
         """Its blocks among some messages, for the caller to release; returns what these return."""
@@ -96,19 +122,20 @@ class FirstScan:
                 message = next(messages)
             except StopIteration as end:
                 return int(end.value)
+            mine = self.started == self._number
             if isinstance(message, EventBlock):
-                if self.over:
+                if not mine or self.over:
                     message.release()
                     continue
                 message.acquisition = self._acquisition
                 yield message
             elif isinstance(message, Started):
-                self._begun, self.followed = True, self.over
-                if self.over:
-                    self._noticed.append(another_follows())
+                self.started += 1
+                if self.started == self._number + 1:
+                    self._noticed.append(another_follows(self.started))
             elif isinstance(message, Ended):
-                self.over = True
-            elif isinstance(message, Notice) and self._begun and not self.followed:
+                self.over |= mine
+            elif isinstance(message, Notice) and mine:
                 self._noticed.append(message)
 
 

@@ -37,7 +37,8 @@ class About:
     `mask` (height, width) is True where a pixel is to be left out, `lines` the scan's shape where
     only the file's numbers say it, `expected` how many patterns there should be, `detector` the
     camera's name, `notices` what was found on opening. `look`: read some patterns on opening, to
-    find pixels without data, and the steps of real numbers.
+    find pixels without data, and the steps of real numbers. `marks`: whoever wrote it gives pixels
+    without data the largest value of their type.
     """
 
     calibration: Calibration = field(default_factory=Calibration)
@@ -47,6 +48,7 @@ class About:
     detector: str = "array"
     notices: Sequence[Message] = field(default=())
     look: bool = True
+    marks: bool = False
 
 
 class ArrayRecording:
@@ -74,7 +76,8 @@ class ArrayRecording:
         self._close = close
         self._frames = int(np.prod(shape[:-2]))
         self._scan = _calibrated(_fit(path, shape, scan, about), about.calibration)
-        self._counts = Counts(dtype, str(path), self._sample if about.look else None, about.mask)
+        sample = self._sample if about.look else None
+        self._counts = Counts(dtype, str(path), sample, about.mask, marks=about.marks)
         self._type = self._counts.type
         self._acquisition = Acquisition(
             scan=self._scan,

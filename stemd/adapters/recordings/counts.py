@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stemd.blocks import Notice
 from stemd.errors import FormatError
-from stemd.pixels import Mask, full_scale
+from stemd.pixels import Mask, alone_or_together, full_scale
 
 CountType = Literal["u1", "u2", "u4", "u8", "i4"]
 SAMPLES = 16
@@ -27,7 +27,9 @@ class Counts:
     latter in steps of `scale`, a power of two that `sample` decides. Values that are not finite
     are 0 and are counted. `mask` (height, width) is True where a pixel has no value: what the
     file's own mask says, and where all patterns of the sample have the largest value of their
-    type, which cameras write there, or are not finite. Without a `sample` nothing is looked at.
+    type, which cameras write there, or are not finite. A beam may saturate 8 bits: of these only
+    pixels count as masked that stand alone or in lines, unless the writer is one that masks so
+    (`marks`). Without a `sample` nothing is looked at.
     Several threads may convert at a time. Raises FormatError for what are no numbers.
     """
 
@@ -37,6 +39,8 @@ class Counts:
         name: str,
         sample: Callable[[], NDArray[Any]] | None,
         mask: Mask | None = None,
+        *,
+        marks: bool = False,
     ) -> None:
         if stored.kind not in "uifb":
             raise FormatError(f"{name}: patterns of type {stored} are not counts", "give numbers")
@@ -48,11 +52,11 @@ class Counts:
         self.scale = 1.0
         self.type = cast(CountType, f"u{stored.itemsize}" if self._plain else "i4")
         self.mask: Mask | None = mask if mask is not None and mask.any() else None
-        wide = not self._plain or (stored.kind == "u" and stored.itemsize in (2, 4))
-        if sample is not None and wide:
-            self._look(stored, sample())
+        looked_at = not self._plain or (stored.kind == "u" and stored.itemsize <= 4)
+        if sample is not None and looked_at:
+            self._look(stored, sample(), marks=marks)
 
-    def _look(self, stored: np.dtype[Any], sample: NDArray[Any]) -> None:
+    def _look(self, stored: np.dtype[Any], sample: NDArray[Any], *, marks: bool) -> None:
         if stored.kind == "f":
             # numba takes long to import, and integers need none
             from stemd.adapters.recordings.fixed_point import exponent_for
@@ -64,7 +68,8 @@ class Counts:
             text = f"patterns of type {stored} are counted in steps of {step} ({self.scale:.6g})"
             self._notices.append(Notice("fixed_point", text, "info"))
         elif stored.kind == "u" and sample.shape[0] >= _ENOUGH:
-            self._leave_out(full_scale(sample))
+            full = full_scale(sample)
+            self._leave_out(full if marks or stored.itemsize > 1 else alone_or_together(full)[0])
 
     def _leave_out(self, found: Mask) -> None:
         both = found if self.mask is None else self.mask | found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from stemd.acquisition import Acquisition, Scan
 from stemd.adapters.base import Recording
 from stemd.adapters.events.recording import SECTION_POOL_BYTES
 from stemd.adapters.events.records import map_file
-from stemd.adapters.events.scan_stream import ScanStream
+from stemd.adapters.events.scan_stream import ScanStream, skipped_to
 from stemd.adapters.timepix3.csr import CsrDecoder
 from stemd.adapters.timepix3.settings import Timepix3Settings
 from stemd.blocks import Block, BlockPool, Message
@@ -30,12 +31,16 @@ class CsrRecording:
         self._settings, self._scan = settings, scan
         self._data = map_file(path)
         self._now_ns = path.stat().st_mtime_ns
+        self._open(1)
+
+    def _open(self, number: int) -> None:
+        self._number = number
         stream = ScanStream(self.messages())
-        self._notices: list[Message] = stream.advance()
+        self._notices: list[Message] = skipped_to(stream, number, self.path)
         if stream.next is None:
             last = self._notices[-1] if self._notices else None
             text = getattr(last, "text", "no scan begins in it")
-            raise FormatError(f"{path}: {text}", "copy the file again")
+            raise FormatError(f"{self.path}: {text}", "copy the file again")
         self._acquisition = stream.next.acquisition
 
     def messages(self) -> Iterator[Message]:
@@ -58,8 +63,14 @@ class CsrRecording:
 
     @property
     def acquisition(self) -> Acquisition:
-        """The first scan of the file."""
+        """The first scan of the file, or the numbered one."""
         return self._acquisition
+
+    def numbered(self, number: int) -> CsrRecording:
+        """Another scan of the file, from 1. Raises UsageError for a number too high."""
+        other = copy.copy(self)
+        other._open(number)
+        return other
 
     @property
     def frames(self) -> int:
@@ -74,10 +85,10 @@ class CsrRecording:
     def blocks(self, start: int, stop: int) -> Iterator[Block]:
         """Events of positions start..stop-1; the caller releases them."""
         stream = ScanStream(self.messages())
-        noticed = stream.advance()
+        noticed = skipped_to(stream, self._number, self.path)
         yield from stream.blocks(self._acquisition, noticed, start, stop)
         if start <= 0 and stop >= self.frames:
-            self._notices = [*noticed, *stream.follower()]
+            self._notices = [*noticed, *stream.follower(self._number + 1)]
 
     def each_scan(self) -> Iterator[Recording]:
         """All scans of the file, in one pass; each is read before the next is asked for."""

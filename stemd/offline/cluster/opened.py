@@ -6,13 +6,14 @@ import contextlib
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from stemd.adapters.base import Recording
-from stemd.adapters.files import open_recording
+from stemd.adapters.files import open_joined, open_recording
 from stemd.adapters.recordings.address import RecordingPath, RemoteFile
 from stemd.adapters.recordings.remote import RemoteBytes
+from stemd.adapters.scan_choice import chosen_scan
 from stemd.offline.cluster.recipe import Recipe
 
 EDGE_BYTES = 64 * 1024
@@ -36,8 +37,19 @@ def identity_of(path: RecordingPath) -> dict[str, Any]:
     return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "edges": digest.hexdigest()}
 
 
-def has_changed(path: RecordingPath, identity: dict[str, Any]) -> bool:
-    """Whether the file is not what it was; of a remote one its tags tell, where it has any."""
+def identity_of_all(paths: Sequence[RecordingPath]) -> dict[str, Any]:
+    """The same of files that are read as one."""
+    if len(paths) == 1:
+        return identity_of(paths[0])
+    files = [identity_of(path) for path in paths]
+    return {"bytes": sum(each["bytes"] for each in files), "files": files}
+
+
+def has_changed(paths: Sequence[RecordingPath], identity: dict[str, Any]) -> bool:
+    """Whether a file is not what it was; of a remote one its tags tell, where it has any."""
+    path = paths[0]
+    if len(paths) > 1:
+        return identity_of_all(paths) != identity
     if isinstance(path, RemoteFile):
         source = RemoteBytes(path)
         if source.tags:  # the ends cost two requests for each part, and tell no more
@@ -61,18 +73,24 @@ class OpenRecordings:
     def open(self, recipe: Recipe, identity: dict[str, Any]) -> Iterator[Recording]:
         """The recording of a recipe, for a while; `identity` is what it must be."""
         said = [each.model_dump_json() if each else "" for each in (recipe.scan, recipe.camera)]
-        key = json.dumps([repr(recipe.path), identity, said, recipe.dataset])
+        key = json.dumps([repr(recipe.path), identity, said, recipe.dataset, recipe.part])
         with self._lock:
             kept = self._kept
         if kept is not None and kept[0] == key:
             yield kept[1]
             return
-        recording = open_recording(recipe.path, recipe.scan, recipe.camera, recipe.dataset)
+        if recipe.joined:
+            recording = open_joined(recipe.paths, recipe.scan)
+        else:
+            recording = open_recording(recipe.path, recipe.scan, recipe.camera, recipe.dataset)
+        keep = False
         try:
-            yield recording
+            scan = chosen_scan(recording, recipe.path, recipe.scan_number)
+            keep = isinstance(recipe.path, RemoteFile) or getattr(scan, "has_table", False)
+            yield scan
         finally:
-            if isinstance(recipe.path, RemoteFile) or getattr(recording, "has_table", False):
+            if keep:
                 with self._lock:
-                    self._kept = key, recording  # the one before is closed with its last user
+                    self._kept = key, scan  # the one before is closed with its last user
             else:
                 recording.close()

@@ -30,7 +30,9 @@ class Recipe:
 
     `engines` are (type, settings) pairs; `scan`, `camera` and `dataset` as in
     `open_recording`;
-    `correct` as in `--correct`: an image, "" for the first, None for no correction.
+    `correct` as in `--correct`: an image, "" for the first, None for no correction. `joined`: files
+    that follow `path` in its series of frames. `scan_number`: which scan of the file, from 1; None:
+    the first.
     """
 
     path: RecordingPath
@@ -40,6 +42,23 @@ class Recipe:
     engines: tuple[tuple[str, EngineSettings], ...]
     correct: str | None = None
     dataset: str | None = None
+    joined: tuple[RecordingPath, ...] = ()
+    scan_number: int | None = None
+
+    @property
+    def paths(self) -> tuple[RecordingPath, ...]:
+        """All files that it reads."""
+        return (self.path, *self.joined)
+
+    @property
+    def part(self) -> dict[str, Any]:
+        """What of its files it reads, as JSON types; nothing where it is the first scan of one."""
+        found: dict[str, Any] = {}
+        if self.joined:
+            found["joined"] = [str(path) for path in self.joined]
+        if self.scan_number is not None:
+            found["scan_number"] = self.scan_number
+        return found
 
     def choices(self) -> list[EngineConfig]:
         """The engines with their plugins. Raises ConfigError where one is not installed."""
@@ -109,6 +128,7 @@ class Recipe:
             "scan": self.scan.model_dump(mode="json") if self.scan else None,
             "camera": self.camera.model_dump(mode="json") if self.camera else None,
             "dataset": self.dataset,
+            **self.part,
             "detectors": {name: list(pair) for name, pair in radii.items()},
             "mask": mask_identity(self.settings.optics),
             "center": center if center is None or isinstance(center, str) else list(center),

@@ -105,7 +105,7 @@ class Reduction:
         self._recipe = goals[0].recipe
         settings = self._recipe.reduction()
         self._store = PartStore(file.folder, key_of(about.identity, settings))
-        decoding = {"scan": settings["scan"], "camera": settings["camera"]}
+        decoding = {key: settings[key] for key in ("scan", "camera", *self._recipe.part)}
         self._points = CheckpointStore(file.folder, key_of(about.identity, decoding))
         self._whole = about.sequential and self._recipe.needs_whole_positions
         self._size = about.units(file.part_bytes, file.threads)

@@ -22,7 +22,7 @@ from stemd.blocks import Notice
 from stemd.offline.cluster.parts import Part
 from stemd.storage.files import TEMPORARY, disk_error
 
-FORMAT = 2
+FORMAT = 3
 _MAPS = ("total", "moment_y", "moment_x", "detectors", "done")
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 

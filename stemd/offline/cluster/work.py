@@ -20,12 +20,12 @@ from stemd.blocks import Block, Message, Notice
 from stemd.engines.base import Gathered
 from stemd.errors import FormatError, StemdError
 from stemd.offline.cluster.description import Description
-from stemd.offline.cluster.opened import OpenRecordings, has_changed, identity_of
+from stemd.offline.cluster.opened import OpenRecordings, has_changed, identity_of_all
 from stemd.offline.cluster.parts import Centre, Part
 from stemd.offline.cluster.recipe import Recipe
 from stemd.offline.outcome import Outcome, outcome_of
 from stemd.results import Snapshot
-from stemd.scan.processing import with_correction
+from stemd.scan.processing import no_hits, with_correction
 from stemd.scan.run import ScanRun
 
 LEAD_FRAMES = 64
@@ -82,13 +82,14 @@ def describe(recipe: Recipe) -> Description:
 
 def _described(recipe: Recipe) -> Description:
     recipe.reduction()  # raises for an engine that is missing here or cannot be spread
-    path = recipe.path
-    if isinstance(path, Path) and not path.exists():
-        raise FormatError(
-            f"{path} does not exist",
-            "every worker must see the file under the same path: use storage that all share",
-        )
-    identity = identity_of(path) if isinstance(path, RemoteFile) or path.is_file() else {}
+    for path in recipe.paths:
+        if isinstance(path, Path) and not path.exists():
+            raise FormatError(
+                f"{path} does not exist",
+                "every worker must see the file under the same path: use storage that all share",
+            )
+    is_file = isinstance(recipe.path, RemoteFile) or recipe.path.is_file()
+    identity = identity_of_all(recipe.paths) if is_file else {}
     with _opened.open(recipe, identity) as recording:
         acquisition = recording.acquisition
         lead = None
@@ -184,7 +185,7 @@ def _reduce(
     found: Mapping[str, Gathered] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Part:
-    if has_changed(recipe.path, identity):
+    if has_changed(recipe.paths, identity):
         raise changed(recipe)
     run = ScanRun(acquisition, recipe.settings, recipe.gatherers(), None if leads else centre)
     if first:
@@ -260,6 +261,9 @@ def images_of(
     """The same from a run to which everything was added; `correct` as in a Recipe."""
     run.count(notices)
     run.end("complete")
+    if run.is_empty:
+        why = no_hits()
+        raise FormatError(f"{run.acquisition.source}: {why.text}", why.remedy)
     final = run.snapshot(final=True)
     if correct is not None:
         final = with_correction(run, final, correct or None)

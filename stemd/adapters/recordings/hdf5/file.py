@@ -160,6 +160,7 @@ def _with_master(file: Any, array: Joined, about: About, chosen: Chosen) -> Abou
         lines=master.lines if whole else None,
         expected=master.expected if chosen.name.startswith("/entry/data/") else None,
         detector=master.name,
+        marks=True,
     )
 
 
