@@ -191,3 +191,28 @@ def test_a_reset_of_clock_and_counter_begins_a_scan_with_its_own_first_pulse() -
     found = {number: position for number, (_, position) in rows_and_columns(got).items()}
     assert found == {n: line * plan.nx + column for n, (line, column) in enumerate(made.truth)}
     assert {"clock_reset", "line_count_anew"} & set(got.notices())
+
+
+def test_a_stray_behind_a_pause_of_whole_lines_moves_no_line() -> None:
+    """With it the time of all later pulses fits their count as if a line had been missed."""
+    plan = Plan(scans=3, chips=4, pause=PERIOD, faults={68: "late", 72: "stray"})
+    made = make(plan, random.Random(1))
+    check(plan, made, read(plan, made))
+
+
+def test_a_stray_among_the_first_pulses_makes_no_period_of_its_own() -> None:
+    """Lines wait for the other chips, so that many are looked at when the period is not known."""
+    plan = Plan(ny=20, scans=2, chips=4, flyback=0, faults={2: "stray", 15: "early"})
+    for seed in range(6):
+        made = make(plan, random.Random(seed))
+        check(plan, made, read(plan, made))
+
+
+def test_a_false_time_far_ahead_is_not_confirmed_by_a_true_one_before_it() -> None:
+    """Where hits are rare a true one is as far ahead of the last one as to need confirmation."""
+    plan = Plan(ny=20, nx=50, flyback=40, dwell=64_000, hits=2, faults={7: "far", 16: "far"})
+    for seed in range(8):
+        made = make(plan, random.Random(seed))
+        got = read(plan, made)
+        check(plan, made, got)
+        assert "clock_reset" not in got.notices()

@@ -179,11 +179,16 @@ def leap(
     """A time stamp far ahead of all others: kept until the next word confirms it.
 
     True: it is kept. False: it confirms those before it, which have gone out; the clock is there.
-    A word that is earlier contradicts them: no word comes later than the reorder window.
+    A word that is earlier contradicts them: no word comes later than the reorder window. One that
+    is far ahead of those that it confirms has to be confirmed itself.
     """
     if s.strays > 0 and s.leaping and time >= strays[0, 5] - s.ahead_limit:
         if not _is_copy(s, strays, raw, edge, s.strays):
             n, m = believe_strays(s, strays, times, places, tots, n, items, m)
+            if time - s.now > s.ahead_limit:
+                s.leaping = 1
+                _keep(s, strays, raw, what, detail, edge, chip)[5] = time
+                return n, m, True
             return n, m, False
         if s.strays == STRAYS:
             return n, m, True

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stemd.adapters.events.pulses.counts import edges_between
-from stemd.adapters.events.pulses.rhythm import loose_tolerance, tolerance
+from stemd.adapters.events.pulses.rhythm import DRIFT, FINEST, loose_tolerance, tolerance
 from stemd.adapters.events.pulses.state import CHIPS, MOST_MISSED
 from stemd.compilation import njit
 
@@ -110,8 +110,31 @@ def _own_period(s: Any, waits: Any, first: int, need: int) -> tuple[float, float
         period = (waits[last].time - waits[first].time) / edges
         count, spread, common = _agreeing(s, waits, first, period, 1)
         if count > best or (count == best and best_period > 0.0 and spread < best_spread):
+            if not _is_median(s, waits, first, period):
+                continue
             best, best_period, best_spread, steps = count, period, spread, common
     return best_period * steps, best_spread * steps, steps
+
+
+@njit(nogil=True, cache=True)
+def _is_median(s: Any, waits: Any, first: int, period: float) -> bool:
+    """Whether so many ticks an edge are what lies between most neighbours from this pulse on.
+
+    One more edge than lines between two pulses far apart gives a period that is a little short,
+    with which many of them agree.
+    """
+    each = np.empty(s.waiting, np.float64)
+    found = 0
+    for k in range(first + 1, s.waiting):
+        edges = edges_between(waits[k - 1], waits[k])
+        if 0 < edges <= FARTHEST:
+            each[found] = (waits[k].time - waits[k - 1].time) / edges
+            found += 1
+    if found < FREE:
+        return True
+    middle = np.median(each[:found])
+    spread = np.median(np.abs(each[:found] - middle))
+    return bool(abs(middle - period) <= FINEST + DRIFT * period + 2.0 * spread)
 
 
 @njit(nogil=True, cache=True)

@@ -40,6 +40,8 @@ from stemd.compilation import njit
 
 _PATIENCE = 4.0
 """Periods after which a waiting pulse is decided with what there is."""
+_FIRST = 3
+"""So many pulses behind a gap tell by their counts how long it was."""
 _HEARD = 8
 """A chip that has told a pulse in so many lines is waited for."""
 
@@ -122,6 +124,23 @@ def _others_may_tell(s: Any, waits: Any, at: int) -> bool:
 
 
 @njit(nogil=True, cache=True)
+def _most_in_step(s: Any, waits: Any, at: int) -> bool:
+    """Whether a waiting pulse is counted as its time tells, and most of the first that wait are.
+
+    A stray pulse behind a pause of whole periods makes the time of all later ones fit their count.
+    """
+    if not in_step(s, waits[at], s.last_line + is_on_time(s, waits[at].time)):
+        return False
+    agree = known = 0
+    for k in range(at + 1):
+        ahead = is_on_time(s, waits[k].time)
+        if ahead > 0 and known < _FIRST:
+            known += 1
+            agree += in_step(s, waits[k], s.last_line + ahead)
+    return 2 * agree >= known
+
+
+@njit(nogil=True, cache=True)
 def _follow(s: Any, lines: Any, waits: Any, faults: Any, forced: bool) -> bool:
     """Take the next pulse that goes on with the line clock; whether there was one."""
     if not s.tracked or s.after_reset or s.fresh or s.period <= 0.0:
@@ -130,7 +149,7 @@ def _follow(s: Any, lines: Any, waits: Any, faults: Any, forced: bool) -> bool:
         ignore(s, waits, faults, 0)
     for k in range(s.waiting):
         ahead = is_on_time(s, waits[k].time)
-        if ahead == 0 or (ahead > 1 and not in_step(s, waits[k], s.last_line + ahead)):
+        if ahead == 0 or (ahead > 1 and not _most_in_step(s, waits, k)):
             continue
         if ahead > 1 and not forced and _others_may_tell(s, waits, k):
             s.decide_at = min(s.decide_at, waits[k].time + s.window)
