@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
@@ -83,6 +84,29 @@ class Commanded(Protocol):
     @property
     def commands(self) -> frozenset[str]:
         """Of "start", "stop", "abort"; none without a control port."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CameraReading:
+    """One thing that a camera says of itself: its state, a temperature, with its unit if told.
+
+    `critical`: the camera says that it is out of its limits, or cannot be asked.
+    """
+
+    name: str
+    value: str | int | float | bool
+    unit: str = ""
+    critical: bool = False
+
+
+@runtime_checkable
+class Instrumented(Protocol):
+    """An adapter whose camera says how it is."""
+
+    @property
+    def camera_status(self) -> Sequence[CameraReading]:
+        """The newest readings; none where the camera says nothing. Read by any thread."""
         ...
 
 

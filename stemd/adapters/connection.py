@@ -134,6 +134,10 @@ class Connection:
             return made
         return None
 
+    def another(self, stop: threading.Event) -> socket.socket:
+        """One more connection to where `open` has connected. Raises OSError."""
+        return self._connect(stop)
+
     def came(self, count: int, garbage: int) -> bool:
         """`count` bytes have come, `garbage` in all made no sense; False: it is not worth more."""
         return not self.sense.nonsense(count, garbage)

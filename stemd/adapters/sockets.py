@@ -137,6 +137,9 @@ class Receiver:
         except (BlockingIOError, InterruptedError):
             return None
 
+    def leave(self) -> None:
+        """Close what it has opened besides the socket that it was given: nothing."""
+
     def close(self) -> None:
         """Close the socket."""
         self.socket.close()

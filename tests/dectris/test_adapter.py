@@ -14,7 +14,7 @@ import pytest
 import zmq
 
 from stemd.acquisition import Scan
-from stemd.adapters.dectris import PLUGIN
+from stemd.adapters.dectris import PLUGIN, status
 from stemd.adapters.dectris.kernels.scanning import parts_of
 from stemd.adapters.dectris.recording import DectrisRecording
 from stemd.adapters.dectris.simplon import Simplon
@@ -24,6 +24,7 @@ from stemd.errors import CameraError, FormatError
 from stemd.virtual.dectris.camera import DectrisCamera, DectrisRunning
 from stemd.virtual.dectris.frames import MessageSource, Source
 from stemd.virtual.dectris.recorded import RecordSource
+from stemd.virtual.dectris.simplon import ControlUnit
 from stemd.virtual.diffraction import Camera
 from stemd.virtual.faults import Faults
 from stemd.virtual.microscope import Microscope, Setup
@@ -293,6 +294,61 @@ def test_a_detector_that_is_not_initialised_and_another_version_are_told() -> No
     virtual.close()
     with pytest.raises(CameraError, match="does not answer"):
         simplon.status()
+
+
+def test_what_the_detector_says_of_itself_is_kept_up_to_date(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(status, "PERIOD_S", 0.05)
+    virtual = Virtual(wait_for_start=True)
+    camera = virtual.camera
+    running = Running(camera.data_port, SCAN_28, control_port=camera.control_port)
+
+    def told() -> dict[str, Any]:
+        return {reading.name: reading for reading in running.adapter.camera_status}
+
+    wait_until(lambda: len(told()) == 4, "it was told")
+    assert told()["state"].value == "idle"
+    assert told()["high_voltage/state"].value == "READY"
+    warm = told()["board_000/th0_temp"]
+    assert (warm.value, warm.unit, warm.critical) == (24.5, "C", False)
+    camera.unit.sense("board_000/th0_temp", 41.0)
+    wait_until(lambda: told()["board_000/th0_temp"].critical, "it is too warm")
+    running.close()
+    virtual.close()
+    watch = status.StatusWatch(Simplon("127.0.0.1", camera.control_port, "1.8.0"), 0.05)
+    watch.begin()
+    wait_until(lambda: watch.readings == status.NO_ANSWER, "it does not answer")
+    watch.close()
+
+
+class OlderUnit(ControlUnit):
+    """A control unit without stream2, without the mask, and one that tells no state."""
+
+    def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
+        told = path.endswith(("/status/state", "/status/keys", "/config/format"))
+        if told or (path.endswith("header_detail") and b"all" in body):
+            return 404 if told else 500, {"error": "not implemented"}
+        if path == "/detector/api/version":
+            return 308, {}
+        return super().answer(method, path, body)
+
+
+def test_a_control_unit_that_knows_less_is_set_up_as_far_as_it_goes() -> None:
+    virtual = Virtual(wait_for_start=True, stream_format="legacy")
+    camera = virtual.camera
+    camera.unit.__class__ = OlderUnit
+    running = Running(camera.data_port, SCAN_28, control_port=camera.control_port)
+    wait_until(lambda: running.outcome.notices["camera_status"], "its state was told")
+    said = running.outcome.texts[0]
+    assert "state unknown" in said
+    assert "no stream2" in said
+    assert "pixel mask does not come" in said
+    assert camera.unit.config["stream"]["header_detail"] == "basic"
+    assert running.adapter.command("start", {})["frames"] == 28
+    running.reasons("complete")
+    running.close()
+    virtual.close()
 
 
 def test_a_control_unit_that_never_answers_keeps_nobody_from_stopping() -> None:

@@ -383,6 +383,23 @@ def test_a_full_disk_is_told_while_the_scan_runs_and_an_old_camera_error_is_not(
     eventually(lambda: tab.locator("#fault").is_hidden())
 
 
+def test_what_the_camera_says_of_itself_has_a_card(served: Served, tab: Any) -> None:
+    served.grow(64)
+    eventually(lambda: tab.text_content("#state-words") == "Scanning")
+    assert tab.locator("#camera-card").is_hidden()
+    readings = [
+        {"name": "state", "value": "ready", "unit": "", "critical": False},
+        {"name": "board_000/th0_temp", "value": 41.25, "unit": "C", "critical": True},
+    ]
+    served.do(lambda: served.scope.tell_state("waiting", camera_status=readings))
+    eventually(lambda: tab.locator("#camera-card").is_visible())
+    assert tab.locator("#camera dt").all_text_contents() == ["State", "Board 000 th0 temp"]
+    assert tab.locator("#camera dd").all_text_contents() == ["ready", "41.25 °C"]
+    assert tab.locator("#camera dd.warn").all_text_contents() == ["41.25 °C"]
+    served.do(lambda: served.scope.tell_state("waiting", camera_status=[]))
+    eventually(lambda: tab.locator("#camera-card").is_hidden())
+
+
 def test_start_and_stop_are_there_only_where_the_camera_obeys(served: Served, tab: Any) -> None:
     served.grow(64)
     eventually(lambda: tab.text_content("#state-words") == "Scanning")

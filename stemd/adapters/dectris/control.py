@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from stemd.acquisition import Scan
-from stemd.adapters.dectris.simplon import Simplon, described
+from stemd.adapters.base import CameraReading
+from stemd.adapters.dectris.simplon import UNKNOWN, RefusedError, Simplon, described
+from stemd.adapters.dectris.status import StatusWatch
 from stemd.errors import CameraError
 
 _TRIGGER_S = 86_400.0
@@ -48,27 +50,48 @@ class DectrisControl:
 
     def __init__(self, settings: ControlSettings, simplon: Simplon) -> None:
         self._settings, self._simplon = settings, simplon
+        self._watch = StatusWatch(simplon)
         self._job = threading.Lock()
         self._stops = 0
         self._failed = ""
 
+    @property
+    def status(self) -> Sequence[CameraReading]:
+        """See `Control`: what the detector said last, asked for every ten seconds."""
+        return self._watch.readings
+
     def prepare(self, scan: Scan | None) -> str:
         """Set the stream and the detector up; what the detector's state is."""
+        self._watch.begin()
         with self._job:
             status = self._simplon.status()
             _initialised(status)
-            if status.get("state") == "idle":
-                self._set_up()
+            lacks = self._set_up() if status.get("state") in ("idle", UNKNOWN) else []
             if self._settings.start == "connect":
                 self._start(1, scan)
-            return f"the detector: {described(status)}"
+            return "; ".join([f"the detector: {described(status)}", *lacks])
 
-    def _set_up(self) -> None:
-        self._simplon.set("stream", "format", self._settings.stream_format)
-        self._simplon.set("stream", "header_detail", "all")
+    def _set_up(self) -> list[str]:
+        """Switch the stream on, and set what the config asks for; what is lacking."""
+        lacks, wanted = [], self._settings.stream_format
+        # Units older than stream2 have no formats; a header without the mask is better than none.
+        if not self._sets("stream", "format", wanted) and wanted == "cbor":
+            lacks.append("its control unit has no stream2, its legacy stream is on port 9999")
+        if not self._sets("stream", "header_detail", "all"):
+            self._simplon.set("stream", "header_detail", "basic")
+            lacks.append("its pixel mask does not come with the stream")
         self._simplon.set("stream", "mode", "enabled")
         for name, value in self._settings.camera.items():
             self._simplon.set("detector", name, value)
+        return lacks
+
+    def _sets(self, module: str, name: str, value: str) -> bool:
+        """Set a parameter; False where the control unit refuses."""
+        try:
+            self._simplon.set(module, name, value)
+        except RefusedError:
+            return False
+        return True
 
     def command(self, name: str, args: Mapping[str, Any], scan: Scan | None) -> Mapping[str, Any]:
         """See `Control`."""
@@ -78,6 +101,7 @@ class DectrisControl:
         if name in ("stop", "abort"):
             self._stops += 1
             self._simplon.command("disarm" if name == "stop" else "abort")
+            self._watch.begin()
             return self._simplon.status()
         raise CameraError(f"a DECTRIS detector cannot {name!r}", "known: start, stop, abort")
 
@@ -105,6 +129,7 @@ class DectrisControl:
         if self._stops != before:
             raise CameraError("the detector was not armed, a stop came first", "start again")
         armed = simplon.command("arm", _ARM_S)
+        self._watch.begin()
         told["series"] = armed.get("sequence id")
         if mode in _TRIGGERED_BY_US:
             triggers = int(simplon.get("detector", "config", "ntrigger") or 1)
@@ -137,6 +162,7 @@ class DectrisControl:
     def close(self) -> None:
         """See `Control`."""
         self._stops += 1
+        self._watch.close()
         self._simplon.close()
 
 

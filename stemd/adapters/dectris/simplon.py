@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from stemd.adapters.base import CameraReading
 from stemd.adapters.rest import FAILURES, RestServer
 from stemd.documents import from_json
 from stemd.errors import CameraError, FormatError
@@ -12,7 +13,14 @@ from stemd.errors import CameraError, FormatError
 CONNECT_S = 0.8  # a daemon that is stopped ends within a second
 MAX_STATUS = 16
 """Values of the detector's status that are asked for."""
+UNKNOWN = "unknown"
+"""State of a detector whose control unit does not tell it."""
 _INTERESTING = ("high_voltage", "temp", "humidity")
+_VERSION = "/detector/api/version"
+
+
+class RefusedError(CameraError):
+    """The control unit answered, and will not or cannot."""
 
 
 class Simplon:
@@ -47,9 +55,17 @@ class Simplon:
 
     def status(self) -> dict[str, Any]:
         """State, and what there is of high voltage, temperatures and humidity."""
-        found = {"state": self.get("detector", "status", "state")}
+        return {reading.name: reading.value for reading in self.readings()}
+
+    def readings(self) -> list[CameraReading]:
+        """The same with units, and whether a value is out of the detector's own limits."""
+        path = f"/detector/api/{self.version}/status/"
         try:
-            names = self._ask(f"/detector/api/{self.version}/status/keys")
+            found = [_reading("state", self._ask(path + "state"))]
+        except RefusedError:
+            found = [CameraReading("state", UNKNOWN)]
+        try:
+            names = self._ask(path + "keys")
         except CameraError:
             return found
         if isinstance(names, Mapping):
@@ -61,8 +77,8 @@ class Simplon:
         ]
         for name in wanted[:MAX_STATUS]:
             try:
-                found[name] = self.get("detector", "status", name)
-            except CameraError:
+                found.append(_reading(name, self._ask(path + name)))
+            except RefusedError:
                 continue  # older units list what they do not have
         return found
 
@@ -86,7 +102,7 @@ class Simplon:
             self._explain(path)
         if status >= 300:
             why = reply.strip()[:500] or reason
-            raise CameraError(
+            raise RefusedError(
                 f"{self.where} refused {path}{text}: {status} {why}",
                 "see the detector's SIMPLON manual for the allowed values, and its state",
             )
@@ -103,7 +119,9 @@ class Simplon:
     def _explain(self, path: str) -> None:
         """Something is not there: raise CameraError if it is this version of the interface."""
         try:
-            status, _, reply = self._server.exchange("/detector/api/version")
+            status, _, reply = self._server.exchange(_VERSION)
+            if 300 <= status < 400:
+                status, _, reply = self._server.exchange(_VERSION + "/")
             told = from_json(reply) if status < 300 else None
         except (*FAILURES, FormatError):
             return
@@ -113,6 +131,18 @@ class Simplon:
                 f"{self.where} speaks SIMPLON {version}, api_version is {self.version}",
                 f'set api_version = "{version[:20]}"',
             )
+
+
+def _reading(name: str, told: Any) -> CameraReading:
+    """What a status parameter's JSON says: value, unit, and its state ("normal", "critical")."""
+    more = told if isinstance(told, Mapping) else {"value": told}
+    value, unit = more.get("value"), more.get("unit")
+    return CameraReading(
+        name[:80],
+        value if isinstance(value, int | float | bool) else str(value)[:200],
+        unit[:20] if isinstance(unit, str) else "",
+        critical=more.get("state") == "critical",
+    )
 
 
 def described(status: Mapping[str, Any]) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Protocol
 
 from pydantic import Field
 
 from stemd.acquisition import Scan
-from stemd.adapters.base import AdapterSettings, Decoder
+from stemd.adapters.base import AdapterSettings, CameraReading, Decoder
 from stemd.adapters.connection import Connection
 from stemd.adapters.frames.decoder import FrameDecoder
 from stemd.adapters.frames.format import FrameFormat
@@ -56,6 +56,11 @@ class Control(Protocol):
 
     commands: frozenset[str]
     """Of "start", "stop", "abort"."""
+
+    @property
+    def status(self) -> Sequence[CameraReading]:
+        """What the camera said last of itself, nothing where it says nothing."""
+        ...
 
     def prepare(self, scan: Scan | None) -> str:
         """The camera has just been connected: set it up; what there is to tell of it, or ""."""
@@ -130,6 +135,11 @@ class StreamAdapter:
         """See `adapters.base.Commanded`."""
         return self._control.commands if self._control is not None else frozenset()
 
+    @property
+    def camera_status(self) -> Sequence[CameraReading]:
+        """See `adapters.base.Instrumented`."""
+        return self._control.status if self._control is not None else ()
+
     def command(self, name: str, args: Mapping[str, Any]) -> Mapping[str, Any]:
         """Carry out "start", "stop" or "abort".
 
@@ -166,7 +176,7 @@ class StreamAdapter:
                 if connected is None:
                     break
                 yield from self._prepare()
-                why, nonsense = yield from self._receive(Receiver(connected), decoder, stop)
+                why, nonsense = yield from self._converse(connected, decoder, stop)
                 now_ns = time.time_ns()
                 yield from decoder.flush(now_ns, eof=True)
                 yield from decoder.end("stopped" if stop.is_set() else "disconnected", now_ns)
@@ -183,8 +193,25 @@ class StreamAdapter:
         """The decoder of all connections, its kernels compiled."""
         raise NotImplementedError
 
+    def receiver(self, connected: socket.socket, stop: threading.Event) -> Receiver:
+        """What receives from the camera that has been connected. Raises OSError."""
+        return Receiver(connected)
+
     def answer(self, connected: socket.socket, decoder: LiveDecoder) -> None:
         """Send what the protocol asks for: nothing. Raises OSError."""
+
+    def _converse(
+        self, connected: socket.socket, decoder: LiveDecoder, stop: threading.Event
+    ) -> Generator[Message, None, tuple[OSError | None, bool]]:
+        """See `_receive`."""
+        try:
+            receiver = self.receiver(connected, stop)
+        except OSError as error:
+            return error, False
+        try:
+            return (yield from self._receive(receiver, decoder, stop))
+        finally:
+            receiver.leave()
 
     def _receive(
         self, receiver: Receiver, decoder: LiveDecoder, stop: threading.Event

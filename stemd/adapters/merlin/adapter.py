@@ -54,6 +54,7 @@ class _Control:
     """
 
     commands = frozenset(("start", "stop", "abort"))
+    status = ()
 
     def __init__(self, settings: MerlinSettings, port: int) -> None:
         self._settings = settings

@@ -145,7 +145,14 @@ class Pipeline:
             self.troubles.tell("warning", text, remedy, "settings", of=key)
         self.reader.start()
         self.tasks.keep(
-            lambda: watch(self.name, self.status, self.troubles, self.report.stalled, self._revive),
+            lambda: watch(
+                self.name,
+                self.status,
+                self.troubles,
+                self.report.stalled,
+                self._revive,
+                self.report.camera_status,
+            ),
             f"state-{self.name}",
         )
         self.tasks.keep(

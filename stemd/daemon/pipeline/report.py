@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 
 from stemd.acquisition import Acquisition, iso_utc
+from stemd.adapters.base import Instrumented
 from stemd.daemon.heartbeats import stalled
 from stemd.daemon.pipeline.disk_side import DiskSide
 from stemd.daemon.pipeline.finishing import Finishing
@@ -52,6 +54,7 @@ class Report:
             "recording": recorder is not None and recorder.recording,
             "camera_connected": self._status.linked,
             "camera_commands": sorted(self._reader.commands),
+            "camera_status": self.camera_status(),
             "scans_finished": self._finishing.scans_finished,
             "session": self._session(),
             "last_error": self._troubles.last_error,
@@ -60,6 +63,12 @@ class Report:
             "time": iso_utc(now),
             "time_ns": now,
         }
+
+    def camera_status(self) -> list[Json]:
+        """What the camera said last of itself."""
+        adapter = self._reader.adapter
+        readings = adapter.camera_status if isinstance(adapter, Instrumented) else ()
+        return [asdict(reading) for reading in readings]
 
     def _scan(self) -> Json:
         """What the state document says of the running or last scan."""

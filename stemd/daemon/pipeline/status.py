@@ -82,16 +82,19 @@ async def watch(
     troubles: Troubles,
     stalled: Callable[[], list[str]],
     revive: Callable[[], None] = lambda: None,
+    camera_status: Callable[[], object] = lambda: None,
 ) -> None:
     """Publish the state while it changes by itself, and tell of threads that are stuck.
 
-    `revive` begins again those that have died.
+    `revive` begins again those that have died, `camera_status` is what the camera says of itself.
     """
     known: set[str] = set()
+    said = camera_status()
     while True:
         await asyncio.sleep(STATE_PERIOD_S)
         revive()
-        if status.state == "acquiring":
+        before, said = said, camera_status()
+        if status.state == "acquiring" or said != before:
             status.publish()
         now = set(stalled())
         for thread in sorted(now - known):

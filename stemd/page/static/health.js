@@ -81,6 +81,18 @@ function fill(list, rows) {
   );
 }
 
+/** What the camera says of itself; the card is there only where one says something. */
+export function camera(readings) {
+  document.getElementById("camera-card").hidden = !readings?.length;
+  fill(document.getElementById("camera"), (readings ?? []).map(sensor));
+}
+
+const sensor = ({ name, value, unit, critical }) => [
+  keyTitle(name.replaceAll("/", " ").replaceAll("_", " ")),
+  [typeof value === "number" ? number(value, 4) : String(value), unit === "C" ? "°C" : unit].filter(Boolean).join(" "),
+  critical,
+];
+
 /** Show a health document. */
 export function health(document_) {
   fill(document.getElementById("health"), facts(document_));

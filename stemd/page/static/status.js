@@ -1,6 +1,7 @@
 // The state of the scan and the daemon in plain words, health numbers, and the log's tail.
 
 import { bytes, count, duration, scanTime, short } from "./format.js";
+import { camera } from "./health.js";
 
 const WORDS = {
   stopped: "Stopped",
@@ -72,6 +73,7 @@ export class Status {
       const button = id("commands").querySelector(`[data-command=${name}]`);
       button.hidden = !(state.camera_commands ?? []).includes(name);
     }
+    camera(past ? [] : state.camera_status);
     id("commands").hidden = id("command-reply").hidden = Boolean(past);
     this.fault(state, link);
     const place = model.hello.instrument ?? "stemd";

@@ -48,15 +48,19 @@ class ControlUnit:
             "stream": {"mode": "disabled", "format": "legacy", "header_detail": "basic"},
         }
         self._status: dict[str, Any] = {
-            "high_voltage/state": "READY",
-            "board_000/th0_temp": 24.5,
-            "board_000/th0_humidity": 8.2,
+            "high_voltage/state": {"value": "READY"},
+            "board_000/th0_temp": {"value": 24.5, "unit": "C", "critical_limits": [15.0, 37.5]},
+            "board_000/th0_humidity": {"value": 8.2, "unit": "%", "critical_limits": [0.0, 35.0]},
         }
 
     @property
     def state(self) -> str:
         """na, idle, ready, acquire."""
         return self._state
+
+    def sense(self, name: str, value: float) -> None:
+        """A sensor has another value."""
+        self._status[name] = {**self._status[name], "value": value}
 
     def lose(self) -> None:
         """The detector is not initialised."""
@@ -107,10 +111,16 @@ class ControlUnit:
         return 404, {"error": f"there is no {path}"}
 
     def _told(self, name: str) -> tuple[int, Any]:
-        known = {"state": self._state, **self._status}
+        known = {"state": {"value": self._state}, **self._status}
         if name == "keys":
             return 200, list(known)
-        return (200, {"value": known[name]}) if name in known else (404, {"error": name})
+        if name not in known:
+            return 404, {"error": name}
+        told = known[name]
+        if "critical_limits" in told:
+            low, high = told["critical_limits"]
+            told = {**told, "state": "normal" if low <= told["value"] <= high else "critical"}
+        return 200, told
 
     def _configured(self, module: str, name: str, method: str, body: bytes) -> tuple[int, Any]:
         values = self.config[module]

@@ -1,0 +1,46 @@
+"""What a detector says of itself now and then: its state, high voltage, temperature, humidity."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from stemd.adapters.base import CameraReading
+from stemd.adapters.dectris.simplon import Simplon
+from stemd.errors import CameraError
+
+PERIOD_S = 10.0
+NO_ANSWER = (CameraReading("control unit", "does not answer", critical=True),)
+
+
+class StatusWatch:
+    """Asks a control unit in a thread of its own, from `begin` to `close`; any thread may read."""
+
+    def __init__(self, simplon: Simplon, period_s: float | None = None) -> None:
+        self.readings: Sequence[CameraReading] = ()
+        """The newest; none before the first have come."""
+        self._simplon = simplon
+        self._period_s = PERIOD_S if period_s is None else period_s
+        self._again, self._over = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """Ask now, and again after each period."""
+        self._again.set()
+        if self._thread is None and not self._over.is_set():
+            self._thread = threading.Thread(target=self._loop, name="dectris-status", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Ask no more; the thread ends as soon as a request under way does."""
+        self._over.set()
+        self._again.set()
+
+    def _loop(self) -> None:
+        while not self._over.is_set():
+            self._again.clear()
+            try:
+                self.readings = tuple(self._simplon.readings())
+            except CameraError:
+                self.readings = NO_ANSWER
+            self._again.wait(self._period_s)
