@@ -79,14 +79,18 @@ class BlockPool:
         self._condition = threading.Condition()
         self._closed = False
 
-    def configure(self, frame_bytes: int, unpacked_frame_bytes: int = 0) -> int:
+    def configure(
+        self, frame_bytes: int, unpacked_frame_bytes: int = 0, block_bytes: int = 0
+    ) -> int:
         """Allocate buffers for frames of this many wire bytes; returns frames a buffer holds.
 
         `unpacked_frame_bytes` is the size of one decoded frame where the wire format is packed.
+        `block_bytes`: aim for blocks larger than the pool's.
         """
         if self._size != (frame_bytes, unpacked_frame_bytes):
             each = frame_bytes + unpacked_frame_bytes
-            frames = max(1, min(1024, self.block_bytes // each))
+            aim = min(max(self.block_bytes, block_bytes), self.total_bytes // 4)
+            frames = max(1, min(1024, aim // each))
             count = max(4, self.total_bytes // (frames * each))
             fresh = [
                 Buffer(self, frames * frame_bytes, frames, frames * unpacked_frame_bytes)

@@ -93,7 +93,7 @@ def decode(
     reason: str = "disconnected",
 ) -> Outcome:
     """Everything a decoder makes of a stream behind its greeting, that then ends."""
-    decoder = StreamDecoder(BlockPool(1 << 20, 1 << 15), scan, "test", channel)
+    decoder = StreamDecoder(BlockPool(1 << 14), scan, "test", channel)  # blocks of some images
     outcome = Outcome()
     outcome.take(feed(decoder, HELLO + data, cuts))
     outcome.take(decoder.flush(len(data), eof=True))

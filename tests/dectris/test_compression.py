@@ -19,7 +19,8 @@ from stemd.adapters.dectris.compression import (
     compress_plain_lz4,
     expand_array,
 )
-from stemd.adapters.dectris.kernels import lz4
+from stemd.adapters.dectris.expander import Expander
+from stemd.adapters.dectris.kernels import lz4, table
 from stemd.adapters.dectris.kernels.memory import SLACK_BYTES
 
 FILTERS: dict[str, Any] = {"bslz4": hdf5plugin.Bitshuffle(cname="lz4"), "lz4": hdf5plugin.LZ4()}
@@ -66,6 +67,50 @@ def test_the_plugins_of_hdf5_read_what_we_write_and_we_what_they_write(
             np.testing.assert_array_equal(ours[0], picture)
 
 
+def in_line(packed: list[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Compressed images one behind the other, as a receive leaves them, and their rows."""
+    rows = np.zeros((len(packed), table.COLUMNS), np.int64)
+    ends = np.cumsum([len(each) for each in packed])
+    rows[:, table.DATA], rows[:, table.DATA_END] = ends - [len(each) for each in packed], ends
+    rows[:, table.ALGORITHM] = table.BSLZ4
+    return np.frombuffer(bytearray(b"".join(packed) + bytes(SLACK_BYTES)), np.uint8), rows
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4"])
+@pytest.mark.parametrize("algorithm", ["bslz4", "lz4", "none"])
+def test_values_at_the_types_maximum_become_0_wherever_they_stand(
+    dtype: str, algorithm: Algorithm
+) -> None:
+    most = np.iinfo(dtype).max
+    picture = pictures(dtype)[1]  # no vector and no block divides it
+    picture[np.random.default_rng(2).random(picture.shape) < 0.3] = most
+    data, rows = in_line([compress_image(picture, algorithm, 512)])
+    rows[:, table.ALGORITHM] = ["none", "lz4", "bslz4"].index(algorithm)
+    out, good = np.zeros(picture.nbytes, np.uint8), np.zeros(1, np.uint8)
+    assert Expander().expand(data, rows, picture.itemsize, picture.nbytes, out, good) == 1
+    found = out.view(dtype).reshape(picture.shape)
+    np.testing.assert_array_equal(found, np.where(picture == most, 0, picture))
+
+
+@pytest.mark.parametrize("damaged", [(), (0,), (37, 63)])
+def test_several_threads_give_the_same_bytes_as_one(damaged: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(3)
+    packed = [compress_image(rng.poisson(0.3, (128, 90)).astype("u2"), "bslz4") for _ in range(64)]
+    for index in damaged:
+        packed[index] = packed[index][:-9]
+    data, rows = in_line(packed)
+    image, found = 128 * 90 * 2, []
+    for threads in (1, 2, 5):
+        out, good = np.zeros(64 * image, np.uint8), np.zeros(64, np.uint8)
+        expander = Expander(threads)
+        count = expander.expand(data, rows, 2, image, out, good)
+        expander.close()
+        assert count == 64 - len(damaged)
+        assert not np.any(good[list(damaged)])
+        found.append(out[: count * image].tobytes())
+    assert found[0] == found[1] == found[2]
+
+
 def test_an_lz4_block_without_a_head_is_known_as_such() -> None:
     picture = pictures("u2")[0]
     np.testing.assert_array_equal(expanded(compress_plain_lz4(picture), "lz4", picture), picture)
@@ -97,6 +142,31 @@ def test_damage_is_noticed_or_changes_values_but_never_more(
         packed[at % len(packed)] = value
     found = expand_array(bytes(packed[: len(packed) - cut]), algorithm, 2, picture.nbytes)
     assert found is None or found.nbytes == picture.nbytes
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_a_pattern_that_repeats_at_any_distance_is_expanded(data: st.DataObject) -> None:
+    """Each way to copy a match: near and far, short and long, up to the last byte."""
+    block, expected = bytearray(), bytearray()
+    for _ in range(data.draw(st.integers(1, 6))):
+        literals = data.draw(st.binary(min_size=1, max_size=40))
+        expected += literals
+        distance = data.draw(st.integers(1, min(40, len(expected))))
+        length = data.draw(st.integers(4, 90))
+        block.append(min(len(literals), 15) << 4 | min(length - 4, 15))
+        block += bytes([len(literals) - 15] if len(literals) >= 15 else [])
+        block += literals + distance.to_bytes(2, "little")
+        block += bytes([length - 19] if length >= 19 else [])
+        for _ in range(length):
+            expected.append(expected[-distance])
+    block += b"\x10."
+    expected += b"."
+    source = np.frombuffer(bytearray(block + bytes(SLACK_BYTES)), np.uint8)
+    target = np.full(len(expected) + SLACK_BYTES + 8, 7, np.uint8)
+    assert lz4.expand(source, 0, len(block), target, 0, len(expected)) == len(expected)
+    assert target[: len(expected)].tobytes() == bytes(expected)
+    assert np.all(target[len(expected) + SLACK_BYTES :] == 7)
 
 
 @pytest.mark.parametrize(

@@ -218,6 +218,22 @@ def test_pixels_without_a_value_count_nothing_and_the_mask_goes_with_the_scan(dt
         np.testing.assert_array_equal(seen.acquisition.detector.mask, mask != 0)
 
 
+def test_a_legacy_header_may_come_as_a_message_for_each_of_its_parts() -> None:
+    config = {"nimages": 1, "ntrigger": 9, "trigger_mode": "exte"}
+    mask = np.zeros(SHAPE, np.uint32)
+    mask[2, 3] = 1
+    parts = legacy.encode_start(1, config, mask)
+    begin = b"".join(zmtp.message(part) for part in parts[:2])
+    images = b"".join(frame(n, kind="legacy") for n in range(9))
+    outcome = decode(begin + images, None)
+    (seen,) = outcome.scans
+    assert seen.acquisition.scan.shape == (3, 3)
+    assert seen.acquisition.sidecars == (("raw.start", zmtp.message(*parts[:2])),)
+    assert not outcome.notices
+    late = decode(begin + images + zmtp.message(parts[1]), None)
+    assert late.notices["unknown_message"] == 1
+
+
 def test_a_legacy_header_without_detail_says_nothing_and_that_is_enough() -> None:
     begin = zmtp.message(*legacy.encode_start(1, {}, detail=False))
     outcome = decode(begin + b"".join(frame(n, kind="legacy") for n in range(8)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import threading
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import numpy as np
@@ -12,9 +14,14 @@ from stemd.acquisition import Scan
 from stemd.adapters.dectris import legacy, stream2, zmtp
 from stemd.adapters.dectris.control import DectrisControl
 from stemd.adapters.dectris.decoder import StreamDecoder
+from stemd.adapters.dectris.expander import Expander
+from stemd.adapters.dectris.kernels import table
+from stemd.adapters.dectris.kernels.joining import copy_messages
+from stemd.adapters.dectris.pulling import PullTogether
 from stemd.adapters.dectris.simplon import Simplon
 from stemd.adapters.frames.adapter import FrameSettings, LiveDecoder, Port, StreamAdapter
-from stemd.blocks import BlockPool, FrameBlock
+from stemd.adapters.sockets import Receiver
+from stemd.blocks import BlockPool, FrameBlock, Message
 
 STREAM2_PORT, LEGACY_PORT = 31001, 9999
 
@@ -29,7 +36,9 @@ class DectrisSettings(FrameSettings):
     trigger_mode = "exts", set whenever the camera has been connected and before each start, and
     `stream_format` is the kind of stream that is switched on then. `start`: "camera" waits for
     series that are armed there, or by the `start` command; "connect" also arms one whenever the
-    camera has been connected. `idle_timeout_s`, `pause_timeout_s`, `receive_buffer`: as for every
+    camera has been connected. `decode_threads`: cores that expand images, for large ones; one
+    expands those of an ARINA. `connections`: of ours to the stream, for a control unit that does
+    not send all through one. `idle_timeout_s`, `pause_timeout_s`, `receive_buffer`: as for every
     frame camera.
     """
 
@@ -40,6 +49,8 @@ class DectrisSettings(FrameSettings):
     camera: dict[str, int | float | str | bool] = Field(default_factory=dict)
     stream_format: Literal["cbor", "legacy"] = "cbor"
     start: Literal["camera", "connect"] = "camera"
+    decode_threads: Annotated[int, Field(ge=1, le=64)] = 1
+    connections: Annotated[int, Field(ge=1, le=16)] = 1
 
 
 def warm_up() -> None:
@@ -56,6 +67,8 @@ def warm_up() -> None:
         for item in decoder.fed(len(message), 0):
             if isinstance(item, FrameBlock):
                 item.release()
+    rows, places = np.zeros((0, table.COLUMNS), np.int64), np.zeros(0, np.int64)
+    copy_messages(np.zeros(1, np.uint8), rows, places, np.zeros(1, np.uint8))
 
 
 class DectrisAdapter(StreamAdapter):
@@ -74,11 +87,34 @@ class DectrisAdapter(StreamAdapter):
             no_control="set control_port = 80, or arm and disarm at the control unit",
         )
         self._channel = settings.channel
+        self._connections = settings.connections
+        self._expander = Expander(settings.decode_threads)
 
     def new_decoder(self, pool: BlockPool, scan: Scan | None, source: str) -> LiveDecoder:
         """See `StreamAdapter`."""
         warm_up()
-        return StreamDecoder(pool, scan, source, self._channel)
+        return StreamDecoder(pool, scan, source, self._channel, expander=self._expander)
+
+    def receiver(self, connected: socket.socket, stop: threading.Event) -> Receiver:
+        """See `StreamAdapter`: one socket, or several that pull together."""
+        if self._connections == 1:
+            return super().receiver(connected, stop)
+        others: list[socket.socket] = []
+        try:
+            while len(others) < self._connections - 1:
+                others.append(self._connection.another(stop))
+            return PullTogether(connected, others)
+        except OSError:
+            for each in others:
+                each.close()
+            raise
+
+    def read(self, pool: BlockPool, stop: threading.Event) -> Iterator[Message]:
+        """See `StreamAdapter`."""
+        try:
+            yield from super().read(pool, stop)
+        finally:
+            self._expander.close()
 
     @property
     def received_bytes(self) -> int:
@@ -91,5 +127,5 @@ class DectrisAdapter(StreamAdapter):
         """See `StreamAdapter`: ZeroMQ's handshake."""
         assert isinstance(decoder, StreamDecoder)
         data = decoder.outgoing()
-        if data:
+        if data and self._connections == 1:  # several answer for themselves
             connected.sendall(data)

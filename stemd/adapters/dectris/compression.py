@@ -27,24 +27,20 @@ ALGORITHMS: tuple[Algorithm, ...] = ("none", "lz4", "bslz4")
 """In the order of their codes in the kernels."""
 
 
-def scratch(image_bytes: int) -> tuple[Bytes, NDArray[np.uint64]]:
-    """`planes` and `words` of `expand_images`."""
-    return (
-        np.zeros(image_bytes + SLACK_BYTES, np.uint8),
-        np.zeros(image_bytes // 8 + SLACK_BYTES, np.uint64),
-    )
+def scratch(image_bytes: int) -> Bytes:
+    """`planes` of `expand_images`."""
+    return np.zeros(image_bytes + SLACK_BYTES, np.uint8)
 
 
 def expand_array(data: bytes, algorithm: Algorithm, item: int, size: int) -> Bytes | None:
     """The `size` bytes of one array as they are, None where `data` is damaged."""
-    planes, words = scratch(size)
     out = np.zeros(size, np.uint8)
     room = np.frombuffer(bytearray(data + bytes(SLACK_BYTES)), np.uint8)
     rows = np.zeros((1, table.COLUMNS), np.int64)
     rows[0, table.DATA_END] = len(data)
     rows[0, table.ALGORITHM] = ALGORITHMS.index(algorithm)
     good = np.zeros(1, np.uint8)
-    expand_images(room, rows, item, size, False, planes, words, out, good)
+    expand_images(room, rows, item, size, False, scratch(size), out, good)
     return out if good[0] else None
 
 

@@ -7,42 +7,39 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.acquisition import Acquisition, Scan
-from stemd.adapters.dectris import legacy, stream2, zmtp
+from stemd.acquisition import Scan
+from stemd.adapters.dectris import zmtp
+from stemd.adapters.dectris.camera import (
+    SHAPE,
+    START_NAME,
+    DectrisCamera,
+    layout_of,
+    mask_of,
+    read_message,
+)
+from stemd.adapters.dectris.expander import Expander
+from stemd.adapters.dectris.inbox import Inbox
 from stemd.adapters.dectris.kernels import scanning, table
 from stemd.adapters.dectris.kernels.scanning import find_messages, parts_of
-from stemd.adapters.dectris.series import PixelMask, Said, SeriesEnd, SeriesStart
+from stemd.adapters.dectris.series import PixelMask, SeriesEnd, SeriesStart, Unknown
 from stemd.adapters.dectris.slots import CompressedSlots
 from stemd.adapters.dectris.stolen import StolenFrames
-from stemd.adapters.frames.format import Announcement, FrameStart, Layout, plain_layout
-from stemd.adapters.frames.placer import Placer
-from stemd.adapters.frames.tracker import ScanTracker
-from stemd.adapters.tally import Tallies
-from stemd.blocks import BlockPool, Counters, EndReason, Message, Notice
+from stemd.adapters.frames.following import ScanFollower
+from stemd.adapters.frames.format import Announcement, FrameStart, Layout
+from stemd.blocks import BlockPool, EndReason, Message, Notice
 from stemd.errors import FormatError
-from stemd.pixels import Mask
 
-RAW_NAME = "raw.dectris"
-START_NAME = "raw.start"
-_INBOX_BYTES = 1 << 20
 _ROWS = 1024
+_MAX_HEAD_PARTS = 16
 _NOTHING = np.zeros(0, np.uint8)
 
 
-class DectrisCamera:
-    """Implements adapters.frames.tracker.Numbered: images count from 0 in each series."""
-
-    name = "dectris"
-    raw_name = RAW_NAME
-    first_number = 0
-    turn = 0
-
-
-class StreamDecoder:
+class StreamDecoder(ScanFollower):
     """Implements adapters.base.Decoder for one connection to a stream, of either kind.
 
     `channel`: of several, the one to use; "": the first. `greets`: the bytes begin with ZeroMQ's
-    handshake; those of a record do not. `scan`, `fed`, `flush` are as FrameDecoder's.
+    handshake; those of a record do not. `expander`: of several threads. `scan`, `fed`, `flush` are
+    as FrameDecoder's.
     """
 
     def __init__(
@@ -53,16 +50,16 @@ class StreamDecoder:
         channel: str = "",
         *,
         greets: bool = True,
+        expander: Expander | None = None,
     ) -> None:
+        super().__init__(DectrisCamera(), scan, source)
+        self._expander = expander or Expander()
         self._pool, self._greets = pool, greets
-        self._tallies = Tallies()
-        self._tracker = ScanTracker(DectrisCamera(), scan, source, self._tallies)
-        self._placer = Placer(self._tracker)
         self._channel_name = channel
         self._channel = np.frombuffer(bytearray(channel.encode()), np.uint8)
         self._rows = np.zeros((_ROWS, table.COLUMNS), np.int64)
         self._parts = np.zeros((scanning.MAX_PARTS, 2), np.int64)
-        self._inbox: NDArray[np.uint8] = np.zeros(_INBOX_BYTES, np.uint8)
+        self._inbox = Inbox()
         self._slots: CompressedSlots | None = None
         self._stolen = StolenFrames()
         self.garbage_bytes = self.series_bytes = 0
@@ -74,40 +71,16 @@ class StreamDecoder:
         """The next byte is the first of a new connection."""
         if self._slots is not None:
             self._slots.drop()
-        self._at = self._stop = self.garbage_bytes = 0
+        self._inbox.clear()
+        self.garbage_bytes = 0
         self.broken = False
         self._greeted = not self._greets
         self._outgoing = zmtp.greeting() if self._greets else b""
         self._series = -1
+        self._head: list[bytes] = []
         self._masks: dict[str, PixelMask] = {}
         self._stolen.reset()
         self._tracker.new_acquisition(None)
-
-    @property
-    def scan(self) -> Scan | None:
-        """The configured geometry."""
-        return self._tracker.scan
-
-    @scan.setter
-    def scan(self, scan: Scan | None) -> None:
-        self._tracker.scan = scan
-
-    @property
-    def acquisition(self) -> Acquisition | None:
-        """The scan under way."""
-        return self._tracker.acquisition
-
-    @property
-    def at_the_end(self) -> bool:
-        """See `ScanTracker`."""
-        return self._tracker.at_the_end
-
-    @property
-    def counters(self) -> Counters:
-        """Frames of the scan under way by fate; of the last scan when there is none."""
-        if self._tracker.acquisition is not None:
-            self._tracker.count()
-        return self._tracker.counters
 
     @property
     def useless_bytes(self) -> int:
@@ -121,14 +94,13 @@ class StreamDecoder:
 
     def wants(self) -> Sequence[memoryview]:
         """Where the next bytes are to land."""
-        return (self._inbox.data[self._stop :],)
+        return (self._inbox.room(),)
 
     def fed(self, count: int, now_ns: int) -> Iterable[Message]:
         """`count` bytes have landed at `now_ns` (UTC)."""
-        self._stop += count
+        self._inbox.stop += count
         if self.broken:
-            self.garbage_bytes += count
-            self._stop = self._at
+            self.garbage_bytes += self._inbox.drop()
             return ()
         return self._drive(now_ns)
 
@@ -136,8 +108,8 @@ class StreamDecoder:
         """What is whole has been given out; at `eof` what is not whole is counted and dropped."""
         if not eof:
             return
-        left = self._stop - self._at
-        self._at = self._stop = 0
+        left = self._inbox.left
+        self._inbox.clear()
         if left and self._greeted and not self.broken:
             yield Notice("partial_frame", f"the last {left} bytes are not a whole message")
         yield from self._tallies.rest()
@@ -149,23 +121,24 @@ class StreamDecoder:
     def _drive(self, now_ns: int) -> Iterator[Message]:
         if not self._greeted and not (yield from self._greet()):
             return
-        more = True
+        inbox, more = self._inbox, True
         while more and not self.broken:
             found, after, size = find_messages(
-                self._inbox, self._at, self._stop, self._channel, self._rows, self._parts
+                inbox.data, inbox.at, inbox.stop, self._channel, self._rows, self._parts
             )
             yield from self._messages(self._rows[:found], now_ns)
-            self._at = after
+            inbox.at = after
             more = found == _ROWS
             if size < 0:
                 why = FormatError("what comes is no message of ZeroMQ's protocol", "")
                 yield from self._break(why)
             elif not more:
-                self._make_room(size)
+                inbox.tidy(size)
 
     def _greet(self) -> Generator[Message, None, bool]:
         """The other side's greeting, True once it is whole."""
-        data = self._inbox[self._at : min(self._stop, zmtp.GREETING_BYTES)].tobytes()
+        inbox = self._inbox
+        data = inbox.data[inbox.at : min(inbox.stop, zmtp.GREETING_BYTES)].tobytes()
         try:
             zmtp.check_greeting(data)
         except FormatError as error:
@@ -173,7 +146,7 @@ class StreamDecoder:
             return False
         if len(data) < zmtp.GREETING_BYTES:
             return False
-        self._at += zmtp.GREETING_BYTES
+        inbox.at += zmtp.GREETING_BYTES
         self._greeted = True
         self._outgoing += zmtp.ready("PULL")
         return True
@@ -181,30 +154,12 @@ class StreamDecoder:
     def _break(self, error: FormatError) -> Iterator[Message]:
         """Nothing that follows can be understood."""
         self.broken = True
-        self.garbage_bytes += self._stop - self._at
-        self._stop = self._at
+        self.garbage_bytes += self._inbox.drop()
         yield Notice("bad_stream", error.message, "error", remedy=error.remedy)
-
-    def _make_room(self, size: int) -> None:
-        """Move what is left to the front; a message that fills the memory gets more, by and by:
-        no length from the wire allocates anything before the bytes are there.
-        """
-        left = self._stop - self._at
-        if not left:
-            self._at = self._stop = 0
-            return
-        free = self._inbox.size - self._stop
-        if free >= max(_INBOX_BYTES // 4, min(size - left, _INBOX_BYTES // 2)):
-            return
-        target = self._inbox
-        if 2 * left > self._inbox.size:
-            target = np.zeros(2 * self._inbox.size, np.uint8)
-        target[:left] = self._inbox[self._at : self._stop].copy()
-        self._inbox, self._at, self._stop = target, 0, left
 
     def _messages(self, rows: scanning.Rows, now_ns: int) -> Iterator[Message]:
         """All messages of a receive: images of one kind together, the others one by one."""
-        alike = rows[:, [table.KIND, table.SERIES, *_SHAPE]]
+        alike = rows[:, [table.KIND, table.SERIES, *SHAPE]]
         cuts = np.flatnonzero(np.any(alike[1:] != alike[:-1], axis=1)) + 1
         for part in np.split(rows, cuts):
             kind = int(part[0, table.KIND]) if len(part) else -1
@@ -234,7 +189,7 @@ class StreamDecoder:
         )
 
     def _other(self, row: NDArray[np.int64]) -> Iterator[Message]:
-        message = self._inbox[row[table.BEGIN] : row[table.END]].tobytes()
+        message = self._inbox.data[row[table.BEGIN] : row[table.END]].tobytes()
         self.series_bytes += len(message)
         parts = parts_of(message)
         try:
@@ -242,6 +197,10 @@ class StreamDecoder:
                 self._outgoing += zmtp.answer(parts[0])
                 return
             said = read_message(parts)
+            if isinstance(said, Unknown) and said.nameless and self._head:
+                # The header of the legacy stream may come as a message for each of its parts.
+                parts = [*self._head, *parts]
+                said, message = read_message(parts), zmtp.message(*parts)
         except FormatError as error:
             if row[table.KIND] == table.COMMAND:
                 yield from self._break(error)
@@ -250,6 +209,8 @@ class StreamDecoder:
                 yield from self._tallies.add("bad_message", text, remedy=error.remedy)
             return
         if isinstance(said, SeriesStart):
+            grows = parts[0].startswith(b"{") and len(parts) < _MAX_HEAD_PARTS
+            self._head = parts if grows else []
             yield from self._start(said, message)
         elif isinstance(said, SeriesEnd):
             # An end may come late, when the next series has begun.
@@ -288,6 +249,7 @@ class StreamDecoder:
 
     def _images(self, rows: scanning.Rows, now_ns: int) -> Iterator[Message]:
         """Images of one series, size and type."""
+        self._head = []
         try:
             layout = layout_of(rows[0])
         except FormatError as error:
@@ -319,7 +281,7 @@ class StreamDecoder:
         while len(rows):
             part = rows[: slots.fits(rows)]
             rows = rows[len(part) :]
-            damaged = slots.load(self._inbox, part)
+            damaged = slots.load(self._inbox.data, part)
             if damaged:
                 yield from self._bad(damaged)
             if slots.capacity:
@@ -332,29 +294,7 @@ class StreamDecoder:
                 self._tracker.renumber()
             if self._slots is not None:
                 self._slots.drop()
-            self._slots = CompressedSlots(self._pool, layout)
+            self._slots = CompressedSlots(self._pool, layout, self._expander)
             self._placer.expect(FrameStart(layout, b"", _NOTHING), 0)
         if not self._tracker.planned:
             self._tracker.make_plan()
-
-
-_SHAPE = (table.HEIGHT, table.WIDTH, table.ITEM)
-
-
-def read_message(parts: Sequence[bytes]) -> Said:
-    """A message of either stream that is no image. Raises FormatError."""
-    old = parts[0].startswith(b"{")
-    return legacy.read_message(parts) if old else stream2.read_message(parts[0])
-
-
-def mask_of(masks: dict[str, PixelMask], channel: str) -> Mask | None:
-    """Pixels (y, x) of the channel that have no value, None where nothing is said of them."""
-    mask = masks.get(channel, next(iter(masks.values()), None))
-    return None if mask is None else mask != 0
-
-
-def layout_of(row: NDArray[np.int64]) -> Layout:
-    """Raises FormatError for a size that no frame has."""
-    height, width, item = (int(row[k]) for k in _SHAPE)
-    kind = {1: "u1", 2: "u2", 4: "u4"}[item]
-    return plain_layout(0, (height, width), kind, depth=8 * item, big_endian=False)  # type: ignore[arg-type]

@@ -2,7 +2,8 @@
 
 A header: dheader-1.0 and the detector's configuration, with header_detail "all" also arrays, each
 after a part that describes it. An image: dimage-1.0, dimage_d-1.0 (shape is [x, y]), the bytes,
-dconfig-1.0. The end: dseries_end-1.0. A part more, the appendix, may follow each.
+dconfig-1.0. The end: dseries_end-1.0. A part more, the appendix, may follow each. Simulators send
+the parts of the header as messages of their own.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def read_message(parts: Sequence[bytes]) -> Said:
     kind = str(head.get("htype"))
     series = whole(head.get("series"))
     if series is None:
-        return Unknown(kind)
+        return Unknown(kind, nameless="htype" not in head)
     if kind.startswith("dseries_end-"):
         return SeriesEnd(series)
     if not kind.startswith("dheader-"):

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan
-from stemd.adapters.dectris.decoder import (
+from stemd.adapters.dectris.camera import (
     START_NAME,
     DectrisCamera,
     layout_of,
     mask_of,
     read_message,
 )
+from stemd.adapters.dectris.expander import Expander
 from stemd.adapters.dectris.kernels import scanning, table
 from stemd.adapters.dectris.kernels.scanning import Rows, find_messages, parts_of
 from stemd.adapters.dectris.series import SeriesStart
@@ -198,7 +199,7 @@ class DectrisRecording:
         if start >= stop:
             return
         pool = BlockPool(POOL_BYTES)
-        slots = CompressedSlots(pool, self.layout)
+        slots = CompressedSlots(pool, self.layout, Expander())
         begin, end = self._rows[start, table.BEGIN], self._rows[stop - 1, table.END]
         window = Window(self._map, int(begin), int(end))
         try:

@@ -36,9 +36,10 @@ class SeriesEnd:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A message that stemd has no use for."""
+    """A message that stemd has no use for; `nameless`: it does not say what it is."""
 
     kind: str
+    nameless: bool = False
 
 
 Said = SeriesStart | SeriesEnd | Unknown

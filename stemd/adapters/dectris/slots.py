@@ -6,14 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition
-from stemd.adapters.dectris.compression import scratch
+from stemd.adapters.dectris.expander import Expander
 from stemd.adapters.dectris.kernels import scanning, table
-from stemd.adapters.dectris.kernels.expanding import expand_images
 from stemd.adapters.frames.format import Layout
 from stemd.blocks import BlockPool, Buffer, FrameBlock
 
 Bytes = NDArray[np.uint8]
 
+BLOCK_BYTES = 2 * 1024 * 1024
+"""Aim for a block: what each block costs is more than what its images lose beyond the L2 cache."""
 _WIRE_SHARE = 8  # a buffer has room for images compressed to this part of their size
 _MESSAGE_BYTES = 512  # of a message that are no image
 
@@ -25,13 +26,13 @@ class CompressedSlots:
     larger: `fits` says how many.
     """
 
-    def __init__(self, pool: BlockPool, layout: Layout) -> None:
+    def __init__(self, pool: BlockPool, layout: Layout, expander: Expander) -> None:
         self.layout = layout
         size = self._image_bytes = layout.pixel_bytes
         wire = size // _WIRE_SHARE + _MESSAGE_BYTES
-        self.count = pool.configure(wire, size)
-        if self.count < _WIRE_SHARE:
-            self.count = pool.configure(size + size // 64 + _MESSAGE_BYTES, size)
+        self.count = pool.configure(wire, size, max(BLOCK_BYTES, _WIRE_SHARE * (wire + size)))
+        if self.count < _WIRE_SHARE:  # so few might not hold one that cannot be compressed
+            self.count = pool.configure(size + size // 64 + _MESSAGE_BYTES, size, BLOCK_BYTES)
         self.numbers: NDArray[np.int64] = np.zeros(self.count, np.int64)
         self.prefixes: Bytes = np.zeros((self.count, 0), np.uint8)
         self.buffer: Buffer | None = None
@@ -41,8 +42,7 @@ class CompressedSlots:
         self._ends: NDArray[np.int64] = np.zeros(self.count + 1, np.int64)
         self._good: Bytes = np.zeros(self.count, np.uint8)
         self._wire: Bytes = np.zeros(0, np.uint8)
-        self._planes, self._words = scratch(size)
-        self._pool = pool
+        self._pool, self._expander = pool, expander
 
     def fits(self, rows: scanning.Rows) -> int:
         """How many of these images a buffer takes: at least 1."""
@@ -62,16 +62,9 @@ class CompressedSlots:
         buffer = self.buffer = self._pool.take()
         count = len(rows)
         begin, end = int(rows[0, table.BEGIN]), int(rows[-1, table.END])
-        good: int = expand_images(
-            data,
-            rows,
-            int(self.layout.dtype[1]),
-            self._image_bytes,
-            True,
-            self._planes,
-            self._words,
-            buffer.unpacked,
-            self._good,
+        item = int(self.layout.dtype[1])
+        good = self._expander.expand(
+            data, rows, item, self._image_bytes, buffer.unpacked, self._good
         )
         kept = self.kept = self._good[:count] != 0
         # A message of many channels may be larger than any buffer.

@@ -11,18 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 
-from stemd.acquisition import Acquisition, Scan
+from stemd.acquisition import Scan
+from stemd.adapters.frames.following import ScanFollower
 from stemd.adapters.frames.format import Begin, FrameFormat, FrameStart, Garbage, Need
-from stemd.adapters.frames.placer import Placer
 from stemd.adapters.frames.slots import Slots
-from stemd.adapters.frames.tracker import ScanTracker
-from stemd.adapters.tally import Tallies
-from stemd.blocks import BlockPool, Counters, EndReason, Message, Notice
+from stemd.blocks import BlockPool, EndReason, Message, Notice
 
 _SEARCH_BYTES = 4096
 
 
-class FrameDecoder:
+class FrameDecoder(ScanFollower):
     """Implements adapters.base.Decoder for one connection to a frame camera.
 
     `scan` is the configured geometry (None: told by the camera) and can be set at any time; it
@@ -34,11 +32,9 @@ class FrameDecoder:
     def __init__(
         self, camera: FrameFormat, pool: BlockPool, scan: Scan | None = None, source: str = ""
     ) -> None:
+        super().__init__(camera, scan, source)
         self._format = camera
         self._pool = pool
-        self._tallies = Tallies()
-        self._tracker = ScanTracker(camera, scan, source, self._tallies)
-        self._placer = Placer(self._tracker)
         self._slots: Slots | None = None
         self._landing = False  # bytes land in slots, not in `_scratch`
         self._scratch = memoryview(bytearray(_SEARCH_BYTES))
@@ -52,35 +48,9 @@ class FrameDecoder:
         self._announced = 0  # bytes of announcements since the last frame
 
     @property
-    def scan(self) -> Scan | None:
-        """The configured geometry."""
-        return self._tracker.scan
-
-    @scan.setter
-    def scan(self, scan: Scan | None) -> None:
-        self._tracker.scan = scan
-
-    @property
-    def acquisition(self) -> Acquisition | None:
-        """The scan under way."""
-        return self._tracker.acquisition
-
-    @property
-    def counters(self) -> Counters:
-        """Frames of the scan under way by fate; of the last scan when there is none."""
-        if self._tracker.acquisition is not None:
-            self._tracker.count()
-        return self._tracker.counters
-
-    @property
     def useless_bytes(self) -> int:
         """Bytes of this connection that no frame can come of: garbage, and headers alone."""
         return self.garbage_bytes + self._announced
-
-    @property
-    def at_the_end(self) -> bool:
-        """The scan under way lacks no more than its last frames: at most a line, or a 16th."""
-        return self._tracker.at_the_end
 
     def wants(self) -> Sequence[memoryview]:
         """Where the next bytes are to land. Waits for a free block where one is needed."""

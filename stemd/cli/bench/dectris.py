@@ -71,14 +71,14 @@ def expanding_us(kind: str, size: int, data: NDArray[np.uint8], rows: scanning.R
     item = _ITEM[kind]
     image = size * size * item
     each = max(1, (512 << 10) // image)
-    planes, words = scratch(image)
+    planes = scratch(image)
     out, good = np.zeros(each * image, np.uint8), np.zeros(each, np.uint8)
     parts = [rows[i : i + each] for i in range(0, len(rows) - each + 1, each)]
     best = float("inf")
     for _ in range(20):
         began = time.thread_time()
         for part in parts:
-            expand_images(data, part, item, image, True, planes, words, out, good)
+            expand_images(data, part, item, image, True, planes, out, good)
         best = min(best, (time.thread_time() - began) / (each * len(parts)))
     return best * 1e6
 

@@ -24,16 +24,36 @@ def _big(data, at, size):
 
 
 @njit(nogil=True)
+def _zero_most(values):
+    most = values.dtype.type(-1)
+    zero = values.dtype.type(0)
+    for i in range(values.size):
+        value = values[i]
+        values[i] = zero if value == most else value
+
+
+@njit(nogil=True)
+def _clean(out, item):
+    """Zero where there is no value, which the type's maximum says."""
+    if item == 1:
+        _zero_most(out)
+    elif item == 2:
+        _zero_most(out.view(np.uint16))
+    else:
+        _zero_most(out.view(np.uint32))
+
+
+@njit(nogil=True)
 def _expand_bslz4(
     data,
     at,
     end,
     item,
     planes,
-    words,
     out,
+    clean,
 ):
-    """One image; `planes` and `words` are scratch memory as large as it, and SLACK_BYTES."""
+    """One image; `planes` is scratch memory as large as it, and SLACK_BYTES."""
     total = out.size
     if end - at < HEAD_BYTES or _big(data, at, 8) != total:
         return False
@@ -54,12 +74,14 @@ def _expand_bslz4(
         if length > end - at or lz4.expand(data, at, at + length, planes, 0, size) != size:
             return False
         at += length
-        unshuffle(planes, size // item, item, words, out[done : done + size].view(np.uint64))
+        unshuffle(planes, size // item, item, out, done, clean)
         done += size
     if total - done != end - at:
         return False
     for k in range(total - done):
         out[done + k] = data[at + k]
+    if clean:
+        _clean(out[done:], item)
     return True
 
 
@@ -95,16 +117,6 @@ def _expand_lz4(data, at, end, room, out):
 
 
 @njit(nogil=True)
-def _clean(values):
-    """Zero where there is no value, which the type's maximum says."""
-    most = values.dtype.type(-1)
-    zero = values.dtype.type(0)
-    for i in range(values.size):
-        value = values[i]
-        values[i] = zero if value == most else value
-
-
-@njit(nogil=True)
 def _expand(
     data,
     at,
@@ -112,16 +124,20 @@ def _expand(
     algorithm,
     item,
     planes,
-    words,
     out,
+    clean,
 ):
     if algorithm == BSLZ4:
-        return _expand_bslz4(data, at, end, item, planes, words, out)
+        return _expand_bslz4(data, at, end, item, planes, out, clean)
     if algorithm == LZ4:
-        return _expand_lz4(data, at, end, planes, out)
-    if end - at != out.size:
+        if not _expand_lz4(data, at, end, planes, out):
+            return False
+    elif end - at != out.size:
         return False
-    out[:] = data[at:end]
+    else:
+        out[:] = data[at:end]
+    if clean:
+        _clean(out, item)
     return True
 
 
@@ -133,7 +149,6 @@ def expand_images(
     image,
     clean,
     planes,
-    words,
     out,
     good,
 ):
@@ -141,23 +156,13 @@ def expand_images(
 
     Damaged ones are left out: `good[i]` becomes 0, and the number of good ones is returned.
     `item`: bytes of a value, `image`: of an image. `clean`: pixels at the type's maximum have no
-    value and become 0. `planes` and `words` are scratch memory of an image's size, and SLACK_BYTES.
+    value and become 0. `planes` is scratch memory of an image's size, and SLACK_BYTES.
     """
     count = 0
     for i in range(rows.shape[0]):
         target = out[count * image : (count + 1) * image]
         at, end = rows[i, DATA], rows[i, DATA_END]
-        well = _expand(data, at, end, rows[i, ALGORITHM], item, planes, words, target)
+        well = _expand(data, at, end, rows[i, ALGORITHM], item, planes, target, clean)
         good[i] = well
-        if not well:
-            continue
-        if not clean:
-            pass
-        elif item == 1:
-            _clean(target)
-        elif item == 2:
-            _clean(target.view(np.uint16))
-        else:
-            _clean(target.view(np.uint32))
-        count += 1
+        count += well
     return count

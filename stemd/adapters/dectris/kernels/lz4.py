@@ -20,7 +20,7 @@ _HASH_BITS = 12
 
 
 @njit(inline="always")  # a third faster so
-def _far_copy(target, to, distance, size):
+def _copy(target, to, distance, size):
     """Copy `size` bytes from `distance` bytes before; where they overlap the pattern repeats.
 
     What has been copied doubles the pattern: no move waits for the bytes of the one before. Moves
@@ -46,6 +46,7 @@ def expand(source, at, end, target, start, size):
     """
     out = start
     limit = start + size
+    wide = source.size - SLACK_BYTES
     while at < end:
         token = np.int64(source[at])
         at += 1
@@ -60,9 +61,11 @@ def expand(source, at, end, target, start, size):
                 literals += more
         if literals > end - at or literals > limit - out:
             return -1
-        if at + literals + SLACK_BYTES <= source.size:
-            for k in range(0, literals, 16):
-                move_16(target, out + k, source, at + k)
+        if at + literals <= wide:
+            move_16(target, out, source, at)  # mostly all of them, so nothing is to be guessed
+            if literals > 16:
+                for k in range(16, literals, 16):
+                    move_16(target, out + k, source, at + k)
         else:
             for k in range(literals):
                 target[out + k] = source[at + k]
@@ -88,7 +91,7 @@ def expand(source, at, end, target, start, size):
         length += 4
         if length > limit - out:
             return -1
-        _far_copy(target, out, distance, length)
+        _copy(target, out, distance, length)
         out += length
     return -1
 

@@ -12,20 +12,23 @@ SLACK_BYTES = 32
 """Moves may touch so many bytes behind what they are asked for: whoever calls has them there."""
 
 
-def _pointer(context: Any, builder: Any, kind: Any, array: Any, index: Any, bits: int) -> Any:
-    view = context.make_array(kind)(context, builder, array)
-    return builder.bitcast(builder.gep(view.data, [index]), ir.IntType(bits).as_pointer())
+def address(builder: Any, data: Any, index: Any, kind: ir.Type) -> Any:
+    """Where a value of this kind stands, `index` bytes behind `data`."""
+    return builder.bitcast(builder.gep(data, [index]), kind.as_pointer())
+
+
+def _data(context: Any, builder: Any, signature: Any, arguments: Any, which: int) -> Any:
+    return context.make_array(signature.args[which])(context, builder, arguments[which]).data
 
 
 def _mover(bits: int) -> Any:
     def typed(typing_context: Any, target: Any, to: Any, source: Any, at: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            kinds = signature.args
-            into = _pointer(context, builder, kinds[0], arguments[0], arguments[1], bits)
-            out_of = _pointer(context, builder, kinds[2], arguments[2], arguments[3], bits)
-            value = builder.load(out_of)
+            into, out_of = (_data(context, builder, signature, arguments, i) for i in (0, 2))
+            kind = ir.IntType(bits)
+            value = builder.load(address(builder, out_of, arguments[3], kind))
             value.align = 1
-            builder.store(value, into).align = 1
+            builder.store(value, address(builder, into, arguments[1], kind)).align = 1
             return context.get_dummy_value()
 
         return types.void(target, to, source, at), codegen
