@@ -21,6 +21,10 @@ from stemd.acquisition import Scan
 from stemd.adapters.advapix.adapter import make_front
 from stemd.adapters.advapix.records import records, text_records
 from stemd.adapters.advapix.settings import AdvapixSettings
+from stemd.adapters.dectris import cbor, legacy, stream2, zmtp
+from stemd.adapters.dectris.compression import ALGORITHMS, compress_image, expand_array
+from stemd.adapters.dectris.decoder import StreamDecoder
+from stemd.adapters.dectris.recording import DectrisRecording
 from stemd.adapters.events.decoder import EventDecoder
 from stemd.adapters.frames.decoder import FrameDecoder
 from stemd.adapters.merlin.control import (
@@ -163,6 +167,74 @@ def merlin_file(data: bytes) -> None:
             recording.close()
 
 
+def _dectris_images(numbers: Iterable[int]) -> Iterator[bytes]:
+    """Messages of images, of both streams and every compression in turn."""
+    for number in numbers:
+        image = (
+            np.random.default_rng(number)
+            .poisson(2.0, (6, 10))
+            .astype(["u1", "u2", "u4"][number % 3])
+        )
+        algorithm = ALGORITHMS[number // 3 % 3]
+        if number % 2:
+            yield zmtp.message(*legacy.encode_image(1, number, image, algorithm))
+        else:
+            data = {"threshold_1": stream2.encode_array(image, algorithm)}
+            yield zmtp.message(stream2.encode_image(1, number, data))
+
+
+def dectris_stream(data: bytes) -> None:
+    """A control unit's stream behind its greeting, or with it."""
+    cuts = _cuts(data)
+    scan = SCAN if cuts.random() < 0.7 else None
+    greets = cuts.random() < 0.1
+    decoder = StreamDecoder(BlockPool(1 << 18, 2048), scan, "fuzz", greets=greets)
+    _stream(decoder, data)
+    decoder.outgoing()
+    _check(decoder.end("disconnected", 1))
+
+
+def dectris_stream_seeds() -> list[bytes]:
+    """Series of both streams, commands, and a greeting."""
+    mask = np.zeros((6, 10), np.uint32)
+    config = {"nimages": 18, "ntrigger": 1, "trigger_mode": "exts"}
+    ping = zmtp.frame(b"\x04PING\x00\x0ahello", command=True)
+    images = list(_dectris_images(range(18)))
+    new = zmtp.message(stream2.encode_start(1, (6, 10), "u2", 18, mask=mask))
+    old = zmtp.message(*legacy.encode_start(1, config, mask))
+    end = zmtp.message(stream2.encode_end(1))
+    return [
+        new + b"".join(images) + ping + end,
+        old + b"".join(images[1::2]) + zmtp.message(*legacy.encode_end(1)),
+        zmtp.greeting() + zmtp.ready("PUSH") + new + images[0],
+    ]
+
+
+def dectris_file(data: bytes) -> None:
+    """A raw.dectris with what began its series beside it."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as d:
+        path = Path(d) / "raw.dectris"
+        path.write_bytes(data)
+        path.with_suffix(".start").write_bytes(data[: _cuts(data).randrange(500)])
+        recording = DectrisRecording(path, SCAN)
+        try:
+            _check(recording.blocks(0, recording.frames))
+        finally:
+            recording.close()
+
+
+def dectris_cbor(data: bytes) -> None:
+    """A message of stream2 that is no image."""
+    cbor.decode(data)
+    stream2.read_message(data)
+
+
+def dectris_compression(data: bytes) -> None:
+    """Compressed bytes of an image."""
+    for algorithm in ALGORITHMS:
+        expand_array(data, algorithm, 2, 4096)
+
+
 def packing(data: bytes) -> None:
     """Packed pixels: any bytes are counts, and none is written beyond its frame."""
     cuts = _cuts(data)
@@ -296,6 +368,24 @@ TARGETS: dict[str, Target] = {
         merlin_hdr, lambda: [encode_hdr(SMALL, 18)], ("stemd.adapters.merlin.hdr",)
     ),
     "merlin-file": Target(merlin_file, lambda: [b"".join(_frames(SMALL, range(1, 19)))]),
+    "dectris-stream": Target(dectris_stream, dectris_stream_seeds),
+    "dectris-file": Target(
+        dectris_file,
+        lambda: [b"".join(_dectris_images(range(k, 36, 6))) for k in range(6)],
+    ),
+    "dectris-cbor": Target(
+        dectris_cbor,
+        lambda: [stream2.encode_start(1, (6, 10), "u2", 18, mask=np.ones((6, 10), np.uint32))],
+        ("stemd.adapters.dectris.cbor", "stemd.adapters.dectris.stream2"),
+    ),
+    "dectris-compression": Target(
+        dectris_compression,
+        lambda: [
+            compress_image(np.arange(2048, dtype=np.uint16) % k, a)
+            for k in (2, 7, 2000)
+            for a in ALGORITHMS
+        ],
+    ),
     "packing": Target(packing, lambda: [bytes(range(256)) * 8]),
     "tpx3": Target(tpx3, tpx3_seeds),
     "csr": Target(sparse, sparse_seeds),

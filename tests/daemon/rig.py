@@ -208,6 +208,9 @@ class MerlinRig:
 class Rig:
     """All four, with what a test asks of them."""
 
+    config = CONFIG
+    record_name = "raw.mib"
+
     def __init__(self, folder: Path, broker: Mosquitto, camera: MerlinRig, **config: Any) -> None:
         self.folder, self.broker, self.camera = folder, broker, camera
         self.options: dict[str, Any] = {
@@ -236,7 +239,7 @@ class Rig:
         """Start a daemon and wait until it has found the camera."""
         connected = len(self.states("camera_connected"))
         self.daemons.append(
-            RunningDaemon(self.folder, CONFIG.format(**self.options), self.environment)
+            RunningDaemon(self.folder, self.config.format(**self.options), self.environment)
         )
         wait_until(
             lambda: any(self.states("camera_connected")[connected:]), "the camera is found", 60.0
@@ -323,7 +326,7 @@ class Rig:
 
     def record(self, scan: dict[str, Any]) -> bytes:
         """The raw record of a scan by its document."""
-        return (self.folder_of(scan) / "raw.mib").read_bytes()
+        return (self.folder_of(scan) / self.record_name).read_bytes()
 
     def close(self) -> None:
         """End everything."""

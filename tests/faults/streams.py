@@ -14,13 +14,15 @@ PACE_S = 0.05
 
 class Feeder:
     """A port that sends `bad` again and again to whoever connects, or, once `heal` was called, a
-    whole scan to everybody new.
+    whole scan to everybody new; behind `hello` in both cases.
     """
 
-    def __init__(self, bad: Callable[[], bytes], good: Callable[[], bytes]) -> None:
+    def __init__(
+        self, bad: Callable[[], bytes], good: Callable[[], bytes], hello: bytes = b""
+    ) -> None:
         self.sent = 0
         self.connections = 0
-        self._bad, self._good = bad, good
+        self._bad, self._good, self._hello = bad, good, hello
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self._listener.settimeout(PACE_S)
@@ -51,6 +53,7 @@ class Feeder:
 
     def _serve(self, client: socket.socket) -> None:
         well = self._well.is_set()
+        client.sendall(self._hello)
         if well:
             client.sendall(self._good())
         while not self._stop.is_set() and self._well.is_set() is well:

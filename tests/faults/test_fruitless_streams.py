@@ -24,6 +24,8 @@ from tests.adapters import quicksilver
 from tests.adapters.conftest import foreign, package
 from tests.conftest import Mosquitto, OutsideClient, free_port, wait_until
 from tests.daemon.running import RunningDaemon
+from tests.dectris.streams import HELLO
+from tests.dectris.streams import series as dectris_series
 from tests.faults.conftest import Row
 from tests.faults.streams import Feeder, GrowingFile
 from tests.timepix3 import streams
@@ -111,6 +113,11 @@ def merlin_frame(image: np.ndarray, index: int) -> bytes:
     return message(encode_frame(image, KIND, index + 1))
 
 
+def images_of_another_kind() -> bytes:
+    """Whole images whose compression nobody knows: no garbage, and no frames."""
+    return dectris_series(range(60), 60).replace(b"bslz4", b"bzzz4")
+
+
 def hits_without_pulses() -> Callable[[], bytes]:
     chips = streams.Camera(layout=Layout("single"), edges=())
     at = [1_000_000]
@@ -155,6 +162,11 @@ def make_streams(folder: Path) -> Iterator[tuple[str, Stream]]:
     for name, bad in event_cameras.items():
         source = Feeder(bad, pulsed_scan)
         text = f'type = "timepix3"\nmode = "connect"\nhost = "127.0.0.1"\nport = {source.port}'
+        yield name, Stream(text + "\nidle_timeout_s = 1.0", source)
+    dectris = {"dectris-garbage": junk(b"\x05"), "dectris-unreadable": images_of_another_kind}
+    for name, bad in dectris.items():
+        source = Feeder(bad, lambda: dectris_series(range(60), 60), HELLO)
+        text = f'type = "dectris"\nhost = "127.0.0.1"\ndata_port = {source.port}'
         yield name, Stream(text + "\nidle_timeout_s = 1.0", source)
     path = folder / "live.t3p"
     file = GrowingFile(path, lambda: b"\xff" * 16_000, recorded_scan)

@@ -16,10 +16,12 @@ import pytest
 
 from stemd.acquisition import Scan
 from stemd.adapters.base import Adapter
+from stemd.adapters.dectris.adapter import DectrisAdapter, DectrisSettings
 from stemd.adapters.merlin import MerlinAdapter, MerlinSettings
 from stemd.adapters.merlin.encoder import Camera
 from stemd.adapters.timepix3.adapter import Timepix3Adapter
 from stemd.blocks import BlockPool, Ended, EventBlock, FrameBlock, Link, Message, Started
+from tests.dectris.streams import HELLO, frame, start
 from tests.merlin.streams import acquisition
 from tests.timepix3 import streams
 
@@ -154,9 +156,17 @@ def timepix3(part: bool) -> tuple[Adapter, bytes]:
     return Timepix3Adapter(settings), stream[: len(stream) // 2 // 8 * 8] if part else b""
 
 
+def dectris(part: bool) -> tuple[Adapter, bytes]:
+    settings = DectrisSettings(
+        host="10.213.77.2", data_port=PORT, scan=Scan(shape=(4, 5), flyback=0), pause_timeout_s=60.0
+    )
+    series = start(20) + b"".join(frame(number) for number in range(10))
+    return DectrisAdapter(settings), HELLO + (series if part else b"")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("part", [False, True], ids=["idle", "in mid-scan"])
-@pytest.mark.parametrize("make", [merlin, timepix3])
+@pytest.mark.parametrize("make", [merlin, timepix3, dectris])
 def test_a_camera_that_loses_its_power_is_noticed_and_found_again(
     elsewhere: Elsewhere, make: Callable[[bool], tuple[Adapter, bytes]], part: bool
 ) -> None:

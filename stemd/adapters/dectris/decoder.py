@@ -26,7 +26,7 @@ from stemd.adapters.dectris.slots import CompressedSlots
 from stemd.adapters.dectris.stolen import StolenFrames
 from stemd.adapters.frames.following import ScanFollower
 from stemd.adapters.frames.format import Announcement, FrameStart, Layout
-from stemd.blocks import BlockPool, EndReason, Message, Notice
+from stemd.blocks import BlockPool, EndReason, Message, Notice, Started
 from stemd.errors import FormatError
 
 _ROWS = 1024
@@ -76,7 +76,7 @@ class StreamDecoder(ScanFollower):
         self.broken = False
         self._greeted = not self._greets
         self._outgoing = zmtp.greeting() if self._greets else b""
-        self._series = -1
+        self._series, self._unannounced = -1, False
         self._head: list[bytes] = []
         self._masks: dict[str, PixelMask] = {}
         self._stolen.reset()
@@ -244,7 +244,7 @@ class StreamDecoder(ScanFollower):
             )
 
     def _new_series(self, series: int, masks: dict[str, PixelMask]) -> None:
-        self._series, self._masks = series, masks
+        self._series, self._masks, self._unannounced = series, masks, False
         self._stolen.reset()
 
     def _images(self, rows: scanning.Rows, now_ns: int) -> Iterator[Message]:
@@ -259,23 +259,11 @@ class StreamDecoder(ScanFollower):
         if series != self._series:
             yield from self._tracker.close("restarted")
             self._new_series(series, {})
+            self._unannounced = True
             self._tracker.new_acquisition(None)
-            yield Notice(
-                "no_start",
-                f"series {series} began before stemd was connected, or another client was told of "
-                "it: its pixel mask and its number of images are not known",
-                "info",
-            )
         yield from self._expect(layout)
-        share = self._stolen.noticed(rows[:, table.NUMBER])
-        if share:
-            yield Notice(
-                "stolen_frames",
-                f"{share} of 100 images do not come, evenly: another client takes them",
-                "error",
-                remedy="end the other program that is connected to the stream; the control unit "
-                "hands each image to one client only",
-            )
+        if (stolen := self._stolen.noticed(rows[:, table.NUMBER])) is not None:
+            yield stolen
         slots = self._slots
         assert slots is not None
         while len(rows):
@@ -285,7 +273,20 @@ class StreamDecoder(ScanFollower):
             if damaged:
                 yield from self._bad(damaged)
             if slots.capacity:
-                yield from self._placer.place(slots, slots.capacity, now_ns)
+                yield from self._told_behind_start(slots, now_ns)
+
+    def _told_behind_start(self, slots: CompressedSlots, now_ns: int) -> Iterator[Message]:
+        """Place images; what is to be told of an unannounced series stands with its scan."""
+        for message in self._placer.place(slots, slots.capacity, now_ns):
+            yield message
+            if self._unannounced and isinstance(message, Started):
+                self._unannounced = False
+                yield Notice(
+                    "no_start",
+                    f"series {self._series} began before stemd was connected, or another client "
+                    "was told of it: its pixel mask and its number of images are not known",
+                    "info",
+                )
 
     def _expect(self, layout: Layout) -> Iterator[Message]:
         if self._slots is None or layout != self._slots.layout:

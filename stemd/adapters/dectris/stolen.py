@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from stemd.blocks import Notice
+
 LOOK_FRAMES = 64
 """So many frames are looked at before anything is said."""
 _SHARE = 0.4
@@ -22,10 +24,10 @@ class StolenFrames:
         self._frames = self._gaps = 0
         self._told = False
 
-    def noticed(self, numbers: NDArray[np.int64]) -> int:
-        """Of frames of these `numbers`, how many of 100 did not come; 0: all is well, or told."""
+    def noticed(self, numbers: NDArray[np.int64]) -> Notice | None:
+        """Look at frames of these `numbers`; what is to be told, once a series."""
         if self._told or not numbers.size:
-            return 0
+            return None
         if self._last >= 0:
             self._gaps += int(numbers[0] > self._last + 1)
             self._frames += 1
@@ -34,6 +36,13 @@ class StolenFrames:
         self._frames += steps.size
         self._last = int(numbers[-1])
         if self._frames < LOOK_FRAMES or self._gaps < _SHARE * self._frames:
-            return 0
+            return None
         self._told = True
-        return round(100 * self._gaps / (self._gaps + self._frames))
+        share = round(100 * self._gaps / (self._gaps + self._frames))
+        return Notice(
+            "stolen_frames",
+            f"{share} of 100 images do not come, evenly: another client takes them",
+            "error",
+            remedy="end the other program that is connected to the stream; the control unit "
+            "hands each image to one client only",
+        )
