@@ -13,8 +13,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import structlog
 
 from stemd.cli import virtual
+from stemd.cli.demo.plain_logs import PlainLines
 from stemd.cli.main import COMMANDS, main
 
 
@@ -149,6 +151,23 @@ def test_install_service_says_what_to_do_next(
     assert {Path(path) for path in written} == {p for p in tmp_path.rglob("*") if p.is_file()}
     assert "systemctl enable --now stemd" in said
     assert main(command) == 0, "a second time, over the first"
+
+
+def test_the_demo_tells_each_kind_of_warning_once_in_words() -> None:
+    show = PlainLines(terminal=False)
+
+    def line(level: str, text: str, **more: str) -> str:
+        return show(None, level, {"event": text, "level": level, **more})
+
+    first = line("warning", "airpi: from line 12 on one of 4", pipeline="cam", remedy="wait")
+    assert first == "warning: airpi: from line 12 on one of 4\n  wait"
+    for again in ("airpi: from line 2 on one of 36", "airpi: from line 3 on one of 4 (and 2 more)"):
+        with pytest.raises(structlog.DropEvent):
+            line("warning", again)
+    assert line("warning", "disk low", folder="/a") == "warning: disk low (folder /a)"
+    for _ in range(2):
+        assert line("error", "broken", exception="Traceback: x") == "error: broken\nTraceback: x"
+    assert PlainLines(terminal=True)(None, "error", {"event": "a"}).startswith("\r\x1b[K")
 
 
 @pytest.mark.parametrize("scans", ["0", "-3"])

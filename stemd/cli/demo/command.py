@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 EXAMPLE = "stemd demo --scans 2 --no-page"
 MQTT_PORT = 1883
 PAGE_PORT = 8440
-END_S, CAMERA_END_S = 1.5, 1.0
+END_S, CAMERA_END_S = 1.5, 0.4
 """Whoever presses Ctrl-C has the prompt back within two seconds."""
 FIRST_IMAGES_S = 30.0
 
@@ -73,6 +73,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run until Ctrl-C or until N scans are done."""
+    from stemd.cli.demo.plain_logs import plain_logs
     from stemd.config.scan_size import parse_scan
     from stemd.logs import set_up_logs
 
@@ -82,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--keep {args.keep} must be 0 or more", "0 keeps all scans")
     shape = parse_scan(args.scan).shape
     set_up_logs("warning")
+    plain_logs()
     data_dir: Path = args.data_dir.absolute()
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -177,6 +179,7 @@ async def _serve(
     ready.cancel()
     end_status_line()
     if serving.done():  # Ctrl-C, or it could not start
+        hurry.cancel()
         await serving
         return 0
     broker = daemon.outlets.broker
@@ -193,6 +196,7 @@ async def _serve(
     done.cancel()
     daemon.stop()
     await serving
+    hurry.cancel()
     end_status_line()
     bad = [document for document in watcher.documents if document["status"] != "complete"]
     say(f"{len(watcher.documents)} scans, {len(bad)} of them not complete. List them with:")
@@ -232,6 +236,10 @@ async def _end_in_time(daemon: Daemon, camera: int) -> None:
     timer = threading.Timer(END_S, leave)
     timer.daemon = True
     timer.start()
+    try:
+        await asyncio.Event().wait()  # until the daemon has ended
+    finally:
+        timer.cancel()
 
 
 async def _all_done(watcher: Watcher, daemon: Daemon) -> None:
