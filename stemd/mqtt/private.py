@@ -13,6 +13,8 @@ There is no public way to any of it (aiomqtt 2.5, paho 2.2), and an unattended p
   misses a cancellation that comes together with the broker's answer;
 - every message where it is wanted, as it comes (`_on_message`): aiomqtt's queue drops what comes
   when it is full, an abort behind a flood too;
+- an answer to a subscription that nobody waits for any more (`_on_subscribe`): aiomqtt writes a
+  traceback into the log;
 - sending without copying what is still to be sent at every call (`_packet_queue`).
 
 pyproject.toml has an upper bound for both, and tests/sinks/test_private_parts.py fails when one of
@@ -164,6 +166,17 @@ class OpenClient(Client):
             self.inbox(Message._from_paho_message(message))
         else:
             super()._on_message(client, userdata, message)
+
+    def _on_subscribe(
+        self,
+        client: paho.Client,
+        userdata: Any,
+        mid: int,
+        reason_codes: list[ReasonCode],
+        properties: Properties | None = None,
+    ) -> None:
+        if mid in self._pending_subscribes:  # who has asked may have been told to stop meanwhile
+            super()._on_subscribe(client, userdata, mid, reason_codes, properties)
 
     def _on_publish(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import re
 import tomllib
@@ -13,6 +14,8 @@ from typing import Any
 import aiomqtt
 import paho.mqtt.client as paho
 import pytest
+
+from stemd.mqtt.private import OpenClient
 
 ROOT = Path(__file__).parents[2]
 NAMES = (
@@ -29,6 +32,10 @@ NAMES = (
         (aiomqtt.Client._client_connect, ["self"]),
         (aiomqtt.Client._wait_for, ["self", "fut", "timeout"]),
         (aiomqtt.Client._on_message, ["self", "client", "userdata", "message"]),
+        (
+            aiomqtt.Client._on_subscribe,
+            ["self", "client", "userdata", "mid", "reason_codes", "properties"],
+        ),
         (aiomqtt.Message._from_paho_message, ["message"]),
         *(
             (function, ["self", "client", "userdata", *rest, "reason_code", "properties"])
@@ -53,6 +60,18 @@ async def test_the_private_attributes_are_what_they_were() -> None:
     assert client._client.on_publish == client._on_publish
     assert not client._connected.done()
     assert not client._disconnected.done()
+
+
+async def test_an_answer_that_nobody_waits_for_any_more_is_no_traceback_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client = OpenClient("127.0.0.1", connect_seconds=1.0)
+    waiting = asyncio.get_running_loop().create_future()
+    client._pending_subscribes[5] = waiting
+    for mid in (4, 5):
+        client._on_subscribe(client._client, None, mid, [])
+    assert waiting.result() == []
+    assert caplog.messages == []
 
 
 def test_the_source_still_calls_what_is_replaced() -> None:
