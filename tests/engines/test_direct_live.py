@@ -55,7 +55,7 @@ def cells() -> tuple[np.ndarray, np.ndarray]:
 
 def kernels_of(means: np.ndarray, points: np.ndarray, size: int, nx: int) -> LineKernels:
     columns = np.arange(means.size)
-    power = np.full(64, 0.01)
+    power = np.full(64, 0.01), np.zeros(64)
     return line_kernels(
         points, means, columns, LENS.coefficients(BEAM), BEAM, STEP, size, nx, power
     )
@@ -99,7 +99,7 @@ def test_kernels_of_the_whole_scan_give_the_finished_image(shares):
     spectra = [Cell(*at.spectrum_of(image), p) for image, p in zip(images, points, strict=True)]
     expected = Linear.of(at, spectra, LENS.coefficients(BEAM))
     means = counts.mean(axis=(0, 1)).astype(np.float64)
-    power = expected.ring_power() / at.positions
+    power = expected.ring_power() / at.positions, np.zeros(64)
     made = line_kernels(
         points, means, np.arange(means.size), LENS.coefficients(BEAM), BEAM, STEP, 39, SIDE, power
     )

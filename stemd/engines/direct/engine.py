@@ -21,6 +21,7 @@ from stemd.engines.bright_field.view import Discs
 from stemd.engines.direct.growing import GrowingPhase
 from stemd.engines.direct.line_kernels import line_kernels
 from stemd.engines.direct.live import IMAGE_EVERY_S, LivePhase, Wanted
+from stemd.engines.lens.absorption import Absorbing
 from stemd.engines.lens.estimate import Cell, Frequencies, Linear
 from stemd.engines.lens.weights import Method
 from stemd.errors import StemdError
@@ -137,16 +138,16 @@ class DirectEngine(BrightFieldEngine):
 
     def _images_of(self, discs: Discs, go_on: Callable[[], bool]) -> Sequence[Result] | None:
         _, lens, measured = self._through()
-        estimate = Linear(
-            Frequencies(discs.done, discs.beam, discs.step_angstrom, level=discs.level),
-            lens.coefficients(discs.beam),
-            self._own.method,
-        )
-        for cell, at in zip(*usable_cells(discs), strict=True):
+        at = Frequencies(discs.done, discs.beam, discs.step_angstrom, level=discs.level)
+        coefficients, method = lens.coefficients(discs.beam), self._own.method
+        both, alone = Absorbing(at, coefficients), Linear(at, coefficients, method)
+        sums = both if method == "wiener" else alone
+        for cell, points in zip(*usable_cells(discs), strict=True):
             if not go_on():
                 return None
             image = discs.images(slice(int(cell), int(cell) + 1))[0].reshape(discs.done.shape)
-            estimate.add(Cell(*estimate.at.spectrum_of(image), at))
+            sums.add(Cell(*at.spectrum_of(image), points))
+        estimate = both.phase() if method == "wiener" else alone
         return self._results(
             estimate.phase(), discs.done, estimate.deviation(), lens, measured=measured
         )

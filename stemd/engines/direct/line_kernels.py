@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.beam import Beam
-from stemd.engines.kernels.overlaps import add_overlaps
+from stemd.engines.kernels.overlaps import add_both, add_overlaps
 from stemd.engines.kernels.ricom import fast_length
+from stemd.engines.lens.absorption import not_shared, shared
 from stemd.engines.lens.estimate import Frequencies
 from stemd.engines.lens.weights import KINDS, Method, divisor, left_out
 
+C128 = NDArray[np.complex128]
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
@@ -65,14 +67,15 @@ def line_kernels(
     step_angstrom: float,
     size: int,
     nx: int,
-    power: F64 | None,
+    powers: tuple[F64, F64] | None,
     method: Method = "wiener",
 ) -> LineKernels:
     """Kernels of `size` x `size` positions for lines of `nx` positions.
 
     `points` (cells, m, 2): as `lens.estimate.Cell.points`; `counts` (cells,): their means, more
-    than 0; `columns` (cells,): where they stand among those that are kept; `power`: of the specimen
-    by rings of `lens.estimate.RING`, divided by the number of positions; None: PRIOR_RADIAN.
+    than 0; `columns` (cells,): where they stand among those that are kept; `powers`: of the
+    specimen's phase and absorption by rings of `lens.estimate.RING`, divided by the number of
+    positions; None: PRIOR_RADIAN, and no absorption.
 
     The filter n_k W* / divisor of each cell (`lens.weights`) is made on a grid of twice the
     kernel's size, transformed back and cut. Cells that see nearly the same are put together: by
@@ -80,13 +83,12 @@ def line_kernels(
     """
     side = fast_length(2 * size)
     at = Frequencies(np.ones((side, side), np.bool_), beam, step_angstrom)
-    seen, transfer = np.zeros((counts.size, at.index.size), np.complex128), np.zeros(at.index.size)
-    one = np.ones(at.index.size, np.complex64)
-    for cell, (at_points, mean) in enumerate(zip(points, counts, strict=True)):
-        add_overlaps(
-            one, at_points, mean, at.y, at.x, coefficients, KINDS[method], seen[cell], transfer
-        )
-    each = _power_at(at, power)
+    each = _power_at(at, None if powers is None else powers[0])
+    if method == "wiener":
+        other = np.zeros_like(each) if powers is None else _power_at(at, powers[1])
+        seen, transfer = _seen_beside_absorption(at, points, counts, coefficients, other)
+    else:
+        seen, transfer = _seen(at, points, counts, coefficients, method)
     by = divisor(method, transfer, float(counts.sum()), each)
     stays = left_out(method, transfer, by, each)
     kernels = np.stack([_cut(at.image_of(part / by), size) for part in seen])
@@ -104,6 +106,40 @@ def line_kernels(
         length,
         float(np.sqrt((at.twice * stays).sum()) / side),
     )
+
+
+def _seen(
+    at: Frequencies, points: F64, counts: F64, coefficients: F64, method: Method
+) -> tuple[C128, F64]:
+    """What each cell is weighted by, (cells, n), and the sum of weights and transfers, (n,)."""
+    n = at.index.size
+    seen, transfer, one = np.zeros((counts.size, n), np.complex128), np.zeros(n), _ones(n)
+    for cell in range(counts.size):
+        add_overlaps(
+            one, points[cell], counts[cell], at.y, at.x, coefficients, KINDS[method], seen[cell],
+            transfer,
+        )  # fmt: skip
+    return seen, transfer
+
+
+def _seen_beside_absorption(
+    at: Frequencies, points: F64, counts: F64, coefficients: F64, power: F64
+) -> tuple[C128, F64]:
+    """The same, with what absorption of this power may make of the phase taken out."""
+    n = at.index.size
+    seen, absorbed = (np.zeros((counts.size, n), np.complex128) for _ in range(2))
+    transfer, absorbing, mixed = np.zeros(n), np.zeros(n), np.zeros(n, np.complex128)
+    for cell in range(counts.size):
+        add_both(
+            _ones(n), points[cell], counts[cell], at.y, at.x, coefficients, seen[cell], transfer,
+            absorbed[cell], absorbing, mixed,
+        )  # fmt: skip
+    share = shared(mixed, absorbing, power)
+    return seen - share * absorbed, not_shared(transfer, share, mixed)
+
+
+def _ones(n: int) -> NDArray[np.complex64]:
+    return np.ones(n, np.complex64)
 
 
 def _power_at(at: Frequencies, power: F64 | None) -> F64:

@@ -17,7 +17,8 @@ from stemd.engines.bright_field.measuring import FITTED_SIDE, usable_cells
 from stemd.engines.bright_field.view import Discs
 from stemd.engines.direct.growing import GrowingPhase, LinesToAdd
 from stemd.engines.direct.line_kernels import LineKernels, line_kernels
-from stemd.engines.lens.estimate import Cell, Frequencies, Linear
+from stemd.engines.lens.absorption import Absorbing
+from stemd.engines.lens.estimate import Cell, Frequencies
 from stemd.engines.lens.weights import Method
 
 F32 = NDArray[np.float32]
@@ -27,6 +28,10 @@ SHARE = 0.25
 """At most this part of the time goes into kernels that follow the growing scan."""
 IMAGE_SHARE, IMAGE_EVERY_S = 0.1, 0.05
 """Likewise for copies of the image, and how often there is one at most."""
+AGAIN, NEVER = 3, 1 << 62
+"""How many times as many positions there are before kernels are made anew."""
+ENOUGH_LINES = 64
+"""Lines that say enough of the specimen's power."""
 LEAST_LINES = 8
 """Lines from which on the specimen's power is taken from the scan."""
 ENOUGH = 50.0
@@ -51,10 +56,10 @@ class Wanted:
 class LivePhase:
     """The image that grows. One thread, but for `lines.touch`.
 
-    Kernels are made anew when the number of positions has doubled, since the mean of each cell,
-    the disc's centre and the specimen's power are better known then, and when `key` says that
-    settings have changed. The image is then made anew from the kept cells: in all, each position
-    is added two times.
+    Kernels are made anew when there are AGAIN times as many positions, since the mean of each cell,
+    the disc's centre and the specimen's power are better known then, until there are ENOUGH_LINES,
+    and when `key` says that settings have changed. The image is then made anew from the kept
+    cells: all in all, a position is added less than one and a half times.
     """
 
     def __init__(self, kept: BrightField, seen: PositionsTaken, shape: tuple[int, int]) -> None:
@@ -109,7 +114,7 @@ class LivePhase:
         return image, self._phase.kernels.deviation
 
     def _anew(self, key: object, wanted: Wanted | None) -> bool:
-        self._key, self._anew_at = key, 2 * self._added
+        self._key, self._anew_at = key, AGAIN * self._added
         if wanted is None:
             return False
         lines, chosen = self.lines.everything()
@@ -120,15 +125,17 @@ class LivePhase:
         if not means.size:
             return False
         coefficients = wanted.lens.coefficients(discs.beam)
-        power = None
+        powers = None
         if lines.size >= LEAST_LINES:
-            power = _power(counts[..., used], part, points, coefficients, discs)
+            powers = _powers(counts[..., used], part, points, coefficients, discs)
         kernels = line_kernels(
             points, means, used, coefficients, discs.beam, discs.step_angstrom,
-            wanted.kernel_size, self._shape[1], power, wanted.method,
+            wanted.kernel_size, self._shape[1], powers, wanted.method,
         )  # fmt: skip
         self._phase, self.wanted = GrowingPhase(kernels, self._shape), wanted
         self._phase.add(lines, self._counts, chosen)
+        if lines.size >= ENOUGH_LINES:
+            self._anew_at = NEVER
         return True
 
     def _counts(self, line: int) -> F32:
@@ -146,16 +153,17 @@ def _means(counts: F32, chosen: NDArray[np.bool_]) -> F64:
     return np.asarray((sums + ENOUGH) / (number + ENOUGH / common))
 
 
-def _power(
+def _powers(
     counts: F32, chosen: NDArray[np.bool_], points: F64, coefficients: F64, discs: Discs
-) -> F64:
-    """The specimen's power in rings, for each position, by the middle of these lines."""
+) -> tuple[F64, F64]:
+    """Power of phase and absorption in rings, for each position, by the middle of these lines."""
     nx = counts.shape[1]
     first = max(0, (nx - FITTED_SIDE) // 2)
     middle = slice(first, first + min(nx, FITTED_SIDE))
     at = Frequencies(np.ascontiguousarray(chosen[:, middle]), discs.beam, discs.step_angstrom)
-    estimate = Linear(at, coefficients)
+    both = Absorbing(at, coefficients)
     for number, each in enumerate(points):
         image = np.ascontiguousarray(counts[:, middle, number])
-        estimate.add(Cell(*at.spectrum_of(image), each))
-    return estimate.ring_power() / at.positions
+        both.add(Cell(*at.spectrum_of(image), each))
+    phase, absorption = both.phase(), both.absorption()
+    return phase.ring_power() / at.positions, absorption.ring_power() / at.positions

@@ -17,7 +17,8 @@ def mix_cells(counts, columns, chosen, weights, offset, out):
     each load and store of `out`: 2 cells x components floating-point operations a position.
     """
     cells, nx = columns.size, chosen.size
-    turned = np.zeros((-(-cells // 4) * 4, nx), np.float32)
+    # rows of a power of two would all fall into the same places of the cache
+    turned = np.zeros((-(-cells // 4) * 4, nx + 16), np.float32)
     for x in range(nx):
         if chosen[x]:
             for k in range(cells):

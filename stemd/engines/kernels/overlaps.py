@@ -84,3 +84,38 @@ def add_overlaps(spectrum, points, weight, qy, qx, c, kind, numerator, denominat
                 re * seen.real + im * seen.imag, re * seen.imag - im * seen.real
             )
             denominator[n] += weight * (re * re + im * im)
+
+
+@njit(nogil=True, cache=True)
+def add_both(
+    spectrum, points, weight, qy, qx, c, numerator, denominator, absorbed, absorbing, mixed
+):
+    """Add one cell's part of the phase, as `add_overlaps` with GAMMA, and of the absorption.
+
+    A specimen exp(i phi - mu) has G(k, q) = phi(q) Gamma(k, q) + mu(q) M(k, q), with
+    M = -[A*(k) A(k - q) + A(k) A*(k + q)]. absorbed: complex128 (n,) gets weight M* G; absorbing:
+    float64 (n,), weight |M|^2; mixed: complex128 (n,), weight Gamma* M. The rest as there.
+    """
+    share = 1.0 / points.shape[0]
+    for n in range(qy.size):
+        low, high = 0.0j, 0.0j
+        for p in range(points.shape[0]):
+            ky, kx = points[p, 0], points[p, 1]
+            minus = (ky - qy[n]) ** 2 + (kx - qx[n]) ** 2 < 1.0
+            plus = (ky + qy[n]) ** 2 + (kx + qx[n]) ** 2 < 1.0
+            if not (minus or plus):
+                continue
+            own = aberration(c, ky, kx)
+            if minus:
+                angle = own - aberration(c, ky - qy[n], kx - qx[n])
+                low += complex(np.cos(angle), np.sin(angle))
+            if plus:
+                angle = aberration(c, ky + qy[n], kx + qx[n]) - own
+                high += complex(np.cos(angle), np.sin(angle))
+        gamma, other = 1j * (low - high) * share, -(low + high) * share
+        seen = complex(spectrum[n].real, spectrum[n].imag)
+        numerator[n] += weight * np.conj(gamma) * seen
+        denominator[n] += weight * (gamma.real**2 + gamma.imag**2)
+        absorbed[n] += weight * np.conj(other) * seen
+        absorbing[n] += weight * (other.real**2 + other.imag**2)
+        mixed[n] += weight * np.conj(gamma) * other

@@ -154,6 +154,12 @@ class Linear:
             estimate.add(cell)
         return estimate
 
+    def with_sums(self, numerator: C128, denominator: F64) -> Linear:
+        """An estimate by the same rules from other sums, to which no cells are added."""
+        made = Linear(self.at, self._coefficients, self._method)
+        made.numerator, made.denominator = numerator, denominator
+        return made
+
     def power(self) -> F64:
         """The specimen's |phi(q)|^2 at each frequency, as `ring_power` has it for their rings."""
         return np.asarray(self.ring_power()[self.at.ring])
