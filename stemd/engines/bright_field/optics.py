@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stemd.acquisition import Optics
 from stemd.engines.base import PositionMaps
@@ -17,8 +20,11 @@ from stemd.engines.lens.found import DiscFound, LensFound, OpticsFound
 from stemd.engines.lens.measure import Search, StoppedError
 from stemd.engines.probe import Disc, disc_seen
 from stemd.engines.rotation import MIN_SIDE, estimate_rotation
-from stemd.engines.vectors import resolve_centre, shifts
+from stemd.engines.vectors import resolve_centre, shifts, to_scan_axes
 
+OFF_CENTER, OTHER_SIZE, CLEARLY = 0.5, 0.015, 4.0
+"""Pixels by which the disc is not where it was told, and the part and the standard errors by which
+it has another size, from which on the lens is measured with the disc as it is seen."""
 SHARE = 0.5
 """Of the time beside a camera goes into measuring at most, where no image needs it: of scans that
 follow each other faster some are not measured."""
@@ -105,16 +111,51 @@ class OpticsMeasurement:
             return False
         if self._bounded and began < _rest_until.get(self._name, 0.0):
             return False
+        self._disc = disc_found(self.sum.counts, self._maps.masked)
+        discs, vectors = self._about_disc(discs, vectors, optics)
         try:
             self.lens = lens_found(discs, vectors, self._turns(optics), optics, search, go_on)
         except StoppedError:
             return False
-        self._disc = disc_found(self.sum.counts, self._maps.masked)
         self._made_with = made_with
         if self._bounded:
             ended = time.monotonic()
             _rest_until[self._name] = ended + (ended - began) * (1.0 / SHARE - 1.0)
         return True
+
+    def _about_disc(self, discs: Discs, vectors: Vectors, optics: Optics) -> tuple[Discs, Vectors]:
+        """The same for the disc that is seen, where it is clearly not the one that was told."""
+        disc = self._disc
+        if disc is None:
+            return discs, vectors
+        aside = math.dist(disc.center, discs.center)
+        larger = disc.radius / discs.radius
+        # one that wanders is smeared, and its edge with it
+        other = discs.wanders is None and abs(larger - 1.0) > max(
+            OTHER_SIZE, CLEARLY * disc.radius_sigma / discs.radius
+        )
+        if aside < OFF_CENTER and not other:
+            return discs, vectors
+        larger = larger if other else 1.0
+        y, x = (
+            np.array([(told - seen) / discs.radius])
+            for told, seen in zip(discs.center, disc.center, strict=True)
+        )
+
+        def about(turned: Optics) -> NDArray[np.float64]:
+            moved = np.stack(to_scan_axes(y, x, turned), axis=1)
+            return np.asarray((vectors(turned) + moved) / larger)
+
+        angle = discs.beam.convergence_semi_angle_mrad * larger
+        beam = replace(discs.beam, convergence_semi_angle_mrad=angle)
+        seen = replace(
+            discs,
+            vectors=about(optics),
+            center=disc.center,
+            radius=discs.radius * larger,
+            beam=beam,
+        )
+        return seen, about
 
     def _turns(self, optics: Optics) -> list[tuple[float, bool]]:
         """Rotation and flip by the centre-of-mass field, of either hand."""
