@@ -174,3 +174,13 @@ def test_frames_per_trigger_give_the_length_of_a_line(tmp_path: Path, suffix: st
     path = write(tmp_path / "a.mib", range(1, 43), **hdr)
     path.with_suffix(".hdr").rename(path.with_suffix(suffix))
     assert open_recording(path).acquisition.scan.shape == (6, 7)
+
+
+@pytest.mark.parametrize("frames", [22, 40, 41])
+def test_the_lines_of_a_scan_that_was_stopped_are_those_that_were_promised(
+    tmp_path: Path, frames: int
+) -> None:
+    hdr = {"Frames_in_Acquisition_(Number)": 42, "Frames_per_Trigger_(Number)": 7}
+    recording = open_recording(write(tmp_path / "a.mib", range(1, frames + 1), **hdr))
+    assert recording.acquisition.scan.shape == (6, 7)
+    assert "fewer_than_promised" in kinds(recording)

@@ -136,6 +136,12 @@ def test_a_virtual_dataset_needs_its_sources(tmp_path: Path) -> None:
     _virtual(tmp_path / "other.h5", "source.h5", data, "b")
     with pytest.raises(FormatError, match=r"b of source\.h5, which has no such dataset"):
         open_recording(tmp_path / "other.h5")
+    layout = h5py.VirtualLayout((8, 5, 16, 16), data.dtype)
+    layout[:4] = h5py.VirtualSource("source.h5", "a", data.shape)
+    with h5py.File(tmp_path / "half.h5", "w") as file:
+        file.create_virtual_dataset("v", layout)
+    with pytest.raises(FormatError, match=r"5,120 of the 10,240 values of /v have no source"):
+        open_recording(tmp_path / "half.h5")
 
 
 def test_axes_of_one_step_are_left_out(tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ FAULTS = (
     "late",
     "early",
     "far",  # a time stamp far ahead
+    "behind",  # a time stamp far behind
     "counter",  # one flipped bit
     "stray",  # one more pulse behind it, counted
 )
-_TIMELESS = {"lost", "unseen", "late", "early", "far"}
+_TIMELESS = {"lost", "unseen", "late", "early", "far", "behind"}
 
 
 @dataclass
@@ -95,6 +96,8 @@ def _edges_of(kind: str, time: int, period: int, rng: random.Random) -> list[_Ed
         return [_Edge(moved, moved)]
     if kind == "far":
         return [_Edge(time, time + round(period * rng.uniform(3.0, 40.0)))]
+    if kind == "behind":
+        return [_Edge(time, time - round(period * rng.choice([rng.uniform(1.2, 40.0), 5, 2])))]
     if kind == "counter":
         return [_Edge(time, time, flip=1 << rng.randrange(12))]
     good = _Edge(time, time)

@@ -98,6 +98,7 @@ def test_a_fault_is_told_with_its_place(kind: str, line: int) -> None:
         "late": {"pulse_time_doubt"},
         "early": {"pulse_time_doubt"},
         "far": {"pulse_time_doubt", "missed_pulses"},
+        "behind": {"pulse_time_doubt", "missed_pulses"},
         "counter": {"pulse_count_doubt"},
         "stray": {"spurious_pulses"},
     }
@@ -191,6 +192,19 @@ def test_a_reset_of_clock_and_counter_begins_a_scan_with_its_own_first_pulse() -
     found = {number: position for number, (_, position) in rows_and_columns(got).items()}
     assert found == {n: line * plan.nx + column for n, (line, column) in enumerate(made.truth)}
     assert {"clock_reset", "line_count_anew"} & set(got.notices())
+
+
+@pytest.mark.parametrize("chips", [1, 4])
+@pytest.mark.parametrize("line", [1, 2])
+def test_a_pulse_whose_time_lies_before_the_scan_is_not_its_first_line(
+    chips: int, line: int
+) -> None:
+    """Even by whole periods: its chip sent it behind the first one."""
+    for one_chip in (False, True):
+        plan = Plan(chips=chips, one_chip=one_chip, faults={line: "behind"})
+        for seed in range(6):
+            made = make(plan, random.Random(seed))
+            check(plan, made, read(plan, made))
 
 
 def test_a_stray_behind_a_pause_of_whole_lines_moves_no_line() -> None:

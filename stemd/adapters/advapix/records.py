@@ -240,44 +240,45 @@ class RecordsFront:
 
 @njit(nogil=True, cache=True)
 def parse_text(text: NDArray[np.uint8], columns: int, values: NDArray[np.int64]) -> tuple[int, int]:
-    """Whole lines of integers into `values` (n, columns); returns (bytes used, lines).
+    """Lines of integers into `values` (n, columns); returns (bytes used, lines).
 
-    Lines that do not hold `columns` integers (the heading) are left out.
+    Lines that do not hold `columns` integers (the heading) are left out. The last one may lack its
+    end, any may end with a carriage return.
     """
     lines = used = 0
     field = 0
     number = np.int64(0)
     digits = negative = False
     good = True
-    for i in range(text.size):
-        c = text[i]
+    for i in range(text.size + 1):
+        c = text[i] if i < text.size else np.uint8(10)
         if 48 <= c <= 57:
             number = number * 10 + (c - 48)
             digits = True
         elif c == 45 and not digits:
             negative = True
-        elif c == 9 or c == 10 or c == 32 or c == 44 or c == 59:
+        elif c == 9 or c == 10 or c == 13 or c == 32 or c == 44 or c == 59:
             if digits:
                 if field < columns:
                     values[lines, field] = -number if negative else number
                 field += 1
             number = np.int64(0)
             digits = negative = False
-            if c == 10:
+            if c == 10 or c == 13:
                 if good and field == columns:
                     lines += 1
                 field = 0
                 good = True
-                used = i + 1
+                used = min(i + 1, text.size)
                 if lines == values.shape[0]:
                     break
-        elif c != 13:
+        else:
             good = False
     return used, lines
 
 
 def text_records(text: NDArray[np.uint8]) -> tuple[NDArray[Any], int]:
-    """Records of whole .t3pa lines (Index, Matrix Index, ToA, ToT, FToA, Overflow), bytes used.
+    """Records of .t3pa lines (Index, Matrix Index, ToA, ToT, FToA, Overflow), bytes used.
 
     The text form of a single chip; a heading line is skipped.
     """

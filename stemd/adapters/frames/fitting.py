@@ -55,12 +55,18 @@ def doubtful(table: FrameTable, ends: Ends) -> bool:
 
 
 def hinted(announced: Announcement, ends: Ends) -> Scan | None:
-    """The scan that a file's header tells of: its size, or so many frames a line."""
+    """The scan that a file's header tells of: its size, or so many frames a line.
+
+    Of a recording that was stopped in its second half the frames that were promised tell the lines.
+    """
     if announced.scan_shape:
         return Scan(shape=announced.scan_shape)
     nx = announced.frames_per_trigger
-    if nx and 1 < nx < ends.span and ends.span % nx == 0 and ends.span // nx <= MOST_LINES:
-        return Scan(shape=(ends.span // nx, nx))
+    frames, promised = ends.span, announced.frames or 0
+    if nx and frames % nx and frames < promised < 2 * frames:
+        frames = promised
+    if nx and 1 < nx < frames and frames % nx == 0 and frames // nx <= MOST_LINES:
+        return Scan(shape=(frames // nx, nx))
     return None
 
 

@@ -138,6 +138,20 @@ def _is_median(s: Any, waits: Any, first: int, period: float) -> bool:
 
 
 @njit(nogil=True, cache=True)
+def came_later(waits: Any, before: int, after: int) -> bool:
+    """Whether a chip sent the pulse of the earlier time behind the other: then its time is false.
+
+    A chip sends its pulses in order.
+    """
+    if waits[before].order < waits[after].order:
+        return False
+    for chip in range(CHIPS):
+        if waits[before].counters[chip] >= 0 and waits[after].counters[chip] >= 0:
+            return True
+    return False
+
+
+@njit(nogil=True, cache=True)
 def lead_in(s: Any, waits: Any, first: int, steps: int) -> tuple[int, int, int]:
     """Pulses before a run that belong to it: (earliest one, its lines before the run, holes).
 
@@ -149,6 +163,8 @@ def lead_in(s: Any, waits: Any, first: int, steps: int) -> tuple[int, int, int]:
         periods = (waits[earliest].time - waits[k].time) / s.period
         whole = int(periods + 0.5) if periods < 1e9 else 0
         if whole < 1 or abs(periods - whole) * s.period > tolerance(s, whole):
+            continue
+        if came_later(waits, k, earliest):
             continue
         edges = edges_between(waits[k], waits[first])
         if whole <= 1 + MOST_MISSED or edges == steps * (lines + whole):

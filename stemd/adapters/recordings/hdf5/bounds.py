@@ -32,7 +32,8 @@ def check_dataset(dataset: Any, path: RecordingPath, depth: int = 2) -> None:
         if dataset.chunks and isinstance(path, Path):
             check_chunks(dataset)
         return
-    for source in dataset.virtual_sources():
+    sources = dataset.virtual_sources()
+    for source in sources:
         if source.file_name == ".":
             continue
         beside = path.parent / source.file_name if isinstance(path, Path) else Path("/")
@@ -40,6 +41,14 @@ def check_dataset(dataset: Any, path: RecordingPath, depth: int = 2) -> None:
         if depth == 0:
             raise FormatError(f"{path}: virtual datasets of virtual datasets", "copy the data")
         _check_source(dataset, path, beside, source.dset_name, depth)
+    mapped = sum(int(source.vspace.get_select_npoints()) for source in sources)
+    whole = int(np.prod(dataset.shape, dtype=np.int64))
+    if mapped < whole:
+        raise FormatError(
+            f"{path}: {whole - mapped:,} of the {whole:,} values of {dataset.name} have no source, "
+            "so they would be read as 0",
+            "copy the values that are there into one dataset",
+        )
 
 
 def _check_source(dataset: Any, path: RecordingPath, beside: Path, name: str, depth: int) -> None:
