@@ -15,16 +15,20 @@ from numpy.typing import NDArray
 from stemd.acquisition import Acquisition
 from stemd.compilation import njit
 from stemd.engines.base import PositionMaps
+from stemd.engines.restoration.estimate.lines import displacements, noise_variance
 from stemd.errors import UsageError
 
+F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-REACH_Y_PX, REACH_X_PX, STEP_PX = 1.5, 4.0, 0.25
-"""Displacements of a line that are looked at, in scan pixels."""
-SIGMA_Y_PX, SIGMA_X_PX = 0.5, 1.0
-"""Displacements of lines that are expected beforehand (standard deviations)."""
-SIGMA_PIXEL_PX, WINDOW_PX = 0.25, 33
-"""Displacements expected within a line, and over how many pixels one is found."""
+TURNS = 3
+"""Looks at the lines: each begins from what the last one has found."""
+PIECE_PX, WINDOW_PX = 16, 33
+"""Pixels of a line that are compared with those beside them, and that are moved together."""
+CERTAIN = 3.0
+"""Deviations of chance by which neighbouring pieces must agree that they have moved."""
+LARGEST_PX = 0.5
+"""Deviation of displacements within a line beyond which they are not believed."""
 LEAST_WEIGHT = 0.1
 """A grid point that gets less than this part of a pattern keeps the pattern of its own number."""
 
@@ -43,28 +47,26 @@ class Shifts:
 def find_shifts(distorted: NDArray[Any], restored: NDArray[Any]) -> Shifts:
     """Shifts s such that distorted[j, i] is restored(j + s.y, i + s.x), as likely as possible.
 
-    Both images are (ny, nx) in the same unit. First each line as a whole: least squares over a
-    grid of displacements, to a fraction of its step by a parabola; then, within the line, one
-    step of Gauss and Newton over windows of `WINDOW_PX`. Expected displacements enter as a
-    normal prior, weighed against the noise that is left: where an image says nothing, nothing
-    is moved. Raises UsageError when the shapes differ.
+    Both images are (ny, nx) in the same unit. First each line as a whole, then, within the line,
+    one step of Gauss and Newton over windows of `WINDOW_PX`. How far anything moves beforehand is
+    no constant: it is what parts of a line that know nothing of each other's noise agree on
+    (`estimate.lines.displacements`). Where they do not agree on more than chance, nothing is
+    moved at all. Raises UsageError when the shapes differ.
     """
-    d, r = np.asarray(distorted, np.float64), np.asarray(restored, np.float64)
+    d, r = np.ascontiguousarray(distorted, np.float32), np.ascontiguousarray(restored, np.float32)
     if d.shape != r.shape or d.ndim != 2:
         raise UsageError(f"a distorted image of {d.shape} and a restored one of {r.shape}")
-    steps_y = np.arange(-REACH_Y_PX, REACH_Y_PX + STEP_PX / 2, STEP_PX)
-    steps_x = np.arange(-REACH_X_PX, REACH_X_PX + STEP_PX / 2, STEP_PX)
-    costs = np.empty((d.shape[0], steps_y.size, steps_x.size))
-    _line_costs(d, r, steps_y, steps_x, costs)
-    # what the best displacement leaves is noise
-    noise = max(float(np.median(costs.min(axis=(1, 2)))), 1e-12 * float(d.var()) + 1e-30)
-    prior = (steps_y / SIGMA_Y_PX)[:, None] ** 2 + (steps_x / SIGMA_X_PX)[None, :] ** 2
-    costs *= d.shape[1] / noise
-    costs += prior
-    line_y, line_x = _lowest(costs, steps_y, steps_x)
-    y = np.repeat(line_y[:, None], d.shape[1], 1)
-    x = np.repeat(line_x[:, None], d.shape[1], 1)
-    more_y, more_x = _within_lines(d, r, y, x, noise)
+    scale = float(np.abs(r).max()) or 1.0
+    d, r = d / np.float32(scale), r / np.float32(scale)
+    variance = noise_variance(d, r)
+    lines = np.zeros((len(d), 2))
+    for _ in range(TURNS):
+        lines, worth = displacements(d, r, variance, lines)
+        if worth == 0.0:
+            break
+    y = np.repeat(lines[:, :1], d.shape[1], 1)
+    x = np.repeat(lines[:, 1:], d.shape[1], 1)
+    more_y, more_x = _within_lines(d, r, y, x, variance)
     return Shifts(y + more_y, x + more_x)
 
 
@@ -106,40 +108,49 @@ def moved(acquisition: Acquisition, maps: PositionMaps, shifts: Shifts) -> Posit
     return result
 
 
-def _lowest(costs: F64, steps_y: F64, steps_x: F64) -> tuple[F64, F64]:
-    """The displacement of least cost of each line, between grid points by parabolas."""
-    lines = np.arange(costs.shape[0])
-    best = costs.reshape(lines.size, -1).argmin(1)
-    # the parabola needs both neighbours
-    iy = np.clip(best // steps_x.size, 1, steps_y.size - 2)
-    ix = np.clip(best % steps_x.size, 1, steps_x.size - 2)
-    middle = costs[lines, iy, ix]
+def _within_lines(d: F32, r: F32, y: F64, x: F64, variance: F32) -> tuple[F64, F64]:
+    """What is left of the displacement along each line, smooth over `WINDOW_PX`.
 
-    def offset(before: F64, after: F64) -> F64:
-        bend = before - 2.0 * middle + after
-        slope = np.where(bend > 0.0, (before - after) / (2.0 * np.where(bend > 0, bend, 1.0)), 0.0)
-        return np.clip(slope, -1.0, 1.0) * STEP_PX
-
-    shift_y = steps_y[iy] + offset(costs[lines, iy - 1, ix], costs[lines, iy + 1, ix])
-    shift_x = steps_x[ix] + offset(costs[lines, iy, ix - 1], costs[lines, iy, ix + 1])
-    return shift_y, shift_x
-
-
-def _within_lines(d: F64, r: F64, y: F64, x: F64, noise: float) -> tuple[F64, F64]:
-    """What is left of the displacement along each line, smooth over `WINDOW_PX`."""
+    Its spread is what pieces side by side agree on: <p q> = <i k> s^2 for their pulls p, q and
+    information i, k, over all lines and for each axis.
+    """
     half = 0.5
+    weight = 1.0 / variance.astype(np.float64)
     left = d - _sampled(r, y, x)
-    slope_y = _sampled(r, y + half, x) - _sampled(r, y - half, x)
-    slope_x = _sampled(r, y, x + half) - _sampled(r, y, x - half)
-    ridge = noise / SIGMA_PIXEL_PX**2
-    yy, xx = _windowed(slope_y**2) + ridge, _windowed(slope_x**2) + ridge
-    xy = _windowed(slope_y * slope_x)
-    ly, lx = _windowed(slope_y * left), _windowed(slope_x * left)
+    slopes = (
+        _sampled(r, y + half, x) - _sampled(r, y - half, x),
+        _sampled(r, y, x + half) - _sampled(r, y, x - half),
+    )
+    spread = []
+    for slope in slopes:
+        information, pull = _pieces(weight * slope * slope), _pieces(weight * slope * left)
+        both = float((pull[:, 1:] * pull[:, :-1]).sum())
+        known = float((information[:, 1:] * information[:, :-1]).sum())
+        square = max(0.0, both / max(known, 1e-30))
+        excess = float((pull**2).sum() - square * (information**2).sum())
+        excess = max(1.0, excess / max(float(information.sum()), 1e-30))
+        certain = both > CERTAIN * excess * np.sqrt(max(known, 1e-30))
+        spread.append(min(square, LARGEST_PX**2) / excess if certain else 0.0)
+    if not any(spread):
+        return np.zeros_like(y), np.zeros_like(x)
+    ridge_y, ridge_x = (1.0 / max(square, 1e-12) for square in spread)
+    slope_y, slope_x = slopes
+    yy = _windowed(weight * slope_y**2) + ridge_y
+    xx = _windowed(weight * slope_x**2) + ridge_x
+    xy = _windowed(weight * slope_y * slope_x)
+    ly, lx = _windowed(weight * slope_y * left), _windowed(weight * slope_x * left)
     determinant = yy * xx - xy**2
-    limit = 2.0 * SIGMA_PIXEL_PX
+    limit = 2.0 * LARGEST_PX
     more_y = np.clip((xx * ly - xy * lx) / determinant, -limit, limit)
     more_x = np.clip((yy * lx - xy * ly) / determinant, -limit, limit)
     return more_y, more_x
+
+
+def _pieces(values: F64) -> F64:
+    """Sums over pieces of each line, `PIECE_PX` long, (ny, pieces)."""
+    edges = np.arange(0, values.shape[1], PIECE_PX)
+    out: F64 = np.add.reduceat(values, edges, axis=1)
+    return out
 
 
 def _windowed(values: F64) -> F64:
@@ -150,15 +161,15 @@ def _windowed(values: F64) -> F64:
     return out
 
 
-def _sampled(image: F64, y: F64, x: F64) -> F64:
+def _sampled(image: F32, y: F64, x: F64) -> F64:
     """The image at (j + y, i + x), linear between pixels, its edge value beyond the edges."""
-    out = np.empty_like(image)
+    out = np.empty(image.shape)
     _sample(image, y, x, out)
     return out
 
 
 @njit(nogil=True, cache=True)
-def _at(image: F64, y: float, x: float) -> float:
+def _at(image: F32, y: float, x: float) -> float:
     ny, nx = image.shape
     y = min(max(y, 0.0), ny - 1.0)
     x = min(max(x, 0.0), nx - 1.0)
@@ -171,28 +182,7 @@ def _at(image: F64, y: float, x: float) -> float:
 
 
 @njit(nogil=True, cache=True)
-def _sample(image: F64, y: F64, x: F64, out: F64) -> None:
+def _sample(image: F32, y: F64, x: F64, out: F64) -> None:
     for j in range(image.shape[0]):
         for i in range(image.shape[1]):
             out[j, i] = _at(image, j + y[j, i], i + x[j, i])
-
-
-@njit(nogil=True, cache=True)
-def _line_costs(d: F64, r: F64, steps_y: F64, steps_x: F64, costs: F64) -> None:
-    """costs[j, a, b]: mean square of d[j, i] - r(j + steps_y[a], i + steps_x[b]) over i."""
-    ny, nx = d.shape
-    line = np.empty(nx)
-    for j in range(ny):
-        for a in range(steps_y.size):
-            for i in range(nx):
-                line[i] = _at(r, j + steps_y[a], float(i))
-            for b in range(steps_x.size):
-                whole = int(np.floor(steps_x[b]))
-                part = steps_x[b] - whole
-                total = 0.0
-                for i in range(nx):
-                    i0 = min(max(i + whole, 0), nx - 1)
-                    i1 = min(max(i + whole + 1, 0), nx - 1)
-                    left = d[j, i] - (1.0 - part) * line[i0] - part * line[i1]
-                    total += left * left
-                costs[j, a, b] = total / nx

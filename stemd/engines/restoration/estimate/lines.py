@@ -15,6 +15,8 @@ PHI = 0.5
 """Correlation of displacements from line to line that is expected (thesis 2.14)."""
 PIECE_PX = 24
 """Pieces of a line that are compared: the even with the odd ones."""
+CERTAIN = 2.5
+"""Deviations of chance by which both halves of the lines must agree that these have moved."""
 LARGEST_Y_PX, LARGEST_X_PX = 1.0, 2.0
 """Standard deviations of displacements beyond which they are not believed."""
 
@@ -59,15 +61,16 @@ def _agreed(pull: F64, information: F64) -> tuple[F64, float]:
     `pull` (2, n, 2) and `information` (2, n, 2, 2) are those of two halves of each line, whose
     errors know nothing of each other: what both say is displacement, pull_1 pull_2 = i_1 i_2
     s^2 on average. The rest should be noise of variance i; where the image is not quite what is
-    shown, it is more.
+    shown, it is more. What chance alone would often say is none.
     """
     diagonal = np.einsum("hnaa->hna", information)
     both = (pull[0] * pull[1]).sum(axis=0)
     known = (diagonal[0] * diagonal[1]).sum(axis=0)
     square = np.maximum(both / np.maximum(known, 1e-30), 0.0)
     noise = (pull**2 - diagonal**2 * square).sum()
-    excess = float(noise / max(float(diagonal.sum()), 1e-30))
-    return np.sqrt(square), max(excess, 1.0)
+    excess = max(float(noise / max(float(diagonal.sum()), 1e-30)), 1.0)
+    certain = both > CERTAIN * excess * np.sqrt(known)
+    return np.sqrt(square) * certain, excess
 
 
 @njit(nogil=True, cache=True)
