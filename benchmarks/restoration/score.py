@@ -23,6 +23,7 @@ from benchmarks.restoration.measures import column_errors, psnr, ssim
 from benchmarks.restoration.methods import METHODS
 from benchmarks.restoration.specimens import Specimen, specimens
 from stemd.engines.restoration.distortions import Distortions, Jitter, Tail, distort
+from stemd.engines.restoration.finished import finished
 from stemd.engines.restoration.tiling import restore
 from stemd.inference import choice
 from stemd.inference.choice import BackendName
@@ -49,6 +50,10 @@ class Network:
 
     def __call__(self, image: Image) -> Image:
         """Restore one image (ny, nx) of any size."""
+        return finished(image, self.model, self.network).image
+
+    def alone(self, image: Image) -> Image:
+        """What the network makes of it, before the recorded image is asked."""
         return restore(image, self.model, self.network)
 
 

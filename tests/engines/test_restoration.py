@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from stemd.cli.main import main
 from stemd.engines.restoration.engine import RestorationEngine, RestorationSettings, without_holes
 from stemd.engines.restoration.estimate.channels import estimate
+from stemd.engines.restoration.finished import finished
 from stemd.engines.restoration.robust_scale import normalise
 from stemd.engines.restoration.tiling import CancelledError, restore, tiles
 from stemd.errors import ModelError, ModelMemoryError, StemdError
@@ -202,8 +203,12 @@ def test_a_scan_gets_its_restored_image(model: str) -> None:
     chosen = [engine("restoration", input="sum", model=model, backend="onnxruntime"), engine("sum")]
     results = run_scan(PATTERNS, SHAPE, chosen)
     found = results["sum_restored"]
-    expected = through(models.box_blur(halo="4"), results["sum"].image)
-    np.testing.assert_allclose(found.image, expected, atol=1e-3)
+    blur = models.model(models.box_blur(halo="4"))
+    expected = finished(results["sum"].image, blur, choice.load(blur, "onnxruntime"))
+    np.testing.assert_allclose(found.image, expected.image, atol=1e-2)
+    np.testing.assert_allclose(results["sum_uncertainty"].image, expected.uncertainty, rtol=1e-3)
+    assert found.extra["strays"] == expected.strays
+    assert 0.0 <= found.extra["departing"] <= 1.0
     assert found.units == results["sum"].units
     assert found.extra["input"] == "sum"
     assert found.extra["model"] == "tiny"
@@ -308,7 +313,7 @@ def test_finished_images_do_not_wait_for_the_network(
     final = run.serve(lambda snapshot: None, lambda: 100.0, published)
     assert early == [{"sum"}]
     assert run.images.early == {"sum"}
-    assert {result.name for result in final.results} == {"sum", "sum_restored"}
+    assert {result.name for result in final.results} == {"sum", "sum_restored", "sum_uncertainty"}
 
 
 def test_complete_lines_are_restored_while_the_scan_runs(model: str) -> None:

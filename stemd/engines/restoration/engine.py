@@ -14,7 +14,8 @@ from pydantic import Field
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block
 from stemd.engines.base import PositionMaps, Positions
-from stemd.engines.restoration.tiling import CancelledError, restore
+from stemd.engines.restoration.finished import finished
+from stemd.engines.restoration.tiling import CancelledError
 from stemd.errors import ModelError
 from stemd.inference.catalogue import find
 from stemd.inference.choice import BackendName
@@ -50,8 +51,8 @@ class RestorationSettings(EngineSettings):
     needs: ClassVar[Literal["images"]] = "images"
 
     def outputs(self, engine: str) -> tuple[str, ...]:
-        """The input's name with an ending."""
-        return (f"{self.input}_restored",)
+        """The input's name with endings."""
+        return (f"{self.input}_restored", f"{self.input}_uncertainty")
 
     def key_of(self, image: str) -> tuple[str, ...]:
         """Its name comes from the input's."""
@@ -65,6 +66,8 @@ class RestorationSettings(EngineSettings):
 class RestorationEngine:
     """`<input>_restored`: same unit and mean as the input. Implements engines.base.ImageEngine.
 
+    Of finished images `<input>_uncertainty` too: the standard error of an average over a column.
+
     All work is done in the process's thread for networks (`inference.worker`), so the scan
     never waits. Unfinished images are restored as far as their lines are complete; what has
     not been scanned is 0.
@@ -77,8 +80,8 @@ class RestorationEngine:
     def start(self, acquisition: Acquisition, settings: Settings, maps: PositionMaps) -> None:
         """A scan begins."""
         self._maps = maps
-        self._job: Future[Result] | None = None
-        self._newest: Result | None = None
+        self._job: Future[list[Result]] | None = None
+        self._newest: list[Result] = []
         self._lines = 0
         self._restored_lines = 0
         self._began = 0.0
@@ -91,7 +94,7 @@ class RestorationEngine:
         own = settings.engines.get(self.name, self._own)
         assert isinstance(own, RestorationSettings)
         if own.input != self._own.input:
-            self._newest = None
+            self._newest = []
         self._own = own
 
     def consume(self, item: Positions | Block) -> None:
@@ -135,13 +138,13 @@ class RestorationEngine:
         return True
 
     def snapshot(self, *, final: bool) -> Sequence[Result]:
-        """The newest restored image, float32 (ny, nx). Raises ModelError."""
+        """The newest restored image, and its uncertainty, float32 (ny, nx). Raises ModelError."""
         if self._job is not None and self._job.done():
             job, self._job = self._job, None
             ended = time.monotonic()
             self._rest_until = ended + (ended - self._began) * (1 / LIVE_SHARE - 1)
             self._newest = job.result()
-        return [self._newest] if self._newest is not None else []
+        return self._newest
 
     def _complete_lines(self) -> int:
         complete = self._maps.done.reshape(self._maps.shape).all(axis=1)
@@ -155,18 +158,21 @@ class RestorationEngine:
     def _begin(self, source: Result, done: NDArray[np.bool_], model: str, *, urgent: bool) -> None:
         own, thread = self._own, shared()
 
-        def job() -> Result:
+        def job() -> list[Result]:
             if not urgent and self._abandoned:
                 raise CancelledError
             file, network = thread.network(model, own.backend, own.threads, device=own.device)
-            image = np.zeros_like(source.image)
+            image, error = np.zeros_like(source.image), np.zeros_like(source.image)
+            told = {}
             lines = np.flatnonzero(done.any(axis=1))
             if lines.size:
                 part = slice(int(lines[0]), int(lines[-1]) + 1)
                 whole = without_holes(source.image[part], done[part])
                 cancelled = (lambda: False) if urgent else (lambda: self._abandoned)
-                image[part] = restore(whole, file, network, cancelled)
-                image[~done] = 0.0
+                found = finished(whole, file, network, cancelled)
+                image[part], error[part] = found.image, found.uncertainty
+                image[~done] = error[~done] = 0.0
+                told = {"strays": found.strays, "departing": round(found.departing, 6)}
             info = network.info
             extra = {
                 "input": source.name,
@@ -174,11 +180,16 @@ class RestorationEngine:
                 "model_sha256": file.sha256,
                 "backend": str(info),
                 "lines": int(lines.size),
+                **told,
             }
-            return Result(
-                f"{source.name}_restored", image, source.units, source.axes, source.pixel_size,
-                extra,
-            )  # fmt: skip
+            images = {"restored": image} | ({"uncertainty": error} if urgent else {})
+            return [
+                Result(
+                    f"{source.name}_{name}", pixels, source.units, source.axes, source.pixel_size,
+                    extra,
+                )
+                for name, pixels in images.items()
+            ]  # fmt: skip
 
         self._job = shared().submit(job, urgent=urgent)
 

@@ -139,13 +139,13 @@ def _tiled(
             if cancelled():
                 raise CancelledError
             done = through(values[y.first : y.stop, x.first : x.stop], network)
-            done *= _share(y, values.shape[0], seam)[:, None]
-            done *= _share(x, values.shape[1], seam)[None]
+            done *= share(y, values.shape[0], seam)[:, None]
+            done *= share(x, values.shape[1], seam)[None]
             out[y.first : y.stop, x.first : x.stop] += done
     return out[:ny, :nx]
 
 
-def _share(tile: Tile, size: int, seam: int) -> Image:
+def share(tile: Tile, size: int, seam: int) -> Image:
     """What a tile's pixels count, (stop - first,): 1 within, falling to 0 across its borders.
 
     The shares of two neighbours add up to 1 everywhere.

@@ -19,7 +19,7 @@ const FAMILIES = [
   [/_corrected$/, "The image with every pattern at the place where the beam really was"],
   [/airpi.*_weight$|_weight$/, "How many electrons the phase is based on at each place"],
   [/direct.*_phase$/, "Phase of the specimen from the bright field, through the measured lens"],
-  [/_uncertainty$/, "How far the phase may be off: its standard error"],
+  [/_uncertainty$/, "How far the image may be off: its standard error"],
   [/ssb.*_phase$/, "Phase of the specimen by ptychography (single side-band)"],
   [/_phase$/, "Phase of the specimen, by a neural network"],
 ];

@@ -1,0 +1,102 @@
+"""What neighbouring columns say together of how far they may be drawn to the expected."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.compilation import njit
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+FURTHEST, FAINT_FURTHEST = 0.7, 1.0
+"""Deviations of its noise by which a column may be drawn to the expected, at most; and a place
+where less than `VISIBLE` deviations are shown."""
+VISIBLE = 0.7
+LIKE = 2.0
+"""Columns whose heights differ by less than this factor are of one kind."""
+
+
+def believed(residual: F64, deviation: F64, height: F64, places: I64, radius_px: float) -> F64:
+    """The part of each column's `residual` height that is no noise: (n,).
+
+    `deviation` of its noise, `height` that is shown, `places` (n, 2). First what the columns of
+    its kind within `radius_px` miss together, as a part of their height: ghosts beyond an edge
+    are missed by all of them. Then what the column itself misses, by the nonnegative garrote
+    (Breiman, Technometrics 37 (1995) 373): x (1 - c^2 / z^2) for z = x / deviation above c, so
+    that no column is drawn further than c deviations from what was recorded, and the less the
+    clearer it differs. c is `FURTHEST` where the columns around differ from each other by their
+    noise only, and less where they really differ: `FURTHEST` / mean z^2.
+    """
+    if not len(residual):
+        return residual
+    together, scatter = np.empty(len(residual)), np.empty(len(residual))
+    order, first = _cells(places, radius_px)
+    _neighbours(residual, deviation, height, places, radius_px, order, first, together, scatter)
+    own = residual - together
+    z2 = np.square(own / deviation)
+    furthest = np.where(height > VISIBLE * deviation, FURTHEST, FAINT_FURTHEST)
+    c2 = np.square(furthest / np.maximum(scatter, 1.0))
+    kept = np.where(z2 > c2, 1.0 - c2 / np.maximum(z2, 1e-30), 0.0)
+    result: F64 = together + kept * own
+    return result
+
+
+def _cells(places: I64, side: float) -> tuple[I64, I64]:
+    """Places by square cells: their numbers in the order of cells, and each cell's first.
+
+    `first` is (cells along y, cells along x + 1).
+    """
+    cell = (places // max(1, int(np.ceil(side)))).astype(np.int64)
+    across = int(cell[:, 1].max()) + 1
+    key = cell[:, 0] * across + cell[:, 1]
+    order = np.argsort(key, kind="stable")
+    down = int(cell[:, 0].max()) + 1
+    edges = np.searchsorted(key[order], np.arange(down * across + 1))
+    index = np.arange(down)[:, None] * across + np.arange(across + 1)[None]
+    return order, edges[index]
+
+
+@njit(nogil=True, cache=True)
+def _neighbours(
+    residual: F64,
+    deviation: F64,
+    height: F64,
+    places: I64,
+    radius: float,
+    order: I64,
+    first: I64,
+    together: F64,
+    scatter: F64,
+) -> None:
+    """What the columns of one kind miss together, and the mean of z^2 beside it, (n,) each."""
+    side = max(1, int(np.ceil(radius)))
+    rows, across = first.shape
+    for n in range(residual.size):
+        information = pull = square = count = 0.0
+        row, column = places[n, 0] // side, places[n, 1] // side
+        for turn in range(2):
+            part = 0.0
+            if turn == 1:
+                part = pull / max(information, 1e-300)
+                z2 = part * part * information
+                part *= max(0.0, 1.0 - 1.0 / max(z2, 1e-300))
+                together[n] = part * height[n]
+            for r in range(max(0, row - 1), min(rows, row + 2)):
+                for k in range(first[r, max(0, column - 1)], first[r, min(across - 1, column + 2)]):
+                    m = order[k]
+                    dy, dx = places[m, 0] - places[n, 0], places[m, 1] - places[n, 1]
+                    if dy * dy + dx * dx > radius * radius:
+                        continue
+                    if height[m] > LIKE * height[n] or height[n] > LIKE * height[m]:
+                        continue
+                    weight = 1.0 / (deviation[m] * deviation[m])
+                    if turn == 0:
+                        information += weight * height[m] * height[m]
+                        pull += weight * height[m] * residual[m]
+                    else:
+                        own = residual[m] - part * height[m]
+                        square += own * own * weight
+                        count += 1.0
+        scatter[n] = square / max(count, 1.0)

@@ -1,0 +1,137 @@
+"""What a column would be at every pixel: its height, that height's error, where it stands out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.compilation import njit
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+
+def height_map(image: F32, profile: F64) -> F32:
+    """Least-squares height of a column over its ground around every pixel, (ny, nx).
+
+    sum g' x / sum g'^2, g' the square profile (n, n) = outer(line, line) without its mean.
+    """
+    line, ones, mean, square = _parts(profile)
+    found = separable(image, line) - np.float32(mean) * separable(image, ones)
+    return np.asarray(found / np.float32(square), np.float32)
+
+
+def deviation_map(variance: F32, profile: F64) -> F32:
+    """Standard deviation of `height_map` for the noise's variance."""
+    line, ones, mean, square = _parts(profile)
+    total = separable(variance, line**2) - np.float32(2.0 * mean) * separable(variance, line)
+    total += np.float32(mean * mean) * separable(variance, ones)
+    least = np.float32(1e-6 * variance.mean(dtype=np.float64))
+    return np.asarray(np.sqrt(np.maximum(total, least)) / np.float32(square), np.float32)
+
+
+def electron_of(variance: F32, shown: F32) -> float:
+    """Value of one electron: how much variance grows with brightness."""
+    spread = float(shown.var(dtype=np.float64))
+    if spread <= 0.0:
+        return 0.0
+    both = float(np.mean((variance - variance.mean()) * (shown - shown.mean()), dtype=np.float64))
+    return max(0.0, both / spread)
+
+
+def squares(height: Any, deviation: Any, electron: float, profile: F64) -> Any:
+    """Heights over their deviations, squared; were a column there, its electrons would bring noise.
+
+    That is `electron` sum g g'^2 / (sum g'^2)^2 for each unit of height.
+    """
+    centred = profile - profile.mean()
+    own = electron * float((profile * centred**2).sum()) / float((centred**2).sum()) ** 2
+    return np.square(height) / (np.square(deviation) + np.float32(own) * np.maximum(height, 0.0))
+
+
+def peaks(image: F32, least: float, known: I64, apart: float) -> I64:
+    """Local maxima (n, 2) above `least` that are no nearer than `apart` to a `known` place."""
+    taken = np.zeros(image.shape, np.bool_)
+    _mark(known, apart, taken)
+    found = np.empty((image.size // 4 + 1, 2), np.int64)
+    return found[: _peaks(image, least, taken, found)].copy()
+
+
+def gaussian_line(width_px: float) -> F64:
+    """A gaussian of sum 1, out to two and a half deviations."""
+    reach = max(1, int(2.5 * width_px))
+    line = np.exp(-0.5 * (np.arange(-reach, reach + 1) / width_px) ** 2)
+    even: F64 = line / line.sum()
+    return even
+
+
+def _parts(profile: F64) -> tuple[F64, F64, float, float]:
+    """Line and ones along an axis, the profile's mean, and sum g'^2."""
+    line = np.ascontiguousarray(profile[len(profile) // 2])
+    return line, np.ones_like(line), float(profile.mean()), float(profile.var() * profile.size)
+
+
+@njit(nogil=True, cache=True)
+def _mark(places: I64, radius: float, out: NDArray[np.bool_]) -> None:
+    reach = int(np.ceil(radius))
+    for n in range(places.shape[0]):
+        for j in range(max(0, places[n, 0] - reach), min(out.shape[0], places[n, 0] + reach + 1)):
+            for i in range(
+                max(0, places[n, 1] - reach), min(out.shape[1], places[n, 1] + reach + 1)
+            ):
+                dy, dx = j - places[n, 0], i - places[n, 1]
+                if dy * dy + dx * dx < radius * radius:
+                    out[j, i] = True
+
+
+@njit(nogil=True, cache=True)
+def _peaks(image: F32, least: float, taken: NDArray[np.bool_], out: I64) -> int:
+    ny, nx = image.shape
+    count = 0
+    for j in range(1, ny - 1):
+        for i in range(1, nx - 1):
+            c = image[j, i]
+            top = c > least and not taken[j, i] and count < out.shape[0]
+            for dj in range(-1, 2):
+                for di in range(-1, 2):
+                    other = image[j + dj, i + di]
+                    if other > c or (other == c and (dj < 0 or (dj == 0 and di < 0))):
+                        top = False
+            if top:
+                out[count, 0], out[count, 1] = j, i
+                count += 1
+    return count
+
+
+@njit(nogil=True, cache=True)
+def separable(image: F32, line: F64) -> F32:
+    """The image convolved with an even line along both axes; it goes on as in a mirror."""
+    ny, nx = image.shape
+    reach = line.size // 2
+    half = np.empty((ny, nx), np.float32)
+    out = np.empty((ny, nx), np.float32)
+    total = np.empty(nx)
+    for j in range(ny):
+        total[:] = 0.0
+        for k in range(-reach, reach + 1):
+            m = j + k
+            m = -1 - m if m < 0 else m
+            m = 2 * ny - 1 - m if m >= ny else m
+            m = min(max(m, 0), ny - 1)
+            for i in range(nx):
+                total[i] += line[k + reach] * image[m, i]
+        half[j] = total
+    for j in range(ny):
+        for i in range(nx):
+            value = 0.0
+            for k in range(-reach, reach + 1):
+                m = i + k
+                m = -1 - m if m < 0 else m
+                m = 2 * nx - 1 - m if m >= nx else m
+                m = min(max(m, 0), nx - 1)
+                value += line[k + reach] * half[j, m]
+            out[j, i] = value
+    return out

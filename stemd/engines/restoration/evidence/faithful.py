@@ -1,0 +1,153 @@
+"""A restored image that yields to the recorded one wherever that says something else.
+
+A prior (waves, a network) knows what columns look like and where they stand; how much of a column
+there is, it can only guess from its neighbours. Here the recorded image has the last word: order
+is shown only where there is order, each column gets the height that the electrons say, within
+their noise, and what stands out of the noise where nothing is shown is shown too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.engines.restoration.distortions import displace_lines
+from stemd.engines.restoration.estimate.lines import displacements, noise_variance
+from stemd.engines.restoration.evidence.agreement import VISIBLE, believed
+from stemd.engines.restoration.evidence.columns import Columns, maxima, profile_of, usual_width
+from stemd.engines.restoration.evidence.everywhere import (
+    deviation_map,
+    electron_of,
+    height_map,
+    peaks,
+    squares,
+)
+from stemd.engines.restoration.evidence.noise import pixel_variance, without_tail
+from stemd.engines.restoration.evidence.order import judged
+from stemd.engines.restoration.tiling import CancelledError, share, tiles
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+SHAPED = 0.3
+"""How much shape there must be around a column."""
+PERIODIC = 0.5
+"""How periodic the image must be for every place of the lattice to count, even one where next to
+nothing is shown: an atom that was taken out has left the slightest of maxima."""
+AROUND = 24.0
+"""Widths of a column within which others are its neighbours."""
+APART = 1.5
+"""Widths of a column from which on something beside it is none of it."""
+STRAY, PLACES = 4.0, 12_000.0
+"""Deviations at which something where nothing is shown is as likely as not, in an image with so
+many squared widths of a column: there noise alone reaches it once. In larger ones it is more."""
+DEPARTS = 5.0
+"""Deviations from which on an image contradicts the recorded one."""
+SMALLEST_PX = 16
+TILE_PX, HALO_PX = 512, 128
+
+
+@dataclass(frozen=True, slots=True)
+class Faithful:
+    """`image`, `uncertainty` (standard error) and `departure` (in deviations), (ny, nx) each.
+
+    The uncertainty is that of an average over one column's profile around each pixel. The
+    departure is what the recorded image has more than the restored one, averaged in the same way,
+    over its noise. `strays`: columns that were shown though the restoration had none there, or
+    taken out.
+    """
+
+    image: F32
+    uncertainty: F32
+    departure: F32
+    strays: int
+
+    @property
+    def departing(self) -> float:
+        """Part of the image that contradicts the recorded one."""
+        return float(np.mean(np.abs(self.departure) > DEPARTS))
+
+
+def faithful(
+    recorded: F32, restored: F32, cancelled: Callable[[], bool] = lambda: False
+) -> Faithful:
+    """The `restored` image (ny, nx) in agreement with the `recorded` one, both in one unit.
+
+    Lines that are displaced in the recorded image, and pulses' tails, are undone first. Costs
+    about as much as the estimate, and no more for any image; large images are done in tiles, so
+    that memory does not grow with them. Raises CancelledError soon after `cancelled` is true.
+    """
+    ny, nx = recorded.shape
+    if min(ny, nx) < SMALLEST_PX:
+        nothing = np.zeros_like(restored)
+        return Faithful(restored, nothing, nothing, 0)
+    image, error, departure = (np.zeros_like(restored) for _ in range(3))
+    strays = 0
+    for y in tiles(ny, TILE_PX, HALO_PX, 1):
+        for x in tiles(nx, TILE_PX, HALO_PX, 1):
+            if cancelled():
+                raise CancelledError
+            part = np.s_[y.first : y.stop, x.first : x.stop]
+            found = _in_tile(recorded[part], restored[part])
+            weight = share(y, ny, HALO_PX // 4)[:, None] * share(x, nx, HALO_PX // 4)[None]
+            image[part] += weight * found.image
+            error[part] += weight * found.error
+            departure[part] += weight * found.departure
+            at = np.add(found.strays, (y.first, x.first))
+            inner = (at >= (y.inner_first, x.inner_first)) & (at < (y.inner_stop, x.inner_stop))
+            strays += int(inner.all(axis=1).sum())
+    return Faithful(image, error, departure, strays)
+
+
+class _Tile(NamedTuple):
+    image: F32
+    error: F32
+    departure: F32
+    strays: I64
+
+
+def _in_tile(recorded: F32, restored: F32) -> _Tile:
+    data = _aligned(without_tail(recorded, restored), restored)
+    variance = pixel_variance(data, restored)
+    there = judged(data, variance)
+    image = there.shaped * restored + (np.float32(1.0) - there.shaped) * there.filtered
+    place, height, width = maxima(restored)
+    usual = usual_width(height, width)
+    profile = profile_of(usual)
+    deviation = Columns(place, profile).deviations(variance)
+    at = place[:, 0], place[:, 1]
+    keep = (height > VISIBLE * deviation) & (there.shaped[at] > SHAPED)
+    keep |= there.periodic[at] > PERIODIC
+    place, height, deviation = place[keep], height[keep], deviation[keep]
+    error = deviation_map(variance, profile)
+    electron = electron_of(variance, restored)
+    z2 = squares(height_map(data - image, profile), error, electron, profile)
+    even = STRAY**2 + 2.0 * np.log(max(1.0, z2.size / (PLACES * usual**2)))
+    strays = peaks(z2, 0.6 * even, place, APART * usual)
+    # all at once: what is missed beside a column is not to be found in the column
+    columns = Columns(np.concatenate([place, strays]), profile)
+    residual = columns.heights(data - image)
+    count = len(place)
+    given = np.empty_like(residual)
+    given[:count] = believed(residual[:count], deviation, height, place, AROUND * usual)
+    z2 = squares(residual[count:], error[strays[:, 0], strays[:, 1]], electron, profile)
+    certain = 1.0 / (1.0 + np.exp(0.5 * (even - np.minimum(z2, 1e3))))
+    given[count:] = certain * residual[count:]
+    image = image + columns.drawn(given, image.shape)
+    departure = height_map(data - image, profile) / error
+    return _Tile(image, error, departure, strays[certain > 0.5])
+
+
+def _aligned(data: F32, restored: F32) -> F32:
+    """The recorded image with its lines where the restored one has them, noise and all."""
+    variance = noise_variance(data, restored)
+    shifts, worth = displacements(data, restored, variance, np.zeros((len(data), 2)))
+    if worth == 0.0:
+        return data
+    sy, sx = np.ascontiguousarray(shifts[:, 0]), np.ascontiguousarray(shifts[:, 1])
+    return data - (displace_lines(restored, sy, sx, cubic=True) - restored)

@@ -1,0 +1,113 @@
+"""A recorded image with white noise, and how large the noise of each pixel is."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.compilation import njit
+from stemd.engines.restoration.estimate.noise import spectrum, taper
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+
+EVEN = 0.6
+"""Lowest power of the noise along the lines, as a part of its highest, that passes for white."""
+SMALLEST_LINE_PX = 32
+BINS = 48
+
+
+def without_tail(image: F32, shown: F32) -> F32:
+    """The image (ny, nx) with the pulses' tails along its lines undone, if it has any.
+
+    A detector that is slower than the dwell time smears an electron's pulse over later pixels of
+    its line (thesis 2.17, 2.18), after the electron has been counted: so the noise's spectrum
+    along the line is that of the tail. Of the tails of one spectrum the one that comes soonest
+    (of minimum phase; an exponential is one) is undone exactly, and noise becomes white.
+    """
+    ny, nx = image.shape
+    if nx < SMALLEST_LINE_PX or ny < SMALLEST_LINE_PX:
+        return image
+    rest = image - shown
+    rest -= np.float32(rest.mean(dtype=np.float64))
+    window = taper(image.shape)
+    scale = 1.0 / float(np.square(window, dtype=np.float64).sum())
+    power = spectrum(rest * window, scale)[1].power
+    # the slowest frequencies along x are also those of the image's own slow changes
+    power = np.maximum(power, 1e-3 * power.max())
+    low, high = np.median(power[2 : max(3, nx // 16)]), np.median(power[-(nx // 8) :])
+    if high > EVEN * low:
+        return image
+    width = 2 * nx
+    axis = np.abs(np.fft.fftfreq(width))
+    log = 0.5 * np.log(np.interp(axis, np.linspace(0.0, 0.5, power.size), _falling(power)))
+    cepstrum = np.fft.ifft(log).real
+    cepstrum[1:nx] *= 2.0
+    cepstrum[nx + 1 :] = 0.0
+    transfer = np.exp(np.fft.fft(cepstrum))
+    transfer /= transfer[0].real
+    # before its first pixel a line goes on as in a mirror
+    lines = np.concatenate([image[:, ::-1], image], axis=1)
+    undone = np.fft.irfft(np.fft.rfft(lines, axis=1) / transfer[: nx + 1], width, axis=1)
+    return np.ascontiguousarray(undone[:, nx:], np.float32)
+
+
+def _falling(power: F64) -> F64:
+    """The power made to fall from frequency to frequency, as that of a tail does: smooth."""
+    width = max(3, len(power) // 24) | 1
+    padded = np.pad(np.log(power), width // 2, "reflect")
+    smooth = np.exp(np.convolve(padded, np.full(width, 1.0 / width), "valid"))
+    falling: F64 = np.minimum.accumulate(smooth)
+    return falling
+
+
+def pixel_variance(image: F32, shown: F32) -> F32:
+    """Variance (ny, nx) of the noise of each pixel of `image`, of which `shown` is the signal.
+
+    A line through the squares of what is left, over brightness: counting gives its slope,
+    electronics its offset. What is left is taken in differences of pixels (1, -2, 1 along both
+    axes, of white noise 36 times the variance), so that columns that are not as they are shown do
+    not count as noise. Never below a hundredth of the mean.
+    """
+    low, high = float(shown.min()), float(shown.max())
+    count, bright, square = np.zeros(BINS), np.zeros(BINS), np.zeros(BINS)
+    _squares(image, shown, low, max(high - low, 1e-30), count, bright, square)
+    total = float(count.sum())
+    mean = max(float(square.sum()) / max(total, 1.0), 1e-20)
+    full = count >= max(16.0, 1e-4 * total)
+    if full.sum() < 2:
+        return np.full(image.shape, mean, np.float32)
+    n = count[full]
+    x, v = bright[full] / n, square[full] / n
+    w = n / np.square(v + 0.05 * mean)
+    middle = float((w * x).sum() / w.sum())
+    spread = float((w * (x - middle) ** 2).sum())
+    slope = float((w * (x - middle) * v).sum() / spread) if spread > 0.0 else 0.0
+    offset = float((w * v).sum() / w.sum()) - slope * middle
+    variance: F32 = np.float32(slope) * shown + np.float32(offset)
+    return np.maximum(variance, np.float32(0.01 * mean))
+
+
+@njit(nogil=True, cache=True)
+def _squares(
+    image: F32, shown: F32, low: float, range_: float, count: F64, bright: F64, square: F64
+) -> None:
+    """Sums of n, of brightness and of squared second differences / 36 by bins of brightness."""
+    bins = count.size
+    scale = bins / range_
+    ny, nx = image.shape
+    for j in range(1, ny - 1):
+        for i in range(1, nx - 1):
+            total = 0.0
+            mean = 0.0
+            for dj in range(-1, 2):
+                for di in range(-1, 2):
+                    weight = (1.0 if dj else -2.0) * (1.0 if di else -2.0)
+                    value = float(shown[j + dj, i + di])
+                    total += weight * (image[j + dj, i + di] - value)
+                    # the variance of the difference is that of its pixels by their weights
+                    mean += weight * weight / 36.0 * value
+            k = min(bins - 1, max(0, int((mean - low) * scale)))
+            count[k] += 1.0
+            bright[k] += mean
+            square[k] += total * total / 36.0

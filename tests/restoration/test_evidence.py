@@ -1,0 +1,210 @@
+"""A restored image yields to the recorded one: no atom added, none removed, no order invented."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.restoration.defects import Scene, disulfide, film, surface, titanate
+from benchmarks.restoration.measures import psnr
+from benchmarks.restoration.truthful import fresh_seed, heights, shown
+from stemd.engines.restoration.distortions import Tail, smear_lines, tail_kernel
+from stemd.engines.restoration.evidence import agreement
+from stemd.engines.restoration.evidence.columns import (
+    RIDGE,
+    Columns,
+    maxima,
+    profile_of,
+    spread,
+    usual_width,
+)
+from stemd.engines.restoration.evidence.everywhere import height_map
+from stemd.engines.restoration.evidence.faithful import AROUND, faithful
+from stemd.engines.restoration.evidence.noise import pixel_variance, without_tail
+
+Image = np.ndarray[Any, np.dtype[np.float32]]
+
+
+def recorded(scene: Scene, dose: float, seed: int) -> tuple[Image, Image, float]:
+    """(data, truth, electrons of a fraction of 1)."""
+    truth = scene.electrons(dose)
+    data = np.random.default_rng(seed).poisson(truth).astype(np.float32)
+    return data, truth, float(truth.max() / scene.truth.max())
+
+
+def smooth(image: Any, sigma: float) -> Image:
+    fy, fx = (np.fft.fftfreq(n) for n in image.shape)
+    low = np.exp(-2.0 * (np.pi * sigma) ** 2 * (fy[:, None] ** 2 + fx[None] ** 2))
+    return np.fft.ifft2(np.fft.fft2(image) * low).real.astype(np.float32)
+
+
+def test_defects_that_were_painted_over_are_shown_again() -> None:
+    seed = fresh_seed(1)
+    scene = disulfide(np.random.default_rng(seed))
+    data, _, electrons = recorded(scene, 4e4, seed)
+    painted = (scene.perfect * electrons).astype(np.float32)
+    found = faithful(data, painted)
+    for kind, values in shown(found.image, scene, electrons).items():
+        part, deviation = np.array(values).T
+        raw = np.array(shown(data, scene, electrons)[kind])[:, 0]
+        assert 1.0 / deviation.mean() > 5.0, "else the test says nothing"
+        assert part.mean() > 0.9 * min(1.0, raw.mean()), kind
+    assert found.strays >= 4  # the atoms on hollow sites
+
+
+def test_faint_defects_are_within_a_deviation_of_what_was_recorded() -> None:
+    seed = fresh_seed(2)
+    scene = disulfide(np.random.default_rng(seed))
+    data, _, electrons = recorded(scene, 4e3, seed)
+    found = faithful(data, (scene.perfect * electrons).astype(np.float32))
+    for kind in ("vacancy", "half", "dopant"):
+        part, deviation = np.array(shown(found.image, scene, electrons)[kind]).T
+        raw = np.array(shown(data, scene, electrons)[kind])[:, 0]
+        assert abs(part.mean() - raw.mean()) < deviation.mean(), kind
+
+
+def test_columns_that_were_made_alike_have_their_own_heights_again() -> None:
+    seed = fresh_seed(3)
+    scene = titanate(np.random.default_rng(seed))
+    data, truth, electrons = recorded(scene, 2e3, seed)
+    # each column as high as its kind is on average
+    alike = scene.perfect * electrons
+    places = scene.columns[:, :2]
+    columns = Columns(np.round(places).astype(np.int64), profile_of(2.8))
+    true = heights(truth, places)
+    kind = true > np.median(true)
+    usual = np.where(kind, true[kind].mean(), true[~kind].mean())
+    flat = (alike + columns.drawn(usual - heights(alike, places), truth.shape)).astype(np.float32)
+    before = np.polyfit(true, heights(flat, places), 1)[0]
+    after = np.polyfit(true, heights(faithful(data, flat).image, places), 1)[0]
+    assert before < 0.9
+    assert after > 0.95
+
+
+def test_ghosts_beyond_an_edge_are_gone() -> None:
+    seed = fresh_seed(4)
+    for amorphous in (False, True):
+        scene = surface(np.random.default_rng(seed), amorphous=amorphous)
+        dose = 2e3 if amorphous else 500.0  # the more there is beyond, the more noise
+        data, truth, electrons = recorded(scene, dose, seed)
+        ghosts = Columns(np.round(scene.beyond).astype(np.int64), profile_of(2.8))
+        height = 0.1 * electrons
+        shown_ = truth + ghosts.drawn(np.full(len(scene.beyond), 0.1 * height), truth.shape)
+        found = faithful(data, shown_).image
+        left = heights(found - truth, scene.beyond).mean() / height
+        assert abs(left) < (0.01 if not amorphous else 0.05)
+
+
+def test_an_amorphous_field_is_no_worse_than_after_the_best_gaussian() -> None:
+    seed = fresh_seed(5)
+    scene = film(np.random.default_rng(seed))
+    data, truth, _ = recorded(scene, 2e3, seed)
+    best = max(psnr(smooth(data, sigma), truth) for sigma in (1.5, 2.0, 2.5, 3.0, 4.0))
+    # specks and plastic: single coefficients above a threshold
+    f = np.fft.rfft2(data - data.mean())
+    power = np.abs(f) ** 2
+    specks = np.fft.irfft2(f * (power > 6.0 * np.median(power)), data.shape) + data.mean()
+    assert psnr(specks.astype(np.float32), truth) < best
+    assert psnr(faithful(data, specks.astype(np.float32)).image, truth) > best - 0.1
+
+
+def test_of_pure_noise_nothing_is_shown() -> None:
+    data = np.random.default_rng(0).poisson(2.0, (192, 192)).astype(np.float32)
+    found = faithful(data, np.full_like(data, 2.0))
+    assert found.image.std() < 0.06 * data.std()
+    assert found.strays <= 2
+    assert found.departing < 1e-4
+
+
+def test_the_uncertainty_is_the_error_of_a_column() -> None:
+    seed = fresh_seed(6)
+    scene = titanate(np.random.default_rng(seed))
+    data, truth, electrons = recorded(scene, 2e4, seed)
+    found = faithful(data, (scene.perfect * electrons).astype(np.float32))
+    at = np.round(scene.columns[:, :2]).astype(int)
+    error = height_map(found.image - truth, profile_of(2.8))[at[:, 0], at[:, 1]]
+    said = found.uncertainty[at[:, 0], at[:, 1]]
+    within = np.mean(np.abs(error) < said)
+    assert 0.55 < within < 0.95
+    assert np.mean(np.abs(error) < 2.0 * said) > 0.88
+
+
+def test_what_contradicts_the_recorded_image_is_told() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.full((128, 128), 20.0, np.float32)
+    truth[40:80, 40:80] += np.arange(40, dtype=np.float32)
+    data = rng.poisson(truth).astype(np.float32)
+    found = faithful(data, truth)
+    assert found.departing < 1e-3
+
+
+def test_a_tail_is_undone_by_what_the_noise_says_of_it() -> None:
+    rng = np.random.default_rng(2)
+    truth = 20.0 + 10.0 * smooth(rng.standard_normal((160, 200)), 2.5) * 8.0
+    counted = rng.poisson(np.maximum(truth, 0.0)).astype(np.float32)
+    smeared = smear_lines(counted, tail_kernel(Tail("exponential", 1.5)))
+    undone = without_tail(smeared, truth.astype(np.float32))
+    inner = np.s_[:, 8:-8]
+    assert np.std((undone - counted)[inner]) < 0.35 * np.std((smeared - counted)[inner])
+    np.testing.assert_array_equal(without_tail(counted, truth.astype(np.float32)), counted)
+
+
+def test_the_noise_of_counting_is_found_under_columns_that_are_shown_wrongly() -> None:
+    scene = titanate(np.random.default_rng(0))
+    data, truth, _ = recorded(scene, 2e4, 1)
+    variance = pixel_variance(data, truth * np.float32(0.8))
+    np.testing.assert_allclose(variance, truth, rtol=0.25, atol=0.1 * truth.mean())
+
+
+def test_heights_are_those_of_least_squares_all_at_once() -> None:
+    rng = np.random.default_rng(0)
+    places = np.array([[12, 12], [12, 18], [20, 15], [30, 30], [1, 38]])
+    columns = Columns(places, profile_of(2.5))
+    image = rng.standard_normal((40, 40)).astype(np.float32)
+    drawn = []
+    for unit in np.eye(len(places)):
+        one = np.zeros(image.shape, np.float32)
+        spread(unit, places, columns.centred, one)
+        drawn.append(one.ravel())
+    design = np.stack(drawn, 1).astype(np.float64)
+    expected = np.linalg.solve(
+        design.T @ design + RIDGE * np.square(columns.centred).sum() * np.eye(len(places)),
+        design.T @ image.ravel(),
+    )
+    np.testing.assert_allclose(columns.heights(image), expected, atol=1e-3)
+
+
+def test_widths_and_heights_of_columns_are_found() -> None:
+    places = np.stack(np.meshgrid(np.arange(12, 150, 16), np.arange(12, 150, 16)), -1)
+    columns = Columns(places.reshape(-1, 2), profile_of(2.6))
+    image = columns.drawn(np.full(len(columns.places), 4.0), (160, 160)) + np.float32(1.0)
+    place, height, width = maxima(image)
+    assert len(place) == len(columns.places)
+    np.testing.assert_allclose(height, 4.0, rtol=0.05)
+    assert usual_width(height, width) == pytest.approx(2.6, rel=0.1)
+
+
+def test_columns_are_judged_by_their_neighbours_of_one_kind() -> None:
+    rng = np.random.default_rng(0)
+    n = 60
+    places = rng.integers(0, 200, (n, 2))
+    height = np.where(np.arange(n) % 2, 10.0, 1.0)
+    deviation = rng.uniform(0.2, 0.5, n)
+    residual = rng.normal(0.0, deviation) - np.where(height < 5.0, 0.8, 0.0)
+    radius = AROUND * 2.5
+    expected = np.empty(n)
+    for k in range(n):
+        near = np.hypot(*(places - places[k]).T) <= radius
+        like = near & (height <= 2.0 * height[k]) & (height[k] <= 2.0 * height)
+        information = (height[like] ** 2 / deviation[like] ** 2).sum()
+        part = (height[like] * residual[like] / deviation[like] ** 2).sum() / information
+        part *= max(0.0, 1.0 - 1.0 / (part**2 * information))
+        scatter = np.mean(((residual[like] - part * height[like]) / deviation[like]) ** 2)
+        own = residual[k] - part * height[k]
+        furthest = 0.7 if height[k] > 0.7 * deviation[k] else 1.0
+        c2, z2 = (furthest / max(scatter, 1.0)) ** 2, (own / deviation[k]) ** 2
+        expected[k] = part * height[k] + (max(0.0, 1.0 - c2 / z2) * own)
+    found = agreement.believed(residual, deviation, height, places, radius)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
