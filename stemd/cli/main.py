@@ -30,6 +30,7 @@ COMMANDS = {
     "schema": "print a config to begin with, every key, or the JSON Schema for editors",
     "plugins": "list adapters, engines, sinks and backends, and which can be used",
     "process": "make images from recorded files with the same engines",
+    "restore": "restore images, and sum repeated frames of one place",
     "export": "write a recording as the files of its vendor's own format",
     "models": "list networks, check one on a backend, import published weights",
     "virtual": "run a virtual camera that speaks a real camera's protocol",

@@ -1,0 +1,1 @@
+"""Images of microscopes restored offline: files, stacks and folders, repeated frames summed."""

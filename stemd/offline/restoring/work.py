@@ -1,0 +1,179 @@
+"""One series restored: its frames summed where they belong, the network, what is written."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.acquisition import Acquisition, Detector, Scan
+from stemd.documents import to_json
+from stemd.engines.restoration.evidence.faithful import Faithful
+from stemd.engines.restoration.finished import finished
+from stemd.engines.restoration.frames.aligned import Aligned, align
+from stemd.errors import ModelError
+from stemd.inference.worker import shared
+from stemd.offline.restoring.sources import Series
+from stemd.results import Result, Snapshot
+from stemd.storage.files import write_atomic
+from stemd.storage.png import encode_png
+from stemd.storage.tiff import describe, write_tiff
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How to restore: model and backend, and what is known of the frames.
+
+    `frame_time_s` from one frame's start to the next one's; `pixel_size_angstrom` where the file
+    does not say it.
+    """
+
+    model: str = "restoration"
+    backend: str = "auto"
+    threads: int = 1
+    device: int = 0
+    frame_time_s: float | None = None
+    pixel_size_angstrom: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """Images by name, and a document of how they were made."""
+
+    images: dict[str, F32]
+    pixel_size_angstrom: float | None
+    document: dict[str, Any]
+
+
+def restored(series: Series, choice: Choice) -> Restored:
+    """A series restored; of several frames first the aligned sum. Raises StemdError.
+
+    The images are called `<name>_restored` and `<name>_uncertainty`, and, of several frames,
+    `<name>_sum`: the aligned sum itself.
+    """
+    first = series.pictures[0]
+    size = choice.pixel_size_angstrom or first.pixel_size_angstrom
+    images: dict[str, F32] = {}
+    document: dict[str, Any] = {"source": first.source, "frames": len(series.pictures)}
+    pixels = first.pixels
+    if len(series.pictures) > 1:
+        frames = align([_finite(picture.pixels) for picture in series.pictures])
+        pixels = images[f"{series.name}_sum"] = frames.image
+        document |= {"sources": [picture.source for picture in series.pictures]}
+        document |= described(frames, size, choice.frame_time_s)
+    found, about = _through_the_network(pixels, choice)
+    images[f"{series.name}_restored"] = found.image
+    images[f"{series.name}_uncertainty"] = found.uncertainty
+    document |= about
+    document["pixel_size_angstrom"] = size
+    document["strays"] = found.strays
+    document["departing"] = round(found.departing, 6)
+    return Restored(images, size, document)
+
+
+def described(
+    frames: Aligned, pixel_size_angstrom: float | None, frame_time_s: float | None
+) -> dict[str, Any]:
+    """What was found of the frames, as JSON: lengths in nm where the pixel size is known."""
+    nm = None if pixel_size_angstrom is None else pixel_size_angstrom / 10.0
+    (y, x), error = frames.drift(frame_time_s or 1.0)
+    drift: dict[str, Any] = {f"drift_px_per_{'s' if frame_time_s else 'frame'}": [y, x]}
+    if nm is not None and frame_time_s:
+        drift["drift_nm_per_s"] = {
+            "value": [y * nm, x * nm],
+            "sigma": error * nm if math.isfinite(error) else None,
+        }
+    finest = frames.resolution_px
+    return {
+        "used": [bool(each) for each in frames.used],
+        "left_out": [int(n) for n in np.flatnonzero(~frames.used)],
+        "likeness": [round(float(each), 4) for each in frames.likeness],
+        "shifts_px": [[round(float(v), 3) for v in shift] for shift in frames.shifts],
+        "corner": list(frames.corner),
+        "resolution_px": finest,
+        "resolution_nm": finest * nm if finest is not None and nm is not None else None,
+        **drift,
+    }
+
+
+def write(made: Restored, folder: Path, *, pictures: bool) -> list[Path]:
+    """`<name>.tif` of each image, with `pictures` a PNG beside it, and the document.
+
+    The folder is made. Raises SinkError.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, image in made.images.items():
+        snapshot = _snapshot(image, made)
+        result = Result(name, image, "counts", "scan", made.pixel_size_angstrom)
+        path = folder / f"{name}.tif"
+        write_tiff(path, result, snapshot, made.document)
+        written.append(path)
+        if pictures:
+            path = folder / f"{name}.png"
+            write_atomic(path, [encode_png(result, describe(result, snapshot))])
+            written.append(path)
+    stem = next(iter(made.images)).rpartition("_")[0]
+    path = folder / f"{stem}_restored.json"
+    write_atomic(path, [to_json(made.document).encode()])
+    return [*written, path]
+
+
+def notes(document: Mapping[str, Any]) -> Iterator[str]:
+    """What a person should know of the result, in sentences."""
+    left_out = document.get("left_out") or []
+    if left_out:
+        numbers = ", ".join(str(n) for n in left_out[:20])
+        yield f"frames that do not fit were left out: {numbers}"
+    if document["departing"] > 1e-3:
+        yield (
+            f"{100 * document['departing']:.2g} % of the restored image contradicts the recorded "
+            "one by more than five deviations: look at both"
+        )
+
+
+def _through_the_network(pixels: F32, choice: Choice) -> tuple[Faithful, dict[str, Any]]:
+    networks = shared()
+
+    def job() -> tuple[Faithful, dict[str, Any]]:
+        began = time.perf_counter()
+        file, network = networks.network(
+            choice.model, choice.backend, choice.threads, device=choice.device
+        )
+        found = finished(_finite(pixels), file, network)
+        info = network.info
+        return found, {
+            "model": info.model,
+            "model_sha256": file.sha256,
+            "backend": str(info),
+            "seconds": round(time.perf_counter() - began, 3),
+        }
+
+    return networks.submit(job, urgent=True).result()
+
+
+def _finite(pixels: F32) -> F32:
+    finite = np.isfinite(pixels)
+    if finite.all():
+        return pixels
+    if not finite.any():
+        raise ModelError("the image has no finite pixel", "check the image")
+    return np.where(finite, pixels, pixels[finite].mean()).astype(np.float32)
+
+
+def _snapshot(image: F32, made: Restored) -> Snapshot:
+    ny, nx = image.shape
+    acquisition = Acquisition(
+        scan=Scan(shape=(ny, nx), flyback=0, step_size_angstrom=made.pixel_size_angstrom),
+        detector=Detector("image", (1, 1), "f4", 32),
+        source=str(made.document["source"]),
+    )
+    return Snapshot(acquisition, (), ny * nx, ny * nx, True, 1, time.time_ns(), 0)

@@ -1,0 +1,92 @@
+"""Frames of one place: what moved is measured and undone, and what does not fit is left out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.restoration.defects import disulfide
+from benchmarks.restoration.measures import psnr
+from stemd.engines.restoration.distortions import ar1, displace_lines
+from stemd.engines.restoration.frames.aligned import align
+from stemd.engines.restoration.frames.rings import resolution, ring_correlation
+from stemd.engines.restoration.frames.shift import add
+from stemd.errors import UsageError
+
+Image = np.ndarray[Any, np.dtype[np.float32]]
+DOSE = 2e4
+DRIFT = np.array([0.31, -0.43])
+
+
+def truth() -> Image:
+    scene = disulfide(np.random.default_rng(8))
+    return scene.electrons(DOSE)
+
+
+def series(count: int, jitter_px: float, seed: int = 0) -> tuple[list[Image], Any]:
+    """Frames of a part of the dose, drifting, and where each of their lines is."""
+    rng = np.random.default_rng(seed)
+    image = truth()
+    ny = len(image)
+    frames, lines = [], []
+    for n in range(count):
+        dy = n * DRIFT[0] + ar1(ny, 0.5, 0.5 * jitter_px, rng)
+        dx = n * DRIFT[1] + ar1(ny, 0.5, jitter_px, rng)
+        seen = displace_lines(image / np.float32(count), dy, dx, cubic=True)
+        frames.append(rng.poisson(np.maximum(seen, 0.0)).astype(np.float32))
+        lines.append(np.stack([dy, dx], 1))
+    return frames, np.array(lines)
+
+
+def test_drift_is_measured_and_the_sum_is_nearly_that_of_one_still_frame() -> None:
+    frames, lines = series(16, 0.0)
+    found = align(frames)
+    assert found.used.all()
+    error = (found.shifts - found.shifts.mean(0)) - (lines.mean(1) - lines.mean((0, 1)))
+    assert np.sqrt(np.mean(error**2)) < 0.15
+    (y, x), sigma = found.drift(0.5)
+    assert y == pytest.approx(DRIFT[0] / 0.5, abs=0.03)
+    assert x == pytest.approx(DRIFT[1] / 0.5, abs=0.03)
+    assert 0.0 < sigma < 0.05
+    whole = truth()
+    once = np.random.default_rng(1).poisson(whole).astype(np.float32)
+    part = np.s_[: found.image.shape[0] - 8, : found.image.shape[1] - 8]
+    j, i = found.corner
+    against = whole[j:, i:][part]
+    assert psnr(found.image[part], against) > psnr(once[j:, i:][part], against) - 0.5
+    assert found.resolution_px is not None
+    assert 2.0 <= found.resolution_px < 12.0
+
+
+def test_a_frame_of_another_place_is_left_out() -> None:
+    frames, _ = series(8, 0.0)
+    frames[3] = np.random.default_rng(5).poisson(frames[0].mean(), frames[0].shape).astype("f4")
+    found = align(frames)
+    assert np.flatnonzero(~found.used).tolist() == [3]
+
+
+def test_counts_are_kept_where_nothing_is_lost() -> None:
+    frame = np.zeros((40, 50), np.float32)
+    frame[10:30, 10:30] = np.random.default_rng(0).poisson(3.0, (20, 20))
+    total, weight = np.zeros(frame.shape), np.zeros(frame.shape)
+    shifts = np.random.default_rng(1).uniform(-3.0, 3.0, (40, 2))
+    add(frame, shifts, total, weight)
+    assert total.sum() == pytest.approx(frame.sum(), rel=1e-6)
+    still, _ = np.zeros(frame.shape), None
+    add(frame, np.zeros((40, 2)), still, np.zeros(frame.shape))
+    np.testing.assert_array_equal(still, frame)
+
+
+def test_frames_of_several_sizes_are_refused() -> None:
+    with pytest.raises(UsageError, match="cannot be added up"):
+        align([np.zeros((64, 64), np.float32), np.zeros((64, 65), np.float32)])
+
+
+def test_halves_that_show_nothing_alike_have_no_resolution() -> None:
+    rng = np.random.default_rng(0)
+    one, other = rng.standard_normal((2, 128, 128)).astype(np.float32)
+    assert resolution(one, other) is None
+    _, correlation = ring_correlation(one, one)
+    np.testing.assert_allclose(correlation, 1.0, atol=1e-5)
