@@ -69,6 +69,14 @@ def test_the_scale_bar_is_as_long_as_it_says() -> None:
     assert (seen[:14:2, ::2] == text).all()
 
 
+def test_the_scale_bar_of_an_enlarged_image_counts_the_image_s_own_pixels() -> None:
+    image = np.zeros((100, 100), np.float32)
+    picture = opened(encode_png(Result("adf", image, "counts", pixel_size=0.5)))
+    assert picture.size == (600, 600)
+    # 100 pixels of 0.05 nm are 5 nm; 1 nm is 20 of them, each enlarged to 6
+    assert np.count_nonzero(np.asarray(picture.convert("L"))[600 - 5] == 255) == 120
+
+
 @given(pixel=st.floats(1e-4, 1e4), width=st.integers(64, 5000))
 def test_a_bar_is_a_round_number_and_at_most_a_quarter_of_the_width(
     pixel: float, width: int
