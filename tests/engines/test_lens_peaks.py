@@ -66,23 +66,26 @@ def test_lines_are_measured_from_enough_on_and_again_when_there_are_more():
         if len(measured) == 2:
             raise ValueError("no lens")
 
-    watch = MeasuringSoFar("x", lambda: there[0], measure, failures.append)
+    watch = MeasuringSoFar("x")
+
+    def look() -> None:
+        watch.look(lambda: there[0], measure, failures.append)
 
     def looked() -> bool:
-        watch.look()
+        look()
         return bool(measured)
 
-    watch.look()
+    look()
     assert not measured
     there[0] = LEAST_LINES
     wait_until(looked, "it is measured", 20.0)
     there[0] = 10 * LEAST_LINES
-    watch.look()  # busy
+    look()  # busy
     hold.set()
     watch.wait()
     assert measured == [LEAST_LINES]
     there[0] = round(MORE * LEAST_LINES) - 1
-    watch.look()
+    look()
     watch.wait()
     assert measured == [LEAST_LINES]
     there[0] += 1

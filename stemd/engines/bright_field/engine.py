@@ -121,12 +121,7 @@ class BrightFieldEngine(BesideScan):
             acquisition.detector.shape,
             bounded=self._is_beside and not self._own.uses_measured_lens,
         )
-        self._so_far = MeasuringSoFar(
-            self.name,
-            lambda: self._seen.complete_lines(maps.done, maps.shape),
-            self._measure_so_far,
-            lambda error: self._say("not_measured", f"the optics were not measured: {error}"),
-        )
+        self._so_far = MeasuringSoFar(self.name)
         self._start_threads()
 
     def update(self, settings: Settings) -> None:
@@ -298,7 +293,11 @@ class BrightFieldEngine(BesideScan):
         self._add_now(block)
         self._seen.take(block)
         if self._measures and self._kept.origin is not None:
-            self._so_far.look()
+            self._so_far.look(
+                lambda: self._seen.complete_lines(self._maps.done, self._maps.shape),
+                self._measure_so_far,
+                lambda error: self._say("not_measured", f"the optics were not measured: {error}"),
+            )
         wake()
 
     def _complete(self, wake: Callable[[], object]) -> None:
