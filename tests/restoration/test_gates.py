@@ -1,0 +1,81 @@
+"""What the shipped network may and may not do, on specimens that nobody tuned on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.restoration.corrected import Recorded, alike
+from benchmarks.restoration.defects import disulfide, film, surface
+from benchmarks.restoration.measures import psnr
+from benchmarks.restoration.score import Network
+from benchmarks.restoration.truthful import CONDITIONS, fresh_seed, measured, shown
+from stemd.engines.restoration.correction import find_shifts
+from stemd.engines.restoration.distortions import distort
+
+SHIPPED = Path(__file__).parents[2] / "stemd" / "models" / "restoration.onnx"
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return Network(SHIPPED)
+
+
+@pytest.mark.parametrize("condition", list(CONDITIONS))
+def test_defects_keep_nine_tenths_of_what_the_recorded_image_shows(
+    network: Network, condition: str
+) -> None:
+    seed = fresh_seed(10)
+    scene = disulfide(np.random.default_rng(seed))
+    truth = scene.electrons(2e4)
+    data = distort(truth, CONDITIONS[condition], np.random.default_rng(seed))
+    electrons = float(truth.max() / scene.truth.max())
+    raw = shown(data, scene, electrons)
+    for kind, values in shown(network(data), scene, electrons).items():
+        part, deviation = np.array(values).T.mean(axis=1)
+        recorded = np.array(raw[kind])[:, 0].mean()
+        assert deviation < 0.2, "else the test says nothing"
+        assert part > min(0.9, recorded - deviation), kind
+
+
+def test_no_row_of_atoms_stands_beyond_an_edge(network: Network) -> None:
+    scene = surface(np.random.default_rng(fresh_seed(11)))
+    truth = scene.electrons(2e3)
+    data = distort(truth, CONDITIONS["still"], np.random.default_rng(1))
+    scale = float(truth.max() / scene.truth.max())
+    assert abs(measured(network(data), scene, scale)["ghost %"]) < 1.0
+
+
+def test_a_texture_is_hardly_worse_than_after_the_best_gaussian(network: Network) -> None:
+    scene = film(np.random.default_rng(fresh_seed(12)))
+    truth = scene.electrons(2e3)
+    data = distort(truth, CONDITIONS["still"], np.random.default_rng(2))
+    axis = np.fft.fftfreq(len(data))
+    square = axis[:, None] ** 2 + axis[None] ** 2
+
+    def smooth(sigma: float) -> Any:
+        low = np.exp(-2.0 * (np.pi * sigma) ** 2 * square)
+        return np.fft.ifft2(np.fft.fft2(data) * low).real.astype(np.float32)
+
+    best = max(psnr(smooth(sigma), truth) for sigma in np.arange(1.0, 4.0, 0.25))
+    # the truth has chosen the gaussian's width: it is as good as a filter can be here
+    found = psnr(network(data), truth)
+    assert found > best - 0.5
+    assert found > psnr(network.alone(data), truth) + 0.3
+
+
+def test_still_scans_stay_and_displaced_lines_are_half_corrected(network: Network) -> None:
+    seed = fresh_seed(13)
+    scene = disulfide(np.random.default_rng(seed))
+    inner = np.s_[4:-4, 8:-8]
+    still = Recorded(scene, 2e4, 0.0, seed)
+    found = find_shifts(still.dark, network(still.dark))
+    assert np.sqrt(np.mean(found.y[inner] ** 2 + found.x[inner] ** 2)) < 0.03
+    moved = Recorded(scene, 2e4, 0.5, seed)
+    found = find_shifts(moved.dark, network(moved.dark))
+    images = moved.image(), moved.image(found), moved.image(moved.shifts)
+    before, after, best = (alike(image, moved.truth) for image in images)
+    assert after - before > 0.5 * (best - before)
