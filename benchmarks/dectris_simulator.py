@@ -1,6 +1,8 @@
 """stemd served by LiberTEM-live's DECTRIS simulator, in all modes of it; a table of what came.
 
-The simulator needs an environment of its own:
+Its compiled replay has no mode inte (it ends with an error of its own), and its other one forgets
+triggers that come while it still sends: there some images are missing. It needs an environment of
+its own:
 
     python3 -m venv there && there/bin/pip install libertem-live libertem-dectris flask pyzmq
     python -m benchmarks.dectris_simulator --python there/bin/python
@@ -34,7 +36,7 @@ from stemd.errors import CameraError
 
 SCAN = Scan(shape=(16, 16), flyback=0)
 SHAPE = (96, 80)
-WAIT_S = 20.0
+WAIT_S = 90.0
 SERVE = """
 import json, logging, sys, time
 from libertem_live.detectors.dectris.sim import DectrisSim
@@ -65,7 +67,7 @@ class Mode:
 
 
 MODES = (
-    *(Mode(f"compiled, {t}", trigger=t) for t in ("exte", "exts", "ints", "inte")),
+    *(Mode(f"compiled, {t}", trigger=t) for t in ("exte", "exts", "ints")),
     *(Mode(f"Python, {t}", trigger=t, python=True) for t in ("exte", "exts", "ints", "inte")),
     *(
         Mode(f"compiled, {d} {a}", dtype=d, algorithm=a)
@@ -195,12 +197,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ):
             came = receive(mode, ports)
         wrong = SCAN.frames - len(came.patterns)
-        if not mode.mock:
-            expected = images(mode.dtype)
-            wrong += sum(
-                not np.array_equal(expected[probe], pattern)
-                for probe, pattern in came.patterns.items()
-            )
+        # images that are made up hold their own number
+        expected = np.arange(SCAN.frames) if mode.mock else images(mode.dtype)
+        wrong += sum(
+            not np.all(expected[probe] == pattern) for probe, pattern in came.patterns.items()
+        )
         failed += bool(wrong)
         said = f"{mode.name}: {len(came.patterns)} of {SCAN.frames} images, {wrong} wrong"
         sys.stdout.write(f"{said}, {came.ends}\n")

@@ -116,6 +116,13 @@ def test_an_lz4_block_without_a_head_is_known_as_such() -> None:
     np.testing.assert_array_equal(expanded(compress_plain_lz4(picture), "lz4", picture), picture)
 
 
+def test_a_head_that_nobody_filled_in_is_forgiven_and_a_false_one_is_not() -> None:
+    picture = pictures("u2")[0]
+    packed = compress_image(picture, "bslz4")
+    np.testing.assert_array_equal(expanded(bytes(12) + packed[12:], "bslz4", picture), picture)
+    assert expanded(b"\0\0\0\0\0\0\0\1" + packed[8:], "bslz4", picture) is None
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     arrays(np.uint16, st.tuples(st.integers(1, 70), st.integers(1, 70))),

@@ -8,6 +8,8 @@ import h5py
 import hdf5plugin  # noqa: F401 registers the filters
 import numpy as np
 import pytest
+from rsciio.arina import file_reader as read_arina
+from rsciio.nexus import file_reader as read_nexus
 
 from stemd.acquisition import Scan
 from stemd.adapters.dectris import hdf5
@@ -52,6 +54,19 @@ def test_the_vendors_files_hold_every_image_and_the_mask(
     assert recording.frames == 8
     assert recording.acquisition.detector.mask is not None
     recording.close()
+
+
+def test_rosettasciio_reads_the_same_images(tmp_path: Path) -> None:
+    """Its reader of ARINA's files takes square detectors only; it exchanges height and width."""
+    record = tmp_path / "scan.dectris"
+    record.write_bytes(b"".join(frame(n, shape=(16, 16)) for n in range(9)))
+    assert main(["export", str(record), "--out", str(tmp_path)]) == 0
+    expected = np.stack([image(n, "u2", (16, 16)) for n in range(9)])
+    master = str(tmp_path / "scan_master.h5")
+    (arina,) = read_arina(master)
+    np.testing.assert_array_equal(arina["data"].reshape(expected.shape), expected)
+    (nexus,) = read_nexus(master)
+    np.testing.assert_array_equal(nexus["data"], expected)
 
 
 def test_another_file_is_refused_in_words(

@@ -47,7 +47,11 @@ def camera(kind: str, size: int) -> Iterator[int]:
         raise StemdError("the virtual camera did not start", "run `stemd virtual dectris` by hand")
     finally:
         process.terminate()
-        process.wait(5)
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:  # on a busy machine
+            process.kill()
+            process.wait()
 
 
 def sample(port: int) -> tuple[NDArray[np.uint8], scanning.Rows]:
