@@ -196,8 +196,19 @@ async def test_a_running_scan_that_is_not_kept_stays_red_until_its_end(bench: Be
     bench.sides["one"].well("2026-01-01T00:00:00.000000Z")
     assert bench.red()
     bench.suffers = False
-    bench.look(TRIALS)
+    bench.look()
     assert not bench.red()
+
+
+async def test_a_disk_that_is_full_is_not_called_well_while_a_scan_suffers_from_it(
+    bench: Bench, store: Store
+) -> None:
+    bench.look()
+    bench.suffers = True
+    bench.sides["one"].failed(REFUSED)
+    store.reserve_bytes = 2 * shutil.disk_usage(store.data_dir).total
+    bench.look(2)
+    assert bench.watch.well_since is None
 
 
 async def test_the_trouble_of_one_pipeline_is_not_that_of_another(bench: Bench) -> None:

@@ -109,7 +109,7 @@ class Bench:
             "missing": 0,
             "completion": None,
             "session": None,
-            "finished": iso_utc(time.time_ns()),
+            "started": iso_utc(time.time_ns()),
         }
         self.events.scan_finished(run, cast(Any, SimpleNamespace(failed=failed)), document, {})
 

@@ -35,8 +35,8 @@ class DiskSide:
 
     @property
     def in_doubt(self) -> bool:
-        """Whether a trial would tell more than is known."""
-        return bool(self._troubles.open("disk")) and not self._suffers()
+        """Whether the disk has refused something, and nothing better is known since."""
+        return bool(self._troubles.open("disk"))
 
     def failed(self, error: StemdError) -> None:
         """The disk does not take what it is given."""
@@ -51,7 +51,7 @@ class DiskSide:
         self._lost.append(scan_id)
 
     def well(self, since: str) -> None:
-        """The disk takes files again, since then."""
+        """The disk takes files again, since then; no news while a running scan is not kept."""
         if self._suffers():
             return
         self._sessions.there("disk", there=True)

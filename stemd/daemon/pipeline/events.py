@@ -138,7 +138,7 @@ class Events:
         if document["status"] == "not recorded":
             self._disk.not_recorded(run.acquisition.id)
         if not files.failed:
-            self._disk.well(document["finished"])
+            self._disk.well(document["started"])
         if run.acquisition.id != self._spoiled:
             self._troubles.over("error")
         self._tell_finished(run, document)
