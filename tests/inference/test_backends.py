@@ -271,3 +271,31 @@ def test_openvino_reports_to_nobody_and_forks_no_process() -> None:
         cwd=Path(__file__).parents[2],
     )
     assert done.stdout.split() == ["0", "None", "openvino.tools.ovc.telemetry_stub"]
+
+
+SIZES = """
+from pathlib import Path
+import numpy as np
+from stemd.daemon.arenas import few_arenas
+from stemd.inference import choice
+from stemd.inference.base import Options
+from stemd.inference.catalogue import find
+from stemd.inference.model_file import read_model
+few_arenas()
+network = choice.load(read_model(find("airpi")), "openvino", Options(1))
+largest = np.zeros((200, network.info.input_shape[1]), np.float32)
+memory = []
+for first in (200, 199):
+    for size in range(first, 0, -2):
+        network.run(largest[:size])
+    memory.append(int(Path("/proc/self/statm").read_text().split()[1]) >> 8)
+print(memory[1] - memory[0])
+"""
+
+
+@pytest.mark.skipif("openvino" not in USABLE, reason="OpenVINO is not installed")
+def test_openvino_does_not_grow_with_every_size_of_batch_that_it_meets() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SIZES], capture_output=True, text=True, check=True, timeout=300
+    )
+    assert int(done.stdout) < 80, "MiB; without a limit it is 166"
