@@ -139,6 +139,9 @@ class Database:
             return self._db
         if not self._writing:
             raise SinkError(f"{self.path}: is closed", "open the catalogue again")
+        if self._db is not None:
+            text = "the catalogue was removed while it was open: it is made again from the folders"
+            log.warning(text, path=str(self.path))
         # where the file was removed while it was open, what is written to it would be lost; an
         # old lock that comes back with its folder stays ours to lose
         self._close()
