@@ -185,7 +185,26 @@ def test_an_adapter_that_comes_after_the_end_is_closed(slow: Slow) -> None:
     assert not reader.join(0.01)
     slow.go.set()
     assert reader.join(30.0)
+    assert not reader.dead, "it has ended as it was told"
     assert [adapter.closed for adapter in slow.built] == [True]
+
+
+def test_a_reader_is_dead_only_when_its_thread_ends_against_its_will(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    camera, owner = Failing(0), Owner()
+    reader = Reader("cam", camera.build, owner)  # type: ignore[arg-type]
+    assert not reader.dead, "it has not begun"
+    with monkeypatch.context() as patch:
+        patch.setattr(reader, "_loop", lambda: None)
+        reader._thread = reader._new_thread()
+        reader.start()
+        assert reader.join(30.0)
+    assert reader.dead
+    assert reader.revive()
+    assert owner.over.wait(30.0)
+    assert reader.join(30.0)
+    assert not reader.dead, "the source has ended"
 
 
 def test_an_adapter_that_cannot_be_built_is_tried_again() -> None:

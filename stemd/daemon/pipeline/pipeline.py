@@ -231,10 +231,8 @@ class Pipeline:
 
     @property
     def dead(self) -> bool:
-        """Whether the reader's thread has gone though the camera has not."""
-        return (
-            not self.reader.alive and not self.status.exhausted and self.status.state != "stopped"
-        )
+        """Whether the reader's thread has died."""
+        return self.reader.dead
 
     def document(self) -> Json:
         """The state document of A3."""

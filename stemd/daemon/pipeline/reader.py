@@ -77,7 +77,7 @@ class Reader:
 
     def revive(self) -> bool:
         """Begin a new thread where the old one has died; True if it had (event loop)."""
-        if self._over or self.alive or self._thread.ident is None:
+        if not self.dead:
             return False
         self._failed = True
         self.failures += 1
@@ -140,6 +140,11 @@ class Reader:
     def alive(self) -> bool:
         """Whether the thread runs."""
         return self._thread.is_alive()
+
+    @property
+    def dead(self) -> bool:
+        """Whether the thread has died: it has ended though nobody wanted that."""
+        return self._thread.ident is not None and not self._over and not self.alive
 
     @property
     def age_s(self) -> float:
