@@ -78,6 +78,7 @@ class DiskWatch:
             self._store.write_waiting()
             self._rebuild()
             self._retain()
+            self._error = self._error or self._too_full()
         news: list[News] = []
         now = self._error or rows
         if now is not None and (before is None or before.message != now.message):
@@ -96,6 +97,17 @@ class DiskWatch:
         if self.retention_error is None and refused is not None:
             news.append("retention well")
         return [*news, *self._space()]
+
+    def _too_full(self) -> SinkError | None:
+        """What is known before the next scan: there is no room for its record."""
+        reserve = self._store.reserve_bytes
+        if self._free is None or self._free >= reserve:
+            return None
+        return SinkError(
+            f"{self._store.data_dir}: less than {reserve // 2**20} MiB are free: nothing is "
+            "recorded",
+            f"free space; {reserve // 2**20} MiB are kept for images",
+        )
 
     def _rebuild(self) -> None:
         """Enter again what a catalogue that was begun anew, or took no rows, does not know."""

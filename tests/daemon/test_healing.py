@@ -224,3 +224,17 @@ async def test_a_disk_without_trouble_is_not_tried(
 ) -> None:
     monkeypatch.setattr("stemd.storage.disk_watch.trial", lambda store: pytest.fail("tried"))
     bench.look(2)
+
+
+async def test_a_disk_without_room_for_a_record_is_red_before_a_scan_finds_out(
+    bench: Bench, store: Store
+) -> None:
+    store.reserve_bytes = 2 * shutil.disk_usage(store.data_dir).total
+    bench.look()
+    assert bench.watch.error is not None
+    assert "nothing is recorded" in bench.watch.error.message
+    assert bench.watch.well_since is None
+    store.reserve_bytes = 0
+    bench.look()
+    assert bench.watch.error is None
+    assert bench.watch.well_since is not None

@@ -305,7 +305,7 @@ def test_a_disk_that_was_unmounted_is_missed_and_nothing_is_written_to_what_lies
     place = tmp_path / "disk"
     place.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)], check=True)
-    store = Store(place, "titan")
+    store = Store(place, "titan", reserve_bytes=0)
     try:
         keep_scan(store, 1)
         watch = DiskWatch(store, RetentionTable(warn_free_gb=0))
