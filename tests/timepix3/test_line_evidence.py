@@ -214,6 +214,14 @@ def test_a_stray_behind_a_pause_of_whole_lines_moves_no_line() -> None:
     check(plan, made, read(plan, made))
 
 
+def test_a_false_time_behind_a_pause_of_whole_lines_moves_no_line() -> None:
+    """It was counted behind the scan's first pulses, whatever its time says."""
+    plan = Plan(scans=3, chips=4, pause=PERIOD, faults={70: "behind", 131: "behind"})
+    for seed in range(6):
+        made = make(plan, random.Random(seed))
+        check(plan, made, read(plan, made))
+
+
 def test_a_stray_among_the_first_pulses_makes_no_period_of_its_own() -> None:
     """Lines wait for the other chips, so that many are looked at when the period is not known."""
     plan = Plan(ny=20, scans=2, chips=4, flyback=0, faults={2: "stray", 15: "early"})

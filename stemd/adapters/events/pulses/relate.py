@@ -51,6 +51,8 @@ def _by_time_and_count(s: Any, pulse: Any, row: int, anew: int) -> Any:
     on_time = lines >= 1 and abs(periods - lines) * s.period <= tolerance(s, lines)
     counted = lines_counted(s, pulse, True)
     with_strays = lines_counted(s, pulse, False)
+    if counted < 1:  # what was ignored was counted behind this pulse, not before it
+        counted = with_strays
     if on_time and (counted == lines or with_strays == lines):
         return s.last_line + lines, CONTINUES
     if on_time and row + lines < s.ny:
