@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks.airpi.scan4d import PATTERN, Picture, Scan4D
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
+from stemd.beam import Beam
 from stemd.blocks import FrameBlock
 from stemd.config.resolved import EngineConfig
 from stemd.results import Result
@@ -21,8 +22,13 @@ WITHOUT_NOISE = 1e8
 """Electrons a pattern that stand for an infinite dose: whole numbers are what a camera gives."""
 
 
-def results(scan: Scan4D, engine: str, **table: Any) -> dict[str, Result]:
-    """All final images of an engine with the settings `table`. Raises RuntimeError if it fails."""
+def results(
+    scan: Scan4D, engine: str, *, told: dict[str, Any] | None = None, **table: Any
+) -> dict[str, Result]:
+    """All final images of an engine with the settings `table`. Raises RuntimeError if it fails.
+
+    `told`: keys of the optics; without it those of the scan's beam.
+    """
     counts = scan.fraction() * np.float32(scan.electrons or WITHOUT_NOISE)
     patterns = np.rint(counts).astype(np.uint32).reshape(-1, PATTERN, PATTERN)
     beam = scan.beam
@@ -30,9 +36,7 @@ def results(scan: Scan4D, engine: str, **table: Any) -> dict[str, Result]:
         energy_ev=beam.energy_ev,
         convergence_semi_angle_mrad=beam.convergence_semi_angle_mrad,
         pixel_size_mrad=scan.pixel_mrad,
-        center=(PATTERN / 2, PATTERN / 2),
-        defocus_nm=beam.defocus_angstrom / 10,
-        cs_mm=beam.cs_mm,
+        **{"center": (PATTERN / 2, PATTERN / 2), **_lens(beam, told)},
     )
     acquisition = Acquisition(
         Scan(shape=scan.shape, step_size_angstrom=scan.step),
@@ -58,6 +62,12 @@ def results(scan: Scan4D, engine: str, **table: Any) -> dict[str, Result]:
     if run.failed:
         raise RuntimeError(f"{engine}: {run.failed}")
     return {result.name: result for result in final.results}
+
+
+def _lens(beam: Beam, told: dict[str, Any] | None) -> dict[str, Any]:
+    if told is not None:
+        return told
+    return {"defocus_nm": beam.defocus_angstrom / 10, "cs_mm": beam.cs_mm}
 
 
 def airpi(scan: Scan4D, **table: Any) -> Picture:
