@@ -119,7 +119,8 @@ def airpi(
     dataset: str | None = None,
     **settings: Any,
 ) -> Images:
-    """Phase of a thin specimen from a network: `airpi_phase` (rad) and `airpi_weight`.
+    """Phase of a thin specimen from a network: `airpi_phase`, `airpi_uncertainty` (rad) and
+    `airpi_weight`.
 
     Pixels are finer than the scan step where the optics allow it; `pixel_size` says how fine.
     `model`: a name of `stemd models list`, or a path. `backend`: "auto", "tensorrt", "openvino" or

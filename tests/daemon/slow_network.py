@@ -13,6 +13,8 @@ from pathlib import Path
 
 SLOW_S = 0.5
 """A batch."""
+LATEST_S = 0.5
+"""So small a scan does not wait long enough for AIRPI to become coarser otherwise."""
 
 SITE = """\
 from pathlib import Path
@@ -32,9 +34,11 @@ def environment(folder: Path) -> dict[str, str]:
 
 def install(folder: Path) -> None:
     """Slow the networks of this process down."""
+    from stemd.engines.airpi import coarseness
     from stemd.inference.onnxruntime import OnnxRuntimeNetwork
     from stemd.offline import idle
 
+    coarseness.LATEST_S = LATEST_S
     run = OnnxRuntimeNetwork.run
     idle.yield_to_others = (folder / "yielded").touch
     completes = "stemd.offline.completion" in sys.orig_argv

@@ -21,7 +21,7 @@ from tests.daemon.rig import Rig, make_frames
 from tests.engines import airpi_scenes
 
 LINES, COLUMNS = 24, 8
-NAMES = ("airpi_phase", "airpi_weight")
+NAMES = ("airpi_phase", "airpi_weight", "airpi_uncertainty")
 ENGINE = """
 [[pipeline.engine]]
 type = "airpi"

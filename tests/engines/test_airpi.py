@@ -42,9 +42,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def chosen(model: str, **table: Any) -> Any:
     """The engine with a network that knows nothing of the patterns' physics: what it says is not
-    to be held to their centre of mass.
+    to be held to them.
     """
-    own = {"backend": "onnxruntime", "batch": 4, "use_centre_of_mass": False}
+    free = {"use_centre_of_mass": False, "use_bright_field": False}
+    own = {"backend": "onnxruntime", "batch": 4, **free}
     return engine("airpi", **{"model": model, **own, **table})
 
 
@@ -375,7 +376,8 @@ def until(true: Callable[[], bool]) -> None:
 def test_a_network_that_hangs_never_holds_the_reader_up(
     model: str, monkeypatch: pytest.MonkeyPatch, when_slow: str
 ) -> None:
-    monkeypatch.setattr("stemd.engines.airpi.setup.BACKLOG_LINES", (2, 2))
+    monkeypatch.setattr("stemd.engines.airpi.setup.BACKLOG_BYTES", 1)
+    monkeypatch.setattr("stemd.engines.airpi.setup.LEAST_BACKLOG_LINES", 2)
     gate = _Gate(monkeypatch)
     shape = (60, 11)
     patterns = random_patterns(660)
@@ -427,6 +429,35 @@ def test_a_network_that_hangs_never_holds_the_reader_up(
         assert lacking == run.counters["airpi_left_out"] == extra["left_out"]
     else:
         assert run.counters["airpi_left_out"] < lacking <= 660, "coarse lines lack positions, too"
+
+
+def test_a_network_that_is_held_up_makes_the_same_image_later(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = (60, 11)
+    patterns = random_patterns(660)
+    unhurried = images_of(patterns, chosen(model), shape=shape)
+    # the queue has room for one block of the camera's memory: all others have to be copied
+    monkeypatch.setattr(
+        "stemd.engines.beside.block_queue.BlockQueue.__init__.__defaults__", (1, 1 << 28)
+    )
+    gate = _Gate(monkeypatch)
+    notices: list[Notice] = []
+    acquisition = acquisition_of(patterns, shape, step_size_angstrom=STEP)
+    run, errors = run_of(acquisition, chosen(model), OPTICS, live=True, notice=notices.append)
+    for block in blocks_of(acquisition, patterns, [7]):
+        run.reduce(block)
+    assert gate.entered.wait(60.0)
+    (made,) = (each for each in run.engines.every if each.name == "airpi")
+    assert made.snapshot(final=False) == [], "no empty picture is shown"
+    run.end("complete")
+    gate.open.set()
+    final = {result.name: result for result in run.serve(lambda s: None, lambda: 1.0).results}
+    assert not errors
+    assert not notices, "neither coarser nor with holes"
+    assert run.lacking() == {}
+    assert final["airpi_phase"].extra["groups"] == 660
+    same(unhurried, final)
 
 
 def test_a_scan_that_is_given_up_gives_every_block_back(

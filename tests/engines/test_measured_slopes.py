@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from stemd.beam import Beam
-from stemd.engines.airpi.measured_slopes import _waves, _whole, blurring, correction
+from stemd.engines.airpi.measured_slopes import _whole, blurring, correction, waves_of
 from stemd.engines.airpi.patch_offsets import image_of, mirrored
 from stemd.engines.airpi.slopes import Frame, Slopes, near_known
 from stemd.engines.probe import probe
@@ -86,7 +86,7 @@ def test_a_spline_is_read_as_scipy_reads_it(shape, places, seed):
 @settings(max_examples=30, deadline=None)
 def test_waves_of_a_mirrored_field_give_it_back(shape, seed):
     field = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-    np.testing.assert_allclose(image_of(_whole(_waves(field)), shape), field, atol=1e-5)
+    np.testing.assert_allclose(image_of(_whole(waves_of(field)), shape), field, atol=1e-5)
 
 
 @pytest.mark.parametrize("defocus", [0.0, 60.0])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import statistics
+from collections import deque
+from dataclasses import dataclass
 from typing import Literal
 
 from stemd.engines.airpi.neighbourhoods import Neighbourhood
@@ -13,18 +16,52 @@ AUTO_STEP = 0.55
 """Of the Airy radius: as far as m steps may reach where m is not given by the user."""
 MOST_AUTO = 8
 LADDER = (1, 2, 3, 4, 6, 8, 12, 16)
-"""Every so-manieth position is taken, by how full the backlog is, in eighths."""
+"""Every so-manieth position is taken."""
+LATEST_S = 4.0
+"""Seconds that working off the backlog may take: later than this an image should not be."""
+FULL = 0.5
+"""Part of the room for waiting lines from which on it decides, too, whatever the time."""
+PACE_LINES, LEAST_LINES = 15, 5
+"""Lines of which the middle pace is believed: one that was held up says nothing of the others."""
 
 
 Repetition = Literal["auto"] | int
+
+
+class Pace:
+    """How long the network takes for a group, by the last lines."""
+
+    def __init__(self) -> None:
+        self._lines: deque[float] = deque(maxlen=PACE_LINES)
+
+    def add(self, seconds: float, groups: int) -> None:
+        """A line of so many groups took so long."""
+        if groups > 0:
+            self._lines.append(seconds / groups)
+
+    @property
+    def group_s(self) -> float:
+        """Seconds a group, 0 while too little is known."""
+        return statistics.median(self._lines) if len(self._lines) >= LEAST_LINES else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits for the network: `lines` of the `room` there is, and the pace of the last."""
+
+    lines: int = 0
+    room: int = 1
+    group_s: float = 0.0
 
 
 class Coarseness:
     """Chooses the neighbourhood of each line of `nx` positions.
 
     `step_radii`: the step in radii of the Airy disc; `electrons` a pattern, if known. When
-    `gives_way`, the fuller the backlog the fewer positions are made, each with the patterns of
-    more: their electrons are not lost as long as the box stays within the probe. It does not get
+    `gives_way`, positions are left out once the network would take too long for what waits, or
+    too little room is left; each is then made with the patterns of more: their electrons are not
+    lost as long as the box stays within the probe. A network that is held up for some seconds and
+    then goes on changes nothing. It does not get
     finer again within a scan, whose image would show every change. `repetition` is what memory
     is allocated for: a larger one that is asked for later is cut down to what has room.
     """
@@ -57,12 +94,11 @@ class Coarseness:
         return Neighbourhood(self._nx, self._most, 1)
 
     def choose(
-        self, repetition: Repetition, every: Literal["auto"] | int, backlog: float
+        self, repetition: Repetition, every: Literal["auto"] | int, backlog: Backlog = Backlog()
     ) -> Neighbourhood:
-        """For the next line; `backlog`: which part of the room for waiting lines is taken."""
+        """For the next line, with what waits."""
         if self._gives_way:
-            step = LADDER[min(len(LADDER) - 1, int(backlog * len(LADDER)))]
-            self.coarser = max(self.coarser, min(step, self._nx))
+            self.coarser = max(self.coarser, min(self._step(backlog), self._nx))
         m = min(self._repetition(repetition), self._most)
         n = max(1, m // 2) if every == "auto" else min(every, self._nx)
         self.gave_way = self.coarser > n
@@ -70,6 +106,14 @@ class Coarseness:
             n = self.coarser
             m = max(m, min(n, self._widest))
         return Neighbourhood(self._nx, m, n)
+
+    def _step(self, backlog: Backlog) -> int:
+        """Every so-manieth position, for what waits to be made in time and to find room."""
+        whole_s = backlog.lines * self._nx * backlog.group_s
+        in_time = next((step for step in LADDER if whole_s <= LATEST_S * step**2), LADDER[-1])
+        beyond = (backlog.lines / backlog.room - FULL) / (1.0 - FULL)
+        full = LADDER[max(0, min(len(LADDER) - 1, int(beyond * len(LADDER))))]
+        return max(in_time, full)
 
     def _repetition(self, asked: Repetition) -> int:
         return self._dose if asked == "auto" else min(asked, self._nx)

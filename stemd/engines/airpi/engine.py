@@ -7,6 +7,7 @@ chapter 4. The method is the subject of patent application EP4075126A1.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,20 +16,21 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block, EventBlock
+from stemd.engines.airpi.bright import Evidence
+from stemd.engines.airpi.coarseness import Backlog, Pace
+from stemd.engines.airpi.keeper import Keeper
 from stemd.engines.airpi.model import Loaded, find_model
 from stemd.engines.airpi.object import ExitWaveObject
 from stemd.engines.airpi.setup import (
-    FASTER,
     NEXT_SCAN,
     AirpiSettings,
-    angle_off,
     beyond_training,
-    coarser_text,
     described,
     found_in,
     prepared,
 )
 from stemd.engines.airpi.slopes import slopes_of
+from stemd.engines.airpi.warnings import Warnings
 from stemd.engines.base import Gathered, PositionMaps
 from stemd.engines.beside.scan import BesideScan, Wake, phase_beam
 from stemd.engines.first_patterns import FirstPatterns, Found
@@ -64,6 +66,8 @@ class AirpiEngine(BesideScan):
         self._found: Found | None = None
         self._begins = True
         self._any = self._of_events = False
+        self._warnings = Warnings(self._say)
+        self._pace = Pace()
         self._whole = np.zeros(acquisition.scan.shape[0], np.bool_)
         self._turned = settings.optics
         self._masked: Mask | None = None
@@ -77,6 +81,8 @@ class AirpiEngine(BesideScan):
             shared_thread=self._is_beside,
             device=own.device,
         )
+        self._keeper = Keeper(self.name, own.memory_mb, self._warnings.not_held)
+        self._keeper.start(acquisition, settings, maps)
         self._first = FirstPatterns(acquisition, self._acceptance_ns, lambda: maps.masked)
         center = settings.optics.center
         if center != "auto" and not self.finds(settings):
@@ -88,6 +94,7 @@ class AirpiEngine(BesideScan):
         kept = self._own.model_dump(include=set(NEXT_SCAN))
         self._own = self._settings_in(settings).model_copy(update=kept)
         self._settings = settings
+        self._keeper.update(settings)
 
     def snapshot(self, *, final: bool) -> Sequence[Result]:
         """Phase and weight, float32, of the object's own size. Raises what has gone wrong."""
@@ -98,20 +105,30 @@ class AirpiEngine(BesideScan):
             if self._object is not None:
                 self._network.load()  # parts may all have been made elsewhere: what ran is told
         thing = self._object
-        if thing is None:
-            return []
+        if thing is None or not (final or thing.lines.made.any()):
+            return []  # rather than an empty picture
         of, slopes = thing.geometry, None
         if self._own.use_centre_of_mass:
             slopes = slopes_of(
                 self._maps, self._settings.optics, self._acquisition.detector.shape,
                 of.beam, of.pixels_per_angle, of.step_size_angstrom,
             )  # fmt: skip
-        phase, weight = thing.images(self._own.least_transfer, slopes)
+        evidence = self._evidence() if final else None
+        made = thing.images(self._own.least_transfer, slopes, evidence)
+        if made.gain is not None:
+            self._warnings.gain(made.gain)
         size, extra = of.pixel_angstrom, self._about(thing)
-        return [
-            Result(f"{self.name}_phase", phase, "rad", "scan", size, extra),
-            Result(f"{self.name}_weight", weight, "1", "scan", size, extra),
+        if evidence is not None:
+            extra["held_to"] = dict(evidence.about)
+        phase, weight, uncertainty = self._own.outputs(self.name)
+        results = [
+            Result(phase, made.phase, "rad", "scan", size, extra),
+            Result(weight, made.weight, "1", "scan", size, extra),
         ]
+        if made.sigma is not None:
+            error = np.where(made.phase != 0.0, np.float32(made.sigma), np.float32(0.0))
+            results.append(Result(uncertainty, error, "rad", "scan", size, extra))
+        return results
 
     # engines.base.FindingEngine
 
@@ -139,7 +156,14 @@ class AirpiEngine(BesideScan):
         """All settings but how the network is run and how the image is made, and all optics."""
         own = self._settings_in(settings).model_dump(
             mode="json",
-            exclude={"threads", "device", "least_transfer", "use_centre_of_mass", "complete"},
+            exclude={
+                "threads",
+                "device",
+                "least_transfer",
+                "use_centre_of_mass",
+                "use_bright_field",
+                "complete",
+            },
         )
         return {"optics": settings.optics.model_dump(mode="json"), **own}
 
@@ -149,7 +173,12 @@ class AirpiEngine(BesideScan):
         if self._object is None or self._found is None or not self._any:
             return {}
         events = np.array([self._of_events])
-        return {"found": self._found.as_array(), "events": events, **self._object.gathered()}
+        return {
+            "found": self._found.as_array(),
+            "events": events,
+            **self._object.gathered(),
+            **self._keeper.gathered(),
+        }
 
     def restore(self, gathered: Gathered) -> None:
         """Take over what `gathered` has given."""
@@ -158,6 +187,7 @@ class AirpiEngine(BesideScan):
                 self._settle(Found.of(gathered["found"]))
             assert self._object is not None
             self._object.restore(gathered)
+            self._keeper.restore(gathered)
             self._begins, self._any = self._object.lines.begins, True
             self._of_events = bool(gathered["events"][0])
 
@@ -180,6 +210,7 @@ class AirpiEngine(BesideScan):
         self._settle_with_what_there_is()
         assert self._object is not None
         self._object.merge(other._object)
+        self._keeper.merge(other._keeper)
         self._any, self._of_events = True, other._of_events
         self._make_ready()
 
@@ -209,6 +240,7 @@ class AirpiEngine(BesideScan):
         if optics != self._turned or masked is not self._masked:
             self._turned, self._masked = optics, masked
             self._object.turn(optics, None if optics.center == "auto" else optics.center, masked)
+        self._keeper.add(block)
         self._object.add(block, self._acceptance_ns, after_line)
 
     def _complete(self, after_line: Wake) -> None:
@@ -229,20 +261,30 @@ class AirpiEngine(BesideScan):
         if thing is None:
             return False
         coarseness, own = self._prepared.coarseness, self._own
-        before = coarseness.coarser
-        backlog = thing.backlog / self._prepared.backlog_lines if self._is_beside else 0.0
+        backlog = Backlog()
+        if self._is_beside:
+            backlog = Backlog(thing.backlog, self._prepared.backlog_lines, self._pace.group_s)
         thing.neighbourhood = coarseness.choose(own.repetition, own.every, backlog)
         line = thing.waiting()
         if line is None:
+            if thing.lines.over and self._is_beside:
+                self._evidence()  # here, where nothing waits for it
             return False
-        if coarseness.coarser > before:
-            remedy = f"{self._remedy}; {FASTER}"
-            self._say("coarser", coarser_text(line, thing.neighbourhood), remedy=remedy)
+        if coarseness.gave_way:
+            self._warnings.coarser(line, thing.neighbourhood, self._remedy)
         # a line that found no room counts as made: nobody will ask for it again
         held = thing.lines.slot(line) >= 0
+        began, groups = time.monotonic(), thing.counts["groups"]
         thing.make(line, self._network.begin)
+        self._pace.add(time.monotonic() - began, thing.counts["groups"] - groups)
         self._whole[line] = held and not coarseness.gave_way
         return True
+
+    def _evidence(self) -> Evidence | None:
+        """What the bright field of the whole scan says of it, if that is wanted."""
+        if not self._own.use_bright_field:
+            return None
+        return self._keeper.evidence(self._settings, lambda: not self._given_up)
 
     @property
     def _lost(self) -> int:
@@ -267,21 +309,16 @@ class AirpiEngine(BesideScan):
     def _settle(self, found: Found) -> None:
         """Centre, disc and dose are known: allocate the object."""
         optics = self._settings.optics
-        text = angle_off(found, self._beam, self._pixel_mrad)
-        if text and self._begins:
-            self._say(
-                "angle", text, remedy="correct convergence_semi_angle_mrad or pixel_size_mrad"
-            )
-        if (text := beyond_training(optics, self._beam, self._step)) and self._begins:
-            self._say(
-                "lens", text, remedy="change that at the microscope, or use the engine direct"
-            )
         self._turned, self._found = optics, found
         self._prepared = prepared(
             self._acquisition, optics, self._own, self._beam, self._pixel_mrad, found,
             beside=self._is_beside, begins=self._begins,
         )  # fmt: skip
         self._object = self._prepared.thing
+        if self._begins:
+            self._warnings.angle(found, self._beam, self._pixel_mrad)
+            self._warnings.lens(beyond_training(optics, self._beam, self._step))
+        self._keeper.place(found.center)
 
     def _about(self, thing: ExitWaveObject) -> dict[str, Any]:
         ran = {"model_sha256": self._network.sha256, "backend": self._network.about}

@@ -92,13 +92,13 @@ def correction(spectrum: C64, shape: tuple[int, int], frame: Frame, slopes: Slop
     """
     ny, nx = slopes.y.shape
     predicted = _at_positions(spectrum, shape, frame, slopes, beam)
-    image = _waves(predicted)
-    k = np.hypot(*_frequencies(slopes))
+    image = waves_of(predicted)
+    k = np.hypot(*frequencies(slopes))
     blur = blurring(beam, k)
     blur = np.where(blur > LEAST_BLUR, blur, 0.0)
     blur[0, 0] = 0.0  # the mean is no slope's
     rings = Rings(k / beam.aperture)
-    measured, noise = _integrated(slopes, rings)
+    measured, noise = integrated(slopes, rings)
     change = compromise(image, measured, noise, blur, rings)
     change = np.divide(change, blur, out=np.zeros_like(change), where=blur > 0)
     change /= spline_response(2 * ny, ny)[:, None] * spline_response(2 * nx, nx)[None, :]
@@ -182,7 +182,7 @@ def _at_positions(
     return np.asarray(values - values.mean(dtype=np.float64), np.float32)
 
 
-def _frequencies(slopes: Slopes) -> tuple[F64, F64]:
+def frequencies(slopes: Slopes) -> tuple[F64, F64]:
     """Of the waves of a mirrored scan, cycles an angstrom, (ny, 1) and (1, nx)."""
     ny, nx = slopes.y.shape
     return (
@@ -191,14 +191,14 @@ def _frequencies(slopes: Slopes) -> tuple[F64, F64]:
     )
 
 
-def _integrated(slopes: Slopes, rings: Rings) -> tuple[C128, F64]:
+def integrated(slopes: Slopes, rings: Rings) -> tuple[C128, F64]:
     """Waves of the image whose slopes these are, (ny, nx), and the power of their noise."""
-    ky, kx = _frequencies(slopes)
+    ky, kx = frequencies(slopes)
     waves = []
     for axis, field in enumerate((slopes.y, slopes.x)):
         mean = field[slopes.known].mean(dtype=np.float64) if slopes.known.any() else 0.0
         level = np.where(slopes.known, field - mean, 0.0).astype(np.float32)
-        waves.append(_waves(level, axis))
+        waves.append(waves_of(level, axis))
     square = ky**2 + kx**2
     square[0, 0] = 1.0
     image = (ky * waves[0] + kx * waves[1]) / (2j * math.pi * square)
@@ -211,7 +211,7 @@ def _integrated(slopes: Slopes, rings: Rings) -> tuple[C128, F64]:
     return image, np.maximum(rings.at(power) / (4.0 * math.pi**2 * square), TINY)
 
 
-def _waves(field: F32, odd_axis: int | None = None) -> C128:
+def waves_of(field: F32, odd_axis: int | None = None) -> C128:
     """Transform of a mirrored field (ny, nx), of which the rest follows: complex128 (ny, nx).
 
     Waves along an axis are divided by sqrt(2), so that noise is as strong in them as in others.

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Optics
 from stemd.blocks import Block, EventBlock, FrameBlock
+from stemd.engines.airpi.bright import Evidence
 from stemd.engines.airpi.features import (
     GRID,
     SAMPLES,
@@ -26,12 +27,12 @@ from stemd.engines.airpi.features import (
     inputs,
     scalars,
 )
+from stemd.engines.airpi.finishing import Averaged, Images, finished
 from stemd.engines.airpi.geometry import ObjectGeometry, seen
-from stemd.engines.airpi.measured_slopes import correction
 from stemd.engines.airpi.neighbourhoods import Neighbourhood
-from stemd.engines.airpi.patch_offsets import centred, image_of, restored_spectrum, without_mean
+from stemd.engines.airpi.patch_offsets import centred
 from stemd.engines.airpi.scan_lines import TOO_LATE, ScanLines
-from stemd.engines.airpi.slopes import Frame, Slopes, near_known
+from stemd.engines.airpi.slopes import Slopes
 from stemd.engines.airpi.stitching import Stitcher
 from stemd.engines.diffraction_grid import grid_table
 from stemd.engines.kernels.grid import SHARES, bin_hits
@@ -231,45 +232,20 @@ class ExitWaveObject:
         with self._stitching:
             self.stitcher.add(patches, places)
 
-    def images(self, least_transfer: float, slopes: Slopes | None = None) -> tuple[F32, F32]:
-        """Phase in radian, of mean 0, and weight, float32; 0 where nothing is known.
-
-        `least_transfer`: see `patch_offsets.restored_spectrum`. `slopes` of the whole scan, if
-        the phase is to agree with them. What lies outside of the lines made, about which patches
-        are on one side only, is left out.
-        """
+    def images(
+        self,
+        least_transfer: float,
+        slopes: Slopes | None = None,
+        evidence: Evidence | None = None,
+    ) -> Images:
+        """Phase, weight and uncertainty of the lines that are made. See `finishing.finished`."""
         with self._stitching:
             thing, weight = self.stitcher.object(), self.stitcher.weight
-        phase = np.angle(thing).astype(np.float32)
-        lines = np.flatnonzero(self.lines.made)
-        whole, sure = np.zeros_like(phase), np.zeros_like(weight)
-        if not lines.size:
-            return whole, sure
-        rows = self.geometry.between(int(lines[0]), int(lines[-1]))
-        inside = self.geometry.between(0, self.lines.shape[1] - 1)
-        box = np.s_[rows.start : rows.stop, inside.start : inside.stop]
-        known = weight[box] > 0
-        if not known.any():
-            return whole, sure
-        spectrum = restored_spectrum(
-            without_mean(phase[box], known), self.stitcher.probe_intensity,
-            self.stitcher.patch_weight, least_transfer,
+        averaged = Averaged(self.stitcher.probe_intensity, self.stitcher.patch_weight)
+        return finished(
+            np.angle(thing).astype(np.float32), weight, np.flatnonzero(self.lines.made),
+            self.geometry, self.lines.shape[1], averaged, least_transfer, slopes, evidence,
         )  # fmt: skip
-        shape = rows.stop - rows.start, inside.stop - inside.start
-        back = image_of(spectrum, shape)
-        if slopes is not None:
-            part = slopes.lines(int(lines[0]), int(lines[-1]) + 1)
-            of, pixel = self.geometry, self.geometry.pixel_angstrom
-            first = (
-                (rows.start - of.origin) * pixel - int(lines[0]) * slopes.step,
-                (inside.start - of.origin) * pixel,
-            )
-            frame = Frame(pixel, first)
-            back += correction(spectrum, shape, frame, part, of.beam)
-            # between patches that do not meet, positions still have a slope
-            known |= near_known(shape, frame, part)
-        whole[box], sure[box] = without_mean(back, known), weight[box]
-        return whole, sure
 
     def merge(self, other: ExitWaveObject) -> None:
         """Add another object's part of the same scan, a later one; lines between are made later."""

@@ -35,7 +35,8 @@ class Reach:
 class ScanLines:
     """Binned patterns of some lines of a scan of `shape` (ny, nx), `pixels` numbers each.
 
-    Memory for `held` lines is allocated here. With `grows` more is allocated when it does not
+    Memory for `held` lines is allocated here; what was never used takes none, and what was is used
+    again first. With `grows` more is allocated when it does not
     suffice, as for the rims of parts; else a line that finds no room is refused. Patterns must
     come in the order of the lines; `begins` says that they are the scan's first ones, so that
     what is missing before the first one is missing for good. Not locked: see the engine.
@@ -125,10 +126,13 @@ class ScanLines:
 
     def let_go(self, reach: Reach) -> None:
         """Free the memory of lines that no line which is still to be made needs."""
-        for line in np.flatnonzero(self._slot >= 0):
-            if not self._is_needed(int(line), reach):
-                self._free.append(int(self._slot[line]))
-                self._slot[line] = -1
+        held = np.flatnonzero(self._slot >= 0)
+        to_make = np.concatenate([[0], np.cumsum(~self.made)])
+        last = np.minimum(self.shape[0] - 1, held + reach.before)
+        needed = to_make[last + 1] > to_make[np.maximum(0, held - reach.after)]
+        for line in held[~needed]:
+            self._free.append(int(self._slot[line]))
+            self._slot[line] = -1
 
     def slots(self, first: int, count: int) -> NDArray[np.int64]:
         """Slots of lines first..first+count-1, those outside of the scan being its border's."""

@@ -15,7 +15,6 @@ from stemd.beam import Beam
 from stemd.engines.airpi.coarseness import Coarseness
 from stemd.engines.airpi.features import GRID
 from stemd.engines.airpi.geometry import ObjectGeometry
-from stemd.engines.airpi.neighbourhoods import Neighbourhood
 from stemd.engines.airpi.object import ExitWaveObject
 from stemd.engines.diffraction_grid import beam_angles
 from stemd.engines.first_patterns import FirstPatterns, Found
@@ -24,19 +23,18 @@ from stemd.inference.choice import BackendName
 from stemd.settings import SlowEngineSettings
 
 MOST_REPETITION = 16
-ANGLE_OFF = 0.15
-"""Part by which a fitted disc may differ from the convergence angle without a word."""
 TRAINED_KV, TRAINED_MRAD = (30.0, 300.0), (5.0, 30.0)
 TRAINED_CS_ANGSTROM, MOST_CS_ANGSTROM = 1e4, 1e5
 DEFOCUS_SCHERZER = 6.0
 """What the network has seen (training/airpi/MODEL_CARD.md): a defocus of up to three standard
 deviations, each of twice Scherzer's for the Cs trained with."""
-BACKLOG_BYTES = 32 * 1024 * 1024
-BACKLOG_LINES = 4, 64
-"""Binned lines that may wait for the network during a scan: so many bytes, between so many."""
-FASTER = "a faster processor, or fewer positions, makes it whole during the scan"
+BACKLOG_BYTES = 512 * 1024 * 1024
+LEAST_BACKLOG_LINES = 4
+"""Binned lines that may wait for the network during a scan: so many bytes, at least so many. Binned
+patterns of 256 x 256 pixels are forty times smaller: 40 s of 4,000 a second. Lines that need not
+wait take no memory."""
 NEXT_SCAN = ("model", "backend", "threads", "device", "batch", "oversample", "when_slow",
-             "probe", "counts_per_electron")  # fmt: skip
+             "probe", "counts_per_electron", "memory_mb")  # fmt: skip
 
 
 class AirpiSettings(SlowEngineSettings):
@@ -49,8 +47,10 @@ class AirpiSettings(SlowEngineSettings):
     the parameters or from the first patterns; its lens is that of the optics. `least_transfer`: the
     smaller, the more of the coarse structure comes back, and of its noise (`patch_offsets`).
     `use_centre_of_mass`: hold the image to the slopes that the centre of mass of the same patterns
-    gives (`measured_slopes`).
-    Repetition, every, these two and the optics' centre, rotation and flip are obeyed at once, the
+    gives (`measured_slopes`); `use_bright_field`: and the finished one to the linear estimate of
+    the bright field, through the lens that the data have (`joined`), for which `memory_mb` of
+    it may be kept.
+    Repetition, every, these three and the optics' centre, rotation and flip are obeyed at once, the
     others from the next scan on, `complete` when the scan ends.
     """
 
@@ -64,16 +64,18 @@ class AirpiSettings(SlowEngineSettings):
     every: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
     least_transfer: Annotated[float, Field(gt=0.0, le=1.0)] = 0.3
     use_centre_of_mass: bool = True
+    use_bright_field: bool = True
     when_slow: Literal["coarser", "skip"] = "coarser"
     probe: Literal["parameters", "pacbed"] = "parameters"
     counts_per_electron: PositiveFloat = 1.0
+    memory_mb: Annotated[float, Field(gt=0.0, le=1e6)] = 512.0
 
     whole_positions: ClassVar[bool] = True
     keeps_lens: ClassVar[bool] = True
 
     def outputs(self, engine: str) -> tuple[str, ...]:
-        """The phase, and what it rests on."""
-        return (f"{engine}_phase", f"{engine}_weight")
+        """The phase, what it rests on, and its standard error."""
+        return (f"{engine}_phase", f"{engine}_weight", f"{engine}_uncertainty")
 
     def through_lens_told(self) -> bool:
         """The network is given the probe of the optics."""
@@ -107,19 +109,6 @@ def found_in(first: FirstPatterns, optics: Optics, probe: str) -> Found:
     return Found(center, first.counts(), radius)
 
 
-def angle_off(found: Found, beam: Beam, pixel_mrad: float) -> str:
-    """In words: the disc is not as large as the optics say; empty where it is."""
-    if found.radius is None:
-        return ""
-    fitted, alpha = found.radius * pixel_mrad, beam.convergence_semi_angle_mrad
-    if abs(fitted / alpha - 1.0) <= ANGLE_OFF:
-        return ""
-    return (
-        f"the disc of the first patterns has a radius of {fitted:.3g} mrad, "
-        f"optics.convergence_semi_angle_mrad is {alpha:g}: the disc's is taken"
-    )
-
-
 def beyond_training(optics: Optics, beam: Beam, step_angstrom: float) -> str:
     """In words: what the network was not trained with; empty where it knows all of it."""
     lens, parts = Aberrations.of_optics(optics), []
@@ -150,15 +139,6 @@ def beyond_training(optics: Optics, beam: Beam, step_angstrom: float) -> str:
     return "; ".join(parts)
 
 
-def coarser_text(line: int, chosen: Neighbourhood) -> str:
-    """In words: from this line on the network is given fewer positions."""
-    each = f", each with the electrons of {chosen.repetition**2}" if chosen.repetition > 1 else ""
-    return (
-        f"the network is slower than the camera: from line {line} on it works on one of "
-        f"{chosen.every**2} positions{each}"
-    )
-
-
 def prepared(
     acquisition: Acquisition,
     optics: Optics,
@@ -187,22 +167,22 @@ def prepared(
         own.counts_per_electron,
     )
     known = not math.isnan(found.counts)
+    electrons = found.counts / own.counts_per_electron if known else None
     coarseness = Coarseness(
         scan.shape[1],
         scan.step_size_angstrom / beam.airy_radius,
-        found.counts / own.counts_per_electron if known else None,
+        electrons,
         own.repetition,
         gives_way=beside and own.when_slow == "coarser",
     )
     line_bytes = scan.shape[1] * GRID.members.size * 4
-    least, most = BACKLOG_LINES
-    backlog_lines = max(least, min(most, BACKLOG_BYTES // line_bytes))
+    backlog_lines = max(LEAST_BACKLOG_LINES, BACKLOG_BYTES // line_bytes)
     reach = coarseness.most.reach.lines
     thing = ExitWaveObject(
         acquisition,
         optics,
         geometry,
-        coarseness.choose(own.repetition, own.every, 0.0),
+        coarseness.choose(own.repetition, own.every),
         batch=own.batch,
         held=min(scan.shape[0], reach + backlog_lines if beside else 2 * reach + 2),
         grows=not beside,

@@ -13,6 +13,7 @@ const NAMES = {
   pattern: "Latest pattern",
   airpi_phase: "AIRPI phase",
   airpi_weight: "AIRPI weight",
+  airpi_uncertainty: "AIRPI uncertainty",
   ssb_phase: "SSB phase",
   direct_phase: "Direct phase",
   direct_uncertainty: "Direct uncertainty",

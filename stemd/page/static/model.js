@@ -14,6 +14,7 @@ const LAST = [
   "field_magnitude",
   "field_direction",
   "airpi_weight",
+  "airpi_uncertainty",
 ];
 const STORE = "stemd.shows";
 

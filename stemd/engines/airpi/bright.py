@@ -1,0 +1,122 @@
+"""The linear estimate of the same scan, through the lens that its data have: what AIRPI is held to.
+
+The bright field of every pattern is kept as `direct` keeps it, and gives the same estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.aberrations import Aberrations
+from stemd.beam import Beam
+from stemd.engines.bright_field.engine import BrightFieldEngine, BrightFieldSettings
+from stemd.engines.bright_field.measuring import usable_cells
+from stemd.engines.bright_field.view import Discs
+from stemd.engines.lens.estimate import Cell, Frequencies, Linear
+from stemd.engines.lens.measure import StoppedError
+from stemd.results import Result
+
+F64 = NDArray[np.float64]
+
+OTHER_RADIAN = 1.8
+"""At the aperture's edge, from which on a lens is another one: the strong phases and the thickness
+of a specimen look like less than that (2.5 nm of defocus at 300 kV and 20 mrad)."""
+LEAST_CELLS = 8
+"""Cells from which on their agreement says how wrong the model is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the bright field of a whole scan says of the phase.
+
+    `linear`: the estimate; `misfit` (n,) at its frequencies: how many times more than their noise
+    the cells disagree, at least 1. `about`: the lens, for the description of an image.
+    `other_lens`: the data are sure of clearly another one than was told.
+    """
+
+    linear: Linear
+    misfit: F64
+    about: Mapping[str, Any]
+    other_lens: bool = False
+
+
+class HeldSettings(BrightFieldSettings):
+    """As those of `direct`."""
+
+    @property
+    def uses_measured_lens(self) -> bool:
+        """Whether images are made with what was measured."""
+        return True
+
+    def outputs(self, engine: str) -> tuple[str, ...]:
+        """No image of its own."""
+        return ()
+
+
+class HeldTo(BrightFieldEngine):
+    """Keeps the bright field in its owner's thread, and makes `Evidence` of it when asked to."""
+
+    _evidence: Evidence | None = None
+
+    def place(self, center: tuple[float, float]) -> None:
+        """Keep the cells about this place, in detector pixels, if it was not known before."""
+        if self._kept.origin is None:
+            self._kept.place(center)
+
+    def evidence(self, go_on: Callable[[], bool]) -> Evidence | None:
+        """Of the whole scan; None where `go_on` said no. Raises StemdError."""
+        self._settle()
+        self._evidence = None
+        try:
+            self._make(self._maps.shape[0], go_on)
+        except StoppedError:
+            return None
+        return self._evidence
+
+    def _images_of(self, discs: Discs, go_on: Callable[[], bool]) -> Sequence[Result] | None:
+        told, found = Aberrations.of_optics(self._settings.optics), self.lens_found
+        measured = found is not None and found.sure
+        lens, other = told, False
+        if measured and found is not None:
+            lens = found.found.apparent or found.found.aberrations
+            other = _apart(lens, told, discs.beam) > OTHER_RADIAN
+        at = Frequencies(discs.done, discs.beam, discs.step_angstrom, level=discs.level)
+        linear = Linear(at, lens.coefficients(discs.beam))
+        power, cells = np.zeros(at.index.size), 0
+        for cell, points in zip(*usable_cells(discs), strict=True):
+            if not go_on():
+                return None
+            image = discs.images(slice(int(cell), int(cell) + 1))[0].reshape(discs.done.shape)
+            spectrum, counts = at.spectrum_of(image)
+            linear.add(Cell(spectrum, counts, points))
+            power += counts * np.abs(spectrum) ** 2
+            cells += counts > 0.0
+        about = {**lens.as_optics(), "lens": "measured" if measured else "told"}
+        self._evidence = Evidence(linear, _misfit(linear, power, cells), about, other)
+        return []
+
+
+def _apart(one: Aberrations, other: Aberrations, beam: Beam) -> float:
+    """Radian at the aperture's edge by which two lenses differ in defocus and astigmatism."""
+    change = one.coefficients(beam) - other.coefficients(beam)
+    return float(abs(change[0]) + np.hypot(change[1], change[2]))
+
+
+def _misfit(linear: Linear, power: F64, cells: int) -> F64:
+    """How many times more than Poisson noise the cells disagree on one specimen, (n,), by rings.
+
+    `power`: sum over the cells of their mean counts times |spectrum|^2. Of it the estimate explains
+    |numerator|^2 / denominator; of noise alone one part in `cells` would be explained.
+    """
+    at, d = linear.at, linear.denominator
+    if cells < LEAST_CELLS:
+        return np.ones(at.index.size)
+    explained = np.divide(np.abs(linear.numerator) ** 2, d, out=np.zeros_like(d), where=d > 0)
+    left = np.bincount(at.ring, at.twice * (power - explained))
+    noise = np.bincount(at.ring, at.twice) * at.positions * (cells - 1)
+    return np.asarray(np.maximum(left / np.maximum(noise, 1.0), 1.0)[at.ring])

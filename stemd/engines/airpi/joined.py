@@ -1,0 +1,265 @@
+"""A network's phase joined with the linear estimate of the bright field, wave by wave.
+
+The network knows what specimens look like; the linear estimate knows what the data say, through
+the lens that they have (`bright`). On each ring of the scan frequency q the phase phi is taken for
+
+    phi = g a + e,   d = phi + n,
+
+a the network's wave, d the linear estimate's. The power of n is known: it is the counts' noise,
+times the misfit of the cells, which is the error of the linear model. g is the slope of d against
+a: near 1 for a network that is right, 0 for one that was told a wrong lens, above 1 for one that
+says too little. Network and estimate have the noise of the same electrons, which makes g larger:
+what it is above 1 counts by the part of d that is not noise. The power of e is what d has beyond
+g a and noise. The best linear estimate is
+
+    phi = g a + (d - g a) E / (E + N).
+
+Of strong objects the linear estimate says too little. On rings where it and the network show the
+same but it is weaker, it is brought to the network's strength first.
+
+A linear estimate that explains the centre of mass clearly worse than the network does is wrong as a
+whole, as of metal particles, and loses its weight (`arbiter`).
+
+Where the bright field says nothing (beyond twice the semi-angle, at low dose) the network's waves
+stay, times the g of the nearest rings that are known.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.beam import Beam
+from stemd.engines.airpi.arbiter import trust
+from stemd.engines.airpi.bright import Evidence
+from stemd.engines.airpi.patch_offsets import image_of, mirrored
+from stemd.engines.airpi.slopes import Frame, Slopes
+from stemd.engines.lens.estimate import REACH, Frequencies, Linear
+from stemd.engines.lens.weights import LEAST_SHARE
+from stemd.engines.splines import read_at, spline_response
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+C128 = NDArray[np.complex128]
+
+DOUBT = 4.0
+"""Times the noise that the cells' misfit makes: they are not wrong independently of each other."""
+SPREAD = 0.5
+"""Standard deviation of g about 1 before anything is known."""
+RINGS = 5
+"""From so many rings, about one, its g is taken."""
+OUTER = 0.5
+"""Part of the bright field's reach from which on rings decide what lies beyond it."""
+MOST = 3.0
+"""A g above is not believed."""
+PART = 1.0, 0.3
+"""Of the power of what is seen that the network's error has, and its standard deviation, before
+anything is known."""
+SURE = 4.0
+"""Standard errors from which on a single ring decides about its own error."""
+FAINTEST = 0.3
+"""Part of a strong phase that the linear estimate has at least."""
+FLOOR = 0.7
+"""Part of the power of what is seen that counts as the network's error for the uncertainty, where
+the difference says less: both have the noise of the same electrons, which makes them alike."""
+AMPLITUDE = 0.2
+"""Part of the image by which its strength may be off: neither of the two knows it better."""
+TINY = 1e-150
+# All were chosen on the even draws of benchmarks/airpi/fresh.py, and are reported on the odd ones.
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A phase (h, w) in radian, its standard error in radian, and the g of all waves together."""
+
+    phase: F32
+    sigma: float
+    gain: float
+
+
+@dataclass(frozen=True, slots=True)
+class Compromise:
+    """Waves (n,) at the linear estimate's frequencies, and the `variance` of their phase.
+
+    `gain`: g of all of them together; `beyond`: g of what lies beyond them, at most 1.
+    """
+
+    waves: C128
+    gain: float
+    beyond: float
+    variance: float
+
+
+def joined(
+    image: F32,
+    frame: Frame,
+    evidence: Evidence,
+    step: float,
+    beam: Beam,
+    slopes: Slopes | None = None,
+) -> Joined:
+    """The image (h, w), radian, joined with the linear estimate of the whole scan.
+
+    `frame`: where the image lies; `step` of the scan, angstrom; `beam` that the network was told.
+    `slopes` of the whole scan, where they may decide whom to believe: see `arbiter`. They do not
+    where the data are sure of another lens than was told: the image was held to them as if through
+    the one that was told.
+    """
+    linear = evidence.linear
+    low, high = _split(image, frame.pixel, min(0.5 / step, REACH * beam.aperture))
+    network = _at_positions(low, frame, linear.at.shape, step)
+    ny, nx = linear.at.shape
+    spectrum = np.fft.rfft2(network - network.mean(dtype=np.float64)).ravel()[linear.at.index]
+    found = compromise(spectrum.astype(np.complex128), evidence)
+    believed = 1.0
+    if slopes is not None and not evidence.other_lens:
+        believed = trust(slopes, beam, network, linear.phase())
+    kept = 1.0 + believed * (found.beyond - 1.0)
+    change = np.float32(believed) * linear.at.image_of(found.waves - spectrum)
+    coefficients = _coefficients(change, (ny, nx))
+    y, x = ((frame.first[n] + frame.pixel * np.arange(image.shape[n])) / step for n in (0, 1))
+    phase = low + read_at(coefficients, y, x) + np.float32(kept) * high
+    beyond = float(np.square(high, dtype=np.float64).mean()) * (1.0 - kept**2)
+    strength = AMPLITUDE * float(phase.std())
+    sigma = math.sqrt(found.variance + beyond + strength**2)
+    return Joined(phase.astype(np.float32), sigma, 1.0 + believed * (found.gain - 1.0))
+
+
+class _Seen:
+    """The linear estimate's waves with their noise, and what they leave of other waves."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        linear, trust = evidence.linear, 1.0 + DOUBT * (evidence.misfit - 1.0)
+        self.at = linear.at
+        self._numerator = linear.numerator / trust
+        self._denominator = linear.denominator / trust
+        known = self._denominator > LEAST_SHARE * self._denominator.max(initial=0.0)
+        divisor = np.where(known, self._denominator, 1.0)
+        self.waves = np.where(known, self._numerator / divisor, 0.0)
+        self.noise = np.where(known, self.at.positions / divisor, np.inf)
+
+    def scale(self, faint: F64) -> None:
+        """By rings, to what the linear estimate is in parts of the phase."""
+        part = faint[self.at.ring]
+        self.waves = self.waves / part
+        self.noise = self.noise / part**2
+        self._numerator = self._numerator * part
+        self._denominator = self._denominator * part**2
+
+    def power_beside(self, waves: C128) -> F64:
+        """Power of the specimen beside these waves, by rings, as `Linear.power` has it."""
+        rest = Linear(self.at, np.zeros(0))
+        rest.numerator = self._numerator - self._denominator * waves
+        rest.denominator = self._denominator
+        return rest.power()
+
+    def error_of(self, waves: C128, course: F64) -> F64:
+        """Power of the waves' error: a part of `course`, but where a ring clearly has another.
+
+        The part is what explains the difference best, and `PART` where the data cannot tell. A
+        ring by itself is believed from SURE standard errors on.
+        """
+        at, noise = self.at, self.noise
+        weight = np.where(np.isfinite(noise), at.twice / (noise + course) ** 2, 0.0)
+        noise = np.where(weight > 0, noise, 0.0)
+        beyond = np.where(weight > 0, np.abs(self.waves - waves) ** 2 - noise, 0.0)
+        there = PART[1] ** -2 + float((weight * course**2).sum())
+        part = (PART[0] * PART[1] ** -2 + float((weight * beyond * course).sum())) / there
+        error = min(max(part, 0.0), 1.5) * course
+        rings = np.bincount(at.ring, weight)
+        apart = np.bincount(at.ring, weight * (beyond - error)) / np.maximum(rings, TINY)
+        sigma = np.sqrt(np.bincount(at.ring, (weight * (noise + error)) ** 2)) / np.maximum(
+            rings, TINY
+        )
+        clear = np.where(np.abs(apart) > SURE * sigma, apart, 0.0)
+        return np.asarray(np.maximum(error + clear[at.ring], 0.0))
+
+
+def compromise(network: C128, evidence: Evidence) -> Compromise:
+    """The network's waves (n,), at the linear estimate's frequencies, joined with it."""
+    seen = _Seen(evidence)
+    at, noise = seen.at, seen.noise
+    weight = at.twice / (seen.power_beside(network) + noise)
+    own = _rings(at.ring, weight * np.abs(network) ** 2)
+    both = _rings(at.ring, weight * (network.conj() * seen.waves).real)
+    power = seen.power_beside(np.zeros_like(network))
+    clear = _rings(at.ring, weight * power / (power + noise))
+    clear /= np.maximum(_rings(at.ring, weight), TINY)
+    seen.scale(_faint(seen, weight, own, both, clear))
+    both = _rings(at.ring, weight * (network.conj() * seen.waves).real)
+    noise, power = seen.noise, seen.power_beside(np.zeros_like(network))
+    more = both > own
+    both[more] = (own + clear * (both - own))[more]
+    waves = _gain(both, own)[at.ring] * network
+    count = np.maximum(np.bincount(at.ring), 1)
+    course = power + (np.bincount(at.ring, np.abs(waves) ** 2) / count)[at.ring]
+    error = seen.error_of(waves, course)
+    share = error / (error + noise)
+    outer = np.unique(at.ring[at.ring >= OUTER * at.ring.max(initial=0)])
+    return Compromise(
+        np.asarray(waves + share * (seen.waves - waves)),
+        float(_gain(both[::RINGS].sum(), own[::RINGS].sum())),
+        float(min(1.0, _gain(both[outer].sum(), own[outer].sum()))),
+        _variance(at, np.maximum(error, FLOOR * course), noise),
+    )
+
+
+def _variance(at: Frequencies, error: F64, noise: F64) -> float:
+    """Of the phase, where waves of this error are joined with others of this noise."""
+    known = np.isfinite(noise)
+    finite = np.where(known, noise, 0.0)
+    left = np.where(known, error * finite / np.maximum(error + finite, TINY), error)
+    return float((at.twice * left).sum()) / at.positions**2
+
+
+def _faint(seen: _Seen, weight: F64, own: F64, both: F64, clear: F64) -> F64:
+    """By rings: in which part of the phase the linear estimate has strong objects, at most 1.
+
+    It says too little of them. Where it and the network show the same, it is taken to be as strong.
+    """
+    finite = np.isfinite(seen.noise)
+    beyond = np.where(finite, np.abs(seen.waves) ** 2 - np.where(finite, seen.noise, 0.0), 0.0)
+    there = np.maximum(_rings(seen.at.ring, weight * beyond), TINY)
+    alike = np.clip(np.maximum(both, 0.0) ** 2 / np.maximum(own * there, TINY), 0.0, 1.0)
+    ratio = np.sqrt(there / np.maximum(own, TINY))
+    return np.asarray(np.maximum(1.0 - clear * alike * (1.0 - np.minimum(ratio, 1.0)), FAINTEST))
+
+
+def _gain(both: Any, own: Any) -> Any:
+    """The slope, with what was thought of it before."""
+    return np.clip((both + SPREAD**-2) / (own + SPREAD**-2), 0.0, MOST)
+
+
+def _rings(ring: NDArray[np.int64], values: F64) -> F64:
+    """Sums over each ring and those about it."""
+    each = np.bincount(ring, values)
+    return np.asarray(np.convolve(each, np.ones(RINGS))[RINGS // 2 :][: each.size])
+
+
+def _split(image: F32, pixel: float, cut: float) -> tuple[F32, F32]:
+    """Waves below a frequency, and the others."""
+    spectrum = np.fft.rfft2(mirrored(image))
+    h, w = image.shape
+    k = np.hypot(np.fft.fftfreq(2 * h, pixel)[:, None], np.fft.rfftfreq(2 * w, pixel)[None, :])
+    low = image_of(np.where(k < cut, spectrum, 0.0).astype(np.complex64), image.shape)
+    return low, (image - low).astype(np.float32)
+
+
+def _coefficients(image: F32, shape: tuple[int, int]) -> F32:
+    """Of the spline through an image's pixels, mirrored half a pixel outside."""
+    h, w = shape
+    spectrum = np.fft.rfft2(mirrored(image))
+    spectrum /= spline_response(2 * h, 2 * h)[:, None]
+    spectrum /= spline_response(2 * w, w + 1)[None, :]
+    return image_of(spectrum.astype(np.complex64), shape)
+
+
+def _at_positions(image: F32, frame: Frame, scan: tuple[int, int], step: float) -> F32:
+    """An image at the scan's positions."""
+    coefficients = _coefficients(image, image.shape)
+    y, x = ((step * np.arange(scan[n]) - frame.first[n]) / frame.pixel for n in (0, 1))
+    return read_at(coefficients, y, x)

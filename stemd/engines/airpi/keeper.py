@@ -1,0 +1,86 @@
+"""Keeps the bright field that AIRPI's image is held to, as long as there is room for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from numpy.typing import NDArray
+
+from stemd.acquisition import Acquisition
+from stemd.blocks import Block
+from stemd.engines.airpi.bright import Evidence, HeldSettings, HeldTo
+from stemd.engines.base import Gathered, PositionMaps
+from stemd.errors import StemdError
+from stemd.settings import Settings
+
+T = TypeVar("T")
+PREFIX = "held_"
+"""Before the names of what is gathered of the bright field."""
+
+
+class Keeper:
+    """What `HeldTo` does, until it fails: that is told once, and nothing more is kept.
+
+    `fails(reason, remedy)` is called then.
+    """
+
+    def __init__(self, name: str, memory_mb: float, fails: Callable[[str, str], None]) -> None:
+        own = HeldSettings(name=f"{name}_held", memory_mb=memory_mb, live=False, complete=False)
+        self._held: HeldTo | None = HeldTo(f"{name}_held", own)
+        self._fails = fails
+        self._made: tuple[Settings, Evidence | None] | None = None
+
+    def _with(self, call: Callable[[HeldTo], T]) -> T | None:
+        if self._held is None:
+            return None
+        try:
+            return call(self._held)
+        except StemdError as error:
+            self._held = None
+            self._fails(error.message, error.remedy)
+            return None
+
+    def start(self, acquisition: Acquisition, settings: Settings, maps: PositionMaps) -> None:
+        """A scan begins."""
+        self._with(lambda held: held.start(acquisition, settings, maps))
+
+    def update(self, settings: Settings) -> None:
+        """Other settings from now on."""
+        self._with(lambda held: held.update(settings))
+
+    def place(self, center: tuple[float, float]) -> None:
+        """Where the disc is, in detector pixels: all parts of a scan keep the same cells."""
+        self._with(lambda held: held.place(center))
+
+    def add(self, block: Block) -> None:
+        """Keep the bright field of a block's patterns."""
+        self._with(lambda held: held.consume(block))
+
+    def gathered(self) -> Mapping[str, NDArray[Any]]:
+        """What is kept, as arrays of numbers."""
+        found = self._with(lambda held: held.gathered()) or {}
+        return {f"{PREFIX}{key}": value for key, value in found.items()}
+
+    def restore(self, gathered: Gathered) -> None:
+        """Take over what `gathered` has given, among other arrays."""
+        own = {
+            key.removeprefix(PREFIX): value
+            for key, value in gathered.items()
+            if key.startswith(PREFIX)
+        }
+        self._with(lambda held: held.restore(own))
+
+    def merge(self, other: Keeper) -> None:
+        """Add what another part of the scan has kept; without it nothing is known of the whole."""
+        theirs = other._held
+        if theirs is None:
+            self._held = None
+        else:
+            self._with(lambda held: held.merge(theirs))
+
+    def evidence(self, settings: Settings, go_on: Callable[[], bool]) -> Evidence | None:
+        """Of the whole scan, made once for the same settings; None where `go_on` said no."""
+        if self._made is None or self._made[0] is not settings:
+            self._made = settings, self._with(lambda held: held.evidence(go_on))
+        return self._made[1]

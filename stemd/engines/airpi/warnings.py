@@ -1,0 +1,78 @@
+"""What AIRPI tells of a scan, each kind once."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from stemd.beam import Beam
+from stemd.engines.airpi.neighbourhoods import Neighbourhood
+from stemd.engines.first_patterns import Found
+
+ANGLE_OFF = 0.15
+"""Part by which a fitted disc may differ from the convergence angle without a word."""
+LEAST_GAIN = 0.5
+"""Slope of the data against the network's image below which the two contradict each other."""
+FASTER = "a faster processor, or fewer positions, makes it whole during the scan"
+
+
+class Say(Protocol):
+    """Tells a notice: its kind, its text, what to do about it (empty: what the record can do)."""
+
+    def __call__(self, kind: str, text: str, *, remedy: str = "") -> None:
+        """Tell it."""
+        ...
+
+
+class Warnings:
+    """Of one scan. `say` is called at most once for each kind, by any thread."""
+
+    def __init__(self, say: Say) -> None:
+        self._say, self._said = say, set[str]()
+
+    def _once(self, kind: str, text: str, remedy: str = "") -> None:
+        if kind not in self._said:
+            self._said.add(kind)
+            self._say(kind, text, remedy=remedy)
+
+    def angle(self, found: Found, beam: Beam, pixel_mrad: float) -> None:
+        """The disc is not as large as the optics say, if so."""
+        if found.radius is None:
+            return
+        fitted, alpha = found.radius * pixel_mrad, beam.convergence_semi_angle_mrad
+        if abs(fitted / alpha - 1.0) > ANGLE_OFF:
+            self._once(
+                "angle",
+                f"the disc of the first patterns has a radius of {fitted:.3g} mrad, "
+                f"optics.convergence_semi_angle_mrad is {alpha:g}: the disc's is taken",
+                "correct convergence_semi_angle_mrad or pixel_size_mrad",
+            )
+
+    def lens(self, text: str) -> None:
+        """The scan is not of those that the network was trained with, if there is a text."""
+        if text:
+            self._once("lens", text, "change that at the microscope, or use the engine direct")
+
+    def gain(self, gain: float) -> None:
+        """The data contradict the network, if so."""
+        if gain < LEAST_GAIN:
+            self._once(
+                "doubt",
+                "the data do not bear out what the network shows: its part of the image was made "
+                "weaker. The specimen may be too thick for it, or the optics other than was told",
+                "correct the microscope or the optics, or use the engine direct",
+            )
+
+    def coarser(self, line: int, chosen: Neighbourhood, remedy: str) -> None:
+        """From this line on the network is given fewer positions."""
+        m = chosen.repetition
+        each = f", each with the electrons of {m**2}" if m > 1 else ""
+        text = (
+            f"the network is slower than the camera: from line {line} on it works on one of "
+            f"{chosen.every**2} positions{each}"
+        )
+        self._once("coarser", text, f"{remedy}; {FASTER}")
+
+    def not_held(self, why: str, remedy: str) -> None:
+        """The bright field cannot be kept."""
+        text = f"the image is held to the centre of mass alone: {why}"
+        self._once("not_held", text, remedy)

@@ -1,0 +1,135 @@
+"""AIRPI's finished image is held to the bright field, through the lens that the data have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from stemd.aberrations import Aberrations
+from stemd.acquisition import Optics
+from stemd.beam import Beam
+from stemd.blocks import Notice
+from stemd.results import Result
+from stemd.scan.part import ScanPart
+from stemd.scan.run import ScanRun
+from tests.engines import weak_phase
+from tests.engines.airpi_scenes import linear, write
+from tests.engines.scenes import acquisition_of, blocks_of, engine, settings_of
+
+BEAM = Beam(300e3, 20.0)
+POSITIONS, FIELD, PER_ANGLE = 32, 8.0, 4
+STEP = FIELD / POSITIONS
+ELECTRONS = 2000.0
+LENS = Aberrations(defocus=90.0, astigmatism_x=15.0)
+OPTICS = Optics(
+    energy_ev=BEAM.energy_ev, convergence_semi_angle_mrad=20.0, pixel_size_mrad=20.0 / PER_ANGLE,
+    center=(2.0 * PER_ANGLE, 2.0 * PER_ANGLE),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def nothing(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A network that sees nothing: whatever is in the image comes from elsewhere."""
+    return write(tmp_path_factory.mktemp("airpi"), linear(), "nothing")
+
+
+@pytest.fixture(scope="module")
+def truth() -> NDArray[np.float64]:
+    return weak_phase.random_phase(64, POSITIONS, 0.1, 5, 12.0)
+
+
+@pytest.fixture(scope="module")
+def patterns(truth: NDArray[np.float64]) -> NDArray[np.uint16]:
+    """Counts of a lens that nobody has told of."""
+    shares = weak_phase.patterns(truth, FIELD, POSITIONS, BEAM, LENS, PER_ANGLE)
+    side = shares.shape[2]
+    rng = np.random.default_rng(3)
+    return rng.poisson(shares * ELECTRONS).astype(np.uint16).reshape(-1, side, side)
+
+
+def run_of(patterns: NDArray[Any], model: str, notices: list[Notice], **table: Any) -> ScanRun:
+    acquisition = acquisition_of(patterns, (POSITIONS, POSITIONS), step_size_angstrom=STEP)
+    own = {"backend": "onnxruntime", "repetition": 1, "use_centre_of_mass": False, **table}
+    choices = [engine("airpi", model=model, **own)]
+    run = ScanRun(acquisition, settings_of(choices, OPTICS), choices, notice=notices.append)
+    for block in blocks_of(acquisition, patterns, [50]):
+        run.reduce(block)
+    run.end("complete")
+    return run
+
+
+def results(run: ScanRun) -> dict[str, Result]:
+    found = {result.name: result for result in run.snapshot(final=True).results}
+    assert not run.failed
+    return found
+
+
+def at_positions(result: Result) -> NDArray[np.float64]:
+    """The image at the scan's positions, by the nearest pixel."""
+    assert result.pixel_size is not None
+    place = np.rint(np.arange(POSITIONS) * STEP / result.pixel_size).astype(int)
+    place = place + result.extra["origin"][0]
+    return result.image[np.ix_(place, place)].astype(np.float64)
+
+
+def on_scan(truth: NDArray[np.float64]) -> NDArray[np.float64]:
+    return truth[:: truth.shape[0] // POSITIONS, :: truth.shape[0] // POSITIONS]
+
+
+def test_what_the_network_does_not_see_comes_from_the_data_through_the_measured_lens(
+    nothing: str, patterns: NDArray[np.uint16], truth: NDArray[np.float64]
+) -> None:
+    notices: list[Notice] = []
+    found = results(run_of(patterns, nothing, notices))
+    image, inner = found["airpi_phase"], np.s_[4:-4, 4:-4]
+    seen, true = at_positions(image)[inner], on_scan(truth)[inner]
+    assert np.corrcoef(seen.ravel(), true.ravel())[0, 1] > 0.8
+    assert image.extra["held_to"]["lens"] == "measured"
+    assert image.extra["held_to"]["defocus_nm"] == pytest.approx(9.0, abs=1.5)
+    uncertainty = found["airpi_uncertainty"]
+    assert uncertainty.units == "rad"
+    error = (seen - seen.mean()) - (true - true.mean())
+    assert 0.5 < uncertainty.image.max() / error.std() < 2.0
+    assert not notices
+
+
+def test_parts_of_a_scan_are_held_to_the_whole(nothing: str, patterns: NDArray[np.uint16]) -> None:
+    whole = results(run_of(patterns, nothing, []))
+    acquisition = acquisition_of(patterns, (POSITIONS, POSITIONS), step_size_angstrom=STEP)
+    choices = [engine("airpi", model=nothing, backend="onnxruntime", repetition=1,
+                      use_centre_of_mass=False)]  # fmt: skip
+    settings = settings_of(choices, OPTICS)
+    run = ScanRun(acquisition, settings, choices)
+    for block in blocks_of(acquisition, patterns[:500], [50]):
+        run.reduce(block)
+    part = ScanPart(run)
+    for block in blocks_of(acquisition, patterns[500:], [50], np.arange(500, len(patterns))):
+        part.reduce(block)
+    part.merge()
+    run.end("complete")
+    np.testing.assert_allclose(
+        results(run)["airpi_phase"].image, whole["airpi_phase"].image, atol=1e-5
+    )
+
+
+def test_without_room_for_the_bright_field_the_image_is_made_and_it_is_told_once(
+    nothing: str, patterns: NDArray[np.uint16]
+) -> None:
+    notices: list[Notice] = []
+    found = results(run_of(patterns, nothing, notices, memory_mb=0.001))
+    assert [notice.kind for notice in notices] == ["airpi_not_held"]
+    assert "memory_mb" in notices[0].remedy
+    assert "airpi_uncertainty" not in found
+    assert not found["airpi_phase"].image.any()
+
+
+def test_the_bright_field_is_left_out_where_it_is_not_wanted(
+    nothing: str, patterns: NDArray[np.uint16], tmp_path: Path
+) -> None:
+    found = results(run_of(patterns, nothing, [], use_bright_field=False))
+    assert set(found) == {"airpi_phase", "airpi_weight"}
+    assert not found["airpi_phase"].image.any()

@@ -1,0 +1,122 @@
+"""A network's phase and the linear estimate joined: each where it knows more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from stemd.beam import Beam
+from stemd.engines.airpi.bright import Evidence
+from stemd.engines.airpi.joined import AMPLITUDE, compromise, joined
+from stemd.engines.airpi.slopes import Frame
+from stemd.engines.lens.estimate import Frequencies, Linear
+
+BEAM, STEP, SIDE = Beam(300e3, 20.0), 0.25, 64
+AT = Frequencies(np.ones((SIDE, SIDE), np.bool_), BEAM, STEP)
+
+
+def waves(seed: int, strength: float = 0.1) -> np.ndarray:
+    """A specimen whose waves fall off with the frequency."""
+    rng = np.random.default_rng(seed)
+    size = strength * SIDE * np.exp(-2.0 * (AT.y**2 + AT.x**2))
+    return size * (rng.normal(size=AT.index.size) + 1j * rng.normal(size=AT.index.size))
+
+
+def evidence_of(phase: np.ndarray, transfer: float, misfit: float = 1.0, seed: int = 9) -> Evidence:
+    """What a bright field that transfers all waves alike says of a phase, with its noise."""
+    rng = np.random.default_rng(seed)
+    linear = Linear(AT, np.zeros(8))
+    linear.denominator = np.full(phase.size, transfer)
+    noise = rng.normal(size=(2, phase.size)) * np.sqrt(0.5 * misfit * AT.positions * transfer)
+    linear.numerator = transfer * phase + noise[0] + 1j * noise[1]
+    return Evidence(linear, np.full(phase.size, misfit), {})
+
+
+def off(found: np.ndarray, truth: np.ndarray) -> float:
+    """Error of waves, in parts of the truth's strength."""
+    return float(np.linalg.norm(found - truth) / np.linalg.norm(truth))
+
+
+TRUTH = waves(1)
+NOISY, CLEAR = 300.0, 3e4
+
+
+@pytest.mark.parametrize("transfer", [NOISY, CLEAR])
+@pytest.mark.parametrize("network", ["wrong", "nothing", "weak", "good"])
+def test_it_is_hardly_worse_than_either(network: str, transfer: float) -> None:
+    said = {"wrong": waves(2), "nothing": 0.0 * TRUTH, "weak": 0.25 * TRUTH,
+            "good": TRUTH + 0.2 * waves(3)}[network]  # fmt: skip
+    evidence = evidence_of(TRUTH, transfer)
+    got = compromise(said, evidence).waves
+    alone = compromise(0.0 * TRUTH, evidence).waves
+    assert off(got, TRUTH) < 1.25 * min(off(said, TRUTH), off(alone, TRUTH))
+
+
+def test_a_network_that_says_too_little_is_believed_as_far_as_it_goes() -> None:
+    evidence = evidence_of(TRUTH, NOISY)
+    got = compromise(0.25 * TRUTH, evidence)
+    alone = compromise(0.0 * TRUTH, evidence).waves
+    assert off(got.waves, TRUTH) < 0.75 * off(alone, TRUTH)
+    assert got.gain > 1.5
+    assert got.beyond == 1.0, "what lies beyond is not made stronger than the network says"
+
+
+def test_what_a_wrong_network_shows_beyond_the_data_is_taken_out() -> None:
+    wrong = compromise(waves(2), evidence_of(TRUTH, CLEAR))
+    right = compromise(TRUTH, evidence_of(TRUTH, CLEAR))
+    assert wrong.beyond < 0.1
+    assert wrong.gain < 0.1
+    assert right.beyond > 0.95
+    assert right.gain == pytest.approx(1.0, abs=0.02)
+
+
+def test_cells_that_contradict_each_other_are_believed_less() -> None:
+    evidence = evidence_of(waves(4), CLEAR)
+    good = TRUTH + 0.1 * waves(3)
+    sure = compromise(good, evidence)
+    unsure = compromise(good, replace(evidence, misfit=1e5 * evidence.misfit))
+    assert off(sure.waves, waves(4)) < 0.12
+    assert off(unsure.waves, good) < 0.1
+
+
+@pytest.mark.parametrize("transfer", [NOISY, CLEAR])
+def test_the_error_is_as_large_as_it_says(transfer: float) -> None:
+    errors, told = [], []
+    for seed in range(4):
+        truth = waves(10 + seed)
+        got = compromise(
+            0.7 * truth + 0.3 * waves(20 + seed), evidence_of(truth, transfer, seed=seed)
+        )
+        errors.append(np.square(AT.image_of(got.waves - truth), dtype=float).mean())
+        told.append(got.variance)
+    assert 0.85 < np.sqrt(np.mean(told) / np.mean(errors)) < 2.0
+
+
+def test_waves_of_the_scan_come_where_they_belong_on_the_images_pixels() -> None:
+    y, x = np.arange(SIDE)[:, None] * STEP, np.arange(SIDE)[None, :] * STEP
+    size = SIDE * STEP
+
+    def phase(v: np.ndarray, u: np.ndarray) -> np.ndarray:
+        return 0.1 * np.sin(2 * np.pi * 5 * v / size) + 0.1 * np.cos(2 * np.pi * 4 * u / size)
+
+    spectrum = np.fft.rfft2(phase(y, x)).ravel()[AT.index]
+    evidence = evidence_of(spectrum, 1e8)
+    pixel, first = 0.12, (0.5, 0.8)
+    v = (first[0] + pixel * np.arange(110))[:, None]
+    u = (first[1] + pixel * np.arange(100))[None, :]
+    blank = np.zeros((110, 100), np.float32)
+    got = joined(blank, Frame(pixel, first), evidence, STEP, BEAM)
+    inner = np.s_[8:-8, 8:-8]
+    np.testing.assert_allclose(got.phase[inner], phase(v, u)[inner], atol=4e-3)
+    assert got.sigma == pytest.approx(AMPLITUDE * 0.1, rel=0.1)
+
+
+def test_without_a_bright_field_the_networks_image_stays() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.normal(0, 0.1, (90, 90)).astype(np.float32)
+    evidence = evidence_of(TRUTH, 1.0)
+    evidence.linear.numerator[:], evidence.linear.denominator[:] = 0.0, 0.0
+    got = joined(image, Frame(0.12, (0.3, 0.3)), evidence, STEP, BEAM)
+    np.testing.assert_allclose(got.phase, image, atol=1e-5)
