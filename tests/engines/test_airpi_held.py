@@ -133,3 +133,17 @@ def test_the_bright_field_is_left_out_where_it_is_not_wanted(
     found = results(run_of(patterns, nothing, [], use_bright_field=False))
     assert set(found) == {"airpi_phase", "airpi_weight"}
     assert not found["airpi_phase"].image.any()
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (1, 7), (24, 8)])
+def test_the_smallest_scans_have_an_image_too(
+    nothing: str, patterns: NDArray[np.uint16], shape: tuple[int, int]
+) -> None:
+    few = patterns[: shape[0] * shape[1]]
+    acquisition = acquisition_of(few, shape, step_size_angstrom=STEP)
+    choices = [engine("airpi", model=nothing, backend="onnxruntime")]
+    run = ScanRun(acquisition, settings_of(choices, OPTICS), choices)
+    for block in blocks_of(acquisition, few, [3]):
+        run.reduce(block)
+    run.end("complete")
+    assert np.isfinite(results(run)["airpi_phase"].image).all()

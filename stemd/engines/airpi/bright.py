@@ -86,6 +86,8 @@ class HeldTo(BrightFieldEngine):
             lens = found.found.apparent or found.found.aberrations
             other = _apart(lens, told, discs.beam) > OTHER_RADIAN
         at = Frequencies(discs.done, discs.beam, discs.step_angstrom, level=discs.level)
+        if not at.index.size:
+            return []  # so few positions say nothing of any wave
         linear = Linear(at, lens.coefficients(discs.beam))
         power, cells = np.zeros(at.index.size), 0
         for cell, points in zip(*usable_cells(discs), strict=True):
