@@ -52,6 +52,9 @@ def focus(
         while optics["preliminary"] or optics["started_ns"] < moved_ns:
             optics = documents.get(timeout=patience_s)
         defocus, astigmatism = optics["defocus_nm"], optics["astigmatism_nm"]
+        if optics["engine"] is None:
+            print("the scan was not measured: there was no time before the next ones")
+            continue
         if defocus is None:
             print("the data do not show the lens: more dose or more detail is needed")
             continue

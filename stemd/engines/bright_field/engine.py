@@ -253,7 +253,7 @@ class BrightFieldEngine(BesideScan):
     def _measure_so_far(self, lines: int) -> None:
         """The optics that the first lines have; they may yet change."""
         optics = self._settings.optics
-        if self._goes_on():
+        if self._goes_on() and lines < self._maps.shape[0]:  # of all it is measured at the end
             discs, vectors = self._discs(optics, lines, whole=False)
             self._optics.measure_so_far(discs, vectors, optics, self._search, self._goes_on)
 

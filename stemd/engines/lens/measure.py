@@ -23,7 +23,7 @@ F64 = NDArray[np.float64]
 
 SEARCH_CELL = 0.22
 """Width of a cell of the search, apertures: narrow enough for the lens's phase over it."""
-SYSTEMATIC, SYSTEMATIC_ASTIGMATISM = (0.015, 1.0), (0.005, 0.4)
+SYSTEMATIC, SYSTEMATIC_ASTIGMATISM = (0.025, 2.0), (0.005, 0.4)
 """Part of defocus and angstrom by which the evidence's peak is off beside what its width says: the
 model's own error (edges, strong phases), from trials on the virtual microscope."""
 TURN = 8
@@ -32,7 +32,7 @@ THIRD_ORDER_RADIAN = 0.3
 """Coma and three-fold astigmatism are told where they are known to so much, at the edge."""
 BEYOND = 1.3
 """Of the limits of the search, to which its peak may climb."""
-ATOMS_ANGSTROM = 0.8
+ATOMS_ANGSTROM = 1.0
 """Finest detail of a phase in which atoms are peaks; a coarser honeycomb has dark holes."""
 CLEARLY = 6.0
 """Standard errors from which on the sign of the atoms is believed."""
@@ -46,9 +46,10 @@ STRONG = 30.0
 """Evidence, beyond that of the best wrong place, from which on a peak is believed."""
 COARSE = 3.0
 """Times that errors are larger where the scan's step is so coarse that detail folds back."""
-SEEN, LEAST_EXPLAINED = 5.0, 0.35
+SEEN, LEAST_EXPLAINED, COARSELY_EXPLAINED = 5.0, 0.35, 0.6
 """Standard errors from which on it is asked how much of what the cells see one weak specimen
-explains, and the part of it below which nothing is claimed: the specimen is too thick for it."""
+explains, and the part of it below which nothing is claimed: the specimen is too thick for it. And
+likewise where the step is coarse: what folds back is not explained."""
 RIVALS, RIVAL = 3, 0.5
 """Peaks of the search that are climbed at most, and part of the highest one's height over the
 floor from which on they are."""
@@ -148,6 +149,7 @@ class Measured:
     see that one specimen explains. `upright`: the phase is clearly that of bright atoms, so that
     the camera is not turned by half a turn and the lens not of the other sign. `apparent`: the
     lens that explains the cells best, where descan makes that another one; for images.
+    `least_explained`: below this part nothing is claimed.
     """
 
     aberrations: Aberrations
@@ -162,6 +164,7 @@ class Measured:
     explained: float = 1.0
     upright: bool = True
     apparent: Aberrations | None = None
+    least_explained: float = LEAST_EXPLAINED
 
     @property
     def quality(self) -> float:
@@ -174,7 +177,7 @@ class Measured:
     def sure(self) -> bool:
         """Whether the data say anything about the lens."""
         peak = self.evidence - self.floor > STRONG and self.quality > LEAST_QUALITY
-        alone = self.within and self.lead > STRONG and self.explained > LEAST_EXPLAINED
+        alone = self.within and self.lead > STRONG and self.explained > self.least_explained
         return peak and alone and bool(np.isfinite(self.sigma[:3]).all())
 
 
@@ -248,6 +251,7 @@ def measured(
         lead=near.height - rival,
         explained=fine.explained(place),
         upright=abs(bright) > CLEARLY,
+        least_explained=COARSELY_EXPLAINED if fine.at.coarse else LEAST_EXPLAINED,
     )
 
 
