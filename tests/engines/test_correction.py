@@ -63,6 +63,14 @@ def test_drift_within_a_line_is_followed() -> None:
     assert float(np.sqrt(np.mean((found.y)[inner] ** 2))) < 0.05
 
 
+@pytest.mark.parametrize("shape", [(1, 9), (9, 1), (1, 1), (5, 30)])
+def test_images_too_small_to_judge_are_left_as_they_are(shape: tuple[int, int]) -> None:
+    found = find_shifts(np.ones(shape), np.zeros(shape))
+    assert not found.y.any()
+    assert not found.x.any()
+    assert found.y.shape == shape
+
+
 def test_images_of_different_sizes_are_refused() -> None:
     with pytest.raises(UsageError, match=r"\(4, 4\)"):
         find_shifts(np.zeros((4, 4)), np.zeros((4, 5)))

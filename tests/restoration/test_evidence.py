@@ -208,3 +208,20 @@ def test_columns_are_judged_by_their_neighbours_of_one_kind() -> None:
         expected[k] = part * height[k] + (max(0.0, 1.0 - c2 / z2) * own)
     found = agreement.believed(residual, deviation, height, places, radius)
     np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (15, 40), (16, 16), (17, 33), (40, 16), (63, 65)])
+@pytest.mark.parametrize("kind", ["noise", "flat", "empty", "point"])
+def test_any_image_has_a_finite_result(shape: tuple[int, int], kind: str) -> None:
+    data = np.zeros(shape, np.float32)
+    if kind == "noise":
+        data = np.random.default_rng(0).normal(0.0, 1.0, shape).astype(np.float32)
+    if kind == "flat":
+        data += 3.0
+    if kind == "point":
+        data[shape[0] // 2, shape[1] // 2] = 100.0
+    for restored in (data, np.full_like(data, data.mean())):
+        found = faithful(data, restored)
+        for part in (found.image, found.uncertainty, found.departure):
+            assert part.shape == shape
+            assert np.isfinite(part).all()

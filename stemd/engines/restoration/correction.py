@@ -21,6 +21,8 @@ from stemd.errors import UsageError
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
+SMALLEST_PX = 8
+"""Of an image with fewer lines, or shorter ones, nothing can be said."""
 TURNS = 3
 """Looks at the lines: each begins from what the last one has found."""
 PIECE_PX, WINDOW_PX = 16, 33
@@ -56,6 +58,8 @@ def find_shifts(distorted: NDArray[Any], restored: NDArray[Any]) -> Shifts:
     d, r = np.ascontiguousarray(distorted, np.float32), np.ascontiguousarray(restored, np.float32)
     if d.shape != r.shape or d.ndim != 2:
         raise UsageError(f"a distorted image of {d.shape} and a restored one of {r.shape}")
+    if min(d.shape) < SMALLEST_PX:
+        return Shifts(np.zeros(d.shape), np.zeros(d.shape))
     scale = float(np.abs(r).max()) or 1.0
     d, r = d / np.float32(scale), r / np.float32(scale)
     variance = noise_variance(d, r)

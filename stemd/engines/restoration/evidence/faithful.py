@@ -49,7 +49,7 @@ many squared widths of a column: there noise alone reaches it once. In larger on
 DEPARTS = 5.0
 """Deviations from which on an image contradicts the recorded one."""
 SMALLEST_PX = 16
-TILE_PX, HALO_PX = 512, 128
+TILE_PX, HALO_PX = 768, 64
 
 
 @dataclass(frozen=True, slots=True)

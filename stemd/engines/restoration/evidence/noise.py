@@ -14,6 +14,8 @@ F64 = NDArray[np.float64]
 EVEN = 0.6
 """Lowest power of the noise along the lines, as a part of its highest, that passes for white."""
 SMALLEST_LINE_PX = 32
+LEAST = 1e-4
+"""Deviation of the noise, as a part of the image's, below which there is none."""
 BINS = 48
 
 
@@ -73,7 +75,9 @@ def pixel_variance(image: F32, shown: F32) -> F32:
     count, bright, square = np.zeros(BINS), np.zeros(BINS), np.zeros(BINS)
     _squares(image, shown, low, max(high - low, 1e-30), count, bright, square)
     total = float(count.sum())
-    mean = max(float(square.sum()) / max(total, 1.0), 1e-20)
+    # an image without noise has that of rounding
+    least = LEAST**2 * float(shown.var(dtype=np.float64)) + 1e-20
+    mean = max(float(square.sum()) / max(total, 1.0), least)
     full = count >= max(16.0, 1e-4 * total)
     if full.sum() < 2:
         return np.full(image.shape, mean, np.float32)

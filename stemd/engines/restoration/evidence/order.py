@@ -143,7 +143,7 @@ def _noise(variance: F32, row: int, window: F32) -> F64:
 
 def _power(f: C64, noise: F64) -> F32:
     power = (f.real**2 + f.imag**2) / noise[:, None, None]
-    return np.asarray(power, np.float32)
+    return np.asarray(np.minimum(power, 1e15), np.float32)
 
 
 def _like_texture(level: F64, square: F64, signal: F64) -> F64:
