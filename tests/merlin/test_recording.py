@@ -101,7 +101,8 @@ def test_blocks_hold_the_patterns_of_their_positions(tmp_path: Path, camera: Cam
 
 @settings(deadline=None, max_examples=25)
 @given(
-    lost=st.sets(st.integers(1, 20)),
+    # with more than half of the frames lost it is doubtful whose numbers they are
+    lost=st.sets(st.integers(1, 20), max_size=7),
     twice=st.sets(st.integers(1, 20)),
     flyback=st.integers(0, 1),
     cut=st.integers(0, 20),

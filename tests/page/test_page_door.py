@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import contextlib
 import errno
 import socket
@@ -139,5 +140,5 @@ async def test_anonymous_viewers_do_not_lock_out_who_has_the_token(
 
 def test_the_page_takes_a_quarter_of_the_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     for soft, most in ((1024, 256), (80, 20), (16, 8), (1_000_000, 256)):
-        monkeypatch.setattr(door.resource, "getrlimit", lambda _, soft=soft: (soft, soft))
+        monkeypatch.setattr(resource, "getrlimit", lambda _, soft=soft: (soft, soft))
         assert door.most_connections() == most

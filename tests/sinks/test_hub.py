@@ -161,7 +161,8 @@ async def test_a_sink_that_does_not_start_or_stop_in_time_holds_nobody_up(
 
 def test_every_built_in_sink_is_found_by_the_rule() -> None:
     takes = {plugin.name: plugin.takes for plugin in plugins.catalogue("sinks")}
-    assert takes == {"mqtt": "events", "page": "events", "record": "blocks", "tiff": "images"}
+    images = dict.fromkeys(("hdf5", "png", "tiff"), "images")
+    assert takes == {"mqtt": "events", "page": "events", "record": "blocks", **images}
 
 
 def images(started_ns: int, *names: str, fill: float = 0.0, final: bool = True) -> Snapshot:

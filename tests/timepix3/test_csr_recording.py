@@ -56,8 +56,10 @@ def test_all_scans_of_a_file_are_processed_and_a_cut_off_one_is_told(
     assert cut["notices"][0]["kind"] == "cut_off"
     counts = np.bincount(rows[:, 0], minlength=12).reshape(3, 4)
     assert (tifffile.imread(tmp_path / "a" / "sum.tif") == counts).all()
-    assert main(["check", str(path)]) == 0
-    assert "another scan follows" in capsys.readouterr().out
+    assert main(["check", str(path)]) == 1
+    told = capsys.readouterr().out
+    assert "scan 2" in told
+    assert "the stream ends 146 bytes into a message" in told
 
 
 def test_a_file_that_holds_no_scan_is_refused(tmp_path: Path) -> None:
