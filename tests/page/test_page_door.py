@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import contextlib
 import errno
+import resource
 import socket
 from pathlib import Path
 from typing import Any
