@@ -22,6 +22,9 @@ from stemd.engines.probe import Disc, disc_seen
 from stemd.engines.rotation import MIN_SIDE, estimate_rotation
 from stemd.engines.vectors import resolve_centre, shifts, to_scan_axes
 
+MOST_LARGER = 1.4
+"""Times the disc that was told beyond which an edge is not the disc's: no more than that is kept of
+a pattern, and a search through so large an aperture would have no end."""
 OFF_CENTER, OTHER_SIZE, CLEARLY = 0.5, 0.015, 4.0
 """Pixels by which the disc is not where it was told, and the part and the standard errors by which
 it has another size, from which on the lens is measured with the disc as it is seen."""
@@ -134,7 +137,7 @@ class OpticsMeasurement:
         other = discs.wanders is None and abs(larger - 1.0) > max(
             OTHER_SIZE, CLEARLY * disc.radius_sigma / discs.radius
         )
-        if aside < OFF_CENTER and not other:
+        if (aside < OFF_CENTER and not other) or not 1.0 / MOST_LARGER < larger < MOST_LARGER:
             return discs, vectors
         larger = larger if other else 1.0
         y, x = (
