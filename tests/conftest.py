@@ -17,6 +17,7 @@ from typing import TypeVar
 import numpy as np
 import paho.mqtt.client as paho
 import pytest
+import structlog
 from hypothesis import settings
 
 from stemd.acquisition import Acquisition, Detector, Scan
@@ -84,6 +85,7 @@ def _skipped_is_failed(report: Report) -> Report:
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
     """Fail the test that leaves something behind, by name."""
     result = yield
+    structlog.reset_defaults()  # a command that ran in this process hides what is no warning
     if left := left_behind.take():
         pytest.fail("\n".join([f"{item.nodeid} leaves behind:", *left]), pytrace=False)
     return result
