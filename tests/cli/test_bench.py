@@ -71,7 +71,6 @@ def test_what_a_case_logs_goes_to_stderr(
         yield Row("talkative", 1.0, "words/s")
 
     monkeypatch.setattr(kernels, "cases", lambda: {"talkative": talkative})
-    structlog.reset_defaults()  # which log to stdout
     assert main(["bench", "--only", "talkative", "--json"]) == 0
     said = capsys.readouterr()
     assert [row["name"] for row in json.loads(said.out)] == ["talkative"]
