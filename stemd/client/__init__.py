@@ -14,7 +14,7 @@ is, they run anywhere that reaches the broker. docs/reference/client.md describe
 from __future__ import annotations
 
 from stemd.client.asynchronous import AsyncClient
-from stemd.client.errors import ClientError, NotConnectedError, RefusedError, WaitedError
+from stemd.client.errors import ClientError, NotConnectedError, RefusedError, TimedOutError
 from stemd.client.images import Image
 from stemd.client.messages import Measured, Optics, Problem, Reply, Scan, State
 from stemd.client.synchronous import Client
@@ -34,5 +34,5 @@ __all__ = [
     "Scan",
     "State",
     "StemdError",
-    "WaitedError",
+    "TimedOutError",
 ]

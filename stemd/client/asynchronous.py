@@ -14,7 +14,7 @@ from typing import Any, Self
 from numpy.typing import ArrayLike
 
 from stemd.client.address import Address
-from stemd.client.errors import ClientError, NotConnectedError, WaitedError
+from stemd.client.errors import ClientError, NotConnectedError, TimedOutError
 from stemd.client.images import Image, decode_image
 from stemd.client.link import Link
 from stemd.client.messages import Optics, Reply, Scan, State, read, reply_of
@@ -117,7 +117,7 @@ class AsyncClient:
         return self._news.session
 
     async def wait_for_state(self, *states: str, timeout_s: float = FOREVER_S) -> State:
-        """Return when the pipeline is in one of these states. Raises WaitedError."""
+        """Return when the pipeline is in one of these states. Raises TimedOutError."""
 
         def found() -> State | None:
             return self.state if self.state.state in states else None
@@ -125,7 +125,7 @@ class AsyncClient:
         return await self._news.until(found, f"a state {' or '.join(states)}", timeout_s)
 
     async def wait_for_scan(self, timeout_s: float = FOREVER_S) -> Scan:
-        """The next scan that is over. Raises WaitedError.
+        """The next scan that is over. Raises TimedOutError.
 
         The first call waits for one that ends from now on, or since the last `start`; each
         further call gives the one after it, also if that has ended meanwhile.
@@ -138,7 +138,7 @@ class AsyncClient:
     async def wait_for_optics(self, scan: str, timeout_s: float = 120.0) -> Optics:
         """The optics measured in the whole scan of this id; they come some seconds after its end.
 
-        Raises WaitedError.
+        Raises TimedOutError.
         """
 
         def found() -> Optics | None:
@@ -154,7 +154,7 @@ class AsyncClient:
     ) -> Image:
         """The last finished image of this name, or that of the `scan` of this id.
 
-        Raises WaitedError where there is none.
+        Raises TimedOutError where there is none.
         """
         await self._hear(f"image/{name}/last")
 
@@ -185,7 +185,7 @@ class AsyncClient:
     async def change(self, **sections: Mapping[str, Any]) -> Reply:
         """Change live settings, all of them or none: `change(ricom={"kernel_size": 21})`.
 
-        Raises RefusedError, NotConnectedError, WaitedError, as all that follow.
+        Raises RefusedError, NotConnectedError, TimedOutError, as all that follow.
         """
         return await self._ask("settings/set", dict(sections))
 
@@ -277,7 +277,7 @@ class AsyncClient:
                 found: Reply = await reply
                 return found
         except TimeoutError:
-            raise WaitedError(
+            raise TimedOutError(
                 f"stemd has not replied within {wait_s:g} s; it may still do what it was told",
                 "look at its state; wait longer with timeout_s",
             ) from None
@@ -319,7 +319,7 @@ class AsyncClient:
     async def _found(self, condition: Any, who: str) -> None:
         try:
             await self._news.until(condition, who, self._timeout_s)
-        except WaitedError:
+        except TimedOutError:
             raise NotConnectedError(
                 f"{who} is not at the broker {self._address}",
                 "start stemd, and check its mqtt.url; `stemd demo` prints its broker's address",

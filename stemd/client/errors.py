@@ -15,7 +15,7 @@ class NotConnectedError(ClientError):
     """The broker, the daemon or the pipeline is not there, or went away before it replied."""
 
 
-class WaitedError(ClientError, TimeoutError):
+class TimedOutError(ClientError, TimeoutError):
     """What was waited for has not come in time."""
 
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from stemd.client.errors import WaitedError
+from stemd.client.errors import TimedOutError
 from stemd.client.images import Image, decode_image
 from stemd.client.messages import Optics, Scan, State, optics_of, read, scan_of, state_of
 from stemd.documents import Json
@@ -122,14 +122,14 @@ class News:
         self._changed.set()
 
     async def until(self, condition: Callable[[], T | None], what: str, timeout_s: float) -> T:
-        """What the condition gives, as soon as that is not None. Raises WaitedError."""
+        """What the condition gives, as soon as that is not None. Raises TimedOutError."""
         try:
             async with asyncio.timeout(timeout_s):
                 while (found := condition()) is None:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            raise WaitedError(
+            raise TimedOutError(
                 f"{what} has not come within {timeout_s:g} s", "wait longer with timeout_s"
             ) from None
         return found

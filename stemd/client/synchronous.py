@@ -120,15 +120,15 @@ class Client:
         return self._client.session
 
     def wait_for_state(self, *states: str, timeout_s: float = FOREVER_S) -> State:
-        """Return when the pipeline is in one of these states. Raises WaitedError."""
+        """Return when the pipeline is in one of these states. Raises TimedOutError."""
         return self._do(self._client.wait_for_state(*states, timeout_s=timeout_s))
 
     def wait_for_scan(self, timeout_s: float = FOREVER_S) -> Scan:
-        """The next scan that is over; see `AsyncClient.wait_for_scan`. Raises WaitedError."""
+        """The next scan that is over; see `AsyncClient.wait_for_scan`. Raises TimedOutError."""
         return self._do(self._client.wait_for_scan(timeout_s))
 
     def wait_for_optics(self, scan: str, timeout_s: float = 120.0) -> Optics:
-        """The optics measured in the whole scan of this id. Raises WaitedError."""
+        """The optics measured in the whole scan of this id. Raises TimedOutError."""
         return self._do(self._client.wait_for_optics(scan, timeout_s))
 
     def image(self, name: str, *, scan: str | None = None, timeout_s: float | None = None) -> Image:

@@ -18,7 +18,7 @@ from stemd.client import (
     NotConnectedError,
     RefusedError,
     StemdError,
-    WaitedError,
+    TimedOutError,
 )
 from stemd.client.images import decode_image
 from stemd.client.messages import QUANTITIES, optics_of, read
@@ -129,7 +129,7 @@ def test_the_image_of_a_scan_is_waited_for_and_not_taken_from_the_scan_before(
     laboratory.say("snapshot", "merlin", before)
     with Client(laboratory.url) as client:
         assert client.image("ricom").image[0, 0] == 1.0
-        with pytest.raises(WaitedError, match="image 'ricom' of scan after") as told:
+        with pytest.raises(TimedOutError, match="image 'ricom' of scan after") as told:
             client.image("ricom", scan="after", timeout_s=0.05)
         assert isinstance(told.value, TimeoutError)
         laboratory.say("snapshot", "merlin", after)
@@ -149,7 +149,7 @@ def test_every_scan_is_waited_for_once_and_none_is_missed_meanwhile(
         assert [scan.id for scan in scans] == ["2026-1", "2026-2", "2026-3"]
         assert (scans[0].status, scans[0].shape, scans[0].missing) == ("complete", (6, 9), 1)
         assert scans[0].files == ("ricom.tif",)
-        with pytest.raises(WaitedError, match="end of a scan"):
+        with pytest.raises(TimedOutError, match="end of a scan"):
             client.wait_for_scan(timeout_s=0.05)
 
 
@@ -169,7 +169,7 @@ def test_measured_optics_have_units_errors_and_none_where_the_data_cannot_say(
     with Client(laboratory.url) as client:
         laboratory.say("optics", "merlin", {**document, "preliminary": True, "lines": 16})
         wait_until(lambda: client.optics is not None, "the first lines are measured")
-        with pytest.raises(WaitedError):
+        with pytest.raises(TimedOutError):
             client.wait_for_optics("one", timeout_s=0.05)
         laboratory.say("optics", "merlin", document)
         optics = client.wait_for_optics("one", timeout_s=20.0)
