@@ -16,7 +16,7 @@ TRIALS = 2
 """A disk that fails now and then is not well after one file that it took."""
 
 
-class Hurt(Protocol):
+class HasDisk(Protocol):
     """A pipeline that may have met a disk that refused something."""
 
     @property
@@ -31,7 +31,7 @@ class Healing:
     Call `begin` before a look at the disk and `end` after it.
     """
 
-    def __init__(self, disk: DiskWatch, pipelines: Mapping[str, Hurt]) -> None:
+    def __init__(self, disk: DiskWatch, pipelines: Mapping[str, HasDisk]) -> None:
         self._disk, self._pipelines = disk, pipelines
         self._failures: dict[str, int] = {}
         self._passed: dict[str, int] = {}

@@ -311,7 +311,7 @@ def test_a_past_scan_is_opened_and_left_again(served: Served, tab: Any) -> None:
     eventually(lambda: "Gold · Zoë · #night" in tab.text_content("#past li"))
     tab.fill("#past-find", "gold silicon")
     eventually(lambda: tab.locator("#past li").count() == 0)
-    assert "No scan was told" in tab.text_content("#past .note")
+    assert "No past scan matches" in tab.text_content("#past .note")
     tab.fill("#past-find", "NIGHT gold")
     eventually(lambda: tab.locator("#past li").count() == 1)
     tab.click(".cover")

@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
             f"--data-dir {data_dir} cannot be created: {error.strerror}",
             "name a folder that you may write to",
         ) from error
-    say("stemd demo: starting. A first start compiles for half a minute, later ones do not.")
+    say("stemd demo: starting. A first start compiles for about a minute, later ones do not.")
     # read here: on an event loop Ctrl-C would wait for the end of the import
     importlib.import_module("stemd.daemon.supervisor")
     try:
@@ -171,7 +171,7 @@ async def _serve(
     watcher = Watcher(args.scans)
     daemon.hub.add(watcher, "demo")
     serving = asyncio.create_task(daemon.run())
-    hurry = asyncio.create_task(_end_in_time(daemon, camera))
+    ending = asyncio.create_task(_end_in_time(daemon, camera))
     line = asyncio.create_task(starting_line(lambda: _starting(daemon)))
     ready = asyncio.create_task(_first_images(daemon, watcher))
     await asyncio.wait({serving, ready}, return_when=asyncio.FIRST_COMPLETED)
@@ -179,7 +179,7 @@ async def _serve(
     ready.cancel()
     end_status_line()
     if serving.done():  # Ctrl-C, or it could not start
-        hurry.cancel()
+        ending.cancel()
         await serving
         return 0
     broker = daemon.outlets.broker
@@ -192,11 +192,11 @@ async def _serve(
     await asyncio.wait({serving, done}, return_when=asyncio.FIRST_COMPLETED)
     status.cancel()
     if done.done():
-        hurry.cancel()
+        ending.cancel()
     done.cancel()
     daemon.stop()
     await serving
-    hurry.cancel()
+    ending.cancel()
     end_status_line()
     bad = [document for document in watcher.documents if document["status"] != "complete"]
     say(f"{len(watcher.documents)} scans, {len(bad)} of them not complete. List them with:")

@@ -16,7 +16,7 @@ AUTO_STEP = 0.55
 """Of the Airy radius: as far as m steps may reach where m is not given by the user."""
 MOST_AUTO = 8
 LADDER = (1, 2, 3, 4, 6, 8, 12, 16)
-"""Every so-manieth position is taken."""
+"""Steps between the positions that are made, along both axes."""
 LATEST_S = 4.0
 """Seconds that working off the backlog may take: later than this an image should not be."""
 FULL = 0.5
@@ -61,9 +61,9 @@ class Coarseness:
     `gives_way`, positions are left out once the network would take too long for what waits, or
     too little room is left; each is then made with the patterns of more: their electrons are not
     lost as long as the box stays within the probe. A network that is held up for some seconds and
-    then goes on changes nothing. It does not get
-    finer again within a scan, whose image would show every change. `repetition` is what memory
-    is allocated for: a larger one that is asked for later is cut down to what has room.
+    then goes on changes nothing. It does not get finer again within a scan, whose image would
+    show every change. `repetition` is what memory is allocated for: a larger one that is asked for
+    later is cut down to what has room.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Coarseness:
         self._gives_way = gives_way
         self._most = max(self._repetition(repetition), self._widest if gives_way else 1)
         self.coarser = 1
-        """Every so-manieth position at least, for want of time."""
+        """Least step between positions that are made, for want of time."""
         self.gave_way = False
         """Whether what was chosen last is coarser than what was asked for."""
 
@@ -108,7 +108,7 @@ class Coarseness:
         return Neighbourhood(self._nx, m, n)
 
     def _step(self, backlog: Backlog) -> int:
-        """Every so-manieth position, for what waits to be made in time and to find room."""
+        """The step at which what waits is made in time and finds room."""
         whole_s = backlog.lines * self._nx * backlog.group_s
         in_time = next((step for step in LADDER if whole_s <= LATEST_S * step**2), LADDER[-1])
         beyond = (backlog.lines / backlog.room - FULL) / (1.0 - FULL)

@@ -136,7 +136,7 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
     if document["departing"] > 1e-3:
         yield (
             f"{100 * document['departing']:.2g} % of the restored image contradicts the recorded "
-            "one by more than five deviations: look at both"
+            "one by more than five standard errors: look at both"
         )
 
 

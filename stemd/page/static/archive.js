@@ -94,7 +94,7 @@ export class Archive {
       const text = told(scan).toLowerCase();
       return words.every((word) => text.includes(word));
     });
-    const none = this.scans.length ? "No scan was told to be of this." : "No scan has been kept yet.";
+    const none = this.scans.length ? "No past scan matches these words." : "No scan has been kept yet.";
     this.note.textContent = found.length ? "" : none;
     this.list.replaceChildren(...found.map((scan) => this.card(scan)));
   }
