@@ -54,9 +54,13 @@ class Peak:
 
 
 def searched(
-    height_of: Callable[[F64], float], start: F64, reach: Sequence[float], most_aside: float
+    height_of: Callable[[F64], float],
+    start: F64,
+    reach: Sequence[float],
+    most_aside: float,
+    most: int,
 ) -> tuple[list[tuple[float, F64]], float]:
-    """The peaks of a coarse search about `start`, the highest first, and the floor.
+    """The `most` highest peaks of a coarse search about `start`, and the floor.
 
     `reach`: of the first three numbers; the second and third together go no further than
     `most_aside`. The floor is the median evidence of places far from the best one.
@@ -70,16 +74,24 @@ def searched(
                     place = start.copy()
                     place[:3] += z, x, y
                     tried.append((height_of(place), place))
-    tried.sort(key=lambda each: -each[0])
-    best = tried[0][1]
-    away = np.array([np.linalg.norm(place - best) for _, place in tried])
     heights = np.array([height for height, _ in tried])
+    order = np.argsort(-heights, kind="stable")
+    heights, at = heights[order], np.array([place for _, place in tried])[order]
+    away = np.linalg.norm(at - at[0], axis=1)
     far = heights[away >= min(FAR_RADIAN, float(away.max()))]
     peaks: list[tuple[float, F64]] = []
-    for height, place in tried:
-        if all(np.linalg.norm(place - other) >= APART_RADIAN for _, other in peaks):
-            peaks.append((height, place))
+    left = np.arange(heights.size)
+    while left.size and len(peaks) < most:
+        best = left[0]
+        peaks.append((float(heights[best]), at[best]))
+        left = left[np.linalg.norm(at[left] - at[best], axis=1) >= APART_RADIAN]
     return peaks, float(np.median(far))
+
+
+def places(reach: Sequence[float]) -> int:
+    """About how many places `searched` tries: those of a line times those of a disc."""
+    aside = min(reach[1:])
+    return round(_steps(reach[0]).size * max(1.0, math.pi / 4 * _steps(aside).size ** 2))
 
 
 def _steps(reach: float) -> F64:

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from stemd.aberrations import Aberrations, scales
 from stemd.beam import Beam
-from stemd.engines.lens.climb import APART_RADIAN, Peak, climbed, searched
+from stemd.engines.lens.climb import APART_RADIAN, Peak, climbed, places, searched
 from stemd.engines.lens.estimate import Cell, Frequencies, Linear
 
 F64 = NDArray[np.float64]
+MOST_PLACES = 10_000
+"""Of one search, each of which costs about a millisecond."""
 
 SEARCH_CELL = 0.22
 """Width of a cell of the search, apertures: narrow enough for the lens's phase over it."""
@@ -131,6 +133,22 @@ class Search:
     defocus: float = 300.0
     astigmatism: float = 50.0
 
+    def reach(self, unit: F64) -> list[float]:
+        """The limits of the first three numbers of a place, in radian."""
+        lengths = (self.defocus, self.astigmatism, self.astigmatism)
+        return [length * float(size) for length, size in zip(lengths, unit[:3], strict=True)]
+
+
+def affordable(search: Search, unit: F64) -> Search:
+    """The same limits, or closer ones where that many places would take minutes to search.
+
+    `unit`: radian an angstrom at the aperture's edge. The places of a search grow with the sixth
+    power of the aperture: 8,600 at 300 kV and 25 mrad, 141,000 at 40 mrad.
+    """
+    while places(search.reach(unit)) > MOST_PLACES:
+        search = Search(0.95 * search.defocus, 0.95 * search.astigmatism)
+    return search
+
 
 class StoppedError(Exception):
     """There is no time to measure on."""
@@ -205,14 +223,15 @@ def measured(
         return parts
 
     unit = scales(beam)
+    search = affordable(search, unit)
     start = np.append(told.coefficients(beam), 0.0)
     rough = parts_of(coarse.coarser())
-    reach = [search.defocus, search.astigmatism, search.astigmatism]
     peaks, floor = searched(
         lambda place: float(rough(place).sum()),
         start,
-        [length * size for length, size in zip(reach, unit[:3], strict=True)],
+        search.reach(unit),
         search.astigmatism * unit[1] * 1.001,
+        RIVALS,
     )
     pooled = parts_of(fine.coarser())
     near, rival = _highest(pooled, peaks, floor)
@@ -263,7 +282,7 @@ def _highest(
     That is -inf where no other is worth a climb, or all lead to the same place.
     """
     least = floor + RIVAL * (peaks[0][0] - floor)
-    chosen = [place for height, place in peaks[:RIVALS] if height >= least] or [peaks[0][1]]
+    chosen = [place for height, place in peaks if height >= least] or [peaks[0][1]]
     tops = sorted(
         (climbed(parts_of, place, AXIAL) for place in chosen), key=lambda top: -top.height
     )
