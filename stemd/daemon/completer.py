@@ -174,10 +174,10 @@ class Completer:
                     _no_pipeline(scan)  # as it is still outstanding, a later daemon finds it
             except asyncio.CancelledError:
                 if self._working:
-                    self._queue.put(scan)  # for the task that comes after this one
+                    self._queue.put_back(scan)  # for the task that comes after this one
                 raise
             except ReplacedError:  # told by health: the next daemon completes it
-                self._queue.put(scan)
+                self._queue.put_back(scan)
                 await asyncio.sleep(REPLACED_S)
             except StemdError as error:
                 await self._fail(scan, error)
@@ -210,7 +210,7 @@ class Completer:
             results = await self._made(job)
             seconds = time.monotonic() - began
             # a daemon that stops waits for this: it would have to be done again
-            publishing = self._publish(pipeline, record, results, seconds)
+            publishing = self._publish(pipeline, scan, record, results, seconds)
             await asyncio.shield(self._writing.start(publishing, "completion write"))
         finally:
             self._store.release(scan.scan_id)
@@ -234,11 +234,18 @@ class Completer:
             self._changed(self._now.pipeline)
 
     async def _publish(
-        self, pipeline: CompletionHost, record: Record, results: Sequence[Result], seconds: float
+        self,
+        pipeline: CompletionHost,
+        scan: Unfinished,
+        record: Record,
+        results: Sequence[Result],
+        seconds: float,
     ) -> None:
         async with pipeline.commanding:  # save and recompute write to the folder, too
+            if scan.scan_id in self._queue:  # with other optics, of which scan.json tells already
+                return
             document, snapshot, files = await asyncio.to_thread(
-                self._files.done, record, results, seconds
+                self._files.done, record, results, seconds, scan.optics
             )
             pipeline.completed(snapshot, files, document["completion"])
         self.counts["done"] += 1
@@ -246,6 +253,8 @@ class Completer:
         log.info("images completed", scan=record.scan_id, seconds=round(seconds, 1))
 
     async def _fail(self, scan: Unfinished, error: StemdError) -> None:
+        if scan.scan_id in self._queue:  # likewise: what is wrong will be met again
+            return
         self.counts["failed"] += 1
         text = f"the images of scan {scan.scan_id} could not be completed from its record: "
         await self._end(scan, book.FAILED, text + error.message, error.remedy, "error")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stemd.results import Result, Snapshot
@@ -34,13 +34,20 @@ class CompletionFiles:
         return self._archive.record(scan_id)
 
     def done(
-        self, record: Record, results: Sequence[Result], seconds: float
+        self,
+        record: Record,
+        results: Sequence[Result],
+        seconds: float,
+        optics: Mapping[str, Any] | None = None,
     ) -> tuple[Json, Snapshot, list[FileRecord]]:
-        """Write the images; returns scan.json, the images and their files. Raises SinkError."""
+        """Write the images; returns scan.json, the images and their files. Raises SinkError.
+
+        `optics`: what they were made with in the place of the scan's own.
+        """
         self._store.check()
         folder = record.path.parent
         document = book.read(folder)
-        completion = book.done(document["completion"], results, seconds)
+        completion = book.done(document["completion"], results, seconds, optics)
         snapshot = book.final_of(document, results)
         where = ScanFolder(
             folder, snapshot.acquisition, document["pipeline"], document["instrument"]

@@ -53,8 +53,16 @@ def outstanding(
     return _stamped({**what, "optics": dict(optics)} if optics else what)
 
 
-def done(before: Mapping[str, Any], results: Sequence[Result], seconds: float) -> Json:
-    """The images were made anew: which, when, by which version, with which network."""
+def done(
+    before: Mapping[str, Any],
+    results: Sequence[Result],
+    seconds: float,
+    optics: Mapping[str, Any] | None = None,
+) -> Json:
+    """The images were made anew: which, when, by which version, with which network.
+
+    `optics`: what they were made with in the place of the scan's own, see `Unfinished`.
+    """
     extras = [result.extra for result in results]
     networks = {
         str(extra["model"]): {key: extra.get(key) for key in NETWORK_KEYS[1:]}
@@ -65,7 +73,7 @@ def done(before: Mapping[str, Any], results: Sequence[Result], seconds: float) -
         {
             "status": DONE,
             "lacking": before.get("lacking", {}),
-            **({"optics": before["optics"]} if before.get("optics") else {}),
+            **({"optics": dict(optics)} if optics else {}),
             "images": [result.name for result in results],
             "version": __version__,
             "networks": networks,

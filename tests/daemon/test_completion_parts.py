@@ -8,19 +8,25 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 
+from stemd.acquisition import Optics
 from stemd.daemon.completer import Completer
 from stemd.daemon.completion_files import CompletionFiles
+from stemd.daemon.pipeline.finished import FinishedScan
+from stemd.engines.airpi.setup import AirpiSettings
 from stemd.errors import SinkError
 from stemd.events import Hub
 from stemd.offline.completion.queue import CompletionQueue
-from stemd.results import Snapshot
+from stemd.results import Result, Snapshot
+from stemd.settings import Settings
 from stemd.storage import completions as book
 from stemd.storage.completions import Unfinished
 from stemd.storage.files import write_atomic
@@ -71,12 +77,17 @@ class APipeline:
         self.commanding = asyncio.Lock()
         self.troubles = Troubles()
         self.stay: list[str] = []
+        self.whole = asyncio.Event()
+        self.config = None
 
     def state_changed(self) -> None:
         pass
 
     def not_completed(self, scan_id: str, completion: dict[str, Any]) -> None:
         self.stay.append(scan_id)
+
+    def completed(self, snapshot: Snapshot, files: Any, completion: dict[str, Any]) -> None:
+        self.whole.set()
 
 
 class Listener:
@@ -101,6 +112,10 @@ async def test_the_newest_scan_goes_first_and_the_oldest_has_to_go_for_it() -> N
     assert queue.of("cam") == 3
     assert [(await queue.take()).scan_id for _ in range(3)] == ["9", "7", "5"]
     assert len(queue) == 0
+    newer = replace(unfinished(4), optics={"defocus_nm": 6.0})
+    queue.put(newer)
+    queue.put_back(unfinished(4))
+    assert await queue.take() == newer, "what was taken before has other optics"
     later = asyncio.create_task(queue.take())
     await asyncio.sleep(0)
     queue.put(unfinished(3))
@@ -135,6 +150,72 @@ async def test_what_finds_no_room_is_counted_told_and_stands_in_its_scan_json(
         for written in (json.loads(path.read_text()), row):
             assert written["completion"]["status"] == status
             assert written["completion"]["lacking"] == {"airpi": 9}
+
+
+async def test_images_of_optics_that_nobody_wants_any_more_are_not_written(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = keep_scan(store, 1)
+    acquisition = book.acquisition_of(document)
+    jobs: asyncio.Queue[asyncio.Future[list[Result]]] = asyncio.Queue()
+
+    async def make(job: Any, progress: Any) -> list[Result]:
+        made: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
+        await jobs.put(made)
+        return await made
+
+    monkeypatch.setattr("stemd.daemon.completer.made", make)
+    pipeline = APipeline()
+    completer = Completer(store, Hub(), {"cam": pipeline})  # type: ignore[dict-item]
+    completer.start()
+    async with asyncio.timeout(30.0):
+        completer.offer(document)
+        first = await jobs.get()
+        # while the first images are made others are asked for, as by measured optics
+        folder = next(store.data_dir.glob(f"*/{document['id']}"))
+        wanted = book.outstanding({"airpi": 9}, 4, {"defocus_nm": 6.0})
+        completer.offer(book.write(folder, document, wanted))
+        first.set_result(list(a_snapshot(acquisition, names=("airpi_phase",)).results))
+        second = await jobs.get()
+        written = json.loads((folder / SCAN_FILE).read_text())
+        assert written["completion"]["status"] == "outstanding", "a later daemon finds it"
+        assert not pipeline.whole.is_set()
+        second.set_result(list(a_snapshot(acquisition, names=("airpi_phase",), fill=2.0).results))
+        await pipeline.whole.wait()
+    await completer.stop()
+    written = json.loads((folder / SCAN_FILE).read_text())
+    assert written["completion"]["status"] == "done"
+    assert written["completion"]["optics"] == {"defocus_nm": 6.0}
+    assert completer.counts["done"] == 1
+
+
+def test_images_that_could_not_be_made_through_another_lens_may_be_asked_for_again() -> None:
+    asked: list[Any] = []
+    files = SimpleNamespace(
+        record_is_whole=True,
+        complete_again=lambda lacking, sequence, optics: asked.append(optics["defocus_nm"]),
+        completed=lambda files, completion: None,
+    )
+    engines = {"airpi": AirpiSettings()}
+    of_slow = {"airpi": ("airpi_phase",)}
+    run = SimpleNamespace(
+        settings=Settings(engines=engines),
+        images=SimpleNamespace(of_slow=of_slow),
+        positions_done=54,
+        acquisition=an_acquisition(),
+    )
+    final = a_snapshot(an_acquisition(), names=("airpi_phase",), final=True)
+    last = FinishedScan(run, files, final, frozenset())  # type: ignore[arg-type]
+    other = Settings(engines=engines, optics=Optics(defocus_nm=6.0))
+    last.make_from_record(other)
+    last.make_from_record(other)
+    assert asked == [6.0], "it is being made"
+    last.not_completed({"status": book.FAILED})
+    last.make_from_record(other)
+    assert asked == [6.0, 6.0]
+    last.completed(final, [], {"status": book.DONE})
+    last.make_from_record(other)
+    assert asked == [6.0, 6.0], "it is made"
 
 
 async def test_a_scan_whose_pipeline_is_gone_stays_outstanding(store: Store) -> None:

@@ -28,9 +28,10 @@ class FinishedScan:
     final: Snapshot
     from_record: frozenset[str]
     made_with: Json = field(init=False)
+    _made_before: Json = field(init=False)
 
     def __post_init__(self) -> None:
-        self.made_with = _optics(self.run.settings)
+        self.made_with = self._made_before = _optics(self.run.settings)
 
     @property
     def id(self) -> str:
@@ -45,11 +46,13 @@ class FinishedScan:
         kept = [result for result in self.final.results if result.name not in names]
         self.final = replace(self.final, results=[*kept, *snapshot.results])
         self.from_record = names
+        self._made_before = self.made_with
         self.files.completed(files, completion)
 
     def not_completed(self, completion: Mapping[str, Any]) -> None:
         """The images stay as they were when the scan ended."""
         self.from_record = frozenset()
+        self.made_with = self._made_before
         self.files.completed((), completion)
 
     def recomputed(self, every: Snapshot) -> Snapshot:

@@ -37,6 +37,11 @@ class CompletionQueue:
         oldest = min(self._waiting.values(), key=lambda each: each.started_ns)
         return self._waiting.pop(oldest.scan_id)
 
+    def put_back(self, scan: Unfinished) -> None:
+        """Leave a scan that was taken, unless it was left anew meanwhile, with other optics."""
+        if scan.scan_id not in self._waiting:
+            self.put(scan)
+
     async def take(self) -> Unfinished:
         """The newest, as soon as there is one."""
         while not self._waiting:
