@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 
-from stemd.blocks import Block
+from stemd.blocks import Block, EventBlock
 from stemd.engines.first_patterns import copied
 
 QUEUE_BYTES = 12 * 1024 * 1024
@@ -17,9 +17,21 @@ COPIED_BYTES = 256 * 1024 * 1024
 it is needed."""
 
 
+_HIT_BYTES = 12
+
+
+def _memory(block: Block) -> int:
+    """Bytes that a block keeps from its camera's pool, or its copy takes.
+
+    Packed and compressed patterns are far larger in memory than what came of them.
+    """
+    unpacked = block.count * (_HIT_BYTES if isinstance(block, EventBlock) else block.stride)
+    return max(block.wire.nbytes, unpacked)
+
+
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """A block, how many bytes of the camera's it has, and whether they are a copy."""
+    """A block, how many bytes of memory it has, and whether they are a copy."""
 
     block: Block
     size: int
@@ -47,7 +59,7 @@ class BlockQueue:
 
         By one thread.
         """
-        size = block.wire.nbytes
+        size = _memory(block)
         copy = self._room(size)
         if copy is None:
             return False
