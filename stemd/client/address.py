@@ -30,19 +30,20 @@ class Address:
         tls: ssl.SSLContext | None = None,
     ) -> Address:
         """The address in `mqtt://host:port`, or `mqtts://host:port`. Raises UsageError."""
-        parts = urlsplit(url)
         try:
-            port = parts.port
+            parts = urlsplit(url)
+            scheme, host, port = parts.scheme, parts.hostname, parts.port
+            sound = scheme in PORTS and "@" not in parts.netloc
         except ValueError:
-            port = -1
-        if parts.scheme not in PORTS or not parts.hostname or port == -1 or "@" in parts.netloc:
+            sound, host = False, None
+        if not sound or not host:
             raise UsageError(
                 f"{url!r} is no address of a broker",
                 "mqtt://host:port, or mqtts://host:port (TLS); username and password are arguments",
             )
-        if parts.scheme == "mqtts" and tls is None:
+        if scheme == "mqtts" and tls is None:
             tls = ssl.create_default_context()
-        return cls(parts.hostname, port or PORTS[parts.scheme], username, password, tls)
+        return cls(host, port or PORTS[scheme], username, password, tls)
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"

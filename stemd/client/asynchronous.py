@@ -23,6 +23,9 @@ from stemd.documents import to_json
 from stemd.errors import FormatError
 
 FOREVER_S = 1e9
+OTHERS_S = 0.2
+"""Where no instrument is named, others than the first have so long to tell of themselves: a command
+must not go to a microscope by chance."""
 RESTORE_S = 310.0
 """stemd itself gives a restoration up after 300 s."""
 _DOCUMENTS = ("state", "settings", "optics", "session", "scan", "reply")
@@ -130,9 +133,12 @@ class AsyncClient:
         The first call waits for one that ends from now on, or since the last `start`; each
         further call gives the one after it, also if that has ended meanwhile.
         """
-        scans = self._news.scans = self._news.scans if self._news.scans is not None else deque()
-        return await self._news.until(
-            lambda: scans.popleft() if scans else None, "the end of a scan", timeout_s
+        news = self._news
+        if news.scans is None:
+            news.scans = deque()
+        # another task may call `start` meanwhile
+        return await news.until(
+            lambda: news.scans.popleft() if news.scans else None, "the end of a scan", timeout_s
         )
 
     async def wait_for_optics(self, scan: str, timeout_s: float = 120.0) -> Optics:
@@ -283,6 +289,8 @@ class AsyncClient:
             ) from None
         finally:
             self._replies.pop(request, None)
+            if reply.done() and not reply.cancelled():
+                reply.exception()  # looked at, so that asyncio does not complain of it later
 
     # Messages
 
@@ -295,10 +303,13 @@ class AsyncClient:
 
     async def _find(self) -> None:
         """Learn what instrument and pipeline there is; return when its state is known."""
-        subscribe, until, wait_s = self._link.subscribe, self._news.until, self._timeout_s
+        subscribe = self._link.subscribe
         await subscribe(f"stemd/{self._instrument or '+'}/availability")
         if self._instrument is None:
-            await self._found(lambda: bool(self._there) or None, "stemd")
+            there = lambda: bool(self._there) or None  # noqa: E731
+            await self._found(there, "stemd")
+            await asyncio.sleep(OTHERS_S)
+            await self._found(there, "stemd")
             self._instrument = _only(self._there, "instrument")
             self._news.online = True
         await subscribe(f"stemd/{self._instrument}/daemon/state")
@@ -314,7 +325,7 @@ class AsyncClient:
         await self._hear(*_DOCUMENTS)
         news = self._news
         known = lambda: (bool(news.state and news.settings) and news.online) or None  # noqa: E731
-        await until(known, f"the state of {self._base}", wait_s)
+        await self._found(known, f"the state of {self._base}")
 
     async def _found(self, condition: Any, who: str) -> None:
         try:

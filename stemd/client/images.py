@@ -89,7 +89,7 @@ def decode_image(payload: bytes) -> Image:
     pixels.flags.writeable = False
     try:
         return _described(pixels, about)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise FormatError(f"the description of an image lacks {error}") from error
 
 

@@ -11,6 +11,7 @@ import aiomqtt
 
 from stemd.client.address import Address
 from stemd.client.errors import NotConnectedError
+from stemd.tasks import end_all
 
 RETRY_S, KEEPALIVE_S = 1.0, 20
 _QUIET = logging.getLogger("stemd.client.mqtt")
@@ -46,8 +47,7 @@ class Link:
     async def close(self) -> None:
         """Disconnect."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end_all((self._task,))
 
     async def subscribe(self, *topics: str) -> None:
         """Hear these topics from now on, also after the connection was lost."""
@@ -74,11 +74,13 @@ class Link:
         while True:
             try:
                 await self._session(connected, timeout_s)
-            except (aiomqtt.MqttError, OSError) as error:
+            except Exception as error:  # whatever it is: nobody else would hear of it
                 if not connected.done():
                     connected.set_exception(self._away(error))
                     return
-                if self._client is not None:
+                if not isinstance(error, aiomqtt.MqttError | OSError):
+                    log.exception("the connection to the broker %s is begun again", self._address)
+                elif self._client is not None:
                     log.warning("the connection to the broker %s is lost: %s", self._address, error)
             finally:
                 self._client = None
@@ -97,7 +99,7 @@ class Link:
             keepalive=KEEPALIVE_S,
             logger=_QUIET,
         ) as client:
-            for topic in list(self._topics):
+            for topic in self._topics:  # also those that come meanwhile
                 await client.subscribe(topic, qos=1)
             self._client = client
             if not connected.done():

@@ -136,7 +136,7 @@ def read(payload: bytes, parse: Callable[[Json], T], what: str) -> T:
         return parse(object_from_json(payload))
     except FormatError as error:
         raise FormatError(f"{what} {error.message}", error.remedy) from error
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         text = f"{what} is not as expected: {type(error).__name__}: {error}"
         raise FormatError(text, "are client and daemon of the same version?") from error
 
@@ -163,13 +163,12 @@ def state_of(document: Json) -> State:
 
 def scan_of(document: Json) -> Scan:
     """A scan that is over, by its document `finished` or `aborted`."""
-    shape = _shape(document["scan"]["shape"])
-    assert shape is not None
+    shape = document["scan"]["shape"]
     step = document["scan"].get("step_size_angstrom")
     return Scan(
         id=str(document["id"]),
         status=str(document["status"]),
-        shape=shape,
+        shape=(int(shape[0]), int(shape[1])),
         step_size_angstrom=None if step is None else float(step),
         positions_done=int(document["positions_done"]),
         positions_total=int(document["positions_total"]),

@@ -13,6 +13,7 @@ from stemd.client.asynchronous import FOREVER_S, AsyncClient
 from stemd.client.errors import NotConnectedError
 from stemd.client.images import Image
 from stemd.client.messages import Optics, Reply, Scan, State
+from stemd.tasks import end_all
 
 T = TypeVar("T")
 
@@ -67,10 +68,7 @@ class Client:
         assert loop is not None
 
         async def rest() -> None:
-            left = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in left:
-                task.cancel()
-            await asyncio.gather(*left, return_exceptions=True)
+            await end_all(asyncio.all_tasks() - {asyncio.current_task()})
             await loop.shutdown_asyncgens()
             await loop.shutdown_default_executor()
 

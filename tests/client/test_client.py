@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
+from paho.mqtt import publish
 
 from stemd.client import (
     AsyncClient,
@@ -20,8 +22,10 @@ from stemd.client import (
     StemdError,
     TimedOutError,
 )
+from stemd.client.address import Address
 from stemd.client.images import decode_image
-from stemd.client.messages import QUANTITIES, optics_of, read
+from stemd.client.link import Link
+from stemd.client.messages import QUANTITIES, optics_of, read, scan_of
 from stemd.daemon.pipeline.commands import ARGUMENTS
 from stemd.documents import refused
 from stemd.errors import FormatError, UsageError
@@ -259,9 +263,104 @@ def test_who_is_not_there_is_told_with_what_to_do(
         with pytest.raises(NotConnectedError, match=text) as told, Client(url, **named):
             pass
         assert told.value.remedy
-    for url in ("broker:1883", "mqtt://user@broker", "mqtt://broker:port", "http://broker"):
+    mistakes = ("broker:1883", "mqtt://user@broker", "mqtt://broker:port", "http://broker")
+    for url in (*mistakes, "mqtt://[::1"):
         with pytest.raises(UsageError, match="no address of a broker"):
             Client(url)
+
+
+async def test_an_address_that_nobody_can_look_up_is_told_and_not_waited_for() -> None:
+    async with asyncio.timeout(30.0):
+        with pytest.raises(NotConnectedError, match="cannot be reached"):
+            await AsyncClient("mqtt://broker..lab").__aenter__()
+
+
+def test_of_two_instruments_none_is_chosen_by_chance(
+    mosquitto_with: Callable[..., Mosquitto],
+) -> None:
+    broker = mosquitto_with()
+    laboratory = Laboratory(broker)
+    try:
+        where = Address.of(broker.url)
+        topic = "stemd/zeiss/availability"
+        publish.single(topic, "online", 1, True, hostname=where.host, port=where.port)
+        for _ in range(3):
+            with pytest.raises(NotConnectedError, match="there are 2 instruments"):
+                Client(broker.url).__enter__()
+        with Client(broker.url, instrument=INSTRUMENT) as client:
+            assert client.pipeline == "merlin"
+    finally:
+        laboratory.sink.close()
+
+
+async def test_who_waits_for_a_scan_gets_one_that_is_started_meanwhile(
+    laboratory: Laboratory,
+) -> None:
+    async with (
+        asyncio.timeout(30.0),
+        AsyncClient(laboratory.url, instrument=INSTRUMENT) as client,
+    ):
+        waiting = asyncio.create_task(client.wait_for_scan())
+        await asyncio.sleep(0)
+        await client.start()
+        await asyncio.to_thread(laboratory.scan, "one")
+        assert (await waiting).id == "one"
+
+
+async def test_what_is_asked_for_while_the_connection_is_begun_again_is_heard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heard: list[str] = []
+
+    class Broker:
+        def __init__(self, *_: Any, **named: Any) -> None:
+            self.messages = self._messages()
+
+        async def __aenter__(self) -> Any:
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            pass
+
+        async def subscribe(self, topic: str, qos: int) -> None:
+            heard.append(topic)
+            if topic == "before":
+                await link.subscribe("meanwhile")
+
+        async def _messages(self) -> AsyncIterator[Any]:
+            await asyncio.Event().wait()
+            yield
+
+    monkeypatch.setattr("stemd.client.link.aiomqtt.Client", Broker)
+    link = Link(Address.of("mqtt://broker"), lambda *_: None, lambda: None)
+    await link.subscribe("before")
+    async with asyncio.timeout(30.0):
+        await link.open(1.0)
+        await link.close()
+    assert heard == ["before", "meanwhile"]
+
+
+async def test_a_request_that_is_lost_with_the_connection_is_told_once() -> None:
+    client, complaints = AsyncClient(), list[Any]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: complaints.append(told))
+
+    class Lost:
+        async def publish(self, topic: str, payload: bytes) -> None:
+            client._lost()
+            raise NotConnectedError("lost", "")
+
+    client._link, client._replies = Lost(), {}  # type: ignore[assignment]
+    client._news.online = True
+    with pytest.raises(NotConnectedError):
+        await client.stop()
+    gc.collect()
+    await asyncio.sleep(0)
+    assert complaints == []
+
+
+def test_a_scan_without_a_shape_is_an_error_in_words() -> None:
+    with pytest.raises(FormatError, match="a scan is not as expected"):
+        read(b'{"scan": {"shape": null}}', scan_of, "a scan")
 
 
 def test_a_client_outside_its_block_says_so(laboratory: Laboratory) -> None:
