@@ -18,7 +18,7 @@ def doubts(config: Config) -> list[str]:
 def _data(config: Config) -> Iterator[str]:
     folder = config.daemon.data_dir.absolute()
     place = folder
-    while not place.exists() and place != place.parent:
+    while not _is_there(place) and place != place.parent:
         place = place.parent
     if not place.is_dir():
         yield f"daemon.data_dir: {place} is a file and no folder"
@@ -43,10 +43,23 @@ def _files(config: Config) -> Iterator[str]:
     for key, path in named:
         if path is None:
             continue
-        if not path.is_file():
+        try:
+            is_file = path.is_file()
+        except PermissionError:  # as of others in a folder /etc/stemd
+            yield f"{key}: {_user()} may not look for {path}; the user that runs stemd must"
+            continue
+        if not is_file:
             yield f"{key}: there is no file {path}"
         elif not os.access(path, os.R_OK):
             yield f"{key}: {_user()} may not read {path}; the user that runs stemd must"
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is something, as far as this user may see."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return False
 
 
 def _user() -> str:

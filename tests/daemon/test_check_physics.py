@@ -116,6 +116,27 @@ def test_folders_and_files_that_cannot_be_used_are_doubted(tmp_path: Path) -> No
     ]
 
 
+def test_what_this_user_may_not_even_look_for_is_doubted_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed, stat = tmp_path / "closed", Path.stat
+    closed.mkdir()
+
+    def refused(path: Path, **named: Any) -> os.stat_result:
+        if closed in path.parents:
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **named)
+
+    text = CONFIG.format(**{**SOUND, "data": json.dumps(str(closed / "data"))})
+    text += f'[mqtt]\nurl = "mqtt://broker"\nusername = "a"\npassword_file = "{closed}/word"\n'
+    config = parse(text)
+    monkeypatch.setattr(Path, "stat", refused)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != closed)
+    folder, word = places.doubts(config)
+    assert f"may not write to {closed}; the user that runs stemd must" in folder
+    assert f"may not look for {closed}/word" in word
+
+
 def test_a_folder_that_may_not_be_written_and_a_full_disk_are_doubted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
