@@ -74,14 +74,26 @@ def encode_nexus(
         raise SinkError(f"the images of {snapshot.acquisition.id} cannot be written: {why}", NEEDS)
     import h5py
 
-    file = io.BytesIO(before or b"")
+    file = io.BytesIO()
     try:
-        with h5py.File(file, "a" if before else "w", track_order=True) as root:
+        # a new file each time: HDF5 gives the room of what is replaced to nobody
+        with h5py.File(file, "w", track_order=True) as root:
+            if before is not None:
+                with h5py.File(io.BytesIO(before), "r") as earlier:
+                    _keep(earlier, _group(root, "scan", "NXentry"), snapshot)
             _write(root, snapshot, settings)
     except OSError as error:
         text = f"{snapshot.acquisition.id}.h5 cannot be written: {error}"
         raise SinkError(text, "move the damaged file away, then save again") from error
     return file.getvalue()
+
+
+def _keep(earlier: Any, entry: Any, snapshot: Snapshot) -> None:
+    """Copy the images that are not made again."""
+    anew = {_name_of(result) for result in snapshot.results}
+    for name, group in earlier.get("scan", {}).items():
+        if name not in anew and group.attrs.get("NX_class") == "NXdata":
+            earlier.copy(group, entry, name)
 
 
 def _write(root: Any, snapshot: Snapshot, settings: Mapping[str, Any]) -> None:
@@ -124,11 +136,12 @@ def _about(entry: Any, settings: Mapping[str, Any]) -> None:
         _put(entry, "experiment_description", note)
 
 
+def _name_of(result: Result) -> str:
+    return f"{result.name}_image" if result.name in TAKEN else result.name
+
+
 def _image(entry: Any, result: Result, snapshot: Snapshot) -> None:
-    name = f"{result.name}_image" if result.name in TAKEN else result.name
-    if name in entry:
-        del entry[name]
-    data = _group(entry, name, "NXdata")
+    data = _group(entry, _name_of(result), "NXdata")
     data.attrs["signal"], data.attrs["axes"] = "data", ["y", "x"]
     pixels = data.create_dataset("data", data=result.image, compression="gzip", shuffle=True)
     pixels.attrs["units"], pixels.attrs["long_name"] = result.units, result.name
@@ -148,8 +161,8 @@ def _group(parent: Any, name: str, kind: str) -> Any:
 
 
 def _put(parent: Any, name: str, value: Any, **attributes: str) -> None:
-    if name in parent:
-        del parent[name]
+    if isinstance(value, str):
+        value = value.replace("\0", "")  # ends a text in HDF5
     made = parent.create_dataset(name, data=value)
     for key, text in attributes.items():
         made.attrs[key] = text

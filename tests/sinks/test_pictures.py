@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -162,6 +163,25 @@ def test_images_that_are_made_again_take_their_places_and_the_others_stay(
         assert file["scan/ricom/data"][0, 0] == 2.0
     with pytest.raises(StemdError, match="cannot be written"):
         encode_nexus(a_snapshot(acquisition), {}, b"no HDF5")
+
+
+def test_a_nexus_file_that_is_written_again_does_not_grow_and_says_nothing_old() -> None:
+    noise = np.random.default_rng(1).random((64, 64), np.float32)
+    results = [Result(name, noise, "counts") for name in ("adf", "ricom")]
+    both = replace(a_snapshot(an_acquisition(), final=True), results=results)
+    about = {"sample": "a\0b", "operator": "Zoë"}
+    first = data = encode_nexus(both, {"optics": {"defocus_nm": 5.0}, "about": about})
+    for _ in range(5):
+        again = replace(both, results=results[1:])
+        data = encode_nexus(again, {"optics": {}, "about": {"sample": "c"}}, data)
+    assert len(data) <= len(first) + 1024
+    with h5py.File(io.BytesIO(first)) as file:
+        assert file["scan/sample/name"].asstr()[()] == "ab"
+    with h5py.File(io.BytesIO(data)) as file:
+        assert np.array_equal(file["scan/adf/data"], noise)
+        assert file["scan/sample/name"].asstr()[()] == "c"
+        assert "user" not in file["scan"]
+        assert "defocus_nm" not in file["scan/instrument/optics"]
 
 
 def test_the_images_of_a_past_scan_are_exported_in_other_forms(
