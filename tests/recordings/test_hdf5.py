@@ -144,6 +144,19 @@ def test_a_virtual_dataset_needs_its_sources(tmp_path: Path) -> None:
         open_recording(tmp_path / "half.h5")
 
 
+def test_a_virtual_dataset_that_grows_with_its_source_is_read(tmp_path: Path) -> None:
+    """As programs write them whose detector is still counting."""
+    data, grows = counts(), (None, *counts().shape[1:])
+    with h5py.File(tmp_path / "source.h5", "w") as file:
+        file.create_dataset("a", data=data, maxshape=grows)
+    layout = h5py.VirtualLayout(data.shape, data.dtype, maxshape=grows)
+    source = h5py.VirtualSource("source.h5", "a", data.shape, maxshape=grows)
+    layout[: h5py.h5s.UNLIMITED] = source[: h5py.h5s.UNLIMITED]
+    with h5py.File(tmp_path / "grows.h5", "w") as file:
+        file.create_virtual_dataset("v", layout)
+    np.testing.assert_array_equal(patterns(tmp_path / "grows.h5"), data.reshape(-1, 16, 16))
+
+
 def test_axes_of_one_step_are_left_out(tmp_path: Path) -> None:
     """As fpd writes Merlin's scans: colours and a summary of fewer dimensions."""
     path, data = tmp_path / "fpd.hdf5", counts((4, 5, 16, 16))
