@@ -178,7 +178,8 @@ class Catalogue:
         if not find:
             return scans
         words = find.casefold().split()
-        return [scan for scan in scans if all(word in about_text(scan) for word in words)][:limit]
+        found = [scan for scan in scans if all(word in about_text(scan) for word in words)]
+        return found if limit is None or limit < 0 else found[:limit]
 
     def get(self, scan_id: str) -> Json | None:
         """One scan, None if there is no such id."""

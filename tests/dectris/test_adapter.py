@@ -14,6 +14,7 @@ import pytest
 import zmq
 
 from stemd.acquisition import Scan
+from stemd.adapters.base import CameraReading
 from stemd.adapters.dectris import PLUGIN, status
 from stemd.adapters.dectris.kernels.scanning import parts_of
 from stemd.adapters.dectris.recording import DectrisRecording
@@ -320,6 +321,25 @@ def test_what_the_detector_says_of_itself_is_kept_up_to_date(
     watch.begin()
     wait_until(lambda: watch.readings == status.NO_ANSWER, "it does not answer")
     watch.close()
+
+
+def test_a_status_that_cannot_be_read_for_any_reason_is_not_taken_for_the_last_one() -> None:
+    answers: list[Any] = [[CameraReading("state", "idle")], RuntimeError("of a new unit"), []]
+
+    class Unit:
+        def readings(self) -> list[CameraReading]:
+            answer = answers.pop(0) if len(answers) > 1 else answers[0]
+            if isinstance(answer, Exception):
+                raise answer
+            seen.append(watch.readings)
+            return list(answer)
+
+    seen: list[Any] = []
+    watch = status.StatusWatch(Unit(), 0.01)  # type: ignore[arg-type]
+    watch.begin()
+    wait_until(lambda: len(seen) > 2, "it asks again")
+    watch.close()
+    assert seen[:3] == [(), status.NO_ANSWER, ()]
 
 
 class OlderUnit(ControlUnit):

@@ -74,6 +74,8 @@ def test_scans_are_chosen_by_time_status_and_number(tmp_path: Path) -> None:
     assert [scan["id"] for scan in catalogue.list(since)] == ids[:0:-1]
     assert [scan["id"] for scan in catalogue.list(since, "complete")] == [ids[3], ids[1]]
     assert [scan["id"] for scan in catalogue.list(limit=2)] == [ids[3], ids[2]]
+    everything = [scan["id"] for scan in catalogue.list(limit=-1)]
+    assert everything == [scan["id"] for scan in catalogue.list(limit=-1, find=" ")] == ids[::-1]
     catalogue.close()
 
 

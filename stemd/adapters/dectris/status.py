@@ -5,9 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
+import structlog
+
 from stemd.adapters.base import CameraReading
 from stemd.adapters.dectris.simplon import Simplon
 from stemd.errors import CameraError
+
+log = structlog.get_logger(__name__)
 
 PERIOD_S = 10.0
 NO_ANSWER = (CameraReading("control unit", "does not answer", critical=True),)
@@ -42,5 +46,8 @@ class StatusWatch:
             try:
                 self.readings = tuple(self._simplon.readings())
             except CameraError:
+                self.readings = NO_ANSWER
+            except Exception:  # else old readings would stay, as if they were new
+                log.exception("the detector's state could not be read")
                 self.readings = NO_ANSWER
             self._again.wait(self._period_s)

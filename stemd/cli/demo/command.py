@@ -230,8 +230,10 @@ async def _end_in_time(daemon: Daemon, camera: int) -> None:
     def leave() -> None:
         with contextlib.suppress(OSError):
             os.kill(camera, signal.SIGKILL)
-        say("\nThe running scan is not all written; the next start puts it in order.")
-        os._exit(0)
+        try:
+            say("\nThe running scan is not all written; the next start puts it in order.")
+        finally:  # also where nobody reads it any more
+            os._exit(0)
 
     timer = threading.Timer(END_S, leave)
     timer.daemon = True
