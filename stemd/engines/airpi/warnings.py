@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import weakref
+from types import MethodType
+from typing import Protocol, cast
 
 from stemd.beam import Beam
 from stemd.engines.airpi.neighbourhoods import Neighbourhood
@@ -24,15 +26,21 @@ class Say(Protocol):
 
 
 class Warnings:
-    """Of one scan. `say` is called at most once for each kind, by any thread."""
+    """Of one scan. `say`, a method, is called at most once for each kind, by any thread.
+
+    Its owner is not held: an engine that has ended is gone at once, with its scan.
+    """
 
     def __init__(self, say: Say) -> None:
-        self._say, self._said = say, set[str]()
+        self._say = weakref.WeakMethod(cast(MethodType, say))
+        self._said = set[str]()
 
     def _once(self, kind: str, text: str, remedy: str = "") -> None:
         if kind not in self._said:
             self._said.add(kind)
-            self._say(kind, text, remedy=remedy)
+            say = self._say()
+            if say is not None:
+                say(kind, text, remedy=remedy)
 
     def angle(self, found: Found, beam: Beam, pixel_mrad: float) -> None:
         """The disc is not as large as the optics say, if so."""
