@@ -147,9 +147,20 @@ def noise_variance(image: F32, shown: F32) -> F32:
     count, bright, square = np.zeros(48), np.zeros(48), np.zeros(48)
     _histogram(image, shown, low, max(high - low, 1e-30), count, bright, square)
     mean = max(float(square.sum() / image.size), 1e-20)
-    full = count >= max(16.0, 1e-4 * image.size)
+    return variance_over_brightness(count, bright, square, shown, mean, image.size, 0.1)
+
+
+def variance_over_brightness(
+    count: F64, bright: F64, square: F64, shown: F32, mean: float, total: float, least: float
+) -> F32:
+    """Variance of each pixel (ny, nx): a line through mean squares over mean brightness.
+
+    `count`, `bright`, `square`: how many of `total` pixels are in each bin of brightness, and sums
+    over them. `mean`: of all squares; the line is never below `least` of it.
+    """
+    full = count >= max(16.0, 1e-4 * total)
     if full.sum() < 2:
-        return np.full(image.shape, mean, np.float32)
+        return np.full(shown.shape, mean, np.float32)
     n = count[full]
     x, v = bright[full] / n, square[full] / n
     w = n / np.square(v + 0.05 * mean)
@@ -158,7 +169,7 @@ def noise_variance(image: F32, shown: F32) -> F32:
     slope = float((w * (x - middle) * v).sum() / spread) if spread > 0.0 else 0.0
     offset = float((w * v).sum() / w.sum()) - slope * middle
     variance: F32 = np.float32(slope) * shown + np.float32(offset)
-    return np.maximum(variance, np.float32(0.1 * mean))
+    return np.maximum(variance, np.float32(least * mean))
 
 
 @njit(nogil=True, cache=True)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.compilation import njit
+from stemd.engines.restoration.estimate.lines import variance_over_brightness
 from stemd.engines.restoration.estimate.noise import spectrum, taper
 
 F32 = NDArray[np.float32]
@@ -78,18 +79,7 @@ def pixel_variance(image: F32, shown: F32) -> F32:
     # an image without noise has that of rounding
     least = LEAST**2 * float(shown.var(dtype=np.float64)) + 1e-20
     mean = max(float(square.sum()) / max(total, 1.0), least)
-    full = count >= max(16.0, 1e-4 * total)
-    if full.sum() < 2:
-        return np.full(image.shape, mean, np.float32)
-    n = count[full]
-    x, v = bright[full] / n, square[full] / n
-    w = n / np.square(v + 0.05 * mean)
-    middle = float((w * x).sum() / w.sum())
-    spread = float((w * (x - middle) ** 2).sum())
-    slope = float((w * (x - middle) * v).sum() / spread) if spread > 0.0 else 0.0
-    offset = float((w * v).sum() / w.sum()) - slope * middle
-    variance: F32 = np.float32(slope) * shown + np.float32(offset)
-    return np.maximum(variance, np.float32(0.01 * mean))
+    return variance_over_brightness(count, bright, square, shown, mean, total, 0.01)
 
 
 @njit(nogil=True, cache=True)
