@@ -11,8 +11,8 @@ from benchmarks.restoration.defects import disulfide
 from benchmarks.restoration.measures import psnr
 from stemd.engines.restoration.distortions import ar1, displace_lines
 from stemd.engines.restoration.frames.aligned import align
+from stemd.engines.restoration.frames.places import add_frame, places_of
 from stemd.engines.restoration.frames.rings import resolution, ring_correlation
-from stemd.engines.restoration.frames.shift import add
 from stemd.errors import UsageError
 
 Image = np.ndarray[Any, np.dtype[np.float32]]
@@ -20,15 +20,17 @@ DOSE = 2e4
 DRIFT = np.array([0.31, -0.43])
 
 
-def truth() -> Image:
+def truth(dose: float = DOSE) -> Image:
     scene = disulfide(np.random.default_rng(8))
-    return scene.electrons(DOSE)
+    return scene.electrons(dose)
 
 
-def series(count: int, jitter_px: float, seed: int = 0) -> tuple[list[Image], Any]:
+def series(
+    count: int, jitter_px: float, seed: int = 0, dose: float = DOSE
+) -> tuple[list[Image], Any]:
     """Frames of a part of the dose, drifting, and where each of their lines is."""
     rng = np.random.default_rng(seed)
-    image = truth()
+    image = truth(dose)
     ny = len(image)
     frames, lines = [], []
     for n in range(count):
@@ -67,16 +69,57 @@ def test_a_frame_of_another_place_is_left_out() -> None:
     assert np.flatnonzero(~found.used).tolist() == [3]
 
 
-def test_counts_are_kept_where_nothing_is_lost() -> None:
-    frame = np.zeros((40, 50), np.float32)
-    frame[10:30, 10:30] = np.random.default_rng(0).poisson(3.0, (20, 20))
-    total, weight = np.zeros(frame.shape), np.zeros(frame.shape)
-    shifts = np.random.default_rng(1).uniform(-3.0, 3.0, (40, 2))
-    add(frame, shifts, total, weight)
-    assert total.sum() == pytest.approx(frame.sum(), rel=1e-6)
-    still, _ = np.zeros(frame.shape), None
-    add(frame, np.zeros((40, 2)), still, np.zeros(frame.shape))
-    np.testing.assert_array_equal(still, frame)
+def test_frames_in_which_a_lattice_is_hardly_seen_are_found_by_their_even_drift() -> None:
+    frames, lines = series(16, 0.25, seed=1, dose=1.5e3)
+    found = align(frames)
+    error = (found.shifts - found.shifts.mean(0)) - (lines.mean(1) - lines.mean((0, 1)))
+    assert np.abs(error).max() < 1.5
+    whole = truth(1.5e3)
+    once = np.random.default_rng(1).poisson(whole).astype(np.float32)
+    inner = np.s_[16:-16, 16:-16]
+    j, i = found.corner
+    aligned = np.zeros_like(whole)
+    aligned[j : j + found.image.shape[0], i : i + found.image.shape[1]] = found.image
+    assert psnr(aligned[inner], whole[inner]) > psnr(once[inner], whole[inner]) - 1.0
+
+
+def test_counts_stay_whole_and_none_is_lost_inside() -> None:
+    rng = np.random.default_rng(0)
+    frames = np.zeros((3, 40, 50), np.int64)
+    frames[:, 10:30, 10:30] = rng.poisson(3.0, (3, 20, 20))
+    shifts = rng.uniform(-3.0, 3.0, (3, 40, 2))
+    places = places_of(shifts, np.array([True, False, True]), 50)
+    total = np.zeros(40 * 50, np.int64)
+    for n in range(3):
+        places.add_to(total, frames[n].ravel(), n)
+    again = places.again.reshape(frames.shape)
+    assert total.sum() == frames[[0, 2]].sum() + frames[again >= 0].sum()
+    assert (places.first.reshape(frames.shape)[1] < 0).all()
+    assert places.frames == 2
+    one, counts = np.zeros((40, 50)), np.zeros((40, 50), np.int32)
+    add_frame(frames[0].astype(np.float32), np.zeros((40, 2)), one, counts)
+    np.testing.assert_array_equal(one, frames[0])
+    assert (counts == 1).all()
+
+
+def test_a_line_that_was_passed_by_gets_the_nearest_one() -> None:
+    shifts = np.zeros((1, 40, 2))
+    shifts[0, 20, 0] = 0.8  # line 20 shows what line 21 shows
+    places = places_of(shifts, np.ones(1, np.bool_), 50)
+    counts = places.counts.reshape(40, 50)
+    assert (counts[20] == 1).all()
+    assert (counts[21] == 2).all()
+    assert (places.again.reshape(40, 50) >= 0).sum() == 50
+
+
+def test_places_that_few_frames_show_are_not_in_the_sum() -> None:
+    shifts = np.zeros((4, 40, 2))
+    shifts[1:, :, 1] = 10.0
+    places = places_of(shifts, np.ones(4, np.bool_), 50)
+    counts = places.counts.reshape(40, 50)
+    assert (counts[:, :10] == 0).all()
+    assert (counts[:, 10:] == 4).all()
+    assert not (np.isin(places.first, np.arange(10))).any()
 
 
 def test_frames_of_several_sizes_are_refused() -> None:

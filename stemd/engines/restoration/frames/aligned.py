@@ -14,24 +14,28 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.engines.restoration.estimate.channels import estimate
+from stemd.engines.restoration.estimate.channels import SMALLEST_PX, shown_of
+from stemd.engines.restoration.frames.places import Places, add_frame, places_of
 from stemd.engines.restoration.frames.rings import resolution
-from stemd.engines.restoration.frames.shift import Correlation, add, of_lines, refined
+from stemd.engines.restoration.frames.shift import C64, Search, of_lines
 from stemd.errors import UsageError
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-SMALLEST_PX = 32
+SWEEPS = 2
+"""Comparisons of each frame, as a whole, with the sum of all others."""
 PASSES = 2
-"""Comparisons of all frames with the sum of all: the first sum is blurred by what it corrects."""
+"""Comparisons of all lines with the sum of all: the first sum is blurred by what it corrects."""
+ALIKE_PX = 1.5
+"""Frames so near to an even drift are found again from both alike."""
+VELOCITY_FRAMES = 4
+"""Over so many frames the drift is taken to be even."""
 UNLIKE = 6.0
 """Deviations from the usual likeness to the sum at which a frame does not fit."""
 LESS_LIKE = 0.7
 """A frame that is at least this part as alike as usual fits."""
-COVERED = 0.5
-"""A pixel belongs to the sum where this part of the frames show it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class Aligned:
     likeness: F64
     used: Mask
     resolution_px: float | None
+    places: Places
 
     def drift(self, frame_time_s: float) -> tuple[tuple[float, float], float]:
         """Drift (y, x) in pixels a second, and its standard error: a line through the shifts."""
@@ -74,9 +79,10 @@ def align(frames: Sequence[F32], reach_px: float | None = None) -> Aligned:
     """The aligned sum of frames (y, x) of one size, in any unit, in the order of their scans.
 
     A frame is searched for within `reach_px` (an eighth of the shorter side) of where the drift so
-    far leads it. First each against the growing sum, whole; then, against what the sum of all
-    shows, whole and line by line. Lines that do not say that they moved are not. Frames that are
-    unlike the sum are left out. Raises UsageError for frames of several sizes, or too small.
+    far leads it. First each against the growing sum, whole, then against the sum of all others;
+    then, against what the sum of all shows, line by line. Lines that do not say that they moved
+    are not. Frames that are unlike the sum are left out. Raises UsageError for frames of several
+    sizes, or too small.
     """
     shapes = sorted({frame.shape for frame in frames})
     if len(shapes) != 1 or len(shapes[0]) != 2 or min(shapes[0]) < SMALLEST_PX:
@@ -85,82 +91,132 @@ def align(frames: Sequence[F32], reach_px: float | None = None) -> Aligned:
             f"give images of one size, at least {SMALLEST_PX} x {SMALLEST_PX}",
         )
     shape = shapes[0]
-    correlation = Correlation(shape, reach_px or min(shape) / 8.0)
-    shifts = _growing(frames, correlation)
+    rigid = Rigid(shape, reach_px)
+    for frame in frames:
+        rigid.add(frame)
+    rigid.settle()
+    shifts, likeness = np.array(rigid.shifts), rigid.likeness()
+    used = _fitting(likeness)
     lines = np.repeat(shifts[:, None], shape[0], axis=1)
-    used = np.ones(len(frames), np.bool_)
-    likeness = np.ones(len(frames))
-    for turn in range(PASSES):
-        total, weight = _summed(frames, lines, used)
-        for n in range(len(frames)):
-            likeness[n] = _likeness(frames[n], lines[n], total, weight, correlation, used[n])
-        used = _fitting(likeness)
-        shown = estimate(_mean(total, weight)).shown
+    for _ in range(PASSES):
+        shown = shown_of(_mean(*_summed(frames, lines, used)))
         for n in map(int, np.flatnonzero(used)):
-            whole = refined(frames[n], shown, (float(shifts[n, 0]), float(shifts[n, 1])))
-            lines[n] = of_lines(frames[n], shown, whole)
-            shifts[n] = lines[n].mean(axis=0)
-        # the first frame that fits says where the others are
-        first = shifts[np.flatnonzero(used)[0]].copy()
-        if turn == PASSES - 1:
-            shifts -= first
-            lines -= first
-    return _result(frames, shifts, lines, likeness, used)
+            lines[n] = of_lines(frames[n], shown, (float(shifts[n, 0]), float(shifts[n, 1])))
+    # the first frame that fits says where the others are
+    middle = lines.mean(axis=1)
+    first = middle[np.flatnonzero(used)[0]].copy()
+    return _result(frames, middle - first, lines - first, likeness, used)
 
 
-def _growing(frames: Sequence[F32], correlation: Correlation) -> F64:
-    """Whole shifts (n, 2) of each frame against the sum of those before it."""
-    shape = frames[0].shape
-    total, weight = np.zeros(shape), np.zeros(shape)
-    shifts = np.zeros((len(frames), 2))
-    for n, frame in enumerate(frames):
-        if n:
-            last = shifts[n - 1]
-            step = last - shifts[n - 2] if n > 1 else np.zeros(2)
-            expected = float(last[0] + step[0]), float(last[1] + step[1])
-            found = correlation.found(
-                correlation.transformed(frame),
-                correlation.transformed(_mean(total, weight)),
-                expected,
-            )
-            shifts[n] = found
-        add(frame, np.tile(shifts[n], (shape[0], 1)), total, weight)
-    return shifts
+class Rigid:
+    """Whole shifts of frames that come one after the other, against the sum of those before.
+
+    `shifts` (y, x) of each in pixels, the first's 0.
+    """
+
+    def __init__(self, shape: tuple[int, int], reach_px: float | None = None) -> None:
+        self.shifts: list[tuple[float, float]] = []
+        self._search = Search(shape, reach_px or min(shape) / 8.0)
+        self._frames: list[C64] = []
+        self._noise: list[float] = []
+        self._total: C64 | None = None
+
+    def add(self, frame: F32) -> tuple[float, float]:
+        """One more frame (ny, nx); returns its shift."""
+        seen, noise = self._search.transformed(frame)
+        shift = (0.0, 0.0)
+        if self._total is not None:
+            shown = self._search.shown(self._total, sum(self._noise), len(self._frames))
+            shift = self._search.found(seen, noise, shown, self._expected(len(self._frames)))
+        moved = self._search.moved(seen, shift)
+        self._total = moved if self._total is None else self._total + moved
+        self._frames.append(seen)
+        self._noise.append(noise)
+        self.shifts.append(shift)
+        return shift
+
+    def settle(self) -> None:
+        """Look for each frame again, in the sum of all others.
+
+        From where they were found one after the other, and from an even drift: with few
+        electrons the first frames show too little for the next one to be found in them.
+        """
+        if len(self._frames) < 3:
+            return
+        v = self._search.velocity(self._frames)
+        even = [(n * v[0], n * v[1]) for n in range(len(self.shifts))]
+        apart = np.hypot(*(np.array(self.shifts) - even).T)
+        starts = [self.shifts, even] if apart.max() > ALIKE_PX else [self.shifts]
+        found = []
+        for start in starts:
+            self._begin(start)
+            for _ in range(SWEEPS):
+                self._sweep()
+            assert self._total is not None
+            found.append((self._search.energy(self._total, self._total), self.shifts))
+        self._begin(max(found, key=lambda each: each[0])[1])
+
+    def _begin(self, shifts: list[tuple[float, float]]) -> None:
+        self.shifts = list(shifts)
+        self._total = np.zeros_like(self._frames[0])
+        for frame, shift in zip(self._frames, shifts, strict=True):
+            self._total += self._search.moved(frame, shift)
+
+    def _sweep(self) -> None:
+        for n, seen in enumerate(self._frames):
+            others = self._others(n)
+            noise = sum(self._noise) - self._noise[n]
+            shown = self._search.shown(others, noise, len(self._frames) - 1)
+            self.shifts[n] = self._search.found(seen, self._noise[n], shown, self._expected(n))
+            self._total = others + self._search.moved(seen, self.shifts[n])
+
+    def likeness(self) -> F64:
+        """Of each frame (n,) and the sum of all others, where it was found; -1 to 1."""
+        if len(self._frames) < 2:
+            return np.ones(len(self._frames))
+        search = self._search
+        return np.array(
+            [
+                search.likeness(search.moved(seen, self.shifts[n]), self._others(n))
+                for n, seen in enumerate(self._frames)
+            ]
+        )
+
+    def _others(self, n: int) -> C64:
+        assert self._total is not None
+        return self._total - self._search.moved(self._frames[n], self.shifts[n])
+
+    def _expected(self, n: int) -> tuple[float, float]:
+        """Where frame n should be by those beside it: between two, or as the last ones go on."""
+        known = self.shifts
+        if 0 < n < len(known) - 1:
+            pair = known[n - 1], known[n + 1]
+            return (pair[0][0] + pair[1][0]) / 2.0, (pair[0][1] + pair[1][1]) / 2.0
+        if n == 0:
+            first, second = (known[1], known[2]) if len(known) > 2 else (known[1], known[1])
+            return 2.0 * first[0] - second[0], 2.0 * first[1] - second[1]
+        last = known[n - 1]
+        back = min(n - 1, VELOCITY_FRAMES)
+        if back == 0:
+            return last
+        before = known[n - 1 - back]
+        return last[0] + (last[0] - before[0]) / back, last[1] + (last[1] - before[1]) / back
 
 
-def _summed(frames: Sequence[F32], lines: F64, used: Mask) -> tuple[F64, F64]:
-    total, weight = np.zeros(frames[0].shape), np.zeros(frames[0].shape)
+def _summed(frames: Sequence[F32], lines: F64, used: Mask) -> tuple[F64, NDArray[np.int32]]:
+    """Sum (ny, nx) of the frames that are used, and how many each of its pixels has."""
+    total = np.zeros(frames[0].shape)
+    counts = np.zeros(frames[0].shape, np.int32)
     for n in map(int, np.flatnonzero(used)):
-        add(frames[n], lines[n], total, weight)
-    return total, weight
+        add_frame(frames[n], lines[n], total, counts)
+    return total, counts
 
 
-def _mean(total: F64, weight: F64) -> F32:
+def _mean(total: F64, counts: NDArray[np.int32]) -> F32:
     """The mean frame; what none has shown has the mean of all."""
-    shown = weight > 1e-3
-    middle = float(total.sum() / max(float(weight.sum()), 1e-30))
-    mean = np.where(shown, total / np.where(shown, weight, 1.0), middle)
+    middle = float(total.sum() / max(int(counts.sum()), 1))
+    mean = np.where(counts > 0, total / np.maximum(counts, 1), middle)
     return mean.astype(np.float32)
-
-
-def _likeness(
-    frame: F32, lines: F64, total: F64, weight: F64, correlation: Correlation, used: bool
-) -> float:
-    """Of a frame and the sum of all others, where it was found."""
-    own, own_weight = np.zeros_like(total), np.zeros_like(weight)
-    add(frame, lines, own, own_weight)
-    others, others_weight = total, weight
-    if used:
-        others, others_weight = total - own, weight - own_weight
-    inside = (own_weight > 0.5) & (others_weight > 0.5)
-    one = np.where(inside, _mean(own, own_weight), np.float32(0.0))
-    other = np.where(inside, _mean(others, others_weight), np.float32(0.0))
-    if not inside.any():
-        return 0.0
-    one = np.where(inside, one, one[inside].mean()).astype(np.float32)
-    other = np.where(inside, other, other[inside].mean()).astype(np.float32)
-    a, b = correlation.transformed(one), correlation.transformed(other)
-    return correlation.likeness(a, b)
 
 
 def _fitting(likeness: F64) -> Mask:
@@ -175,21 +231,24 @@ def _fitting(likeness: F64) -> Mask:
 def _result(frames: Sequence[F32], shifts: F64, lines: F64, likeness: F64, used: Mask) -> Aligned:
     even = np.zeros_like(used)
     even[np.flatnonzero(used)[::2]] = True
-    one, one_weight = _summed(frames, lines, used & even)
-    other, other_weight = _summed(frames, lines, used & ~even)
-    count = int(used.sum())
-    weight = one_weight + other_weight
-    rows, columns = _covered(weight >= COVERED * count)
+    nx = frames[0].shape[1]
+    places = places_of(lines, used, nx)
+    total = np.zeros(places.counts.size)
+    for n in map(int, np.flatnonzero(used)):
+        places.add_to(total, frames[n].ravel(), n)
+    counts = places.counts.reshape(-1, nx)
+    rows, columns = _covered(counts > 0)
     part = np.s_[rows[0] : rows[1], columns[0] : columns[1]]
-    image = _mean((one + other)[part], weight[part]) * np.float32(count)
+    count = np.float32(places.frames)
+    image = _mean(total.reshape(-1, nx), counts)[part] * count
     halves = tuple(
-        _mean(total[part], own[part]) * np.float32(count)
-        for total, own in ((one, one_weight), (other, other_weight))
+        _mean(*_summed(frames, lines, half))[part] * count for half in (used & even, used & ~even)
     )
-    finest = resolution(halves[0], halves[1]) if count > 1 else None
+    finest = resolution(halves[0], halves[1]) if places.frames > 1 else None
     return Aligned(
-        image, (halves[0], halves[1]), (rows[0], columns[0]), shifts, lines, likeness, used, finest
-    )
+        image, (halves[0], halves[1]), (rows[0], columns[0]), shifts, lines, likeness, used,
+        finest, places,
+    )  # fmt: skip
 
 
 def _covered(shown: Mask) -> tuple[tuple[int, int], tuple[int, int]]:

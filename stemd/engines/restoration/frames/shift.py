@@ -1,118 +1,169 @@
-"""How far a frame is from what it shows: whole, by correlation, then line by line."""
+"""How far a frame is from what it shows: whole, by what is likely, then line by line."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.compilation import njit
 from stemd.engines.restoration.distortions import displace_lines
 from stemd.engines.restoration.estimate.lines import displacements, noise_variance
-from stemd.engines.restoration.estimate.noise import taper
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
+C64 = NDArray[np.complex64]
 
-SMOOTH_PX = 1.5
-"""Details below this are noise to a single frame."""
 COARSEST_PERIODS = 3.0
 """Changes over more than the frame by this number are no feature to be found again."""
-STEPS = 3
+FINEST = 0.25
+"""Cycles a pixel: finer details are noise to a single frame."""
+NEAR_PX = 1.0
+TAIL = 3.0
+"""How far a frame is from where the drift leads it: Student's t, with this width and tail."""
+LAGS = 8
+"""Frames that are at most so far apart are compared for an even drift."""
+FASTEST_PX = 4.0
+"""Even drift a frame beyond which frames must show enough to be found one by one."""
+EDGE = 0.125
+"""Part of a frame at each edge over which the window falls to 0."""
+STEPS = 4
 CONVERGED_PX = 1e-3
 
 
-class Correlation:
-    """Finds the shift of a frame against a reference, both (ny, nx).
+class Search:
+    """Finds the shift of frames (ny, nx) against a reference, within `reach_px` of an expectation.
 
-    The peak of the cross-correlation of both under a Hann window, with details below
-    `SMOOTH_PX` and slow changes taken out, within `reach_px` of where it is expected; between
-    pixels by a parabola. Cost: two Fourier transforms a frame.
+    In Fourier space, where noise that is white has one variance and a frame is moved by a factor:
+    with T of a frame under a window, R of what there is to see without noise, and N the
+    noise's power, the logarithm of the likelihood of a shift s is sum Re R T* exp(2 pi i f s) / N.
+    A crystal is nearly the same a cell further; which cell it is the drift so far says, where the
+    data do not. Cost: one transform of the frame, one of a quarter of its size.
     """
 
     def __init__(self, shape: tuple[int, int], reach_px: float) -> None:
         ny, nx = shape
-        self._window = taper(shape)
-        fy, fx = np.fft.fftfreq(ny)[:, None], np.fft.rfftfreq(nx)[None]
-        smooth = np.exp(-2.0 * (np.pi * SMOOTH_PX) ** 2 * (fy**2 + fx**2))
+        self._window = _flat(shape)
+        self._pixels = ny * nx
+        self._rows, self._columns = int(FINEST * ny), int(FINEST * nx)
+        fy = np.fft.fftfreq(ny)[self._chosen_rows(ny)][:, None]
+        fx = (np.arange(self._columns) / nx)[None]
         periods = np.hypot(fy * ny, fx * nx)
-        self._gain = (smooth * (1.0 - np.exp(-0.5 * (periods / COARSEST_PERIODS) ** 4))).astype(
-            np.float32
+        self._gain = (1.0 - np.exp(-0.5 * (periods / COARSEST_PERIODS) ** 4)).astype(np.float32)
+        self._twice = np.where(fx == 0.0, 1.0, 2.0).astype(np.float32)
+        self._fy, self._fx = fy.astype(np.float32), fx.astype(np.float32)
+        self._grid = (2 * self._rows, 2 * self._columns)
+        self._pitch = ny / self._grid[0], nx / self._grid[1]
+        y, x = (
+            ((np.arange(n) + n // 2) % n - n // 2) * pitch
+            for n, pitch in zip(self._grid, self._pitch, strict=True)
         )
-        self._shape = shape
-        self._reach = reach_px
-        y = (np.arange(ny) + ny // 2) % ny - ny // 2
-        x = (np.arange(nx) + nx // 2) % nx - nx // 2
         self._y, self._x = y[:, None], x[None]
+        self._reach = reach_px
 
-    def transformed(self, frame: F32) -> NDArray[np.complex64]:
-        """What `found` compares."""
+    def _chosen_rows(self, ny: int) -> NDArray[np.int64]:
+        """Rows of a spectrum that are kept, the positive frequencies first."""
+        rows = np.arange(2 * self._rows)
+        return np.where(rows < self._rows, rows, ny - 2 * self._rows + rows)
+
+    def transformed(self, frame: F32) -> tuple[C64, float]:
+        """A frame's coarse half (2 rows, columns), and the power of its noise there."""
         centred = (frame - np.float32(frame.mean(dtype=np.float64))) * self._window
-        return np.asarray(np.fft.rfft2(centred) * self._gain, np.complex64)
+        whole = np.fft.rfft2(centred)
+        quiet = whole[len(whole) // 4 : -(len(whole) // 4), self._columns :]
+        # the finest quarter has noise alone, or nearly: the median of its powers
+        power = float(np.median(quiet.real**2 + quiet.imag**2)) / np.log(2.0)
+        part = whole[self._chosen_rows(len(frame)), : self._columns] * self._gain
+        return np.asarray(part, np.complex64), max(power, 1e-30)
+
+    def moved(self, frame: C64, shift: tuple[float, float]) -> C64:
+        """What a frame shows at `shift` from the reference, where the reference has it."""
+        y = np.exp(-2j * np.pi * self._fy * np.float32(shift[0])).astype(np.complex64)
+        x = np.exp(-2j * np.pi * self._fx * np.float32(shift[1])).astype(np.complex64)
+        return np.asarray(frame * y * x, np.complex64)
+
+    @staticmethod
+    def shown(total: C64, noise: float, count: float) -> C64:
+        """What a sum of `count` frames shows of one, without the noise of this power in the sum."""
+        power = np.maximum(total.real**2 + total.imag**2, np.float32(1e-30))
+        kept = np.maximum(np.float32(1.0) - np.float32(noise) / power, np.float32(0.0))
+        return np.asarray(total * (kept / np.float32(count)), np.complex64)
 
     def found(
-        self,
-        frame: NDArray[np.complex64],
-        reference: NDArray[np.complex64],
-        expected: tuple[float, float],
+        self, frame: C64, noise: float, reference: C64, expected: tuple[float, float]
     ) -> tuple[float, float]:
-        """s such that frame[j, i] is reference(j + s.y, i + s.x)."""
-        surface = np.fft.irfft2(reference * frame.conj(), self._shape)
-        near = np.hypot(self._y - expected[0], self._x - expected[1]) <= self._reach
-        allowed = np.where(near, surface, -np.inf)
-        j, i = (int(n) for n in np.unravel_index(int(allowed.argmax()), self._shape))
-        peak = float(surface[j, i])
-        at = []
-        for axis, k, size in ((0, j, self._shape[0]), (1, i, self._shape[1])):
-            line = surface[:, i] if axis == 0 else surface[j]
-            low, high = float(line[(k - 1) % size]), float(line[(k + 1) % size])
-            bend = low - 2.0 * peak + high
-            part = float(np.clip(0.5 * (low - high) / bend, -1.0, 1.0)) if bend < 0.0 else 0.0
-            at.append((k + part + size / 2) % size - size / 2)
-        return at[0], at[1]
-
-    def likeness(self, one: NDArray[np.complex64], other: NDArray[np.complex64]) -> float:
-        """Normalised correlation of two images that lie upon each other, -1 to 1."""
-        energy = self._energy(one, one) * self._energy(other, other)
-        return self._energy(one, other) / max(float(np.sqrt(energy)), 1e-30)
-
-    def _energy(self, one: NDArray[np.complex64], other: NDArray[np.complex64]) -> float:
-        """Scalar product of the pixels: all columns but the first and the last stand for two."""
-        square = (one * other.conj()).real.astype(np.float64)
-        total = 2.0 * float(square.sum()) - float(square[:, 0].sum())
-        if self._shape[1] % 2 == 0:
-            total -= float(square[:, -1].sum())
-        return total / (self._shape[0] * self._shape[1])
-
-
-def refined(frame: F32, shown: F32, start: tuple[float, float]) -> tuple[float, float]:
-    """The shift of a whole frame to a hundredth of a pixel, by steps of Gauss and Newton.
-
-    `shown` (ny, nx) is what there is to see without noise.
-    """
-    ny = len(frame)
-    slope_y, slope_x = (np.ascontiguousarray(part) for part in np.gradient(shown))
-    y, x = start
-    for _ in range(STEPS):
-        sy, sx = np.full(ny, y), np.full(ny, x)
-        seen, gy, gx = (
-            displace_lines(part, sy, sx, cubic=True) for part in (shown, slope_y, slope_x)
+        """s such that frame[j, i] is reference(j + s.y, i + s.x), as likely as possible."""
+        cross = reference * frame.conj()
+        surface = np.fft.irfft2(
+            np.concatenate([cross, np.zeros((len(cross), 1), np.complex64)], axis=1), self._grid
         )
-        margin = int(np.ceil(max(abs(y), abs(x)))) + 2
-        inner = np.s_[margin:-margin, margin:-margin]
-        if min(frame[inner].shape) < 8:
-            return start
-        rest = (frame - seen)[inner]
-        gy, gx = gy[inner], gx[inner]
-        normal = np.array([[(gy * gy).sum(), (gy * gx).sum()], [(gy * gx).sum(), (gx * gx).sum()]])
-        if np.linalg.det(normal) <= 1e-9 * max(float(np.trace(normal)) ** 2, 1e-30):
-            return start
-        dy, dx = np.linalg.solve(normal, [(rest * gy).sum(), (rest * gx).sum()])
-        y, x = y + float(np.clip(dy, -1.0, 1.0)), x + float(np.clip(dx, -1.0, 1.0))
-        if max(abs(dy), abs(dx)) < CONVERGED_PX:
-            break
-    if np.hypot(y - start[0], x - start[1]) > 2.0:
-        return start
-    return y, x
+        # sum over all frequencies of the frame, negative ones too, is that of its pixels
+        likely = surface * (self._grid[0] * self._grid[1] / noise)
+        apart = (self._y - expected[0]) ** 2 + (self._x - expected[1]) ** 2
+        likely -= 0.5 * (TAIL + 2.0) * np.log1p(apart / (TAIL * NEAR_PX**2))
+        likely[apart > self._reach**2] = -np.inf
+        j, i = np.unravel_index(int(likely.argmax()), likely.shape)
+        return self._between(cross, float(self._y[j, 0]), float(self._x[0, i]))
+
+    def _between(self, cross: C64, y: float, x: float) -> tuple[float, float]:
+        """The top of the correlation near (y, x), by steps of Newton."""
+        start = y, x
+        cross = cross * self._twice
+        for _ in range(STEPS):
+            turned = self.moved(cross, (-y, -x))
+            rows, columns = turned.real.sum(axis=1), turned.real.sum(axis=0)
+            fy, fx = self._fy[:, 0], self._fx[0]
+            slope = np.array([fy @ turned.imag.sum(axis=1), fx @ turned.imag.sum(axis=0)])
+            mixed = fy @ (turned.real @ fx)
+            bend = np.array([[fy**2 @ rows, mixed], [mixed, fx**2 @ columns]])
+            if bend[0, 0] <= 0.0 or np.linalg.det(bend) <= 1e-9 * np.trace(bend) ** 2:
+                return start
+            dy, dx = np.clip(np.linalg.solve(bend, -slope) / (2.0 * np.pi), -1.0, 1.0)
+            y, x = y + float(dy), x + float(dx)
+            if max(abs(dy), abs(dx)) < CONVERGED_PX:
+                break
+        return (y, x) if np.hypot(y - start[0], x - start[1]) <= 2.0 * max(self._pitch) else start
+
+    def velocity(self, frames: Sequence[C64]) -> tuple[float, float]:
+        """The even drift (y, x) in pixels a frame that makes all frames most alike.
+
+        From the correlations of all pairs that are up to `LAGS` frames apart.
+        """
+        lags = min(LAGS, len(frames) - 1)
+        v = np.arange(-FASTEST_PX, FASTEST_PX + 1e-9, 1.0 / LAGS)
+        score = np.zeros((len(v), len(v)))
+        for lag in range(1, lags + 1):
+            cross = np.zeros_like(frames[0])
+            for one, other in zip(frames[:-lag], frames[lag:], strict=True):
+                cross += one * other.conj()
+            y = np.exp(2j * np.pi * lag * v[:, None] * self._fy[:, 0])
+            x = np.exp(2j * np.pi * lag * self._fx[0][:, None] * v)
+            score += (y @ (cross * self._twice) @ x).real
+        scale = 1.48 * float(np.median(np.abs(score - np.median(score)))) or 1.0
+        clear = (score - np.median(score)) / scale
+        apart = v[:, None] ** 2 + v[None] ** 2
+        likely = clear * clear.max() - 0.5 * (TAIL + 2.0) * np.log1p(apart / (TAIL * NEAR_PX**2))
+        j, i = np.unravel_index(int(likely.argmax()), likely.shape)
+        return float(v[j]), float(v[i])
+
+    def likeness(self, one: C64, other: C64) -> float:
+        """Normalised correlation of two images that lie upon each other, -1 to 1."""
+        energy = self.energy(one, one) * self.energy(other, other)
+        return self.energy(one, other) / max(float(np.sqrt(energy)), 1e-30)
+
+    def energy(self, one: C64, other: C64) -> float:
+        """Scalar product: of a sum of frames with itself, how alike these are where they lie."""
+        return float(((one * other.conj()).real * self._twice).sum(dtype=np.float64))
+
+
+def _flat(shape: tuple[int, int]) -> F32:
+    """A window (ny, nx) that falls to 0 at the edges only: what is left out tells nothing."""
+    sides = []
+    for n in shape:
+        inwards = np.minimum(np.arange(n), n - 1 - np.arange(n)) + 0.5
+        sides.append(np.sin(0.5 * np.pi * np.minimum(inwards / (EDGE * n), 1.0)) ** 2)
+    window: F32 = (sides[0][:, None] * sides[1][None]).astype(np.float32)
+    return window
 
 
 def of_lines(frame: F32, shown: F32, shift: tuple[float, float]) -> F64:
@@ -125,36 +176,3 @@ def of_lines(frame: F32, shown: F32, shift: tuple[float, float]) -> F64:
     seen = displace_lines(shown, whole[:, 0].copy(), whole[:, 1].copy(), cubic=True)
     found, _ = displacements(frame, seen, noise_variance(frame, seen), np.zeros((ny, 2)))
     return whole + found
-
-
-def add(frame: F32, shifts: F64, total: F64, weight: F64) -> None:
-    """Add a frame (ny, nx) to `total` where its lines really were, and its weights to `weight`.
-
-    Each pixel goes to the four around (j + shifts[j, 0], i + shifts[j, 1]) by bilinear weights;
-    what lies outside is lost. Sums of counts stay sums of counts.
-    """
-    _add(frame, shifts, total, weight)
-
-
-@njit(nogil=True, cache=True)
-def _add(frame: F32, shifts: F64, total: F64, weight: F64) -> None:
-    ny, nx = frame.shape
-    for j in range(ny):
-        y = j + shifts[j, 0]
-        y0 = int(np.floor(y))
-        ty = y - y0
-        whole = int(np.floor(shifts[j, 1]))
-        tx = shifts[j, 1] - whole
-        for dy in range(2):
-            row = y0 + dy
-            if row < 0 or row >= ny:
-                continue
-            wy = ty if dy else 1.0 - ty
-            for i in range(max(0, -whole), min(nx, nx - whole)):
-                w = wy * (1.0 - tx)
-                total[row, i + whole] += w * frame[j, i]
-                weight[row, i + whole] += w
-            for i in range(max(0, -whole - 1), min(nx, nx - whole - 1)):
-                w = wy * tx
-                total[row, i + whole + 1] += w * frame[j, i]
-                weight[row, i + whole + 1] += w
