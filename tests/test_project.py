@@ -15,7 +15,7 @@ import yaml
 from stemd import __version__
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = ("test", "dev", "training", "benchmark", "browser", "cluster", "images", "models")
+EXTRAS = ("test", "dev", "docs", "training", "benchmark", "browser", "cluster", "images", "models")
 
 
 def named(requirement: str) -> str:

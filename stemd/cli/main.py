@@ -91,7 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _run(name: str, arguments: Sequence[str]) -> int:
+def parser_of(name: str) -> argparse.ArgumentParser:
+    """What a command takes, with its example as epilog."""
     module = _module(name)
     parser = argparse.ArgumentParser(
         prog=f"stemd {name}",
@@ -100,6 +101,12 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.configure(parser)
+    return parser
+
+
+def _run(name: str, arguments: Sequence[str]) -> int:
+    module = _module(name)
+    parser = parser_of(name)
     try:
         parsed = parser.parse_args(arguments)
         if name in OF_UNIX:

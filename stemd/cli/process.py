@@ -82,8 +82,10 @@ def _add_scan(parser: argparse.ArgumentParser) -> None:
     scan.add_argument("--flyback", type=int, metavar="N", help="frames after each line")
     scan.add_argument("--leading", type=int, metavar="N", help="frames before the first position")
     scan.add_argument("--serpentine", action="store_true", help="odd lines run backwards")
-    scan.add_argument("--step-size-angstrom", type=float, metavar="A")
-    scan.add_argument("--dwell-time-us", type=float, metavar="US")
+    scan.add_argument(
+        "--step-size-angstrom", type=float, metavar="A", help="distance of two positions"
+    )
+    scan.add_argument("--dwell-time-us", type=float, metavar="US", help="time at one position")
 
 
 def _add_engines(parser: argparse.ArgumentParser) -> None:

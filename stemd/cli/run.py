@@ -16,7 +16,11 @@ EXAMPLE = "stemd run merlin.toml"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("config", type=Path, metavar="CONFIG", help="the config file (TOML)")
-    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
+    parser.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        help="instead of daemon.log_level of the config",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

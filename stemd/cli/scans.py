@@ -52,7 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--since", metavar="WHEN", help="a UTC date or time (ISO 8601), or an age: 30m, 12h, 2d, 1w"
     )
-    parser.add_argument("--status", choices=_STATUSES)
+    parser.add_argument("--status", choices=_STATUSES, help="only scans of this status")
     parser.add_argument(
         "--find", default="", metavar="WORDS", help="in sample, operator, comment and tags"
     )

@@ -137,8 +137,12 @@ def add_microscope(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--descan", type=pair, default=(0.0, 0.0), metavar="Y,X", help="pixels across the field"
     )
-    group.add_argument("--hot-pixels", type=count, default=0, metavar="N")
-    group.add_argument("--dead-pixels", type=count, default=0, metavar="N")
+    group.add_argument(
+        "--hot-pixels", type=count, default=0, metavar="N", help="pixels that count too much"
+    )
+    group.add_argument(
+        "--dead-pixels", type=count, default=0, metavar="N", help="pixels that count nothing"
+    )
     group.add_argument(
         "--point-spread", type=not_negative, default=0.0, metavar="PX", help="standard deviation"
     )
@@ -148,7 +152,9 @@ def add_microscope(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--tilt-to", type=_number, default=0.0, metavar="DEG", help="direction, from +x to +y"
     )
-    group.add_argument("--seed", type=count, default=1, metavar="N")
+    group.add_argument(
+        "--seed", type=count, default=1, metavar="N", help="of all that is random (default: 1)"
+    )
     group.add_argument("--truth", type=Path, metavar="DIR", help="write the true images there")
     group.add_argument(
         "--truth-kernel", type=count, default=21, metavar="N", help="riCOM kernel of the truth"
@@ -158,7 +164,9 @@ def add_microscope(parser: argparse.ArgumentParser) -> None:
 def add_server(parser: argparse.ArgumentParser) -> None:
     """Arguments of the server: where, how fast, how often."""
     group = parser.add_argument_group("server")
-    group.add_argument("--host", default="127.0.0.1")
+    group.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)"
+    )
     group.add_argument(
         "--rate", type=not_negative, default=1000.0, metavar="HZ", help="frames/s; 0: no limit"
     )

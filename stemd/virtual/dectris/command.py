@@ -39,7 +39,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="cbor: stream2, legacy: JSON, told: what SIMPLON is told (cbor)",
     )
     group.add_argument("--dtype", choices=tuple(DTYPES), default="u16", help="pixels (u16)")
-    group.add_argument("--compression", choices=("bslz4", "lz4", "none"), default="bslz4")
+    group.add_argument(
+        "--compression",
+        choices=("bslz4", "lz4", "none"),
+        default="bslz4",
+        help="of the images (default: bslz4)",
+    )
     group.add_argument("--wait-for-start", action="store_true", help="only make armed series")
     group.add_argument("--file", type=Path, metavar="F", help="replay this raw.dectris instead")
     group.add_argument(

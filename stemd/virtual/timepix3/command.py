@@ -27,7 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     group = parser.add_argument_group("Timepix3")
     group.add_argument("--port", type=count, default=8451, help="0: any free one (8451)")
-    group.add_argument("--layout", choices=("single", "quad"), default="single")
+    group.add_argument(
+        "--layout", choices=("single", "quad"), default="single", help="one chip, or 2 x 2"
+    )
     group.add_argument("--gap-pixels", type=count, default=0, metavar="N", help="between the chips")
     group.add_argument("--fall", action="store_true", help="pulses mark the end of lines too")
     group.add_argument("--all-chips", action="store_true", help="pulses come on every chip")
@@ -38,11 +40,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--file", type=Path, metavar="F", help="replay this .tpx3 file instead")
     group.add_argument("--repeat", action="store_true", help="render one scan and repeat it")
     group = parser.add_argument_group("faults")
-    group.add_argument("--pulse-jitter", type=number, default=0.0, metavar="NS")
+    group.add_argument(
+        "--pulse-jitter",
+        type=number,
+        default=0.0,
+        metavar="NS",
+        help="standard deviation of the line pulses' times",
+    )
     group.add_argument("--disorder", type=number, default=0.0, metavar="US", help="late words")
     group.add_argument("--hot", type=count, default=0, metavar="N", help="hot pixels")
-    group.add_argument("--drop-pulses", type=probability, default=0.0, metavar="P")
-    group.add_argument("--clock-reset-after", type=count, metavar="LINES")
+    group.add_argument(
+        "--drop-pulses", type=probability, default=0.0, metavar="P", help="lost line pulses"
+    )
+    group.add_argument(
+        "--clock-reset-after", type=count, metavar="LINES", help="the clock begins again at 0"
+    )
     group.add_argument("--drop", type=probability, default=0.0, metavar="P", help="lost pieces")
     group.add_argument(
         "--garbage", type=probability, default=0.0, metavar="P", help="junk between words"
