@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import json
 import re
@@ -11,6 +12,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -25,6 +27,7 @@ FOLDERS = ("docs", "benchmarks", "training", "container", ".github")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
+@functools.cache
 def maker(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, ROOT / f".ci/{name}.py")
     assert spec is not None
@@ -40,19 +43,19 @@ def words(text: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def sources() -> object:
+def sources() -> Any:
     return maker("error_index").Sources(ROOT / "stemd")
 
 
-def test_the_index_of_errors_is_the_one_that_the_source_makes(sources: object) -> None:
+def test_the_index_of_errors_is_the_one_that_the_source_makes(sources: Any) -> None:
     made = maker("error_index").markdown(sources)
     remedy = "run: python .ci/error_index.py > docs/reference/errors.md"
     assert (REFERENCE / "errors.md").read_text() == made, remedy
 
 
-def told() -> Iterator[tuple[str, str]]:
+def told(classes: set[str]) -> Iterator[tuple[str, str]]:
     """Where an error is made, and each of its texts of at least three words."""
-    known = {*maker("error_index").Sources(ROOT / "stemd").classes, "Problem", "Notice"}
+    known = {*classes, "Problem", "Notice"}
     for path in (ROOT / "stemd").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in known:
@@ -62,10 +65,12 @@ def told() -> Iterator[tuple[str, str]]:
                         yield f"{path.relative_to(ROOT)}:{node.lineno}", text
 
 
-def test_every_text_of_an_error_stands_in_the_index() -> None:
+def test_every_text_of_an_error_stands_in_the_index(sources: Any) -> None:
     """Counted without the index's own reader: texts of at least three words in a call."""
     page = words(re.sub("‹[^›]*›", " ", (REFERENCE / "errors.md").read_text()))
-    lacking = [f"{where}: {text}" for where, text in told() if words(text) not in page]
+    lacking = [
+        f"{where}: {text}" for where, text in told(sources.classes) if words(text) not in page
+    ]
     assert lacking == []
 
 
