@@ -3,13 +3,14 @@
     python3 -m venv other && other/bin/pip install libertem-parallax
     python -m benchmarks.direct.against_parallax --python other/bin/python --rounds 9
 
-Both get the same 8-bit patterns of 96 x 96 pixels with a disc of 24, 192 x 192 positions, from
-memory, and use one thread. Of the other program three things are timed: the compiled loops of
-`ParallaxUDF` alone, nothing of LiberTEM around them (each pixel is added at one place, which shows
-bright-field contrast and no phase); a run of it in LiberTEM's inline executor, which is how a user
-calls it; and the loops of `ParallaxPhaseFlipUDF`, which shows phase contrast. Of stemd: binning,
-keeping the cells, making the kernels and adding every line to the image, with images taken out on
-the way. Figures are microseconds of processor time a pattern; ratios are of neighbouring rounds.
+Both get the same 8-bit patterns of 96 x 96 pixels with a disc of 24, 256 x 256 positions of a weak
+specimen, from memory, and use one thread. Of the other program three things are timed: the
+compiled loops of `ParallaxUDF` alone, nothing of LiberTEM around them (each pixel is added at one
+place, which shows bright-field contrast and no phase); a run of it in LiberTEM's inline executor,
+which is how a user calls it; and the loops of `ParallaxPhaseFlipUDF`, which shows phase contrast.
+Of stemd: binning, keeping the cells, making the kernels and adding every line to the image, with
+images taken out on the way. Figures are microseconds of processor time a pattern; ratios are of
+neighbouring rounds.
 """
 
 from __future__ import annotations
@@ -23,11 +24,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stemd.cli.bench.direct import scan_of, with_disc
-from stemd.cli.bench.kernels import block_of
+from stemd.cli.bench.direct import BEAM, RADIUS, SIDE, SIZE, STEP_ANGSTROM, scan_of, scan_patterns
 
-SIDE, SIZE, RADIUS_PX, DEFOCUS = 192, 96, 12.0, 100.0
-ANGLE_MRAD, STEP, PATTERNS = 20.0, 0.25, 512
+DEFOCUS = 100.0
 
 OTHER = f"""
 import sys, time
@@ -41,8 +40,9 @@ context = lt.Context(executor=InlineJobExecutor())
 dataset = context.load("memory", data=data, sig_dims=2, num_partitions=16)
 make = parallax.ParallaxUDF.from_parameters
 udf = make(
-    shape=data.shape, scan_sampling=({STEP}, {STEP}), energy=300e3,
-    semiangle_cutoff={ANGLE_MRAD}, angular_sampling=({ANGLE_MRAD / RADIUS_PX},) * 2,
+    shape=data.shape, scan_sampling=({STEP_ANGSTROM},) * 2, energy=300e3,
+    semiangle_cutoff={BEAM.convergence_semi_angle_mrad},
+    angular_sampling=({BEAM.convergence_semi_angle_mrad / RADIUS},) * 2,
     aberration_coefs={{"C10": -{DEFOCUS}}},
 )
 from libertem_parallax.udf.parallax import parallax_accumulate_cpu
@@ -108,16 +108,15 @@ def main() -> None:
     parser.add_argument("--python", default=sys.executable, help="one that has libertem-parallax")
     parser.add_argument("--rounds", type=int, default=9)
     args = parser.parse_args()
-    block = with_disc(block_of("u1", False, SIZE, PATTERNS * (SIZE**2 + 384)))
-    counts = block.patterns()
-    scan_of(block, DEFOCUS, SIDE)
+    counts = scan_patterns(DEFOCUS)
+    scan_of(counts, DEFOCUS)
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder, "patterns.npy"), counts)
         other = _Other(args.python, Path(folder, "patterns.npy"))
     rows = []
     for number in range(args.rounds):
         began = time.process_time()
-        scan_of(block, DEFOCUS, SIDE)
+        scan_of(counts, DEFOCUS)
         mine = (time.process_time() - began) / SIDE**2 * 1e6
         rows.append((mine, *(other.time(what) for what in ("loops", "whole", "flips"))))
         print(number, *(f"{value:.2f}" for value in rows[-1]))

@@ -1,6 +1,6 @@
 """Specimens of every class for the scores, laid out for the virtual microscope.
 
-The tables of the microscope have no light atoms but oxygen: their scattering factors are abTEM's.
+The tables of the microscope have few elements: scattering factors of the others are abTEM's.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from stemd.virtual import scattering, specimen
 from stemd.virtual.specimen import Atoms, Box, Crystal
 
-LIGHT = {"B": 5, "C": 6, "N": 7, "Si": 14}
-PER_VOLUME = {"C": 0.1, "O": 0.07}
+OTHERS = {"B": 5, "C": 6, "N": 7, "Mg": 12, "Si": 14, "Ga": 31, "Se": 34, "Pt": 78, "W": 74}
+PER_VOLUME = {"C": 0.1, "O": 0.07, "Si": 0.05}
 """Atoms a cubic angstrom of what has no lattice: carbon of 2 g/cm^3."""
 MARGIN = 40.0
 """Angstrom by which a specimen without a lattice reaches beyond the scan."""
@@ -26,6 +26,40 @@ HBN = Crystal(
     3.33,
 )
 """One sheet of hexagonal boron nitride."""
+WSE2 = Crystal(
+    ((0.0, 3.282), (3.282 * math.sqrt(3) / 2, 3.282 / 2)),
+    (("W", 0.0, 0.0, 1.0), ("Se", 1 / 3, 1 / 3, 2.0)),
+    6.5,
+)
+"""One sheet of tungsten diselenide."""
+MAGNESIA = Crystal(
+    ((4.212 / 2, 4.212 / 2), (-4.212 / 2, 4.212 / 2)),
+    (("Mg", 0.0, 0.0, 1.0), ("O", 0.0, 0.0, 1.0), ("Mg", 0.5, 0.5, 1.0), ("O", 0.5, 0.5, 1.0)),
+    8.424,
+)
+"""Magnesium oxide along [001]: columns of both atoms in turn."""
+RUTILE = Crystal(
+    ((4.594, 0.0), (0.0, 4.594)),
+    (
+        ("Ti", 0.0, 0.0, 1.0), ("Ti", 0.5, 0.5, 1.0), ("O", 0.305, 0.305, 1.0),
+        ("O", 0.695, 0.695, 1.0), ("O", 0.805, 0.195, 1.0), ("O", 0.195, 0.805, 1.0),
+    ),
+    2.959,
+)  # fmt: skip
+"""Titanium dioxide along [001], u = 0.305."""
+SILICON = Crystal(
+    ((5.431, 0.0), (0.0, 3.840)),
+    (("Si", 0.0, 0.0, 1.0), ("Si", 0.25, 0.0, 1.0), ("Si", 0.5, 0.5, 1.0), ("Si", 0.75, 0.5, 1.0)),
+    3.840,
+)
+"""Silicon along [110]: dumbbells of 1.36 angstrom."""
+GALLIUM_NITRIDE = Crystal(
+    ((0.0, 3.189), (3.189 * math.sqrt(3) / 2, 3.189 / 2)),
+    (("Ga", 0.0, 0.0, 1.0), ("N", 0.0, 0.0, 1.0), ("Ga", 1 / 3, 1 / 3, 1.0),
+     ("N", 1 / 3, 1 / 3, 1.0)),
+    5.185,
+)  # fmt: skip
+"""Gallium nitride along [0001]."""
 
 Maker = Callable[[tuple[float, float], float], Callable[[Box], Sequence[Atoms]]]
 
@@ -67,6 +101,27 @@ def glass(element: str, seed: int) -> Maker:
     return make
 
 
+def silica(field: tuple[float, float], thickness: float) -> Callable[[Box], Sequence[Atoms]]:
+    """Silicon and oxygen at random."""
+    both = [glass(element, 31)(field, share * thickness) for element, share in (("Si", 0.45),
+            ("O", 0.65))]  # fmt: skip
+    return lambda box: [atoms for each in both for atoms in each(box)]
+
+
+def atoms_on_carbon(
+    field: tuple[float, float], thickness: float
+) -> Callable[[Box], Sequence[Atoms]]:
+    """Single atoms of platinum, one to 40 square angstrom, on carbon."""
+    carbon = glass("C", 9)(field, thickness)
+    rng = np.random.default_rng(91)
+    height, width = (side + 2 * MARGIN for side in field)
+    count = int(height * width / 40.0)
+    y = rng.uniform(-MARGIN, height - MARGIN, count)
+    x = rng.uniform(-MARGIN, width - MARGIN, count)
+    single = Atoms("Pt", y, x, np.ones(count, np.float32))
+    return lambda box: [*carbon(box), single]
+
+
 def particle_on_carbon(
     field: tuple[float, float], thickness: float
 ) -> Callable[[Box], Sequence[Atoms]]:
@@ -94,7 +149,7 @@ def register() -> None:
     from training.airpi.potential import lobato_table
 
     table = lobato_table()
-    for name, number in LIGHT.items():
+    for name, number in OTHERS.items():
         a, b = table[number]
         coefficients = tuple(map(float, a)), tuple(map(float, b))
         scattering.LOBATO.setdefault(name, coefficients)  # type: ignore[arg-type]
@@ -104,5 +159,12 @@ def register() -> None:
         ("carbon", "carbon atoms at random", glass("C", 78)),
         ("amorphous", "oxygen atoms at random", glass("O", 77)),
         ("particle_on_carbon", "a gold particle on carbon", particle_on_carbon),
+        ("wse2", "a sheet of tungsten diselenide", crystal(WSE2, 13.0)),
+        ("mgo", "magnesium oxide [001]", crystal(MAGNESIA, 5.0)),
+        ("rutile", "titanium dioxide [001]", crystal(RUTILE, 31.0)),
+        ("silicon", "silicon [110]", crystal(SILICON, 17.0)),
+        ("gan", "gallium nitride [0001]", crystal(GALLIUM_NITRIDE, 9.0)),
+        ("silica", "silicon and oxygen at random", silica),
+        ("atoms_on_carbon", "single platinum atoms on carbon", atoms_on_carbon),
     ):
         specimen.SPECIMENS.setdefault(name, (summary, maker))

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.blocks import Block, EventBlock
+from stemd.blocks import Block, EventBlock, FrameBlock
 from stemd.engines.base import Gathered
 from stemd.engines.bright_field.lattice import Lattice, shared_cells
+from stemd.engines.bright_field.squares import Squares
 from stemd.engines.diffraction_grid import MOST_LOST, GridTable, grid_table
 from stemd.engines.kernels.side_bands import keep_binned, keep_hits
 from stemd.errors import StemdError
@@ -50,6 +52,7 @@ class BrightField:
         self.lattice = lattice
         self._masked = masked
         self._made_table: GridTable | None = None
+        self._made_squares: Squares | Literal[False] | None = None
         self._shape, self._positions, self._most = shape, positions, most_bytes
         self._cells = lattice.cells
         self._rows = max(1, CHUNK_BYTES // self._cells)
@@ -84,6 +87,14 @@ class BrightField:
             )  # fmt: skip
         return self._made_table
 
+    def _squares(self, block: FrameBlock) -> bool:
+        """Bin the block in the quick way, if that is possible."""
+        if self._made_squares is None:
+            assert self.origin is not None
+            squares = Squares.of(self.lattice, self.origin, self._shape, self._masked())
+            self._made_squares = squares or False
+        return bool(self._made_squares and self._made_squares.add_frames(block, self._scratch))
+
     def add(self, block: Block, acceptance_ns: float) -> None:
         """Add a block's patterns, or its hits that come before the acceptance time (0: all)."""
         count = block.count
@@ -98,7 +109,8 @@ class BrightField:
                 self._numbers = np.arange(count)
                 self._scratch = np.zeros((count, self._cells), np.int32)
             numbers = self._numbers[:count]
-            if self._table.add_frames(block, numbers, self._scratch, numbers):
+            shift = 0 if self._squares(block) else SHARE_BITS
+            if shift and self._table.add_frames(block, numbers, self._scratch, numbers):
                 raise StemdError(
                     "a pattern has more than 33 million counts in one bright-field cell",
                     "leave the engines ssb and direct out, or record with less dose",
@@ -115,7 +127,7 @@ class BrightField:
                         begin,
                     )  # fmt: skip
                 else:
-                    begin = keep_binned(self._scratch, SHARE_BITS, probe, first, most, chunk, begin)
+                    begin = keep_binned(self._scratch, shift, probe, first, most, chunk, begin)
                 if begin >= count:
                     break
                 self._widen(number)

@@ -18,8 +18,9 @@ C128 = NDArray[np.complex128]
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-KEPT = 0.999
-"""Part of the kernels' energy, weighted by the cells' noise, that the components hold."""
+KEPT = 0.95
+"""Part of the kernels' energy, weighted by the cells' noise, that the components hold: twice to
+four times as many, for 0.999, bring 0.003 of correlation with the true phase at most."""
 TOGETHER = 4
 """Components are padded to a multiple of this (`kernels.growing.add_lines`)."""
 PRIOR_RADIAN = 0.1
@@ -91,7 +92,7 @@ def line_kernels(
         seen, transfer = _seen(at, points, counts, coefficients, method)
     by = divisor(method, transfer, float(counts.sum()), each)
     stays = left_out(method, transfer, by, each)
-    kernels = np.stack([_cut(at.image_of(part / by), size) for part in seen])
+    kernels = np.stack([_cut(at.image_of((part / by).astype(np.complex64)), size) for part in seen])
     mixing, components = _together(kernels, np.sqrt(counts))
     length = fast_length(nx + size // 2)
     placed = np.zeros((size, len(components), length), np.float32)

@@ -24,16 +24,11 @@ from stemd.engines.lens.weights import Method
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-SHARE = 0.25
-"""At most this part of the time goes into kernels that follow the growing scan."""
 IMAGE_SHARE, IMAGE_EVERY_S = 0.1, 0.05
-"""Likewise for copies of the image, and how often there is one at most."""
-AGAIN, NEVER = 3, 1 << 62
-"""How many times as many positions there are before kernels are made anew."""
-ENOUGH_LINES = 64
-"""Lines that say enough of the specimen's power."""
-LEAST_LINES = 8
-"""Lines from which on the specimen's power is taken from the scan."""
+"""At most this part of the time goes into copies of the image, and how often there is one."""
+ANEW, NEVER = (1, 16, 64), 1 << 62
+"""Lines in the image at which kernels are made anew: from the second on the specimen's power is
+taken from the scan, the last one says enough of it."""
 ENOUGH = 50.0
 """Counts of a cell beside which the mean of all cells does not matter any more."""
 
@@ -56,10 +51,10 @@ class Wanted:
 class LivePhase:
     """The image that grows. One thread, but for `lines.touch`.
 
-    Kernels are made anew when there are AGAIN times as many positions, since the mean of each cell,
-    the disc's centre and the specimen's power are better known then, until there are ENOUGH_LINES,
-    and when `key` says that settings have changed. The image is then made anew from the kept
-    cells: all in all, a position is added less than one and a half times.
+    Kernels are made anew when there are so many lines as ANEW says, since the mean of each cell,
+    the disc's centre and the specimen's power are better known then, and when `key` says that
+    settings have changed. The image is then made anew from the kept cells: that is 81 lines more
+    in all.
     """
 
     def __init__(self, kept: BrightField, seen: PositionsTaken, shape: tuple[int, int]) -> None:
@@ -70,8 +65,9 @@ class LivePhase:
         self._phase: GrowingPhase | None = None
         self._key: object = None
         self._added = 0
-        self._anew_at = 1
-        self._rest_until = self._image_at = 0.0
+        self._anew_at = 0
+        """Positions from which on kernels are made anew."""
+        self._image_at = 0.0
         self._changed = False
 
     def grow(self, key: object, wanted: Callable[[], Wanted | None]) -> bool:
@@ -79,17 +75,13 @@ class LivePhase:
 
         `wanted()` is asked for what kernels are to be made for, None where it is too early.
         """
-        began = time.monotonic()
-        lines, chosen = self.lines.take(began)
+        lines, chosen = self.lines.take(time.monotonic())
         self._added += int(np.count_nonzero(chosen))
-        due = self._added >= self._anew_at and began >= self._rest_until
-        if self._added and (due or key != self._key) and self._anew(key, wanted()):
-            ended = time.monotonic()
-            self._rest_until = ended + (ended - began) * (1 / SHARE - 1)
-        elif self._phase is not None and lines.size:
+        due = self._added >= self._anew_at or key != self._key
+        if not (self._added and due and self._anew(key, wanted())):
+            if self._phase is None or not lines.size:
+                return False
             self._phase.add(lines, self._counts, chosen)
-        else:
-            return False
         self._changed = True
         return bool(lines.size)
 
@@ -114,7 +106,9 @@ class LivePhase:
         return image, self._phase.kernels.deviation
 
     def _anew(self, key: object, wanted: Wanted | None) -> bool:
-        self._key, self._anew_at = key, AGAIN * self._added
+        nx, added = self._shape[1], self._added
+        self._key = key
+        self._anew_at = min((n * nx for n in ANEW if n * nx > added), default=NEVER)
         if wanted is None:
             return False
         lines, chosen = self.lines.everything()
@@ -126,7 +120,7 @@ class LivePhase:
             return False
         coefficients = wanted.lens.coefficients(discs.beam)
         powers = None
-        if lines.size >= LEAST_LINES:
+        if added >= ANEW[1] * nx:
             powers = _powers(counts[..., used], part, points, coefficients, discs)
         kernels = line_kernels(
             points, means, used, coefficients, discs.beam, discs.step_angstrom,
@@ -134,8 +128,6 @@ class LivePhase:
         )  # fmt: skip
         self._phase, self.wanted = GrowingPhase(kernels, self._shape), wanted
         self._phase.add(lines, self._counts, chosen)
-        if lines.size >= ENOUGH_LINES:
-            self._anew_at = NEVER
         return True
 
     def _counts(self, line: int) -> F32:

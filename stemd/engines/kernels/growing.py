@@ -13,28 +13,38 @@ def mix_cells(counts, columns, chosen, weights, offset, out):
 
     counts: float32 (nx, kept cells); columns: int64 (cells,), those that are used, c[x, k] =
     counts[x, columns[k]]; chosen: bool (nx,), the others get 0; weights: float32 (cells,
-    components); offset: float32 (components,); out: float32 (components, nx). Four cells share
-    each load and store of `out`: 2 cells x components floating-point operations a position.
+    components); offset: float32 (components,); out: float32 (components, nx). Components a multiple
+    of 4. Four cells and four components share their loads and stores: 2 cells x components
+    floating-point operations a position.
     """
     cells, nx = columns.size, chosen.size
     # rows of a power of two would all fall into the same places of the cache
     turned = np.zeros((-(-cells // 4) * 4, nx + 16), np.float32)
+    w = np.zeros((4, 4), np.float32)
     for x in range(nx):
         if chosen[x]:
             for k in range(cells):
                 turned[k, x] = counts[x, columns[k]]
-    for j in range(offset.size):
-        line = out[j]
+    for j in range(0, offset.size, 4):
+        r, s, t, o = out[j], out[j + 1], out[j + 2], out[j + 3]
         for x in range(nx):
-            line[x] = offset[j] if chosen[x] else np.float32(0.0)
+            there = np.float32(1.0) if chosen[x] else np.float32(0.0)
+            r[x], s[x] = offset[j] * there, offset[j + 1] * there
+            t[x], o[x] = offset[j + 2] * there, offset[j + 3] * there
         for k in range(0, cells, 4):
             a, b, c, d = turned[k], turned[k + 1], turned[k + 2], turned[k + 3]
-            u = weights[k, j]
-            v = weights[k + 1, j] if k + 1 < cells else np.float32(0.0)
-            w = weights[k + 2, j] if k + 2 < cells else np.float32(0.0)
-            z = weights[k + 3, j] if k + 3 < cells else np.float32(0.0)
+            for n in range(min(4, cells - k)):
+                w[n] = weights[k + n, j : j + 4]
+            w[min(4, cells - k) :] = 0.0
+            ar, br, cr, dr = w[0, 0], w[1, 0], w[2, 0], w[3, 0]
+            at, bt, ct, dt = w[0, 1], w[1, 1], w[2, 1], w[3, 1]
+            au, bu, cu, du = w[0, 2], w[1, 2], w[2, 2], w[3, 2]
+            av, bv, cv, dv = w[0, 3], w[1, 3], w[2, 3], w[3, 3]
             for x in range(nx):
-                line[x] += a[x] * u + b[x] * v + c[x] * w + d[x] * z
+                r[x] += a[x] * ar + b[x] * br + c[x] * cr + d[x] * dr
+                s[x] += a[x] * at + b[x] * bt + c[x] * ct + d[x] * dt
+                t[x] += a[x] * au + b[x] * bu + c[x] * cu + d[x] * du
+                o[x] += a[x] * av + b[x] * bv + c[x] * cv + d[x] * dv
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})

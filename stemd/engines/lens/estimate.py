@@ -102,10 +102,10 @@ class Frequencies:
         spectrum = np.fft.rfft2(relative).ravel()[self.index]
         return spectrum.astype(np.complex64), mean
 
-    def image_of(self, spectrum: C128) -> F32:
+    def image_of(self, spectrum: C128 | C64) -> F32:
         """An image (ny, nx) from its transform (n,); without its mean."""
         ny, nx = self.shape
-        half = np.zeros(ny * (nx // 2 + 1), np.complex128)
+        half = np.zeros(ny * (nx // 2 + 1), spectrum.dtype)
         half[self.index] = spectrum
         return np.asarray(np.fft.irfft2(half.reshape(ny, -1), (ny, nx)), np.float32)
 
