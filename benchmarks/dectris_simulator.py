@@ -1,8 +1,8 @@
 """stemd served by LiberTEM-live's DECTRIS simulator, in all modes of it; a table of what came.
 
 Its compiled replay has no mode inte (it ends with an error of its own), and its other one forgets
-triggers that come while it still sends: there some images are missing. It needs an environment of
-its own:
+triggers that come while it still sends: there some images may be missing. It needs an environment
+of its own:
 
     python3 -m venv there && there/bin/pip install libertem-live libertem-dectris flask pyzmq
     python -m benchmarks.dectris_simulator --python there/bin/python
@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from stemd import plugins
 from stemd.acquisition import Scan
 from stemd.adapters.dectris import legacy
+from stemd.adapters.dectris.adapter import warm_up
 from stemd.adapters.dectris.compression import ALGORITHMS, Algorithm
 from stemd.blocks import BlockPool, Ended, FrameBlock, Notice
 from stemd.errors import CameraError
@@ -190,6 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="modes whose name contains this")
     args = parser.parse_args(arguments)
     failed = 0
+    warm_up()  # the simulator waits for nobody's compiler
     for mode in (m for m in MODES if args.only in m.name):
         with (
             tempfile.TemporaryDirectory() as folder,

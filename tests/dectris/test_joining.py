@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zmq.utils.monitor import recv_monitor_message
 
-from stemd.adapters.dectris import joining, zmtp
+from stemd.adapters.dectris import joining, legacy, zmtp
 from stemd.adapters.dectris.joining import PATIENCE_S, Joined
 from stemd.adapters.dectris.kernels.scanning import parts_of
 from tests.dectris.streams import HELLO, Kind, decode, end, frame, image, start
@@ -104,6 +104,21 @@ def test_images_that_come_when_nobody_waits_any_more_end_no_scan() -> None:
     give(joined, 0, start() + frame(0))  # the control unit was started anew
     give(joined, 1, frame(1))
     assert joined.line(2 * PATIENCE_S) == start() + frame(0) + frame(1)
+
+
+def test_a_part_that_says_nothing_of_itself_stays_behind_what_its_connection_brought() -> None:
+    nameless = zmtp.message(b'{"nimages": 8}')
+    began = zmtp.message(*legacy.encode_start(7, {}, detail=False))
+    for between in (b"", PING, PING + PING):
+        for at_once in (False, True):
+            joined = greeted(2)
+            give(joined, 1, frame(1, kind="legacy", series=7))
+            received = [began + between, nameless + frame(0, kind="legacy", series=7)]
+            for part in [b"".join(received)] if at_once else received:
+                give(joined, 0, part)
+            assert joined.line(0.0) == (
+                began + nameless + b"".join(frame(n, kind="legacy", series=7) for n in (0, 1))
+            )
 
 
 def test_a_connection_that_brings_no_stream_is_passed_on_to_be_told() -> None:

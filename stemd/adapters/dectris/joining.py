@@ -121,20 +121,24 @@ class Pull:
     def _numbered(self, data: Bytes, rows: Rows) -> Rows:
         """Commands are answered and left out; what is no image gets a series and a number."""
         keep = np.ones(len(rows), np.bool_)
+        before: NDArray[np.int64] | None = None  # the row that was kept last
+        behind = 0
         for index in np.flatnonzero(rows[:, table.KIND] != table.IMAGE):
+            before = rows[index - 1] if index > behind else before
+            behind = int(index) + 1
             row = rows[index]
             parts = parts_of(data[row[table.BEGIN] : row[table.END]].tobytes())
             if row[table.KIND] == table.COMMAND:
                 keep[index] = False
                 self.outgoing += zmtp.answer(parts[0])
                 continue
-            before = rows[index - 1] if index else None
             place = _place_of(parts)
             if place is None:  # stays behind what came before it
                 place = (self._series, self._number)
                 if before is not None:
                     place = (int(before[table.SERIES]), int(before[table.NUMBER]))
             row[table.SERIES], row[table.NUMBER] = place
+            before = row
         rows = rows[keep]
         for series in dict.fromkeys(rows[:, table.SERIES].tolist()):
             if series != self._series:

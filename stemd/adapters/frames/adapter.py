@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Protocol
 
@@ -92,7 +93,7 @@ class LiveDecoder(Decoder, Scanning, Protocol):
         ...
 
 
-class StreamAdapter:
+class StreamAdapter(ABC):
     """Implements adapters.base.Adapter for a camera that sends frames from a TCP port.
 
     `title` stands in what people read ("the Merlin camera at ..."); without `control` the camera
@@ -189,15 +190,15 @@ class StreamAdapter:
             link.drop()
             decoder.reset()
 
+    @abstractmethod
     def new_decoder(self, pool: BlockPool, scan: Scan | None, source: str) -> LiveDecoder:
         """The decoder of all connections, its kernels compiled."""
-        raise NotImplementedError
 
     def receiver(self, connected: socket.socket, stop: threading.Event) -> Receiver:
         """What receives from the camera that has been connected. Raises OSError."""
         return Receiver(connected)
 
-    def answer(self, connected: socket.socket, decoder: LiveDecoder) -> None:
+    def answer(self, connected: socket.socket, decoder: LiveDecoder) -> None:  # noqa: B027 as it says
         """Send what the protocol asks for: nothing. Raises OSError."""
 
     def _converse(
