@@ -31,7 +31,9 @@ class Scan(BaseModel):
 
     `leading` frames come before the first position; after each scan line come `flyback` frames
     that belong to no position (None: detected from the recording or the camera's frame count,
-    0 where nothing tells). With `serpentine`, odd lines run backwards.
+    0 where nothing tells). With `serpentine`, odd lines run backwards. `repeats`: the same place is
+    scanned so many times, one after the other; positions are counted on, and images are those of
+    the one place, with all frames where they belong.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,6 +45,7 @@ class Scan(BaseModel):
     flyback: Annotated[int, Field(ge=0, le=65536)] | None = None
     leading: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     serpentine: bool = False
+    repeats: Annotated[int, Field(ge=1, le=65536)] = 1
     step_size_angstrom: PositiveFloat | None = None
     dwell_time_us: PositiveFloat | None = None
 
@@ -50,12 +53,30 @@ class Scan(BaseModel):
     def _fits_into_memory(self) -> Self:
         if self.positions > MAX_POSITIONS:
             raise ValueError(f"a scan has at most {MAX_POSITIONS} positions (8192 x 8192)")
+        if self.serpentine and self.repeats > 1 and self.shape[0] % 2:
+            raise ValueError("serpentine scans that are repeated have an even number of lines")
         return self
 
     @property
+    def lines(self) -> int:
+        """Number of scan lines of all repeats, ny * repeats."""
+        return self.shape[0] * self.repeats
+
+    @property
     def positions(self) -> int:
-        """Number of probe positions, ny * nx."""
-        return self.shape[0] * self.shape[1]
+        """Number of probe positions of all repeats, ny * nx * repeats."""
+        return self.lines * self.shape[1]
+
+    @property
+    def size(self) -> str:
+        """In words: 256x256, or 16 times 256x256."""
+        size = f"{self.shape[0]}x{self.shape[1]}"
+        return size if self.repeats == 1 else f"{self.repeats} times {size}"
+
+    @property
+    def once(self) -> Scan:
+        """The place that is scanned: the same without repeats."""
+        return self if self.repeats == 1 else self.model_copy(update={"repeats": 1})
 
     @property
     def flyback_frames(self) -> int:
@@ -70,7 +91,7 @@ class Scan(BaseModel):
     @property
     def frames(self) -> int:
         """Frames of the whole scan, leading and trailing flyback frames included."""
-        return self.leading + self.shape[0] * self.line_frames
+        return self.leading + self.lines * self.line_frames
 
     @property
     def last_position_frame(self) -> int:
@@ -78,11 +99,14 @@ class Scan(BaseModel):
         return self.frames - self.flyback_frames - 1
 
     def probes(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Probe position (flat index y*nx + x) of each frame number, -1 where there is none."""
-        ny, nx = self.shape
+        """Probe position of each frame number, -1 where there is none.
+
+        Flat index y*nx + x, y over the lines of all repeats.
+        """
+        nx = self.shape[1]
         n = frames - self.leading
         line, column = n // self.line_frames, n % self.line_frames
-        valid = (n >= 0) & (line < ny) & (column < nx)
+        valid = (n >= 0) & (line < self.lines) & (column < nx)
         if self.serpentine:
             column = np.where(line % 2 == 1, nx - 1 - column, column)
         return np.where(valid, line * nx + column, -1).astype(np.int64)

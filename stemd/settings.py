@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from stemd.acquisition import Optics, Scan
 from stemd.errors import ConfigError
 
+OfRepeats = Literal["first", "any", "placed"]
+
 
 class EngineSettings(BaseModel):
     """Base of every engine's settings, and what the engine declares by them before any scan.
@@ -29,6 +31,11 @@ class EngineSettings(BaseModel):
     whole_positions: ClassVar[bool] = False
     """Whether the engine needs all hits of a position together: then an event stream, which is
     cut by bytes, is processed in one part."""
+    of_repeats: ClassVar[OfRepeats] = "first"
+    """Which patterns an engine that needs them is given of a place that is scanned `repeats` times:
+    those of the first frame, of all where their place does not matter ("any"), or all at the
+    places that were measured ("placed"), which takes a second reading, of the record. It then adds
+    them up; positions and images are those of the aligned sum whatever this is."""
     keeps_lens: ClassVar[bool] = False
     """Whether what was gathered of a scan has its lens in it: then only the scan's record gives
     its images another one."""

@@ -139,9 +139,9 @@ def _look_at_scan(recording: Recording, number: int) -> ScanFindings:
         detector.shape,
         detector.bit_depth,
         acquisition.scan,
-        int(run.maps.done.sum()),
+        int(run.recorded.done.sum()),
         hits,
-        float(run.maps.total.sum()) * detector.scale,
+        float(run.recorded.total.sum()) * detector.scale,
         run.notices,
     )
 

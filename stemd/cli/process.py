@@ -20,6 +20,7 @@ from stemd.portable import processors
 if TYPE_CHECKING:
     from stemd.adapters.base import Recording
     from stemd.adapters.recordings.address import RecordingPath
+    from stemd.cli.process_inputs import Input
     from stemd.cli.process_plan import Task
 
 MOST_SCANS = 100
@@ -61,6 +62,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--join", action="store_true", help="the files are parts of one series of frames, in order"
     )
     parser.add_argument(
+        "--frames",
+        choices=("each", "align"),
+        default="each",
+        help="align: the files are frames of one place: they are aligned and added up",
+    )
+    parser.add_argument(
         "--scan-number", type=int, metavar="N", help="which scan of a file, from 1; default: all"
     )
     _add_cluster(parser)
@@ -81,6 +88,11 @@ def _add_scan(parser: argparse.ArgumentParser) -> None:
     )
     scan.add_argument("--flyback", type=int, metavar="N", help="frames after each line")
     scan.add_argument("--leading", type=int, metavar="N", help="frames before the first position")
+    scan.add_argument(
+        "--repeats", type=int, metavar="N",
+        help="the file has N frames of the same place, one behind the other: they are aligned and "
+        "added up",
+    )  # fmt: skip
     scan.add_argument("--serpentine", action="store_true", help="odd lines run backwards")
     scan.add_argument(
         "--step-size-angstrom", type=float, metavar="A", help="distance of two positions"
@@ -152,6 +164,9 @@ def run(args: argparse.Namespace) -> int:
     joined: tuple[RecordingPath, ...] = ()
     if args.join:
         joined, inputs = tuple(each.path for each in inputs[1:]), inputs[:1]
+    frames: tuple[RecordingPath, ...] = ()
+    if args.frames == "align":
+        frames, inputs = _frames_of(args, inputs)
     targets = targets_of(inputs, args.out)
     if not any(each.known for each in targets.values()):
         planner.plan(None)  # what is wrong with the command line is no file's fault
@@ -163,7 +178,7 @@ def run(args: argparse.Namespace) -> int:
                 raise each.problem
             if args.cluster is not None:
                 target = of_scan(target, args.scan_number or 1)
-            tasks.append(Task(each.path, target, planner.plan(each.known), joined))
+            tasks.append(Task(each.path, target, planner.plan(each.known), joined, frames))
         except StemdError as error:
             failures += 1
             sys.stderr.write(f"stemd process: {each.path}: {error}\n")
@@ -179,6 +194,21 @@ def run(args: argparse.Namespace) -> int:
     with Undone("process", "not processed", {task.path: task.path for task in tasks}) as undone:
         failures += sum(_process(args, task, undone) for task in tasks)
     return 1 if failures else 0
+
+
+def _frames_of(
+    args: argparse.Namespace, inputs: list[Input]
+) -> tuple[tuple[RecordingPath, ...], list[Input]]:
+    """The recordings that show the place of the first one again, and the first one."""
+    other = "--join" if args.join else "--cluster" if args.cluster is not None else None
+    if other is not None:
+        raise UsageError(f"--frames align and {other} do not go together", "leave one of them out")
+    if len(inputs) < 2:
+        raise UsageError(
+            "--frames align: there is one recording only",
+            "name all of them; --repeats N where one file holds all frames",
+        )
+    return tuple(each.path for each in inputs[1:]), inputs[:1]
 
 
 def _process(args: argparse.Namespace, task: Task, undone: Undone) -> int:
@@ -216,9 +246,27 @@ def _process(args: argparse.Namespace, task: Task, undone: Undone) -> int:
 def _opened(task: Task, dataset: str | None) -> Recording:
     from stemd.adapters.files import open_joined, open_recording
 
+    if task.frames:
+        return _opened_frames(task, dataset)
     if task.joined:
         return open_joined((task.path, *task.joined), task.plan.settings.scan)
     return open_recording(task.path, task.plan.settings.scan, task.plan.camera, dataset)
+
+
+def _opened_frames(task: Task, dataset: str | None) -> Recording:
+    from stemd.adapters.files import open_recording
+    from stemd.adapters.repeated import RepeatedRecording
+
+    settings, camera = task.plan.settings, task.plan.camera
+    with contextlib.ExitStack() as opened:
+        parts = []
+        for path in (task.path, *task.frames):
+            part = open_recording(path, settings.scan, camera, dataset)
+            opened.callback(part.close)
+            parts.append(part)
+        recording = RepeatedRecording(parts)
+        opened.pop_all()
+    return recording
 
 
 def _process_scan(args: argparse.Namespace, task: Task, scan: Recording, number: int) -> int | None:

@@ -35,6 +35,8 @@ def process_on_cluster(args: argparse.Namespace, tasks: Sequence[Task]) -> int:
         raise UsageError(
             f"--part-mib {args.part_mib} must be 1 or more", "leave it out: 64 to 1024, by workers"
         )
+    for task in tasks:
+        _refuse_repeats(task)
     part_bytes = None if args.part_mib is None else args.part_mib * 1024 * 1024
     axes = [parse_axis(text) for text in args.sweep]
     files = {
@@ -87,6 +89,21 @@ def process_on_cluster(args: argparse.Namespace, tasks: Sequence[Task]) -> int:
             sys.stderr.write("\nfinished parts are kept: the same command goes on from there\n")
             raise
     return 1 if failures else 0
+
+
+def _refuse_repeats(task: Task) -> None:
+    """Raise UsageError for engines that read the patterns of repeated frames twice."""
+    scan = task.plan.settings.scan
+    twice = [
+        engine.name
+        for engine in task.plan.engines
+        if engine.settings.needs == "patterns" and engine.settings.of_repeats == "placed"
+    ]
+    if scan is not None and scan.repeats > 1 and twice:
+        raise UsageError(
+            f"{', '.join(twice)} of {scan.repeats} frames of one place is not made on a cluster",
+            "leave it out, or leave --cluster out",
+        )
 
 
 def _recipe(task: Task, point: Point, args: argparse.Namespace) -> Recipe:

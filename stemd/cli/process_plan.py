@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stemd.settings import Settings
     from stemd.storage.recorded import RecordedScan
 
-_SHAPELESS = ("flyback", "leading", "serpentine", "step_size_angstrom", "dwell_time_us")
+_SHAPELESS = ("flyback", "leading", "serpentine", "repeats", "step_size_angstrom", "dwell_time_us")
 """What remains of a scan that gets another size."""
 
 
@@ -49,13 +49,15 @@ class Plan:
 class Task:
     """A recording, the folder for its images, and how they are made.
 
-    `joined`: the files that follow it in the same series of frames.
+    `joined`: the files that follow it in the same series of frames; `frames`: those that show the
+    same place again.
     """
 
     path: RecordingPath
     target: Path
     plan: Plan
     joined: tuple[RecordingPath, ...] = ()
+    frames: tuple[RecordingPath, ...] = ()
 
 
 class Planner:
@@ -144,6 +146,7 @@ def scan_of(args: argparse.Namespace, known: Mapping[str, Any]) -> Scan | None:
         "flyback": args.flyback,
         "leading": args.leading,
         "serpentine": args.serpentine or None,
+        "repeats": args.repeats,
         "step_size_angstrom": args.step_size_angstrom,
         "dwell_time_us": args.dwell_time_us,
     }

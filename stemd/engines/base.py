@@ -27,13 +27,14 @@ class PositionMaps:
     bool. Integers make the maps exact and additive: any split of the scan into blocks, threads
     or machines gives the same maps, and every image that follows from them is recomputed from
     them. The reader thread writes a position once; engines read it after they were told.
+    Where the scan has `repeats`, y runs over all of them, or (`frames`) they were added up.
     `masked` (y, x): detector pixels that are in none of the sums, None where all are; it is known
     before the first block is consumed. Hits on them have no position; of whole patterns an engine
     leaves them out itself.
     """
 
     def __init__(self, acquisition: Acquisition, detectors: Sequence[str] = ()) -> None:
-        self.shape = acquisition.scan.shape
+        self.shape = (acquisition.scan.lines, acquisition.scan.shape[1])
         n = acquisition.scan.positions
         self.total: NDArray[np.int64] = np.zeros(n, np.int64)
         self.moment_y: NDArray[np.int64] = np.zeros(n, np.int64)
@@ -42,6 +43,17 @@ class PositionMaps:
         self.detector_names: tuple[str, ...] = tuple(detectors)
         self.detector_sums: NDArray[np.int64] = np.zeros((len(detectors), n), np.int64)
         self.masked: Mask | None = None
+        self.frames: int | None = None
+        """Frames that have been added up, where a place was scanned several times."""
+        self.counts: NDArray[np.int32] | None = None
+        """Then: positions (ny*nx,) that have been added at each place."""
+
+    def evened(self, sums: NDArray[Any]) -> NDArray[np.float32]:
+        """Sums (..., ny*nx) as if each place had been seen by as many frames as the others."""
+        image = sums.astype(np.float32)
+        if self.counts is not None and self.frames is not None:
+            image *= np.float32(self.frames) / np.maximum(self.counts, 1).astype(np.float32)
+        return image
 
     @property
     def detectors(self) -> Mapping[str, NDArray[np.int64]]:

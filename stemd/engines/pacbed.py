@@ -15,13 +15,14 @@ from stemd.engines.kernels.events import add_to_pattern
 from stemd.engines.kernels.patterns import add_patterns
 from stemd.plugins import Plugin
 from stemd.results import Result
-from stemd.settings import EngineSettings, Settings
+from stemd.settings import EngineSettings, OfRepeats, Settings
 
 
 class PacbedSettings(EngineSettings):
     """PACBED has no settings."""
 
     needs: ClassVar[Literal["patterns"]] = "patterns"
+    of_repeats: ClassVar[OfRepeats] = "any"
 
 
 class PacbedEngine:

@@ -15,13 +15,14 @@ from stemd.engines.base import Gathered, PositionMaps, Positions
 from stemd.engines.kernels.events import add_to_pattern
 from stemd.plugins import Plugin
 from stemd.results import Result
-from stemd.settings import EngineSettings, Settings
+from stemd.settings import EngineSettings, OfRepeats, Settings
 
 
 class PatternSettings(EngineSettings):
     """The latest pattern has no settings."""
 
     needs: ClassVar[Literal["patterns"]] = "patterns"
+    of_repeats: ClassVar[OfRepeats] = "any"
 
 
 class LatestPatternEngine:

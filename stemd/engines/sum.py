@@ -36,7 +36,7 @@ class SumEngine:
 
     def snapshot(self, *, final: bool) -> Sequence[Result]:
         """The image, float32 (ny, nx), counts."""
-        image = self._maps.total.reshape(self._maps.shape).astype(np.float32)
+        image = self._maps.evened(self._maps.total).reshape(self._maps.shape)
         image *= np.float32(self._acquisition.detector.scale)
         step = self._acquisition.scan.step_size_angstrom
         return [Result(self.name, image, "counts", "scan", step)]

@@ -51,7 +51,7 @@ def outcome_of(run: ScanRun) -> Outcome:
     return Outcome(
         run.acquisition,
         run.status,
-        run.maps.done,
+        run.recorded.done,
         run.settings.optics,
         {"frames": run.frames, **run.counters},
         [f"engine {name} failed: {why}" for name, why in run.failed.items()],

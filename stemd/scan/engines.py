@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast
 import structlog
 
 from stemd.acquisition import Acquisition
-from stemd.blocks import Notice
+from stemd.blocks import Block, Notice
 from stemd.engines.base import (
     Engine,
     FindingEngine,
@@ -21,7 +21,8 @@ from stemd.engines.base import (
 from stemd.errors import StemdError
 from stemd.plugins import Plugin
 from stemd.results import Result, checked_results
-from stemd.settings import EngineSettings, Settings, SlowEngineSettings
+from stemd.scan.repeats import Repeats
+from stemd.settings import EngineSettings, OfRepeats, Settings, SlowEngineSettings
 
 log = structlog.get_logger(__name__)
 
@@ -66,13 +67,14 @@ class ScanEngines:
         live: bool,
         tell: Callable[[Notice], None],
         report: Report | None,
+        repeats: Repeats | None = None,
     ) -> None:
         self.every: list[Engine] = []
         self.choices: list[EngineChoice] = []
         self.failed: dict[str, str] = {}
         self.slow: list[SlowEngine] = []
         """Those that work beside the scan."""
-        self._acquisition, self._maps = acquisition, maps
+        self.acquisition, self._live, self._repeats = acquisition, live, repeats
         self._report = report
         self._lock = threading.Lock()
         for choice in choices:
@@ -80,7 +82,7 @@ class ScanEngines:
                 engine: Engine = choice.plugin.build(choice.settings)
                 if isinstance(engine, SlowEngine):
                     engine.prepare(tell, beside=live)
-                engine.start(acquisition, settings, maps)
+                engine.start(acquisition, settings, self.maps_for(choice, maps))
             except Exception as error:
                 self.leave_out(choice.name, error)
             else:
@@ -97,6 +99,51 @@ class ScanEngines:
     def _that_need(self, what: str) -> list[Engine]:
         pairs = zip(self.choices, self.every, strict=True)
         return [engine for choice, engine in pairs if choice.settings.needs == what]
+
+    def maps_for(self, choice: EngineChoice, maps: PositionMaps) -> PositionMaps:
+        """The maps that go with what an engine is given."""
+        if self._repeats is None or choice.settings.needs != "patterns":
+            return maps
+        return self._repeats.first() if self._given(choice) == "first" else maps
+
+    def _given(self, choice: EngineChoice) -> OfRepeats:
+        """Of a place that is scanned several times; a camera sends no pattern twice."""
+        of = choice.settings.of_repeats
+        return "first" if of == "placed" and self._live else of
+
+    def given(self, block: Block) -> Mapping[str, Block | None]:
+        """What the engines that need patterns get of a block, by name; None: nothing."""
+        pairs = zip(self.choices, self.every, strict=True)
+        of = {e.name: self._given(c) for c, e in pairs if c.settings.needs == "patterns"}
+        repeats = self._repeats
+        if repeats is None:
+            return dict.fromkeys(of, block)
+        kinds = set(of.values())
+        parts: dict[OfRepeats, Block | None] = {"placed": None}
+        parts["any"] = repeats.of_any(block) if "any" in kinds else None
+        parts["first"] = repeats.of_first(block) if "first" in kinds else None
+        return {name: parts[kind] for name, kind in of.items()}
+
+    def take_in(self, block: Block) -> None:
+        """Give a block to the engines that need patterns."""
+        if not self.inline:
+            return
+        given = self.given(block)
+        for engine in self.inline:
+            if (part := given[engine.name]) is not None:
+                self.guard(engine, engine.consume, part)
+
+    @property
+    def placed(self) -> list[Engine]:
+        """Those that are given all patterns where they belong, once that is known."""
+        if self._repeats is None:
+            return []
+        pairs = zip(self.choices, self.every, strict=True)
+        return [
+            e
+            for c, e in pairs
+            if c.settings.needs == "patterns" and self._given(c) == "placed" and self.works(e)
+        ]
 
     def works(self, engine: Engine) -> bool:
         """Whether the engine has not failed."""
@@ -159,8 +206,14 @@ class ScanEngines:
         found: dict[str, int] = {}
         for engine in self.slow:
             own = settings.engines.get(engine.name)
-            wanted = isinstance(own, SlowEngineSettings) and own.complete
-            if wanted and self.works(engine) and (count := engine.lacking()):
+            if not isinstance(own, SlowEngineSettings) or not own.complete:
+                continue
+            if not self.works(engine):
+                continue
+            count = engine.lacking()
+            if self._repeats is not None and own.of_repeats == "placed":
+                count = self._repeats.positions  # it has had the first frame alone
+            if count:
                 found[engine.name] = count
         return found
 
@@ -169,8 +222,11 @@ class ScanEngines:
 
     def all_found(self, settings: Settings) -> bool:
         """Whether all engines know what they find out from the first patterns."""
+        later = self.placed
         return all(
-            engine.found() is not None or not engine.finds(settings) for engine in self._finding()
+            engine.found() is not None or not engine.finds(settings)
+            for engine in self._finding()
+            if engine not in later
         )
 
     def found(self) -> dict[str, Gathered]:
@@ -188,6 +244,6 @@ class ScanEngines:
         for choice, engine in zip(self.choices, self.every, strict=True):
             if choice.settings.needs == "positions" and self.works(engine):
                 double: Engine = choice.plugin.build(choice.settings)
-                double.start(self._acquisition, settings, maps)
+                double.start(self.acquisition, settings, maps)
                 results += checked_results(choice.name, double.snapshot(final=True), results)
         return results

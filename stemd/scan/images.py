@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from stemd.acquisition import Acquisition
-from stemd.engines.base import ImageEngine, SlowEngine
+from stemd.engines.base import Engine, ImageEngine, SlowEngine
 from stemd.results import Result, Snapshot, checked_results
 from stemd.scan.engines import ScanEngines
 from stemd.scan.intake import Intake
+from stemd.scan.repeats import Repeats
 from stemd.settings import Settings
 
 WAIT_S = 0.5
@@ -26,7 +27,13 @@ class ScanImages:
     on these images, then the slow ones that work beside the scan.
     """
 
-    def __init__(self, acquisition: Acquisition, engines: ScanEngines, intake: Intake) -> None:
+    def __init__(
+        self,
+        acquisition: Acquisition,
+        engines: ScanEngines,
+        intake: Intake,
+        repeats: Repeats | None = None,
+    ) -> None:
         self.early: frozenset[str] = frozenset()
         """Finished images that `finals` has published before it has returned."""
         self.of_slow: dict[str, tuple[str, ...]] = {}
@@ -34,6 +41,7 @@ class ScanImages:
         self.heartbeat = time.monotonic()
         """When the engines' thread last showed that it works."""
         self._acquisition, self._engines, self._intake = acquisition, engines, intake
+        self._repeats = repeats
         self._sequence = 0
 
     def beat(self) -> None:
@@ -71,16 +79,24 @@ class ScanImages:
         intake = self._intake
         done = intake.positions_done
         results = intake.images()
+        # a sum of frames changes as a whole: images of it are made anew from the maps
+        anew: list[Engine] = []
+        if self._repeats is not None and self._repeats.added:
+            anew = self._engines.positional
         for engine in self._engines.prompt:
             if self._engines.works(engine):
                 try:
-                    results += checked_results(engine.name, engine.snapshot(final=final), results)
+                    made = engine.snapshot(final=final or engine in anew)
+                    results += checked_results(engine.name, made, results)
                 except Exception as error:
                     self._engines.leave_out(engine.name, error)
         return self._of(results, done, settings, final=final)
 
     def _of(self, results: list[Result], done: int, settings: Settings, *, final: bool) -> Snapshot:
         self._sequence += 1
+        if self._repeats is not None:
+            about = {"repeats": self._repeats.about()}
+            results = [replace(each, extra={**each.extra, **about}) for each in results]
         return Snapshot(
             acquisition=self._acquisition,
             results=results,

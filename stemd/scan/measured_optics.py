@@ -63,6 +63,8 @@ def measured_optics(run: ScanRun, before: Seen | None = None) -> Json | None:
         document |= _disc(found, optics)
     document |= _of_maps(run)
     document["drift_nm_per_s"] = _drift(before, Seen.of(run)) if before is not None else None
+    if run.repeats is not None:
+        document["drift_nm_per_s"] = _drift_of_frames(run.repeats.about())
     document["usable"] = usable
     document["agrees"] = all(
         each["agrees"] is not False for each in document.values() if isinstance(each, Mapping)
@@ -197,6 +199,12 @@ def _of_maps(run: ScanRun) -> Json:
     masked = 0 if maps.masked is None else int(np.count_nonzero(maps.masked))
     entries["masked_pixels"] = _entry(masked, 0, None, None)
     return entries
+
+
+def _drift_of_frames(about: Json) -> Json | None:
+    """From frame to frame of a place that was scanned several times."""
+    found = about.get("drift_nm_per_s")
+    return _entry(found["value"], found["sigma"], None, None) if found else None
 
 
 def _drift(before: Seen | None, now: Seen | None) -> Json | None:

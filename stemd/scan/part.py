@@ -23,17 +23,20 @@ class ScanPart:
         self._reducer = Reducer(
             acquisition,
             settings.optics,
-            run.maps,
+            run.recorded,
             settings.masks(),
             run.reducer.centre,
         )
         self._inline: dict[str, PatternEngine] = {}
         for choice, engine in zip(run.engines.choices, run.engines.every, strict=True):
-            if choice.settings.needs == "patterns" and engine.name not in run.failed:
+            later = engine in run.engines.placed
+            needs = choice.settings.needs == "patterns" and not later
+            if needs and engine.name not in run.failed:
                 double: PatternEngine = choice.plugin.build(choice.settings)
                 if isinstance(double, SlowEngine):
                     double.prepare(run.tell, beside=False)
-                double.start(acquisition, settings, run.maps)
+                maps = run.engines.maps_for(choice, run.maps)
+                double.start(run.engines.acquisition, settings, maps)
                 if isinstance(engine, FindingEngine) and isinstance(double, FindingEngine):
                     double.follow(engine.found() or {})
                 self._inline[engine.name] = double
@@ -43,9 +46,13 @@ class ScanPart:
     def reduce(self, block: FrameBlock) -> None:
         """Take a block in."""
         complete = self._reducer.reduce(block)
+        given = self._run.engines.given(block) if self._inline else {}
         for name, engine in list(self._inline.items()):
+            part = given[name]
+            if part is None:
+                continue
             try:
-                engine.consume(block)
+                engine.consume(part)
             except Exception as error:
                 del self._inline[name]
                 self._run.engines.leave_out(name, error)

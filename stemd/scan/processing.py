@@ -56,7 +56,34 @@ def process_recording(
     run.count(recording.notices)
     if run.is_empty:
         run.tell(no_hits())
+    run.settle_repeats()
+    _place_frames(run, recording, progress)
     return run, run.snapshot(final=True)
+
+
+def _place_frames(run: ScanRun, recording: Recording, progress: Progress) -> None:
+    """The patterns of a place that was scanned several times, read again and put where they belong.
+
+    For engines that add patterns up; those of streams, which cannot be read twice, go without.
+    """
+    engines, repeats = run.engines.placed, run.repeats
+    if repeats is None or not engines:
+        return
+    if not recording.splits or not repeats.has_places:
+        why = UsageError(
+            "the patterns of repeated frames are read twice, which this recording does not allow",
+            "leave the engine out, or process one frame",
+        )
+        for engine in engines:
+            run.engines.leave_out(engine.name, why)
+        return
+    for block in recording.blocks(0, recording.frames):
+        assert isinstance(block, FrameBlock)
+        for part in repeats.placed(block):
+            for engine in engines:
+                run.engines.guard(engine, engine.consume, part)
+        progress(int(block.sequence[0]), recording.frames)
+        block.release()
 
 
 def no_hits() -> Notice:

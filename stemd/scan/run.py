@@ -18,6 +18,7 @@ from stemd.scan.engines import EngineChoice, Report, ScanEngines
 from stemd.scan.images import Publish, ScanImages
 from stemd.scan.intake import Intake
 from stemd.scan.masking import MASK, ScanMask
+from stemd.scan.repeats import Repeats
 from stemd.settings import Settings
 
 POLL_S = 0.01
@@ -25,6 +26,7 @@ POLL_S = 0.01
 the interpreter to the reader, which never has to wake anybody."""
 CUT_OFF = ("stopped", "replaced", "disconnected", "restarted")
 """Ends that were not the camera's own."""
+NOTHING = -(1 << 62)
 SNAPSHOT_SHARE = 0.25
 """At most this part of the engines' time goes into snapshots; large images come less often."""
 
@@ -54,22 +56,27 @@ class ScanRun:
         settings = settings.with_known(acquisition.optics)
         self.settings = settings
         detectors = settings.masks()
-        self.maps = PositionMaps(acquisition, tuple(detectors))
+        self.recorded = PositionMaps(acquisition, tuple(detectors))
+        """What the reader has summed, of all frames."""
+        self.repeats = Repeats(acquisition, self.recorded) if acquisition.scan.repeats > 1 else None
+        self.maps = self.recorded if self.repeats is None else self.repeats.maps
+        """Those of the place, which the images are made of."""
         self.mask = self._mask_of(acquisition, settings, live=live, notice=notice)
-        self.maps.masked = self.mask.mask
-        self.reducer = Reducer(acquisition, settings.optics, self.maps, detectors, centre)
+        self.maps.masked = self.recorded.masked = self.mask.mask
+        self.reducer = Reducer(acquisition, settings.optics, self.recorded, detectors, centre)
         self._said = Said(notice)
         self.engines = ScanEngines(
-            acquisition,
+            acquisition if self.repeats is None else self.repeats.place,
             settings,
             self.maps,
             engines,
             live=live,
             tell=self._said.tell,
             report=report,
+            repeats=self.repeats,
         )
         self.intake = Intake(acquisition.started_ns)
-        self.images = ScanImages(acquisition, self.engines, self.intake)
+        self.images = ScanImages(acquisition, self.engines, self.intake, self.repeats)
         self.history: list[dict[str, Any]] = []
         """Changes of settings in mid-scan, for scan.json."""
         self.measured: dict[str, Any] | None = None
@@ -101,6 +108,7 @@ class ScanRun:
 
     def _mask_is_known(self) -> None:
         self.reducer.mask(self.mask.mask)
+        self.maps.masked = self.mask.mask
         for said in self.mask.found_notices():
             self.tell(said)
 
@@ -142,16 +150,14 @@ class ScanRun:
 
     def _reduce(self, block: Block) -> None:
         complete = self.reducer.reduce(block)
-        engines = self.engines
-        for engine in engines.inline:
-            engines.guard(engine, engine.consume, block)
+        self.engines.take_in(block)
         self.intake.add(block, complete)
 
     def take(self, block: ImageBlock) -> None:
         """Take a finished image in: all positions are done."""
         scan = self.acquisition.scan
         result = Result(block.name, block.image, "counts", "scan", scan.step_size_angstrom)
-        self.maps.done[:] = True
+        self.recorded.done[:] = True
         self.intake.add_image(block, result, scan.positions)
 
     def change(self, settings: Settings) -> None:
@@ -200,7 +206,7 @@ class ScanRun:
     @property
     def is_empty(self) -> bool:
         """Whether nothing came of the scan: no pattern and no hit, but perhaps its line pulses."""
-        return self.frames == 0 and not self.intake.images() and not self.maps.total.any()
+        return self.frames == 0 and not self.intake.images() and not self.recorded.total.any()
 
     @property
     def failed(self) -> Mapping[str, str]:
@@ -248,28 +254,44 @@ class ScanRun:
             if settings is not self._applied:
                 self._applied = settings
                 self.engines.update(settings)
-                shown, next_time = -1, rested
+                shown, next_time = NOTHING, rested
             self.feed()
             if ended:
                 break
             now = time.monotonic()
-            if now >= next_time and self.positions_done != shown:
-                shown = self.positions_done
+            if now >= next_time and self._shown_now() != shown:
+                shown = self._shown_now()
                 publish(self.snapshot(final=False))
                 rested = now + (time.monotonic() - now) / SNAPSHOT_SHARE
                 next_time = max(now + 1.0 / rate_hz(), rested)
+        self.settle_repeats()
         return self.images.finals(self.settings, publish_final)
+
+    def _shown_now(self) -> int:
+        """A number that changes when there is something new to be seen."""
+        added = 0 if self.repeats is None else self.repeats.added
+        return -1 - added if added else self.positions_done
 
     def feed(self) -> None:
         """Give the engines the positions that have become complete."""
         complete = self.intake.take_positions()
+        if self.repeats is not None:
+            complete = self.repeats.take(complete)
         for engine in self.engines.positional:
             for positions in complete:
                 self.engines.guard(engine, engine.consume, positions)
 
     def snapshot(self, *, final: bool) -> Snapshot:
         """All images now; exact, from the integer maps, when `final`."""
+        if final:
+            self.settle_repeats()
         return self.images.snapshot(self.settings, final=final)
+
+    def settle_repeats(self) -> None:
+        """The frames of a place that was scanned several times are added up for good."""
+        if self.repeats is not None:
+            for said in self.repeats.settle():
+                self.tell(said)
 
     # After `serve`
 

@@ -176,9 +176,9 @@ class ScanFiles:
         of what was to be kept, and `not_written` says what.
         """
         counters: dict[str, Any] = {"frames": run.frames}
-        done = run.maps.done
+        done = run.recorded.done
         if done.any():
-            counters["counts_per_position"] = round(float(run.maps.total[done].mean()), 3)
+            counters["counts_per_position"] = round(float(run.recorded.total[done].mean()), 3)
         self._is_open()
         whole = self.record_is_whole = self._finish_record()
         written = self._write_final(final, settings)

@@ -50,6 +50,11 @@ class ScanSync:
     def __init__(self, settings: EventSettings, scan: Scan, start: SyncStart | None = None) -> None:
         self.scan = scan
         ny, nx = scan.shape
+        if scan.repeats > 1:
+            raise ConfigError(
+                f"{scan.size} positions of an event camera are not read as one scan",
+                "take each frame as a scan of its own; --frames align adds their records up",
+            )
         if ny * nx > np.iinfo(np.int32).max:
             raise ConfigError(f"a scan of {ny}x{nx} has too many positions", "at most 2^31 - 1")
         self._state = np.zeros(1, pulses.STATE)

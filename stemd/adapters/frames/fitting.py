@@ -38,9 +38,8 @@ def check_fit(
     else:
         fits = stopped or rest < scan.line_frames or rest >= whole
     if not fits:
-        ny, nx = scan.shape
         raise FormatError(
-            f"{path}: {ends.count} frames do not fit a scan of {ny}x{nx} with flyback "
+            f"{path}: {ends.count} frames do not fit a scan of {scan.size} with flyback "
             f"{scan.flyback_frames} and {scan.leading} leading frames, which takes {scan.frames}",
             f"set the scan's shape; {fitting_shapes(ends.count)}",
         )

@@ -74,7 +74,7 @@ def ends_of(table: FrameTable) -> Ends:
 
 def skipped_flyback(table: FrameTable, ends: Ends, scan: Scan) -> int:
     """Numbers left out after each of the first lines, 0 unless it is the same for each."""
-    ny, nx = scan.shape
+    ny, nx = scan.lines, scan.shape[1]
     lines = np.arange(1, min(ny, _LINES + 1), dtype=np.int64) * nx + scan.leading
     lines = lines[lines < table.count]
     before, after = table.read(lines - 1, ends.first), table.read(lines, ends.first)
@@ -112,5 +112,5 @@ def resolve_file(table: FrameTable, ends: Ends, scan: Scan | None, hinted: Scan 
     # file: a scan said to be without flyback is just that then.
     found = skipped_flyback(table, ends, scan) if ends.span != ends.count else 0
     if not found and scan.flyback is None:
-        found = flyback_from_count(scan.shape, ends.span - scan.leading) or 0
+        found = flyback_from_count((scan.lines, scan.shape[1]), ends.span - scan.leading) or 0
     return scan.model_copy(update={"flyback": found})

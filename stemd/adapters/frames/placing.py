@@ -34,7 +34,7 @@ _REORDER = 8  # number 1 behind no more frames than this is a repeat, behind mor
 
 def set_scan(state: NDArray[np.int64], scan: Scan) -> None:
     """Write the geometry of a scan into the state."""
-    state[NY], state[NX] = scan.shape
+    state[NY], state[NX] = scan.lines, scan.shape[1]
     state[FLYBACK_FRAMES] = scan.flyback_frames
     state[LEADING_FRAMES] = scan.leading
     state[SERPENTINE] = scan.serpentine

@@ -96,7 +96,7 @@ class FrameRecording:
             self._choose_by_number(resolved, ends)
         if self._number > self.scans:
             raise FormatError(
-                f"{self.path} holds {self.scans} scans of {resolved.shape[0]}x{resolved.shape[1]}",
+                f"{self.path} holds {self.scans} scans of {resolved.size}",
                 f"give --scan-number from 1 to {self.scans}",
             )
         self._acquisition = Acquisition(

@@ -82,7 +82,7 @@ def resolve(scan: Scan | None, frames: int | None, announced: Announcement | Non
     scan = scan or guess_scan(frames, announced)
     if scan.flyback is not None:
         return scan
-    found = flyback_from_count(scan.shape, frames - scan.leading) if frames else 0
+    found = flyback_from_count((scan.lines, scan.shape[1]), frames - scan.leading) if frames else 0
     return scan.model_copy(update={"flyback": found or 0})
 
 
@@ -104,11 +104,10 @@ def plan(scan: Scan | None, announced: Announcement | None) -> Plan:
     if rest and rest == each - resolved.flyback_frames:
         return Plan(resolved, frames)
     if scans == 0:
-        ny, nx = resolved.shape
         return Plan(
             resolved,
             each,
-            f"the camera is set to {frames} frames, a scan of {ny}x{nx} takes {each}",
+            f"the camera is set to {frames} frames, a scan of {resolved.size} takes {each}",
         )
     doubt = f"{frames} frames are {scans} scans of {each} and {rest} beyond" if rest else ""
     return Plan(resolved, scans * each, doubt)

@@ -183,13 +183,12 @@ def _fit(path: RecordingPath, shape: tuple[int, ...], scan: Scan | None, about: 
             return scan_of(path, about.lines, frames)
         return scan_of(path, (side, side) if side * side == frames else (1, frames), frames)
     if scan.flyback is None:
-        lines, rest = divmod(frames - scan.leading, scan.shape[0])
+        lines, rest = divmod(frames - scan.leading, scan.lines)
         found = lines - scan.shape[1] if not rest else 0
         scan = scan.model_copy(update={"flyback": max(0, found)})
     if not scan.frames - scan.flyback_frames <= frames <= scan.frames:
-        ny, nx = scan.shape
         raise FormatError(
-            f"{path}: {frames} patterns do not fit a scan of {ny}x{nx} with flyback "
+            f"{path}: {frames} patterns do not fit a scan of {scan.size} with flyback "
             f"{scan.flyback_frames} and {scan.leading} leading frames, which takes {scan.frames}",
             f"set the scan's shape; the array's is {shape}",
         )

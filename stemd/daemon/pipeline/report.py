@@ -78,7 +78,7 @@ class Report:
         running = run is self._scans.current
         total = run.acquisition.scan.positions
         done = run.positions_done
-        newest = int(run.maps.done.nonzero()[0][-1]) + 1 if done and running else 0
+        newest = int(run.recorded.done.nonzero()[0][-1]) + 1 if done and running else 0
         return {
             "scan": run.acquisition.id,
             "shape": list(run.acquisition.scan.shape),

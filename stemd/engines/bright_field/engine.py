@@ -10,7 +10,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ from stemd.engines.lens.measure import Search
 from stemd.engines.vectors import descan_of, to_scan_axes
 from stemd.errors import StemdError
 from stemd.results import Result
-from stemd.settings import EngineSettings, Settings, SlowEngineSettings
+from stemd.settings import EngineSettings, OfRepeats, Settings, SlowEngineSettings
 
 LIVE_SHARE = 0.25
 """At most this part of the time goes into images of a scan that is not finished."""
@@ -60,6 +60,8 @@ class BrightFieldSettings(SlowEngineSettings):
     live: bool = True
     search_defocus_nm: Length = 30.0
     search_astigmatism_nm: Length = 5.0
+
+    of_repeats: ClassVar[OfRepeats] = "placed"
 
     @property
     def uses_measured_lens(self) -> bool:
@@ -358,7 +360,8 @@ class BrightFieldEngine(BesideScan):
         done = (self._maps.done & ~self._seen.left_out)[: lines * nx].reshape(lines, nx)
 
         def images(columns: slice) -> NDArray[np.float32]:
-            return kept.images(columns, lines * nx)
+            counts = kept.images(columns, lines * nx)
+            return counts if lines * nx < self._maps.total.size else self._maps.evened(counts)
 
         def vectors(turned: Optics) -> NDArray[np.float64]:
             return np.stack(to_scan_axes(places[:, 0], places[:, 1], turned), axis=1)

@@ -83,7 +83,7 @@ class RestorationEngine:
         self._job: Future[list[Result]] | None = None
         self._newest: list[Result] = []
         self._lines = 0
-        self._restored_lines = 0
+        self._restored: tuple[int | None, int] = None, 0
         self._began = 0.0
         self._rest_until = 0.0
         self._abandoned = False
@@ -119,11 +119,14 @@ class RestorationEngine:
         idle = self._job is None and time.monotonic() >= self._rest_until
         if not (found and own.live and idle and lines >= LEAST_LINES):
             return
-        if lines == self._restored_lines or found.image.shape != self._maps.shape:
+        shown = self._maps.frames, lines
+        if shown == self._restored or found.image.shape != self._maps.shape:
             return
-        self._restored_lines = lines
+        self._restored = shown
         done = np.zeros(self._maps.shape, np.bool_)
         done[:lines] = True
+        if self._maps.frames is not None:
+            done = self._done(found)
         self._began = time.monotonic()
         self._begin(found, done, own.model, urgent=False)
 
@@ -147,6 +150,8 @@ class RestorationEngine:
         return self._newest
 
     def _complete_lines(self) -> int:
+        if self._maps.frames is not None:  # of a place that was scanned before
+            return self._maps.shape[0]
         complete = self._maps.done.reshape(self._maps.shape).all(axis=1)
         return int(complete.size if complete.all() else np.argmin(complete))
 

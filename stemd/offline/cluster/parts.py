@@ -53,7 +53,7 @@ class Part:
     def of(cls, run: ScanRun, first: int, stop: int) -> Part:
         """What a run has summed in a span of its file."""
         run.settle()
-        maps = run.maps
+        maps = run.recorded
         gathered = {}
         for choice, engine in zip(run.engines.choices, run.engines.every, strict=True):
             if choice.settings.needs == "patterns" and engine.name not in run.failed:
@@ -92,7 +92,7 @@ class Part:
         in their last digits.
         """
         here = slice(self.low, self.low + self.done.size)
-        maps = run.maps
+        maps = run.recorded
         maps.total[here] += self.total
         maps.moment_y[here] += self.moment_y
         maps.moment_x[here] += self.moment_x

@@ -51,6 +51,7 @@ const SETTINGS = {
   "scan.flyback": "Frames that the camera sends while the beam goes back to the next line",
   "scan.leading": "Frames that the camera sends before the first position",
   "scan.serpentine": "Every other line is scanned backwards",
+  "scan.repeats": "Fast frames of the same place that are aligned and added up",
   "scan.step_size_angstrom": "Distance from one probe position to the next",
   "scan.dwell_time_us": "How long the beam rests at a position",
   "publish.rate_hz": "New images a second while a scan runs",

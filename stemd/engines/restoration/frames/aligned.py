@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.engines.restoration.estimate.channels import SMALLEST_PX, shown_of
+from stemd.engines.restoration.estimate.channels import shown_of
 from stemd.engines.restoration.frames.places import Places, add_frame, places_of
 from stemd.engines.restoration.frames.rings import resolution
 from stemd.engines.restoration.frames.shift import C64, Search, of_lines
@@ -24,6 +24,7 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+SMALLEST_PX = 32
 SWEEPS = 2
 """Comparisons of each frame, as a whole, with the sum of all others."""
 PASSES = 2
@@ -61,18 +62,22 @@ class Aligned:
 
     def drift(self, frame_time_s: float) -> tuple[tuple[float, float], float]:
         """Drift (y, x) in pixels a second, and its standard error: a line through the shifts."""
-        time = np.flatnonzero(self.used) * frame_time_s
-        if len(time) < 2:
-            return (0.0, 0.0), float("inf")
-        moved = self.shifts[self.used]
-        centred = time - time.mean()
-        spread = float(centred @ centred)
-        slope = centred @ moved / spread
-        rest = moved - moved.mean(axis=0) - centred[:, None] * slope
-        error = np.inf
-        if len(time) > 2:
-            error = float(np.sqrt(np.square(rest).sum() / (2 * (len(time) - 2)) / spread))
-        return (float(slope[0]), float(slope[1])), error
+        times = np.flatnonzero(self.used).astype(np.float64) * frame_time_s
+        return drift_of(times, self.shifts[self.used])
+
+
+def drift_of(time: F64, moved: F64) -> tuple[tuple[float, float], float]:
+    """Drift (y, x) of shifts `moved` (n, 2) at times (n,), and its standard error."""
+    if len(time) < 2:
+        return (0.0, 0.0), float("inf")
+    centred = time - time.mean()
+    spread = float(centred @ centred)
+    slope = centred @ moved / spread
+    rest = moved - moved.mean(axis=0) - centred[:, None] * slope
+    error = np.inf
+    if len(time) > 2:
+        error = float(np.sqrt(np.square(rest).sum() / (2 * (len(time) - 2)) / spread))
+    return (float(slope[0]), float(slope[1])), error
 
 
 def align(frames: Sequence[F32], reach_px: float | None = None) -> Aligned:
@@ -181,6 +186,18 @@ class Rigid:
                 for n, seen in enumerate(self._frames)
             ]
         )
+
+    def likeness_of_last(self) -> float:
+        """The same of the last frame alone, as it was found."""
+        last = len(self._frames) - 1
+        moved = self._search.moved(self._frames[last], self.shifts[last])
+        return self._search.likeness(moved, self._others(last))
+
+    def drop_last(self) -> None:
+        """The last frame does not fit: it is in no sum."""
+        self._total = self._others(len(self._frames) - 1)
+        for each in (self._frames, self._noise, self.shifts):
+            del each[-1]
 
     def _others(self, n: int) -> C64:
         assert self._total is not None

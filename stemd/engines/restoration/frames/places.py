@@ -6,6 +6,7 @@ and white, and whole patterns can be added up like sums of them. It costs at mos
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +29,9 @@ NEIGHBOURS = 2
 class Places:
     """For each recorded position (n ny nx,) the place (flat, of ny nx) it is added to, -1: none.
 
-    `again`: a second place, one that no position came to, and to which this one is nearest.
-    `counts` (ny nx,): positions added at each place; 0 where too few frames show it.
+    `again` (m, 2): positions, in their order, that are nearest to a place that none came to, and
+    this place. `counts` (ny nx,): positions added at each place; 0 where too few of all `frames`
+    show it.
     """
 
     first: Index
@@ -37,11 +39,19 @@ class Places:
     counts: NDArray[np.int32]
     frames: int
 
+    def of(self, start: int, stop: int) -> Iterator[Index]:
+        """Places of positions start..stop-1, -1 where there is none: first, then those again."""
+        yield self.first[start:stop]
+        low, high = np.searchsorted(self.again[:, 0], (start, stop))
+        if high > low:
+            second = np.full(stop - start, -1, np.int32)
+            second[self.again[low:high, 0] - start] = self.again[low:high, 1]
+            yield second
+
     def add_to(self, total: NDArray[Any], values: NDArray[Any], frame: int) -> None:
         """Add what was recorded at the positions (ny nx,) of a frame to a sum (ny nx,)."""
-        here = slice(frame * total.size, (frame + 1) * total.size)
-        _add(values, self.first[here], total)
-        _add(values, self.again[here], total)
+        for places in self.of(frame * total.size, (frame + 1) * total.size):
+            _add(values, places, total)
 
 
 def places_of(
@@ -55,12 +65,18 @@ def places_of(
     n, ny = lines.shape[:2]
     if there is None:
         there = np.ones(n * ny * nx, np.bool_)
-    first, again = np.full(n * ny * nx, -1, np.int32), np.full(n * ny * nx, -1, np.int32)
+    first = np.full(n * ny * nx, -1, np.int32)
     counts = np.zeros(ny * nx, np.int32)
     _place(lines, used, there, nx, first, counts)
     frames = int(used.sum())
     inside = _around(counts.reshape(ny, nx)).ravel() >= COVERED * frames
-    _fill(lines, used, there, nx, inside, again, counts)
+    holes = np.flatnonzero(inside & (counts == 0)).astype(np.int32)
+    again = np.full((holes.size, 2), -1, np.int32)
+    _fill(lines, used, there, nx, holes, again)
+    again = again[again[:, 0] >= 0]
+    # a position has one second place: of several the last
+    again = again[np.unique(again[:, 0], return_index=True)[1]]
+    counts[again[:, 1]] = 1
     counts[~inside] = 0
     first[(first >= 0) & ~inside[first]] = -1
     return Places(first, again, counts, frames)
@@ -75,13 +91,9 @@ def _around(counts: NDArray[np.int32]) -> F64:
     return mean
 
 
+@njit(nogil=True, cache=True)
 def add_frame(frame: F32, lines: F64, total: F64, counts: NDArray[np.int32]) -> None:
     """Add a frame (ny, nx), of whose `lines` (ny, 2) the shifts are known, to a sum (ny, nx)."""
-    _add_lines(frame, lines, total, counts)
-
-
-@njit(nogil=True, cache=True)
-def _add_lines(frame: F32, lines: F64, total: F64, counts: NDArray[np.int32]) -> None:
     ny, nx = frame.shape
     for j in range(ny):
         row = int(np.rint(j + lines[j, 0]))
@@ -124,32 +136,26 @@ def _fill(
     used: NDArray[np.bool_],
     there: NDArray[np.bool_],
     nx: int,
-    inside: NDArray[np.bool_],
+    holes: Index,
     again: Index,
-    counts: NDArray[np.int32],
 ) -> None:
-    """Give places that displaced lines have passed by the nearest position, at most 1 off."""
+    """For places that displaced lines have passed by the nearest position, at most 1 off."""
     ny = lines.shape[1]
-    for row in range(ny):
-        for column in range(nx):
-            if counts[row * nx + column] > 0 or not inside[row * nx + column]:
+    for k in range(holes.size):
+        row, column = holes[k] // nx, holes[k] % nx
+        nearest = 1.0
+        for n in range(lines.shape[0]):
+            if not used[n]:
                 continue
-            nearest, best = 1.0, -1
-            for n in range(lines.shape[0]):
-                if not used[n]:
+            middle = row - int(np.rint(lines[n, row, 0]))
+            for j in range(max(0, middle - 3), min(ny, middle + 4)):
+                i = column - int(np.rint(lines[n, j, 1]))
+                if i < 0 or i >= nx or not there[(n * ny + j) * nx + i]:
                     continue
-                middle = row - int(np.rint(lines[n, row, 0]))
-                for j in range(max(0, middle - 3), min(ny, middle + 4)):
-                    i = column - int(np.rint(lines[n, j, 1]))
-                    if i < 0 or i >= nx or not there[(n * ny + j) * nx + i]:
-                        continue
-                    apart = abs(j + lines[n, j, 0] - row)
-                    source = (n * ny + j) * nx + i
-                    if apart <= nearest and again[source] < 0:
-                        nearest, best = apart, source
-            if best >= 0:
-                again[best] = row * nx + column
-                counts[row * nx + column] = 1
+                apart = abs(j + lines[n, j, 0] - row)
+                if apart <= nearest:
+                    nearest = apart
+                    again[k, 0], again[k, 1] = (n * ny + j) * nx + i, holes[k]
 
 
 @njit(nogil=True, cache=True)

@@ -1,0 +1,241 @@
+"""A place that is scanned several times: its frames are added up where they belong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from benchmarks.restoration.defects import disulfide
+from stemd.acquisition import Optics, Scan
+from stemd.adapters.files import open_recording
+from stemd.adapters.repeated import RepeatedRecording
+from stemd.cli.main import main
+from stemd.config.resolved import EngineConfig
+from stemd.engines.restoration.distortions import displace_lines
+from stemd.errors import UsageError
+from stemd.scan.processing import process_recording
+from stemd.scan.run import ScanRun
+from stemd.settings import Settings
+
+SIDE, FRAMES, PATTERN = 96, 6, 12
+DRIFT = (0.7, -1.2)
+DETECTORS = {"adf": [4.6, 12.0]}
+Counts = NDArray[np.uint16]
+
+
+def patterns(seed: int = 0, strange: int | None = None) -> tuple[Counts, NDArray[np.float32]]:
+    """(FRAMES, SIDE, SIDE, 12, 12) of a drifting crystal, and its dark field without noise."""
+    rng = np.random.default_rng(seed)
+    truth = disulfide(np.random.default_rng(8)).electrons(4e4)[40 : 40 + SIDE, 40 : 40 + SIDE]
+    truth = truth * np.float32(20.0 / truth.max())
+    y, x = np.mgrid[:PATTERN, :PATTERN] - (PATTERN - 1) / 2
+    ring = np.hypot(y, x) >= 4.6
+    out = np.zeros((FRAMES, SIDE, SIDE, PATTERN, PATTERN), np.uint16)
+    for n in range(FRAMES):
+        dy, dx = np.full(SIDE, n * DRIFT[0]), np.full(SIDE, n * DRIFT[1])
+        seen = displace_lines(truth, dy, dx, cubic=True).clip(0.0)
+        if n == strange:
+            seen = np.full_like(seen, seen.mean())
+        out[n] = rng.poisson(seen[..., None, None] / ring.sum() * ring + 0.3 * ~ring)
+    return out, truth
+
+
+def engines(*more: EngineConfig) -> list[EngineConfig]:
+    chosen = [("virtual_detector", {"detectors_px": DETECTORS}), ("sum", {}), ("com", {})]
+    return [*(EngineConfig.of(name, table) for name, table in chosen), *more]
+
+
+def settings(chosen: list[EngineConfig], **optics: Any) -> Settings:
+    told = Optics(center=((PATTERN - 1) / 2, (PATTERN - 1) / 2), **optics)
+    return Settings(optics=told, engines={each.name: each.settings for each in chosen})
+
+
+def saved(path: Path, data: Counts) -> Path:
+    np.save(path, data.reshape(-1, PATTERN, PATTERN))
+    return path
+
+
+def scan(**more: Any) -> Scan:
+    table = {"shape": (SIDE, SIDE), "repeats": FRAMES, "flyback": 0, "step_size_angstrom": 0.2,
+             "dwell_time_us": 10.0}  # fmt: skip
+    return Scan.model_validate(table | more)
+
+
+def error_of(image: NDArray[Any], truth: NDArray[Any]) -> float:
+    inner = np.s_[12:-12, 12:-12]
+    return float(np.sqrt(np.mean(np.square(image - truth)[inner])))
+
+
+def test_a_recording_of_repeats_becomes_their_aligned_sum(tmp_path: Path) -> None:
+    data, truth = patterns()
+    recording = open_recording(saved(tmp_path / "scan.npy", data), scan())
+    chosen = engines()
+    run, final = process_recording(recording, settings(chosen), chosen, 2)
+    images = {result.name: result for result in final.results}
+    adf, about = images["adf"], images["adf"].extra["repeats"]
+    noise = np.sqrt(FRAMES * truth[12:-12, 12:-12].mean())
+    assert error_of(adf.image, FRAMES * truth) < 1.15 * noise
+    unmoved = data[..., :, :].sum(axis=0).astype(np.float64)
+    assert error_of(unmoved.sum((-1, -2)), FRAMES * truth) > 2.0 * noise
+    assert about["frames"] == about["of"] == FRAMES
+    assert about["aligned_by"] == "adf"
+    seconds = SIDE * SIDE * 10e-6
+    assert about["drift_nm_per_s"]["value"] == pytest.approx(
+        [part * 0.02 / seconds for part in DRIFT], rel=0.1
+    )
+    assert about["resolution_nm"] < 0.25
+    assert adf.image.shape == images["sum"].image.shape == (SIDE, SIDE)
+    # whole counts: where all frames are, the sum is one of patterns
+    maps = run.maps
+    full = maps.counts == FRAMES
+    assert full.sum() > 0.5 * SIDE * SIDE
+    np.testing.assert_array_equal(adf.image.ravel()[full], maps.detectors["adf"][full])
+    assert run.status == "complete"
+    assert run.positions_done == FRAMES * SIDE * SIDE
+
+
+def test_images_do_not_depend_on_threads_or_on_the_cut(tmp_path: Path) -> None:
+    data, _ = patterns()
+    path = saved(tmp_path / "scan.npy", data)
+    chosen = engines(EngineConfig.of("pacbed", {}))
+    found = []
+    for jobs in (1, 3):
+        _, final = process_recording(open_recording(path, scan()), settings(chosen), chosen, jobs)
+        found.append({result.name: result.image for result in final.results})
+    for name, image in found[0].items():
+        np.testing.assert_array_equal(image, found[1][name], name)
+
+
+def test_a_frame_that_does_not_fit_is_left_out_and_told(tmp_path: Path) -> None:
+    data, _ = patterns(strange=3)
+    recording = open_recording(saved(tmp_path / "scan.npy", data), scan())
+    chosen = engines()
+    run, final = process_recording(recording, settings(chosen), chosen)
+    about = final.results[0].extra["repeats"]
+    assert about["left_out"] == [4]
+    assert about["frames"] == FRAMES - 1
+    said = [notice for notice in run.notices if notice["kind"] == "frame_left_out"]
+    assert [notice["text"] for notice in said] == [
+        f"frame 4 of {FRAMES} is not in the sum: it does not fit the others"
+    ]
+
+
+def test_live_the_sum_grows_with_each_frame(tmp_path: Path) -> None:
+    data, truth = patterns()
+    recording = open_recording(saved(tmp_path / "scan.npy", data), scan())
+    chosen = engines(EngineConfig.of("ricom", {"kernel_size": 21}))
+    run = ScanRun(recording.acquisition, settings(chosen), chosen, live=True)
+    size = SIDE * SIDE
+    added, errors = [], []
+    for n in range(FRAMES):
+        # a little of the next frame says that this one is over
+        for block in recording.blocks(n * size, min((n + 1) * size + 16, FRAMES * size)):
+            if int(block.probe[0]) // size == n or n == FRAMES - 1:
+                run.reduce(block)
+        run.intake.add_positions([(0, 0)])
+        run.feed()
+        snapshot = run.snapshot(final=False)
+        images = {result.name: result for result in snapshot.results}
+        added.append(images["adf"].extra["repeats"]["frames"])
+        count = max(1, added[-1])
+        errors.append(error_of(images["adf"].image / count, truth))
+    run.end("complete")
+    final = run.snapshot(final=True)
+    images = {result.name: result for result in final.results}
+    assert added == sorted(added)
+    assert added[-1] >= FRAMES - 1
+    assert errors[-1] < 0.6 * errors[0]
+    assert images["adf"].extra["repeats"]["frames"] == FRAMES
+    assert images["ricom"].image.shape == (SIDE, SIDE)
+
+
+def test_ssb_adds_all_patterns_where_they_belong(tmp_path: Path) -> None:
+    data, _ = patterns()
+    recording = open_recording(saved(tmp_path / "scan.npy", data), scan())
+    chosen = engines(EngineConfig.of("ssb", {"pixels_per_angle": 3}))
+    told = settings(
+        chosen, energy_ev=200e3, convergence_semi_angle_mrad=21.0, pixel_size_mrad=7.0,
+        measured="off",
+    )  # fmt: skip
+    run, final = process_recording(recording, told, chosen, 2)
+    assert not run.failed
+    assert {result.name for result in final.results} >= {"ssb_phase"}
+    engine = run.engines.placed[0]
+    kept = engine._kept.images(slice(None), SIDE * SIDE).sum(axis=0)  # type: ignore[attr-defined]
+    assert run.repeats is not None
+    places = run.repeats._places
+    assert places is not None
+    y, x = np.mgrid[:PATTERN, :PATTERN] - (PATTERN - 1) / 2
+    discs = data.reshape(-1, PATTERN, PATTERN)[:, np.hypot(y, x) < 3.2].sum(axis=1)
+    there = places.first >= 0
+    expected = np.bincount(places.first[there], discs[there], SIDE * SIDE)
+    full = run.maps.counts == FRAMES
+    assert np.corrcoef(kept[full], expected[full])[0, 1] > 0.6  # the cells reach further
+
+
+def test_beside_a_camera_ssb_is_to_be_completed_from_the_record(tmp_path: Path) -> None:
+    data, _ = patterns()
+    recording = open_recording(saved(tmp_path / "scan.npy", data), scan())
+    chosen = [EngineConfig.of("ssb", {"pixels_per_angle": 3})]
+    told = settings(
+        chosen, energy_ev=200e3, convergence_semi_angle_mrad=21.0, pixel_size_mrad=7.0,
+        measured="off",
+    )  # fmt: skip
+    run = ScanRun(recording.acquisition, told, chosen, live=True)
+    for block in recording.blocks(0, recording.frames):
+        run.reduce(block)
+    run.end("complete")
+    run.snapshot(final=True)
+    assert run.lacking() == {"ssb": SIDE * SIDE}
+
+
+def test_several_recordings_are_frames_of_one_place(tmp_path: Path) -> None:
+    data, _ = patterns()
+    paths = [saved(tmp_path / f"scan{n}.npy", data[n]) for n in range(FRAMES)]
+    whole = open_recording(saved(tmp_path / "all.npy", data), scan())
+    parts = RepeatedRecording([open_recording(path, scan(repeats=1)) for path in paths])
+    chosen = engines()
+    _, one = process_recording(whole, settings(chosen), chosen)
+    _, other = process_recording(parts, settings(chosen), chosen, 2)
+    for a, b in zip(one.results, other.results, strict=True):
+        np.testing.assert_array_equal(a.image, b.image)
+    small = open_recording(paths[0], Scan(shape=(SIDE // 2, SIDE * 2)))
+    with pytest.raises(UsageError, match="are not the place of"):
+        RepeatedRecording([open_recording(paths[0], scan(repeats=1)), small])
+
+
+def test_the_command_line_aligns_files_and_repeats(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, _ = patterns()
+    paths = [str(saved(tmp_path / f"scan{n}.npy", data[n])) for n in range(FRAMES)]
+    saved(tmp_path / "all.npy", data)
+    size = ["--scan", f"{SIDE}x{SIDE}", "--engine", "sum"]
+    out = ["--out", str(tmp_path / "out")]
+    assert main(["process", *paths, "--frames", "align", *size, *out]) == 0
+    repeats = ["--repeats", str(FRAMES)]
+    assert main(["process", str(tmp_path / "all.npy"), *repeats, *size, *out]) == 0
+    one, other = (tmp_path / "out" / name / "sum.tif" for name in ("scan0", "all"))
+    assert one.stat().st_size == other.stat().st_size
+    assert main(["process", paths[0], "--frames", "align", *size, *out]) == 2
+    assert "one recording only" in capsys.readouterr().err
+
+
+def test_a_scan_that_was_stopped_has_its_whole_frames(tmp_path: Path) -> None:
+    data, _ = patterns()
+    path = saved(tmp_path / "scan.npy", data)
+    recording = open_recording(path, scan())
+    chosen = engines()
+    run = ScanRun(recording.acquisition, settings(chosen), chosen)
+    for block in recording.blocks(0, 3 * SIDE * SIDE + 700):
+        run.reduce(block)
+    run.end("stopped")
+    final = run.snapshot(final=True)
+    about = final.results[0].extra["repeats"]
+    assert about["frames"] == 3
+    assert about["left_out"] == [4]
+    assert run.status == "aborted"
