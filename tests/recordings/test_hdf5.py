@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +158,19 @@ def test_a_virtual_dataset_that_grows_with_its_source_is_read(tmp_path: Path) ->
     with h5py.File(tmp_path / "grows.h5", "w") as file:
         file.create_virtual_dataset("v", layout)
     np.testing.assert_array_equal(patterns(tmp_path / "grows.h5"), data.reshape(-1, 16, 16))
+
+
+def test_the_filters_of_a_virtual_datasets_sources_are_known(tmp_path: Path) -> None:
+    """In a process of its own: the filters are registered in this one."""
+    data = counts()
+    with h5py.File(tmp_path / "source.h5", "w") as file:
+        chunks = (1, *data.shape[1:])
+        file.create_dataset("a", data=data, chunks=chunks, **hdf5plugin.Bitshuffle(cname="lz4"))
+    _virtual(tmp_path / "whole.h5", "source.h5", data)
+    command = [sys.executable, "-m", "stemd", "check", "--json", str(tmp_path / "whole.h5")]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["counts"] == data.sum()
 
 
 def test_axes_of_one_step_are_left_out(tmp_path: Path) -> None:

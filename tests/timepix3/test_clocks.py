@@ -96,6 +96,59 @@ def test_a_scan_goes_on_after_a_clock_reset_when_the_pulse_counter_goes_on() -> 
     assert "clock_reset" in got.notices()
     assert [message.reason for message in got.of(Ended)] == ["complete"]
     assert (got.hits() == expected(sent)).all()
+    (runs,) = got.complete.values()
+    assert sum(stop - first for first, stop in runs) == scan.positions
+
+
+@pytest.mark.parametrize("column", [2, 13])
+def test_what_a_clock_reset_cuts_off_a_line_is_a_hole(column: int) -> None:
+    scan = Scan(shape=(6, 20), flyback=2, dwell_time_us=1.0)
+    sent = electrons(scan, 6000, start=9 * SECOND)
+    at = int(sent.line_starts[3]) + column * 640
+    jump = at - 4000
+    before, after = sent.time < at, sent.time >= at
+    parts = [
+        Electrons(
+            sent.time[keep] - back, sent.y[keep], sent.x[keep], sent.probe[keep], starts - back
+        )
+        for keep, starts, back in (
+            (before, sent.line_starts[:4], 0),
+            (after, sent.line_starts[4:], jump),
+        )
+    ]
+    got = receive(Camera().stream(*parts), decoder(settings(scan)))
+    (runs,) = got.complete.values()
+    done = np.zeros(scan.positions, bool)
+    for first, stop in runs:
+        done[first:stop] = True
+    missing = np.flatnonzero(~done)
+    assert set(missing) <= set(range(3 * 20 + column - 1, 80))
+    assert set(range(3 * 20 + column + 1, 80)) <= set(missing)
+
+
+def test_a_reset_that_looked_like_silence_is_told_by_the_global_time() -> None:
+    """The clock of the pulses, of 107 s, had nearly gone round when it began again."""
+    scan = Scan(shape=(9, 20), flyback=2, dwell_time_us=1000.0)
+    old = electrons(scan, 0, start=103 * SECOND, dwell=640_000)
+    new = electrons(scan, 300, start=700_000, dwell=640_000)
+    half = new.time < new.line_starts[5]
+    parts = [
+        Electrons(new.time[keep], new.y[keep], new.x[keep], new.probe[keep], starts)
+        for keep, starts in ((half, new.line_starts[:5]), (~half, new.line_starts[5:]))
+    ]
+    camera = Camera(counter=0, chunk_hits=1)
+    told = int(new.line_starts[5]) - 1600
+    stream = (
+        Camera().stream(old)
+        + chunk(global_time_words(int(old.line_starts[-1]) + 1600))
+        + camera.stream(parts[0])
+        + chunk(global_time_words(told // 16 * 16))
+        + camera.stream(parts[1])
+    )
+    got = receive(stream, decoder(settings(scan)))
+    assert (got.hits(1) == expected(new)).all()
+    assert sum(stop - first for first, stop in got.complete[got.ids[1]]) == scan.positions
+    assert {"clock_reset", "line_count_anew"} <= set(got.notices())
 
 
 def test_a_reset_of_the_dwell_clock_begins_another_scan() -> None:

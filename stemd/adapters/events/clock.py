@@ -54,6 +54,7 @@ STATE = np.dtype(
         ("false_ahead", "i8"),  # hits far ahead of all others, dropped
         ("left_over", "i8"),  # from before a reset, dropped
         ("resets", "i8"),
+        ("late_resets", "i8"),  # told by the global time when the words had followed already
     ]
 )
 COUNTERS = STATE.names[STATE.names.index("pixels") :] if STATE.names else ()

@@ -30,6 +30,7 @@ _COUNTED = {
     "foreign_chip": ("foreign_chips", "words of chips that the layout does not have were skipped"),
     "integrated": ("integrated_words", "words of the integrating mode (no time) were skipped"),
     "lost_data": ("lost_data", "gaps in which the camera lost hits"),
+    "late_resets": ("clock_reset", "times the camera's clock was reset; its global time tells it"),
 }
 
 

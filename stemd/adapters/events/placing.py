@@ -97,8 +97,9 @@ class ScanPlacer:
                     upto = self.done
                     if why == CLOSED:
                         upto = self.sync.progress_when_closed()
-                    elif why == DONE:
-                        upto = self.sync.progress(settled=False)
+                    elif why in (DONE, RESET):
+                        # behind a reset no word of the old clock comes, and its lines are forgotten
+                        upto = self.sync.progress(settled=why == RESET)
                     bytes_due = wire.data if carrier is acquisition else wire.data[:0]
                     carrier = None if carrier is acquisition else carrier
                     block = self._block(
@@ -233,7 +234,7 @@ class ScanPlacer:
             "the camera's clock was reset in mid-stream",
             remedy="the scan continues if the line pulses' counter does; else a new scan begins",
         )
-        scans_are_over = self.sync.clock_was_reset()
+        scans_are_over = self.sync.clock_was_reset(amid_a_line=self.done % self.scan.shape[1] > 0)
         if scans_are_over:
             yield from self._end("restarted")
             self.sync.forget_scans()

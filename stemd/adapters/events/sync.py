@@ -248,9 +248,13 @@ class ScanSync:
         self._state["scan"] = -1
         self._state["close_at"] = NEVER
 
-    def clock_was_reset(self) -> bool:
-        """Forget times of the old clock; True when the open scan cannot go on."""
+    def clock_was_reset(self, *, amid_a_line: bool) -> bool:
+        """Forget times of the old clock; True when the open scan cannot go on.
+
+        What is left of a line `amid` which it was reset has no time: it is a hole.
+        """
         state = self._state
+        state["holes"] += amid_a_line
         state["outside"] += state["held"]
         state["held"] = state["drain"] = state["head"] = 0
         state["after_reset"] = state["tracked"]

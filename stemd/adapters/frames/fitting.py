@@ -14,6 +14,8 @@ from stemd.errors import FormatError
 MOST_HOLES = 16
 """Of numbers that span more than so many times the frames there are, some lie."""
 MOST_LINES = 65536
+LOST_RUNS = 8
+"""Times the mean number of frames between two that came, which are likely to lack at an end."""
 
 
 def first_of(scan: Scan, ends: Ends) -> int:
@@ -22,7 +24,15 @@ def first_of(scan: Scan, ends: Ends) -> int:
     A file begins with a scan, or lacks the first frames of one, or was cut out of a longer one.
     """
     aligned = (ends.first - 1) // scan.frames * scan.frames + 1
-    return aligned if ends.last - aligned < scan.frames else ends.first
+    if ends.last - aligned < scan.frames:
+        return aligned
+    as_many = (ends.last - aligned) // scan.frames == (ends.span - 1) // scan.frames
+    return aligned if as_many and ends.first - aligned <= likely_lost(ends) else ends.first
+
+
+def likely_lost(ends: Ends) -> int:
+    """So many frames may well be lost at an end of a file, by how many are within it."""
+    return 1 + LOST_RUNS * (ends.span - ends.count) // ends.count
 
 
 def check_fit(
@@ -32,11 +42,14 @@ def check_fit(
     whole = scan.frames - scan.flyback_frames
     # Set to endless, or to more frames than there are: the recording ended early.
     stopped = cut or declared == 0 or (declared or 0) > max(ends.count, whole - 1)
-    rest = ends.span % scan.frames
-    if ends.span < whole:
-        fits = stopped or ends.span > scan.frames - scan.line_frames
+    # Where many frames are lost, some of them are those at the end.
+    lost = likely_lost(ends) if ends.span > ends.count else 0
+    span = ends.last + 1 - first_of(scan, ends)
+    rest = span % scan.frames
+    if span < whole:
+        fits = stopped or span > scan.frames - scan.line_frames - lost
     else:
-        fits = stopped or rest < scan.line_frames or rest >= whole
+        fits = stopped or rest < scan.line_frames or rest >= whole - lost
     if not fits:
         raise FormatError(
             f"{path}: {ends.count} frames do not fit a scan of {scan.size} with flyback "

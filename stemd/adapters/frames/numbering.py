@@ -71,17 +71,46 @@ def sort_out(numbers: Numbers, frames: int | None, declared: int | None = None) 
             f"{len(firsts)} scans are in the file"
         )
         return Numbered(mended, tuple(firsts), notices=[*told, Notice("joined", text, "info")])
-    order = np.arange(1, numbers.size + 1, dtype=np.int64)
     if (lengths == 1).all():
-        text = f"all {numbers.size} frames have numbers that do not count up"
+        begun = f"all {numbers.size} frames have numbers that do not count up"
     else:
-        text = f"the numbers begin again {_times(firsts)}, after {_few(lengths[:-1])} frames"
-    notice = Notice(
-        "numbers_begin_again",
-        f"{text}: the frames are placed by their order in the file",
-        remedy="if frames were lost, give the parts of the file one by one",
-    )
+        begun = f"the numbers begin again {_times(firsts)}, after {_few(lengths[:-1])} frames"
+    order = np.arange(1, numbers.size + 1, dtype=np.int64)
+    placed = _part_by_part(mended, firsts, frames or declared)
+    how, remedy = "by their order in the file", "if frames were lost, give the parts one by one"
+    if placed is not None:
+        order, lost = placed
+        how, remedy = f"part by part, by their numbers, and {lost} are missing", ""
+    notice = Notice("numbers_begin_again", f"{begun}: the frames are placed {how}", remedy=remedy)
     return Numbered(order, by_order=True, notices=[notice])
+
+
+def _part_by_part(
+    numbers: Numbers, firsts: Sequence[int], frames: int | None
+) -> tuple[Numbers, int] | None:
+    """Numbers that count on from each part of the file to the next, and how many are left out.
+
+    None where no frame is missing, or where the frames would not fit into a scan then. A part is
+    as long as most are, or as its last number says.
+    """
+    known = numbers > 0
+    stops = [*firsts[1:], numbers.size]
+    parts = [numbers[a:b][known[a:b]] for a, b in zip(firsts, stops, strict=True)]
+    if any(part[0] > 1 + LATE or (np.diff(part) <= 0).any() for part in parts):
+        return None
+    ends = np.array([int(part[-1]) for part in parts])
+    values, counts = np.unique(ends[:-1], return_counts=True)
+    usual = int(values[np.argmax(counts)])
+    if counts.max() > 1 or (len(parts) == 2 and ends[-1] - LATE <= usual <= ends[-1]):
+        short = (ends[:-1] < usual) & (ends[:-1] >= usual - LATE)
+        ends[:-1][short] = usual
+    total = int(ends.sum())
+    if total == numbers.size or total > max(frames or 0, (1 + MOST_LIES) * numbers.size):
+        return None
+    if frames is not None and total > frames:
+        return None
+    before = np.repeat(np.cumsum([0, *ends[:-1]]), np.diff([*firsts, numbers.size]))
+    return np.where(known, numbers + before, 0), total - int(known.sum())
 
 
 def _without_lies(numbers: Numbers) -> tuple[Numbers, Numbers]:
@@ -145,12 +174,16 @@ def _rising(numbers: Numbers) -> Numbers:
 
 
 def _odd_ends(numbers: Numbers) -> list[int]:
-    """First and last frames whose numbers lie far from all others; they are put right."""
+    """First and last frames whose numbers lie far from all others; they are put right.
+
+    Far is also what lies many times the usual step away: of some files most frames are lost.
+    """
     found = []
     if numbers.size >= 4:
+        usual = float(np.median(np.abs(np.diff(numbers))))
         for end, inner, step in ((0, 1, -1), (numbers.size - 1, numbers.size - 2, 1)):
             expected = numbers[inner] + step
-            far = abs(int(numbers[end] - expected)) > max(LATE, 4 * numbers.size)
+            far = abs(int(numbers[end] - expected)) > max(LATE, 4 * numbers.size, 16 * usual)
             if far and numbers[end] > 0 and numbers[inner] > 0 and expected > 0:
                 numbers[end] = expected
                 found.append(end)
@@ -172,7 +205,7 @@ def _beginnings(numbers: Numbers) -> list[int]:
         top = int(known[start:at].max()) if at > start else 0
         behind = top - int(known[at])
         again = int(known[at]) == 1 and behind > 0
-        follows = at + 1 >= known.size or known[at + 1] == known[at] + 1
+        follows = at + 1 >= known.size or 0 < known[at + 1] - known[at] <= LATE
         if (behind > LATE or again) and follows:
             firsts.append(int(valid[at]))
             start = at

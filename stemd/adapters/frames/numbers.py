@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
 from stemd.adapters.frames.format import FrameFormat, FrameStart
-from stemd.adapters.frames.placing import unwrap_numbers
+from stemd.adapters.frames.placing import may_leave_out_0, unwrap_numbers
 from stemd.adapters.frames.scans import flyback_from_count, guess_scan
 from stemd.adapters.frames.storage import Storage
 
@@ -19,12 +19,16 @@ _LINE_SEARCH = 4096  # frames searched for the end of the first line where nothi
 
 @dataclass(frozen=True, slots=True)
 class FrameTable:
-    """Access to the sequence numbers of the `count` frames from frame `begin` of a file on."""
+    """Access to the sequence numbers of the `count` frames from frame `begin` of a file on.
+
+    They wrap at `turn`, see `turn_of`.
+    """
 
     storage: Storage
     camera: FrameFormat
     start: FrameStart
     count: int
+    turn: int
     begin: int = 0
 
     def read(self, indices: NDArray[np.int64], start: int) -> NDArray[np.int64]:
@@ -40,6 +44,11 @@ class FrameTable:
 
     def _read(self, indices: NDArray[np.int64], hints: NDArray[np.int64]) -> NDArray[np.int64]:
         out = np.zeros(indices.size, np.int64)
+        unwrap_numbers(self.raw(indices), hints, self.camera.first_number, self.turn, out)
+        return out
+
+    def raw(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Numbers of these frames as sent, -1 where there is no header."""
         camera, start = self.camera, self.start
         length = camera.number_bytes(start)
         data, stride, where = self.storage.headers(
@@ -47,8 +56,18 @@ class FrameTable:
         )
         raw = np.empty(indices.size, np.int64)
         camera.read_numbers(data, stride, where, start.reference, raw)
-        unwrap_numbers(raw, hints, camera.first_number, camera.turn, out)
-        return out
+        return raw
+
+    def turn_of(self) -> int:
+        """What the numbers wrap at: one less than the camera says where 0 is left out."""
+        first = int(self.raw(np.zeros(1, np.int64))[0])
+        if first + self.count < self.turn or not may_leave_out_0(
+            self.camera.first_number, self.turn
+        ):
+            return self.turn
+        raw = self.raw(np.arange(self.count, dtype=np.int64))
+        last = np.flatnonzero(raw[:-1] == self.turn - 1)
+        return self.turn - (not (raw == 0).any() and bool((raw[last + 1] == 1).any()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +115,13 @@ def shape_from_gaps(table: FrameTable, ends: Ends) -> tuple[int, int] | None:
     return table.count // nx, nx
 
 
-def resolve_file(table: FrameTable, ends: Ends, scan: Scan | None, hinted: Scan | None) -> Scan:
+def resolve_file(
+    table: FrameTable, ends: Ends, scan: Scan | None, hinted: Scan | None, declared: int | None
+) -> Scan:
     """The scan of a file with shape and flyback known.
 
-    `scan` is the configured one, `hinted` what a file beside it tells. Raises FormatError when
-    nothing tells the shape.
+    `scan` is the configured one, `hinted` what a file beside it tells, `declared` the frames that
+    the camera was set to. Raises FormatError when nothing tells the shape.
     """
     if scan is None:
         shape = shape_from_gaps(table, ends) if hinted is None else None
@@ -112,5 +133,6 @@ def resolve_file(table: FrameTable, ends: Ends, scan: Scan | None, hinted: Scan 
     # file: a scan said to be without flyback is just that then.
     found = skipped_flyback(table, ends, scan) if ends.span != ends.count else 0
     if not found and scan.flyback is None:
-        found = flyback_from_count((scan.lines, scan.shape[1]), ends.span - scan.leading) or 0
+        frames = declared if declared and declared >= ends.last else ends.span
+        found = flyback_from_count((scan.lines, scan.shape[1]), frames - scan.leading) or 0
     return scan.model_copy(update={"flyback": found})

@@ -18,12 +18,14 @@ NY, NX, FLYBACK_FRAMES, LEADING_FRAMES, SERPENTINE = 0, 1, 2, 3, 4
 BASE, TOTAL, END, OPEN = 5, 6, 7, 8
 LAST, NUMBER = 9, 10
 FIRST, TURN = 11, 12
-N_FRAMES, N_FLYBACK, N_LEADING, N_REPEATED, N_PLACED = 13, 14, 15, 16, 17
-STATE_SIZE = 18
+ZERO = 13
+N_FRAMES, N_FLYBACK, N_LEADING, N_REPEATED, N_PLACED = 14, 15, 16, 17, 18
+STATE_SIZE = 19
 """TOTAL: frames of a scan. END: frames after which the scan at hand is complete. OPEN: a scan is
 under way. LAST: highest frame number seen, -1 before the first. NUMBER: out, the frame number
 that stopped the kernel. FIRST, TURN: the camera's first number, and what its numbers wrap at (0:
-never). N_...: counters."""
+never). ZERO: the number that is sent as 0, or left out, see `may_leave_out_0`; 0: none. N_...:
+counters."""
 
 ALL, COMPLETE, OTHER_SCAN, RESTART, BAD = 0, 1, 2, 3, 4
 """Why `place_live` stopped: nothing left; scan complete with the frame before; the frame belongs
@@ -46,13 +48,19 @@ def new_state(first_number: int, turn: int) -> NDArray[np.int64]:
     state = np.zeros(STATE_SIZE, np.int64)
     state[LAST] = -1
     state[FIRST], state[TURN] = first_number, turn
+    state[ZERO] = turn if may_leave_out_0(first_number, turn) else 0
     return state
+
+
+def may_leave_out_0(first_number: int, turn: int) -> bool:
+    """Whether a camera may number 1, ... 999999, 1, ...: one that counts from 1, in digits."""
+    return first_number == 1 and turn > 0 and 10 ** (len(str(turn)) - 1) == turn
 
 
 @njit(inline="always")
 def _unwrap(raw: int, first: int, turn: int, expected: int) -> int:
     """The number from 1 that a camera sends as `raw`: of those possible nearest to `expected`."""
-    if turn == 0 or raw >= turn:
+    if turn == 0 or raw >= first + turn:
         return raw + 1 - first
     step = (raw + 1 - first - expected) % turn
     if step >= turn // 2:
@@ -105,6 +113,8 @@ def place_live(
         if raw < 0:
             return BAD, i
         expected = state[LAST] + 2
+        if raw == state[FIRST] and expected == state[ZERO]:
+            state[TURN] -= 1  # 1 where 0 was due: this camera never sends a 0
         value = _unwrap(raw, state[FIRST], state[TURN], expected)
         back = abs(value - expected)
         if raw == state[FIRST] and back > (_REORDER if state[OPEN] != 0 else 0):

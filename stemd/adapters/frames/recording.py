@@ -72,6 +72,8 @@ class FrameRecording:
         if rest:
             self._note("partial_frame", f"the last frame is cut off after {rest} bytes")
         self._begin, self.scans = 0, 1
+        self._turn = self._format.turn
+        self._turn = self._headers().turn_of()
         table = self._headers()
         ends = ends_of(table)
         self._numbered: Numbered | None = None
@@ -82,12 +84,12 @@ class FrameRecording:
             numbered, self._begin = numbered.part(min(self._number, self.scans))
             self._numbered, self._frames = numbered, numbered.numbers.size
             table, ends = self._headers(), numbered.ends
-        resolved = resolve_file(table, ends, scan, hinted(announced, ends))
+        resolved = resolve_file(table, ends, scan, hinted(announced, ends), announced.frames)
         declared = announced.frames
         if self._numbered is not None and self._numbered.by_order:
             declared = None  # of one of the parts that were joined
         check_fit(self.path, resolved, ends, declared, cut=bool(rest))
-        self._state = placing.new_state(self._format.first_number, self._format.turn)
+        self._state = placing.new_state(self._format.first_number, self._turn)
         placing.set_scan(self._state, resolved)
         self._state[placing.BASE] = first_of(resolved, ends) - 1
         self._start = ends.first
@@ -119,13 +121,20 @@ class FrameRecording:
         self._tell(resolved, ends)
 
     def _headers(self) -> FrameTable:
-        return FrameTable(self._storage, self._format, self._first, self._frames, self._begin)
+        return FrameTable(
+            self._storage, self._format, self._first, self._frames, self._turn, self._begin
+        )
 
     def _choose_by_number(self, scan: Scan, ends: Ends) -> None:
         """One of several scans whose numbers go on from one to the next."""
         base = int(self._state[placing.BASE])
         whole, rest = divmod(ends.last - base, scan.frames)
         self.scans = max(1, whole + (rest >= scan.leading + scan.line_frames))
+        declared = self._announced.frames or 0
+        if ends.last <= declared:  # what is beyond its scans is none, as in a live one
+            most, left = divmod(declared, scan.frames)
+            most += left == scan.frames - scan.flyback_frames
+            self.scans = min(self.scans, max(1, most))
         base += (self._number - 1) * scan.frames
         self._state[placing.BASE] = base
         if self.scans > 1 and ends.span == ends.count and self._numbered is None:

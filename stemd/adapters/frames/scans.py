@@ -28,7 +28,8 @@ def flyback_from_count(shape: tuple[int, int], frames: int) -> int | None:
     """Flyback frames a line that explain `frames` frames of a scan, None if none do.
 
     Whole scans without flyback come first, then flyback after every line, then flyback after
-    every line but the last. More flyback than positions is not believed.
+    every line but the last, then several scans with flyback after every line. More flyback than
+    positions is not believed.
     """
     ny, nx = shape
     if frames > 0 and frames % (ny * nx) == 0:
@@ -39,6 +40,10 @@ def flyback_from_count(shape: tuple[int, int], frames: int) -> int | None:
     if ny > 1 and (frames - ny * nx) % (ny - 1) == 0:
         found = (frames - ny * nx) // (ny - 1)
         if 0 < found <= nx:
+            return found
+    for scans in range(2, frames // (ny * nx) + 1):
+        found = frames // (scans * ny) - nx
+        if frames % (scans * ny) == 0 and 0 < found <= nx:
             return found
     return None
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from stemd.adapters.recordings.address import RecordingPath
 from stemd.adapters.recordings.hdf5.chunks import check_chunks
+from stemd.adapters.recordings.hdf5.filters import register_filters
 from stemd.errors import FormatError
 
 MAX_PIECE_BYTES = 1024**3
@@ -17,7 +18,10 @@ MAX_PIECE_BYTES = 1024**3
 
 
 def check_dataset(dataset: Any, path: RecordingPath, depth: int = 2) -> None:
-    """Raise FormatError where a dataset lies elsewhere, is not all there, or unpacks hugely."""
+    """Raise FormatError where a dataset lies elsewhere, is not all there, or unpacks hugely.
+
+    Filters that it, or a source of its values, needs are known to HDF5 then.
+    """
     each = int(np.prod(dataset.shape[-2:], dtype=np.int64)) if dataset.ndim else 1
     chunk = int(np.prod(dataset.chunks, dtype=np.int64)) if dataset.chunks else 0
     largest = max(each if dataset.ndim > 2 else 0, chunk) * dataset.dtype.itemsize
@@ -29,6 +33,7 @@ def check_dataset(dataset: Any, path: RecordingPath, depth: int = 2) -> None:
     for name, *_ in dataset.external or ():
         check_below(path, Path.cwd() / os.fsdecode(name), dataset.name)
     if not dataset.is_virtual:
+        register_filters(path, dataset)
         if dataset.chunks and isinstance(path, Path):
             check_chunks(dataset)
         return

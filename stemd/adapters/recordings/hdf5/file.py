@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from stemd.adapters.recordings.calibration import Axis, Calibration, calibration
 from stemd.adapters.recordings.hdf5 import vendors
 from stemd.adapters.recordings.hdf5.bounds import check_dataset
 from stemd.adapters.recordings.hdf5.choice import SERIES, Chosen, choose
+from stemd.adapters.recordings.hdf5.filters import NEEDS
 from stemd.adapters.recordings.hdf5.heaps import texts_are_sound
 from stemd.adapters.recordings.hdf5.joined import Joined
 from stemd.adapters.recordings.hdf5.walk import Found, datasets_of
@@ -31,9 +31,6 @@ _BUFFER_BYTES = 1024 * 1024
 _CHUNK_CACHE_BYTES, _CHUNK_CACHE_SLOTS = 64 * 1024 * 1024, 100_003
 """Chunks of several lines are unpacked once, as long as two threads' lines of them fit in here."""
 _GOOD_BYTES, _MOST_BYTES = 4 * 1024 * 1024, 16 * 1024 * 1024
-BUILT_IN = (1, 2, 3, 4, 5, 6)
-"""Filters that every HDF5 library has: deflate, shuffle, checksum, szip, n-bit, scale-offset."""
-NEEDS = "pip install 'stemd[hdf5]'"
 
 
 def open_hdf5(
@@ -104,7 +101,6 @@ def _recording(
         raise
     for part in chosen.parts:
         check_dataset(part, path)
-    _register_filters(path, chosen)
     first = chosen.parts[0]
     axes = vendors.axes_of_dataset(file, first) if sound else [Axis()] * int(first.ndim)
     order = vendors.order_of(first, axes, chosen.axes) if sound else chosen.axes
@@ -162,38 +158,6 @@ def _with_master(file: Any, array: Joined, about: About, chosen: Chosen) -> Abou
         detector=master.name,
         marks=True,
     )
-
-
-def _register_filters(path: RecordingPath, chosen: Chosen) -> None:
-    """Have HDF5 know the filters of the data. Raises FormatError for those that it does not."""
-    import h5py
-
-    for part in chosen.parts:
-        plan = part.id.get_create_plist()
-        for index in range(plan.get_nfilters()):
-            code, _, _, name = plan.get_filter(index)
-            if code in BUILT_IN:
-                continue
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    import hdf5plugin  # noqa: F401 (its import is what registers the filters)
-            except ImportError as error:
-                raise FormatError(
-                    f"{path}: {part.name} is compressed by {_text(name, code)}, which needs "
-                    "hdf5plugin, which is not installed",
-                    NEEDS,
-                ) from error
-            if not h5py.h5z.filter_avail(code):
-                raise FormatError(
-                    f"{path}: {part.name} is compressed by {_text(name, code)}, which nobody here "
-                    "knows",
-                    "copy the file with another compression, with h5repack",
-                )
-
-
-def _text(name: Any, code: int) -> str:
-    return vendors.text_of(name) or f"the filter {code}"
 
 
 def _mapped(path: RecordingPath, array: Joined) -> Fetch | None:
