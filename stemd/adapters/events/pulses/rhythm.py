@@ -20,6 +20,8 @@ LOOSE = 0.03
 WIDE = 0.04
 """... within which a pulse is taken at its word; one that is farther off waits for others."""
 WIDEST = 0.25
+FEW = 8
+"""Intervals whose spread does not tell yet how regular the pulses are."""
 REGULAR = 0.02
 """Lines may be interpolated where the intervals differ by less than this part of a dwell time."""
 
@@ -32,7 +34,7 @@ def tolerance(s: Any, periods: float) -> Any:
     """
     factor = 2.0 + 24.0 / max(s.intervals, 3)
     one = FINEST + DRIFT * s.period + factor * s.spread
-    if s.intervals < 8 and s.spread > FINEST:
+    if s.intervals < FEW:  # that few of them are alike may be chance
         one = max(one, LOOSE * s.period)
     one = min(one, WIDE * s.period)
     return min(one * np.sqrt(max(periods, 1.0)), 1.2 * WIDE * s.period)
@@ -68,10 +70,14 @@ def new_rhythm(s: Any, period: float, spread: float) -> None:
 
 
 @njit(nogil=True, cache=True)
-def is_regular(s: Any) -> bool:
-    """Whether a line without a pulse may be placed between its neighbours."""
+def is_regular(s: Any, interval: float) -> bool:
+    """Whether a line without a pulse may be placed between its neighbours.
+
+    `interval`: ticks a line between these; where few others are known, that one must be as they.
+    """
     dwell = s.duration / s.nx if s.duration > 0.0 else s.period / s.line_slots
-    return bool(s.spread <= FINEST and 0.1 * dwell > FINEST) or bool(s.spread <= REGULAR * dwell)
+    most = max(FINEST if 0.1 * dwell > FINEST else 0.0, REGULAR * dwell)
+    return bool(s.spread <= most and (s.intervals >= FEW or abs(interval - s.period) <= most))
 
 
 @njit(nogil=True, cache=True)

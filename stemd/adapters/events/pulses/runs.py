@@ -41,7 +41,8 @@ def _agreeing(s: Any, waits: Any, first: int, period: float, steps: int) -> tupl
     """Waiting pulses in step with the first one, itself included; their spread; edges a line.
 
     `period`: ticks for `steps` edges. The spread is the largest deviation of a line, in ticks.
-    They must be the greater part of the pulses among which they are, else the first is alone.
+    They, and the first of them already, must be the greater part of the pulses among which they
+    are, else the first is alone: far pulses agree with a stray one by chance.
     """
     count, spread, common = 1, 0.0, 0
     before, edges_before, last = waits[first].time, 0, first
@@ -55,6 +56,8 @@ def _agreeing(s: Any, waits: Any, first: int, period: float, steps: int) -> tupl
         off = abs(waits[k].time - before - lines * period)
         if off <= loose_tolerance(period, lines):
             count += 1
+            if count <= FREE and 2 * count <= k - first + 1:
+                return 1, 0.0, 0
             spread = max(spread, off / lines)
             before, edges_before = waits[k].time, edges + edges_before
             common = gcd(common, edges)
@@ -72,7 +75,7 @@ def find_run(s: Any, waits: Any, fewer: int, least: int) -> tuple[int, float, fl
     """
     most = max(1, s.ny)
     for first in range(s.waiting):
-        steps = _steps(s, waits[first])
+        steps = steps_of(s, waits[first])
         known = s.period > 0.0
         if known:
             on_time = s.tracked and not s.after_reset and is_on_time(s, waits[first].time) > 0
@@ -89,7 +92,8 @@ def find_run(s: Any, waits: Any, fewer: int, least: int) -> tuple[int, float, fl
 
 
 @njit(nogil=True, cache=True)
-def _steps(s: Any, pulse: Any) -> Any:
+def steps_of(s: Any, pulse: Any) -> Any:
+    """Edges that the chip of a pulse counts for a line."""
     for chip in range(CHIPS):
         if pulse.counters[chip] >= 0:
             return s.chip_steps[chip]
@@ -149,6 +153,15 @@ def came_later(waits: Any, before: int, after: int) -> bool:
         if waits[before].counters[chip] >= 0 and waits[after].counters[chip] >= 0:
             return True
     return False
+
+
+@njit(nogil=True, cache=True)
+def overtaken(s: Any, waits: Any, at: int) -> bool:
+    """Whether a chip sent this pulse behind one of a later time: one of the two times is false."""
+    found = False
+    for k in range(at + 1, s.waiting):
+        found = found or came_later(waits, at, k)
+    return found
 
 
 @njit(nogil=True, cache=True)

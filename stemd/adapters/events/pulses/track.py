@@ -24,8 +24,14 @@ from stemd.adapters.events.pulses.relate import (
     SHIFTED,
     relate,
 )
-from stemd.adapters.events.pulses.rhythm import add_interval, is_regular, new_rhythm
-from stemd.adapters.events.pulses.runs import find_run, is_on_time, lead_in
+from stemd.adapters.events.pulses.rhythm import add_interval, is_regular, new_rhythm, tolerance
+from stemd.adapters.events.pulses.runs import (
+    find_run,
+    is_on_time,
+    lead_in,
+    overtaken,
+    steps_of,
+)
 from stemd.adapters.events.pulses.state import (
     CHIPS,
     LINES,
@@ -51,7 +57,7 @@ def _fill(s: Any, lines: Any, faults: Any, number: int, start: float, interval: 
     """Lines before this one whose pulses are missing: placed where the clock is regular."""
     missing = number - s.last_line - 1
     s.missed += missing
-    if not is_regular(s):
+    if not is_regular(s, interval):
         s.holes += missing
         ledger.note(faults, ledger.HOLE, s.last_line + 1, -1, missing, 0.0)
         return
@@ -141,6 +147,27 @@ def _most_in_step(s: Any, waits: Any, at: int) -> bool:
 
 
 @njit(nogil=True, cache=True)
+def _has_own_rhythm(s: Any, waits: Any, stop: int) -> bool:
+    """Whether two of the pulses before this one agree, in time and count, apart from the clock.
+
+    Then that one may be on the clock's time by chance, and the lines go on at another.
+    """
+    for k in range(stop):
+        for j in range(k + 1, stop):
+            edges = edges_between(waits[k], waits[j])
+            lines = (waits[j].time - waits[k].time) / s.period
+            whole = int(lines + 0.5)
+            steps = steps_of(s, waits[k])
+            if (
+                whole
+                and edges == whole * steps
+                and abs(lines - whole) * s.period <= tolerance(s, whole)
+            ):
+                return bool(lines_counted(s, waits[k], False) > 0)
+    return False
+
+
+@njit(nogil=True, cache=True)
 def _follow(s: Any, lines: Any, waits: Any, faults: Any, forced: bool) -> bool:
     """Take the next pulse that goes on with the line clock; whether there was one."""
     if not s.tracked or s.after_reset or s.fresh or s.period <= 0.0:
@@ -151,12 +178,16 @@ def _follow(s: Any, lines: Any, waits: Any, faults: Any, forced: bool) -> bool:
         ahead = is_on_time(s, waits[k].time)
         if ahead == 0 or (ahead > 1 and not _most_in_step(s, waits, k)):
             continue
+        if overtaken(s, waits, k) and not in_step(s, waits[k], s.last_line + ahead):
+            continue
+        if ahead > 1 and k > 1 and _has_own_rhythm(s, waits, k):
+            continue
         if ahead > 1 and not forced and _others_may_tell(s, waits, k):
             s.decide_at = min(s.decide_at, waits[k].time + s.window)
             return False
         at = k
         for j in range(k):  # one whose count alone is odd is a line as well
-            if 0 < is_on_time(s, waits[j].time) < ahead:
+            if 0 < is_on_time(s, waits[j].time) < ahead and not overtaken(s, waits, j):
                 at = j
                 break
         for _ in range(at):
