@@ -1,12 +1,13 @@
 """The one place on the event loop where everything a daemon has to tell arrives.
 
 Pipelines put states, settings, snapshots, scan documents and log lines in; sinks (MQTT, the page,
-those of somebody else) take them out. All methods are called on the event loop and return at
-once: a sink that has slow work to do keeps its own queue, and does the work in `run`.
+those of somebody else) take them out. All methods but `request` are called on the event loop, and
+all return at once: a sink that has slow work to do keeps its own queue, and does it in `run`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -31,13 +32,19 @@ log = structlog.get_logger(__name__)
 class Sink:
     """What is told everything that a daemon has to tell; base of every sink of events.
 
-    Its methods do nothing: override those for what you want to know. `on_...` are called on the
-    event loop, at any time between `start` and `stop`, and must return at once; documents,
-    snapshots and their images are shared, so they must not be changed. What they raise is
-    reported in the log and in the daemon's state, and hurts neither a scan nor another sink.
+    Its methods do nothing: override those for what you want to know. `on_...` are called at any
+    time between `start` and `stop`, and must return at once; documents, snapshots and their
+    images are shared, so they must not be changed. What they raise is reported in the log and in
+    the daemon's state, and hurts neither a scan nor another sink.
+
+    A sink of a `[[sink]]` has a thread and an event loop of its own, on which all its methods are
+    called: whatever it does, nobody else waits.
 
     The daemon calls `start`, runs `run` as a task, and calls `stop` at its end, within seconds.
     """
+
+    _elsewhere = False
+    """Whether `on_...` only pass on: how it went is told later, by `Hub.failed` and `Hub.well`."""
 
     async def start(self) -> None:
         """Make ready. Raises StemdError with a remedy where that cannot be."""
@@ -80,6 +87,17 @@ class Sink:
         """The pipeline is in no config any more: nothing of it holds."""
 
 
+def call_sink(sink: Sink, name: str, method: str, *what: Any) -> None:
+    """Call one `on_...` of a sink. Raises what it raises, and StemdError where it is no `def`."""
+    answer = getattr(sink, method)(*what)
+    if inspect.iscoroutine(answer):
+        answer.close()
+        raise StemdError(
+            f"sink {name}: {method} is 'async def', so it does nothing",
+            "make it a plain 'def' that returns at once; slow work belongs into run",
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """What a sink of events may know of, and ask, the daemon that it belongs to.
@@ -87,6 +105,7 @@ class Host:
     `hub` has the newest of everything, and takes requests; `instrument` names the instrument to
     others; `data_dir` is where scans are kept. `healthy` returns whether all is well, and the
     health document as it is now; `config_of` the config of a pipeline, None where there is none.
+    All of them may be used on the sink's own event loop.
     """
 
     hub: Hub
@@ -126,6 +145,8 @@ class Hub:
         self.health: Json = {}
         self.expected: tuple[str, ...] = ()
         """Pipelines of the config: those that run, and those that are still to be started."""
+        self.home: asyncio.AbstractEventLoop | None = None
+        """The event loop of all this, for sinks that have another one."""
         self._requests = RequestQueue()
         self._removed: set[str] = set()
         self._sinks: list[_Told] = []
@@ -158,6 +179,15 @@ class Hub:
         """A new sink; it is told everything that is retained at once."""
         told = _Told(name or type(sink).__name__, sink)
         self._sinks.append(told)
+        self._tell_retained(told)
+
+    def tell_again(self, sink: Sink) -> None:
+        """Tell a sink everything that is retained: it may have missed something."""
+        for told in self._sinks:
+            if told.sink is sink:
+                self._tell_retained(told)
+
+    def _tell_retained(self, told: _Told) -> None:
         if self.daemon_state:
             self._call(told, "on_daemon_state", self.daemon_state)
         for pipeline, view in self.views.items():
@@ -178,17 +208,11 @@ class Hub:
 
     def _call(self, told: _Told, method: str, *what: Any) -> None:
         try:
-            answer = getattr(told.sink, method)(*what)
-            if inspect.iscoroutine(answer):
-                answer.close()
-                raise StemdError(
-                    f"sink {told.name}: {method} is 'async def', so it does nothing",
-                    "make it a plain 'def' that returns at once; slow work belongs into run",
-                )
+            call_sink(told.sink, told.name, method, *what)
         except Exception as error:
             self._failed(told, method, error)
         else:
-            if told.errors:
+            if told.errors and not told.sink._elsewhere:
                 told.errors.pop(method, None)
 
     def failed(self, sink: Sink, doing: str, error: Exception) -> None:
@@ -236,8 +260,17 @@ class Hub:
     ) -> Json:
         """Pass a settings change or a command on; returns the reply document of A3.
 
-        `check` is asked once more when it is the request's turn.
+        `check` is asked once more when it is the request's turn. On any event loop.
         """
+        home = self.home
+        if home is not None and home is not asyncio.get_running_loop():
+            asked = self._request(pipeline, kind, request, check)
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asked, home))
+        return await self._request(pipeline, kind, request, check)
+
+    async def _request(
+        self, pipeline: str, kind: str, request: Mapping[str, Any], check: Check | None
+    ) -> Json:
         names = self.names
         if pipeline not in names:
             message = f"there is no pipeline {pipeline!r}"

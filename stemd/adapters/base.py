@@ -54,7 +54,10 @@ class Decoder(Protocol):
 
 
 class Adapter(Protocol):
-    """A camera. `read` runs in a thread of its own; the rest may be called from any thread."""
+    """A camera. `read` runs in a thread of its own; the rest may be called from any thread.
+
+    What does not return within seconds, but for `command` and `close`, is told as hanging.
+    """
 
     def read(self, pool: BlockPool, stop: threading.Event) -> Iterator[Message]:
         """Messages until `stop` is set or the source ends for good.

@@ -12,6 +12,7 @@ import structlog
 from stemd import plugins
 from stemd.config.resolved import Config, PipelineConfig
 from stemd.daemon.beside import beside
+from stemd.daemon.sink_thread import SinkThread, host_for_threads
 from stemd.errors import StemdError
 from stemd.events import Host, Hub, Json, Sink
 from stemd.mqtt.broker import EmbeddedBroker
@@ -71,7 +72,7 @@ class Outlets:
             self.mqtt = plugins.load("sinks", "mqtt").build(mqtt, host)
             await self._begin("mqtt", self.mqtt)
         for each in config.sinks:
-            await self._try(each.plugin, each.settings, host)
+            await self._try(each.plugin, each.settings, host_for_threads(host))
 
     async def stop(self) -> None:
         """Send what is still to be sent, and close everything; MQTT before the page."""
@@ -79,12 +80,17 @@ class Outlets:
             try:
                 async with asyncio.timeout(STOP_S):
                     await sink.stop()
+            except StemdError as error:
+                log.error("a sink did not stop as it should", sink=name, error=str(error))
             except Exception:
                 log.exception("a sink did not stop as it should", sink=name)
             self._hub.remove(sink)
         if self.broker is not None:
             await self.broker.stop()
         await self.tasks.stop()
+        for sink in self._sinks.values():
+            if isinstance(sink, SinkThread):
+                sink.end()
 
     async def _try(self, plugin: Plugin, settings: Any, host: Host) -> None:
         """Start a foreign sink, whatever it does."""
@@ -92,8 +98,14 @@ class Outlets:
         name = plugin.name if number == 1 else f"{plugin.name} {number}"
         try:
             async with asyncio.timeout(START_S):
-                sink = await beside(plugin.build, settings, host, name=f"build-{plugin.name}")
-                await self._begin(name, sink)
+                made = await beside(plugin.build, settings, host, name=f"build-{plugin.name}")
+                sink = SinkThread(name, made, self._hub)
+                try:
+                    await self._begin(name, sink)
+                except BaseException:
+                    sink.end()
+                    raise
+            self.tasks.keep(sink.watch, f"watch-{name}")
         except Exception as error:
             if isinstance(error, TimeoutError):
                 text = f"sink {name} was not ready within {START_S:.0f} s"

@@ -31,7 +31,7 @@ class Requests:
             return not_ready(request, pipeline)
         try:
             if kind == "settings":
-                reply["revision"] = target.change(request).revision
+                reply["revision"] = (await target.changed(request)).revision
             else:
                 reply.update(await self._command(target, request))
         except RefusedError as error:

@@ -16,8 +16,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block, ImageBlock
@@ -41,6 +45,29 @@ RESERVE_BYTES = 64 * 1024 * 1024
 """Free space at which recording stops, so that images and the catalogue still find room."""
 _HASH_NICENESS = 5
 """Gives way to the data path, yet ends in bounded time when every core is busy."""
+
+
+_THIN = 4
+"""A block whose buffer is so many times as large as its bytes does not keep that buffer waiting."""
+
+
+class _Waits(Protocol):
+    """Bytes that wait to be written."""
+
+    @property
+    def wire(self) -> NDArray[np.uint8]: ...
+
+    def release(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """The bytes of a block, without the block."""
+
+    wire: NDArray[np.uint8]
+
+    def release(self) -> None:
+        """Nothing is recycled."""
 
 
 class StopFlag(Protocol):
@@ -76,7 +103,7 @@ class RawRecorder:
         # looked at often enough that not even a small reserve is used up between two looks
         self._step_bytes = max(1 << 20, min(WRITE_BACK_BYTES, reserve_bytes // 4))
         self._changed = threading.Condition()
-        self._queue: deque[Block | ImageBlock] = deque()
+        self._queue: deque[_Waits] = deque()
         self._queued_bytes = 0
         self._ending = False
         self._fd = -1
@@ -195,11 +222,23 @@ class RawRecorder:
                 return False
             if not self._queue:
                 self._progress = time.monotonic()
-            block.retain()
-            self._queue.append(block)
+            self._queue.append(self._to_keep(block))
             self._queued_bytes += size
             self._changed.notify_all()
         return True
+
+    def _to_keep(self, block: Block | ImageBlock) -> _Waits:
+        """The block; where others wait, of one that is large for what came in it, a copy.
+
+        What came packed, or slowly, would else keep the camera's whole pool: the disk would hold
+        the camera up long before `queue_bytes` wait.
+        """
+        buffer = None if isinstance(block, ImageBlock) else block.buffer
+        memory = buffer.bytes.nbytes + buffer.unpacked.nbytes if buffer is not None else 0
+        if self._queue and memory >= _THIN * block.wire.nbytes:
+            return _Copy(block.wire.copy())
+        block.retain()
+        return block
 
     def finish(self) -> list[FileRecord]:
         """Write what waits, flush, rename. The record first, then its sidecars; [] if none.
@@ -282,14 +321,14 @@ class RawRecorder:
         for block in abandoned:
             block.release()
 
-    def _next(self) -> Block | ImageBlock | None:
+    def _next(self) -> _Waits | None:
         """The next block to write, left in the queue; None when the scan is over."""
         with self._changed:
             while not self._queue and not self._ending:
                 self._changed.wait()
             return self._queue[0] if self._queue else None
 
-    def _done(self, block: Block | ImageBlock, *, written: bool) -> int:
+    def _done(self, block: _Waits, *, written: bool) -> int:
         """Take the block off the queue and count it, in one step: the hash must miss nothing."""
         size = block.wire.nbytes
         with self._changed:

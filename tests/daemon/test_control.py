@@ -241,6 +241,7 @@ def test_a_retained_a_repeated_and_an_expired_command_are_refused_and_replies_fi
     wait_until(lambda: any(r["id"] == "old" for r in rig.documents("reply")), "the refusal")
     reply = next(r for r in rig.documents("reply") if r["id"] == "old")
     assert (reply["ok"], reply["error"]["key"]) == (False, "retain")
+    wait_until(lambda: rig.documents("settings"), "the settings")
     assert rig.documents("settings")[-1]["record"]["raw"] is True
 
     assert rig.order("record", "twice", raw=False)["ok"] is True

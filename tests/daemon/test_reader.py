@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 
@@ -9,10 +10,13 @@ import pytest
 
 from stemd.acquisition import Scan
 from stemd.blocks import BlockPool, Message
+from stemd.daemon.pipeline import asking as asking_module
 from stemd.daemon.pipeline import reader as reader_module
+from stemd.daemon.pipeline.asking import Asking
 from stemd.daemon.pipeline.reader import Reader
-from stemd.errors import CameraError
+from stemd.errors import CameraError, StemdError
 from stemd.settings import Settings
+from tests.conftest import wait_until
 
 PAUSES_S = (0.001, 0.002, 0.004)
 
@@ -126,14 +130,72 @@ def test_who_asks_for_a_retry_gets_it_at_once_and_with_a_clean_record(
 
 
 def test_a_new_adapter_gets_a_new_pool_and_the_scan_in_force() -> None:
-    camera, owner = Failing(2), Owner()
-    run(camera, owner)
-    first, *others = camera.built
-    assert first.closed
-    assert len(others) == 2
-    assert [adapter.scans for adapter in others] == [[owner.scan], [owner.scan]]
+    camera, owner, scan = Failing(2), Owner(), Scan(shape=(3, 5))
+    reader = Reader("cam", camera.build, owner)  # type: ignore[arg-type]
+    reader.set_scan(scan)
+    reader.start()
+    assert owner.over.wait(30.0)
+    assert reader.join(30.0)
+    assert camera.built[0].closed
+    assert [adapter.scans for adapter in camera.built] == [[scan]] * 3
     pools = [pool for adapter in camera.built for pool in adapter.pools]
     assert len({id(pool) for pool in pools}) == 3, "blocks of the old adapter may be out for ever"
+
+
+def test_no_adapter_has_an_older_geometry_than_was_set_last() -> None:
+    """However setting it and building adapters fall together."""
+    owner, camera = Owner(), Failing(300)
+    reader = Reader("cam", camera.build, owner)  # type: ignore[arg-type]
+    reader.start()
+    columns = 1
+    while not owner.over.wait(0.0002):
+        columns += 1
+        reader.set_scan(Scan(shape=(3, columns)))
+    assert reader.join(30.0)
+    assert reader.asking.wait_told(30.0)
+    for adapter in camera.built:
+        told = [scan.shape[1] for scan in adapter.scans]
+        assert told == sorted(told)
+    assert camera.built[-1].scans[-1] == Scan(shape=(3, columns))
+
+
+def test_an_adapter_that_hangs_in_a_call_keeps_nobody_waiting_and_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(asking_module, "CALL_S", 0.05)
+    go = threading.Event()
+
+    class Hung(FailingAdapter):
+        """Returns from nothing."""
+
+        def set_scan(self, scan: object) -> None:
+            go.wait(30.0)
+            super().set_scan(scan)
+
+        def reconnect(self) -> None:
+            go.wait(30.0)
+
+        def command(self, name: str, args: object) -> dict[str, str]:
+            return {"told": name}
+
+    adapter = Hung(Failing(0))
+    reader = Reader("cam", lambda: adapter, Owner())  # type: ignore[arg-type,return-value]
+    asking = reader.asking = Asking("cam", adapter)  # type: ignore[arg-type]
+    newest = Scan(shape=(7, 9))
+    for scan in (Scan(shape=(3, 5)), Scan(shape=(5, 6)), newest):
+        reader.set_scan(scan)
+    with pytest.raises(CameraError, match="has not returned from set_scan for"):
+        reader.command("start", {})
+    assert reader.command("abort", {}) == {"told": "abort"}, "what ends something waits for nothing"
+    for _ in range(2):
+        with pytest.raises(StemdError, match="has not returned from reconnect for"):
+            asyncio.run(reader.reconnect())
+    wait_until(lambda: asking.late == ["reconnect", "set_scan"], "both are named")
+    go.set()
+    assert asking.wait_told(30.0)
+    assert adapter.scans[-1] == newest
+    assert len(adapter.scans) <= 2, "what was set between them is nobody's any more"
+    wait_until(lambda: not asking.late, "it is well")
 
 
 class Slow(Failing):
@@ -167,9 +229,9 @@ def test_an_adapter_that_is_not_there_yet_keeps_nobody_waiting_and_gets_the_newe
     assert reader.age_s == 0.0, "it is not stuck: how long it may take is another question"
     reader.set_scan(Scan(shape=(5, 6)))
     reader.set_scan(newest)
-    reader.reconnect()
+    asyncio.run(reader.reconnect())
     with pytest.raises(CameraError, match="is not there yet: it cannot be told to start"):
-        reader.adapter.command("start", {})
+        reader.command("start", {})
     slow.go.set()
     assert owner.over.wait(30.0)
     assert reader.join(30.0)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from tests.conftest import free_port, wait_until
@@ -63,7 +67,30 @@ class HungSink(Sink):
         threading.Event().wait()
 
 
+class Deaf(Hung):
+    """Is there, and hangs in whatever it is told later."""
+
+    def set_scan(self, scan):
+        threading.Event().wait()
+
+    def reconnect(self):
+        threading.Event().wait()
+
+
+class DeafSink(Sink):
+    """Hangs in the first settings that somebody has changed."""
+
+    def __init__(self, settings, host):
+        pass
+
+    def on_settings(self, pipeline, settings):
+        if settings["changed"]:
+            threading.Event().wait()
+
+
 ADAPTER = Plugin("hung", "hangs", Settings, Hung, works_on="images")
+DEAF = Plugin("deaf", "hangs later", Settings, Deaf, works_on="images")
+DEAF_SINK = Plugin("deafsink", "hangs later", NoSettings, DeafSink)
 SINK = Plugin("hungsink", "hangs", NoSettings, HungSink)
 '''
 CONFIG = """
@@ -96,6 +123,24 @@ type = "images"
 folder = "images"
 poll_s = 0.1
 """
+DEAF = """
+[daemon]
+instrument = "deaf"
+data_dir = "data"
+
+[page]
+listen = "127.0.0.1:{page}"
+
+[[sink]]
+type = "deafsink"
+
+[[pipeline]]
+name = "deaf"
+[pipeline.adapter]
+type = "deaf"
+go = "."
+scan = {{ shape = [4, 5] }}
+"""
 IMPATIENT = """
 import sys
 from stemd.daemon import outlets
@@ -107,20 +152,23 @@ sys.exit(main(["run", sys.argv[1]]))
 
 
 @pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[tuple[Started, int]]:
-    """A daemon with two adapters and a sink that hang, and where its page is."""
+def daemon(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Started, int]]:
+    """A daemon with adapters and a sink that hang, and where its page is."""
     site = tmp_path / "site"
     about = site / "hung-1.0.dist-info"
     about.mkdir(parents=True)
     (site / "hung.py").write_text(HUNG)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: hung\nVersion: 1.0\n")
-    groups = "[stemd.adapters]\nhung = hung:ADAPTER\n[stemd.sinks]\nhungsink = hung:SINK\n"
+    groups = (
+        "[stemd.adapters]\nhung = hung:ADAPTER\ndeaf = hung:DEAF\n"
+        "[stemd.sinks]\nhungsink = hung:SINK\ndeafsink = hung:DEAF_SINK\n"
+    )
     (about / "entry_points.txt").write_text(groups)
     (tmp_path / "images").mkdir()
     port = free_port()
     started = Started(
         tmp_path,
-        CONFIG.format(page=port),
+        getattr(request, "param", CONFIG).format(page=port),
         program=("-c", IMPATIENT),
         PYTHONPATH=f"{site}:{os.environ.get('PYTHONPATH', '')}",
     )
@@ -169,3 +217,59 @@ def test_a_plugin_that_hangs_does_not_delay_a_stop_at_the_start(
     assert code == 0, started.log()
     assert seconds < 5.0
     assert '"ready"' not in started.log()
+
+
+async def ask(port: int, *requests: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the page answers to these, sent together, in the order of their ids."""
+    replies: dict[str, dict[str, Any]] = {}
+    async with (
+        asyncio.timeout(60.0),
+        aiohttp.ClientSession() as client,
+        client.ws_connect(f"http://127.0.0.1:{port}/ws", max_msg_size=0) as ws,
+    ):
+        for each in requests:
+            await ws.send_json({"type": "request", "pipeline": "deaf", **each})
+        while len(replies) < len(requests):
+            heard = await ws.receive()
+            document = json.loads(heard.data) if heard.type is aiohttp.WSMsgType.TEXT else {}
+            if document.get("type") == "reply":
+                reply = document["document"]
+                replies[reply["id"]] = reply
+    return [replies[key] for key in sorted(replies)]
+
+
+@pytest.mark.waits
+@pytest.mark.parametrize("daemon", [DEAF], indirect=True)
+def test_a_plugin_that_hangs_in_what_it_is_told_later_stops_nobody_else(
+    daemon: tuple[Started, int],
+) -> None:
+    started, port = daemon
+    started.said('"ready"')
+    longest = 0.0
+    over = threading.Event()
+
+    def watch() -> None:
+        nonlocal longest
+        while not over.wait(0.2):
+            began = time.monotonic()
+            _health(port)
+            longest = max(longest, time.monotonic() - began)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    change = {"kind": "settings", "request": {"id": "1", "scan": {"shape": [7, 9]}}}
+    again = {"kind": "command", "request": {"id": "2", "command": "reconnect"}}
+    start = {"kind": "command", "request": {"id": "3", "command": "start"}}
+    changed, reconnected, begun = asyncio.run(ask(port, change, again, start))
+    assert changed["ok"], "the settings are in force, whatever the adapter does"
+    for reply, call in ((reconnected, "reconnect"), (begun, "set_scan")):
+        assert f"has not returned from {call} for 5 s" in reply["error"]["message"]
+    for what in ("the adapter of deaf has not returned from", "sink deafsink has not returned"):
+        wait_until(lambda what=what: what in json.dumps(_health(port)["red"]), what, 20.0)
+    over.set()
+    watching.join()
+    assert longest < 4.0, "the event loop has waited for one of them"
+    code, seconds = started.stop()
+    assert code == 0, started.log()
+    assert seconds < 5.0
+    assert "Traceback" not in started.log()

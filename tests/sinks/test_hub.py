@@ -144,8 +144,8 @@ async def test_a_sink_that_does_not_start_or_stop_in_time_holds_nobody_up(
         async def stop(self) -> None:
             self.stopped = True
 
-    monkeypatch.setattr(outlets, "START_S", 0.02)
-    monkeypatch.setattr(outlets, "STOP_S", 0.02)
+    monkeypatch.setattr(outlets, "START_S", 1.0)
+    monkeypatch.setattr(outlets, "STOP_S", 1.0)
     hub, good = Hub(), Stopping()
     owner, config = an_outlet(hub, monkeypatch, good, Hanging(), Clinging())
     async with asyncio.timeout(10):

@@ -70,6 +70,21 @@ def test_the_record_holds_the_wire_bytes_in_order_with_checksum_and_sidecars(
     assert camera.pool.free == camera.pool.buffers
 
 
+def test_a_disk_that_is_late_keeps_no_buffers_of_a_slow_camera(tmp_path: Path) -> None:
+    """A buffer holds four frames, and one comes at a time: bytes wait, not buffers."""
+    recorder = RawRecorder(reserve_bytes=0)
+    camera, go = Camera(recorder, acquisition()), threading.Event()
+    recorder.start(acquisition(), tmp_path, go.wait)
+    for _ in range(100):
+        assert camera.send(1)
+    assert camera.pool.free >= camera.pool.buffers - 1
+    assert recorder.waits == 0
+    go.set()
+    raw, _ = recorder.finish()
+    assert (tmp_path / "raw.mib").read_bytes() == camera.sent
+    assert raw.sha256 == hashlib.sha256(camera.sent).hexdigest()
+
+
 def test_one_recorder_records_scan_after_scan(tmp_path: Path) -> None:
     recorder = RawRecorder(reserve_bytes=0)
     for number in range(3):

@@ -207,6 +207,11 @@ class RecordsFront:
         return bool(self._state["strays"][0])
 
     @property
+    def torn(self) -> bool:
+        """See `events.front.Front`: no record tells how long what follows is."""
+        return False
+
+    @property
     def skipped_bytes(self) -> int:
         """See `Front`."""
         return 0

@@ -86,7 +86,7 @@ class EventDecoder:
             left = self._landing.forget()
             if left:
                 yield Notice("cut_off", f"the stream ends {left} bytes into a record")
-            yield from self.finish("disconnected", now_ns)
+            yield from self._stream.finish("disconnected", now_ns, cut=True, torn=left > 0)
 
     def finish(self, reason: EndReason, now_ns: int) -> Iterator[Message]:
         """No more bytes for now ("idle") or ever: end the scan with what has come."""

@@ -77,6 +77,11 @@ class Front(Protocol):
         ...
 
     @property
+    def torn(self) -> bool:
+        """The stream stands within something whose length was told."""
+        ...
+
+    @property
     def skipped_bytes(self) -> int:
         """Bytes that `decode` has passed over by itself: they were no records."""
         ...

@@ -16,8 +16,14 @@ from stemd.blocks import Notice
 
 NO_PULSES_S = 1.0
 """Camera time without line pulses after which the operator is told."""
+NO_PULSES_LINES = 2.5
+"""In a scan, also: so many times the time of a line."""
+LONGEST_LINE_S = 10.0
+"""Of a line whose length nothing tells."""
+BETWEEN_SCANS_S = 30.0
+"""Between scans the beam may well be on while no pulses come; for so long, it is worth a word."""
 LEAST_HITS = 10_000
-"""Fewer hits than this prove nothing."""
+"""Fewer hits than this since the last pulse prove nothing: the clock may have leapt."""
 INTERVAL_TOLERANCE = 0.02
 OUTSIDE_MARGIN = 0.2
 """Part of the hits outside lines beyond what flyback explains that is worth a word."""
@@ -43,6 +49,8 @@ class SyncHealth:
         self._before: dict[str, int] = {}
         self._told: set[str] = set()
         self._scan_start: dict[str, int] = {}
+        self._pulses = self._hits_before = 0
+        """Line pulses, and hits up to the newest of them."""
 
     def scan_began(self, counters: Mapping[str, int]) -> None:
         """A new scan: doubts may be told again."""
@@ -68,14 +76,22 @@ class SyncHealth:
         self._before = dict(counters)
 
     def doubts(
-        self, counters: Mapping[str, int], pulse_age_s: float, period_us: float
+        self, counters: Mapping[str, int], pulse_age_s: float, period_us: float, *, scanning: bool
     ) -> Iterator[Notice]:
-        """Notices about what looks wrong now. Times in camera seconds and microseconds."""
+        """Notices about what looks wrong now. Times in camera seconds and microseconds.
+
+        `scanning`: a scan is open.
+        """
         if self._settings.sync != "tdc":
             return
         hits = counters.get("pixels", 0)
         edge = TDC_NAMES[self._settings.tdc.start_edge]
-        if hits >= LEAST_HITS and pulse_age_s > NO_PULSES_S and self._new("no_line_pulses"):
+        pulses = counters.get("line_pulses", 0)
+        if pulses != self._pulses:
+            self._pulses, self._hits_before = pulses, hits
+        late = pulse_age_s > self._longest_wait_s(period_us, scanning=scanning)
+        more = hits - self._hits_before
+        if more >= LEAST_HITS and late and self._new("no_line_pulses"):
             others = counters.get("other_edges", 0)
             yield Notice(
                 "no_line_pulses",
@@ -126,6 +142,16 @@ class SyncHealth:
                 remedy="check scan.shape, scan.dwell_time_us and the line pulses; "
                 "blank the beam between lines if it rests there for long",
             )
+
+    def _longest_wait_s(self, period_us: float, *, scanning: bool) -> float:
+        """Longest time without a line pulse in which nothing is wrong."""
+        if self._pulses and not scanning:
+            return BETWEEN_SCANS_S
+        dwell = self._scan.dwell_time_us
+        line_us = max(period_us, self._scan.line_frames * dwell if dwell is not None else 0.0)
+        if line_us == 0.0:
+            return LONGEST_LINE_S if self._pulses else NO_PULSES_S
+        return max(NO_PULSES_S, NO_PULSES_LINES * line_us / 1e6)
 
     def _flyback_part(self, period_us: float) -> float:
         """Part of the time between lines that belongs to no position."""

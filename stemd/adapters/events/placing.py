@@ -19,10 +19,26 @@ from stemd.adapters.events.sync_start import SYNC_FILE, SyncStart
 from stemd.adapters.tally import Tallies
 from stemd.blocks import Buffer, Ended, EndReason, EventBlock, Message, Started
 
-QUIET_GAPS = 16
-"""A stream that ends within so many mean gaps between hits of the scan's end was not cut off."""
-LAST_PART = 0.5
-"""A stream that ends in the second half of the last position's time was not cut off either."""
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How near the scan's end the last hit must be for the scan to be complete.
+
+    `gaps`: within so many mean gaps between hits; `part`: or in this last part of the last
+    position's time.
+    """
+
+    gaps: float
+    part: float
+
+
+QUIET = Ending(16.0, 0.5)
+"""The camera is there and sends nothing more."""
+CUT = Ending(6.0, 0.0)
+"""The camera has gone: nobody knows whether it had more to send. Of 400 whole scans one has its
+last hit farther away from its end."""
+LOST = Ending(0.0, 0.0)
+"""Something was not sent to its end: the scan is complete only if its time is over."""
 
 Bytes = NDArray[np.uint8]
 
@@ -70,7 +86,12 @@ class ScanPlacer:
         """What was counted since the last look, and what looks wrong."""
         counters = self.counters()
         yield from self.health.counted(counters, self.sync.faults(), self._tallies)
-        yield from self.health.doubts(counters, self.sync.pulse_age_s, self.sync.line_period_us)
+        yield from self.health.doubts(
+            counters,
+            self.sync.pulse_age_s,
+            self.sync.line_period_us,
+            scanning=self.acquisition is not None,
+        )
 
     def place(
         self,
@@ -117,16 +138,18 @@ class ScanPlacer:
             elif why == DONE:
                 return carrier
 
-    def finish(self, hits: Hits, reason: EndReason, now_ns: int, wire: Wire) -> Iterator[Message]:
+    def finish(
+        self, hits: Hits, reason: EndReason, now_ns: int, wire: Wire, ending: Ending
+    ) -> Iterator[Message]:
         """No more hits or pulses for now: end the scans with what has come.
 
         "complete" instead of `reason` when the hits reach to the end of the scan, as closely as
-        their rate lets one tell.
+        their rate lets one tell, see `Ending`.
         """
         self.sync.settle()
         yield from self.place(hits, 0, 0, now_ns, wire, None)
         while self.acquisition is not None:
-            yield from self._end_open(self.acquisition, reason, now_ns)
+            yield from self._end_open(self.acquisition, reason, now_ns, ending)
             # hits of a scan behind it may have waited for the reorder window to pass
             yield from self.place(hits, 0, 0, now_ns, wire, None)
 
@@ -213,14 +236,14 @@ class ScanPlacer:
         yield Ended(acquisition, reason)
 
     def _end_open(
-        self, acquisition: Acquisition, reason: EndReason, now_ns: int
+        self, acquisition: Acquisition, reason: EndReason, now_ns: int, ending: Ending
     ) -> Iterator[Message]:
         upto, total = self.sync.progress(settled=True), self.scan.positions
         mean = self.sync.hits_of_scan / upto if upto else 0.0
         # The last hit comes before the end: what counts is how many more were to be expected.
         left = self.sync.left
         reached = not self.sync.lacking_rows(self.scan.shape[0] - 1, self.scan.shape[0])[0]
-        if upto and reached and (left * mean <= QUIET_GAPS or left <= LAST_PART):
+        if upto and reached and (left * mean <= ending.gaps or left <= ending.part):
             upto, reason = total, "complete"
         elif self.sync.newer_scan_waits:
             reason = "restarted"

@@ -13,7 +13,7 @@ from stemd.adapters.events import checkpoint
 from stemd.adapters.events.front import FULL, GARBAGE, Front
 from stemd.adapters.events.history import UNKNOWN, History, Wire
 from stemd.adapters.events.landing import Landing
-from stemd.adapters.events.placing import Origin, ScanPlacer
+from stemd.adapters.events.placing import CUT, LOST, QUIET, Origin, ScanPlacer
 from stemd.adapters.events.settings import EventSettings
 from stemd.adapters.events.sieve import Sieve
 from stemd.adapters.events.sync_start import SyncStart
@@ -143,11 +143,14 @@ class EventStream:
             text = "{count} bytes that are no words were skipped"
             yield from self._tallies.add("skipped_bytes", text, more)
 
-    def finish(self, reason: EndReason, now_ns: int) -> Iterator[Message]:
+    def finish(
+        self, reason: EndReason, now_ns: int, *, cut: bool = False, torn: bool = False
+    ) -> Iterator[Message]:
         """No more bytes for now ("idle") or ever: end the scan with what has come.
 
         "complete" instead of `reason` when the hits reach to the end of the scan, as closely as
-        their rate lets one tell.
+        their rate lets one tell. `cut`: the camera has gone, so that something may have been
+        lost; `torn`: something has.
         """
         wire = Wire(np.empty(0, np.uint8), None, self.front.now)
         count, items = self.front.finish(self._sieve.room())
@@ -158,7 +161,8 @@ class EventStream:
         yield from self.placer.place(hits, count, 0, now_ns, wire, None)
         self._checked = -(1 << 62)
         yield from self._check()
-        yield from self.placer.finish(hits, reason, now_ns, wire)
+        likely = LOST if torn or (cut and self.front.torn) else CUT if cut else QUIET
+        yield from self.placer.finish(hits, reason, now_ns, wire, likely)
         yield from self._tallies.rest()
         self._history.clear()
 

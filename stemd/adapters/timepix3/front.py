@@ -105,6 +105,11 @@ class WordsFront:
         return bool(self._state["strays"][0])
 
     @property
+    def torn(self) -> bool:
+        """See `Front`."""
+        return bool(self._state["left"][0] > 0 and not self._state["bare"][0])
+
+    @property
     def skipped_bytes(self) -> int:
         """See `Front`."""
         return int(self._state["skipped"][0])

@@ -1,4 +1,4 @@
-"""An adapter that does not get built, such as one whose driver hangs: told, until it is there."""
+"""An adapter that hangs, as its driver does, while it is built or later: told, until it is well."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ BUILD_S = 60.0
 """An adapter that has not been built after so long is not waited for: as long as an engine that
 does not get ready."""
 LOOK_S = 0.5
-KIND, OF = "adapter", "build"
+KIND, OF, CALLS = "adapter", "build", "calls"
 
 
 async def watch_building(reader: Reader, kind: str, status: Status, troubles: Troubles) -> None:
-    """Tell of an adapter of this kind that does not get built, until it is.
+    """Tell of an adapter of this kind that does not get built, or hangs, until it is well.
 
     The daemon gets ready without its pipeline, which begins should the adapter come after all.
     """
@@ -38,3 +38,15 @@ async def watch_building(reader: Reader, kind: str, status: Status, troubles: Tr
             status.update()
         elif not late and troubles.over(KIND, of=OF):
             status.update()
+        _tell_calls(reader, status, troubles)
+
+
+def _tell_calls(reader: Reader, status: Status, troubles: Troubles) -> None:
+    """Tell of calls from which the adapter does not return."""
+    if late := reader.asking.late:
+        text, remedy = reader.asking.hangs(late)
+        if troubles.message(KIND, CALLS) != text:
+            troubles.tell("error", text, remedy, KIND, of=CALLS)
+            status.update()
+    elif troubles.over(KIND, of=CALLS):
+        status.update()

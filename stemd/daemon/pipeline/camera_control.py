@@ -16,10 +16,10 @@ Command = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 
 
 class CameraControl:
-    """Sends one camera its commands; `adapter` is asked for the adapter's `command` each time."""
+    """Sends one camera its commands; `send` does so, in any thread."""
 
-    def __init__(self, pipeline: str, adapter: Callable[[], Command]) -> None:
-        self._pipeline, self._adapter = pipeline, adapter
+    def __init__(self, pipeline: str, send: Command) -> None:
+        self._pipeline, self._command = pipeline, send
         self._waiting = 0
         self._lock = threading.Lock()
 
@@ -36,7 +36,7 @@ class CameraControl:
 
     def _send(self, name: str, args: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
-            return self._adapter()(name, args)
+            return self._command(name, args)
         finally:  # here, in the thread: whoever asked may have given up long ago
             with self._lock:
                 self._waiting -= 1

@@ -64,7 +64,7 @@ class Commands:
         sessions: Sessions,
         *,
         camera: Callable[[str, Args], Awaitable[Args]],
-        reconnect: Callable[[], None],
+        reconnect: Callable[[], Awaitable[None]],
         reset: Callable[[], None],
         save_settings: Callable[[], Awaitable[list[str]]],
         complete: Callable[[Args], None],
@@ -107,7 +107,7 @@ class Commands:
 
     async def _reconnect(self, args: Args) -> Args:
         """The connection to the camera anew, at once."""
-        self._reconnect_camera()
+        await self._reconnect_camera()
         return {}
 
     async def _record(self, args: Args) -> Args:

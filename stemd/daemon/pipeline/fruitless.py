@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
+from functools import partial
 
-from stemd.adapters.base import Receives
+from stemd.adapters.base import Adapter, CameraReading, Instrumented, Receives
 from stemd.daemon.pipeline.reader import Reader
 from stemd.daemon.pipeline.status import Status
 from stemd.daemon.pipeline.troubles import Troubles
@@ -50,17 +52,38 @@ class Fruit:
 
 
 async def watch_stream(reader: Reader, status: Status, troubles: Troubles) -> None:
-    """Tell of a stream of which no frame comes, until frames come, or nothing any more."""
+    """Ask the adapter again and again how its camera is, and what has come.
+
+    A stream of which no frame comes is told, until frames come, or nothing any more.
+    """
     fruit = Fruit()
     while True:
         await asyncio.sleep(LOOK_S)
-        adapter = reader.adapter
-        if not isinstance(adapter, Receives):
+        asking = reader.asking
+        ask = asking.ask("saying how the camera is", partial(_said_by, asking.adapter))
+        answer = asyncio.ensure_future(ask)
+        try:
+            while not answer.done() and reader.asking is asking:
+                await asyncio.wait({answer}, timeout=LOOK_S)
+            if not answer.done():  # another one is there: this one may hang as long as it likes
+                continue
+            reader.camera_status, stream = answer.result()
+        finally:
+            answer.cancel()
+        if stream is None:
             continue
-        if fruit.look(time.monotonic(), adapter, adapter.received_bytes, reader.blocks):
+        received, no_frames = stream
+        if fruit.look(time.monotonic(), asking, received, reader.blocks):
             if not troubles.open(KIND):
                 text = f"the camera sends, but no frame has come of it for {FRUITLESS_S:.0f} s"
-                troubles.tell("error", text, adapter.no_frames, KIND)
+                troubles.tell("error", text, no_frames, KIND)
                 status.update()
         elif troubles.over(KIND):
             status.update()
+
+
+def _said_by(adapter: Adapter) -> tuple[Sequence[CameraReading], tuple[int, str] | None]:
+    """What the camera says of itself; bytes that have come, and a remedy should they be no good."""
+    readings = tuple(adapter.camera_status) if isinstance(adapter, Instrumented) else ()
+    stream = (adapter.received_bytes, adapter.no_frames) if isinstance(adapter, Receives) else None
+    return readings, stream

@@ -108,7 +108,7 @@ class Pipeline:
             partial(config.adapter_plugin.build, config.adapter),
             ReaderSide(self.settings, self._scans, self._events, post),
         )
-        self._camera = CameraControl(config.name, lambda: self.reader.adapter.command)
+        self._camera = CameraControl(config.name, self.reader.command)
         self.report = Report(
             self.reader,
             self._scans,
@@ -193,6 +193,12 @@ class Pipeline:
         """Change live settings as a whole. Raises RefusedError."""
         return self.settings.change(request)
 
+    async def changed(self, request: Mapping[str, Any]) -> LiveSettings:
+        """Change them, and return when the camera's adapter knows. Raises RefusedError."""
+        live = self.change(request)
+        await self.reader.asking.told()
+        return live
+
     async def command(self, name: str, args: Mapping[str, Any]) -> Mapping[str, Any]:
         """Carry a command out. Raises StemdError.
 
@@ -203,6 +209,7 @@ class Pipeline:
         else:
             async with self.commanding:
                 result = await self._commands.carry_out(name, args)
+                await self.reader.asking.told()
         self.state_changed()
         return result
 

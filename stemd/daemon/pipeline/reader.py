@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import structlog
 
 from stemd.acquisition import Scan
-from stemd.adapters.base import Adapter, Commanded, Reconnects
+from stemd.adapters.base import Adapter, CameraReading, Commanded, Reconnects
 from stemd.blocks import (
     BlockPool,
     Ended,
@@ -26,8 +27,9 @@ from stemd.blocks import (
 )
 from stemd.daemon.heartbeats import Pulse
 from stemd.daemon.pipeline.absent import Absent
+from stemd.daemon.pipeline.asking import Asking
 from stemd.daemon.pipeline.reader_owner import Owner
-from stemd.errors import StemdError
+from stemd.errors import CameraError, StemdError
 from stemd.scan.counters import SharedCounters
 from stemd.scan.run import ScanRun
 from stemd.storage.scan_files import ScanFiles
@@ -50,7 +52,10 @@ class Reader:
 
     def __init__(self, name: str, build: Callable[[], Adapter], owner: Owner) -> None:
         self.name = name
-        self.adapter: Adapter = Absent(name)
+        self.asking = Asking(name, Absent(name))
+        """The adapter of now, for the event loop."""
+        self.camera_status: Sequence[CameraReading] = ()
+        """What the camera said last of itself."""
         self.commands: frozenset[str] = frozenset()
         """What the camera can be told."""
         self.pool = BlockPool()
@@ -62,6 +67,8 @@ class Reader:
         self._failed = False
         self._building: float | None = None
         self._scan: Scan | None = None
+        self._scan_lock = threading.Lock()
+        """So that no adapter is told an older geometry after a newer one."""
         self._closing: threading.Thread | None = None
         self._retry = threading.Event()
         self._build = build
@@ -105,22 +112,32 @@ class Reader:
         except Exception:
             log.exception("the adapter could not be closed", pipeline=self.name)
 
-    def set_scan(self, scan: Scan) -> None:
-        """Scan geometry from the next scan on, of whatever adapter is there then (event loop)."""
-        self._scan = scan
-        self.adapter.set_scan(scan)
+    @property
+    def adapter(self) -> Adapter:
+        """The adapter that is there now."""
+        return self.asking.adapter
 
-    def reconnect(self) -> None:
+    def set_scan(self, scan: Scan) -> None:
+        """Scan geometry from the next scan on, of whatever adapter is there then; at once."""
+        with self._scan_lock:
+            self._scan = scan
+            self.asking.tell_scan(scan)
+
+    def command(self, name: str, args: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A camera command; a start, behind what was set before it. Raises StemdError.
+
+        For any thread but the event loop's: the camera answers when it likes.
+        """
+        asking = self.asking
+        if name == "start" and not asking.wait_told():
+            raise CameraError(*asking.hangs(["set_scan"]))
+        return asking.adapter.command(name, args)
+
+    async def reconnect(self) -> None:
         """Connect to the camera anew, now. Raises StemdError where there is no connection."""
         adapter = self.adapter
-        if isinstance(adapter, Absent):
-            self.retry()
-            return
-        if not isinstance(adapter, Reconnects):
-            raise StemdError(
-                f"the adapter of {self.name} has no connection to make anew", "send reset instead"
-            )
-        adapter.reconnect()
+        if not isinstance(adapter, Absent):
+            await self.asking.ask_in_time("reconnect", lambda: _reconnect(self.name, adapter))
         self.retry()
 
     def retry(self) -> None:
@@ -199,13 +216,17 @@ class Reader:
             self.adapter.close()
             made = self._build()
             self.commands = frozenset(made.commands) if isinstance(made, Commanded) else frozenset()
-            self.adapter = made
             if self._failed:
                 # what failed may hold blocks that nobody gives back: they go with their pool
                 self.pool.close()
                 self.pool = BlockPool()
-                self._scan = self._owner.settings_now().scan or self._scan
-            self._tell_scan(made)
+            asking = Asking(self.name, made)
+            with self._scan_lock:
+                self.asking = asking
+                if self._scan is not None:
+                    asking.tell_scan(self._scan)
+            while not (asking.wait_told(0.2) or self.stop.is_set()):
+                pass
             self._failed = False
         finally:
             self.stop.beat()
@@ -213,14 +234,6 @@ class Reader:
         if self.stop.is_set():
             self._close(made)  # whoever stopped has closed the one before
         self._owner.built()
-
-    def _tell_scan(self, adapter: Adapter) -> None:
-        """The geometry that was set while there was no adapter, and what is set meanwhile."""
-        told = None
-        while self._scan is not told:
-            told = self._scan
-            if told is not None:
-                adapter.set_scan(told)
 
     def _rest(self, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -281,3 +294,11 @@ class Reader:
         if run is not None and files is not None:
             run.end(reason)
             self._owner.finish(run, files)
+
+
+def _reconnect(name: str, adapter: Adapter) -> None:
+    if not isinstance(adapter, Reconnects):
+        raise StemdError(
+            f"the adapter of {name} has no connection to make anew", "send reset instead"
+        )
+    adapter.reconnect()

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from stemd.acquisition import Acquisition, iso_utc
-from stemd.adapters.base import Instrumented
 from stemd.daemon.heartbeats import stalled
 from stemd.daemon.pipeline.disk_side import DiskSide
 from stemd.daemon.pipeline.finishing import Finishing
@@ -66,9 +65,7 @@ class Report:
 
     def camera_status(self) -> list[Json]:
         """What the camera said last of itself."""
-        adapter = self._reader.adapter
-        readings = adapter.camera_status if isinstance(adapter, Instrumented) else ()
-        return [asdict(reading) for reading in readings]
+        return [asdict(reading) for reading in self._reader.camera_status]
 
     def _scan(self) -> Json:
         """What the state document says of the running or last scan."""
