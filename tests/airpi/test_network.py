@@ -183,6 +183,40 @@ def test_the_exported_graph_computes_what_the_network_does(layout):
     assert export.largest_difference(model, network) < 1e-4 * max(1.0, scale)
 
 
+def test_training_goes_on_from_a_shipped_file(tmp_path):
+    torch.manual_seed(1)
+    network = ExitWaveNetwork(TINY)
+    for values in network.parameters():
+        values.data = (torch.randn_like(values) * 0.1).half().float()
+    export.onnx.save(export.as_onnx(network, export.metadata_of(network, 7)), tmp_path / "a.onnx")
+    run = run_of()
+    run.restore(tmp_path / "a.onnx")
+    assert run.step == 7
+    features = torch.randn(4, inputs())
+    for got in (run.network, run.averaged):
+        assert torch.allclose(got(features), network(features), atol=1e-5)
+
+
+def test_a_camera_spreads_and_moves_patterns_but_loses_no_electrons(data):
+    chosen, dose = np.arange(len(data)), np.full(len(data), 1e8)
+    camera = examples.Camera.perfect(len(data))
+    camera.taps[:] = [[0.0, 0.8, 0.2], [0.1, 0.8, 0.1]]
+    worse = examples.Camera.drawn(400, np.random.default_rng(0))
+    np.testing.assert_allclose(worse.taps.sum(axis=2), 1.0)
+    assert 0.2 < np.mean(worse.taps[:, :, 1] < 1.0) < 0.8
+    assert set(np.unique(worse.gain)) == {0.0, 1.0, 3.0}
+    seen = []
+    for each in (examples.Camera.perfect(len(data)), camera):
+        rng = np.random.default_rng(1)
+        seen.append(examples.draw(data, chosen, dose, rng, augment=False, camera=each)[0][0])
+    y = GRID.vectors[:, 0]
+    nine = [each[:, : 9 * K].reshape(-1, 9, K) for each in seen]
+    # a pixel gets a fifth of the one after it: electrons beyond the disc's edge move up
+    above, below = (y < -0.9) & (y > -1.4), (y > 0.9) & (y < 1.4)
+    change = (nine[1] - nine[0]).mean(axis=(0, 1))
+    assert change[above].mean() > 0.1 > 0.0 > change[below].mean()
+
+
 def test_a_network_of_zeros_says_that_there_is_nothing():
     network = ExitWaveNetwork(TINY)
     for values in network.parameters():

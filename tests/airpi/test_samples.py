@@ -103,3 +103,11 @@ def test_dose_gives_so_many_electrons():
     assert min(doses) >= 3.0
     assert max(doses) <= 3e9
     assert 1e3 < np.median(doses) < 1e7
+
+
+def test_most_glasses_and_sheets_are_light_and_none_is_a_scored_one():
+    rng = np.random.default_rng(6)
+    kinds = [set(specimens._glass(8.0, rng).numbers.tolist()) for _ in range(60)]
+    assert not any(kind in specimens.HELD_OUT for kind in kinds)
+    light = np.mean([max(kind) <= specimens.LIGHTEST for kind in kinds])
+    assert 0.4 < light < 0.85

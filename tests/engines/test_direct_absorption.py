@@ -109,3 +109,24 @@ def test_the_part_of_the_phase_is_that_of_the_phase_alone():
     np.testing.assert_allclose(got[1], expected[1], atol=1e-9)
     # one cell has one weight for each: their common sum follows from the two
     np.testing.assert_allclose(np.abs(other[2]) ** 2, got[1] * other[1], atol=1e-6)
+
+
+def test_what_phase_and_absorption_explain_is_what_least_squares_explain(dark):
+    seen, one = cells(dark), np.ones(AT.index.size, np.complex64)
+    found = beside(dark).explained()
+    transfers = []
+    for cell in seen:  # each sees of either so much of it, times its counts
+        phase, absorption = Linear(AT, LENS.coefficients(BEAM)), Linear(AT, np.zeros(8))
+        mixed = np.zeros(AT.index.size, np.complex128)
+        add_both(
+            one, cell.points, 1.0, AT.y, AT.x, LENS.coefficients(BEAM), phase.numerator,
+            phase.denominator, absorption.numerator, absorption.denominator, mixed,
+        )  # fmt: skip
+        transfers.append((phase.numerator.conj(), absorption.numerator.conj()))
+    for q in (5, 40, 100, 200, 300):
+        root = np.sqrt([cell.counts for cell in seen])
+        matrix = root[:, None] * np.array([[a[q], b[q]] for a, b in transfers])
+        power = root * np.array([cell.spectrum[q] for cell in seen])
+        left = power - matrix @ np.linalg.lstsq(matrix, power, rcond=None)[0]
+        explained = np.linalg.norm(power) ** 2 - np.linalg.norm(left) ** 2
+        assert found[q] == pytest.approx(explained, rel=1e-5)

@@ -9,7 +9,7 @@ import pytest
 
 from stemd.beam import Beam
 from stemd.engines.airpi.bright import Evidence
-from stemd.engines.airpi.joined import AMPLITUDE, compromise, joined
+from stemd.engines.airpi.joined import AMPLITUDE, NOISY, compromise, joined
 from stemd.engines.airpi.slopes import Frame
 from stemd.engines.lens.estimate import Frequencies, Linear
 
@@ -34,33 +34,44 @@ def evidence_of(phase: np.ndarray, transfer: float, misfit: float = 1.0, seed: i
     return Evidence(linear, np.full(phase.size, misfit), {})
 
 
+def hears(said: np.ndarray, evidence: Evidence, part: float = NOISY) -> np.ndarray:
+    """What a network shows that sees the same electrons: of their noise a part of its own gain."""
+    linear = evidence.linear
+    gain = np.vdot(TRUTH, said).real / np.vdot(TRUTH, TRUTH).real
+    return said + part * gain * (linear.numerator / linear.denominator - TRUTH)
+
+
 def off(found: np.ndarray, truth: np.ndarray) -> float:
     """Error of waves, in parts of the truth's strength."""
     return float(np.linalg.norm(found - truth) / np.linalg.norm(truth))
 
 
 TRUTH = waves(1)
-NOISY, CLEAR = 300.0, 3e4
+FAINT, CLEAR = 300.0, 3e4
 
 
-@pytest.mark.parametrize("transfer", [NOISY, CLEAR])
+@pytest.mark.parametrize("transfer", [FAINT, CLEAR])
 @pytest.mark.parametrize("network", ["wrong", "nothing", "weak", "good"])
-def test_it_is_hardly_worse_than_either(network: str, transfer: float) -> None:
+@pytest.mark.parametrize("part", [NOISY, 1.5 * NOISY])
+def test_it_is_hardly_worse_than_either(network: str, transfer: float, part: float) -> None:
     said = {"wrong": waves(2), "nothing": 0.0 * TRUTH, "weak": 0.25 * TRUTH,
             "good": TRUTH + 0.2 * waves(3)}[network]  # fmt: skip
     evidence = evidence_of(TRUTH, transfer)
+    said = hears(said, evidence, part)
     got = compromise(said, evidence).waves
     alone = compromise(0.0 * TRUTH, evidence).waves
-    assert off(got, TRUTH) < 1.25 * min(off(said, TRUTH), off(alone, TRUTH))
+    assert off(got, TRUTH) < 1.3 * min(off(said, TRUTH), off(alone, TRUTH))
 
 
 def test_a_network_that_says_too_little_is_believed_as_far_as_it_goes() -> None:
-    evidence = evidence_of(TRUTH, NOISY)
-    got = compromise(0.25 * TRUTH, evidence)
+    evidence = evidence_of(TRUTH, FAINT)
+    got = compromise(hears(0.25 * TRUTH, evidence), evidence)
     alone = compromise(0.0 * TRUTH, evidence).waves
-    assert off(got.waves, TRUTH) < 0.75 * off(alone, TRUTH)
+    assert off(got.waves, TRUTH) < 0.85 * off(alone, TRUTH)
     assert got.gain > 1.5
-    assert got.beyond == 1.0, "what lies beyond is not made stronger than the network says"
+    assert got.beyond == pytest.approx(1.0, abs=0.05), (
+        "what lies beyond is not made stronger than the network says"
+    )
 
 
 def test_what_a_wrong_network_shows_beyond_the_data_is_taken_out() -> None:
@@ -68,7 +79,7 @@ def test_what_a_wrong_network_shows_beyond_the_data_is_taken_out() -> None:
     right = compromise(TRUTH, evidence_of(TRUTH, CLEAR))
     assert wrong.beyond < 0.1
     assert wrong.gain < 0.1
-    assert right.beyond > 0.95
+    assert right.beyond > 0.8
     assert right.gain == pytest.approx(1.0, abs=0.02)
 
 
@@ -81,7 +92,7 @@ def test_cells_that_contradict_each_other_are_believed_less() -> None:
     assert off(unsure.waves, good) < 0.1
 
 
-@pytest.mark.parametrize("transfer", [NOISY, CLEAR])
+@pytest.mark.parametrize("transfer", [FAINT, CLEAR])
 def test_the_error_is_as_large_as_it_says(transfer: float) -> None:
     errors, told = [], []
     for seed in range(4):

@@ -198,22 +198,73 @@ def normal_quantiles() -> F32:
 
 
 @numba.njit(nogil=True, cache=True)
-def _draw(seed, normal, root, chosen, pixels, places, electrons, known, optics, disc, out):  # type: ignore[no-untyped-def]
-    """Features of example chosen[i], turned, twice with electrons of their own; see `draw`."""
+def _draw(seed, normal, root, chosen, pixels, places, electrons, camera, members, side, known,
+          optics, disc, out):  # type: ignore[no-untyped-def]  # fmt: skip
+    """Features of example chosen[i], turned, twice with electrons of their own; see `draw`.
+
+    camera: float64 (n, 2, 3), (n,), (n, K): of `Camera`; members: places of the K pixels in a
+    square of `side`.
+    """
+    taps, background, gain = camera
     state = np.array([seed], np.uint64)
     size = disc.size
     counts = np.empty((9, size), np.float32)
+    mean = np.empty((9, size))
+    square = np.zeros((side + 2, side + 2))
     group = np.arange(9).reshape(1, 9)
     for i in range(chosen.size):
+        for j in range(9):
+            row = root[chosen[i], places[i, j]]
+            for k in range(size):
+                amplitude = row[pixels[i, k]] / UNITS
+                y, x = members[k] // side, members[k] % side
+                square[y + 1, x + 1] = electrons[i] * amplitude * amplitude
+            for k in range(size):
+                y, x = members[k] // side, members[k] % side
+                total = 0.0
+                for a in range(3):
+                    for b in range(3):
+                        total += taps[i, 0, a] * taps[i, 1, b] * square[y + a, x + b]
+                mean[j, k] = gain[i, k] * (total + electrons[i] * background[i] / size)
         for twin in range(2):
             for j in range(9):
-                row = root[chosen[i], places[i, j]]
                 for k in range(size):
-                    amplitude = row[pixels[i, k]] / UNITS
-                    mean = electrons[i] * amplitude * amplitude
-                    counts[j, k] = _poisson(mean, state, normal)
+                    counts[j, k] = _poisson(mean[j, k], state, normal)
             seen = known[i // SAME_MASK]
             fill_features(counts, group, disc, seen, optics[i], out[twin, i : i + 1])
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """What a camera does to the patterns of n examples, in pixels of the grid.
+
+    `taps` (n, 2, 3): along y and x, what a pixel gets of the one before, itself and the one after:
+    point spread, and a centre that is wrong by up to a fifth of a grid pixel; `background` (n,):
+    shares of the electrons spread over all pixels; `gain` (n, K): 0 of dead, 3 of hot pixels.
+    """
+
+    taps: NDArray[np.float64]
+    background: NDArray[np.float64]
+    gain: NDArray[np.float64]
+
+    @classmethod
+    def perfect(cls, n: int) -> Camera:
+        """Counts are where the electrons were."""
+        taps = np.tile(np.array([0.0, 1.0, 0.0]), (n, 2, 1))
+        return cls(taps, np.zeros(n), np.ones((n, K)))
+
+    @classmethod
+    def drawn(cls, n: int, rng: np.random.Generator) -> Camera:
+        """Half of them perfect, the others at random."""
+        made = cls.perfect(n)
+        worse = rng.random(n) < 0.5
+        sides = rng.uniform(0.0, 0.2, (n, 2, 2)) * worse[:, None, None]
+        made.taps[:, :, 0], made.taps[:, :, 2] = sides[..., 0], sides[..., 1]
+        made.taps[:, :, 1] -= sides.sum(axis=2)
+        made.background[:] = worse * rng.exponential(0.01, n)
+        for i in np.flatnonzero(worse & (rng.random(n) < 0.2)):
+            made.gain[i, rng.integers(K, size=int(rng.integers(1, 4)))] = rng.choice([0.0, 3.0])
+        return made
 
 
 def draw(
@@ -222,12 +273,14 @@ def draw(
     electrons: NDArray[np.float64],
     rng: np.random.Generator,
     augment: bool = True,
+    camera: Camera | None = None,
 ) -> tuple[F32, F32, F32, F32]:
     """A batch: features (2, n, inputs), drawn twice from the same patterns; change (n, 2, w, w);
     weight (n, w, w); overlap (n,).
 
-    electrons (n,) a pattern. When `augment`, examples are turned and mirrored, and half of the
-    detectors (one for each `SAME_MASK` examples) see less than the whole grid.
+    electrons (n,) a pattern. When `augment`, examples are turned and mirrored, seen by a `camera`
+    at random unless one is given,
+    and half of the detectors (one for each `SAME_MASK` examples) see less than the whole grid.
     """
     pixels, places, inside = symmetries()
     n = chosen.size
@@ -245,8 +298,11 @@ def draw(
                 known[m] = distance <= reach
                 optics[m * SAME_MASK : (m + 1) * SAME_MASK, -1] = reach - 2.5
     out = np.empty((2, n, inputs()), np.float32)
+    if camera is None:
+        camera = Camera.drawn(n, rng) if augment else Camera.perfect(n)
     _draw(int(rng.integers(2**62)), normal_quantiles(), data.root, chosen, pixels[turn],
-          places[turn], electrons, known, optics, GRID.disc(), out)  # fmt: skip
+          places[turn], electrons, (camera.taps, camera.background, camera.gain), GRID.members,
+          GRID.side, known, optics, GRID.disc(), out)  # fmt: skip
     flat = data.change[chosen].reshape(n, 2, -1).astype(np.float32)
     change = np.take_along_axis(flat, inside[turn][:, None, :], axis=2)
     heavy = data.weight[chosen].reshape(n, -1).astype(np.float32)

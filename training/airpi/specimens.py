@@ -22,8 +22,12 @@ MOST_ATOMS = 60_000
 """A specimen of more is made thinner: the largest fields would take seconds."""
 NOBLE = (2, 10, 18, 36, 54)
 HEAVIEST = 92
-HELD_OUT = ({42, 16}, {38, 22, 8}, {12, 8}, {6}, {79}, {14, 8})
-"""Elements of MoS2, SrTiO3, MgO, graphene, gold and silica frameworks: the score table's."""
+LIGHTEST = 20
+"""Elements up to it are light."""
+LIGHT = 0.6
+"""Part of the sheets and glasses that are of light elements alone."""
+HELD_OUT = ({42, 16}, {38, 22, 8}, {12, 8}, {6}, {79}, {14, 8}, {5, 7})
+"""Elements of MoS2, SrTiO3, MgO, graphene, gold, silica and boron nitride: those of the scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ SHEETS: tuple[Crystal, ...] = (
 
 def specimen(side: float, rng: np.random.Generator) -> Specimen:
     """A random specimen for a field of view of side x side angstrom, z from 0 up."""
-    kind = str(rng.choice(["crystal", "sheets", "glass", "vacuum"], p=[0.62, 0.2, 0.15, 0.03]))
+    kind = str(rng.choice(["crystal", "sheets", "glass", "vacuum"], p=[0.4, 0.27, 0.3, 0.03]))
     if kind == "vacuum":
         return Specimen(kind, NOTHING)
     make = {"crystal": _crystal, "sheets": _sheets, "glass": _glass}[kind]
@@ -65,17 +69,22 @@ def specimen(side: float, rng: np.random.Generator) -> Specimen:
     return Specimen(kind, Atoms(atoms.numbers, places))
 
 
-def substituted(crystal: Crystal, rng: np.random.Generator) -> Crystal:
-    """The prototype with other elements, its cell scaled by their covalent radii.
+def elements_up_to(heaviest: int) -> list[int]:
+    """Atomic numbers of what solids are made of."""
+    return [z for z in range(3, heaviest + 1) if z not in NOBLE]
+
+
+def substituted(crystal: Crystal, rng: np.random.Generator, heaviest: int = HEAVIEST) -> Crystal:
+    """The prototype with other elements, up to `heaviest`, its cell scaled by their radii.
 
     Never one of the `HELD_OUT` compositions, and with probability 0.3 as it is, if it may be.
     """
     from ase.data import covalent_radii
 
     old = sorted({number for number, _ in crystal.atoms})
-    if rng.random() < 0.3 and set(old) not in HELD_OUT:
+    if rng.random() < 0.3 and set(old) not in HELD_OUT and max(old) <= heaviest:
         return crystal
-    allowed = [z for z in range(3, HEAVIEST + 1) if z not in NOBLE]
+    allowed = elements_up_to(heaviest)
     while True:
         new = dict(zip(old, rng.choice(allowed, len(old), replace=False).tolist(), strict=True))
         if set(new.values()) not in HELD_OUT:
@@ -160,7 +169,8 @@ def _crystal(side: float, rng: np.random.Generator) -> Atoms:
 
 def _sheets(side: float, rng: np.random.Generator) -> Atoms:
     numbers, places = [], []
-    base = substituted(SHEETS[int(rng.integers(len(SHEETS)))], rng)
+    heaviest = LIGHTEST if rng.random() < LIGHT else HEAVIEST
+    base = substituted(SHEETS[int(rng.integers(len(SHEETS)))], rng, heaviest)
     floor, angle = 0.0, rng.uniform(0, 2 * math.pi)
     for _ in range(int(rng.integers(1, 4))):
         # one cell along c, begun so that no sheet is cut in two
@@ -175,7 +185,7 @@ def _sheets(side: float, rng: np.random.Generator) -> Atoms:
         if rng.random() < 0.5:
             angle += math.radians(rng.uniform(0.0, 30.0))
         if rng.random() < 0.3:
-            base = substituted(SHEETS[int(rng.integers(len(SHEETS)))], rng)
+            base = substituted(SHEETS[int(rng.integers(len(SHEETS)))], rng, heaviest)
     atoms = Atoms(np.concatenate(numbers), np.concatenate(places))
     if rng.random() < 0.3:  # vacancies
         keep = rng.random(atoms.numbers.size) > rng.uniform(0.0, 0.1)
@@ -186,8 +196,10 @@ def _sheets(side: float, rng: np.random.Generator) -> Atoms:
 def _glass(side: float, rng: np.random.Generator) -> Atoms:
     from ase.data import covalent_radii
 
-    allowed = [z for z in range(3, HEAVIEST + 1) if z not in NOBLE]
+    allowed = elements_up_to(LIGHTEST if rng.random() < LIGHT else HEAVIEST)
     elements = rng.choice(allowed, int(rng.integers(1, 4)), replace=False)
+    while set(elements.tolist()) in HELD_OUT:
+        elements = rng.choice(allowed, int(rng.integers(1, 4)), replace=False)
     nearest = 2.0 * float(np.mean([covalent_radii[z] for z in elements])) * rng.uniform(0.9, 1.1)
     thickness = min(rng.uniform(2.0, THICKEST_ANGSTROM), MOST_ATOMS * nearest**3 / side**2)
     size = np.array([thickness, side, side])

@@ -5,7 +5,7 @@
 
 The run can be ended at any moment and started again with the same command. Shards that are added
 meanwhile are taken in. `--finish N` with `--from` lets the learning rate fall to zero within N
-steps of a checkpoint.
+steps of a checkpoint, or of a shipped network (`--from stemd/models/airpi.onnx`).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from torch import Tensor
 from training import checkpoints
 from training.airpi.examples import Examples, draw, examples, joined
 from training.airpi.network import ExitWaveNetwork, Layout
+from training.airpi.shipped import from_onnx
 
 log = structlog.get_logger()
 
@@ -136,12 +137,22 @@ class Run:
         )
 
     def restore(self, path: Path) -> None:
-        """Go on from a checkpoint of the same layout."""
+        """Go on from a checkpoint of the same layout, or from the network of a shipped file."""
+        if path.suffix == ".onnx":
+            network, self.step = from_onnx(path)
+            for each in (self.network, self.averaged):
+                each.load_state_dict(network.state_dict())
+            return
         state = checkpoints.read(path)
         self.network.load_state_dict(state["network"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step = int(state["step"])
+
+
+def step_of(path: Path) -> int:
+    """The step at which a checkpoint, or a shipped network, was written."""
+    return from_onnx(path)[1] if path.suffix == ".onnx" else checkpoints.step_of(path)
 
 
 def load_averaged(path: Path) -> tuple[ExitWaveNetwork, int]:
@@ -300,7 +311,7 @@ def main() -> None:
     if options.finish:
         if options.origin is None:
             parser.error("--finish needs --from, the checkpoint to finish")
-        begun = checkpoints.step_of(options.origin)
+        begun = step_of(options.origin)
     recipe = Recipe(
         layout=layout,
         seed=options.seed,

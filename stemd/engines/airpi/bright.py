@@ -17,6 +17,7 @@ from stemd.beam import Beam
 from stemd.engines.bright_field.engine import BrightFieldEngine, BrightFieldSettings
 from stemd.engines.bright_field.measuring import usable_cells
 from stemd.engines.bright_field.view import Discs
+from stemd.engines.lens.absorption import Absorbing
 from stemd.engines.lens.estimate import Cell, Frequencies, Linear
 from stemd.engines.lens.measure import StoppedError
 from stemd.results import Result
@@ -28,6 +29,8 @@ OTHER_RADIAN = 1.8
 of a specimen look like less than that (2.5 nm of defocus at 300 kV and 20 mrad)."""
 LEAST_CELLS = 8
 """Cells from which on their agreement says how wrong the model is."""
+FITTED = 2
+"""Numbers that are found for each frequency, phase and absorption, which take so much noise in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +91,19 @@ class HeldTo(BrightFieldEngine):
         at = Frequencies(discs.done, discs.beam, discs.step_angstrom, level=discs.level)
         if not at.index.size:
             return []  # so few positions say nothing of any wave
-        linear = Linear(at, lens.coefficients(discs.beam))
+        both = Absorbing(at, lens.coefficients(discs.beam))
         power, cells = np.zeros(at.index.size), 0
         for cell, points in zip(*usable_cells(discs), strict=True):
             if not go_on():
                 return None
             image = discs.images(slice(int(cell), int(cell) + 1))[0].reshape(discs.done.shape)
             spectrum, counts = at.spectrum_of(image)
-            linear.add(Cell(spectrum, counts, points))
+            both.add(Cell(spectrum, counts, points))
             power += counts * np.abs(spectrum) ** 2
             cells += counts > 0.0
         about = {**lens.as_optics(), "lens": "measured" if measured else "told"}
-        self._evidence = Evidence(linear, _misfit(linear, power, cells), about, other)
+        misfit = _misfit(at, power, both.explained(), cells)
+        self._evidence = Evidence(both.phase(), misfit, about, other)
         return []
 
 
@@ -109,16 +113,14 @@ def _apart(one: Aberrations, other: Aberrations, beam: Beam) -> float:
     return float(abs(change[0]) + np.hypot(change[1], change[2]))
 
 
-def _misfit(linear: Linear, power: F64, cells: int) -> F64:
+def _misfit(at: Frequencies, power: F64, explained: F64, cells: int) -> F64:
     """How many times more than Poisson noise the cells disagree on one specimen, (n,), by rings.
 
-    `power`: sum over the cells of their mean counts times |spectrum|^2. Of it the estimate explains
-    |numerator|^2 / denominator; of noise alone one part in `cells` would be explained.
+    `power`: sum over the cells of their mean counts times |spectrum|^2; `explained` of it by phase
+    and absorption.
     """
-    at, d = linear.at, linear.denominator
     if cells < LEAST_CELLS:
         return np.ones(at.index.size)
-    explained = np.divide(np.abs(linear.numerator) ** 2, d, out=np.zeros_like(d), where=d > 0)
     left = np.bincount(at.ring, at.twice * (power - explained))
-    noise = np.bincount(at.ring, at.twice) * at.positions * (cells - 1)
+    noise = np.bincount(at.ring, at.twice) * at.positions * (cells - FITTED)
     return np.asarray(np.maximum(left / np.maximum(noise, 1.0), 1.0)[at.ring])

@@ -8,11 +8,17 @@ the lens that they have (`bright`). On each ring of the scan frequency q the pha
 a the network's wave, d the linear estimate's. The power of n is known: it is the counts' noise,
 times the misfit of the cells, which is the error of the linear model. g is the slope of d against
 a: near 1 for a network that is right, 0 for one that was told a wrong lens, above 1 for one that
-says too little. Network and estimate have the noise of the same electrons, which makes g larger:
-what it is above 1 counts by the part of d that is not noise. The power of e is what d has beyond
-g a and noise. The best linear estimate is
+says too little.
 
-    phi = g a + (d - g a) E / (E + N).
+Network and estimate have the noise of the same electrons. A network shows noise in a part of the
+strength in which it shows the specimen, `NOISY`, so that of a ring's covariance of a and d the part
+P / (P + NOISY N) is specimen, with P its power in d; the rest, times g, is C, the noise that g a
+and d have in common. The difference d - g a has the power E + N - 2 C, which gives the power E of
+e. The best linear estimate is
+
+    phi = g a + (d - g a) (E - C) / (E + N - 2 C).
+
+On rings where next to nothing of d is clearly specimen g stays near 1, as it was thought to be.
 
 Of strong objects the linear estimate says too little. On rings where it and the network show the
 same but it is weaker, it is brought to the network's strength first.
@@ -56,17 +62,26 @@ OUTER = 0.5
 """Part of the bright field's reach from which on rings decide what lies beyond it."""
 MOST = 3.0
 """A g above is not believed."""
-PART = 1.0, 0.3
+NOISY = 0.3
+"""Of the strength in which the network shows the specimen, that in which it shows noise."""
+MOST_COMMON = 0.5
+"""Part of the linear estimate's noise that the network's waves have at most, too."""
+CLEAR = 3.0
+"""Times the part of a ring that is specimen: as far as that is one, its g is believed."""
+PART = 0.3, 0.2
 """Of the power of what is seen that the network's error has, and its standard deviation, before
 anything is known."""
 SURE = 4.0
 """Standard errors from which on a single ring decides about its own error."""
 FAINTEST = 0.3
 """Part of a strong phase that the linear estimate has at least."""
-FLOOR = 0.7
-"""Part of the power of what is seen that counts as the network's error for the uncertainty, where
-the difference says less: both have the noise of the same electrons, which makes them alike."""
-AMPLITUDE = 0.2
+FLOOR = 0.45
+"""Part of the power of what is seen, or may be there, that counts as the network's error for the
+uncertainty, where the difference says less: both have the noise of the same electrons, which makes
+them alike."""
+WIDE = 13
+"""Rings that together tell how strong a specimen may be that no single one sees."""
+AMPLITUDE = 0.17
 """Part of the image by which its strength may be off: neither of the two knows it better."""
 TINY = 1e-150
 # All were chosen on the even draws of benchmarks/airpi/fresh.py, and are reported on the odd ones.
@@ -157,16 +172,36 @@ class _Seen:
         rest.denominator = self._denominator
         return rest.power()
 
-    def error_of(self, waves: C128, course: F64) -> F64:
+    def power_at_most(self) -> F64:
+        """What the specimen's power may well be, at each frequency: that of many rings together,
+        and a standard error more. Faint ones are not zero because nobody sees them.
+        """
+        at, known = self.at, np.isfinite(self.noise)
+        noise = np.where(known, self.noise, 1.0)
+        weight = np.where(known, at.twice / noise**2, 0.0)
+        ring = np.ones(WIDE)
+        total, seen, error = (
+            np.convolve(np.bincount(at.ring, values), ring, "same")
+            for values in (
+                weight,
+                weight * (np.abs(self.waves) ** 2 - noise),
+                (weight * noise) ** 2,
+            )
+        )
+        most = (seen + np.sqrt(error)) / np.maximum(total, TINY)
+        return np.asarray(np.maximum(most, 0.0)[at.ring])
+
+    def error_of(self, waves: C128, course: F64, common: F64) -> F64:
         """Power of the waves' error: a part of `course`, but where a ring clearly has another.
 
-        The part is what explains the difference best, and `PART` where the data cannot tell. A
-        ring by itself is believed from SURE standard errors on.
+        `common`: covariance of the noise in the linear estimate and in the waves. The part is what
+        explains the difference best, and `PART` where the data cannot tell. A ring by itself is
+        believed from SURE standard errors on.
         """
         at, noise = self.at, self.noise
         weight = np.where(np.isfinite(noise), at.twice / (noise + course) ** 2, 0.0)
         noise = np.where(weight > 0, noise, 0.0)
-        beyond = np.where(weight > 0, np.abs(self.waves - waves) ** 2 - noise, 0.0)
+        beyond = np.where(weight > 0, np.abs(self.waves - waves) ** 2 - noise + 2.0 * common, 0.0)
         there = PART[1] ** -2 + float((weight * course**2).sum())
         part = (PART[0] * PART[1] ** -2 + float((weight * beyond * course).sum())) / there
         error = min(max(part, 0.0), 1.5) * course
@@ -182,29 +217,35 @@ class _Seen:
 def compromise(network: C128, evidence: Evidence) -> Compromise:
     """The network's waves (n,), at the linear estimate's frequencies, joined with it."""
     seen = _Seen(evidence)
-    at, noise = seen.at, seen.noise
-    weight = at.twice / (seen.power_beside(network) + noise)
+    at = seen.at
+    weight = at.twice / (seen.power_beside(network) + seen.noise)
     own = _rings(at.ring, weight * np.abs(network) ** 2)
     both = _rings(at.ring, weight * (network.conj() * seen.waves).real)
     power = seen.power_beside(np.zeros_like(network))
-    clear = _rings(at.ring, weight * power / (power + noise))
-    clear /= np.maximum(_rings(at.ring, weight), TINY)
+    clear = _mean(at, weight, power / (power + seen.noise))
     seen.scale(_faint(seen, weight, own, both, clear))
+    power, noise = seen.power_beside(np.zeros_like(network)), seen.noise
     both = _rings(at.ring, weight * (network.conj() * seen.waves).real)
-    noise, power = seen.noise, seen.power_beside(np.zeros_like(network))
-    more = both > own
-    both[more] = (own + clear * (both - own))[more]
-    waves = _gain(both, own)[at.ring] * network
+    # of what the two have in common that which is specimen; without a clear one, what is thought
+    alike = both * _mean(at, weight, power / np.maximum(power + NOISY * noise, TINY))
+    sure = np.minimum(1.0, CLEAR * _mean(at, weight, power / (power + noise)))
+    gain = _gain(own + sure * (alike - own), own)
+    finite = np.where(np.isfinite(noise), noise, 0.0)
+    shared = (both - gain * own) / np.maximum(_rings(at.ring, weight * finite), TINY)
+    waves = gain[at.ring] * network
     count = np.maximum(np.bincount(at.ring), 1)
     course = power + (np.bincount(at.ring, np.abs(waves) ** 2) / count)[at.ring]
-    error = seen.error_of(waves, course)
-    share = error / (error + noise)
+    # that part of the network's noise which is noise of the linear estimate, too
+    common = np.clip(gain * shared, 0.0, MOST_COMMON)[at.ring] * finite
+    error = seen.error_of(waves, course, common)
+    beyond = np.maximum(error - common, 0.0)
+    share = beyond / np.maximum(beyond + noise - common, TINY)
     outer = np.unique(at.ring[at.ring >= OUTER * at.ring.max(initial=0)])
     return Compromise(
         np.asarray(waves + share * (seen.waves - waves)),
-        float(_gain(both[::RINGS].sum(), own[::RINGS].sum())),
-        float(min(1.0, _gain(both[outer].sum(), own[outer].sum()))),
-        _variance(at, np.maximum(error, FLOOR * course), noise),
+        float(_gain((sure * alike)[::RINGS].sum(), (sure * own)[::RINGS].sum())),
+        float(min(1.0, _gain((sure * alike)[outer].sum(), (sure * own)[outer].sum()))),
+        _variance(at, np.maximum(error, FLOOR * np.maximum(course, seen.power_at_most())), noise),
     )
 
 
@@ -232,6 +273,11 @@ def _faint(seen: _Seen, weight: F64, own: F64, both: F64, clear: F64) -> F64:
 def _gain(both: Any, own: Any) -> Any:
     """The slope, with what was thought of it before."""
     return np.clip((both + SPREAD**-2) / (own + SPREAD**-2), 0.0, MOST)
+
+
+def _mean(at: Frequencies, weight: F64, values: F64) -> F64:
+    """Weighted means over each ring and those about it."""
+    return np.asarray(_rings(at.ring, weight * values) / np.maximum(_rings(at.ring, weight), TINY))
 
 
 def _rings(ring: NDArray[np.int64], values: F64) -> F64:

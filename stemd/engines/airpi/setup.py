@@ -25,6 +25,7 @@ from stemd.settings import SlowEngineSettings
 MOST_REPETITION = 16
 TRAINED_KV, TRAINED_MRAD = (30.0, 300.0), (5.0, 30.0)
 TRAINED_CS_ANGSTROM, MOST_CS_ANGSTROM = 1e4, 1e5
+TRAINED_ELECTRONS = 3.0
 DEFOCUS_SCHERZER = 6.0
 """What the network has seen (training/airpi/MODEL_CARD.md): a defocus of up to three standard
 deviations, each of twice Scherzer's for the Cs trained with."""
@@ -109,8 +110,13 @@ def found_in(first: FirstPatterns, optics: Optics, probe: str) -> Found:
     return Found(center, first.counts(), radius)
 
 
-def beyond_training(optics: Optics, beam: Beam, step_angstrom: float) -> str:
-    """In words: what the network was not trained with; empty where it knows all of it."""
+def beyond_training(
+    optics: Optics, beam: Beam, step_angstrom: float, electrons: float | None = None
+) -> str:
+    """In words: what the network was not trained with; empty where it knows all of it.
+
+    `electrons` in what it is given as one pattern, None where nobody knows.
+    """
     lens, parts = Aberrations.of_optics(optics), []
     if not lens.round:
         parts.append(
@@ -135,6 +141,11 @@ def beyond_training(optics: Optics, beam: Beam, step_angstrom: float) -> str:
         parts.append(
             f"a step of {step_angstrom:.2g} angstrom is more than the Airy disc's radius of "
             f"{beam.airy_radius:.2g}: the patches do not meet"
+        )
+    if electrons is not None and electrons < TRAINED_ELECTRONS:
+        parts.append(
+            f"the network knows {TRAINED_ELECTRONS:g} electrons a pattern and more, here are "
+            f"{electrons:.2g}, those of all positions that are added up"
         )
     return "; ".join(parts)
 

@@ -16,6 +16,9 @@ from stemd.engines.lens.estimate import Cell, Frequencies, Linear
 C128 = NDArray[np.complex128]
 F64 = NDArray[np.float64]
 
+LEAST_LEFT = 1e-6
+"""Part of a sum that is not shared with another, below which rounding made it."""
+
 
 class Absorbing:
     """Sums over the cells for phase and absorption together; then `phase`.
@@ -47,9 +50,33 @@ class Absorbing:
         """
         return _rest(self._sums, self._absorption, self._mixed, self.absorption().power())
 
+    def explained(self) -> F64:
+        """Of the power of the cells, counts |spectrum|^2 added up, what the two together explain.
+
+        Of noise alone that is two parts in as many as there are cells.
+        """
+        phase, absorption = self._sums, self._absorption
+        share = np.divide(
+            self._mixed.conj(), phase.denominator, out=np.zeros_like(self._mixed),
+            where=phase.denominator > 0.0,
+        )  # fmt: skip
+        rest = absorption.numerator - share * phase.numerator
+        left = not_shared(absorption.denominator, share, self._mixed.conj())
+        return np.asarray(
+            _part(phase.numerator, phase.denominator)
+            + _part(rest, np.where(left > LEAST_LEFT * absorption.denominator, left, 0.0))
+        )
+
     def absorption(self) -> Linear:
         """Likewise the estimate of the absorption."""
         return _rest(self._absorption, self._sums, self._mixed.conj(), self._sums.power())
+
+
+def _part(numerator: C128, denominator: F64) -> F64:
+    there = denominator > 0.0
+    return np.asarray(
+        np.where(there, np.abs(numerator) ** 2 / np.where(there, denominator, 1.0), 0.0)
+    )
 
 
 def _rest(wanted: Linear, other: Linear, mixed: C128, power: F64) -> Linear:
