@@ -133,6 +133,14 @@ class Aberrations:
         """The same without defocus and spherical aberration, which a `Beam` has itself."""
         return replace(self, defocus=0.0, spherical=0.0)
 
+    def round_part(self, beam: Beam) -> Beam:
+        """The beam with the defocus and the spherical aberration of these."""
+        return replace(beam, defocus_angstrom=self.defocus, cs_mm=self.spherical * 1e-7)
+
+    def reach(self, beam: Beam) -> float:
+        """Radius in angstrom to which the probe spreads at most, geometrically."""
+        return self.round_part(beam).blur_radius + self.spread(beam)
+
     def spread(self, beam: Beam) -> float:
         """Radius in angstrom to which what is not round spreads the rays, at most."""
         alpha = beam.convergence_semi_angle_mrad * 1e-3

@@ -146,7 +146,11 @@ def camera(shares: np.ndarray, electrons: float) -> np.ndarray:
 
 
 def made(
-    patterns: np.ndarray, jobs: int = 1, told: dict[str, Any] | None = None, **own: Any
+    patterns: np.ndarray,
+    jobs: int = 1,
+    told: dict[str, Any] | None = None,
+    field: float = FIELD,
+    **own: Any,
 ) -> tuple[Snapshot, list[Notice]]:
     """The finished images of a scan of POSITIONS x POSITIONS, and what the engine has said."""
     optics = Optics(
@@ -155,7 +159,7 @@ def made(
     )  # fmt: skip
     choice = engine("direct", **own)
     acquisition = acquisition_of(
-        patterns, (POSITIONS, POSITIONS), step_size_angstrom=FIELD / POSITIONS
+        patterns, (POSITIONS, POSITIONS), step_size_angstrom=field / POSITIONS
     )
     said: list[Notice] = []
     run = ScanRun(acquisition, settings_of([choice], optics), [choice], notice=said.append)
@@ -166,7 +170,7 @@ def made(
         part.merge()
     run.end("complete")
     final = run.snapshot(final=True)
-    assert not run.failed
+    assert not run.failed, str(run.failed)
     return final, said
 
 
@@ -181,7 +185,7 @@ def test_the_engine_finds_the_lens_says_so_and_shows_the_phase(scan, truth):
     assert about["measured"]["defocus_sigma_nm"] < 0.5
     expected = on_scan(truth)
     assert np.corrcoef(phase.image.ravel(), expected.ravel())[0, 1] > 0.8
-    assert uncertainty.image.min() == uncertainty.image.max() > 0.0
+    assert uncertainty.image.min() > 0.0
     (notice,) = said
     assert notice.kind == "direct_lens_disagrees"
     assert "told 0.0" in notice.text

@@ -120,6 +120,7 @@ class AirpiEngine(BesideScan):
         size, extra = of.pixel_angstrom, self._about(thing)
         if evidence is not None:
             extra["held_to"] = dict(evidence.about)
+            self._warnings.other_lens(evidence.disagrees)
         phase, weight, uncertainty = self._own.outputs(self.name)
         results = [
             Result(phase, made.phase, "rad", "scan", size, extra),

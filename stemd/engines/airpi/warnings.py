@@ -60,6 +60,15 @@ class Warnings:
         if text:
             self._once("lens", text, "change that at the microscope, or use the engine direct")
 
+    def other_lens(self, text: str) -> None:
+        """The data have another lens than the network was told, if there is a text."""
+        if text:
+            self._once(
+                "lens_disagrees", text,
+                "focus the microscope, or set what was measured in the optics; "
+                'optics.measured = "use" does it by itself',
+            )  # fmt: skip
+
     def gain(self, gain: float) -> None:
         """The data contradict the network, if so."""
         if gain < LEAST_GAIN:

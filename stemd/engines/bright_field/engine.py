@@ -379,7 +379,9 @@ class BrightFieldEngine(BesideScan):
 
     def _whole(self, result: Result, discs: Discs, optics: Optics) -> Result:
         """With all lines of the scan, and with what all such images have to say."""
-        image = np.zeros(self._maps.shape, np.float32)
+        ny, nx = self._maps.shape
+        times = result.image.shape[1] // nx
+        image = np.zeros((ny * times, nx * times), np.float32)
         image[: result.image.shape[0]] = result.image
         extra = {
             "center": list(discs.center),

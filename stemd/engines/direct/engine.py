@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Annotated, Literal
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from stemd.aberrations import COEFFICIENTS, Aberrations
 from stemd.acquisition import Acquisition, Optics
@@ -21,8 +22,10 @@ from stemd.engines.bright_field.view import Discs
 from stemd.engines.direct.growing import GrowingPhase
 from stemd.engines.direct.line_kernels import line_kernels
 from stemd.engines.direct.live import IMAGE_EVERY_S, LivePhase, Wanted
+from stemd.engines.direct.uncertainty import standard_error, variance_of
 from stemd.engines.lens.absorption import Absorbing
 from stemd.engines.lens.estimate import Cell, Frequencies, Linear
+from stemd.engines.lens.finer import Finer
 from stemd.engines.lens.weights import Method
 from stemd.errors import StemdError
 from stemd.plugins import Plugin
@@ -39,6 +42,8 @@ class DirectSettings(BrightFieldSettings):
 
     `method`: how the cells are weighted. "wiener" gives the least error at every dose; the others
     are there to compare with: "obf", "ssb", "parallax" (which shows nothing in focus) and "icom".
+    `upsample`: pixels a position along each axis. Out of focus, cells that look from aside see more
+    than the scan's steps do; by "wiener" alone, and live images only repeat their pixels.
     `pixels_per_angle`: cells a convergence semi-angle, fewer where `memory_mb` does not suffice.
     `live`: images of unfinished scans too, through the lens that is told until it is measured.
     `kernel_size`: positions across of the kernels of live images, odd, without what the lens
@@ -48,6 +53,7 @@ class DirectSettings(BrightFieldSettings):
 
     lens: Literal["measured", "told"] = "measured"
     method: Method = "wiener"
+    upsample: Annotated[int, Field(ge=1, le=4)] = 1
     kernel_size: Annotated[int, Field(ge=3, le=255)] = 31
 
     @field_validator("kernel_size")
@@ -56,6 +62,12 @@ class DirectSettings(BrightFieldSettings):
         if value % 2 == 0:
             raise ValueError(f"must be odd, for example {value + 1}")
         return value
+
+    @model_validator(mode="after")
+    def _finer_by_wiener(self) -> DirectSettings:
+        if self.upsample > 1 and self.method != "wiener":
+            raise ValueError(f'upsample = {self.upsample} is for method = "wiener"')
+        return self
 
     def outputs(self, engine: str) -> tuple[str, ...]:
         """The phase and its standard error."""
@@ -79,6 +91,11 @@ class DirectEngine(BrightFieldEngine):
 
     def __init__(self, settings: DirectSettings) -> None:
         super().__init__(settings.name or "direct", settings)
+
+    @property
+    def _times(self) -> int:
+        """Pixels of the images a position along each axis."""
+        return self._own.upsample
 
     def start(self, acquisition: Acquisition, settings: Settings, maps: PositionMaps) -> None:
         """See `BrightFieldEngine.start`."""
@@ -109,7 +126,17 @@ class DirectEngine(BrightFieldEngine):
         if made is not None and (wanted := live.wanted) is not None:
             image, deviation = made
             there = live.lines.added
-            results = self._results(image, there, deviation, wanted.lens, measured=wanted.measured)
+            phase, error = self._results(
+                image, deviation**2, there, wanted.discs, wanted.lens, measured=wanted.measured
+            )
+            known = np.where(there, error.image, np.float32(0.0))
+            results = [phase, replace(error, image=known)]
+            if self._times > 1:
+                step = wanted.discs.step_angstrom / self._times
+                results = [
+                    replace(r, image=_repeated(r.image, self._times), pixel_size=step)
+                    for r in results
+                ]
             self._newest = [self._whole(r, wanted.discs, wanted.optics) for r in results]
         return grown
 
@@ -120,11 +147,7 @@ class DirectEngine(BrightFieldEngine):
             discs, _ = self._discs(optics, self._maps.shape[0], whole=False)
         except StemdError:  # few patterns have a vague centre; the finished image raises it
             return None
-        beam = Beam(
-            discs.beam.energy_ev, discs.beam.convergence_semi_angle_mrad, lens.defocus,
-            lens.spherical * 1e-7,
-        )  # fmt: skip
-        spread = math.ceil((beam.blur_radius + lens.spread(beam)) / discs.step_angstrom)
+        spread = math.ceil(lens.reach(discs.beam) / discs.step_angstrom)
         size = min(self._own.kernel_size + 2 * spread, MOST_KERNEL, 2 * max(self._maps.shape) - 1)
         return Wanted(discs, optics, lens, measured, size, self._own.method)
 
@@ -138,41 +161,87 @@ class DirectEngine(BrightFieldEngine):
 
     def _images_of(self, discs: Discs, go_on: Callable[[], bool]) -> Sequence[Result] | None:
         _, lens, measured = self._through()
+        made = (
+            self._finer(discs, lens, go_on) if self._times > 1 else self._plain(discs, lens, go_on)
+        )
+        if made is None:
+            return None
+        return self._results(*made, discs.done, discs, lens, measured=measured)
+
+    def _plain(
+        self, discs: Discs, lens: Aberrations, go_on: Callable[[], bool]
+    ) -> tuple[NDArray[np.float32], float] | None:
+        """The phase at the scan's positions, and its variance."""
         at = Frequencies(discs.done, discs.beam, discs.step_angstrom, level=discs.level)
         coefficients, method = lens.coefficients(discs.beam), self._own.method
         both, alone = Absorbing(at, coefficients), Linear(at, coefficients, method)
         sums = both if method == "wiener" else alone
-        for cell, points in zip(*usable_cells(discs), strict=True):
+        for cell in _cells(discs, at):
             if not go_on():
                 return None
-            image = discs.images(slice(int(cell), int(cell) + 1))[0].reshape(discs.done.shape)
-            sums.add(Cell(*at.spectrum_of(image), points))
-        estimate = both.phase() if method == "wiener" else alone
-        return self._results(
-            estimate.phase(), discs.done, estimate.deviation(), lens, measured=measured
+            sums.add(cell)
+        if method != "wiener":
+            return alone.phase(), alone.deviation() ** 2
+        estimate = both.phase()
+        return estimate.phase(), variance_of(estimate, discs.step_angstrom * discs.beam.aperture)
+
+    def _finer(
+        self, discs: Discs, lens: Aberrations, go_on: Callable[[], bool]
+    ) -> tuple[NDArray[np.float32], float] | None:
+        """The phase on a finer grid, and its variance."""
+        at = Frequencies(discs.done, discs.beam, discs.step_angstrom, level=discs.level, whole=True)
+        needed, most = Finer.bytes_for(at.shape, self._times), self._own.memory_mb * 1e6
+        if needed > most:
+            raise StemdError(
+                f"a phase of {self._times} x {self._times} pixels a position takes "
+                f"{needed / 1e6:,.0f} MB for this scan, more than memory_mb = {most / 1e6:g}",
+                "lower upsample, or raise memory_mb of the engine",
+            )
+        sums = Finer(
+            at, discs.beam, discs.step_angstrom, self._times, lens.coefficients(discs.beam)
         )
+        for cell in _cells(discs, at):
+            if not go_on():
+                return None
+            sums.add(cell)
+        return sums.solved()
 
     def _results(
         self,
         phase: NDArray[np.float32],
+        variance: float,
         there: NDArray[np.bool_],
-        deviation: float,
+        discs: Discs,
         lens: Aberrations,
         *,
         measured: bool,
     ) -> Sequence[Result]:
-        """The phase, and its standard error where there are patterns."""
-        names, step = self._own.outputs(self.name), self._acquisition.scan.step_size_angstrom
+        """The phase, and its standard error; `there`: the positions that are in the image."""
+        names, times = self._own.outputs(self.name), phase.shape[0] // there.shape[0]
+        step = discs.step_angstrom / times
         about = {
             **lens.as_optics(),
             "lens": "measured" if measured else "told",
             "method": self._own.method,
         }
-        known = np.where(there, np.float32(deviation), np.float32(0.0))
+        reach = (lens.reach(discs.beam) + discs.beam.airy_radius) / step
+        error = standard_error(phase, _repeated(there, times), variance, reach)
         return [
             Result(names[0], phase, "rad", "scan", step, about),
-            Result(names[1], known, "rad", "scan", step, about),
+            Result(names[1], error, "rad", "scan", step, about),
         ]
+
+
+def _cells(discs: Discs, at: Frequencies) -> Iterator[Cell]:
+    """What each usable cell has seen."""
+    for cell, points in zip(*usable_cells(discs), strict=True):
+        image = discs.images(slice(int(cell), int(cell) + 1))[0].reshape(discs.done.shape)
+        yield Cell(*at.spectrum_of(image), points)
+
+
+def _repeated(image: NDArray[Any], times: int) -> NDArray[Any]:
+    """Each pixel times x times."""
+    return image.repeat(times, axis=0).repeat(times, axis=1) if times > 1 else image
 
 
 def _touched(block: Block) -> Iterator[tuple[int, int]]:

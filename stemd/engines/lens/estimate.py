@@ -44,12 +44,19 @@ class Frequencies:
     plane (ny, nx // 2 + 1); `twice` (n,): 2 where q stands for -q too, else 1; `ring` (n,): number
     of the ring of |q|; `sector` (n,): number of the part of the plane, of `sectors`. `done`
     (ny, nx): the scan's positions; others count as mean ones. `level`: a plane is taken out of
-    every image, as descan makes it. `finest`: the shortest period, in 1 / aperture; `coarse`: the
-    step is so large that detail which the bright field transfers folds back.
+    every image, as descan makes it. `whole`: all of the half plane instead. `finest`: the shortest
+    period, in 1 / aperture; `coarse`: the step is so large that detail which the bright field
+    transfers folds back.
     """
 
     def __init__(
-        self, done: NDArray[np.bool_], beam: Beam, step_angstrom: float, *, level: bool = False
+        self,
+        done: NDArray[np.bool_],
+        beam: Beam,
+        step_angstrom: float,
+        *,
+        level: bool = False,
+        whole: bool = False,
     ) -> None:
         self.done = done
         self.shape = (done.shape[0], done.shape[1])
@@ -63,7 +70,7 @@ class Frequencies:
             )
         )
         radius = np.hypot(y, x)
-        self.index = np.flatnonzero((radius < REACH) & (radius > 0.0))
+        self.index = np.flatnonzero(whole | ((radius < REACH) & (radius > 0.0)))
         self.y = np.ascontiguousarray(y[self.index])
         self.x = np.ascontiguousarray(x[self.index])
         self.ring = (radius[self.index] / RING).astype(np.int64)

@@ -10,6 +10,7 @@ from pydantic import Field
 from stemd.aberrations import Aberrations
 from stemd.engines.bright_field.engine import BrightFieldEngine, BrightFieldSettings
 from stemd.engines.bright_field.view import Discs
+from stemd.engines.ssb.limits import beyond_limits
 from stemd.engines.ssb.side_bands import side_band_phase
 from stemd.plugins import Plugin
 from stemd.results import Result
@@ -41,6 +42,7 @@ class SsbEngine(BrightFieldEngine):
 
     def __init__(self, settings: SsbSettings) -> None:
         super().__init__(settings.name or "ssb", settings)
+        self._told_limits: list[str] = []
 
     def _images_of(self, discs: Discs, go_on: Callable[[], bool]) -> Sequence[Result] | None:
         total = self._maps.total[: discs.done.size][discs.done.reshape(-1)]
@@ -51,8 +53,19 @@ class SsbEngine(BrightFieldEngine):
         )  # fmt: skip
         if phase is None:
             return None
+        if discs.done.shape == self._maps.shape:
+            self._tell_limits(beyond_limits(discs, lens, self.lens_found))
         extra = {"regularisation": self._own.regularisation, **lens.as_optics()}
         return [Result(f"{self.name}_phase", phase, "rad", "scan", discs.step_angstrom, extra)]
+
+    def _tell_limits(self, limits: list[str]) -> None:
+        """Say what the image of a whole scan is not to be trusted for, each time it is new."""
+        if limits and limits != self._told_limits:
+            self._say(
+                "beyond_limits", "the image may show what is not there: " + "; ".join(limits),
+                remedy="change that at the microscope, or look at direct, and at its uncertainty",
+            )  # fmt: skip
+        self._told_limits = limits
 
 
 PLUGIN = Plugin(

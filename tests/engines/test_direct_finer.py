@@ -1,0 +1,79 @@
+"""`direct` on a finer grid than the scan's, and how far it says that it may be off."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stemd.config.problems import ConfigProblemsError
+from stemd.engines.direct.uncertainty import MODEL, standard_error
+from tests.engines import weak_phase
+from tests.engines.scenes import engine
+from tests.engines.test_direct import BEAM, FIELD, LENS, PER_ANGLE, POSITIONS, camera, made
+
+TIMES = 2
+
+
+@pytest.fixture(scope="module")
+def fine_truth() -> np.ndarray:
+    """Detail of up to 1.4 times what the scan's positions can hold."""
+    return weak_phase.random_phase(128, 80, 0.05, 5, 28.0)
+
+
+@pytest.fixture(scope="module")
+def scan(fine_truth: np.ndarray) -> np.ndarray:
+    return weak_phase.patterns(fine_truth, FIELD * 3, POSITIONS, BEAM, LENS, PER_ANGLE)
+
+
+def at(truth: np.ndarray, side: int) -> np.ndarray:
+    """The phase at side x side places."""
+    kept = np.rint(np.fft.fftfreq(side) * side).astype(int)
+    spectrum = np.fft.fft2(truth)[np.ix_(kept, kept)]
+    return np.fft.ifft2(spectrum).real * (side / truth.shape[0]) ** 2
+
+
+def test_detail_that_the_steps_fold_back_is_told_apart(scan, fine_truth):
+    told = {**LENS.as_optics(), "measured": "off"}
+    patterns = camera(scan, 2e5)
+    fine, error = made(patterns, told=told, upsample=TIMES, field=3 * FIELD)[0].results
+    coarse = made(patterns, told=told, field=3 * FIELD)[0].results[0]
+    truth = at(fine_truth, TIMES * POSITIONS)
+    assert fine.image.shape == error.image.shape == truth.shape
+    assert fine.pixel_size == pytest.approx(3 * FIELD / POSITIONS / TIMES)
+    as_coarse = coarse.image.repeat(TIMES, 0).repeat(TIMES, 1)
+    near, far = (np.corrcoef(i.ravel(), truth.ravel())[0, 1] for i in (fine.image, as_coarse))
+    assert near > 0.97
+    assert far < 0.9
+    assert 0.5 < (np.abs(fine.image - truth) < error.image).mean() < 0.98
+
+
+def test_a_finer_image_is_refused_where_memory_or_method_do_not_do(scan):
+    with pytest.raises(ConfigProblemsError, match="upsample"):
+        engine("direct", upsample=2, method="ssb")
+    with pytest.raises(AssertionError, match="memory_mb"):
+        made(camera(scan, 1e3), upsample=4, memory_mb=10.0)
+
+
+def test_the_error_is_larger_at_edges_in_bright_places_and_where_nothing_was_measured():
+    phase = np.zeros((32, 32), np.float32)
+    phase[10, 10] = 1.0
+    done = np.ones(phase.shape, np.bool_)
+    done[20, 20] = False
+    error = standard_error(phase, done, 0.01**2, 3.0)
+    plain = error[16, 8]
+    assert plain == pytest.approx(0.01, rel=0.01)
+    assert error[10, 10] == pytest.approx(MODEL, rel=0.05)
+    assert error[0, 16] > 1.2 * plain
+    assert error[0, 0] > error[0, 16] > error[1, 16] > plain
+    assert error[20, 20] > error[20, 22] > plain
+
+
+def test_what_is_said_of_the_error_holds_for_weak_specimens(fine_truth):
+    truth = weak_phase.random_phase(96, POSITIONS, 0.05, 5, 16.0)
+    shares = weak_phase.patterns(truth, FIELD, POSITIONS, BEAM, LENS, PER_ANGLE)
+    for electrons in (300.0, 3000.0):
+        final, _ = made(camera(shares, electrons), told={**LENS.as_optics(), "measured": "off"})
+        phase, error = (result.image for result in final.results)
+        inner = (slice(6, -6), slice(6, -6))
+        off = np.abs(phase - at(truth, POSITIONS))[inner]
+        assert 0.58 < (off < error[inner]).mean() < 0.85
