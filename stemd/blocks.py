@@ -30,10 +30,19 @@ class PoolClosedError(Exception):
     """The pool was closed while somebody waited for a block: the reader is to end."""
 
 
-class Buffer:
-    """One recycled piece of memory with a count of who still reads it."""
+_NO_BYTES: NDArray[np.uint8] = np.zeros(0, np.uint8)
 
-    __slots__ = ("_lock", "_owner", "_users", "bytes", "probe", "sequence", "taken", "unpacked")
+
+class Buffer:
+    """One recycled piece of memory with a count of who still reads it.
+
+    `bytes` is as it came from the camera; `unpacked`, where the format is packed, is larger and
+    goes back to the pool as soon as nobody reads more than `bytes`.
+    """
+
+    __slots__ = (
+        "_lock", "_owner", "_readers", "_users", "bytes", "probe", "sequence", "taken", "unpacked",
+    )  # fmt: skip
 
     def __init__(self, owner: BlockPool | None, size: int, frames: int, unpacked: int) -> None:
         self.bytes: NDArray[np.uint8] = np.zeros(size, np.uint8)
@@ -43,25 +52,35 @@ class Buffer:
         self.taken: float | None = None
         """When it was taken from its pool (monotonic seconds), None while it is free."""
         self._owner = owner
-        self._users = 0
+        self._users = self._readers = 0  # all, and those of `unpacked`
         self._lock = threading.Lock()
 
-    def retain(self) -> None:
-        """One more reader."""
+    def retain(self, *, wire_only: bool = False) -> None:
+        """One more reader; `wire_only`: of `bytes` alone."""
         with self._lock:
             self._users += 1
+            self._readers += not wire_only
 
-    def release(self) -> None:
-        """One reader less; the last one gives the memory back."""
+    def release(self, *, wire_only: bool = False) -> None:
+        """One reader less, of what it was retained for; the last one gives the memory back."""
         with self._lock:
             self._users -= 1
+            self._readers -= not wire_only
             last = self._users == 0
-        if last and self._owner is not None:
-            self._owner.give_back(self)
+            unread = self._readers == 0 and not wire_only
+        if self._owner is not None:
+            if unread:
+                self._owner.give_back_unpacked(self)
+            if last:
+                self._owner.give_back(self)
 
 
 class BlockPool:
     """The buffers of one camera. `configure` sizes them, `take` waits for a free one.
+
+    Of packed formats half of the memory is for unpacked frames, which few blocks have at a time:
+    a record that waits for its disk holds none of it, and what is unpacked next lands where it is
+    still in cache.
 
     `configure` is called by the reader only, when the size of a frame changes; buffers of the
     old size that are still being read die with their last reader.
@@ -75,6 +94,7 @@ class BlockPool:
         self.buffers = 0
         self._size = (0, 0)
         self._free: deque[Buffer] = deque()
+        self._free_unpacked: list[NDArray[np.uint8]] = []
         self._all: Sequence[Buffer] = ()
         self._condition = threading.Condition()
         self._closed = False
@@ -92,26 +112,31 @@ class BlockPool:
             aim = min(max(self.block_bytes, block_bytes), self.total_bytes // 4)
             frames = max(1, min(1024, aim // each))
             count = max(4, self.total_bytes // (frames * each))
-            fresh = [
-                Buffer(self, frames * frame_bytes, frames, frames * unpacked_frame_bytes)
-                for _ in range(count)
-            ]
+            unpacked = []
+            if unpacked_frame_bytes:
+                half, size = self.total_bytes // 2, frames * unpacked_frame_bytes
+                unpacked = [np.zeros(size, np.uint8) for _ in range(max(4, half // size))]
+                count = max(len(unpacked), min(1024, half // max(1, frames * frame_bytes)))
+            fresh = [Buffer(self, frames * frame_bytes, frames, 0) for _ in range(count)]
             with self._condition:
                 self._size = (frame_bytes, unpacked_frame_bytes)
                 self.frames, self.frame_bytes, self.buffers = frames, frame_bytes, count
                 self._free, self._all = deque(fresh), tuple(fresh)
+                self._free_unpacked = unpacked
         return self.frames
 
     def take(self) -> Buffer:
         """A free buffer with one user, the caller. Waits; raises PoolClosedError when closed."""
         with self._condition:
-            while not self._free:
+            while not self.free:
                 if self._closed:
                     raise PoolClosedError
                 self._condition.wait(0.5)
             if self._closed:
                 raise PoolClosedError
             buffer = self._free.pop()  # last in, first out: the warmest memory
+            if self._size[1]:
+                buffer.unpacked = self._free_unpacked.pop()
             buffer.taken = time.monotonic()
         buffer.retain()
         return buffer
@@ -124,6 +149,14 @@ class BlockPool:
                 self._free.append(buffer)
                 self._condition.notify()
 
+    def give_back_unpacked(self, buffer: Buffer) -> None:
+        """Called by `Buffer.release` only."""
+        with self._condition:
+            memory, buffer.unpacked = buffer.unpacked, _NO_BYTES
+            if memory.size and memory.size == self.frames * self._size[1] and not self._closed:
+                self._free_unpacked.append(memory)
+                self._condition.notify()
+
     def close(self) -> None:
         """Wake and end whoever waits for a buffer; memory goes with its last reader.
 
@@ -132,13 +165,14 @@ class BlockPool:
         with self._condition:
             self._closed = True
             self._free.clear()
+            self._free_unpacked.clear()
             self._all = ()
             self._condition.notify_all()
 
     @property
     def free(self) -> int:
-        """Buffers free at this moment."""
-        return len(self._free)
+        """Buffers free at this moment; 0 also where there is no memory to unpack into."""
+        return len(self._free) if self._free_unpacked or not self._size[1] else 0
 
     @property
     def oldest_s(self) -> float:
@@ -158,7 +192,8 @@ class FrameBlock:
     recorder writes. For packed formats `pixels` is the unpacked copy, else it is `wire`.
     `sequence` counts frames of the acquisition from 0, holes included; `probe` is the probe
     position of each frame, -1 for a frame that belongs to none (flyback, leading, repeated).
-    Who keeps a block beyond the call it was given in says `retain`, and `release` when done.
+    Who keeps a block beyond the call it was given in says `retain`, and `release` when done; who
+    needs no more than `wire` says so to both.
     """
 
     acquisition: Acquisition
@@ -175,15 +210,15 @@ class FrameBlock:
     received_ns: int
     buffer: Buffer | None = None
 
-    def retain(self) -> None:
-        """One more reader of this block's memory."""
+    def retain(self, *, wire_only: bool = False) -> None:
+        """One more reader of this block's memory, or of `wire` alone."""
         if self.buffer is not None:
-            self.buffer.retain()
+            self.buffer.retain(wire_only=wire_only)
 
-    def release(self) -> None:
+    def release(self, *, wire_only: bool = False) -> None:
         """One reader less."""
         if self.buffer is not None:
-            self.buffer.release()
+            self.buffer.release(wire_only=wire_only)
 
     def patterns(self) -> NDArray[np.integer]:
         """The patterns as a strided (count, height, width) view in wire byte order, no copy."""
@@ -229,15 +264,15 @@ class EventBlock:
         """Detector column of each hit."""
         return (self.yx[: self.count] & np.uint32(0xFFFF)).astype(np.uint16)
 
-    def retain(self) -> None:
-        """One more reader of this block's memory."""
+    def retain(self, *, wire_only: bool = False) -> None:
+        """One more reader of this block's memory, or of `wire` alone."""
         if self.buffer is not None:
-            self.buffer.retain()
+            self.buffer.retain(wire_only=wire_only)
 
-    def release(self) -> None:
+    def release(self, *, wire_only: bool = False) -> None:
         """One reader less."""
         if self.buffer is not None:
-            self.buffer.release()
+            self.buffer.release(wire_only=wire_only)
 
 
 @dataclass(slots=True)
@@ -254,10 +289,10 @@ class ImageBlock:
     wire: NDArray[np.uint8]
     received_ns: int
 
-    def retain(self) -> None:
+    def retain(self, *, wire_only: bool = False) -> None:
         """Nothing: the memory is not recycled."""
 
-    def release(self) -> None:
+    def release(self, *, wire_only: bool = False) -> None:
         """Nothing: the memory is not recycled."""
 
 

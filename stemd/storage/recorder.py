@@ -47,7 +47,7 @@ _HASH_NICENESS = 5
 """Gives way to the data path, yet ends in bounded time when every core is busy."""
 
 
-_THIN = 4
+_THIN = 2
 """A block whose buffer is so many times as large as its bytes does not keep that buffer waiting."""
 
 
@@ -57,7 +57,7 @@ class _Waits(Protocol):
     @property
     def wire(self) -> NDArray[np.uint8]: ...
 
-    def release(self) -> None: ...
+    def release(self, *, wire_only: bool = False) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class _Copy:
 
     wire: NDArray[np.uint8]
 
-    def release(self) -> None:
+    def release(self, *, wire_only: bool = False) -> None:
         """Nothing is recycled."""
 
 
@@ -230,14 +230,14 @@ class RawRecorder:
     def _to_keep(self, block: Block | ImageBlock) -> _Waits:
         """The block; where others wait, of one that is large for what came in it, a copy.
 
-        What came packed, or slowly, would else keep the camera's whole pool: the disk would hold
-        the camera up long before `queue_bytes` wait.
+        What came slowly, or compressed further than most, would else keep the camera's whole pool:
+        the disk would hold the camera up long before `queue_bytes` wait.
         """
         buffer = None if isinstance(block, ImageBlock) else block.buffer
-        memory = buffer.bytes.nbytes + buffer.unpacked.nbytes if buffer is not None else 0
+        memory = buffer.bytes.nbytes if buffer is not None else 0
         if self._queue and memory >= _THIN * block.wire.nbytes:
             return _Copy(block.wire.copy())
-        block.retain()
+        block.retain(wire_only=True)
         return block
 
     def finish(self) -> list[FileRecord]:
@@ -319,7 +319,7 @@ class RawRecorder:
             self.blocks_refused += len(abandoned)
             self._changed.notify_all()
         for block in abandoned:
-            block.release()
+            block.release(wire_only=True)
 
     def _next(self) -> _Waits | None:
         """The next block to write, left in the queue; None when the scan is over."""
@@ -338,7 +338,7 @@ class RawRecorder:
             self.bytes_written += size if written else 0
             self.blocks_refused += not written
             self._changed.notify_all()
-        block.release()
+        block.release(wire_only=True)
         return size
 
     def _write_back(self, offset: int, length: int) -> None:

@@ -29,9 +29,11 @@ class CompressedSlots:
     def __init__(self, pool: BlockPool, layout: Layout, expander: Expander) -> None:
         self.layout = layout
         size = self._image_bytes = layout.pixel_bytes
-        wire = size // _WIRE_SHARE + _MESSAGE_BYTES
-        self.count = pool.configure(wire, size, max(BLOCK_BYTES, _WIRE_SHARE * (wire + size)))
-        if self.count < _WIRE_SHARE:  # so few might not hold one that cannot be compressed
+        aim = max(1, BLOCK_BYTES // size)
+        share = min(_WIRE_SHARE, aim)  # all together hold at least one that cannot be compressed
+        wire = size // share + size // 64 + _MESSAGE_BYTES
+        self.count = pool.configure(wire, size, aim * (wire + size))
+        if self.count < share:
             self.count = pool.configure(size + size // 64 + _MESSAGE_BYTES, size, BLOCK_BYTES)
         self.numbers: NDArray[np.int64] = np.zeros(self.count, np.int64)
         self.prefixes: Bytes = np.zeros((self.count, 0), np.uint8)
