@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -128,3 +128,26 @@ def eventually(check: Callable[[], Any], seconds: float = 45.0) -> None:
         if time.monotonic() > end:
             pytest.fail("the page never came to show it")
         time.sleep(0.05)
+
+
+def open_tab(chromium: Any, served: Served, **options: Any) -> Iterator[Any]:
+    """A fresh profile with the page; any script error or foreign request fails the test."""
+    context = chromium.new_context(**({"viewport": {"width": 1280, "height": 800}} | options))
+    tab = context.new_page()
+    problems: list[str] = []
+    tab.on("pageerror", lambda error: problems.append(str(error)))
+    tab.on(
+        "console",
+        lambda line: problems.append(line.text) if "Content Security" in line.text else None,
+    )
+    hosts: set[str] = set()
+    tab.on("request", lambda request: hosts.add(request.url.split("/")[2]))
+    tab.goto(served.url)
+    yield tab
+    context.close()
+    assert problems == []
+    assert hosts == {served.url.split("/")[2]}
+
+
+def thumb(tab: Any, name: str) -> None:
+    tab.locator(".thumb", has_text=name).first.click()

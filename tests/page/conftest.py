@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from browser import CHROMIUM, FLAGS, Served, open_tab, require_browser
 from page_harness import Microscope, Shown
 
 from tests import ordinary_priority
@@ -27,3 +29,27 @@ def replays_get_time(
     """Replays at an ordinary priority, so that none stands still on a busy machine."""
     for name, value in ordinary_priority.environment(tmp_path_factory.mktemp("site")).items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    require_browser()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    served = Served(tmp_path)
+    served.do(served.scope.tell_settings)
+    yield served
+    served.close()
+
+
+@pytest.fixture
+def tab(chromium: Any, served: Served) -> Iterator[Any]:
+    yield from open_tab(chromium, served)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,13 @@ import numpy as np
 import pytest
 from browser import (
     BLANK,
-    CHROMIUM,
-    FLAGS,
     Served,
     eventually,
     limits,
-    require_browser,
+    open_tab,
     same_gray,
     seen,
+    thumb,
 )
 
 from stemd.results import Result
@@ -28,53 +26,6 @@ pytestmark = pytest.mark.browser
 TOKEN = "correct-horse-battery"
 TOP = slice(0, 52)
 """Rows of the image that the scale bar does not touch."""
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    require_browser()
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    served = Served(tmp_path)
-    served.do(served.scope.tell_settings)
-    yield served
-    served.close()
-
-
-@pytest.fixture
-def tab(chromium: Any, served: Served) -> Iterator[Any]:
-    yield from open_tab(chromium, served)
-
-
-def open_tab(chromium: Any, served: Served, **options: Any) -> Iterator[Any]:
-    """A fresh profile with the page; any script error or foreign request fails the test."""
-    context = chromium.new_context(**({"viewport": {"width": 1280, "height": 800}} | options))
-    tab = context.new_page()
-    problems: list[str] = []
-    tab.on("pageerror", lambda error: problems.append(str(error)))
-    tab.on(
-        "console",
-        lambda line: problems.append(line.text) if "Content Security" in line.text else None,
-    )
-    hosts: set[str] = set()
-    tab.on("request", lambda request: hosts.add(request.url.split("/")[2]))
-    tab.goto(served.url)
-    yield tab
-    context.close()
-    assert problems == []
-    assert hosts == {served.url.split("/")[2]}
-
-
-def thumb(tab: Any, name: str) -> None:
-    tab.locator(".thumb", has_text=name).first.click()
 
 
 def test_an_image_grows_on_the_screen_pixel_by_pixel(served: Served, tab: Any) -> None:
@@ -488,6 +439,8 @@ def test_the_page_says_how_far_the_beam_is_out_of_focus_and_what_to_press(
     assert rows[2] == "Rotation, °–not clear"
     assert tab.locator("#measured tr.off").count() == 1
     tab.click("#measured button")
+    assert "written anew" in tab.text_content("#files")
+    tab.click("text=Replace the files")
     eventually(lambda: tab.text_content("#measured output") == "Done.")
     _, kind, request = served.scope.requests[-1]
     assert kind == "command"

@@ -87,7 +87,7 @@ def tab(chromium: Any, laboratory: Laboratory) -> Iterator[Any]:
     eventually(lambda: rows_done(tab, "ricom") >= 24)
     yield tab
     tab.click("[data-command=stop]")
-    eventually(lambda: tab.text_content("#state-words") == "Waiting for the camera")
+    eventually(lambda: tab.text_content("#state-words") == "Ready for a scan")
     context.close()
     assert problems == []
 

@@ -102,7 +102,7 @@ def test_a_recorded_scan_grows_again_and_obeys_while_the_beam_rests(
     with opened(chromium, laboratory.url) as tab:
         tab.click("[data-command=start]")
         eventually(lambda: [s for s in laboratory.daemon.scans() if s["status"] == "complete"])
-        eventually(lambda: tab.text_content("#state-words") == "Waiting for the camera")
+        eventually(lambda: tab.text_content("#state-words") == "Ready for a scan")
         (folder,) = laboratory.daemon.folders()
         kept = tifffile.imread(folder / "ricom.tif")
         open_past(tab)
@@ -142,7 +142,7 @@ def test_a_recorded_scan_grows_again_and_obeys_while_the_beam_rests(
         eventually(lambda: tab.input_value(field) == "21")
         tab.locator(".thumb", has_text="riCOM").first.click()
         eventually(lambda: same(tab, kept))
-        assert tab.text_content("#state-words") == "Waiting for the camera"
+        assert tab.text_content("#state-words") == "Ready for a scan"
         assert laboratory.daemon.folders() == [folder]
 
 

@@ -2,8 +2,9 @@
 
 import { Archive } from "./archive.js";
 import { MAPS, kindOf } from "./colormap.js";
+import { Commands, mayReplace } from "./commands.js";
 import { ContrastPanel } from "./contrastpanel.js";
-import { Controls, describe } from "./controls.js";
+import { Controls } from "./controls.js";
 import { Drawn } from "./drawn.js";
 import { health } from "./health.js";
 import { keyboard } from "./keys.js";
@@ -13,9 +14,10 @@ import { MeasuredOptics } from "./measured.js";
 import { Model, REPLAY } from "./model.js";
 import { Operator } from "./operator.js";
 import { Past } from "./past.js";
+import { saveGrid, saveImage } from "./picture.js";
 import { Rings } from "./rings.js";
 import { Stage } from "./stage.js";
-import { Status, documentLine, logLine } from "./status.js";
+import { Status, documentLine, logLine, waitingWords } from "./status.js";
 import { glossary } from "./words.js";
 
 
@@ -52,7 +54,11 @@ const controls = new Controls(
   (command) => operator.command(command),
 );
 const measured = new MeasuredOptics(id("measured"), {
-  use: (optics) => operator.command("recompute", { settings: { optics }, write: true }),
+  use: async (optics) => {
+    const asked = await mayReplace("Make the images of the last scan again?", model.live.state.scan, true);
+    if (!asked) return { ok: false, error: { message: "Nothing was changed." } };
+    return operator.command("recompute", { settings: { optics }, write: asked === "write" });
+  },
 });
 const past = new Past(model, {
   send: (message) => link.send(message),
@@ -69,6 +75,8 @@ const past = new Past(model, {
   failed: (text) => logLine(id("log"), "", { text }, "error"),
 });
 const archive = new Archive(id("past"), (scan) => past.open(scan));
+
+const commands = new Commands(model, stage, (name) => operator.command(name));
 
 /** Whether a settings change has a meaning for what is on the screen, and this viewer may make it. */
 function tunable() {
@@ -123,6 +131,7 @@ function tabs() {
       tab.addEventListener("click", () => {
         past.close();
         model.pipeline = name;
+        lastImages();
         tabs();
         settings();
         everything();
@@ -136,10 +145,11 @@ function settings() {
   const now = model.settings;
   id("locked").hidden = tunable();
   id("locked").textContent = lockedWords();
+  commands.stale(tunable());
   if (!now) return;
   controls.imageSize = Math.max(...(stage.main.frame?.meta.scan_shape ?? [256]));
   controls.update(now, tunable());
-  measured.update(model.past ? null : model.live.optics, now.optics, tunable());
+  measured.update(model.past ? null : model.live.optics, now, tunable());
   id("revision").textContent = now.revision === undefined ? "" : `revision ${now.revision}`;
   stage.main.dirty = true;
   redraw();
@@ -157,20 +167,15 @@ function emptyWords() {
     id("empty-more").textContent = "";
     return;
   }
-  const { state } = model.live;
-  const waiting = state.state === "waiting" || !state.state;
-  id("empty-words").textContent = !connection.open
-    ? "Connecting to the microscope …"
-    : waiting
-      ? "Waiting for the camera"
-      : "Waiting for the first scan line";
-  const more = "The image grows here as soon as the first patterns arrive.";
-  id("empty-more").textContent = connection.open ? more : "";
+  const [text, more] = connection.open ? waitingWords(model.live.state) : ["Connecting to the microscope …", ""];
+  id("empty-words").textContent = text;
+  id("empty-more").textContent = more;
 }
 
 function everything() {
   status.update(model, connection);
   emptyWords();
+  commands.stale(tunable());
   stage.update();
   watch();
 }
@@ -184,6 +189,7 @@ const receive = {
     operator.hello(document_);
     tabs();
     everything();
+    setTimeout(lastImages, 500);
   },
   removed(pipeline) {
     const looked = pipeline === model.pipeline && !model.past;
@@ -209,6 +215,7 @@ const receive = {
     if (pipeline !== model.pipeline) return;
     status.update(model, connection);
     emptyWords();
+    commands.stale(tunable());
     stage.describe();
   },
   replay(_, document_) {
@@ -219,7 +226,7 @@ const receive = {
       past.settings(document_);
       return;
     }
-    model.of(pipeline).settings = document_;
+    model.of(pipeline).take(document_);
     if (pipeline === model.pipeline && !model.past) settings();
   },
   images(pipeline, document_) {
@@ -276,7 +283,10 @@ const link = new Link({
     const missing = state.scan === frame.meta.scan ? (state.missing ?? 0) : 0;
     frame.meta.reached = frame.meta.positions_done + missing;
     source.frames.set(name, frame);
-    if (pipeline === model.pipeline && !model.past) stage.update();
+    if (pipeline === model.pipeline && !model.past) {
+      stage.update();
+      commands.stale(tunable());
+    }
     redraw();
   },
 });
@@ -284,7 +294,7 @@ const link = new Link({
 const operator = new Operator(link, model, {
   changed: () => {
     settings();
-    for (const button of id("commands").children) button.disabled = !operator.allowed;
+    commands.allow(operator.allowed);
     past.replay.tell();
   },
 });
@@ -296,16 +306,22 @@ function nextMap() {
   change({ map: names[(names.indexOf(show.map) + 1) % names.length] });
 }
 
+/** The page has come before the first scan of this daemon: show the last one that is kept. */
+async function lastImages() {
+  const { pipeline, live } = model;
+  if (live.images.length) return;
+  const frames = await past.newest(pipeline);
+  if (live.images.length || !frames.length) return;
+  live.images = frames.map(({ meta }) => ({ name: meta.name }));
+  for (const frame of frames) live.frames.set(frame.meta.name, frame);
+  everything();
+}
+
 function savePng() {
-  const { main } = stage;
-  if (!main.frame || stage.gridMode) return;
-  main.canvas.toBlob((blob) => {
-    const anchor = document.createElement("a");
-    anchor.href = URL.createObjectURL(blob);
-    anchor.download = `${main.frame.meta.scan}_${main.frame.meta.name}.png`;
-    anchor.click();
-    setTimeout(() => URL.revokeObjectURL(anchor.href), 10000);
-  });
+  const { frame } = stage.main;
+  if (!frame) return;
+  if (stage.gridMode) saveGrid(id("grid"), stage.cells.values(), `${frame.meta.scan}_all`);
+  else saveImage(stage.main, id("bar"), `${frame.meta.scan}_${frame.meta.name}`);
 }
 
 const port = () => stage.port(stage.main.frame);
@@ -347,12 +363,6 @@ for (const [button, action] of Object.entries({
   "help-button": actions.help,
 })) {
   id(button).addEventListener("click", action);
-}
-for (const button of id("commands").children) {
-  button.addEventListener("click", async () => {
-    const reply = await operator.command(button.dataset.command);
-    id("command-reply").textContent = reply.ok ? `${button.textContent}: done` : describe(reply.error);
-  });
 }
 keyboard(actions);
 everything();

@@ -3,7 +3,7 @@
 
 import { MAPS, css, kindOf, lut } from "./colormap.js";
 import { sample } from "./contrast.js";
-import { number, ticks, units } from "./format.js";
+import { number, ticks, title, units } from "./format.js";
 
 const BINS = 96;
 const FONT = '11px "Segoe UI", Roboto, "Helvetica Neue", "Liberation Sans", sans-serif';
@@ -72,6 +72,7 @@ export class ContrastPanel {
   constructor(root, changed) {
     this.changed = changed;
     const at = (name) => root.querySelector(`[data-part="${name}"]`);
+    this.whose = at("whose");
     this.maps = at("maps");
     this.histogram = at("histogram");
     this.mode = at("mode");
@@ -90,6 +91,7 @@ export class ContrastPanel {
   update(view) {
     this.view = view;
     const { frame, show } = view;
+    this.whose.textContent = frame ? `of ${title(frame.meta.name)}` : "";
     if (!frame) return;
     this.choices(kindOf(frame.meta), show.map, Boolean(frame.angle));
     const fixed = kindOf(frame.meta) === "cyclic";

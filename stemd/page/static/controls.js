@@ -8,15 +8,15 @@ import { aboutSetting } from "./words.js";
 // What a document of plain values cannot say: ranges, steps and units of the settings known today.
 const HINTS = {
   "ricom.kernel_size": { min: 3, max: 255, step: 2, unit: "px", slider: true },
-  "ricom.band_pass": { unit: "px⁻¹", names: ["from", "to"], empty: "off", fallback: [0, 64] },
-  "optics.rotation_deg": { min: -180, max: 180, step: 0.5, unit: "°", slider: true },
+  "ricom.band_pass": { waves: true, names: ["from", "to"], empty: "off", fallback: [0, 64] },
+  "optics.rotation_deg": { min: -180, max: 180, step: 0.5, unit: "°", slider: true, turn: 360 },
   "optics.defocus_nm": { min: -100, max: 100, step: 0.5, unit: "nm", slider: true },
   "optics.astigmatism_nm": { min: 0, max: 20, step: 0.1, unit: "nm", slider: true },
-  "optics.astigmatism_deg": { min: -90, max: 90, step: 1, unit: "°", slider: true },
+  "optics.astigmatism_deg": { min: -90, max: 90, step: 1, unit: "°", slider: true, turn: 180 },
   "optics.coma_nm": { min: 0, max: 1000, step: 10, unit: "nm", slider: true },
-  "optics.coma_deg": { min: -180, max: 180, step: 1, unit: "°", slider: true },
+  "optics.coma_deg": { min: -180, max: 180, step: 1, unit: "°", slider: true, turn: 360 },
   "optics.threefold_nm": { min: 0, max: 1000, step: 10, unit: "nm", slider: true },
-  "optics.threefold_deg": { min: -60, max: 60, step: 1, unit: "°", slider: true },
+  "optics.threefold_deg": { min: -60, max: 60, step: 1, unit: "°", slider: true, turn: 120 },
   "optics.measured": { choices: ["off", "report", "use"] },
   "optics.center": { unit: "px", names: ["y", "x"], empty: "auto", fallback: [0, 0] },
   "optics.mask": { empty: "the camera's own; auto; [[y, x], ...]" },
@@ -29,6 +29,17 @@ const HINTS = {
 };
 const HIDDEN = new Set(["revision", "name", "type"]);
 const GROUPS = { ricom: "riCOM", airpi: "AIRPI", ssb: "SSB", direct: "Direct", optics: "Optics", about: "Sample", virtual_detector: "Detectors", scan: "Next scan" };
+
+/** What is turned most often stands first, what holds for the next scan only last. */
+const ORDER = ["ricom", "virtual_detector", "optics", "about"];
+const AFTER = ["scan", "publish", "record"];
+const rank = (name) => {
+  const first = ORDER.indexOf(name);
+  return first >= 0 ? first - ORDER.length : AFTER.indexOf(name) + 1;
+};
+
+/** An angle within half a turn of 0: 270° is −90°. */
+const bounded = (value, turn) => value - turn * Math.ceil(value / turn - 0.5);
 
 const isGroup = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
@@ -57,13 +68,19 @@ export class Controls {
       this.layout = layout;
       this.fields.clear();
       const groups = Object.entries(settings).filter(([key, value]) => !HIDDEN.has(key) && isGroup(value));
+      groups.sort(([a], [b]) => rank(a) - rank(b));
       this.root.replaceChildren(...groups.map(([key, value]) => this.group([key], value)));
     }
     this.allowed = allowed;
+    this.step = settings.scan?.step_size_angstrom ?? null;
     for (const field of this.fields.values()) field.update(settings, allowed);
     const { kernel_size: n, band_pass: band } = settings.ricom ?? {};
-    const step = settings.scan?.step_size_angstrom ?? null;
-    this.curve.show({ n, band, size: this.imageSize, step });
+    this.curve.show({ n, band, size: this.imageSize, step: this.step });
+  }
+
+  /** How much of the curve's unit, Å⁻¹ or px⁻¹, is one wave over the image. */
+  get wave() {
+    return 1 / (this.imageSize * (this.step ?? 1));
   }
 
   group(path, value) {
@@ -143,6 +160,7 @@ export class Controls {
       update: (settings, allowed) => {
         const now = path.reduce((inner, part) => inner?.[part], settings);
         inputs.last = now;
+        if (hint.waves) unit.textContent = this.step ? "Å⁻¹" : "px⁻¹";
         if (!editing) inputs.write(now);
         for (const input of inputs.list) input.disabled = !allowed;
         if (estimate) estimate.update(settings.optics.flip, allowed);
@@ -188,7 +206,10 @@ export class Controls {
         exact.value = slider.value;
         if (path.join(".") === "ricom.kernel_size") this.curve.show({ n: slider.valueAsNumber });
       });
-      exact.addEventListener("change", () => (slider.value = exact.value));
+      exact.addEventListener("change", () => {
+        if (hint.turn) exact.value = bounded(exact.valueAsNumber, hint.turn);
+        slider.value = exact.value;
+      });
       const read = () => (document.activeElement === exact ? exact : slider).valueAsNumber;
       const write = (now) => (slider.value = exact.value = now);
       return done([slider, exact], read, write);
@@ -234,16 +255,18 @@ export class Controls {
     const [a, b] = names.map((name) => make("number", name));
     list.push(a, b);
     const none = hint.empty === "auto" ? "auto" : null;
+    // people read the unit of the curve, the daemon counts waves over the image
+    const unit = () => (hint.waves ? this.wave : 1);
     const read = () => {
       if (given && !given.checked) return none;
       const fallback = hint.fallback ?? [0, 0];
-      return [a, b].map((input, i) => (input.value === "" ? fallback[i] : input.valueAsNumber));
+      return [a, b].map((input, i) => (input.value === "" ? fallback[i] : input.valueAsNumber / unit()));
     };
     const write = (now) => {
       const set = Array.isArray(now);
       if (given) given.checked = set;
       [a, b].forEach((input, i) => {
-        input.value = set ? now[i] : "";
+        input.value = set ? Number((now[i] * unit()).toPrecision(6)) : "";
         input.placeholder = hint.empty ?? "";
       });
     };

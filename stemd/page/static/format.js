@@ -27,8 +27,8 @@ const NAMES = {
 /** A result's name for people: "ricom" is riCOM, "adf_restored" is ADF restored. */
 export function title(name) {
   if (NAMES[name]) return NAMES[name];
-  const restored = /^(.*)_restored$/.exec(name);
-  if (restored) return `${title(restored[1])} restored`;
+  const made = /^(.*)_(restored|uncertainty|corrected)$/.exec(name);
+  if (made) return `${title(made[1])} ${made[2]}`;
   const words = name.replaceAll("_", " ");
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
@@ -41,8 +41,12 @@ export function unitOf(key) {
   return UNITS[SUFFIX.exec(key)?.[1]];
 }
 
+const DIRECTIONS = new Set(["astigmatism_deg", "coma_deg", "threefold_deg"]);
+
 /** A setting's key for people: "rotation_deg" is Rotation. Units stand beside the control. */
 export function keyTitle(key) {
+  // a length and its direction have one name in the config
+  if (DIRECTIONS.has(key)) return `${keyTitle(key.replace(/_deg$/, "_nm"))} direction`;
   const words = key.replace(SUFFIX, "").replaceAll("_", " ");
   return words.charAt(0).toUpperCase() + words.slice(1);
 }

@@ -18,6 +18,8 @@ const ROWS = [
   ["drift_nm_per_s", "Drift", "nm/s"],
   ["dose_e_per_square_angstrom", "Dose", "e/Å²"],
 ];
+/** Those that measure the lens, by their usual names. */
+const ENGINES = ["direct", "ssb", "measured_optics"];
 const ALWAYS = new Set(["defocus_nm", "astigmatism_nm", "rotation_deg"]);
 
 /** A value as people read it: a vector by its parts, a matrix by its largest. */
@@ -30,12 +32,13 @@ function words(value, digits = 3) {
 }
 
 /** The most telling sentence: what is wrong and what to do. */
-export function advice(optics) {
+export function advice(optics, measures) {
   if (!optics) return "";
   const { defocus_nm: focus, astigmatism_nm: round } = optics;
   if (!focus) {
-    return optics.engine
-      ? "The data do not show the lens clearly: more dose, or a specimen with more detail, would."
+    if (optics.engine) return "The data do not show the lens clearly: more dose, or a specimen with more detail, would.";
+    return measures
+      ? "Focus and astigmatism of this scan were not measured: there was no time before the next ones."
       : "The engine direct measures focus and astigmatism; it is not in the config.";
   }
   const parts = [];
@@ -72,7 +75,9 @@ export class MeasuredOptics {
     });
   }
 
-  update(optics, told, allowed) {
+  /** `settings` are those in force. */
+  update(optics, settings, allowed) {
+    const told = settings.optics;
     this.root.hidden = !optics;
     if (!optics) return;
     this.table.replaceChildren(...ROWS.filter(([key]) => optics[key] || ALWAYS.has(key)).map((row) => line(row, optics)));
@@ -85,7 +90,7 @@ export class MeasuredOptics {
     if (!open.length) this.reply.textContent = "";
     const taken = !open.length && Object.keys(optics.usable ?? {}).length > 0;
     this.root.classList.toggle("warn", optics.agrees === false && !taken);
-    this.advice.textContent = taken ? "The measured optics are in force: images are made with them." : advice(optics);
+    this.advice.textContent = taken ? "The measured optics are in force: images are made with them." : advice(optics, ENGINES.some((name) => settings[name]));
   }
 }
 

@@ -34,6 +34,22 @@ class Source {
     this.optics = null;
     this.images = [];
     this.frames = new Map();
+    this.made = new Map();
+  }
+
+  /** Take over a settings document, and keep what decides how images look, by its revision. */
+  take(settings) {
+    this.settings = settings;
+    const { revision, changed, about, publish, record, scan, ...of } = settings;
+    this.made.set(revision, JSON.stringify(of));
+    if (this.made.size > 100) this.made.delete(this.made.keys().next().value);
+  }
+
+  /** Whether a finished image was made with other settings than those in force. */
+  isStale(frame) {
+    const then = this.made.get(frame?.meta.settings_revision);
+    const resting = ["waiting", "stopped", "fault"].includes(this.state.state);
+    return resting && then !== undefined && then !== this.made.get(this.settings?.revision);
   }
 
   /** Names of the images there are, the most telling first, with the combined field image. */

@@ -52,6 +52,21 @@ export class Past {
     }
   }
 
+  /** The images of the newest scan of a pipeline that is kept, [] where there is none. */
+  async newest(pipeline) {
+    try {
+      const reply = await fetch("api/scans?limit=20");
+      const { scans } = await reply.json();
+      const scan = scans.find((each) => each.pipeline === pipeline && each.images.length);
+      const frames = (scan?.images ?? []).map((name) => fetchImage(scan.id, name, SIDE));
+      const read = await Promise.allSettled(frames);
+      return read.flatMap(({ value }) => (value ? [{ ...value, meta: { ...value.meta, kept: true } }] : []));
+    } catch (error) {
+      this.hooks.failed(`The last scan cannot be shown: ${error.message}`);
+      return [];
+    }
+  }
+
   /** Back to the live images. */
   close() {
     if (!this.model.past) return;

@@ -3,6 +3,7 @@
 import { title } from "./format.js";
 
 const COLOURS = ["#7fd1c7", "#f0b35a", "#b79cf2", "#7fb0ff", "#f28db2", "#b8d86b"];
+const DARK = "rgb(4 7 11 / 0.8)";
 const GRIP = 9;
 
 /** All rings of the settings: {engine, key, name, edges: [inner, outer], perPixel}. */
@@ -81,22 +82,28 @@ export class Rings {
       const [inner, outer] = ring.edges.map((edge) => (edge / ring.perPixel) * view.scale);
       const colour = COLOURS[i % COLOURS.length];
       context.fillStyle = colour;
-      context.strokeStyle = colour;
       context.globalAlpha = 0.07;
       context.beginPath();
       context.arc(x, y, outer, 0, 2 * Math.PI);
       if (inner > 0) context.arc(x, y, inner, 0, 2 * Math.PI, true);
       context.fill();
-      context.globalAlpha = 0.9;
-      context.lineWidth = 1.5 * ratio;
+      context.globalAlpha = 1;
       for (const radius of [inner, outer]) {
         if (radius <= 0) continue;
         context.beginPath();
         context.arc(x, y, radius, 0, 2 * Math.PI);
-        context.stroke();
+        // the dark edge shows on the bright disc, the colour on everything else
+        for (const [style, width] of [[DARK, 4], [colour, 1.8]]) {
+          context.strokeStyle = style;
+          context.lineWidth = width * ratio;
+          context.stroke();
+        }
         const turn = -Math.PI / 4 + i * 0.5;
         context.beginPath();
-        context.arc(x + radius * Math.cos(turn), y + radius * Math.sin(turn), 4 * ratio, 0, 7);
+        context.arc(x + radius * Math.cos(turn), y + radius * Math.sin(turn), 4.5 * ratio, 0, 7);
+        context.strokeStyle = DARK;
+        context.lineWidth = 3 * ratio;
+        context.stroke();
         context.fill();
       }
       context.globalAlpha = 1;
@@ -105,7 +112,7 @@ export class Rings {
       context.textAlign = "center";
       const middle = inner > 0 ? (inner + outer) / 2 : outer * 0.5;
       context.lineWidth = 3 * ratio;
-      context.strokeStyle = "rgb(4 7 11 / 0.75)";
+      context.strokeStyle = DARK;
       const place = Math.max(top, y - middle + 4 * ratio);
       context.strokeText(title(ring.name), x, place);
       context.fillText(title(ring.name), x, place);
@@ -117,7 +124,7 @@ export class Rings {
     context.moveTo(x, y - arm);
     context.lineTo(x, y + arm);
     // the bright disc is as light as the cross: its dark edge shows there
-    for (const [style, width] of [["rgb(4 7 11 / 0.8)", 4], ["#eef3f8", 1.6]]) {
+    for (const [style, width] of [[DARK, 4], ["#eef3f8", 1.6]]) {
       context.strokeStyle = style;
       context.lineWidth = width * ratio;
       context.stroke();

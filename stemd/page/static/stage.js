@@ -6,6 +6,7 @@ import { distance, number, title, units } from "./format.js";
 import { attach } from "./gestures.js";
 import { ImageView } from "./imageview.js";
 import { REPLAY } from "./model.js";
+import { centreOf } from "./rings.js";
 import { beamLine, cursor, profileLine, scaleBar, wheel } from "./overlay.js";
 import { Viewport } from "./viewport.js";
 import { aboutImage } from "./words.js";
@@ -140,6 +141,7 @@ export class Stage {
       canvas.setAttribute("aria-hidden", "true");
       const caption = document.createElement("span");
       caption.textContent = title(name);
+      button.title = aboutImage(name, this.model.rings);
       button.append(canvas, caption);
       const large = kind === "cell";
       const view = new ImageView(canvas, large ? this.scanPort : new Viewport(), large ? [wheel, scaleBar] : []);
@@ -186,7 +188,8 @@ export class Stage {
     const note = id("image-note");
     const old = this.isOld(frame);
     note.hidden = !old;
-    note.textContent = !old ? "" : this.model.past ? "as it was kept" : "from the scan before";
+    const before = frame?.meta.kept ? "of the last scan, from the disk" : "from the scan before";
+    note.textContent = !old ? "" : this.model.past ? "as it was kept" : before;
     if (!frame) return;
     const [h, w] = frame.meta.full_shape;
     this.canvas.setAttribute("aria-label", `${heading}, ${h} by ${w} pixels`);
@@ -196,7 +199,7 @@ export class Stage {
     const { past } = this.model;
     if (past) return Boolean(past.tunable && frame && frame.meta.pipeline !== REPLAY);
     const running = this.model.live.state.scan;
-    return Boolean(frame && running && frame.meta.scan !== running);
+    return Boolean(frame && (frame.meta.kept || (running && frame.meta.scan !== running)));
   }
 
   hover(event) {
@@ -228,8 +231,18 @@ export class Stage {
     const step = meta.step ?? 1;
     const value = `${number(frame.data[at.index])} ${units(meta.units)}`.trim();
     const angle = frame.angle ? ` at ${degrees(frame.angle[at.index], frame.angleMeta)}` : "";
-    const place = meta.pixel_size ? `  ${distance(at.y, meta)}, ${distance(at.x, meta)}` : "";
+    const place = meta.axes === "detector" ? this.scattered(at, frame) : scanned(at, meta);
     output.textContent = `${value}${angle}   y ${at.y * step}, x ${at.x * step}${place}`;
+  }
+
+  /** How far from the centre of the pattern: the angle by which electrons were scattered. */
+  scattered(at, frame) {
+    const { source, settings } = this.model;
+    const centre = centreOf(frame, settings, source.centre());
+    const pixels = Math.hypot(at.x + 0.5 - centre.x, at.y + 0.5 - centre.y);
+    const { meta } = frame;
+    const far = meta.pixel_size ? distance(pixels, meta) : `${number(pixels * (meta.step || 1), 3)} px`;
+    return `   ${far} from the centre`;
   }
 
   /** Move the read-out by whole pixels, for the keyboard. */
@@ -241,6 +254,11 @@ export class Stage {
     if (at) this.readout(at);
     id("spoken").textContent = id("readout").textContent;
   }
+}
+
+/** How far from the first position, in nm. */
+function scanned(at, meta) {
+  return meta.pixel_size ? `  ${distance(at.y, meta)}, ${distance(at.x, meta)}` : "";
 }
 
 /** A direction in whole degrees. */

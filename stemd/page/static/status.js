@@ -21,13 +21,29 @@ const GONE = {
 /** The state document in a few words. */
 export function words(state) {
   if (state?.state === "waiting" && state.completing) return completing(state);
+  if (state?.state === "waiting" && state.camera_connected === false) return "Camera not connected";
+  if (state?.state === "waiting" && state.camera_connected) return "Ready for a scan";
   return WORDS[state?.state] ?? "Waiting for the daemon";
 }
 
 /** That images of an earlier scan are made again from its record meanwhile. */
 function completing(state) {
   const part = Math.floor(100 * (state.completing_part ?? 0));
-  return `${WORDS.waiting}; completing images, ${part} %`;
+  return `Completing images, ${part} %`;
+}
+
+/** What an empty image waits for, and what is to be done about it. */
+export function waitingWords({ state, camera_connected: camera, positions_done: done }) {
+  const grows = "The image grows here as soon as the first patterns arrive.";
+  if (state === "acquiring" || state === "finishing") {
+    return done ? ["The first image is being made", ""] : ["Waiting for the first scan line", grows];
+  }
+  if (state !== "waiting" || camera === undefined) return ["Waiting for the camera", grows];
+  if (camera) return ["The camera is connected, and no scan runs", grows];
+  return [
+    "The camera is not connected",
+    "stemd tries again by itself. Does the camera's software run, and are host and port in the config its own?",
+  ];
 }
 
 /** Seconds until the scan is done at the present speed, NaN when not known. */

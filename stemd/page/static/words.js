@@ -63,7 +63,7 @@ const SETTINGS = {
   "about.comment": "Anything that is worth finding again",
   "about.tags": "Words to sort scans by, with commas between",
   "ricom.kernel_size": "Size of the neighbourhood of a pattern: a small one shows atoms, a large one slow changes too",
-  "ricom.band_pass": "Lowest and highest spatial frequency that is kept, in periods across the image",
+  "ricom.band_pass": "Lowest and highest spatial frequency that is kept, in the unit of the curve below",
 };
 
 /** One line about a setting, "" for one that says enough itself. */

@@ -1,0 +1,197 @@
+"""What an operator at the page must not be misled by: in a real browser, with a hub behind it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from browser import Served, eventually, open_tab, thumb
+
+pytestmark = pytest.mark.browser
+
+
+def middle_of(tab: Any, side: int) -> tuple[float, float, float]:
+    """Where the middle of a square image of so many pixels stands, and how large one is."""
+    box = tab.locator("#main").bounding_box()
+    scale = min(box["width"], box["height"]) / side
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, scale
+
+
+def test_a_pattern_is_read_in_scattering_angle_from_its_centre(served: Served, tab: Any) -> None:
+    served.grow(4096)
+    thumb(tab, "Mean pattern")
+    eventually(lambda: "128 by 128" in (tab.get_attribute("#main", "aria-label") or ""))
+    x, y, scale = middle_of(tab, 128)
+    # 40 pixels of 0.5 mrad right of the centre at 63.5, the middle of pixel 103
+    tab.mouse.move(x + 40 * scale - scale / 2, y - scale / 2)
+    eventually(lambda: "from the centre" in tab.text_content("#readout"))
+    found = re.search(r"([\d.]+) mrad from the centre", tab.text_content("#readout"))
+    assert found is not None
+    assert abs(float(found[1]) - 20.0) < 0.6
+
+
+def test_a_ring_has_a_dark_edge_that_shows_on_the_bright_disc(served: Served, tab: Any) -> None:
+    served.grow(4096)
+    thumb(tab, "Mean pattern")
+    eventually(lambda: "128 by 128" in (tab.get_attribute("#main", "aria-label") or ""))
+    tab.wait_for_timeout(300)
+    across = tab.evaluate(
+        """() => { const c = document.getElementById("main");
+        const s = Math.min(c.width, c.height) / 128, r = 20 * s;
+        const y = Math.round(c.height / 2 + r * Math.sin(2)), x = c.width / 2 + r * Math.cos(2);
+        const d = c.getContext("2d").getImageData(Math.round(x) - 5, y, 11, 1).data;
+        return Array.from({ length: 11 }, (_, i) => d[4 * i] + d[4 * i + 1] + d[4 * i + 2]); }"""
+    )
+    assert min(across) < 250, "no dark edge beside the colour"
+
+
+def test_the_kernel_size_is_the_first_control_and_angles_stay_within_half_a_turn(
+    served: Served, tab: Any
+) -> None:
+    served.grow(64)
+    tab.wait_for_selector("#settings input")
+    assert tab.locator("#settings label").first.text_content() == "Kernel size"
+    field = "#settings input[aria-label='Rotation, exact value']"
+    tab.fill(field, "270")
+    tab.press(field, "Enter")
+    eventually(lambda: served.scope.settings["optics"]["rotation_deg"] == -90)
+    eventually(lambda: tab.input_value(field) == "-90")
+
+
+def test_a_band_pass_is_in_the_unit_of_its_curve(served: Served, tab: Any) -> None:
+    """64 positions 0.2 Å apart: one wave over the image is 1/12.8 Å⁻¹."""
+    served.grow(4096)
+    switch = "#settings input[aria-label='Band pass, set by hand instead of off']"
+    tab.wait_for_selector(switch)
+    eventually(lambda: "64 by 64" in (tab.get_attribute("#main", "aria-label") or ""))
+    tab.click(switch)
+    eventually(lambda: served.scope.settings["ricom"]["band_pass"] == [0, 64])
+    high = "#settings input[aria-label='Band pass, to']"
+    eventually(lambda: tab.input_value(high) == "5")
+    tab.fill(high, "0.5")
+    tab.press(high, "Enter")
+    eventually(lambda: served.scope.settings["ricom"]["band_pass"][1] == pytest.approx(6.4))
+    row = tab.locator(".row", has=tab.locator("#set-ricom-band_pass"))
+    assert row.locator(".unit").text_content() == "Å⁻¹"
+
+
+def test_a_finished_image_of_other_settings_says_so_and_offers_recompute(
+    served: Served, tab: Any
+) -> None:
+    served.grow(4096)
+    served.do(lambda: served.scope.tell_state("waiting"))
+    tab.wait_for_selector("#settings input")
+    assert tab.is_hidden("#stale")
+
+    def other_settings() -> None:
+        scope = served.scope
+        scope.settings["ricom"] = {"kernel_size": 21, "band_pass": None}
+        scope.revision += 1
+        scope.tell_settings()
+
+    served.do(other_settings)
+    eventually(lambda: tab.is_visible("#stale"))
+    tab.click("#stale button")
+    eventually(lambda: "Save replaces them" in tab.text_content("#command-reply"))
+    assert served.scope.requests[-1][2]["command"] == "recompute"
+    assert not served.scope.requests[-1][2]["args"], "files must not be written unasked"
+    served.grow(4096)
+    served.do(lambda: served.scope.tell_state("waiting"))
+    eventually(lambda: tab.is_hidden("#stale"))
+
+
+def test_other_words_about_the_sample_make_no_image_stale(served: Served, tab: Any) -> None:
+    served.grow(4096)
+    served.do(lambda: served.scope.tell_state("waiting"))
+    tab.wait_for_selector("#settings input")
+
+    def told() -> None:
+        served.scope.settings["about"] = {"sample": "Gold"}
+        served.scope.revision += 1
+        served.scope.tell_settings()
+
+    served.do(told)
+    eventually(lambda: tab.text_content("#revision") == "revision 4")
+    assert tab.is_hidden("#stale")
+
+
+def test_files_of_a_finished_scan_are_replaced_only_after_a_question(
+    served: Served, tab: Any
+) -> None:
+    served.grow(4096)
+    served.do(lambda: served.scope.tell_state("waiting"))
+    eventually(lambda: "4\u202f096 of" in tab.text_content("#scan-done"))
+    tab.click("[data-command=save]")
+    tab.click("#files >> text=Cancel")
+    tab.click("[data-command=save]")
+    assert served.scope.requests == []
+    tab.click("#files >> text=Replace the files")
+    eventually(lambda: [r["command"] for _, _, r in served.scope.requests] == ["save"])
+
+
+def test_a_camera_that_is_absent_is_told_from_one_that_rests(served: Served, tab: Any) -> None:
+    served.do(lambda: served.scope.tell_state("waiting", camera_connected=False))
+    eventually(lambda: tab.text_content("#state-words") == "Camera not connected")
+    assert "host and port" in tab.text_content("#empty-more")
+    served.do(lambda: served.scope.tell_state("waiting", camera_connected=True))
+    eventually(lambda: tab.text_content("#state-words") == "Ready for a scan")
+    assert "no scan runs" in tab.text_content("#empty-words")
+
+
+def test_an_empty_image_does_not_wait_for_a_line_when_all_lines_are_there(
+    served: Served, tab: Any
+) -> None:
+    served.do(lambda: served.scope.tell_state("acquiring"))
+    eventually(lambda: tab.text_content("#empty-words") == "Waiting for the first scan line")
+    served.do(lambda: setattr(served.scope, "done", 4096))
+    served.do(lambda: served.scope.tell_state("finishing"))
+    eventually(lambda: tab.text_content("#empty-words") == "The first image is being made")
+
+
+def test_after_a_restart_the_page_shows_the_last_scan_that_is_kept(
+    chromium: Any, tmp_path: Path
+) -> None:
+    served = Served(tmp_path)
+    served.scope.keep(tmp_path)
+    try:
+        for tab in open_tab(chromium, served):
+            served.do(served.scope.tell_settings)
+            eventually(lambda tab=tab: tab.text_content("#image-note").startswith("of the last"))
+            assert tab.is_visible("#image-note")
+            assert tab.is_hidden("#empty")
+            served.scope.new_scan()
+            served.grow(1024)
+            eventually(lambda tab=tab: tab.is_hidden("#image-note"))
+    finally:
+        served.close()
+
+
+def test_the_contrast_panel_says_whose_it_is(served: Served, tab: Any) -> None:
+    served.grow(4096)
+    eventually(lambda: tab.text_content("#contrast summary").strip() == "Contrast of riCOM")
+    thumb(tab, "ADF")
+    eventually(lambda: tab.text_content("#contrast summary").strip() == "Contrast of ADF")
+
+
+@pytest.mark.parametrize("grid", [False, True])
+def test_a_png_has_what_is_seen_with_its_scale_and_colours(
+    served: Served, tab: Any, tmp_path: Path, grid: bool
+) -> None:
+    served.grow(4096)
+    eventually(lambda: "64 by 64" in (tab.get_attribute("#main", "aria-label") or ""))
+    if grid:
+        tab.keyboard.press("g")
+    tab.wait_for_timeout(500)
+    with tab.expect_download() as download:
+        tab.click("#save-button")
+    assert download.value.suggested_filename.endswith("_all.png" if grid else "_ricom.png")
+    path = tmp_path / "seen.png"
+    download.value.save_as(path)
+    size = np.frombuffer(path.read_bytes()[16:24], ">u4")
+    area = tab.locator("#grid" if grid else "#main").bounding_box()
+    bar = 0 if grid else tab.locator("#bar").bounding_box()["width"] + 8
+    assert abs(int(size[0]) - area["width"] - bar) <= 2
+    assert abs(int(size[1]) - area["height"]) <= 2
