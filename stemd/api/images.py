@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Optics, Scan
+from stemd.calibrated import Calibrated
 from stemd.errors import StemdError, UsageError
 from stemd.results import Axes, Result
 
@@ -49,7 +50,7 @@ class About:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Image:
+class Image(Calibrated):
     """One image with its calibration; NumPy and matplotlib take it as the array that it holds.
 
     `image` is float32 (y, x), read-only. `axes`: "scan" (one pixel a probe position, or finer)
@@ -77,23 +78,6 @@ class Image:
             dict(result.extra), about,
         )  # fmt: skip
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        if copy is False:
-            return np.asarray(self.image, dtype, copy=False)
-        return np.array(self.image, dtype) if copy else np.asarray(self.image, dtype)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Pixels (y, x)."""
-        return self.image.shape[0], self.image.shape[1]
-
-    @property
-    def pixel_units(self) -> Literal["angstrom", "mrad", "px"]:
-        """Unit of `pixel_size` and `extent`; "px" when the pixel size is not known."""
-        if self.pixel_size is None:
-            return "px"
-        return "angstrom" if self.axes == "scan" else "mrad"
-
     @property
     def extent(self) -> tuple[float, float, float, float]:
         """(left, right, bottom, top) in `pixel_units`, for matplotlib's `imshow(extent=...)`.
@@ -105,12 +89,10 @@ class Image:
         return -half, (2 * nx - 1) * half, (2 * ny - 1) * half, -half
 
     def __repr__(self) -> str:
-        ny, nx = self.shape
-        size = "" if self.pixel_size is None else f", {self.pixel_size:g} {self.pixel_units}/pixel"
         part = ""
         if self.about is not None and self.about.missing:
             part = f", {self.about.missing} of {self.about.positions_total} positions missing"
-        return f"<Image {self.name}: {ny}x{nx}, {self.units}{size}{part}>"
+        return self.in_words(part)
 
 
 class Images(Mapping[str, Image]):

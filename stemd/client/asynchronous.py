@@ -8,17 +8,19 @@ import io
 import secrets
 import ssl
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from typing import Any, Self
 
 from numpy.typing import ArrayLike
 
 from stemd.client.address import Address
+from stemd.client.commands import Commands
 from stemd.client.errors import ClientError, NotConnectedError, TimedOutError
 from stemd.client.images import Image, decode_image
 from stemd.client.link import Link
 from stemd.client.messages import Optics, Reply, Scan, State, read, reply_of
 from stemd.client.news import ImageQueue, News
+from stemd.client.told import Told
 from stemd.documents import to_json
 from stemd.errors import FormatError
 
@@ -31,7 +33,7 @@ RESTORE_S = 310.0
 _DOCUMENTS = ("state", "settings", "optics", "session", "scan", "reply")
 
 
-class AsyncClient:
+class AsyncClient(Told, Commands[Coroutine[Any, Any, Reply]]):
     """A client of one pipeline; `async with` connects and disconnects.
 
     `url` is the broker's, `mqtt://host:port` or `mqtts://host:port`. `instrument` and `pipeline`
@@ -88,36 +90,8 @@ class AsyncClient:
         return self._pipeline or ""
 
     @property
-    def online(self) -> bool:
-        """Whether stemd runs, as far as the broker knows."""
-        return self._news.online
-
-    @property
-    def daemon(self) -> Mapping[str, Any]:
-        """The daemon's own state: version, pipelines, page, and in `red` what is wrong."""
-        return self._news.daemon
-
-    @property
-    def state(self) -> State:
-        """What the pipeline does now."""
-        if self._news.state is None:
-            raise NotConnectedError("the client is not connected", "use it inside `with`")
-        return self._news.state
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """Every live setting as in force: `settings["ricom"]["kernel_size"]`."""
-        return self._news.settings
-
-    @property
-    def optics(self) -> Optics | None:
-        """The optics measured in the last scan, None before the first."""
-        return self._news.optics
-
-    @property
-    def session(self) -> Mapping[str, Any]:
-        """The running or last unattended session, {} where there never was one."""
-        return self._news.session
+    def _heard(self) -> News:
+        return self._news
 
     async def wait_for_state(self, *states: str, timeout_s: float = FOREVER_S) -> State:
         """Return when the pipeline is in one of these states. Raises TimedOutError."""
@@ -189,10 +163,7 @@ class AsyncClient:
     # What stemd can be told
 
     async def change(self, **sections: Mapping[str, Any]) -> Reply:
-        """Change live settings, all of them or none: `change(ricom={"kernel_size": 21})`.
-
-        Raises RefusedError, NotConnectedError, TimedOutError, as all that follow.
-        """
+        """See `stemd.client.commands.Commands`."""
         return await self._ask("settings/set", dict(sections))
 
     async def start(
@@ -208,52 +179,6 @@ class AsyncClient:
         given = {key: value for key, value in more.items() if value is not None}
         return await self.command("start", scans=scans, **given)
 
-    async def stop(self) -> Reply:
-        """End the acquisition at the camera."""
-        return await self.command("stop")
-
-    async def abort(self) -> Reply:
-        """End the acquisition at the camera at once."""
-        return await self.command("abort")
-
-    async def reconnect(self) -> Reply:
-        """Connect to the camera anew."""
-        return await self.command("reconnect")
-
-    async def record(self, raw: bool = True) -> Reply:
-        """Whether the camera's own bytes are kept, from the next scan on."""
-        return await self.command("record", raw=raw)
-
-    async def save(self) -> Reply:
-        """Write the images as they are now; `reply["files"]` are their names."""
-        return await self.command("save")
-
-    async def save_settings(self) -> Reply:
-        """Write what was changed live into the config file; `reply["saved"]` lists it."""
-        return await self.command("save_settings")
-
-    async def recompute(
-        self, settings: Mapping[str, Any] | None = None, *, write: bool = False
-    ) -> Reply:
-        """The images of the last scan anew; `settings` are put in force before."""
-        return await self.command("recompute", settings=settings or {}, write=write)
-
-    async def estimate_rotation(self) -> Reply:
-        """`rotation_deg`, `flip` and `confidence` from the running or last scan."""
-        return await self.command("estimate_rotation")
-
-    async def reset(self) -> Reply:
-        """The config's settings again, no error, another try for what is out of order."""
-        return await self.command("reset")
-
-    async def begin_session(self, name: str, **plan: Any) -> Reply:
-        """Begin an unattended session; keys as in `[[session]]` of the config."""
-        return await self.command("session", name=name, **plan)
-
-    async def stop_session(self) -> Reply:
-        """End the running session after its scan."""
-        return await self.command("session", stop=True)
-
     async def restore(self, image: ArrayLike) -> dict[str, Image]:
         """An image (y, x) restored by a pipeline whose adapter is `images`, by its new names."""
         reply = await self.command("restore", timeout_s=RESTORE_S, tiff=_tiff(image))
@@ -261,7 +186,7 @@ class AsyncClient:
         return {name: decode_image(base64.b64decode(text)) for name, text in found}
 
     async def command(self, command: str, *, timeout_s: float | None = None, **args: Any) -> Reply:
-        """Any command by its name, with its arguments."""
+        """See `stemd.client.commands.Commands`, as of all that is not here."""
         return await self._ask("command", {"command": command, "args": args}, timeout_s)
 
     async def _ask(

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stemd.calibrated import Calibrated
 from stemd.documents import Json, object_from_json
 from stemd.errors import FormatError
 
@@ -21,7 +22,7 @@ _FIELDS = (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Image:
+class Image(Calibrated):
     """One published image; NumPy and matplotlib take it as the array that it holds.
 
     `image` is float32 (y, x), read-only; positions that are not scanned yet are 0. `axes`: "scan"
@@ -45,28 +46,9 @@ class Image:
     settings_revision: int = 0
     details: Mapping[str, Any] = field(default_factory=dict)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        if copy is False:
-            return np.asarray(self.image, dtype, copy=False)
-        return np.array(self.image, dtype) if copy else np.asarray(self.image, dtype)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Pixels (y, x)."""
-        return self.image.shape[0], self.image.shape[1]
-
-    @property
-    def pixel_units(self) -> Literal["angstrom", "mrad", "px"]:
-        """Unit of `pixel_size`; "px" where that is not known."""
-        if self.pixel_size is None:
-            return "px"
-        return "angstrom" if self.axes == "scan" else "mrad"
-
     def __repr__(self) -> str:
-        ny, nx = self.shape
-        size = "" if self.pixel_size is None else f", {self.pixel_size:g} {self.pixel_units}/pixel"
         part = "" if self.final else f", {self.positions_done} of {self.positions_total} positions"
-        return f"<Image {self.name}: {ny}x{nx}, {self.units}{size}{part}>"
+        return self.in_words(part)
 
 
 def decode_image(payload: bytes) -> Image:

@@ -10,9 +10,12 @@ from typing import Any, Self, TypeVar
 from numpy.typing import ArrayLike
 
 from stemd.client.asynchronous import FOREVER_S, AsyncClient
+from stemd.client.commands import Commands
 from stemd.client.errors import NotConnectedError
 from stemd.client.images import Image
 from stemd.client.messages import Optics, Reply, Scan, State
+from stemd.client.news import News
+from stemd.client.told import Told
 from stemd.tasks import end_all
 
 T = TypeVar("T")
@@ -22,7 +25,7 @@ async def _closed(stream: AsyncGenerator[Image, None]) -> None:
     await stream.aclose()
 
 
-class Client:
+class Client(Told, Commands[Reply]):
     """A client of one pipeline; `with` connects and disconnects.
 
     Arguments, methods and errors are those of `AsyncClient`; each method returns when it is done.
@@ -88,34 +91,8 @@ class Client:
         return self._client.pipeline
 
     @property
-    def online(self) -> bool:
-        """Whether stemd runs, as far as the broker knows."""
-        return self._client.online
-
-    @property
-    def daemon(self) -> Mapping[str, Any]:
-        """The daemon's own state: version, pipelines, page, and in `red` what is wrong."""
-        return self._client.daemon
-
-    @property
-    def state(self) -> State:
-        """What the pipeline does now."""
-        return self._client.state
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """Every live setting as in force: `settings["ricom"]["kernel_size"]`."""
-        return self._client.settings
-
-    @property
-    def optics(self) -> Optics | None:
-        """The optics measured in the last scan, None before the first."""
-        return self._client.optics
-
-    @property
-    def session(self) -> Mapping[str, Any]:
-        """The running or last unattended session, {} where there never was one."""
-        return self._client.session
+    def _heard(self) -> News:
+        return self._client._heard
 
     def wait_for_state(self, *states: str, timeout_s: float = FOREVER_S) -> State:
         """Return when the pipeline is in one of these states. Raises TimedOutError."""
@@ -160,50 +137,6 @@ class Client:
     ) -> Reply:
         """Start the camera for so many scans (0: endless), with this geometry and settings."""
         return self._do(self._client.start(scans, scan=scan, settings=settings))
-
-    def stop(self) -> Reply:
-        """End the acquisition at the camera."""
-        return self._do(self._client.stop())
-
-    def abort(self) -> Reply:
-        """End the acquisition at the camera at once."""
-        return self._do(self._client.abort())
-
-    def reconnect(self) -> Reply:
-        """Connect to the camera anew."""
-        return self._do(self._client.reconnect())
-
-    def record(self, raw: bool = True) -> Reply:
-        """Whether the camera's own bytes are kept, from the next scan on."""
-        return self._do(self._client.record(raw))
-
-    def save(self) -> Reply:
-        """Write the images as they are now; `reply["files"]` are their names."""
-        return self._do(self._client.save())
-
-    def save_settings(self) -> Reply:
-        """Write what was changed live into the config file; `reply["saved"]` lists it."""
-        return self._do(self._client.save_settings())
-
-    def recompute(self, settings: Mapping[str, Any] | None = None, *, write: bool = False) -> Reply:
-        """The images of the last scan anew; `settings` are put in force before."""
-        return self._do(self._client.recompute(settings, write=write))
-
-    def estimate_rotation(self) -> Reply:
-        """`rotation_deg`, `flip` and `confidence` from the running or last scan."""
-        return self._do(self._client.estimate_rotation())
-
-    def reset(self) -> Reply:
-        """The config's settings again, no error, another try for what is out of order."""
-        return self._do(self._client.reset())
-
-    def begin_session(self, name: str, **plan: Any) -> Reply:
-        """Begin an unattended session; keys as in `[[session]]` of the config."""
-        return self._do(self._client.begin_session(name, **plan))
-
-    def stop_session(self) -> Reply:
-        """End the running session after its scan."""
-        return self._do(self._client.stop_session())
 
     def restore(self, image: ArrayLike) -> dict[str, Image]:
         """An image (y, x) restored by a pipeline whose adapter is `images`, by its new names."""

@@ -285,6 +285,14 @@ class ScanFiles:
             lacking = {**before["lacking"], **lacking}
         self.summary.completion = outstanding(lacking, sequence, optics)
 
+    def describe(self, about: Mapping[str, Any]) -> dict[str, Any]:
+        """Lay this over what the finished scan is said to be of; returns its document."""
+        assert self.summary is not None
+        settings = self.summary.settings
+        told = {**(settings.get("about") or {}), **about}
+        self.summary.settings = {**settings, "about": told}
+        return self.amend()
+
     def amend(self, recomputed: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Write scan.json and the catalogue row of a finished scan again.
 

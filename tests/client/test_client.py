@@ -224,6 +224,7 @@ def test_every_command_of_the_daemon_is_a_method_with_its_arguments(
         client.record(False)
         client.recompute({"ricom": {}}, write=True)
         client.estimate_rotation()
+        client.describe("one", sample="Au", tags=("night",))
         client.reset()
         client.begin_session("night", scans=3)
         client.stop_session()
@@ -234,6 +235,8 @@ def test_every_command_of_the_daemon_is_a_method_with_its_arguments(
     for request in sent:
         assert set(request["args"]) <= set(ARGUMENTS[request["command"]])
     assert sent[0]["args"] == {"scans": 2, "scan": {"shape": [4, 4]}, "settings": {"optics": {}}}
+    (told,) = [request["args"] for request in sent if request["command"] == "describe"]
+    assert told == {"scan": "one", "sample": "Au", "tags": ["night"]}
     assert len({request["id"] for request in sent}) == len(sent)
 
 

@@ -38,6 +38,7 @@ pytestmark = pytest.mark.mosquitto
         ("recompute", {}, None),
         ("estimate_rotation", {"flip": True}, "args.flip"),
         ("save", {}, None),
+        ("describe", {"colour": "red"}, "args.colour"),
     ],
 )
 def test_a_wrong_command_is_refused_with_the_key_that_is_wrong(
@@ -292,3 +293,30 @@ def test_stemd_client_scans_and_finds_the_scan_by_what_it_was_told_of(rig: Rig) 
     (found,) = catalogue.list(find="gold night")
     catalogue.close()
     assert found["id"] == scan.id
+
+
+def test_a_finished_scan_is_described_afterwards_also_an_older_one(rig: Rig) -> None:
+    assert rig.order("describe", sample="Au")["error"]["message"].startswith("no scan has been")
+    for count in (1, 2):
+        rig.camera.scan()
+        rig.finished(count)
+    old, new = (document["id"] for document in rig.events("finished"))
+    reply = rig.order("describe", scan=old, sample="Au 5 nm", tags=["night"])
+    told = {"sample": "Au 5 nm", "operator": "", "comment": "", "tags": ["night"]}
+    assert reply["about"] == told
+    assert rig.order("describe", comment="drifts")["scan"] == new
+    assert rig.order("recompute")["ok"]  # which writes scan.json again
+    first, last = rig.events("finished")
+    assert json.loads((rig.folder_of(first) / "scan.json").read_text())["about"] == told
+    about = json.loads((rig.folder_of(last) / "scan.json").read_text())["about"]
+    assert about["comment"] == "drifts"
+    for args, key in (
+        ({"scan": old}, "args"),
+        ({"scan": "../etc", "sample": "x"}, None),
+    ):
+        refused = rig.order("describe", **args)
+        assert (refused["ok"], refused["error"]["key"]) == (False, key)
+    catalogue = Catalogue(rig.folder_of(first).parents[1])
+    wait_until(lambda: [s["id"] for s in catalogue.list(find="5 nm night")] == [old], "it is found")
+    catalogue.close()
+    rig.check_messages()

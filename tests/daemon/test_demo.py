@@ -96,11 +96,11 @@ def test_ctrl_c_ends_the_demo_at_once_whatever_it_does(
 
 
 def test_the_demo_s_config_keeps_its_last_scans_only() -> None:
-    from stemd.cli.demo.setting import config_text
+    from stemd.cli.demo.setting import Ports, config_text
     from stemd.config.file import parse
 
     def retention(keep: int) -> RetentionTable:
-        text = config_text(["virtual"], 1, (8, 8), Path("data"), None, keep)
+        text = config_text(["virtual"], Ports(1, 2), (8, 8), Path("data"), None, keep)
         return parse(text, "demo.toml").daemon.retention
 
     assert retention(5) == RetentionTable(max_scans=5, delete="scan")

@@ -304,6 +304,39 @@ def test_every_control_has_a_name_for_a_screen_reader(served: Served, tab: Any) 
     assert nameless == []
 
 
+CONTRAST = """() => {
+  const light = (colour) => colour.map((v) => v / 255)
+    .map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const parts = (text) => (text.startsWith("rgb") ? text.match(/[\\d.]+/g).map(Number) : []);
+  const found = [];
+  for (const node of document.querySelectorAll("body *")) {
+    const own = [...node.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+    if (!own || !node.getBoundingClientRect().width) continue;
+    let [behind, ground] = [node, []];
+    for (; behind && ground.length < 3; behind = behind.parentElement) {
+      const colour = parts(getComputedStyle(behind).backgroundColor);
+      if (colour.length === 3 || colour[3] > 0.9) ground = colour;
+    }
+    const ink = parts(getComputedStyle(node).color).slice(0, 3);
+    if (ink.length < 3) continue; // mixed from its own ground, and lighter
+    const [dark, bright] = [light(ink), light(ground.length ? ground.slice(0, 3) : [11, 15, 21])]
+      .sort((a, b) => a - b);
+    if ((bright + 0.05) / (dark + 0.05) < 4.5) found.push(node.textContent.trim().slice(0, 40));
+  }
+  return found;
+}"""
+
+
+def test_every_text_stands_out_from_its_ground(served: Served, tab: Any) -> None:
+    """WCAG 2.2, 1.4.3: a contrast of 4.5 at least, also in the help and in the settings."""
+    served.grow(4096)
+    tab.wait_for_selector("#settings input")
+    assert tab.evaluate(CONTRAST) == []
+    tab.keyboard.press("?")
+    assert tab.evaluate(CONTRAST) == []
+
+
 def test_the_page_fits_a_phone(chromium: Any, served: Served) -> None:
     served.grow(4096)
     image = served.scope.images["ricom"][0]

@@ -195,3 +195,40 @@ def test_a_png_has_what_is_seen_with_its_scale_and_colours(
     bar = 0 if grid else tab.locator("#bar").bounding_box()["width"] + 8
     assert abs(int(size[0]) - area["width"] - bar) <= 2
     assert abs(int(size[1]) - area["height"]) <= 2
+
+
+def test_what_a_scan_is_of_is_said_on_the_page_while_it_runs_and_afterwards(
+    served: Served, tab: Any, tmp_path: Path
+) -> None:
+    scope = served.scope
+    scope.settings["about"] = {"sample": "", "operator": "", "comment": "", "tags": []}
+    served.do(scope.tell_settings)
+    served.grow(64)
+    tab.click("#about-button")
+    tab.fill("[name=sample]", "Au 5 nm")
+    tab.fill("[name=tags]", "night, drift")
+    tab.click("#about >> text=Save")
+    eventually(lambda: tab.text_content("#scan-about") == "Au 5 nm · #night · #drift")
+    words = {"operator": "", "comment": "", "tags": ["night", "drift"]}
+    assert scope.settings["about"] == {"sample": "Au 5 nm", **words}
+    served.do(lambda: scope.keep(served.data_dir))
+    tab.keyboard.press("a")
+    tab.locator(".cover").first.click()
+    eventually(lambda: tab.text_content("#scan-about") == "Gold · Zoë · #night")
+    tab.click("#about-button")
+    tab.fill("[name=comment]", "drifts")
+    tab.press("[name=comment]", "Enter")
+    eventually(lambda: tab.is_hidden("#about"))
+    pipeline, kind, request = scope.requests[-1]
+    assert (pipeline, kind, request["command"]) == ("merlin", "command", "describe")
+    told = {"sample": "Gold", "operator": "Zoë", "comment": "drifts", "tags": ["night"]}
+    assert request["args"] == {"scan": scope.acquisition.id, **told}
+
+
+def test_the_dose_of_the_running_scan_stands_beside_it(served: Served, tab: Any) -> None:
+    served.grow(64)
+    eventually(lambda: tab.text_content("#scan-dose") == "not measured")
+    dose = {"value": 1234.4, "sigma": 1.0, "told": None, "agrees": None}
+    optics = {"scan": served.scope.acquisition.id, "dose_e_per_square_angstrom": dose}
+    served.do(lambda: served.scope.hub.optics("merlin", optics))
+    eventually(lambda: tab.text_content("#scan-dose") == "1234 e/Å²")

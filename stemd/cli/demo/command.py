@@ -23,7 +23,8 @@ from stemd.cli.demo.progress import (
     starting_line,
     status_line,
 )
-from stemd.cli.demo.setting import camera_command, config_text
+from stemd.cli.demo.scanning import scan_by_scan
+from stemd.cli.demo.setting import Ports, camera_command, config_text
 from stemd.errors import StemdError, UsageError
 
 if TYPE_CHECKING:
@@ -117,10 +118,10 @@ async def _demo(args: argparse.Namespace, shape: tuple[int, int], data_dir: Path
     command = camera_command(args, data_dir, broker_port)
     line = asyncio.create_task(starting_line(lambda: "starting the virtual microscope"))
     try:
-        async with _camera(command) as (camera, port):
+        async with _camera([*command, "--wait-for-start"]) as (camera, ports):
             page_port = None if args.no_page else _port(args.page_port, PAGE_PORT)
             keep = max(args.keep, args.scans or 0) if args.keep else 0
-            text = config_text(command, port, shape, data_dir, page_port, keep)
+            text = config_text(command, ports, shape, data_dir, page_port, keep)
             path = data_dir / "demo.toml"
             path.write_text(text, encoding="utf-8")
             line.cancel()
@@ -131,8 +132,8 @@ async def _demo(args: argparse.Namespace, shape: tuple[int, int], data_dir: Path
 
 
 @contextlib.asynccontextmanager
-async def _camera(command: list[str]) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
-    """The virtual camera: a process of its own, and the port of its data."""
+async def _camera(command: list[str]) -> AsyncIterator[tuple[asyncio.subprocess.Process, Ports]]:
+    """The virtual camera: a process of its own, and its ports."""
     camera = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "stemd", *command, "--port", "0", "--control-port", "0", "--json"),
@@ -141,7 +142,7 @@ async def _camera(command: list[str]) -> AsyncIterator[tuple[asyncio.subprocess.
         start_new_session=True,
     )
     try:
-        yield camera, await _data_port(camera)
+        yield camera, await _ports(camera)
     finally:
         with contextlib.suppress(ProcessLookupError):
             camera.terminate()
@@ -152,13 +153,13 @@ async def _camera(command: list[str]) -> AsyncIterator[tuple[asyncio.subprocess.
             await camera.wait()
 
 
-async def _data_port(camera: asyncio.subprocess.Process) -> int:
+async def _ports(camera: asyncio.subprocess.Process) -> Ports:
     assert camera.stdout is not None
     while line := await camera.stdout.readline():
         with contextlib.suppress(ValueError):
             document = json.loads(line)
             if isinstance(document, dict) and document.get("event") == "ready":
-                return int(document["data_port"])
+                return Ports(int(document["data_port"]), int(document["control_port"]))
     raise StemdError("the virtual microscope did not start", "see the lines above for its reason")
 
 
@@ -174,12 +175,14 @@ async def _serve(
     ending = asyncio.create_task(_end_in_time(daemon, camera))
     line = asyncio.create_task(starting_line(lambda: _starting(daemon)))
     ready = asyncio.create_task(_first_images(daemon, watcher))
+    scanning = asyncio.create_task(scan_by_scan(daemon.hub, daemon.ready, watcher, args.scans))
     await asyncio.wait({serving, ready}, return_when=asyncio.FIRST_COMPLETED)
     line.cancel()
     ready.cancel()
     end_status_line()
     if serving.done():  # Ctrl-C, or it could not start
         ending.cancel()
+        scanning.cancel()
         await serving
         return 0
     broker = daemon.outlets.broker
@@ -194,6 +197,7 @@ async def _serve(
     if done.done():
         ending.cancel()
     done.cancel()
+    scanning.cancel()
     daemon.stop()
     await serving
     ending.cancel()

@@ -32,11 +32,19 @@ class Watcher(Sink):
         self.whole = asyncio.Event()
         self.whole.set()
         self.shown = asyncio.Event()
+        self._changed = asyncio.Event()
         self._wanted = wanted
 
     def on_state(self, pipeline: str, state: Json) -> None:
         """The pipeline's state."""
         self.state = state
+        self._changed.set()
+
+    async def begins(self) -> None:
+        """Return when a scan runs."""
+        while self.state.get("state") == "waiting":
+            self._changed.clear()
+            await self._changed.wait()
 
     def on_snapshot(self, pipeline: str, snapshot: Snapshot) -> None:
         """Images of the running scan."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 CONFIG = """\
 # The configuration of `stemd demo`. With the virtual camera started by hand,
@@ -20,12 +21,13 @@ log_level = "warning"
 url = "embedded"                    # a laboratory names its mosquitto: "mqtt://broker:1883"
 {page}
 [[pipeline]]
-name = "virtual"
+name = "{pipeline}"
 
 [pipeline.adapter]
 type = "merlin"
 host = "127.0.0.1"
-data_port = {port}
+data_port = {ports.data}
+control_port = {ports.control}
 scan = {{ shape = [{ny}, {nx}], flyback = {flyback}, step_size_angstrom = {step} }}
 
 [pipeline.optics]
@@ -83,9 +85,17 @@ max_scans = {keep}                       # the demo's older scans are deleted
 delete = "scan"
 """
 
+PIPELINE = "virtual"
 STEP_ANGSTROM = 0.2
 PIXEL_MRAD = 1.5
 FLYBACK = 2
+
+
+class Ports(NamedTuple):
+    """Where the virtual camera serves frames, and takes commands."""
+
+    data: int
+    control: int
 
 
 def camera_command(args: argparse.Namespace, data_dir: Path, broker_port: int) -> list[str]:
@@ -104,23 +114,24 @@ def camera_command(args: argparse.Namespace, data_dir: Path, broker_port: int) -
 
 def config_text(
     camera: list[str],
-    data_port: int,
+    ports: Ports,
     shape: tuple[int, int],
     data_dir: Path,
     page_port: int | None,
     keep: int,
 ) -> str:
-    """The config of a daemon for this camera at `data_port`.
+    """The config of a daemon for this camera at these ports.
 
     `page_port` None: no page; `keep`: how many scans stay on the disk, 0: all.
     """
     page = "" if page_port is None else f'\n[page]\nlisten = "127.0.0.1:{page_port}"\n'
     return CONFIG.format(
-        camera=" ".join(["stemd", *camera, "--port", str(data_port)]),
+        camera=" ".join(["stemd", *camera, f"--port {ports.data} --control-port {ports.control}"]),
+        pipeline=PIPELINE,
         data_dir=json.dumps(str(data_dir)),
         retention=RETENTION.format(keep=keep) if keep else "",
         page=page,
-        port=data_port,
+        ports=ports,
         ny=shape[0],
         nx=shape[1],
         flyback=FLYBACK,

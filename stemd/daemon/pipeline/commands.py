@@ -15,12 +15,14 @@ from stemd.config.live import LiveSettings, RefusedError
 from stemd.config.problems import Problem, problems_of
 from stemd.config.resolved import PipelineConfig
 from stemd.config.session_plan import SessionPlan
+from stemd.config.tables import AboutTable
 from stemd.daemon.pipeline.finished import FinishedScan
 from stemd.daemon.pipeline.finishing import Finishing
 from stemd.daemon.pipeline.images import PublishedImages
 from stemd.daemon.pipeline.scans import Scans
 from stemd.daemon.pipeline.settings import SettingsInForce
 from stemd.daemon.sessions.sessions import Sessions
+from stemd.documents import Json
 from stemd.errors import StemdError
 from stemd.scan.rotation import rotation_of
 from stemd.storage.tiff import encode_tiff
@@ -40,6 +42,7 @@ ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "save_settings": (),
     "recompute": ("settings", "write"),
     "estimate_rotation": (),
+    "describe": ("scan", *AboutTable.model_fields),
     "reset": (),
     "restore": ("tiff",),
     "session": ("stop", *SessionPlan.model_fields),
@@ -51,7 +54,8 @@ class Commands:
     """Carries commands out, one at a time, on the event loop.
 
     `camera` sends the camera a command, `reconnect` connects to it anew; `reset` and
-    `save_settings` are what they are called; `complete` has images of a scan document made again.
+    `save_settings` are what they are called; `complete` has images of a scan document made again;
+    `describe` says of a scan on the disk what it is of.
     """
 
     def __init__(
@@ -68,12 +72,14 @@ class Commands:
         reset: Callable[[], None],
         save_settings: Callable[[], Awaitable[list[str]]],
         complete: Callable[[Args], None],
+        describe: Callable[[str, Json], Json],
     ) -> None:
         self._config, self._settings, self._sessions = config, settings, sessions
         self._scans, self._finishing, self._images = scans, finishing, images
         self._camera, self._reset_all = camera, reset
         self._save_to_config = save_settings
         self._reconnect_camera, self._complete = reconnect, complete
+        self._describe_past = describe
 
     async def carry_out(self, name: str, args: Args) -> Mapping[str, Any]:
         """What the reply says beyond the id. Raises StemdError; nothing is done then."""
@@ -197,6 +203,30 @@ class Commands:
             "flip": found.flip,
             "confidence": round(found.confidence, 2),
         }
+
+    async def _describe(self, args: Args) -> Args:
+        """What a finished scan is of, for people; the last one, or any that is on the disk."""
+        told = {key: value for key, value in args.items() if key != "scan"}
+        try:
+            about = AboutTable.model_validate(told).model_dump(mode="json", include=set(told))
+        except ValidationError as error:
+            raise RefusedError(problems_of(error, AboutTable, ("args",))[0]) from error
+        if not about:
+            raise _refused("args", "nothing is said", "", ", ".join(AboutTable.model_fields))
+        running, last = self._scans.files, self._finishing.last
+        scan = args["scan"] if "scan" in args else self._last().id
+        if not isinstance(scan, str):
+            raise _refused("args.scan", "must be the id of a scan", repr(scan))
+        if running is not None and running.id == scan:
+            raise StemdError(
+                f"the scan {scan} is still running",
+                "change the settings about: they hold for the running scan, too",
+            )
+        if last is not None and last.id == scan:
+            document = await asyncio.to_thread(last.files.describe, about)
+        else:
+            document = await asyncio.to_thread(self._describe_past, scan, about)
+        return {"scan": scan, "about": document["about"]}
 
     async def _reset(self, args: Args) -> Args:
         """The config's settings, no error, and another try for what is out of order."""

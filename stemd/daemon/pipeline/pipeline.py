@@ -39,6 +39,7 @@ from stemd.errors import StemdError
 from stemd.events import Hub, Json
 from stemd.request_queue import is_urgent
 from stemd.results import Snapshot
+from stemd.storage.description import describe
 from stemd.storage.files import STATE_FOLDER, FileRecord
 from stemd.storage.store import Store
 from stemd.tasks import Tasks
@@ -132,6 +133,7 @@ class Pipeline:
             reset=self.reset,
             save_settings=self._save_settings,
             complete=past.offer,
+            describe=partial(describe, store),
         )
         self.tasks = Tasks()
 

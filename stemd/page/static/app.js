@@ -1,5 +1,6 @@
 // Where everything meets: messages in, views updated, one paint a frame of the screen.
 
+import { About } from "./about.js";
 import { Archive } from "./archive.js";
 import { MAPS, kindOf } from "./colormap.js";
 import { Commands, mayReplace } from "./commands.js";
@@ -146,6 +147,7 @@ function settings() {
   id("locked").hidden = tunable();
   id("locked").textContent = lockedWords();
   commands.stale(tunable());
+  about.update();
   if (!now) return;
   controls.imageSize = Math.max(...(stage.main.frame?.meta.scan_shape ?? [256]));
   controls.update(now, tunable());
@@ -174,6 +176,7 @@ function emptyWords() {
 
 function everything() {
   status.update(model, connection);
+  about.update();
   emptyWords();
   commands.stale(tunable());
   stage.update();
@@ -214,6 +217,7 @@ const receive = {
     if (!known) tabs();
     if (pipeline !== model.pipeline) return;
     status.update(model, connection);
+    about.update();
     emptyWords();
     commands.stale(tunable());
     stage.describe();
@@ -298,6 +302,7 @@ const operator = new Operator(link, model, {
     past.replay.tell();
   },
 });
+const about = new About(model, operator, () => everything());
 
 function nextMap() {
   const { frame, show } = stage.main;

@@ -1,5 +1,6 @@
 // Past scans: the list with small pictures, their images in the viewer, their files to download.
 
+import { aboutLine } from "./about.js";
 import { colour, defaults, limits } from "./contrast.js";
 import { defaultMap } from "./colormap.js";
 import { bytes, count, scanTime, title } from "./format.js";
@@ -44,13 +45,6 @@ function element(tag, className, text) {
   return node;
 }
 
-/** What a scan is said to be of, in one line. */
-function told({ about }) {
-  const { sample, comment, operator, tags } = about ?? {};
-  const words = [sample, comment, operator].filter(Boolean);
-  return [...words, ...(tags ?? []).map((tag) => `#${tag}`)].join(" · ");
-}
-
 export class Archive {
   /** `open(scan)` shows a past scan, as listed, in the viewer. */
   constructor(dialog, open) {
@@ -91,7 +85,7 @@ export class Archive {
   sift() {
     const words = this.find.value.toLowerCase().split(/\s+/).filter(Boolean);
     const found = this.scans.filter((scan) => {
-      const text = told(scan).toLowerCase();
+      const text = aboutLine(scan.about).toLowerCase();
       return words.every((word) => text.includes(word));
     });
     const none = this.scans.length ? "No past scan matches these words." : "No scan has been kept yet.";
@@ -124,7 +118,7 @@ export class Archive {
       element("strong", "", scanTime(scan.id)),
       element("span", `status ${scan.status}`, scan.status),
       element("p", "", `${shape}${lost}${COMPLETION[scan.completion] ?? ""}`),
-      ...(told(scan) ? [element("p", "", told(scan))] : []),
+      ...(aboutLine(scan.about) ? [element("p", "", aboutLine(scan.about))] : []),
       element("p", "mono", scan.id),
     );
     const files = element("details");

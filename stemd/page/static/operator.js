@@ -76,8 +76,8 @@ export class Operator {
     return this.request("command", { command, args });
   }
 
-  /** Send a request; resolves to the reply document, or to a refusal of the same form. */
-  request(kind, request) {
+  /** Send a request for what is on the screen, or for a pipeline; resolves to the reply document, or to a refusal of the same form. */
+  request(kind, request, pipeline = this.model.target) {
     const key = `page-${Date.now().toString(36)}-${(this.count += 1)}`;
     return new Promise((resolve) => {
       const answer = (reply) => {
@@ -87,7 +87,6 @@ export class Operator {
       };
       const timer = setTimeout(() => answer(lost()), PATIENCE_MS);
       this.waiting.set(key, answer);
-      const pipeline = this.model.target;
       if (pipeline) this.link.send({ type: "request", pipeline, kind, request: { id: key, ...request } });
       else answer({ ok: false, error: { message: "this scan is over" } });
     });

@@ -40,6 +40,7 @@ export class Past {
     };
     const failed = (error) => this.hooks.failed(error.message);
     fetchDocument(scan.id).then((document_) => {
+      past.optics = document_.measured_optics;
       if (document_.settings) past.settings = recorded(document_.settings);
       if (!past.tunable) source.settings = past.settings;
       shown(this.hooks.changed);

@@ -1,0 +1,86 @@
+// What a scan is of, for people: sample, operator, comment, tags; and its dose.
+
+import { describe } from "./controls.js";
+import { number } from "./format.js";
+
+const id = (name) => document.getElementById(name);
+const FIELDS = ["sample", "operator", "comment", "tags"];
+
+/** What a scan is said to be of, in one line. */
+export function aboutLine(about) {
+  const { sample, comment, operator, tags } = about ?? {};
+  const words = [sample, comment, operator].filter(Boolean);
+  return [...words, ...(tags ?? []).map((tag) => `#${tag}`)].join(" · ");
+}
+
+export class About {
+  /** `operator` sends; `changed()` is called when words of a past scan have changed. */
+  constructor(model, operator, changed) {
+    this.model = model;
+    this.operator = operator;
+    this.changed = changed;
+    this.form = id("about-form");
+    id("about-button").addEventListener("click", () => this.ask());
+    id("about-cancel").addEventListener("click", () => id("about").close());
+    this.form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.save();
+    });
+  }
+
+  /** Of the past scan on the screen, or as in force. */
+  get about() {
+    const { past, live } = this.model;
+    return (past ? past.scan.about : live.settings?.about) ?? {};
+  }
+
+  update() {
+    const { past, live } = this.model;
+    const optics = past ? past.optics : live.optics?.scan === live.state.scan ? live.optics : null;
+    const dose = optics?.dose_e_per_square_angstrom?.value;
+    id("scan-dose").textContent = dose ? `${number(dose, 3)} e/Å²` : "not measured";
+    id("scan-about").textContent = aboutLine(this.about) || "–";
+    id("about-button").hidden = !this.operator.allowed;
+  }
+
+  ask() {
+    const { past } = this.model;
+    id("about-why").textContent = past
+      ? "It stands in the scan's scan.json, and the scan is found by it."
+      : "Of the present scan, and of those that follow.";
+    for (const key of FIELDS) {
+      const value = this.about[key] ?? "";
+      this.form.elements[key].value = Array.isArray(value) ? value.join(", ") : value;
+    }
+    id("about-problem").textContent = "";
+    id("about").showModal();
+  }
+
+  async save() {
+    const words = Object.fromEntries(FIELDS.map((key) => [key, this.form.elements[key].value.trim()]));
+    const about = { ...words, tags: words.tags.split(/[,;]+/).map((tag) => tag.trim()).filter(Boolean) };
+    const reply = await this.send(about);
+    if (!reply.ok) {
+      id("about-problem").textContent = describe(reply.error);
+      return;
+    }
+    id("about").close();
+    this.changed();
+  }
+
+  async send(about) {
+    const { past, live } = this.model;
+    if (past) {
+      const { scan } = past;
+      const command = { command: "describe", args: { scan: scan.id, ...about } };
+      const reply = await this.operator.request("command", command, scan.pipeline);
+      if (reply.ok) scan.about = reply.about ?? about;
+      return reply;
+    }
+    const reply = await this.operator.settings({ about });
+    // a scan that is over has kept what was in force at its end
+    if (!reply.ok || !["waiting", "fault"].includes(live.state.state) || !live.frames.size) return reply;
+    const last = await this.operator.command("describe", about);
+    return last.ok || !live.state.scan ? reply : last;
+  }
+}
