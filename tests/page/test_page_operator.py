@@ -209,6 +209,7 @@ def test_what_a_scan_is_of_is_said_on_the_page_while_it_runs_and_afterwards(
     tab.fill("[name=tags]", "night, drift")
     tab.click("#about >> text=Save")
     eventually(lambda: tab.text_content("#scan-about") == "Au 5 nm · #night · #drift")
+    eventually(lambda: tab.is_hidden("#about"))
     words = {"operator": "", "comment": "", "tags": ["night", "drift"]}
     assert scope.settings["about"] == {"sample": "Au 5 nm", **words}
     served.do(lambda: scope.keep(served.data_dir))
