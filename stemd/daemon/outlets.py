@@ -139,7 +139,8 @@ class Outlets:
     @property
     def owners(self) -> list[Tasks]:
         """Who keeps the tasks without which nothing is shown."""
-        return [self.tasks, *([self.page.tasks] if self.page is not None else [])]
+        others = [each.tasks for each in (self.page, self.broker) if each is not None]
+        return [self.tasks, *others]
 
     @property
     def page_url(self) -> str | None:

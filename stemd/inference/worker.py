@@ -90,6 +90,7 @@ class NetworkThread:
         self._count = itertools.count()
         self._lock = threading.Lock()
         self._worker: _Worker | None = None
+        self._watcher: threading.Thread | None = None
         self._late: dict[_Key, ModelError] = {}
         self._sign = 0.0
         self._most_s = math.inf
@@ -113,9 +114,11 @@ class NetworkThread:
         with self._lock:
             if self._worker is None:
                 self._begin()
-                threading.Thread(
+            if self._watcher is None or not self._watcher.is_alive():
+                self._watcher = threading.Thread(
                     target=self._watch, name=f"{self._name}-watch", daemon=True
-                ).start()
+                )
+                self._watcher.start()
         return future
 
     def network(
@@ -203,9 +206,18 @@ class NetworkThread:
                     worker = self._worker
                     call = worker.call if worker is not None else None
                     if worker is None or not worker.is_alive():
+                        self._bury(worker)
                         self._begin()  # jobs that wait would wait for ever
                     elif call is not None and call.is_late(self._sign, self._most_s):
                         self._give_up(worker, call)
+
+    @staticmethod
+    def _bury(worker: _Worker | None) -> None:
+        """The thread has died: whoever waits for what it was doing is told."""
+        log.error("the networks' thread died and is begun again")
+        if worker is not None and worker.future is not None:
+            with contextlib.suppress(InvalidStateError):
+                worker.future.set_exception(ModelError("the networks' thread died", "scan again"))
 
     def _give_up(self, worker: _Worker, call: Call) -> None:
         assert call.late is not None

@@ -12,12 +12,13 @@ import contextlib
 import os
 import socket
 import sys
+from functools import partial
 from typing import Any
 
 import structlog
 
 from stemd.errors import SinkError
-from stemd.tasks import end_all
+from stemd.tasks import Tasks
 
 log = structlog.get_logger()
 
@@ -40,7 +41,7 @@ class EmbeddedBroker:
     def __init__(self, port: int = 0) -> None:
         self.port = port
         self._process: asyncio.subprocess.Process | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self.tasks = Tasks()
 
     @property
     def url(self) -> str:
@@ -55,12 +56,11 @@ class EmbeddedBroker:
     async def start(self) -> None:
         """Return when it accepts connections. Raises SinkError, e.g. when the port is in use."""
         await self._launch()
-        self._tasks.append(asyncio.create_task(self._watch()))
+        self.tasks.keep(self._watch, "broker")
 
     async def stop(self) -> None:
         """End it, within a second."""
-        await end_all(self._tasks)
-        self._tasks.clear()
+        await self.tasks.stop()
         await self._end()
 
     async def _launch(self) -> None:
@@ -90,7 +90,7 @@ class EmbeddedBroker:
             await self._end()
             raise self._failed(code, said)
         self.port = int(line)
-        self._tasks.append(asyncio.create_task(_pass_on(errors)))
+        self.tasks.keep(partial(_pass_on, errors), "broker-log", endless=False)
         log.debug("embedded broker started", port=self.port)
 
     def _failed(self, code: int, said: str) -> SinkError:

@@ -15,6 +15,10 @@ There is no public way to any of it (aiomqtt 2.5, paho 2.2), and an unattended p
   when it is full, an abort behind a flood too;
 - an answer to a subscription that nobody waits for any more (`_on_subscribe`): aiomqtt writes a
   traceback into the log;
+- a socket that is closed before the event loop comes to watch it (`_on_socket_register_write`):
+  aiomqtt watches its number all the same, which may be another one's by then;
+- an answer to a ping that is late behind a flood (`_ping_t`, `_last_bytes_received`): paho takes
+  a broker that sends without pause for one that does not answer;
 - sending without copying what is still to be sent at every call (`_packet_queue`).
 
 pyproject.toml has an upper bound for both, and tests/sinks/test_private_parts.py fails when one of
@@ -120,7 +124,10 @@ class OpenClient(Client):
         """
         while not self._disconnected.done():
             await asyncio.wait((self._disconnected,), timeout=PING_LOOK_SECONDS)
-            self._client.loop_misc()
+            client = self._client
+            if 0 < client._ping_t < client._last_bytes_received:
+                client._ping_t = 0.0  # what has come since tells as much as the answer
+            client.loop_misc()
         raise self.lost or MqttError("the broker closed the connection")
 
     @property
@@ -160,6 +167,20 @@ class OpenClient(Client):
             why = ReasonCode(PacketTypes.CONNACK, identifier=_UNSPECIFIED_ERROR)
             self._connected.set_exception(MqttConnectError(why))
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
+
+    def _on_socket_register_write(self, client: paho.Client, userdata: Any, sock: Any) -> None:
+        def write() -> None:
+            try:
+                client.loop_write()
+            except Exception as error:
+                if not self._disconnected.done():
+                    self._disconnected.set_exception(error)
+
+        def register() -> None:
+            if sock.fileno() >= 0:
+                self._loop.add_writer(sock.fileno(), write)
+
+        self._loop.call_soon_threadsafe(register)
 
     def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
         if self.inbox is not None:

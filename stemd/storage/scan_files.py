@@ -140,9 +140,9 @@ class ScanFiles:
             self._usable = True
         except SinkError as error:
             self._failures.report(error)
-        except Exception as error:
+        except BaseException as error:  # whatever it is: nobody else would hear of it
             log.exception("a scan's folder could not be made", scan=self.id)
-            self._failures.report(SinkError(f"{folder.path}: {error}", "see the daemon's log"))
+            self._failures.report(SinkError(f"{folder.path}: {error!r}", "see the daemon's log"))
         finally:
             self._made.set()
             self._opened.set()

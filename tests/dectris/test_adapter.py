@@ -342,6 +342,30 @@ def test_a_status_that_cannot_be_read_for_any_reason_is_not_taken_for_the_last_o
     assert seen[:3] == [(), status.NO_ANSWER, ()]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_the_thread_that_asks_for_the_status_is_begun_again_when_it_has_died() -> None:
+    class Unit:
+        deadly = True
+
+        def readings(self) -> list[CameraReading]:
+            if self.deadly:
+                raise KeyboardInterrupt  # no part of stemd expects it
+            return [CameraReading("state", "idle")]
+
+    unit = Unit()
+    watch = status.StatusWatch(unit, 0.01)  # type: ignore[arg-type]
+    watch.begin()
+    wait_until(lambda: not status_threads(), "it has died")
+    unit.deadly = False
+    wait_until(lambda: watch.readings, "it asks again")
+    watch.close()
+
+
+def status_threads() -> list[threading.Thread]:
+    """Those that ask a control unit."""
+    return [each for each in threading.enumerate() if each.name == "dectris-status"]
+
+
 class OlderUnit(ControlUnit):
     """A control unit without stream2, without the mask, and one that tells no state."""
 

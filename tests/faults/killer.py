@@ -58,7 +58,10 @@ def raise_in_task(task: asyncio.Task[Any]) -> None:
 
 
 def serve(path: str) -> None:
-    """Obey one JSON list a connection: ["tasks"], ["threads"], ["task" or "thread", name, how]."""
+    """Obey one JSON list a connection: ["tasks"], ["threads"], ["task" or "thread", name, how].
+
+    ["all"] answers {"task NAME" or "thread NAME": a number that no other one of it has}.
+    """
     ways: dict[str, Callable[[Any], None]] = {"cancel": kill_task, "raise": raise_in_task}
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
@@ -70,13 +73,19 @@ def serve(path: str) -> None:
                 match what:
                     case "tasks":
                         peer.sendall(json.dumps(sorted(tasks())).encode())
+                    case "all":
+                        found = {f"task {name}": id(each) for name, each in tasks().items()}
+                        for name, each in threads().items():
+                            found[f"thread {name}"] = each.native_id or 0
+                        peer.sendall(json.dumps(found).encode())
                     case "threads":
                         peer.sendall(json.dumps(sorted(threads())).encode())
                     case "task":
                         if (task := tasks().get(args[0])) is not None:  # it may have just ended
                             ways[args[1]](task)
                     case "thread":
-                        kill_thread(threads()[args[0]])
+                        if (thread := threads().get(args[0])) is not None:
+                            kill_thread(thread)
 
 
 if __name__ == "__main__":

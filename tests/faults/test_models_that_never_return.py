@@ -24,6 +24,7 @@ from stemd.inference.model_file import read_model
 from stemd.inference.protobuf import _varint_bytes
 from stemd.inference.worker import NetworkThread
 from tests.conftest import wait_until
+from tests.faults.killer import kill_thread
 from tests.inference.models import build, smoother
 
 FOR_EVER = 2**62
@@ -310,3 +311,28 @@ def test_a_model_without_an_end_keeps_a_daemon_neither_from_ready_nor_from_its_e
     finally:
         daemon.kill()
         daemon.wait()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_the_networks_threads_that_die_are_begun_again_and_the_job_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both: the one that does the jobs, and the one that watches it."""
+    monkeypatch.setattr(worker, "LOOK_S", 0.02)
+    networks = NetworkThread("mortal")
+
+    def of(name: str) -> threading.Thread:
+        (thread,) = (each for each in threading.enumerate() if each.name == name)
+        return thread
+
+    assert networks.submit(lambda: 1).result(30.0) == 1
+    watcher = of("mortal-watch")
+    kill_thread(watcher)
+    watcher.join(30.0)
+    assert networks.submit(lambda: 2).result(30.0) == 2
+    assert of("mortal-watch").is_alive()
+    one = of("mortal")
+    kill_thread(one)  # as soon as it has another job
+    networks.submit(lambda: 3)
+    one.join(30.0)
+    assert networks.submit(lambda: 4).result(30.0) == 4

@@ -45,6 +45,11 @@ async def test_a_broker_that_dies_comes_back_on_the_same_port() -> None:
     broker = EmbeddedBroker()
     await broker.start()
     port = broker.port
+    lost = [each for each in asyncio.all_tasks() if each.get_name() in ("broker", "broker-log")]
+    assert len(lost) == 2
+    for task in lost:
+        task.cancel()  # a mistake of somebody's
+    await asyncio.to_thread(wait_until, lambda: len(broker.tasks.failures) == 2, "both are told")
     (child,) = (p for p in psutil.Process().children() if "stemd.mqtt.broker" in p.cmdline())
     child.kill()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
+import socket
 import tomllib
 from collections.abc import Callable
 from importlib.metadata import version
@@ -15,12 +16,14 @@ import aiomqtt
 import paho.mqtt.client as paho
 import pytest
 
+from stemd.mqtt import private
 from stemd.mqtt.private import OpenClient
+from tests.conftest import wait_until
 
 ROOT = Path(__file__).parents[2]
 NAMES = (
     r"\._(client|client_connect|wait_for|connected|disconnected|sock_close|packet_queue|sock"
-    r"|servers)\b"
+    r"|servers|ping_t|last_bytes_received)\b"
 )
 
 
@@ -36,6 +39,7 @@ NAMES = (
             aiomqtt.Client._on_subscribe,
             ["self", "client", "userdata", "mid", "reason_codes", "properties"],
         ),
+        (aiomqtt.Client._on_socket_register_write, ["self", "client", "userdata", "sock"]),
         (aiomqtt.Message._from_paho_message, ["message"]),
         *(
             (function, ["self", "client", "userdata", *rest, "reason_code", "properties"])
@@ -72,6 +76,32 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_no_traceback_in_the_l
         client._on_subscribe(client._client, None, mid, [])
     assert waiting.result() == []
     assert caplog.messages == []
+
+
+async def test_a_socket_that_is_closed_before_it_is_watched_is_left_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client = OpenClient("127.0.0.1", connect_seconds=1.0)
+    with socket.socket() as closed:
+        client._on_socket_register_write(client._client, None, closed)
+    await asyncio.sleep(0.01)
+    assert caplog.messages == []
+
+
+async def test_a_broker_that_sends_without_pause_is_there_though_its_answer_is_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(private, "PING_LOOK_SECONDS", 0.001)
+    client = OpenClient("127.0.0.1", connect_seconds=1.0)
+    looked = list[float]()
+    monkeypatch.setattr(client._client, "loop_misc", lambda: looked.append(client._client._ping_t))
+    client._client._ping_t, client._client._last_bytes_received = 10.0, 9.0
+    ending = asyncio.ensure_future(client.ended())
+    await asyncio.to_thread(wait_until, lambda: looked, "it looks")
+    client._client._last_bytes_received = 11.0
+    await asyncio.to_thread(wait_until, lambda: not looked[-1], "it does not wait any more")
+    ending.cancel()
+    assert looked[0] == 10.0, "nothing had come since"
 
 
 def test_the_source_still_calls_what_is_replaced() -> None:

@@ -155,9 +155,9 @@ class DectrisControl:
                 self._simplon.command("trigger", _TRIGGER_S)
             if self._stops == stops:
                 self._simplon.command("disarm")
-        except CameraError as error:
+        except BaseException as error:
             # told with the next start: the stream's own end tells of the series
-            self._failed = str(error)
+            self._failed = str(error) if isinstance(error, CameraError) else repr(error)
 
     def close(self) -> None:
         """See `Control`."""

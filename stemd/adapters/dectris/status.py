@@ -21,19 +21,30 @@ class StatusWatch:
     """Asks a control unit in a thread of its own, from `begin` to `close`; any thread may read."""
 
     def __init__(self, simplon: Simplon, period_s: float | None = None) -> None:
-        self.readings: Sequence[CameraReading] = ()
-        """The newest; none before the first have come."""
+        self._readings: Sequence[CameraReading] = ()
         self._simplon = simplon
         self._period_s = PERIOD_S if period_s is None else period_s
         self._again, self._over = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
+    @property
+    def readings(self) -> Sequence[CameraReading]:
+        """The newest; none before the first have come, nor while nobody asks."""
+        thread = self._thread
+        if thread is not None and not thread.is_alive() and not self._over.is_set():
+            log.error("the thread that asks the detector has died and is begun again")
+            self._readings = ()
+            self.begin()
+        return self._readings
+
     def begin(self) -> None:
         """Ask now, and again after each period."""
         self._again.set()
-        if self._thread is None and not self._over.is_set():
-            self._thread = threading.Thread(target=self._loop, name="dectris-status", daemon=True)
-            self._thread.start()
+        thread = self._thread
+        if (thread is None or not thread.is_alive()) and not self._over.is_set():
+            thread = threading.Thread(target=self._loop, name="dectris-status", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def close(self) -> None:
         """Ask no more; the thread ends as soon as a request under way does."""
@@ -44,10 +55,10 @@ class StatusWatch:
         while not self._over.is_set():
             self._again.clear()
             try:
-                self.readings = tuple(self._simplon.readings())
+                self._readings = tuple(self._simplon.readings())
             except CameraError:
-                self.readings = NO_ANSWER
+                self._readings = NO_ANSWER
             except Exception:  # else old readings would stay, as if they were new
                 log.exception("the detector's state could not be read")
-                self.readings = NO_ANSWER
+                self._readings = NO_ANSWER
             self._again.wait(self._period_s)

@@ -45,7 +45,7 @@ from tests.faults.soak.cameras import NX, NY, Merlin, SlowCamera, Timepix3
 from tests.faults.soak.config import CONFIG
 from tests.faults.soak.viewers import Viewers
 
-QUIET_S, SETTLE_S = 60.0, 20.0
+QUIET_S, SETTLE_S = 60.0, 180.0
 KINDS = ("memory_mb", "descriptors", "threads")
 
 
@@ -107,7 +107,7 @@ class Soak:
         time.sleep(QUIET_S)  # scans without a fault: whatever was red must be over
         for camera in self.cameras:
             camera.close()
-        time.sleep(SETTLE_S)
+        self.settle()
         self.balance.look(last=True)
         green, red = self.health()
         for camera in self.cameras:
@@ -129,6 +129,19 @@ class Soak:
             "stopped_in_s": round(took, 2),
             "exit_status": status,
         }
+
+    def settle(self) -> None:
+        """Until no scan is made or written any more: on a busy machine networks take long."""
+        end = time.monotonic() + SETTLE_S
+        while time.monotonic() < end:
+            time.sleep(2.0)
+            try:
+                with urllib.request.urlopen(f"{self.page}healthz", timeout=5) as answer:
+                    pipelines = json.loads(answer.read())["pipelines"].values()
+            except OSError:
+                continue
+            if all(each["state"] == "waiting" for each in pipelines):
+                return
 
     def fault(self) -> None:
         """One fault, over after some seconds."""

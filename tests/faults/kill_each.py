@@ -1,0 +1,175 @@
+"""Kills every task and every thread of a running daemon in turn; prints what became of each.
+
+    python -m tests.faults.kill_each
+
+Not part of the tests: a tool to be run by hand, of some minutes; `test_kept_alive` kills the same
+in fewer ways. The daemon has a page, mosquitto, networks, a measured lens, sessions, a record and
+two cameras. A task or thread is well again when another one does its work, when health is red and
+names it, or when the scan that it worked for says what is wrong. Ends with 1 where none of these
+came within 10 s of its death, or where the scan behind it is not whole.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import Mosquitto, free_port
+from tests.daemon.rig import CONFIG, MerlinRig, Rig, make_frames
+from tests.faults.test_kept_alive import BACK_S, ITSELF, PINGS, Victim
+
+ENGINES = """
+[[pipeline.engine]]
+type = "restoration"
+input = "bf"
+threads = 1
+
+[[pipeline.engine]]
+type = "airpi"
+threads = 1
+
+[[pipeline.engine]]
+type = "direct"
+"""
+SECOND = """
+[[pipeline]]
+name = "dark"
+
+[pipeline.adapter]
+type = "dectris"
+host = "127.0.0.1"
+scan = {{ shape = [6, 8], step_size_angstrom = 0.5 }}
+
+[[pipeline.engine]]
+type = "com"
+"""
+NOT_THESE = ("killer", "MainThread", ITSELF, PINGS)
+"""The back door, the event loop itself, and what stemd does as well, see `test_kept_alive`."""
+DIES_S = 20.0
+
+
+class Everything:
+    """A rig that has all that runs, and what was said of what was killed."""
+
+    def __init__(self, folder: Path, broker: Mosquitto) -> None:
+        self.page = free_port()
+        page = f'[page]\nlisten = "127.0.0.1:{self.page}"'
+        self.rig = Rig(folder, broker, MerlinRig(make_frames()), sessions=page, engines=ENGINES)
+        self.victim = Victim(folder, CONFIG.format(**self.rig.options) + SECOND.format())
+        self.rig.daemons.append(self.victim)
+        self.rig.until_state(lambda s: s.get("camera_connected"), "the camera is found")
+
+    def there(self) -> dict[str, dict[str, int]]:
+        """Every task and thread: by what it is, those that do that, each with its number.
+
+        A task without a name of its own is what its coroutine is.
+        """
+        with socket.socket(socket.AF_UNIX) as channel:
+            channel.connect(str(self.victim.door))
+            channel.sendall(b'["all"]')
+            found: dict[str, int] = json.loads(channel.makefile().read())
+        grouped: dict[str, dict[str, int]] = {}
+        for full, number in found.items():
+            kind, _, name = full.partition(" ")
+            what = name.partition(" ")[2] or name
+            if what not in NOT_THESE:
+                grouped.setdefault(f"{kind} {what}", {})[name] = number
+        return grouped
+
+    def health(self) -> str:
+        """What is red, as text."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.page}/healthz", timeout=5) as ok:
+                found = json.load(ok)["red"]
+        except urllib.error.HTTPError as error:
+            found = json.load(error)["red"]
+        except OSError as error:
+            return f"no answer: {error}"
+        return " ".join(each["message"] for each in found if each["what"] != "version")
+
+    def kill(self, what: str) -> tuple[str, bool]:
+        """What became of it, and whether that is well."""
+        before = self.there().get(what)
+        if not before:
+            return "had ended: its work was done", True
+        kind, _, short = what.partition(" ")
+        said = len(self.rig.documents("log"))
+        for name in before:
+            self.victim.ask(kind, name, *(["cancel"] if kind == "task" else []))
+        if kind == "thread":
+            self.stir()
+        killed = set(before.values())
+        end = time.monotonic() + DIES_S
+        while set(self.there().get(what, {}).values()) & killed:
+            if time.monotonic() > end:
+                return "waits for something, and has not noticed", True
+            time.sleep(0.05)
+        died = time.monotonic()
+        while time.monotonic() < died + BACK_S:
+            after = f"after {time.monotonic() - died:.1f} s"
+            if self.there().get(what):
+                return f"back {after}", True
+            if short.split("-")[0] in (red := self.health()):
+                return f"red {after}: {red[:60]}", True
+            logs = self.rig.documents("log")[said:]
+            if told := [each["message"] for each in logs if "Killed" in each["message"]]:
+                return f"told {after}: {told[0][:60]}", True
+            time.sleep(0.1)
+        return "GONE, and nothing was said", False
+
+    def stir(self) -> None:
+        """Give every thread something to do."""
+        self.rig.settings(publish={"rate_hz": 20.0})
+        self.rig.camera.begin()
+        self.rig.camera.more(self.rig.camera.frames)
+
+    def whole_scan(self) -> bool:
+        """Whether a scan is complete, of two: the first may be the dead one's."""
+        for _ in range(2):
+            count = len(self.rig.events("finished", "aborted"))
+            self.rig.camera.scan()
+            document: dict[str, Any] = self.rig.finished(count + 1)[-1]
+            if document["status"] == "complete":
+                return True
+        return False
+
+
+def main() -> int:
+    """1 where something died silently."""
+    wrong = 0
+    with tempfile.TemporaryDirectory() as name:
+        broker = Mosquitto(Path(name))
+        broker.start()
+        folder = Path(name) / "rig"
+        folder.mkdir()
+        all_of_it = Everything(folder, broker)
+        try:
+            everything: set[str] = set(all_of_it.there())
+            all_of_it.rig.camera.begin()
+            for line in range(6):  # a scan that goes on slowly has more threads
+                all_of_it.rig.camera.more(all_of_it.rig.camera.frames[8 * line : 8 * line + 8])
+                time.sleep(0.3)
+                everything |= set(all_of_it.there())
+            names = sorted(everything)
+            for each in names:
+                became, well = all_of_it.kill(each)
+                whole = all_of_it.whole_scan()
+                wrong += not (well and whole)
+                sys.stdout.write(f"{each:52} {became}{'' if whole else '; NO WHOLE SCAN'}\n")
+                sys.stdout.flush()
+        finally:
+            all_of_it.rig.close()
+            broker.stop()
+    sys.stdout.write(f"{len(names)} tasks and threads, {wrong} wrong\n")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
