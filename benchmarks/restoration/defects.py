@@ -24,7 +24,8 @@ class Scene:
     """`truth` and what it would be without its defects, `perfect`: (SIZE, SIZE).
 
     `defects` are (kind, y, x), `columns` (n, 3) y, x and true peak height, `beyond` (n, 2) the
-    places of the lattice in the first row beyond the crystal's edge, where nothing is.
+    places of the lattice in the first row beyond the crystal's edge, where nothing is. `sites`
+    (n, 2): where the columns would be in the perfect lattice; `core` (y, x) of a dislocation.
     """
 
     name: str
@@ -33,6 +34,8 @@ class Scene:
     defects: list[tuple[str, float, float]] = field(default_factory=list)
     columns: Numbers = field(default_factory=lambda: np.empty((0, 3)))
     beyond: Numbers = field(default_factory=lambda: np.empty((0, 2)))
+    sites: Numbers = field(default_factory=lambda: np.empty((0, 2)))
+    core: tuple[float, float] | None = None
 
     def electrons(self, dose: float) -> NDArray[np.float32]:
         """Mean detected electrons a pixel at a dose in e/A^2."""
@@ -44,7 +47,7 @@ def scenes(seed: int) -> list[Scene]:
     rng = np.random.default_rng(seed)
     return [
         disulfide(rng), titanate(rng), surface(rng), surface(rng, amorphous=True), film(rng),
-        nothing(),
+        nothing(), strained(rng), dislocated(rng),
     ]  # fmt: skip
 
 
@@ -128,6 +131,54 @@ def nothing() -> Scene:
     """An even field: pure noise."""
     image = np.full((SIZE, SIZE), 0.01)
     return Scene("nothing", image, image)
+
+
+def strained(rng: np.random.Generator) -> Scene:
+    """SrTiO3 with a band, some cells wide, that is 3 % wider than the rest."""
+    sites, height = _titanate_sites(rng)
+    middle, half = SIZE / 2.0 + rng.uniform(-10.0, 10.0), 30.0
+    along = np.clip(sites[:, 1] - middle, -half, half)
+    return _displaced("strain", sites, height, np.column_stack([0.0 * along, 0.03 * along]))
+
+
+def dislocated(rng: np.random.Generator) -> Scene:
+    """SrTiO3 with an edge dislocation a<100> in an isotropic solid (Hirth, Lothe; nu 0.24)."""
+    sites, height = _titanate_sites(rng)
+    core = SIZE / 2.0 + rng.uniform(-8.0, 8.0, 2)
+    b, nu = 3.905 / PIXEL_ANGSTROM, 0.24
+    v, u = (sites - core).T
+    square = u * u + v * v + 0.05 * b * b
+    du = b / (2 * np.pi) * (np.arctan2(v, u) + u * v / (2 * (1 - nu) * square))
+    dv = -b / (2 * np.pi) * (
+        (1 - 2 * nu) / (4 * (1 - nu)) * np.log(square / b**2)
+        + (u * u - v * v) / (4 * (1 - nu) * square)
+    )  # fmt: skip
+    moved = np.column_stack([dv, du])
+    return _displaced("dislocation", sites, height, moved, (float(core[0]), float(core[1])))
+
+
+def _titanate_sites(rng: np.random.Generator) -> tuple[Numbers, Numbers]:
+    """Sites (n, 2) and heights of SrTiO3 without a tilt, shifted at random."""
+    cell, shift = np.diag([3.905, 3.905]), rng.uniform(-10.0, 10.0, 2)
+    parts = [_sites(cell, place, 0.0)[0] + shift for place in ((0.0, 0.0), (0.5, 0.5))]
+    heights = [np.full(len(part), height) for part, height in zip(parts, (0.10, 0.06), strict=True)]
+    return np.concatenate(parts), np.concatenate(heights)
+
+
+def _displaced(
+    name: str,
+    sites: Numbers,
+    height: Numbers,
+    moved: Numbers,
+    core: tuple[float, float] | None = None,
+) -> Scene:
+    where = sites + moved
+    image = 0.012 + _columns(where, height)
+    apart = np.hypot(*(where[:, None] - where[None]).transpose(2, 0, 1)) + 1e3 * np.eye(len(where))
+    # at the core two columns may nearly fall together: no fit tells them apart
+    inner = np.all((where > 14.0) & (where < SIZE - 15.0), axis=1) & (apart.min(axis=1) > 12.0)
+    columns = np.column_stack([where, height])[inner]
+    return Scene(name, image, image, columns=columns, sites=sites[inner], core=core)
 
 
 def column_profile() -> Numbers:

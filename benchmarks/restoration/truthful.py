@@ -21,8 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.restoration import methods
-from benchmarks.restoration.defects import Scene, column_profile, scenes
-from benchmarks.restoration.measures import psnr
+from benchmarks.restoration.defects import (
+    PIXEL_ANGSTROM,
+    SIGMA_ANGSTROM,
+    Scene,
+    column_profile,
+    scenes,
+)
+from benchmarks.restoration.measures import fitted_columns, psnr
 from stemd import __version__
 from stemd.engines.restoration.distortions import Distortions, Jitter, distort
 
@@ -73,6 +79,28 @@ def heights(image: Image, places: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array(out)
 
 
+def displacements(image: Image, truth: Image, scene: Scene) -> Measured:
+    """How well an image shows where columns are that are not on the perfect lattice.
+
+    `position px`: root mean square error; `core px`: of the columns within two cells of the core.
+    `followed`: the part of their displacement that is shown, 1 as in the truth, 0 where all are put
+    back on the lattice. Against the same fit to the truth.
+    """
+    sigma = SIGMA_ANGSTROM / PIXEL_ANGSTROM
+    places = scene.columns[:, :2]
+    ideal, found = (fitted_columns(each, places, 5.0, sigma)[:, :2] for each in (truth, image))
+    error = np.hypot(*(found - ideal).T)
+    row = {"position px": float(np.sqrt(np.mean(error**2)))}
+    near = np.ones(len(places), np.bool_)
+    if scene.core is not None:
+        near = np.hypot(*(places - scene.core).T) < 2.0 * 3.905 / PIXEL_ANGSTROM
+        row["core px"] = float(np.sqrt(np.mean(error[near] ** 2)))
+    moved, shown_moved = ((each - scene.sites)[near] for each in (ideal, found))
+    moved, shown_moved = moved - moved.mean(axis=0), shown_moved - shown_moved.mean(axis=0)
+    row["followed"] = float((moved * shown_moved).sum() / (moved**2).sum())
+    return row
+
+
 def measured(image: Image, scene: Scene, electrons: float) -> Measured:
     """All numbers of one image of a scene."""
     truth = (scene.truth * electrons).astype(np.float32)
@@ -91,6 +119,8 @@ def measured(image: Image, scene: Scene, electrons: float) -> Measured:
     if len(scene.beyond):
         extra = heights(image - truth, scene.beyond) / (scene.columns[:, 2].mean() * electrons)
         row["ghost %"] = 100.0 * float(extra.mean())
+    if len(scene.sites):
+        row |= displacements(image, truth, scene)
     if scene.name == "nothing":
         row["left %"] = 100.0 * float(image.std() / np.sqrt(truth.mean() * 1.09))
     return row

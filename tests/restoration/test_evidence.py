@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks.restoration.defects import Scene, disulfide, film, surface, titanate
+from benchmarks.restoration.defects import (
+    Scene,
+    _columns,
+    dislocated,
+    disulfide,
+    film,
+    strained,
+    surface,
+    titanate,
+)
 from benchmarks.restoration.measures import psnr
-from benchmarks.restoration.truthful import fresh_seed, heights, shown
+from benchmarks.restoration.truthful import displacements, fresh_seed, heights, shown
 from stemd.engines.restoration.distortions import Tail, smear_lines, tail_kernel
 from stemd.engines.restoration.evidence import agreement
 from stemd.engines.restoration.evidence.columns import (
@@ -23,6 +33,7 @@ from stemd.engines.restoration.evidence.columns import (
 from stemd.engines.restoration.evidence.everywhere import height_map
 from stemd.engines.restoration.evidence.faithful import AROUND, faithful
 from stemd.engines.restoration.evidence.noise import pixel_variance, without_tail
+from stemd.engines.restoration.evidence.order import texture
 
 Image = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -225,3 +236,33 @@ def test_any_image_has_a_finite_result(shape: tuple[int, int], kind: str) -> Non
         for part in (found.image, found.uncertainty, found.departure):
             assert part.shape == shape
             assert np.isfinite(part).all()
+
+
+def test_a_texture_is_filtered_as_well_as_by_the_gaussian_that_the_truth_chooses() -> None:
+    apart = []
+    for number in range(4):
+        rng = np.random.default_rng(fresh_seed(40 + number))
+        truth = film(rng).electrons(5e2)
+        data = rng.poisson(truth).astype(np.float32)
+        filtered, _ = texture(data, np.full(data.shape, data.mean(), np.float32))
+        best = max(psnr(smooth(data, width), truth) for width in np.arange(1.0, 4.5, 0.25))
+        apart.append(psnr(filtered, truth) - best)
+    assert np.mean(apart) > 0.0
+
+
+@pytest.mark.parametrize("make", [strained, dislocated])
+def test_the_judge_of_positions_tells_a_lattice_from_the_truth(make: Any) -> None:
+    scene = make(np.random.default_rng(fresh_seed(44)))
+    truth = scene.electrons(2e4)
+    same = displacements(truth, truth, scene)
+    assert same["position px"] == 0.0
+    assert same["followed"] == pytest.approx(1.0)
+    near = np.ones(len(scene.sites), np.bool_)
+    if scene.core is not None:
+        near = np.hypot(*(scene.columns[:, :2] - scene.core).T) > 60.0
+    lattice = replace(scene, columns=scene.columns[near], sites=scene.sites[near], core=None)
+    halfway = 0.5 * (lattice.sites + lattice.columns[:, :2])
+    heights = lattice.columns[:, 2]
+    drawn = (0.012 + _columns(halfway, heights)).astype(np.float32)
+    whole = (0.012 + _columns(lattice.columns[:, :2], heights)).astype(np.float32)
+    assert displacements(drawn, whole, lattice)["followed"] == pytest.approx(0.5, abs=0.1)
