@@ -94,7 +94,7 @@ def test_what_the_network_does_not_see_comes_from_the_data_through_the_measured_
     assert uncertainty.units == "rad"
     error = (seen - seen.mean()) - (true - true.mean())
     assert 0.5 < uncertainty.image.max() / error.std() < 2.0
-    assert not notices
+    assert [notice.kind for notice in notices] == ["airpi_lens_disagrees"]
 
 
 def test_parts_of_a_scan_are_held_to_the_whole(nothing: str, patterns: NDArray[np.uint16]) -> None:

@@ -33,7 +33,7 @@ SMALL_CELL = 1 / 6
 """Apertures; over a cell that is smaller the transfer is taken at its middle when measuring."""
 CONVINCING = 0.95
 """Quality of a peak from which on no other rotation of the camera is tried."""
-LEAST_CENTER, LEAST_RADIUS, LEAST_OVAL = 0.02, 0.05, 0.05
+LEAST_CENTER, LEAST_RADIUS, LEAST_OVAL = 0.0125, 0.012, 0.05
 """Pixels by which the disc's edge is off beside its scatter: it is sampled by pixels."""
 
 

@@ -25,7 +25,7 @@ MOST_PLACES = 10_000
 
 SEARCH_CELL = 0.22
 """Width of a cell of the search, apertures: narrow enough for the lens's phase over it."""
-SYSTEMATIC, SYSTEMATIC_ASTIGMATISM = (0.025, 2.0), (0.005, 0.4)
+SYSTEMATIC, SYSTEMATIC_ASTIGMATISM = (0.025, 2.0), (0.002, 0.2)
 """Part of defocus and angstrom by which the evidence's peak is off beside what its width says: the
 model's own error (edges, strong phases), from trials on the virtual microscope."""
 TURN = 8
@@ -38,8 +38,10 @@ ATOMS_ANGSTROM = 1.0
 """Finest detail of a phase in which atoms are peaks; a coarser honeycomb has dark holes."""
 CLEARLY = 6.0
 """Standard errors from which on the sign of the atoms is believed."""
-SYSTEMATIC_TURN = 0.003
-"""Radian by which the rotation is off likewise."""
+SYSTEMATIC_TURN, TURN_SCATTER = 0.003, 1.3
+"""Radian by which the rotation is off likewise, and times its own error: in crystals few
+frequencies tell of it, and they are not as independent as the parts of the evidence are taken to
+be."""
 AXIAL, EVERY = (0, 1, 2, TURN), (0, 1, 2, 3, 4, 5, 6, TURN)
 """What is looked for: defocus, two-fold astigmatism and rotation; and with the third order."""
 LEAST_QUALITY = 0.85
@@ -307,7 +309,7 @@ def _errors(peak: Peak, free: Sequence[int], unit: F64) -> tuple[F64, float]:
     lengths = list(free[:-1])
     # the model's error in angstrom of defocus, at the aperture's edge
     sigma[lengths] = np.hypot(np.sqrt(variance[:-1]), model * unit[0]) / unit[lengths]
-    return sigma, math.degrees(math.hypot(math.sqrt(variance[-1]), SYSTEMATIC_TURN))
+    return sigma, math.degrees(math.hypot(TURN_SCATTER * math.sqrt(variance[-1]), SYSTEMATIC_TURN))
 
 
 def _brightness(cells: Cells, place: F64) -> float:
