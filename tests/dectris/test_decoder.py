@@ -167,6 +167,39 @@ def test_without_a_scan_the_number_of_images_tells_it_else_it_is_asked_for() -> 
         decode(frame(0), scan=None)
 
 
+@pytest.mark.parametrize("absurd", [8, 999_999, (1 << 40) - 1])
+@pytest.mark.parametrize("after", [0, 1, 3, 6])
+def test_a_number_that_cannot_be_costs_no_other_image_its_place(absurd: int, after: int) -> None:
+    picture = {"threshold_1": stream2.encode_array(image(0), "bslz4")}
+    odd = zmtp.message(stream2.encode_image(1, absurd, picture))
+    images = [frame(n) for n in range(8)]
+    outcome = decode(start() + b"".join([*images[:after], odd, *images[after:]]) + end())
+    (seen,) = outcome.scans
+    assert (seen.reason, sorted(seen.patterns)) == ("complete", list(range(6)))
+    assert outcome.notices == {"extra_frames": 1}
+    assert_placed(seen)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "good"),
+    [
+        ("bs16-lz4<", True),
+        ("bs16-lz4>", False),
+        ("bs32-lz4<", False),
+        ("bs16<", False),
+        ("bs16-zstd<", False),
+        ("lz4>", False),
+        ("bs16-lz4", False),
+    ],
+)
+def test_an_image_in_an_encoding_that_is_not_known_is_no_image(encoding: str, good: bool) -> None:
+    parts = legacy.encode_image(1, 0, image(0), "bslz4")
+    parts[1] = parts[1].replace(b"bs16-lz4<", encoding.encode())
+    outcome = decode(start(kind="legacy") + zmtp.message(*parts))
+    assert len(outcome.scans) == good
+    assert outcome.notices["bad_frame"] == (not good)
+
+
 def test_a_second_client_that_takes_every_other_image_is_told_once() -> None:
     scan = Scan(shape=(20, 20), flyback=0)
     outcome = decode(start(400) + b"".join(frame(n) for n in range(0, 400, 2)), scan)

@@ -105,10 +105,15 @@ class ScanTracker:
         Returns True when the frame belongs to no scan and is to be passed over.
         """
         state = self.state
+        n, limit = int(state[placing.NUMBER]), self._known_plan.limit
         if self.acquisition is not None:
+            if limit is not None and n >= limit:
+                # one number that cannot be: the frames behind it are those that were to come
+                state[placing.N_FRAMES] += 1
+                yield from self._extra(n)
+                return True
             yield from self.close("complete", overtaken=True)
             return False
-        n = int(state[placing.NUMBER])
         m = n - int(state[placing.BASE])
         lost, rest = divmod(m, int(state[placing.TOTAL]))
         # Trailing flyback of a scan that was over already must not open another.
@@ -116,13 +121,9 @@ class ScanTracker:
         if n <= state[placing.LAST]:
             self.counters.repeated += 1
             yield from self._tallies.add("repeated_frames", f"frame {n + 1} came again")
-        elif m >= 0 and self._known_plan.limit is not None and n >= self._known_plan.limit:
-            self.counters.extra += 1
-            yield from self._tallies.add(
-                "extra_frames",
-                f"frame {n + 1} is beyond the last scan of the acquisition",
-                remedy="set the camera's number of frames to that of the scan, flyback included",
-            )
+        elif m >= 0 and limit is not None and n >= limit:
+            yield from self._extra(n)
+            n = -1
         elif flyback:
             self.counters.flyback += 1
         else:
@@ -132,6 +133,14 @@ class ScanTracker:
         self.counters.frames += 1
         state[placing.LAST] = max(n, int(state[placing.LAST]))
         return True
+
+    def _extra(self, number: int) -> Iterator[Message]:
+        self.counters.extra += 1
+        yield from self._tallies.add(
+            "extra_frames",
+            f"frame {number + 1} is beyond the last scan of the acquisition",
+            remedy="set the camera's number of frames to that of the scan, flyback included",
+        )
 
     @property
     def _known_plan(self) -> Plan:

@@ -25,6 +25,7 @@ from stemd.compilation import njit
 
 _HTYPE_IMAGE, _FRAME, _SERIES = (word(t) for t in ("dimage-", '"frame"', '"series"'))
 _SHAPE, _UINT, _ENCODING = (word(t) for t in ('"shape"', "uint", '"encoding"'))
+_LZ4 = word("lz4")
 
 
 @njit(nogil=True)
@@ -52,6 +53,29 @@ def _number(data, at, end):
 
 
 @njit(nogil=True)
+def _algorithm(data, at, end, bits):
+    """The algorithm of the encoding behind `at`, such as "bs16-lz4<"; -1: none that is known."""
+    while at < end and (data[at] == 58 or data[at] <= 32):  # :
+        at += 1
+    at += 1  # "
+    found = NONE
+    if at + 2 < end and data[at] == 98 and data[at + 1] == 115:  # bs
+        value, at = _number(data, at + 2, end)
+        if value != bits or at >= end or data[at] != 45:  # -
+            return -1
+        at += 1
+        found = BSLZ4
+    if at + 3 < end and same(data, at, 3, _LZ4):
+        at += 3
+        found = BSLZ4 if found == BSLZ4 else LZ4
+    elif found == BSLZ4:
+        return -1
+    swapped = at < end and data[at] == 62 and bits > 8  # >
+    known = at + 1 < end and (data[at] == 60 or data[at] == 62) and data[at + 1] == 34  # < > "
+    return found if known and not swapped else -1
+
+
+@njit(nogil=True)
 def read_legacy_image(data, parts, count, row):
     """Kind of a message of the legacy stream whose parts are data[parts[i, 0]:parts[i, 1]]."""
     at, end = parts[0, 0], parts[0, 1]
@@ -72,19 +96,9 @@ def read_legacy_image(data, parts, count, row):
     row[HEIGHT], _ = _number(data, after + 1, described)
     size, _ = _number(data, bits, described)
     row[ITEM] = size >> 3
-    while encoding < described and (data[encoding] == 58 or data[encoding] <= 32):  # :
-        encoding += 1
-    encoding += 1  # "
-    if encoding + 4 >= described:
+    row[ALGORITHM] = _algorithm(data, encoding, described, size)
+    if row[ALGORITHM] < 0:
         return BAD
-    first = data[encoding]
-    row[ALGORITHM] = BSLZ4 if first == 98 else LZ4 if first == 108 else NONE  # b, l
-    if row[ALGORITHM] == NONE and first != 60:  # <
-        return BAD
-    if row[ALGORITHM] == BSLZ4:
-        value, _ = _number(data, encoding + 2, described)
-        if value != size:
-            return BAD
     row[DATA], row[DATA_END] = parts[2, 0], parts[2, 1]
     sides = 0 < row[HEIGHT] <= MAX_SIDE and 0 < row[WIDTH] <= MAX_SIDE
     if not sides or (size != 8 and size != 16 and size != 32):
