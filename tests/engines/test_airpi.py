@@ -327,6 +327,18 @@ def test_the_disc_of_the_first_patterns_replaces_a_wrong_angle(model: str) -> No
     assert [notice.kind for notice in notices] == ["airpi_angle"]
 
 
+@pytest.mark.parametrize("electrons", [1.0, 100.0])
+def test_fewer_electrons_than_the_network_knows_are_told_once(model: str, electrons: float) -> None:
+    notices: list[Notice] = []
+    patterns = random_patterns(99, dose=20.0)
+    share = electrons * len(patterns) / patterns.sum()
+    few = np.random.default_rng(0).binomial(patterns, share).astype(np.uint16)
+    images_of(few, chosen(model), notice=notices.append)
+    told = [notice.text for notice in notices if notice.kind == "airpi_lens"]
+    assert len(told) == (electrons < 3.0)
+    assert all("electrons a pattern" in text for text in told)
+
+
 def test_with_auto_the_dose_decides_how_many_patterns_are_added_up(
     model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from stemd.beam import Beam
 from stemd.engines.airpi.bright import Evidence
 from stemd.engines.airpi.joined import AMPLITUDE, NOISY, compromise, joined
-from stemd.engines.airpi.slopes import Frame
+from stemd.engines.airpi.slopes import Frame, Slopes
 from stemd.engines.lens.estimate import Frequencies, Linear
 
 BEAM, STEP, SIDE = Beam(300e3, 20.0), 0.25, 64
@@ -81,6 +81,31 @@ def test_what_a_wrong_network_shows_beyond_the_data_is_taken_out() -> None:
     assert wrong.gain < 0.1
     assert right.beyond > 0.8
     assert right.gain == pytest.approx(1.0, abs=0.02)
+
+
+def test_what_no_data_bear_out_is_not_believed_of_a_lens_that_the_network_does_not_know() -> None:
+    said, evidence = waves(2, 0.02), evidence_of(0.0 * TRUTH, FAINT)
+    known = compromise(said, evidence).waves
+    blurred = compromise(said, replace(evidence, blurred=True)).waves
+    assert np.linalg.norm(known) > 0.8 * np.linalg.norm(said)
+    assert np.linalg.norm(blurred) < 0.5 * np.linalg.norm(said)
+
+
+def test_the_centre_of_mass_does_not_decide_where_the_lens_spreads_the_probe() -> None:
+    """Its noise is all that it has then, and the network was held to it."""
+    rng = np.random.default_rng(5)
+    image = AT.image_of(waves(2)).astype(np.float32)
+    y, x = (np.asarray(g, np.float32) for g in np.gradient(image, STEP))
+    slopes = Slopes(y, x, np.ones((SIDE, SIDE), np.bool_), STEP)
+    noise = rng.normal(0.0, 0.01, (2, SIDE, SIDE)).astype(np.float32)
+    slopes = replace(slopes, y=slopes.y + noise[0], x=slopes.x + noise[1])
+    evidence, frame = evidence_of(TRUTH, CLEAR), Frame(STEP, (0.0, 0.0))
+    by_slopes = joined(image, frame, evidence, STEP, BEAM, slopes)
+    by_cells = joined(image, frame, replace(evidence, blurred=True), STEP, BEAM, slopes)
+    true = AT.image_of(TRUTH)
+    inner = np.s_[8:-8, 8:-8]
+    assert np.corrcoef(by_slopes.phase[inner].ravel(), image[inner].ravel())[0, 1] > 0.95
+    assert np.corrcoef(by_cells.phase[inner].ravel(), true[inner].ravel())[0, 1] > 0.95
 
 
 def test_cells_that_contradict_each_other_are_believed_less() -> None:

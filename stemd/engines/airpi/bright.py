@@ -39,14 +39,14 @@ class Evidence:
 
     `linear`: the estimate; `misfit` (n,) at its frequencies: how many times more than their noise
     the cells disagree, at least 1. `about`: the lens, for the description of an image.
-    `other_lens`: the data are sure of clearly another one than was told; `disagrees`: how the two
-    differ, in words, empty where they do not.
+    `blurred`: that is clearly another lens than was told, or one that spreads the probe;
+    `disagrees`: how measured and told lens differ, in words, empty where they do not.
     """
 
     linear: Linear
     misfit: F64
     about: Mapping[str, Any]
-    other_lens: bool = False
+    blurred: bool = False
     disagrees: str = ""
 
 
@@ -86,11 +86,13 @@ class HeldTo(BrightFieldEngine):
     def _images_of(self, discs: Discs, go_on: Callable[[], bool]) -> Sequence[Result] | None:
         told, found = Aberrations.of_optics(self._settings.optics), self.lens_found
         measured = found is not None and found.sure
-        lens, other, disagrees = told, False, ""
+        lens, disagrees = told, ""
         if measured and found is not None:
             lens = found.found.apparent or found.found.aberrations
-            other = _apart(lens, told, discs.beam) > OTHER_RADIAN
             disagrees = found.words() if found.disagrees or found.turned else ""
+        blurred = any(
+            _apart(lens, other, discs.beam) > OTHER_RADIAN for other in (told, Aberrations())
+        )
         at = Frequencies(discs.done, discs.beam, discs.step_angstrom, level=discs.level)
         if not at.index.size:
             return []  # so few positions say nothing of any wave
@@ -106,7 +108,7 @@ class HeldTo(BrightFieldEngine):
             cells += counts > 0.0
         about = {**lens.as_optics(), "lens": "measured" if measured else "told"}
         misfit = _misfit(at, power, both.explained(), cells)
-        self._evidence = Evidence(both.phase(), misfit, about, other, disagrees)
+        self._evidence = Evidence(both.phase(), misfit, about, blurred, disagrees)
         return []
 
 

@@ -17,7 +17,7 @@ AUTO_STEP = 0.55
 MOST_AUTO = 8
 LADDER = (1, 2, 3, 4, 6, 8, 12, 16)
 """Steps between the positions that are made, along both axes."""
-LATEST_S = 4.0
+LATEST_S = 2.5
 """Seconds that working off the backlog may take: later than this an image should not be."""
 FULL = 0.5
 """Part of the room for waiting lines from which on it decides, too, whatever the time."""

@@ -318,13 +318,8 @@ class AirpiEngine(BesideScan):
         self._object = self._prepared.thing
         if self._begins:
             self._warnings.angle(found, self._beam, self._pixel_mrad)
-            m = self._object.neighbourhood.repetition
-            electrons = found.counts * m**2 / self._own.counts_per_electron
-            self._warnings.lens(
-                beyond_training(
-                    optics, self._beam, self._step, None if math.isnan(electrons) else electrons
-                )
-            )
+            beyond = beyond_training(optics, self._beam, self._step, self._prepared.electrons)
+            self._warnings.lens(beyond)
         self._keeper.place(found.center)
 
     def _about(self, thing: ExitWaveObject) -> dict[str, Any]:

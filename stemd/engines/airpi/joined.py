@@ -18,7 +18,8 @@ e. The best linear estimate is
 
     phi = g a + (d - g a) (E - C) / (E + N - 2 C).
 
-On rings where next to nothing of d is clearly specimen g stays near 1, as it was thought to be.
+On rings where next to nothing of d is clearly specimen g stays what was thought of it: near 1, but
+near 0 for a lens that the network was not told, or that spreads the probe further than it knows.
 
 Of strong objects the linear estimate says too little. On rings where it and the network show the
 same but it is weaker, it is brought to the network's strength first.
@@ -55,15 +56,16 @@ C128 = NDArray[np.complex128]
 DOUBT = 4.0
 """Times the noise that the cells' misfit makes: they are not wrong independently of each other."""
 SPREAD = 0.5
-"""Standard deviation of g about 1 before anything is known."""
+"""Standard deviation of g before anything is known."""
 RINGS = 5
 """From so many rings, about one, its g is taken."""
 OUTER = 0.5
 """Part of the bright field's reach from which on rings decide what lies beyond it."""
 MOST = 3.0
 """A g above is not believed."""
-NOISY = 0.3
-"""Of the strength in which the network shows the specimen, that in which it shows noise."""
+NOISY, NOISY_BLURRED = 0.3, 0.6
+"""Of the strength in which the network shows the specimen, that in which it shows noise; through a
+lens that it was not told, or that spreads the probe further than it knows."""
 MOST_COMMON = 0.5
 """Part of the linear estimate's noise that the network's waves have at most, too."""
 CLEAR = 3.0
@@ -121,8 +123,8 @@ def joined(
 
     `frame`: where the image lies; `step` of the scan, angstrom; `beam` that the network was told.
     `slopes` of the whole scan, where they may decide whom to believe: see `arbiter`. They do not
-    where the data are sure of another lens than was told: the image was held to them as if through
-    the one that was told.
+    where the lens is another one than was told, through which the image was held to them, or where
+    it spreads the probe: they say little then, and the image agrees with their noise.
     """
     linear = evidence.linear
     low, high = _split(image, frame.pixel, min(0.5 / step, REACH * beam.aperture))
@@ -131,7 +133,7 @@ def joined(
     spectrum = np.fft.rfft2(network - network.mean(dtype=np.float64)).ravel()[linear.at.index]
     found = compromise(spectrum.astype(np.complex128), evidence)
     believed = 1.0
-    if slopes is not None and not evidence.other_lens:
+    if slopes is not None and not evidence.blurred:
         believed = trust(slopes, beam, network, linear.phase())
     kept = 1.0 + believed * (found.beyond - 1.0)
     change = np.float32(believed) * linear.at.image_of(found.waves - spectrum)
@@ -226,10 +228,11 @@ def compromise(network: C128, evidence: Evidence) -> Compromise:
     seen.scale(_faint(seen, weight, own, both, clear))
     power, noise = seen.power_beside(np.zeros_like(network)), seen.noise
     both = _rings(at.ring, weight * (network.conj() * seen.waves).real)
+    thought, noisy = (0.0, NOISY_BLURRED) if evidence.blurred else (1.0, NOISY)
     # of what the two have in common that which is specimen; without a clear one, what is thought
-    alike = both * _mean(at, weight, power / np.maximum(power + NOISY * noise, TINY))
+    alike = both * _mean(at, weight, power / np.maximum(power + noisy * noise, TINY))
     sure = np.minimum(1.0, CLEAR * _mean(at, weight, power / (power + noise)))
-    gain = _gain(own + sure * (alike - own), own)
+    gain = _gain(thought * own + sure * (alike - thought * own), own, thought)
     finite = np.where(np.isfinite(noise), noise, 0.0)
     shared = (both - gain * own) / np.maximum(_rings(at.ring, weight * finite), TINY)
     waves = gain[at.ring] * network
@@ -244,7 +247,7 @@ def compromise(network: C128, evidence: Evidence) -> Compromise:
     return Compromise(
         np.asarray(waves + share * (seen.waves - waves)),
         float(_gain((sure * alike)[::RINGS].sum(), (sure * own)[::RINGS].sum())),
-        float(min(1.0, _gain((sure * alike)[outer].sum(), (sure * own)[outer].sum()))),
+        float(min(1.0, _gain((sure * alike)[outer].sum(), (sure * own)[outer].sum(), thought))),
         _variance(at, np.maximum(error, FLOOR * np.maximum(course, seen.power_at_most())), noise),
     )
 
@@ -270,9 +273,9 @@ def _faint(seen: _Seen, weight: F64, own: F64, both: F64, clear: F64) -> F64:
     return np.asarray(np.maximum(1.0 - clear * alike * (1.0 - np.minimum(ratio, 1.0)), FAINTEST))
 
 
-def _gain(both: Any, own: Any) -> Any:
+def _gain(both: Any, own: Any, thought: float = 1.0) -> Any:
     """The slope, with what was thought of it before."""
-    return np.clip((both + SPREAD**-2) / (own + SPREAD**-2), 0.0, MOST)
+    return np.clip((both + thought * SPREAD**-2) / (own + SPREAD**-2), 0.0, MOST)
 
 
 def _mean(at: Frequencies, weight: F64, values: F64) -> F64:

@@ -88,11 +88,13 @@ class Prepared:
     """An object that is ready for patterns.
 
     `coarseness` chooses the neighbourhood of each line, `backlog_lines` may wait for the network.
+    `electrons` in what it is given as one pattern at first, None where nobody knows.
     """
 
     thing: ExitWaveObject
     coarseness: Coarseness
     backlog_lines: int
+    electrons: float | None
 
 
 def found_in(first: FirstPatterns, optics: Optics, probe: str) -> Found:
@@ -199,7 +201,9 @@ def prepared(
         grows=not beside,
         begins=begins,
     )
-    return Prepared(thing, coarseness, backlog_lines)
+    if electrons is not None:
+        electrons *= thing.neighbourhood.repetition**2
+    return Prepared(thing, coarseness, backlog_lines, electrons)
 
 
 def described(thing: ExitWaveObject) -> dict[str, Any]:
