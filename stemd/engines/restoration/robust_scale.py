@@ -14,6 +14,9 @@ LIMIT = 12.0
 
 One electron in a pixel where 0.007 are expected is still within; a hot pixel is not."""
 
+LINES = 128
+"""That are looked at at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Normalised:
@@ -25,7 +28,9 @@ class Normalised:
 
     def undone(self, values: Image) -> Image:
         """The network's output (any shape) back in the image's unit."""
-        return values * np.float32(self.deviation) + np.float32(self.mean)
+        image = values * np.float32(self.deviation)
+        image += np.float32(self.mean)
+        return image
 
 
 def normalise(image: Image) -> Normalised:
@@ -51,13 +56,19 @@ def normalise(image: Image) -> Normalised:
 
 def _statistics(values: Image) -> tuple[float, float]:
     mean = float(values.mean(dtype=np.float64))
-    deviation = float(values.std(dtype=np.float64))
+    # a few lines after the other: of a large image a copy in float64 would be most of the memory
+    square = 0.0
+    for first in range(0, len(values), LINES):
+        apart = values[first : first + LINES] - np.float64(mean)
+        square += float(np.vdot(apart, apart))
+    deviation = float(np.sqrt(square / values.size))
     return mean, deviation if deviation > 1e-6 * abs(mean) else 1.0
 
 
 def _cut(values: Image, mean: float, deviation: float, sign: float) -> bool:
     """Cut the spikes of one sign in place; whether there were any."""
-    y, x = np.nonzero(sign * (values - np.float32(mean)) > np.float32(LIMIT * deviation))
+    beyond = np.float32(mean + sign * LIMIT * deviation)
+    y, x = np.nonzero(values > beyond if sign > 0.0 else values < beyond)
     if not len(y):
         return False
     ny, nx = values.shape

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.compilation import njit
+from stemd.engines.restoration.evidence.everywhere import add_line
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -172,8 +173,10 @@ def spread(heights: F64, places: I64, profile: F64, image: F32) -> None:
     """Add the profile times its height at each place to the image."""
     ny, nx = image.shape
     reach = profile.shape[0] // 2
+    lines = profile.astype(np.float32)
     for n in range(places.shape[0]):
         j0, i0 = places[n, 0] - reach, places[n, 1] - reach
+        first, stop = max(0, -i0), min(profile.shape[1], nx - i0)
         for j in range(max(0, -j0), min(profile.shape[0], ny - j0)):
-            for i in range(max(0, -i0), min(profile.shape[1], nx - i0)):
-                image[j0 + j, i0 + i] += np.float32(heights[n] * profile[j, i])
+            row = image[j0 + j]
+            add_line(lines[j, first:stop], np.float32(heights[n]), row[i0 + first : i0 + stop])

@@ -111,27 +111,31 @@ def separable(image: F32, line: F64) -> F32:
     """The image convolved with an even line along both axes; it goes on as in a mirror."""
     ny, nx = image.shape
     reach = line.size // 2
-    half = np.empty((ny, nx), np.float32)
+    weights = line.astype(np.float32)
     out = np.empty((ny, nx), np.float32)
-    total = np.empty(nx)
+    total = np.empty(nx + 2 * reach, np.float32)
     for j in range(ny):
-        total[:] = 0.0
+        total[:] = np.float32(0.0)
         for k in range(-reach, reach + 1):
-            m = j + k
-            m = -1 - m if m < 0 else m
-            m = 2 * ny - 1 - m if m >= ny else m
-            m = min(max(m, 0), ny - 1)
-            for i in range(nx):
-                total[i] += line[k + reach] * image[m, i]
-        half[j] = total
-    for j in range(ny):
-        for i in range(nx):
-            value = 0.0
-            for k in range(-reach, reach + 1):
-                m = i + k
-                m = -1 - m if m < 0 else m
-                m = 2 * nx - 1 - m if m >= nx else m
-                m = min(max(m, 0), nx - 1)
-                value += line[k + reach] * half[j, m]
-            out[j, i] = value
+            add_line(image[_mirrored(j + k, ny)], weights[k + reach], total[reach : reach + nx])
+        for i in range(reach):
+            total[i] = total[reach + _mirrored(i - reach, nx)]
+            total[reach + nx + i] = total[reach + _mirrored(nx + i, nx)]
+        out[j] = np.float32(0.0)
+        for k in range(2 * reach + 1):
+            add_line(total[k : k + nx], weights[k], out[j])
     return out
+
+
+@njit(nogil=True, cache=True)
+def add_line(line: F32, weight: float, out: F32) -> None:
+    """out += weight line, (n,) each: without a step or a bound the compiler takes many at once."""
+    for i in range(out.size):
+        out[i] += weight * line[i]
+
+
+@njit(inline="always")
+def _mirrored(n: int, size: int) -> int:
+    n = -1 - n if n < 0 else n
+    n = 2 * size - 1 - n if n >= size else n
+    return min(max(n, 0), size - 1)
