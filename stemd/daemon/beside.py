@@ -29,11 +29,15 @@ async def beside(work: Callable[..., T], *arguments: Any, name: str = "disk", **
             future.set_result(result)  # type: ignore[arg-type]
 
     def run() -> None:
-        result, failed = None, None
+        result: T | None = None
+        failed: Exception | None = None
         try:
             result = work(*arguments, **more)
-        except BaseException as error:
+        except Exception as error:
             failed = error
+        except BaseException as error:  # SystemExit: it is to end this thread, not the daemon
+            failed = RuntimeError(f"{type(error).__name__}: {error}")
+            failed.__cause__ = error
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
             loop.call_soon_threadsafe(settle, result, failed)
 

@@ -167,12 +167,11 @@ class ScanEngines:
             if each.name == engine:
                 each.abandon()
         if not isinstance(error, StemdError):
-            log.exception(
-                "an engine failed and is left out for the rest of the scan",
-                engine=engine,
-                exc_info=error,
-            )
-        elif self._report is not None:
+            text = "an engine failed and is left out for the rest of the scan"
+            log.exception(text, engine=engine, exc_info=error)
+            text = f"it failed and is left out for the rest of the scan: {reason}"
+            error = StemdError(text, "the next scan has it again; the log says where it failed")
+        if self._report is not None:
             self._report(engine, error)
 
     def note_failure(self, engine: str, reason: str) -> bool:

@@ -285,3 +285,11 @@ def test_an_adapter_that_cannot_be_built_is_tried_again() -> None:
     assert owner.over.wait(30.0)
     assert reader.join(30.0)
     assert owner.failures == [(1, 0.001), (2, 0.002)]
+
+
+async def test_a_plugin_that_leaves_the_program_ends_nobody_else() -> None:
+    def leave() -> None:
+        raise SystemExit("goodbye")
+
+    with pytest.raises(RuntimeError, match="SystemExit: goodbye"):
+        await Asking("cam", FailingAdapter(Failing(0))).ask("saying goodbye", leave)

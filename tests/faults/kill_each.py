@@ -52,7 +52,7 @@ type = "com"
 """
 NOT_THESE = ("killer", "MainThread", ITSELF, PINGS)
 """The back door, the event loop itself, and what stemd does as well, see `test_kept_alive`."""
-DIES_S = 20.0
+APPEARS_S, DIES_S = 3.0, 10.0
 
 
 class Everything:
@@ -96,15 +96,23 @@ class Everything:
 
     def kill(self, what: str) -> tuple[str, bool]:
         """What became of it, and whether that is well."""
-        before = self.there().get(what)
-        if not before:
-            return "had ended: its work was done", True
         kind, _, short = what.partition(" ")
         said = len(self.rig.documents("log"))
+        frames, half = self.rig.camera.frames, len(self.rig.camera.frames) // 2
+        if kind == "thread":  # many are there only while a scan goes on
+            self.rig.camera.begin()
+            self.rig.camera.more(frames[:half])
+        end = time.monotonic() + APPEARS_S
+        while not (before := self.there().get(what)) and time.monotonic() < end:
+            time.sleep(0.02)
+        if not before:
+            self.rig.camera.more(frames[half:] if kind == "thread" else [])
+            return "had ended: its work was done", True
         for name in before:
             self.victim.ask(kind, name, *(["cancel"] if kind == "task" else []))
-        if kind == "thread":
-            self.stir()
+        if kind == "thread":  # what waits dies when it is woken
+            self.rig.settings(publish={"rate_hz": 20.0})
+            self.rig.camera.more(frames[half:])
         killed = set(before.values())
         end = time.monotonic() + DIES_S
         while set(self.there().get(what, {}).values()) & killed:
@@ -119,16 +127,11 @@ class Everything:
             if short.split("-")[0] in (red := self.health()):
                 return f"red {after}: {red[:60]}", True
             logs = self.rig.documents("log")[said:]
-            if told := [each["message"] for each in logs if "Killed" in each["message"]]:
+            messages = [each["message"] for each in [*logs, *self.rig.state()["errors"]]]
+            if told := [each for each in messages if "Killed" in each]:
                 return f"told {after}: {told[0][:60]}", True
             time.sleep(0.1)
         return "GONE, and nothing was said", False
-
-    def stir(self) -> None:
-        """Give every thread something to do."""
-        self.rig.settings(publish={"rate_hz": 20.0})
-        self.rig.camera.begin()
-        self.rig.camera.more(self.rig.camera.frames)
 
     def whole_scan(self) -> bool:
         """Whether a scan is complete, of two: the first may be the dead one's."""
@@ -157,7 +160,8 @@ def main() -> int:
                 all_of_it.rig.camera.more(all_of_it.rig.camera.frames[8 * line : 8 * line + 8])
                 time.sleep(0.3)
                 everything |= set(all_of_it.there())
-            names = sorted(everything)
+            # what is begun for one question is asked again half a second later, by another
+            names = sorted(each for each in everything if not each.startswith("thread ask-"))
             for each in names:
                 became, well = all_of_it.kill(each)
                 whole = all_of_it.whole_scan()

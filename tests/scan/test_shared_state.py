@@ -11,6 +11,7 @@ import pytest
 
 from stemd.blocks import BlockPool, Message, Notice
 from stemd.daemon.pipeline.reader import Reader
+from stemd.errors import StemdError
 from stemd.scan.counters import SharedCounters
 from stemd.scan.intake import Intake
 from stemd.scan.run import ScanRun
@@ -150,3 +151,17 @@ def test_an_engine_that_two_threads_find_broken_is_reported_once() -> None:
     together(lambda: fail("no memory"), lambda: fail("no space"))
     assert sorted(new) == [False, True]
     assert run.failed["ssb"] in ("no memory", "no space")
+
+
+def test_whatever_an_engine_fails_of_is_told_to_the_pipeline_once() -> None:
+    told: list[tuple[str, str]] = []
+    run = ScanRun(
+        an_acquisition(), Settings(), [], report=lambda name, error: told.append((name, str(error)))
+    )
+    for _ in range(2):
+        run.engines.leave_out("ssb", ValueError("a mistake in it"))
+    run.engines.leave_out("airpi", StemdError("no memory", "buy some"))
+    (first, text), second = told
+    assert first == "ssb"
+    assert "left out for the rest of the scan: ValueError: a mistake in it" in text
+    assert second[0] == "airpi"
