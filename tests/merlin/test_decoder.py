@@ -70,6 +70,24 @@ def test_a_scan_of_any_pixel_type_comes_out_as_it_was_encoded(camera: Camera) ->
     assert not outcome.notices
 
 
+def test_repeats_are_one_scan_whose_positions_are_counted_on() -> None:
+    camera = Camera((8, 8), 6)
+    repeats = SCAN.model_copy(update={"repeats": 3})
+    outcome = decode(acquisition(camera, range(1, 25), 24), repeats)
+    (seen,) = outcome.scans
+    assert seen.reason == "complete"
+    assert [p for p in seen.probe if p >= 0] == list(range(18))
+    assert_placed(seen, camera)
+    assert not outcome.notices
+
+
+def test_a_camera_that_is_set_to_one_of_several_repeats_is_told() -> None:
+    camera = Camera((8, 8), 6)
+    repeats = SCAN.model_copy(update={"repeats": 3})
+    outcome = decode(acquisition(camera, range(1, 9), 8), repeats)
+    assert "frame_count" in outcome.notices
+
+
 FAULTS = st.sampled_from(
     ["garbage", "lost", "twice", "length", "length-0", "no-plus-one", "cut", "spaces", "swap"]
 )
