@@ -14,10 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from stemd.documents import error_document, refused
 from stemd.errors import StemdError
+from stemd.logs import get_logger
 from stemd.request_queue import Check, Handler, RequestQueue, not_ready
 from stemd.results import Snapshot, is_older, joined
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Sink:

@@ -14,16 +14,23 @@ import difflib
 import importlib
 import pkgutil
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from importlib.metadata import (
+    EntryPoint,
+    PackageNotFoundError,
+    entry_points,
+    version,
+)
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
 
 from stemd.errors import ConfigError
+from stemd.logs import set_up_delayed
 
 Kind = Literal["adapters", "engines", "sinks", "backends"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -148,7 +155,7 @@ def load(kind: Kind, name: str, known: Sequence[Plugin] | None = None) -> Plugin
     reason where a foreign one cannot be imported.
     """
     built_in = _built_in(kind, name)
-    foreign = (_read(kind, entry) for entry in _entries(kind) if entry.name == name)
+    foreign = (_read(kind, entry) for entry in _foreign(kind) if entry.name == name)
     found = built_in if built_in is not None else next(foreign, None)
     if isinstance(found, Broken):
         raise found.error()
@@ -175,13 +182,13 @@ def checked(kind: Kind, name: str, known: Sequence[Plugin] | None = None) -> Plu
 def catalogue(kind: Kind) -> list[Plugin]:
     """Every plugin of a kind that can be imported, built-in ones first."""
     built_in = [found for name in _module_names(kind) if (found := _built_in(kind, name))]
-    foreign = (_read(kind, entry) for entry in _entries(kind))
+    foreign = (_read(kind, entry) for entry in _foreign(kind))
     return [*built_in, *(plugin for plugin in foreign if isinstance(plugin, Plugin))]
 
 
 def broken(kind: Kind) -> list[Broken]:
     """Every foreign plugin of a kind that cannot be used, and why."""
-    found = (_read(kind, entry) for entry in _entries(kind))
+    found = (_read(kind, entry) for entry in _foreign(kind))
     return [each for each in found if isinstance(each, Broken)]
 
 
@@ -201,9 +208,18 @@ def _built_in(kind: Kind, name: str) -> Plugin | None:
 
 
 @cache
-def _entries(kind: Kind) -> tuple[EntryPoint, ...]:
-    """Foreign plugins; found once, since looking through every installed package takes 15 ms."""
-    return tuple(sorted(entry_points(group=f"stemd.{kind}"), key=lambda e: (e.name, _owner(e))))
+def _entries() -> Any:
+    """Of all packages; read once, since looking through every installed package takes 15 ms.
+
+    What it is differs with the version of Python; `select` is the same.
+    """
+    return entry_points()
+
+
+def _foreign(kind: Kind) -> tuple[EntryPoint, ...]:
+    """Entry points of foreign plugins."""
+    found = _entries().select(group=f"stemd.{kind}")
+    return tuple(sorted(found, key=lambda e: (e.name, _owner(e))))
 
 
 @cache
@@ -215,11 +231,13 @@ def _read(kind: Kind, entry: EntryPoint) -> Plugin | Broken:
 
     if _built_in(kind, entry.name) is not None:
         return useless("stemd has one of its own of this name, which is used")
-    first = next(each for each in _entries(kind) if each.name == entry.name)
+    first = next(each for each in _foreign(kind) if each.name == entry.name)
     if first is not entry:
         return useless(f"the package {_owner(first)} has one of this name, which is used")
     try:
         found = entry.load()
+        if "structlog" in sys.modules:
+            set_up_delayed()  # it may use it without stemd's logger
     except (Exception, SystemExit) as error:
         return useless(f"{entry.value} cannot be imported: {_told(error)}")
     if not isinstance(found, Plugin):

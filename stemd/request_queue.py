@@ -14,10 +14,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import structlog
-
 from stemd.config.live import sections_of
 from stemd.documents import refused, to_json
+from stemd.logs import get_logger
 
 Json = dict[str, Any]
 Kind = Literal["settings", "command"]
@@ -35,7 +34,7 @@ MAX_SETTINGS = 1000
 SETTINGS_PACE_S = 0.02
 """Least time between two changes: what comes meanwhile is one change."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def is_urgent(name: Any, args: Any) -> bool:

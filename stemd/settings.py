@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -60,6 +60,10 @@ class EngineSettings(BaseModel):
     def inputs(self) -> Mapping[str, str]:
         """Images of other engines that this one needs, by the setting that names each."""
         return {}
+
+    def for_trial(self) -> Self:
+        """The same for the tiny scans before the first real one: all its kernels, least work."""
+        return self
 
     def masks(self, optics: Optics) -> Mapping[str, tuple[float, float]]:
         """What the reduction is to sum for it: (inner, outer) radius in pixels by name.

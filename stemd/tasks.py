@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
+from stemd.logs import get_logger
 
 PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Before a task that has failed is begun again; the last one repeats."""
@@ -21,7 +21,7 @@ CANCEL_AGAIN_S = 1.0
 
 Work = Callable[[], Coroutine[Any, Any, object]]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(slots=True)

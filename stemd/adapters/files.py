@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from stemd.adapters.base import AdapterSettings, Recording
 from stemd.adapters.recordings.address import RecordingPath, RemoteFile
 from stemd.adapters.recordings.kinds import CAMERAS, SUFFIXES, kind_of, looks_like_text
 from stemd.blocks import BlockPool, Ended, Link, Message, Started
-from stemd.errors import CameraError, FormatError
+from stemd.errors import CameraError, ConfigError, FormatError
 
 _STEP_S = 0.05  # a paced replay sends this much at a time
 
@@ -29,6 +30,19 @@ def _openers() -> Mapping[str, plugins.Plugin]:
     return found
 
 
+def _openers_for(path: RecordingPath) -> Mapping[str, plugins.Plugin]:
+    """Those among which the one for this file is: where its content says it, that alone.
+
+    To read all adapters takes longer than to process a small file.
+    """
+    with contextlib.suppress(OSError, ConfigError):
+        kind = kind_of(path)
+        if kind is not None and kind in CAMERAS:
+            plugin = plugins.load("adapters", kind)
+            return dict.fromkeys(plugin.suffixes, plugin)
+    return _openers()
+
+
 def recording_suffixes() -> list[str]:
     """Suffixes of the files that `open_recording` reads."""
     return sorted(_openers())
@@ -37,8 +51,8 @@ def recording_suffixes() -> list[str]:
 def is_recording(path: Path) -> bool:
     """Whether a file is to be taken for a recording, by its ending or its content, not for a text
     that somebody has written."""
-    if path.suffix.lower() == ".toml" and not path.is_file():
-        return False
+    if path.suffix.lower() == ".toml" and (not path.is_file() or looks_like_text(path)):
+        return False  # without a look at all adapters, which takes longer than all the rest
     if path.suffix.lower() in _openers():
         return True
     try:
@@ -60,7 +74,7 @@ def open_recording(
     a file of several arrays. Raises FormatError when the file is missing, empty, of an unknown
     type, not what its suffix says, or does not fit the scan, CameraError when it cannot be read.
     """
-    openers = _openers()
+    openers = _openers_for(path)
     if isinstance(path, Path):
         _look_at(path, openers)
     try:

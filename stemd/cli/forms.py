@@ -12,6 +12,8 @@ def forms_of(text: str) -> tuple[str, ...]:
     Raises UsageError for one that is unknown or cannot be used here.
     """
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        return ()
     known = [each for each in plugins.catalogue("sinks") if each.takes == "images"]
     for name in names:
         try:

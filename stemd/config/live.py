@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import structlog
 from pydantic import BaseModel, ValidationError
 
 from stemd.acquisition import Optics, Scan
@@ -17,11 +16,12 @@ from stemd.config.resolved import PipelineConfig
 from stemd.config.tables import AboutTable, PublishTable, RecordTable
 from stemd.documents import reply_error
 from stemd.errors import ConfigError
+from stemd.logs import get_logger
 from stemd.settings import Settings
 
 Json = dict[str, Any]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class RefusedError(ConfigError):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from stemd import plugins
+from stemd.errors import ConfigError
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 DEFAULT_RESULTS = ("tiff",)
@@ -76,7 +78,12 @@ def _writers() -> list[plugins.Plugin]:
 
 
 def _writer(name: str) -> str:
-    if why := plugins.checked("sinks", name, _writers()).why_not():
+    plugin: plugins.Plugin | None = None
+    with contextlib.suppress(ConfigError):  # the one alone: all of them take long to import
+        plugin = plugins.load("sinks", name)
+    if plugin is None or plugin.takes != "images":
+        plugin = plugins.checked("sinks", name, _writers())
+    if why := plugin.why_not():
         raise ValueError(f"the sink {name!r} cannot be used: {why}")
     return name
 

@@ -8,13 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-import structlog
-
 from stemd.config.resolved import PipelineConfig
 from stemd.daemon.completion_files import CompletionFiles
 from stemd.errors import SinkError, StemdError
 from stemd.events import Hub
 from stemd.installation import ReplacedError
+from stemd.logs import get_logger
 from stemd.offline.completion.maker import REMEDY, made
 from stemd.offline.completion.queue import MOST_WAITING, CompletionQueue
 from stemd.offline.completion.work import CompletionJob
@@ -34,7 +33,7 @@ REPLACED_S = 10.0
 """After another version of stemd was installed: an update may be going on, and be undone."""
 KEEP = "let [daemon.retention] keep records longer, or set complete = false for the engine"
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Teller(Protocol):

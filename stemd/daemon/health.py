@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import psutil
-import structlog
 
 from stemd import installation
 from stemd.acquisition import iso_utc
@@ -19,6 +18,7 @@ from stemd.daemon.pipeline.pipeline import Pipeline
 from stemd.daemon.red import Red
 from stemd.errors import StemdError
 from stemd.events import Hub, Json
+from stemd.logs import get_logger
 from stemd.storage.disk_watch import DiskWatch, News
 
 HEALTH_PERIOD_S = 5.0
@@ -29,7 +29,7 @@ INSTALLATION_PERIOD_S = 5.0
 _BEATS_A_PERIOD = 2.0
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Health:

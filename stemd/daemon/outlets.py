@@ -7,14 +7,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from stemd import plugins
 from stemd.config.resolved import Config, PipelineConfig
 from stemd.daemon.beside import beside
 from stemd.daemon.sink_thread import SinkThread, host_for_threads
 from stemd.errors import StemdError
 from stemd.events import Host, Hub, Json, Sink
+from stemd.logs import get_logger
 from stemd.mqtt.broker import EmbeddedBroker
 from stemd.plugins import Plugin
 from stemd.tasks import Tasks
@@ -27,7 +26,7 @@ START_S, STOP_S = 10.0, 5.0
 GOOD_AFTER_S = 10.0
 """A sink whose work has failed and was begun again is well after so long."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Outlets:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-import structlog
-
 import stemd
 from stemd import installation, plugins
+from stemd.logs import get_logger
 from stemd.storage.folder import versions
 
 NEVER_NEEDED = (
@@ -25,7 +24,7 @@ NEVER_NEEDED = (
 )
 """Commands, and what only they use."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def preload() -> None:

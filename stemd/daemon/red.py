@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-import structlog
-
 from stemd.daemon.pipeline.pipeline import Pipeline
 from stemd.errors import StemdError
 from stemd.events import Hub, Json
 from stemd.inference.worker import shared
+from stemd.logs import get_logger
 from stemd.storage.disk_watch import DiskWatch
 from stemd.tasks import Tasks
 
@@ -30,7 +29,7 @@ CONNECTING_S = 15.0
 CONNECTING = "it is being connected"
 SEE_LOG = "see the daemon's log; if it does not heal by itself, restart stemd"
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Red:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import structlog
-
 from stemd.config.live import RefusedError
 from stemd.daemon.pipeline.pipeline import Pipeline
 from stemd.documents import refused
 from stemd.errors import StemdError
 from stemd.events import Json
+from stemd.logs import get_logger
 from stemd.request_queue import not_ready
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Requests:

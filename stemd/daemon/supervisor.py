@@ -10,8 +10,6 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import structlog
-
 from stemd import __version__
 from stemd.acquisition import iso_utc
 from stemd.config.resolved import Config
@@ -34,6 +32,7 @@ from stemd.daemon.workers import Workers, watch_workers
 from stemd.errors import ConfigError, SinkError, StemdError
 from stemd.events import Hub, Json
 from stemd.inference.worker import shared
+from stemd.logs import get_logger
 from stemd.storage.disk_watch import DiskWatch
 from stemd.storage.recovery import enter_missing, finish_intentions, recover
 from stemd.storage.store import Store
@@ -45,7 +44,7 @@ RECOVER_AGAIN_S = 5.0
 BATCH_S = 3.0
 """A network that takes longer for a batch keeps nobody from ending."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Daemon:

@@ -10,13 +10,12 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, MutableMapping
 
-import structlog
-
 from stemd import compilation
 from stemd.config.resolved import PipelineConfig
 from stemd.daemon.beside import beside
 from stemd.errors import StemdError
 from stemd.inference import activity
+from stemd.logs import get_logger
 from stemd.scan.warm import steps
 
 LATE_S = 60.0
@@ -28,7 +27,7 @@ REMEDY = (
     "scan on should it get ready after all"
 )
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Warming:

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import structlog
-
 from stemd.errors import StemdError
+from stemd.logs import get_logger
 
 MOST = 6
 """Threads that work at a time. Their work waits for disks; numbers are crunched elsewhere."""
@@ -23,7 +22,7 @@ LATE_S = 5.0
 LOOK_S = 1.0
 DIED = "the worker thread that did this has died", "try again; see the daemon's log"
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 Job = tuple[Future[Any], Callable[[], Any]]
 
 

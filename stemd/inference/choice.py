@@ -6,18 +6,18 @@ import dataclasses
 from collections.abc import Callable
 from typing import Annotated, Any
 
-import structlog
 from pydantic import AfterValidator, Field
 
 from stemd import plugins
 from stemd.errors import ModelError
 from stemd.inference.base import Info, Network, Options, blamed
 from stemd.inference.model_file import ModelFile
+from stemd.logs import get_logger
 from stemd.plugins import Plugin
 
 AUTO = "auto"
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def best_first() -> list[Plugin]:

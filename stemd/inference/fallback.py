@@ -7,16 +7,15 @@ import threading
 import time
 from collections.abc import Callable
 
-import structlog
-
 from stemd.errors import DeviceLostError, ModelError
 from stemd.inference import activity
 from stemd.inference.base import Batch, Info, Network
+from stemd.logs import get_logger
 
 RETRY_S = 60.0
 """Between attempts to use the device again."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class WithSpare:

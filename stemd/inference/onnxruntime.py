@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import psutil
-import structlog
 
 from stemd.errors import ModelError
 from stemd.inference.base import (
@@ -22,9 +21,10 @@ from stemd.inference.base import (
     only,
 )
 from stemd.inference.model_file import ModelFile
+from stemd.logs import get_logger
 from stemd.plugins import NoSettings, Plugin
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 AS_REQUESTED = 1
 """The allocator takes what it is asked for, not the next power of two."""

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
-import structlog
 
 from stemd.inference.base import Batch, Info, Options
 from stemd.inference.half import Precision, converted
 from stemd.inference.model_file import ModelFile, model_of
+from stemd.logs import get_logger
 
 TRIED: tuple[tuple[Precision, float], ...] = (("float16", 4e-3), ("bfloat16", 3e-2))
 """In this order, and the root-mean-square difference from float32 that each may make, in
@@ -18,7 +18,7 @@ deviations of the output. bfloat16 has 8 of float16's 11 bits and the range of f
 
 LEAST_SIDE, SAMPLES = 64, 4
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import structlog
-
 from stemd import installation
 from stemd.errors import ModelError
 from stemd.inference import activity, choice
@@ -26,8 +24,9 @@ from stemd.inference.catalogue import find, shipped_folder
 from stemd.inference.deadline import LOAD_S, RUN_S, Call
 from stemd.inference.model_file import ModelFile, read_model
 from stemd.inference.trial import tried
+from stemd.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 NICENESS = 10
 MAX_LOADED = 4

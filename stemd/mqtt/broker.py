@@ -15,12 +15,11 @@ import sys
 from functools import partial
 from typing import Any
 
-import structlog
-
 from stemd.errors import SinkError
+from stemd.logs import get_logger
 from stemd.tasks import Tasks
 
-log = structlog.get_logger()
+log = get_logger()
 
 START_SECONDS = 15.0
 _STOP_SECONDS = 0.8

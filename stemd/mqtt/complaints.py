@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import structlog
-
 from stemd.documents import error_document
 from stemd.errors import SinkError, StemdError
 from stemd.events import Hub
+from stemd.logs import get_logger
 from stemd.mqtt.status import MqttStatus
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Complaints:

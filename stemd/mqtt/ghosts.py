@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import structlog
 from aiomqtt import Message, MqttCodeError
 
 from stemd.events import Hub
+from stemd.logs import get_logger
 from stemd.mqtt.connection import Connection
 from stemd.mqtt.topics import Topics
 
@@ -17,7 +17,7 @@ SWEEP_SECONDS = 2.0
 _KEPT = ("state", "settings", "session", "optics")
 """Small retained documents, by which pipelines of earlier runs are found."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Ghosts:

@@ -10,10 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from stemd.documents import object_from_json, to_json
 from stemd.errors import FormatError
+from stemd.logs import get_logger
 from stemd.storage.files import write_atomic
 
 Key = tuple[str, str, str | int]
@@ -26,7 +25,7 @@ _MOST_BYTES = 16 * 1024 * 1024
 _WRITE_PATIENCE_SECONDS = 2.0
 """A command waits so long for a slow disk, and is then carried out."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class RequestIds:

@@ -6,18 +6,18 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import structlog
 from aiomqtt import Message
 
 from stemd.documents import reply_error
 from stemd.events import Hub
+from stemd.logs import get_logger
 from stemd.mqtt.connection import Outgoing
 from stemd.mqtt.inbound import Gate, Request
 from stemd.mqtt.topics import Inbound, Topics, document
 from stemd.request_queue import is_urgent
 from stemd.tasks import end_all
 
-log = structlog.get_logger()
+log = get_logger()
 Json = dict[str, Any]
 
 Answer = Callable[[Outgoing], None]

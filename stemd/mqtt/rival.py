@@ -12,12 +12,12 @@ import contextlib
 import secrets
 from typing import Any
 
-import structlog
 from aiomqtt import Message, MqttError
 
 from stemd.documents import object_from_json
 from stemd.errors import FormatError, SinkError
 from stemd.events import Hub
+from stemd.logs import get_logger
 from stemd.mqtt.complaints import Complaints
 from stemd.mqtt.errors import rival_daemon
 from stemd.mqtt.link import Line, race
@@ -28,7 +28,7 @@ LOOK_SECONDS = 1.0
 _CLOSE_SECONDS = 0.15
 Json = dict[str, Any]
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Rival:

@@ -9,9 +9,9 @@ import asyncio
 import contextlib
 import time
 
-import structlog
 from aiomqtt import Message, MqttError, Will
 
+from stemd.logs import get_logger
 from stemd.mqtt.complaints import Complaints
 from stemd.mqtt.connection import Connection, Outgoing
 from stemd.mqtt.documents import Documents
@@ -24,7 +24,7 @@ from stemd.mqtt.rival import Rival
 from stemd.mqtt.status import MqttStatus
 from stemd.mqtt.topics import Topics
 
-log = structlog.get_logger()
+log = get_logger()
 
 _DRAIN_SECONDS, _GOODBYE_SECONDS, _CLOSE_SECONDS = 0.4, 0.25, 0.15
 _TIMES_THROWN_OUT = 3

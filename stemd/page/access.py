@@ -6,11 +6,11 @@ import hmac
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from stemd.config.page import is_loopback
+from stemd.logs import get_logger
 
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (
@@ -27,7 +27,7 @@ HEADERS: Mapping[str, str] = {
 }
 
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Access:

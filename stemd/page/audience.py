@@ -7,12 +7,12 @@ from collections import deque
 from contextlib import suppress
 from typing import Any
 
-import structlog
 from aiohttp import WSMsgType, web
 
 from stemd import __version__, image_frames
 from stemd.documents import compact_json, refused
 from stemd.events import Hub, View
+from stemd.logs import get_logger
 from stemd.offline.replay.wire import PIPELINE as REPLAY
 from stemd.page import protocol
 from stemd.page.access import Access
@@ -35,7 +35,7 @@ WRONG_TOKEN_DELAY_S = 0.5
 KEPT_LINES = 100
 """Log lines that a new viewer is shown."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Audience:

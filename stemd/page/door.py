@@ -15,10 +15,10 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from stemd.logs import get_logger
 from stemd.tasks import Tasks
 
 IDLE_S = 15.0
@@ -30,7 +30,7 @@ _PARTS_OF_DESCRIPTORS = 4
 _LOOK_S, _RETRY_S = 1.0, 1.0
 _BACKLOG = 128
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def most_connections() -> int:

@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import structlog
-
 from stemd.config.resolved import PipelineConfig
 from stemd.documents import compact_json
 from stemd.installation import ReplacedError
+from stemd.logs import get_logger
 from stemd.offline.idle import spare_memory
 from stemd.offline.replay.player import Player
 from stemd.offline.replay.wire import PIPELINE, ReplayJob
@@ -24,7 +23,7 @@ ConfigOf = Callable[[str], PipelineConfig | None]
 
 IMAGES_ONLY = "its finished images can be replayed"
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Replays:

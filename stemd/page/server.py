@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import structlog
 from aiohttp import web
 
 from stemd.config.page import PageSettings
 from stemd.documents import compact_json
 from stemd.errors import SinkError
 from stemd.events import Hub, Sink
+from stemd.logs import get_logger
 from stemd.page.access import Access
 from stemd.page.audience import Audience
 from stemd.page.door import Door
@@ -27,7 +27,7 @@ from stemd.tasks import Tasks
 Json = dict[str, Any]
 
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Page(Sink):

@@ -18,15 +18,15 @@ import itertools
 import time
 from collections import Counter, deque
 
-import structlog
 from aiohttp import web
 
 from stemd.documents import compact_json
+from stemd.logs import get_logger
 from stemd.page import protocol
 from stemd.page.encoder import Encoder, Payload, Waiting
 from stemd.results import Snapshot
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 MAX_LINES = 200
 """Log lines and scan documents that wait for one viewer."""

@@ -6,8 +6,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
-import structlog
-
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block, Notice
 from stemd.engines.base import (
@@ -19,12 +17,13 @@ from stemd.engines.base import (
     SlowEngine,
 )
 from stemd.errors import StemdError
+from stemd.logs import get_logger
 from stemd.plugins import Plugin
 from stemd.results import Result, checked_results
 from stemd.scan.repeats import Repeats
 from stemd.settings import EngineSettings, OfRepeats, Settings, SlowEngineSettings
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 Report = Callable[[str, StemdError], None]
 """(engine, error): an engine has failed for a reason that the user can do something about."""

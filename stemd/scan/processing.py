@@ -11,7 +11,6 @@ import numpy as np
 
 from stemd.adapters.base import Recording
 from stemd.blocks import EventBlock, FrameBlock, Notice
-from stemd.engines.restoration.correction import find_shifts, moved
 from stemd.errors import UsageError
 from stemd.results import Result, Snapshot
 from stemd.scan.engines import EngineChoice, Report
@@ -186,6 +185,9 @@ def with_correction(run: ScanRun, final: Snapshot, image: str | None = None) -> 
             f"{run.maps.shape} positions",
             "restore an image that has one pixel a probe position",
         )
+    # its room reads more than all else here
+    from stemd.engines.restoration.correction import find_shifts, moved
+
     shifts = find_shifts(source.image, found.image)
     step = run.acquisition.scan.step_size_angstrom
     extra = {"correction": source.name, "model": found.extra["model"]}

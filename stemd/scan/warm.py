@@ -135,7 +135,8 @@ def _scan(
 ) -> None:
     """One scan from its first message to its last one, or to its final images."""
     optics = optics.model_copy(update={"mask": None})  # that of the real detector
-    settings = Settings(optics=optics, engines={each.name: each.settings for each in engines})
+    own = {each.name: each.settings.for_trial() for each in engines}
+    settings = Settings(optics=optics, engines=own)
     run: ScanRun | None = None
     for message in messages:
         if isinstance(message, Started):

@@ -14,7 +14,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
 from stemd import image_frames
@@ -22,13 +21,14 @@ from stemd.adapters.files import recording_suffixes
 from stemd.adapters.recordings.pictures import IMAGE_SUFFIXES
 from stemd.documents import Json, object_from_json
 from stemd.errors import FormatError
+from stemd.logs import get_logger
 from stemd.results import Result
 from stemd.storage.scan_document import read_scan_document
 
 SCAN_ID = re.compile(r"\d{8}T\d{9}Z-[0-9a-f]{4}", re.ASCII)
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,80}(\.[A-Za-z0-9]{1,12}){0,3}", re.ASCII)
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 MAX_LISTED = 500
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import structlog
-
 from stemd.documents import read_object, to_json
 from stemd.errors import SinkError, StemdError
+from stemd.logs import get_logger
 from stemd.storage.files import write_atomic
 from stemd.storage.locks import lock_path
 
@@ -16,7 +15,7 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 UPTIME = Path("/proc/uptime")
 WRITE_EVERY_S = 60.0
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class SureClock:

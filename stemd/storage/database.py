@@ -17,9 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self, TypeVar
 
-import structlog
-
 from stemd.errors import SinkError
+from stemd.logs import get_logger
 from stemd.storage.files import disk_error
 from stemd.storage.locks import STOPPED, lock_path, take_lock, waiting_lock
 from stemd.storage.schema import check_version, prepare
@@ -39,7 +38,7 @@ _REMEDIES = {
 }
 
 T = TypeVar("T")
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class RowError(SinkError):

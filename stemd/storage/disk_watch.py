@@ -8,13 +8,12 @@ import time
 from pathlib import Path
 from typing import Literal
 
-import structlog
-
 from stemd.acquisition import iso_utc
 from stemd.config.tables import RetentionTable
 from stemd.documents import error_document
 from stemd.errors import SinkError
 from stemd.events import Json
+from stemd.logs import get_logger
 from stemd.storage.clock import SureClock
 from stemd.storage.recovery import enter_missing, enter_sessions
 from stemd.storage.retention import retain, surplus_of
@@ -23,7 +22,7 @@ from stemd.storage.trial import trial
 
 RETENTION_PERIOD_S = 60.0
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 News = Literal["low", "enough", "failed", "well", "retention", "retention well"]
 

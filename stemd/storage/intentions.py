@@ -10,10 +10,9 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from stemd.documents import read_object, to_json
 from stemd.errors import StemdError
+from stemd.logs import get_logger
 from stemd.storage.files import disk_error, write_atomic
 
 Json = dict[str, Any]
@@ -22,7 +21,7 @@ FOLDER = ".intentions"
 IMAGES, DELETE = "images", "delete"
 """Images are written anew; what `[daemon.retention]` says is deleted."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Intentions:

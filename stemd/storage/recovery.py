@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import structlog
 
 from stemd.acquisition import Scan, iso_utc
 from stemd.adapters.files import open_recording
 from stemd.blocks import FrameBlock
 from stemd.documents import read_object, to_json
 from stemd.errors import SinkError, StemdError
+from stemd.logs import get_logger
 from stemd.storage.catalogue import Abandoned, Catalogue
 from stemd.storage.database import RowError
 from stemd.storage.files import PART, TEMPORARY, FileRecord, fsync_folder, hash_file, write_atomic
@@ -33,7 +33,7 @@ _DIED = "the daemon died while this scan was acquired"
 _STOPPED = "the daemon was stopped before the end of this scan was written"
 _WRONG = (OSError, StemdError, ValueError, KeyError, TypeError, AttributeError)
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def recover(catalogue: Catalogue) -> list[str]:

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from stemd.acquisition import iso_utc
 from stemd.config.tables import RetentionTable
 from stemd.documents import to_json
 from stemd.errors import SinkError, StemdError
+from stemd.logs import get_logger
 from stemd.storage.files import fsync_folder, write_atomic
 from stemd.storage.folder import SCAN_FILE
 from stemd.storage.intentions import DELETE
@@ -35,7 +34,7 @@ _PAGE = 100
 RUN_S = 20.0
 """One run ends after so long, and the next goes on: other work of the disk's task waits."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(slots=True)

@@ -7,9 +7,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-import structlog
-
 from stemd.errors import SinkError
+from stemd.logs import get_logger
 from stemd.storage.catalogue import Catalogue
 from stemd.storage.database import RowError
 
@@ -17,7 +16,7 @@ MOST_WAITING = 1000
 """Rows kept for a catalogue that takes none; the folders have what is dropped beyond."""
 RETRY_S = 1.0
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Rows:

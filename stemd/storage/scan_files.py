@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
-import structlog
 
 from stemd import plugins
 from stemd.acquisition import Acquisition, Optics
 from stemd.config.tables import DEFAULT_RESULTS
 from stemd.errors import SinkError, StemdError
+from stemd.logs import get_logger
 from stemd.results import Snapshot
 from stemd.scan.run import ScanRun
 from stemd.storage.completions import OUTSTANDING, outstanding
@@ -28,7 +28,7 @@ from stemd.storage.writers import writers_of
 ROW_S = 1.0
 """How long the end of a scan waits for its row in the catalogue."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Failures:

@@ -10,12 +10,11 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
-
 from stemd import plugins
 from stemd.documents import to_json
 from stemd.errors import SinkError
 from stemd.events import Json
+from stemd.logs import get_logger
 from stemd.storage.catalogue import Catalogue
 from stemd.storage.files import PART, disk_error, write_atomic
 from stemd.storage.folder import SCAN_FILE, versions
@@ -27,7 +26,7 @@ from stemd.storage.rows import Rows
 MAX_WAITING = 1000
 """Scan documents kept for a disk that takes nothing; more would be memory without bound."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,15 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import structlog
-
 from stemd import plugins
 from stemd.config.tables import DEFAULT_RESULTS
 from stemd.errors import SinkError, StemdError
+from stemd.logs import get_logger
 from stemd.results import Snapshot
 from stemd.storage.files import FileRecord, plain_file_name
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Written(NamedTuple):

@@ -11,11 +11,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import paho.mqtt.client as paho
-import structlog
 from paho.mqtt.enums import CallbackAPIVersion
 
 from stemd.aberrations import Aberrations
 from stemd.errors import UsageError
+from stemd.logs import get_logger
 
 TOPIC = "virtual-microscope"
 AXES = {
@@ -26,7 +26,7 @@ AXES = {
 """What can be moved, and which aberration it moves."""
 MOST_NM = 10_000.0
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 def move_of(payload: bytes) -> Aberrations:

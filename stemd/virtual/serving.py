@@ -8,11 +8,10 @@ import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-import structlog
-
+from stemd.logs import get_logger
 from stemd.virtual.ports import POLL_S, DataPort
 
-log = structlog.get_logger()
+log = get_logger()
 
 PACE_S = 0.004
 """Frames are sent in groups of about this time, so that a slow scan grows smoothly."""

@@ -14,7 +14,6 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numba.core.dispatcher import Dispatcher
 
 from stemd import plugins
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
@@ -22,6 +21,7 @@ from stemd.adapters.events.stream import EventStream
 from stemd.adapters.recordings.pictures import Picture
 from stemd.adapters.timepix3.front import WordsFront
 from stemd.blocks import BlockPool, Ended, EventBlock, FrameBlock, ImageBlock, Message, Started
+from stemd.compilation.kernels import Kernel
 from stemd.config.resolved import EngineConfig, PipelineConfig
 from stemd.config.tables import PublishTable, RecordTable
 from stemd.scan.run import ScanRun
@@ -46,7 +46,7 @@ ENGINES: Sequence[tuple[str, dict[str, Any]]] = (
 
 def compiled() -> dict[str, int]:
     """Versions of each kernel of stemd that have been compiled, or loaded from the cache."""
-    found = (each for each in gc.get_objects() if isinstance(each, Dispatcher))
+    found = (each for each in gc.get_objects() if isinstance(each, Kernel) and each.made)
     names = ((f"{k.py_func.__module__}.{k.py_func.__qualname__}", len(k.overloads)) for k in found)
     return {name: count for name, count in names if name.startswith("stemd.")}
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-import structlog
-
 from stemd.adapters.base import CameraReading
 from stemd.adapters.dectris.simplon import Simplon
 from stemd.errors import CameraError
+from stemd.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 PERIOD_S = 10.0
 NO_ANSWER = (CameraReading("control unit", "does not answer", critical=True),)

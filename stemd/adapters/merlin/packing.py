@@ -25,13 +25,13 @@ _0, _1, _2, _7, _8, _12 = (np.uint64(n) for n in (0, 1, 2, 7, 8, 12))
 _16, _20, _31, _32 = (np.uint64(n) for n in (16, 20, 31, 32))
 
 
-@njit(inline="always")
+@njit(nogil=True, cache=True)
 def _swap2(x: np.uint64) -> np.uint64:
     """Swap the bytes of each of four 16-bit values."""
     return ((x & _B1) << _8) | ((x >> _8) & _B1)
 
 
-@njit(inline="always")
+@njit(nogil=True, cache=True)
 def _swap8(x: np.uint64) -> np.uint64:
     """Reverse eight bytes."""
     x = _swap2(x)
@@ -39,7 +39,7 @@ def _swap8(x: np.uint64) -> np.uint64:
     return (x << _32) | (x >> _32)
 
 
-@njit(inline="always")
+@njit(nogil=True, cache=True)
 def _join(high: np.uint64, low: np.uint64) -> np.uint64:
     """Two 32-bit counts from the lower two 16-bit halves of each, 12 bits in every half."""
     first = ((high & _U16) << _12) + (low & _U16)
@@ -47,7 +47,7 @@ def _join(high: np.uint64, low: np.uint64) -> np.uint64:
     return first | (second << _32)
 
 
-@njit(inline="always")
+@njit(nogil=True, cache=True)
 def _unpack_chip(
     wire: NDArray[np.uint64],
     w0: int,
@@ -139,7 +139,7 @@ def unpack_words(
                 _unpack_chip(wire, w + 3 * words, plane, out, top, depth, False)
 
 
-@njit(inline="always")
+@njit(nogil=True, cache=True)
 def _put_chip(
     pattern: NDArray[np.uint32],
     y: int,

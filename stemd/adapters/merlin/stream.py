@@ -16,7 +16,7 @@ from stemd.adapters.frames.format import (
     Need,
     Step,
 )
-from stemd.adapters.merlin.encoder import PREFIX_BYTES, Camera, encode_frame, encode_hdr, message
+from stemd.adapters.merlin.encoder import PREFIX_BYTES, Camera, encode_hdr, message
 from stemd.adapters.merlin.framing import (
     MAX_HDR_BYTES,
     HdrMessage,
@@ -25,7 +25,11 @@ from stemd.adapters.merlin.framing import (
 )
 from stemd.adapters.merlin.geometry import Geometry, geometry_of
 from stemd.adapters.merlin.hdr import Hdr, hdr_file, parse_hdr
-from stemd.adapters.merlin.header import MAX_HEADER_BYTES, parse_frame_header
+from stemd.adapters.merlin.header import (
+    MAX_HEADER_BYTES,
+    encode_frame_header,
+    parse_frame_header,
+)
 from stemd.adapters.merlin.packing import unpack_frames
 from stemd.compilation import njit
 
@@ -116,8 +120,9 @@ class MerlinFormat:
     def samples(self) -> Iterable[bytes]:
         """See `FrameFormat`: plain and packed."""
         for camera in (Camera((2, 2), 12), Camera((1, 256), 1, raw=True)):
-            dark = np.zeros(camera.shape, np.uint32)
-            yield message(encode_hdr(camera, 1)) + message(encode_frame(dark, camera, 1))
+            dark = bytes(camera.geometry().pixel_bytes)  # whatever the depth, and nothing to pack
+            header = encode_frame_header(camera.header(1))
+            yield message(encode_hdr(camera, 1)) + message(header + dark)
 
 
 def _bad_length(declared: int, size: int) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-import structlog
-
 from stemd.blocks import Link, Notice
 from stemd.daemon.pipeline.disk_side import DiskSide
 from stemd.daemon.pipeline.report import started_document
@@ -16,6 +14,7 @@ from stemd.daemon.pipeline.troubles import Troubles
 from stemd.daemon.sessions.sessions import Sessions
 from stemd.errors import StemdError
 from stemd.events import Hub, Json
+from stemd.logs import get_logger
 from stemd.scan.measured_optics import words_of
 from stemd.scan.run import ScanRun
 from stemd.storage.scan_files import ScanFiles
@@ -23,7 +22,7 @@ from stemd.storage.scan_files import ScanFiles
 FAULT_AFTER = 4
 """An adapter that has failed so often in a row is out of order: `fault`, until it works again."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Completions(Protocol):

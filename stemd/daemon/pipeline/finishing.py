@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-import structlog
-
 from stemd.daemon.beside import beside
 from stemd.daemon.pipeline.finished import FinishedScan, marked, to_complete
 from stemd.daemon.pipeline.images import PublishedImages
 from stemd.daemon.pipeline.settings import SettingsInForce
 from stemd.errors import StemdError
 from stemd.events import Json
+from stemd.logs import get_logger
 from stemd.results import Snapshot
 from stemd.scan.run import ScanRun
 from stemd.storage.files import FileRecord
@@ -27,7 +26,7 @@ MAX_FINISHING = 3
 LOOK_S = 0.2
 """How often a camera that waits for a place looks whether it is to stop."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class FinishListener(Protocol):

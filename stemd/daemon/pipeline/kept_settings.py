@@ -8,17 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from stemd.documents import read_object, to_json
 from stemd.errors import StemdError
+from stemd.logs import get_logger
 from stemd.storage.files import write_atomic
 from stemd.tasks import end_all
 
 WRITE_PACE_S = 0.5
 """Least time between two writes: a slider costs two of them a second. The first is at once."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class KeptSettings:

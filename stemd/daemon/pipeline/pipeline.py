@@ -10,8 +10,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import structlog
-
 from stemd.config.live import LiveSettings
 from stemd.config.resolved import PipelineConfig
 from stemd.config.save import save_settings
@@ -37,6 +35,7 @@ from stemd.daemon.sessions.files import SessionFiles
 from stemd.daemon.sessions.sessions import Sessions
 from stemd.errors import StemdError
 from stemd.events import Hub, Json
+from stemd.logs import get_logger
 from stemd.request_queue import is_urgent
 from stemd.results import Snapshot
 from stemd.storage.description import describe
@@ -46,7 +45,7 @@ from stemd.tasks import Tasks
 
 JOIN_S, WRITE_S = 1.0, 18.0
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Pipeline:

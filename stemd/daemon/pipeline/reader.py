@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import structlog
-
 from stemd.acquisition import Scan
 from stemd.adapters.base import Adapter, CameraReading, Commanded, Reconnects
 from stemd.blocks import (
@@ -30,11 +28,12 @@ from stemd.daemon.pipeline.absent import Absent
 from stemd.daemon.pipeline.asking import Asking
 from stemd.daemon.pipeline.reader_owner import Owner
 from stemd.errors import CameraError, StemdError
+from stemd.logs import get_logger
 from stemd.scan.counters import SharedCounters
 from stemd.scan.run import ScanRun
 from stemd.storage.scan_files import ScanFiles
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 RESTART_S = (0.3, 0.6, 1.2, 5.0, 10.0, 30.0)
 """Pauses before the adapter is started again after it has failed; the last one repeats."""

@@ -8,8 +8,6 @@ from functools import partial
 from types import MappingProxyType
 from typing import Literal, Protocol
 
-import structlog
-
 from stemd.acquisition import Acquisition
 from stemd.blocks import Notice
 from stemd.config.resolved import PipelineConfig, camera_table
@@ -19,6 +17,7 @@ from stemd.daemon.pipeline.posting import Post
 from stemd.daemon.pipeline.settings import SettingsInForce
 from stemd.errors import StemdError
 from stemd.events import Json
+from stemd.logs import get_logger
 from stemd.results import Snapshot
 from stemd.scan.drift import Seen
 from stemd.scan.measured_optics import lines_measured, measured_optics
@@ -26,7 +25,7 @@ from stemd.scan.run import ScanRun
 from stemd.storage.scan_files import ScanFiles
 from stemd.storage.store import Store
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class ScanListener(Protocol):

@@ -6,15 +6,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import structlog
-
 from stemd.acquisition import Scan, iso_utc
 from stemd.config.live import LiveSettings
 from stemd.config.resolved import PipelineConfig
 from stemd.daemon.pipeline.kept_settings import KeptSettings
 from stemd.events import Hub, Json
+from stemd.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class SettingsInForce:

@@ -6,16 +6,15 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-import structlog
-
 from stemd.acquisition import iso_utc
 from stemd.errors import StemdError
 from stemd.events import Hub, Json
+from stemd.logs import get_logger
 
 QUIET_S = 5.0
 """What `notice` tells of one kind is told once in so long, the newest of those between after it."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stemd.daemon.sessions.book import STATUSES, SessionBook
 from stemd.documents import read_object, to_json
 from stemd.errors import FormatError, SinkError, StemdError
 from stemd.events import Json
+from stemd.logs import get_logger
 from stemd.storage.files import disk_error, write_atomic
 from stemd.storage.scan_document import read_scan_document
 from stemd.storage.store import Store
@@ -24,7 +24,7 @@ SESSION_FILE = "session.json"
 _Time = Annotated[int, Field(ge=0, lt=2**63)]
 _WRONG = (OSError, StemdError, ValueError, KeyError, TypeError, AttributeError)
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class _Kinds(BaseModel):

@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import structlog
-
 from stemd.daemon.beside import beside
 from stemd.daemon.sessions.book import SIGN_OF_LIFE_S, SessionBook
 from stemd.daemon.sessions.files import Draft, SessionFiles
 from stemd.errors import StemdError
 from stemd.events import Json
+from stemd.logs import get_logger
 
 AGAIN_S = 2.0
 """What the disk did not take or give is tried again after so long."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class KeptBooks:

@@ -6,19 +6,18 @@ import asyncio
 import time
 from collections.abc import Callable, Collection
 
-import structlog
-
 from stemd.daemon.beside import beside
 from stemd.daemon.decisions import of_removed
 from stemd.daemon.sessions.book import SessionBook
 from stemd.daemon.sessions.files import Draft, SessionFiles
 from stemd.daemon.sessions.taken_up import TakenUp
 from stemd.errors import StemdError
+from stemd.logs import get_logger
 
 AGAIN_S, LOOK_S = 5.0, 0.5
 REASON = "its pipeline is in the config no more"
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 async def end_removed(

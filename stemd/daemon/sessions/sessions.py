@@ -9,8 +9,6 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import structlog
-
 from stemd.config.session_plan import SessionPlan
 from stemd.daemon.decisions import of_sessions
 from stemd.daemon.sessions.book import SessionBook
@@ -22,6 +20,7 @@ from stemd.daemon.sessions.outages import Needed
 from stemd.daemon.sessions.taken_up import TakenUp
 from stemd.errors import ConfigError, StemdError
 from stemd.events import Json
+from stemd.logs import get_logger
 from stemd.tasks import Tasks
 
 POLL_S = 0.5
@@ -31,7 +30,7 @@ CLOSE_S = 3.0
 BOOT_ID = secrets.token_hex(8)
 """Of this process: a session that another one carried out was interrupted by its end."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Sessions:

@@ -10,7 +10,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,10 @@ class BrightFieldSettings(SlowEngineSettings):
     search_astigmatism_nm: Length = 5.0
 
     of_repeats: ClassVar[OfRepeats] = "placed"
+
+    def for_trial(self) -> Self:
+        """A trial measures the lens, but does not look far for it."""
+        return self.model_copy(update={"search_defocus_nm": 2.0, "search_astigmatism_nm": 1.0})
 
     @property
     def uses_measured_lens(self) -> bool:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from stemd.compilation import intrinsic, later
+
+ir, types, cgutils = later("llvmlite.ir"), later("numba.core.types"), later("numba.core.cgutils")
+
 
 LANES = 32
 """Pixels of a vector; the caller adds what is left of a row."""
@@ -26,6 +26,8 @@ MAX_BITS = 32
 """Of a pixel; nothing is added for wider ones."""
 BIAS_16 = 1 << 15
 """What is taken from each 16-bit pixel, so that it is a signed number."""
+MASK_COUNTS = (0, 1, 4)
+"""How many masks a loop is made for."""
 MAX_ROWS = 8
 _ROUNDS = 1 << 21
 
@@ -166,67 +168,86 @@ def _add_rows(
 ) -> Any:
     """Sums over `rows` x `columns` pixels, 16-bit ones less BIAS_16, `columns` a multiple of LANES.
 
-    wire: uint8 (bytes,); pixels of the type of the array `like`, reversed if `swap` (a literal),
-    the first at byte `first`, rows `stride` bytes apart. weights: int16, column x has
-    weights[weight_first + x]. masks: int8, flat; of `count` (a literal) masks the pixel (y, x)
-    of number n is at mask_first + n*mask_size + y*mask_row + x. Into out, int64 (3 + count,): the
-    sum, the sum of the sums of rows 0..y for all y, the sum weighted with `weights`, and with
-    each mask. `rows` <= rows_at_once(columns).
+    wire: uint8 (bytes,); pixels of the type of the array `like`, reversed if `swap`, the first at
+    byte `first`, rows `stride` bytes apart. weights: int16, column x has
+    weights[weight_first + x]. masks: int8, flat; of `count` (of MASK_COUNTS) masks the pixel
+    (y, x) of number n is at mask_first + n*mask_size + y*mask_row + x. Into out, int64
+    (3 + count,): the sum, the sum of the sums of rows 0..y for all y, the sum weighted with
+    `weights`, and with each mask. `rows` <= rows_at_once(columns).
     """
     number = types.int64
-    mask_count = int(count.literal_value)
 
     def codegen(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        kinds = signature.args
         if like.dtype.bitwidth > MAX_BITS:
             return context.get_dummy_value()
-
-        def data(index: int) -> Any:
-            return context.make_array(kinds[index])(context, b, arguments[index]).data
-
+        arrays = {
+            index: context.make_array(signature.args[index])(context, b, arguments[index]).data
+            for index in (0, 7, 10, 14)
+        }
+        # a loop for each byte order and number of masks. It is chosen here: that the caller
+        # chooses among as many calls takes numba longer to compile than all of the loops
         size, signed = like.dtype.bitwidth // 8, bool(like.dtype.signed)
-        v = _Vectors(b, size, bool(swap.literal_value), signed)
-        at, row_bytes, row_count, width = arguments[3:7]
-        mask_at, mask_row_step, mask_step = arguments[11:14]
-        pixels, result = b.gep(data(0), [at]), data(14)
-        weight_data = b.gep(data(7), [arguments[8]])
-        mask_data = [
-            b.gep(data(10), [b.add(mask_at, b.mul(mask_step, ir.Constant(v.long, index)))])
-            for index in range(mask_count)
-        ]
-        zero = ir.Constant(v.sums, None)
-        totals = [
-            [cgutils.alloca_once_value(b, zero) for _ in range(v.halves)]
-            for _ in range(3 + mask_count)
-        ]
-        step = ir.Constant(v.long, v.pixels)
-        with cgutils.for_range(b, row_count) as row:
-            row_data = b.gep(pixels, [b.mul(row.index, row_bytes)])
-            mask_row_at = b.mul(row.index, mask_row_step)
-            with cgutils.for_range(b, b.udiv(width, step)) as vector:
-                x = b.mul(vector.index, step)
-                pointer = b.gep(row_data, [b.mul(x, ir.Constant(v.long, v.pixel_bytes))])
-                v.prefetch(pointer)
-                values = v.values(pointer)
-                v.add(totals[0], values)
-                v.add_weighted(totals[2], values, b.gep(weight_data, [x]))
-                for total, mask in zip(totals[3:], mask_data, strict=True):
-                    v.add_masked(total, values, b.gep(mask, [b.add(mask_row_at, x)]))
-            for total, running in zip(totals[0], totals[1], strict=True):
-                b.store(b.add(b.load(running), b.load(total)), running)
-        for index, total in enumerate(totals):
-            value = v.total(b.load(total[0]))
-            if v.halves == 2:
-                high = b.shl(v.total(b.load(total[1])), ir.Constant(v.long, 16))
-                value = b.add(value, high)
-            b.store(value, b.gep(result, [ir.Constant(v.long, index)]))
+        chosen = b.shl(arguments[9], ir.Constant(arguments[9].type, 1))
+        if size > 1:
+            chosen = b.or_(chosen, b.zext(arguments[2], chosen.type))
+        done = b.append_basic_block("added")
+        switch = b.switch(chosen, done)
+        for swapped in (False, True) if size > 1 else (False,):
+            for count_of in MASK_COUNTS:
+                block = b.append_basic_block("add")
+                switch.add_case(ir.Constant(chosen.type, 2 * count_of + swapped), block)
+                b.position_at_end(block)
+                vectors = _Vectors(b, size, swapped, signed)
+                _add_chunk(b, vectors, count_of, arguments, arrays)
+                b.branch(done)
+        b.position_at_end(done)
         return context.get_dummy_value()
 
     numbers = [number] * 4
     return (
-        types.void(wire, like, swap, *numbers, weights, number, count, masks, *numbers[:3], out),
+        types.void(
+            *(wire, like, types.boolean, *numbers, weights, number, number),
+            *(masks, *numbers[:3], out),
+        ),
         codegen,
     )
 
 
-add_rows: Any = intrinsic(prefer_literal=True)(_add_rows)
+def _add_chunk(b: Any, v: _Vectors, masks: int, arguments: Any, arrays: dict[int, Any]) -> None:
+    """The loop of `add_rows` for so many masks; `arrays` are the data of its array arguments."""
+    at, row_bytes, row_count, width = arguments[3:7]
+    mask_at, mask_row_step, mask_step = arguments[11:14]
+    pixels, result = b.gep(arrays[0], [at]), arrays[14]
+    weight_data = b.gep(arrays[7], [arguments[8]])
+    mask_data = [
+        b.gep(arrays[10], [b.add(mask_at, b.mul(mask_step, ir.Constant(v.long, index)))])
+        for index in range(masks)
+    ]
+    zero = ir.Constant(v.sums, None)
+    totals = [
+        [cgutils.alloca_once_value(b, zero) for _ in range(v.halves)] for _ in range(3 + masks)
+    ]
+    step = ir.Constant(v.long, v.pixels)
+    with cgutils.for_range(b, row_count) as row:
+        row_data = b.gep(pixels, [b.mul(row.index, row_bytes)])
+        mask_row_at = b.mul(row.index, mask_row_step)
+        with cgutils.for_range(b, b.udiv(width, step)) as vector:
+            x = b.mul(vector.index, step)
+            pointer = b.gep(row_data, [b.mul(x, ir.Constant(v.long, v.pixel_bytes))])
+            v.prefetch(pointer)
+            values = v.values(pointer)
+            v.add(totals[0], values)
+            v.add_weighted(totals[2], values, b.gep(weight_data, [x]))
+            for total, mask in zip(totals[3:], mask_data, strict=True):
+                v.add_masked(total, values, b.gep(mask, [b.add(mask_row_at, x)]))
+        for total, running in zip(totals[0], totals[1], strict=True):
+            b.store(b.add(b.load(running), b.load(total)), running)
+    for index, total in enumerate(totals):
+        value = v.total(b.load(total[0]))
+        if v.halves == 2:
+            high = b.shl(v.total(b.load(total[1])), ir.Constant(v.long, 16))
+            value = b.add(value, high)
+        b.store(value, b.gep(result, [ir.Constant(v.long, index)]))
+
+
+add_rows: Any = intrinsic(_add_rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from stemd.compilation import njit
@@ -12,6 +14,8 @@ SHARES = 64
 """Binned counts are in these parts of a count: whole numbers, so sums do not depend on order."""
 _MOST = np.int64(2**31 - 1)
 _CACHE_LINE = 64
+_CORNERS, _Y, _X = np.int64(4), np.int64(0), np.int64(1)
+"""Typed: for each plain number that is handed on numba compiles another version."""
 
 
 @njit(nogil=True, cache=True)
@@ -22,7 +26,8 @@ def _clip(polygon, count, axis, sign, limit, out):
         j = (i + 1) % count
         a, b = sign * (limit - polygon[i, axis]), sign * (limit - polygon[j, axis])
         if a >= 0.0:
-            out[found] = polygon[i]
+            for k in range(2):
+                out[found, k] = polygon[i, k]
             found += 1
         if (a > 0.0 and b < 0.0) or (a < 0.0 and b > 0.0):
             part = a / (a - b)
@@ -54,6 +59,7 @@ def grid_entries(height, width, y0, x0, flip, cosine, sine, scale, half, place, 
     side = 2 * half + 1
     count = 0
     corners = np.empty((4, 2))
+    low, high = np.empty(2), np.empty(2)
     one, two = np.empty((9, 2)), np.empty((9, 2))
     for row in range(height):
         for column in range(width):
@@ -64,10 +70,13 @@ def grid_entries(height, width, y0, x0, flip, cosine, sine, scale, half, place, 
                     v, u = u, v
                 corners[n, 0] = (v * cosine - u * sine) * scale + half
                 corners[n, 1] = (v * sine + u * cosine) * scale + half
-            first_y = np.int64(np.floor(corners[:, 0].min() + 0.5))
-            last_y = np.int64(np.ceil(corners[:, 0].max() - 0.5))
-            first_x = np.int64(np.floor(corners[:, 1].min() + 0.5))
-            last_x = np.int64(np.ceil(corners[:, 1].max() - 0.5))
+            for axis in range(2):
+                low[axis] = high[axis] = corners[0, axis]
+                for n in range(1, 4):
+                    low[axis] = min(low[axis], corners[n, axis])
+                    high[axis] = max(high[axis], corners[n, axis])
+            first_y, last_y = math.floor(low[0] + 0.5), math.ceil(high[0] - 0.5)
+            first_x, last_x = math.floor(low[1] + 0.5), math.ceil(high[1] - 0.5)
             total, given = 0.0, 0
             for y in range(max(0, first_y), min(side - 1, last_y) + 1):
                 for x in range(max(0, first_x), min(side - 1, last_x) + 1):
@@ -77,10 +86,10 @@ def grid_entries(height, width, y0, x0, flip, cosine, sine, scale, half, place, 
                     if first_y == last_y and first_x == last_x:
                         total += SHARES
                     else:
-                        n = _clip(corners, 4, 0, 1.0, y + 0.5, one)
-                        n = _clip(one, n, 0, -1.0, y - 0.5, two)
-                        n = _clip(two, n, 1, 1.0, x + 0.5, one)
-                        n = _clip(one, n, 1, -1.0, x - 0.5, two)
+                        n = _clip(corners, _CORNERS, _Y, 1.0, y + 0.5, one)
+                        n = _clip(one, n, _Y, -1.0, y - 0.5, two)
+                        n = _clip(two, n, _X, 1.0, x + 0.5, one)
+                        n = _clip(one, n, _X, -1.0, x - 0.5, two)
                         total += SHARES * _area(two, n) / scale**2
                     share = np.int64(np.rint(total)) - given
                     if share <= 0:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
+from stemd.compilation import intrinsic, later
+
+ir, types = later("llvmlite.ir"), later("numba.core.types")
 
 
 def _byte_swap(typing_context: Any, value: Any) -> Any:

@@ -18,6 +18,7 @@ from stemd.engines.kernels.dots import (
     BIAS_16,
     CHUNK_COLUMNS,
     LANES,
+    MASK_COUNTS,
     MAX_BITS,
     add_rows,
     rows_at_once,
@@ -29,60 +30,8 @@ _HALF = CHUNK_COLUMNS // 2
 _ROWS = np.array([rows_at_once(columns) for columns in range(CHUNK_COLUMNS + 1)])
 
 
-MASKS_AT_ONCE = 4
+MASKS_AT_ONCE = MASK_COUNTS[-1]
 """Two or more virtual detectors are summed in groups of so many, the last filled with zeros."""
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _add(
-    wire,
-    like,
-    swap,
-    at,
-    bytes_row,
-    rows,
-    columns,
-    weights,
-    weight_at,
-    count,
-    masks,
-    mask_at,
-    width,
-    size,
-    out,
-):
-    """`add_rows` for a byte order and a number of masks that are known only at run time."""
-    if swap:
-        if count == 0:
-            add_rows(
-                wire, like, True, at, bytes_row, rows, columns,
-                weights, weight_at, 0, masks, mask_at, width, size, out,
-            )  # fmt: skip
-        elif count == 1:
-            add_rows(
-                wire, like, True, at, bytes_row, rows, columns,
-                weights, weight_at, 1, masks, mask_at, width, size, out,
-            )  # fmt: skip
-        else:
-            add_rows(
-                wire, like, True, at, bytes_row, rows, columns,
-                weights, weight_at, MASKS_AT_ONCE, masks, mask_at, width, size, out,
-            )  # fmt: skip
-    elif count == 0:
-        add_rows(
-            wire, like, False, at, bytes_row, rows, columns,
-            weights, weight_at, 0, masks, mask_at, width, size, out,
-        )  # fmt: skip
-    elif count == 1:
-        add_rows(
-            wire, like, False, at, bytes_row, rows, columns,
-            weights, weight_at, 1, masks, mask_at, width, size, out,
-        )  # fmt: skip
-    else:
-        add_rows(
-            wire, like, False, at, bytes_row, rows, columns,
-            weights, weight_at, MASKS_AT_ONCE, masks, mask_at, width, size, out,
-        )  # fmt: skip
 
 
 @njit(nogil=True, cache=True)
@@ -124,7 +73,7 @@ def reduce_frames(
     vector_columns = width // LANES * LANES if 8 * size <= MAX_BITS else 0
     pixels_mask = height * width
     detector_count = detectors.shape[0]
-    at_once = min(detector_count, MASKS_AT_ONCE)
+    at_once = detector_count if detector_count < 2 else MASKS_AT_ONCE
     for frame in range(count):
         position = probe[frame]
         if position < 0:
@@ -143,7 +92,7 @@ def reduce_frames(
                 group = 0
                 while True:
                     mask_at = group * pixels_mask + y * width + x
-                    _add(
+                    add_rows(
                         wire, like, swap, at, bytes_row, rows, columns,
                         weights, _HALF - half, at_once, masks, mask_at, width, pixels_mask, sums,
                     )  # fmt: skip

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from stemd.compilation import intrinsic, later
+
+ir, types, cgutils = later("llvmlite.ir"), later("numba.core.types"), later("numba.core.cgutils")
+
 
 LANES = 16
 """Pixels of a run."""
@@ -81,4 +81,4 @@ def _sum_runs(
     return number(wire, like, swap, number, starts, shares, number, number), codegen
 
 
-sum_runs: Any = intrinsic(prefer_literal=True)(_sum_runs)
+sum_runs: Any = intrinsic(_sum_runs, prefer_literal=True)

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from stemd.errors import ModelError
 from stemd.inference.base import Options, Shape, multiple_of, only
 from stemd.inference.half import Precision
@@ -16,6 +14,7 @@ from stemd.inference.model_file import ModelFile
 from stemd.inference.precision import chosen
 from stemd.inference.tensorrt import messages
 from stemd.inference.tensorrt.gpu import Gpu, no_memory, tells_of_memory
+from stemd.logs import get_logger
 
 WORKSPACE_BYTES = 2 * 1024**3
 USUAL_SIDE, LARGEST_SIDE = 512, 1024
@@ -24,7 +23,7 @@ USUAL_SIDE, LARGEST_SIDE = 512, 1024
 SCHEME = 1
 """Changes when a model becomes another graph than before, so that kept engines are not used."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

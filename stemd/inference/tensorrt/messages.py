@@ -6,14 +6,13 @@ import time
 from collections import deque
 from typing import Any
 
-import structlog
-
 from stemd.inference import activity
+from stemd.logs import get_logger
 
 EVERY_S = 10.0
 """Between two lines of the log on the same engine."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def logger(trt: Any, model: str) -> Any:

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import structlog
 
 from stemd.errors import StemdError
+from stemd.logs import get_logger
 from stemd.offline.completion import FULL_SPEED, YIELD
 from stemd.offline.completion.work import CompletionJob
 from stemd.offline.same_code import environment
@@ -29,7 +29,7 @@ REMEDY = "stemd process of the scan's record makes the images"
 Progress = Callable[[int, int], None]
 """(done, total) of the record."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 async def made(job: CompletionJob, progress: Progress) -> list[Result]:

@@ -10,8 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import structlog
-
+from stemd.logs import get_logger
 from stemd.offline.replay.wire import HEADER, IMAGE, ReplayJob
 from stemd.offline.same_code import environment
 from stemd.tasks import end_all
@@ -27,7 +26,7 @@ Told = Callable[[str, str], None]
 Shown = Callable[[str, bytes], Awaitable[None]]
 """(image, frame): nothing more is read until it returns."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Player:

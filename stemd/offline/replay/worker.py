@@ -11,12 +11,11 @@ import threading
 import time
 from typing import IO
 
-import structlog
-
 from stemd.acquisition import Scan
 from stemd.adapters.base import Recording
 from stemd.adapters.files import open_recording
 from stemd.errors import StemdError
+from stemd.logs import get_logger
 from stemd.offline.replay.listener import Listener
 from stemd.offline.replay.pace import FASTEST_BYTES_PER_S
 from stemd.offline.replay.sender import Sender
@@ -32,7 +31,7 @@ STRETCHES_PER_S = 20.0
 IDLE_S = 900.0
 """A finished replay of which nothing is asked for so long ends: its maps are memory."""
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Worker:

@@ -6,16 +6,15 @@ import socket
 import time
 from dataclasses import dataclass, field
 
-import structlog
-
 from stemd.adapters.merlin.encoder import message
+from stemd.logs import get_logger
 from stemd.virtual.faults import Faults, Spoiler
 from stemd.virtual.merlin.control import CameraControl
 from stemd.virtual.merlin.frames import FrameSource, Sending
 from stemd.virtual.ports import POLL_S, ControlPort
 from stemd.virtual.serving import PACE_S, AbandonedError, Running, VirtualCamera
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
+from stemd.compilation import intrinsic, later
+
+ir, types = later("llvmlite.ir"), later("numba.core.types")
+
 
 SLACK_BYTES = 32
 """Moves may touch so many bytes behind what they are asked for: whoever calls has them there."""
 
 
-def address(builder: Any, data: Any, index: Any, kind: ir.Type) -> Any:
+def address(builder: Any, data: Any, index: Any, kind: Any) -> Any:
     """Where a value of this kind stands, `index` bytes behind `data`."""
     return builder.bitcast(builder.gep(data, [index]), kind.as_pointer())
 

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
-
 from stemd.adapters.dectris.kernels.memory import address
+from stemd.compilation import intrinsic, later
+
+ir, types = later("llvmlite.ir"), later("numba.core.types")
 
 VALUES = 64
 """Values that one call makes: 8 bytes of each plane."""
 
-_BYTE, _WORD = ir.IntType(8), ir.IntType(64)
 _STEPS = ((7, 0x00AA00AA00AA00AA), (14, 0x0000CCCC0000CCCC), (28, 0x00000000F0F0F0F0))
 """Of Warren, Hacker's Delight, 7-3: a matrix of 8 x 8 bits, rows as bytes, is transposed."""
 
 
-def _same(vector: ir.VectorType, value: int) -> ir.Constant:
+def _same(vector: Any, value: int) -> Any:
     return ir.Constant(vector, [value] * vector.count)
 
 
@@ -39,13 +37,13 @@ def _interleaved(builder: Any, one: Any, other: Any) -> Any:
 
 def _byte_of_values(builder: Any, planes: Any, at: Any, step: Any, first: int) -> Any:
     """One byte of each of 64 values, <64 x i8>, from the eight planes from `first` on."""
-    words = ir.Constant(ir.VectorType(_WORD, 8), ir.Undefined)
+    words = ir.Constant(ir.VectorType(ir.IntType(64), 8), ir.Undefined)
     for k in range(8):
-        place = builder.add(at, builder.mul(step, ir.Constant(_WORD, first + k)))
-        word = builder.load(address(builder, planes, place, _WORD))
+        place = builder.add(at, builder.mul(step, ir.Constant(ir.IntType(64), first + k)))
+        word = builder.load(address(builder, planes, place, ir.IntType(64)))
         word.align = 1
         words = builder.insert_element(words, word, ir.Constant(ir.IntType(32), k))
-    rows = builder.bitcast(words, ir.VectorType(_BYTE, 64))
+    rows = builder.bitcast(words, ir.VectorType(ir.IntType(8), 64))
     turned = _shuffled(builder, rows, rows, [8 * k + g for g in range(8) for k in range(8)])
     x = builder.bitcast(turned, words.type)
     for shift, mask in _STEPS:

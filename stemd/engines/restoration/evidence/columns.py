@@ -138,9 +138,13 @@ def _maxima(image: F32, places: I64, height: F64, width: F64) -> int:
                         if y < 0 or x < 0 or y >= ny or x >= nx or image[y, x] > low:
                             break
                         low = image[y, x]
-                    falls[k] = c - low
+                    # by size, as it comes: a call to sort takes longer to compile than the rest
+                    at = k
+                    while at > 0 and falls[at - 1] > c - low:
+                        falls[at] = falls[at - 1]
+                        at -= 1
+                    falls[at] = c - low
                     k += 1
-            falls.sort()
             bend = 4.0 * c - image[j - 1, i] - image[j + 1, i] - image[j, i - 1] - image[j, i + 1]
             if bend <= 0.0 or count >= height.size:
                 continue

@@ -1,0 +1,126 @@
+"""Kernels and intrinsics that do not import numba before one of them is called or compiled."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from types import FunctionType
+from typing import Any, TypeVar, cast
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_making = threading.RLock()
+_COMPILER = "stemd.compilation.compiler"
+
+
+class _Later:
+    """A module that is imported when something of it is asked for."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self._name), name)
+
+
+def later(module: str) -> Any:
+    """A module of numba or llvmlite, for the body of an intrinsic: imported when it is used."""
+    return _Later(module)
+
+
+class Kernel:
+    """A function that numba compiles when it is called, by Python or by another kernel.
+
+    Its other attributes are those of numba's dispatcher.
+    """
+
+    def __init__(self, function: FunctionType, options: Mapping[str, Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.function, self._options = function, options
+        self._made: Any = None
+
+    @property
+    def dispatcher(self) -> Any:
+        """numba's own object for it."""
+        if self._made is None:
+            with _making:
+                if self._made is None:
+                    compiler = importlib.import_module(_COMPILER)
+                    self._made = compiler.dispatcher(self.function, dict(self._options))
+        return self._made
+
+    @property
+    def made(self) -> bool:
+        """Whether it has been used so far."""
+        return self._made is not None
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Run it; compiled the first time, or taken from the cache."""
+        return (self._made or self.dispatcher)(*arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name in ("_made", "_options", "function"):
+            raise AttributeError(name)
+        return getattr(self.dispatcher, name)
+
+    @property
+    def _numba_type_(self) -> Any:
+        """What numba takes it for in another kernel."""
+        return self.dispatcher._numba_type_
+
+    def __deepcopy__(self, memo: Any) -> Kernel:
+        return self
+
+
+class Intrinsic:
+    """A function that is compiled to instructions of its own, see `numba.extending.intrinsic`."""
+
+    def __init__(self, function: FunctionType, options: Mapping[str, Any]) -> None:
+        self.__doc__ = function.__doc__
+        self.function, self._options = function, options
+        self._type: Any = None
+
+    @property
+    def _numba_type_(self) -> Any:
+        """What numba takes it for in a kernel."""
+        if self._type is None:
+            with _making:
+                compiler = importlib.import_module(_COMPILER)
+                self._type = compiler.type_of_intrinsic(self.function, dict(self._options))
+        return self._type
+
+    def __deepcopy__(self, memo: Any) -> Intrinsic:
+        return self
+
+
+def njit(**options: Any) -> Any:
+    """`numba.njit` with these options; `cache` asks for a cache and is no condition."""
+
+    def kernel(function: F) -> F:
+        return cast(F, Kernel(cast(FunctionType, function), options))
+
+    return kernel
+
+
+def intrinsic(function: Callable[..., Any], **options: Any) -> Any:
+    """`numba.extending.intrinsic` with these options."""
+    return Intrinsic(cast(FunctionType, function), options)
+
+
+_began = time.monotonic()
+
+
+def last_progress() -> float:
+    """By the monotonic clock, when the compiler last began or ended with a function."""
+    compiler = sys.modules.get(_COMPILER)
+    return _began if compiler is None else float(compiler.progress.last)
+
+
+def compiled() -> int:
+    """How many functions this process has compiled; those from the cache do not count."""
+    compiler = sys.modules.get(_COMPILER)
+    return 0 if compiler is None else int(compiler.progress.compiled)

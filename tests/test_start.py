@@ -1,0 +1,108 @@
+"""What a start reads and compiles, bounded by counts: a clock would tell of the machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+SLOW = ("numba", "llvmlite", "scipy", "structlog", "aiohttp", "aiomqtt", "dask", "h5py", "tifffile")
+"""What `stemd check` of a config has no use for; each takes 20 to 200 ms to import."""
+
+MODULES = """
+import sys
+from stemd.cli.main import main
+assert main(["check", sys.argv[1]]) == 0
+print(*sys.modules)
+"""
+
+KERNELS = """
+import gc, json, sys
+from pathlib import Path
+from stemd.compilation.kernels import Kernel
+from stemd.config.file import load
+from stemd.scan.warm import steps
+for _, step in steps(load(Path(sys.argv[1])).pipelines[0]):
+    step()
+made = (each for each in gc.get_objects() if isinstance(each, Kernel) and each.made)
+print(json.dumps({f"{k.__module__}.{k.__qualname__}": len(k.overloads) for k in made}))
+"""
+
+PIXEL_TYPES = 3
+"""Of a Merlin camera. A kernel that reads its bytes has a version for each."""
+MOST_VERSIONS = 90
+"""Of all kernels of the demo. Each costs 0.1 to 0.7 s of a first start."""
+
+
+def _printed(code: str, *arguments: str) -> str:
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("example", ["merlin", "timepix3", "dectris", "images", "replay"])
+def test_check_reads_no_library_that_it_does_not_need(example: str) -> None:
+    modules = set(_printed(MODULES, str(ROOT / "config" / f"{example}.toml")).split())
+    assert not modules & set(SLOW)
+
+
+def test_check_reads_the_adapter_that_the_config_names_and_no_other() -> None:
+    modules = _printed(MODULES, str(ROOT / "config" / "merlin.toml")).split()
+    others = ("dectris", "timepix3", "advapix", "images")
+    assert "stemd.adapters.merlin" in modules
+    assert not [name for name in modules if name in {f"stemd.adapters.{each}" for each in others}]
+
+
+def test_the_demo_compiles_one_version_of_a_kernel_or_one_for_each_pixel_type(
+    tmp_path: Path,
+) -> None:
+    from stemd.cli.demo.setting import config_text
+
+    path = tmp_path / "demo.toml"
+    path.write_text(config_text(["camera"], 6342, (16, 16), tmp_path, None, 0))
+    versions = json.loads(_printed(KERNELS, str(path)))
+    several = {name: count for name, count in versions.items() if count > 1}
+    assert all(count == PIXEL_TYPES for count in several.values()), several
+    assert sum(versions.values()) <= MOST_VERSIONS, versions
+
+
+CALLER = """
+from stemd.compilation import njit
+from callee import FACTOR, twice
+
+@njit(cache=True)
+def made(x):
+    return FACTOR * twice(x)
+
+print(made(7), sum(made.stats.cache_misses.values()))
+"""
+
+CALLEE = """
+from stemd.compilation import njit
+
+FACTOR = {factor}
+
+@njit(cache=True)
+def twice(x):
+    return {times} * x
+"""
+
+
+def test_a_kernel_is_compiled_again_when_one_that_it_calls_has_changed(tmp_path: Path) -> None:
+    (tmp_path / "caller.py").write_text(CALLER)
+
+    def run(factor: int, times: int) -> str:
+        (tmp_path / "callee.py").write_text(CALLEE.format(factor=factor, times=times))
+        code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.dont_write_bytecode = True"
+        return _printed(f"{code}\nimport caller")
+
+    assert run(1, 2) == "14 1"
+    assert run(1, 2) == "14 0"
+    assert run(1, 3) == "21 1"
+    assert run(5, 3) == "105 1"
