@@ -59,16 +59,15 @@ def test_check_reads_the_adapter_that_the_config_names_and_no_other() -> None:
     assert not [name for name in modules if name in {f"stemd.adapters.{each}" for each in others}]
 
 
-def test_the_demo_compiles_one_version_of_a_kernel_or_one_for_each_pixel_type(
+def test_the_demo_compiles_no_more_versions_of_a_kernel_than_there_are_pixel_types(
     tmp_path: Path,
 ) -> None:
-    from stemd.cli.demo.setting import config_text
+    from stemd.cli.demo.setting import Ports, config_text
 
     path = tmp_path / "demo.toml"
-    path.write_text(config_text(["camera"], 6342, (16, 16), tmp_path, None, 0))
+    path.write_text(config_text(["camera"], Ports(6342, 6341), (16, 16), tmp_path, None, 0))
     versions = json.loads(_printed(KERNELS, str(path)))
-    several = {name: count for name, count in versions.items() if count > 1}
-    assert all(count == PIXEL_TYPES for count in several.values()), several
+    assert max(versions.values()) <= PIXEL_TYPES, versions
     assert sum(versions.values()) <= MOST_VERSIONS, versions
 
 

@@ -10,10 +10,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-import structlog
-
 from stemd.errors import StemdError
 from stemd.events import Host, Hub, Sink, call_sink
+from stemd.logs import get_logger
 from stemd.tasks import end_all
 
 LATE_S = 5.0
@@ -27,7 +26,7 @@ HANGS = "thread"
 
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class SinkThread(Sink):

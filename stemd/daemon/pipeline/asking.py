@@ -8,19 +8,18 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-import structlog
-
 from stemd.acquisition import Scan
 from stemd.adapters.base import Adapter
 from stemd.daemon.beside import beside
 from stemd.errors import StemdError
+from stemd.logs import get_logger
 
 CALL_S = 5.0
 """None of these calls has work to do: one that takes longer hangs."""
 
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Asking:
