@@ -16,6 +16,7 @@ from stemd.acquisition import Acquisition, Scan, new_scan_id
 from stemd.adapters.base import AdapterSettings, Recording
 from stemd.adapters.recordings.address import RecordingPath, RemoteFile
 from stemd.adapters.recordings.kinds import CAMERAS, SUFFIXES, kind_of, looks_like_text
+from stemd.adapters.recordings.strangers import stranger
 from stemd.blocks import BlockPool, Ended, Link, Message, Started
 from stemd.errors import CameraError, ConfigError, FormatError
 
@@ -112,6 +113,9 @@ def _opened(
 
 
 def _unknown(path: RecordingPath, openers: Iterable[str]) -> FormatError:
+    other = stranger(path) if isinstance(path, Path) else None
+    if other is not None:
+        return other
     suffix = path.suffix.lower() or "no suffix"
     tried = ""
     if isinstance(path, Path):

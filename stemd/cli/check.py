@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stemd.errors import StemdError
+from stemd.cli.scan_arguments import add_scan, scan_of
+from stemd.errors import FormatError, StemdError
 
 if TYPE_CHECKING:
     from stemd.config.resolved import Config
@@ -18,16 +20,16 @@ EXAMPLE = "stemd check merlin.toml"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument(
-        "config", type=Path, metavar="FILE", help="a config file (TOML), or a recording"
+        "file", type=Path, metavar="FILE", help="a config file (TOML), or a recording"
     )
-    parser.add_argument(
-        "--scan", metavar="YxX", help="size of the scan, if the recording does not tell it"
-    )
+    add_scan(parser)
     parser.add_argument(
         "--dataset", metavar="NAME", help="the patterns, in a recording of several arrays"
     )
     parser.add_argument(
         "--camera",
+        "--config",
+        dest="camera",
         type=Path,
         metavar="CONFIG",
         help="the config under which an event camera recorded: its line pulses, its layout",
@@ -41,14 +43,15 @@ def run(args: argparse.Namespace) -> int:
 
     from stemd.adapters.files import is_recording
 
-    if is_recording(args.config):
+    if is_recording(args.file):
         return _recording(args)
+    _refuse_a_stranger(args.file)
 
     from stemd.config.file import load
     from stemd.config.problems import ConfigProblemsError
 
     try:
-        config = load(args.config)
+        config = load(args.file)
     except ConfigProblemsError as error:
         if args.json:
             document = {"ok": False, "problems": [p.as_json() for p in error.problems]}
@@ -60,9 +63,29 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(json.dumps({"ok": True, "doubts": doubts, **document}, indent=1) + "\n")
     else:
-        _print(str(args.config), document)
+        _print(str(args.file), document)
         sys.stderr.writelines(f"warning: {doubt}\n" for doubt in doubts)
     return 0
+
+
+def _refuse_a_stranger(path: Path) -> None:
+    """Raise FormatError for a file that is neither a recording nor written as a config."""
+    from stemd.adapters.recordings.strangers import stranger
+
+    with contextlib.suppress(OSError):
+        if (error := stranger(path)) is not None:
+            raise error
+    if path.suffix.lower() == ".toml" or not path.is_file():
+        return
+    import tomli
+
+    try:
+        tomli.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FormatError(
+            f"{path} is neither a recording nor a config: as a config (TOML) it reads {error}",
+            "name a recording, or a config that ends with .toml",
+        ) from error
 
 
 def _doubts(config: Config) -> list[str]:
@@ -84,26 +107,22 @@ def _recording(args: argparse.Namespace) -> int:
     from stemd.cli.check_recording import facts_of, look_at, report, with_facts
     from stemd.cli.unforeseen import unforeseen
     from stemd.config.file import load
-    from stemd.config.scan_size import parse_scan
     from stemd.storage.recorded import recorded_scan
 
-    known = recorded_scan(args.config)
+    known = recorded_scan(args.file)
     camera = known.camera if known else None
-    scan = known.scan if known else None
+    table = known.scan.model_dump(exclude_none=True) if known else {}
     if args.camera:
         camera = load(args.camera).pipelines[0].adapter
-        scan = camera.scan or scan
-    if args.scan:
-        kept = ("flyback", "leading", "serpentine", "step_size_angstrom", "dwell_time_us")
-        more = scan.model_dump(include=set(kept), exclude_none=True) if scan else {}
-        scan = parse_scan(args.scan, **more)
+        table |= camera.scan.model_dump(exclude_unset=True) if camera.scan else {}
+    scan = scan_of(args, table)
     try:
-        found = look_at(args.config, scan, camera, args.dataset)
+        found = look_at(args.file, scan, camera, args.dataset)
     except StemdError as error:
-        facts = facts_of(args.config) if scan is None else []
+        facts = facts_of(args.file) if scan is None else []
         raise with_facts(error, facts) from error
     except Exception as error:
-        raise unforeseen(args.config, error) from error
+        raise unforeseen(args.file, error) from error
     return report(found, as_json=args.json)
 
 

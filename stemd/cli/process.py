@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from stemd.cli.forms import forms_of
 from stemd.cli.interrupted import Undone, is_of_output
+from stemd.cli.scan_arguments import add_scan
 from stemd.engines import DEFAULT_ENGINES
 from stemd.errors import StemdError, UsageError
 from stemd.portable import processors
@@ -46,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--as", dest="forms", default="tiff", metavar="FORMS", help="beside TIFF: png, hdf5, ..."
     )
-    _add_scan(parser)
+    add_scan(parser)
     _add_engines(parser)
     parser.add_argument(
         "--correct",
@@ -77,27 +78,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the patterns, in files of several arrays: /group/name, or a part, '/group/name[0]'",
     )
     parser.add_argument("--json", action="store_true", help="scan documents as JSON lines")
-
-
-def _add_scan(parser: argparse.ArgumentParser) -> None:
-    scan = parser.add_argument_group("scan")
-    scan.add_argument(
-        "--scan",
-        metavar="YxX",
-        help="lines x columns; default: from the config, its scan.json, the file",
-    )
-    scan.add_argument("--flyback", type=int, metavar="N", help="frames after each line")
-    scan.add_argument("--leading", type=int, metavar="N", help="frames before the first position")
-    scan.add_argument(
-        "--repeats", type=int, metavar="N",
-        help="the file has N frames of the same place, one behind the other: they are aligned and "
-        "added up",
-    )  # fmt: skip
-    scan.add_argument("--serpentine", action="store_true", help="odd lines run backwards")
-    scan.add_argument(
-        "--step-size-angstrom", type=float, metavar="A", help="distance of two positions"
-    )
-    scan.add_argument("--dwell-time-us", type=float, metavar="US", help="time at one position")
 
 
 def _add_engines(parser: argparse.ArgumentParser) -> None:

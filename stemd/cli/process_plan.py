@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stemd.cli.scan_arguments import scan_of
 from stemd.config.pairs import parse_pairs
 from stemd.engines import DEFAULT_ENGINES
 from stemd.errors import UsageError
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from stemd.config.resolved import EngineConfig, PipelineConfig
     from stemd.settings import Settings
     from stemd.storage.recorded import RecordedScan
-
-_SHAPELESS = ("flyback", "leading", "serpentine", "repeats", "step_size_angstrom", "dwell_time_us")
-"""What remains of a scan that gets another size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,35 +129,6 @@ class Planner:
         of_record = known.scan.model_dump(exclude_none=True) if known else {}
         table = of_record | (from_config.model_dump(exclude_unset=True) if from_config else {})
         return scan_of(self._args, table)
-
-
-def scan_of(args: argparse.Namespace, known: Mapping[str, Any]) -> Scan | None:
-    """The scan of the command line over the keys that are `known`; None where nothing tells it.
-
-    A size of the command line leaves the rest as it is known: steps, dwell time, flyback.
-    """
-    from stemd.acquisition import Scan
-    from stemd.config.scan_size import parse_scan
-
-    more = {
-        "flyback": args.flyback,
-        "leading": args.leading,
-        "serpentine": args.serpentine or None,
-        "repeats": args.repeats,
-        "step_size_angstrom": args.step_size_angstrom,
-        "dwell_time_us": args.dwell_time_us,
-    }
-    given = {key: value for key, value in more.items() if value is not None}
-    if args.scan is not None:
-        kept = {key: known[key] for key in _SHAPELESS if known.get(key) is not None}
-        return parse_scan(args.scan, **(kept | given))
-    if known:
-        return Scan.model_validate(dict(known) | given)
-    if given:
-        raise UsageError(
-            f"{', '.join(given)} given without the scan's size", "add --scan LINESxCOLUMNS"
-        )
-    return None
 
 
 def _pipeline(args: argparse.Namespace) -> PipelineConfig | None:

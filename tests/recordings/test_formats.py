@@ -18,6 +18,7 @@ from stemd import api
 from stemd.acquisition import Scan
 from stemd.adapters.files import open_recording
 from stemd.adapters.recordings import bands
+from stemd.adapters.recordings.kinds import kind_of
 from stemd.beam import Beam
 from stemd.cli.main import main
 from stemd.cli.process_inputs import inputs_of
@@ -33,7 +34,9 @@ RSCIIO = {
     "scan.nxs": "nexus",
     "scan.emd": "emd",
     "scan.mrc": "mrc",
+    "scan.dm3": "digitalmicrograph",
     "scan.dm4": "digitalmicrograph",
+    "scan.zspy": "zspy",
     "scan.xml": "empad",
 }
 IN_A_ROW = ("scan_000.tvips", "scan.mrc")
@@ -86,6 +89,21 @@ def test_rosettasciio_reads_the_same_frames(tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(patterns(path), stack)
 
 
+@pytest.mark.parametrize("name", ["scan.hspy", "scan.nxs", "py4dstem.h5"])
+def test_h5py_reads_the_same_frames(tmp_path: Path, name: str) -> None:
+    path, data = written(tmp_path, name)
+    found: list[Array] = []
+
+    def look(_: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.ndim == 4:
+            found.append(item[...])
+
+    with h5py.File(path) as file:
+        file.visititems(look)
+    stack = found[0].reshape(-1, *data.shape[-2:])
+    np.testing.assert_array_equal(patterns(path), stack)
+
+
 @pytest.mark.parametrize(
     ("name", "step", "energy"),
     [
@@ -94,6 +112,7 @@ def test_rosettasciio_reads_the_same_frames(tmp_path: Path, name: str) -> None:
         ("scan.zspy", True, True),
         ("scan.nxs", True, False),
         ("scan.emd", True, False),
+        ("scan.dm3", True, False),
         ("scan.dm4", True, False),
         ("scan.xml", True, False),
         ("py4dstem.h5", True, False),
@@ -285,3 +304,44 @@ def test_a_folder_of_recordings_has_each_once(tmp_path: Path) -> None:
     (tmp_path / "settings.xml").write_text("<settings/>")
     found = {each.path.name for each in inputs_of([tmp_path])}
     assert found == {"scan_master.h5", "scan.xml", "scan_000.tvips"}
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "says", "remedy"),
+    [
+        ("scan.hdr", b"HDR,\t\r\nTime", "the header of a Merlin recording", "scan.mib"),
+        ("scan.zip", b"PK\x03\x04" + bytes(99), "a zip archive", "unpack it"),
+        ("scan.mib.gz", b"\x1f\x8b\x08" + bytes(99), "packed by gzip", "unpack it"),
+        ("scan.dat", b" <!DOCTYPE html><html>log in", "a web page", "download the file again"),
+        ("scan.tif", b"II*\0" + bytes(99), "a TIFF file", "stemd restore"),
+        ("one.cbor", b"\xd9\xd9\xf7\xa1", "a message of a DECTRIS stream", "recorded"),
+        ("notes.md", b"# notes\n- not a config", "neither a recording nor a config", "toml"),
+    ],
+)
+def test_a_file_of_another_kind_is_called_by_its_name(
+    tmp_path: Path,
+    name: str,
+    head: bytes,
+    says: str,
+    remedy: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "scan.mib").write_bytes(b"")
+    (tmp_path / name).write_bytes(head)
+    assert main(["check", str(tmp_path / name)]) == 1
+    told = capsys.readouterr().err
+    assert says in told
+    assert remedy in told
+    assert "is not TOML" not in told
+
+
+@pytest.mark.parametrize("name", ["SCAN_X3_Y2.RAW", "Export7.raw"])
+def test_an_empad_file_is_known_by_its_values_whatever_its_name(tmp_path: Path, name: str) -> None:
+    data = np.random.default_rng(3).normal(2.0, 3.0, (6, 130, 128)).astype("<f4")
+    data.tofile(tmp_path / name)
+    recording = open_recording(tmp_path / name)
+    assert recording.acquisition.detector.name == "EMPAD"
+    assert recording.frames == 6
+    words = np.full(130 * 128 // 2, 0xB790AFC3C01471F0, "<u8")
+    words.tofile(tmp_path / "words.raw")
+    assert kind_of(tmp_path / "words.raw") is None

@@ -288,3 +288,21 @@ def test_a_velox_file_is_said_to_hold_images(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="holds images and spectra") as error:
         open_recording(path)
     assert "restore" in error.value.remedy
+
+
+def test_the_files_of_a_series_share_the_memory_for_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "scan_master.h5"
+    writers.dectris(path, counts(), each=2)
+    asked: list[int] = []
+    opened = h5py.File
+
+    def noted(*args: Any, **options: Any) -> Any:
+        asked.append(options.get("rdcc_nbytes", 0))
+        return opened(*args, **options)
+
+    monkeypatch.setattr(h5py, "File", noted)
+    np.testing.assert_array_equal(patterns(path), counts().reshape(-1, 16, 16))
+    sizes = [size for size in asked if size]
+    assert sizes[-1] * 10 <= sizes[0]

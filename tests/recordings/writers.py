@@ -106,7 +106,10 @@ def zspy(path: Path, data: Array) -> None:
 
     about = signal(data)
     root = zarr.open_group(path, mode="w", zarr_format=2)
+    root.attrs.update(file_format="ZSpy", file_format_version="3.1")
     group = root.create_group("Experiments").create_group("patterns")
+    for beside in ("original_metadata", "learning_results", "package_info"):
+        group.create_group(beside)
     array = group.create_array("data", shape=data.shape, chunks=(2, 3, 16, 16), dtype=data.dtype)
     array[...] = data
     for number, axis in enumerate(about["axes"]):
@@ -164,14 +167,18 @@ def py4dstem(path: Path, data: Array) -> None:
         file["datacube_root/virtual_bf"] = data.sum((2, 3))
 
 
-def dm4(path: Path, data: Array) -> None:
-    """Gatan's DM4 with the tags that readers need: one 4D image of uint16, calibrated."""
-    path.write_bytes(_Dm4().file(data))
+def dm(path: Path, data: Array) -> None:
+    """Gatan's DM3 or DM4 with the tags that readers need: one 4D image of uint16, calibrated."""
+    path.write_bytes(_Dm(int(path.suffix[-1])).file(data))
 
 
-class _Dm4:
-    """Version 4: big-endian structure of tags, little-endian values (a format known by its public
-    readers)."""
+class _Dm:
+    """Version 3 or 4: big-endian structure of tags, little-endian values (a format known by its
+    public readers). Sizes have 4 bytes in version 3, 8 in version 4, where each tag has one."""
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+        self.size = "I" if version == 3 else "Q"
 
     def file(self, data: Array) -> bytes:
         scales = (PIXEL_INVERSE_NM, PIXEL_INVERSE_NM, STEP_NM, STEP_NM)
@@ -201,22 +208,21 @@ class _Dm4:
             self.group("ImageList", [image]),
             self.group("ImageSourceList", []),
         ])  # fmt: skip
-        return struct.pack(">IQI", 4, len(body), 1) + body + bytes(8)
+        return struct.pack(f">I{self.size}I", self.version, len(body), 1) + body + bytes(8)
 
     def tags(self, entries: list[bytes]) -> bytes:
-        return struct.pack(">bbQ", 1, 0, len(entries)) + b"".join(entries)
+        return struct.pack(f">bb{self.size}", 1, 0, len(entries)) + b"".join(entries)
 
     def group(self, name: str, entries: list[bytes]) -> bytes:
-        body = self.tags(entries)
-        return (
-            struct.pack(">BH", 20, len(name)) + name.encode() + struct.pack(">Q", len(body)) + body
-        )
+        return self.named(20, name, self.tags(entries))
+
+    def named(self, kind: int, name: str, body: bytes) -> bytes:
+        size = struct.pack(">Q", len(body)) if self.version == 4 else b""
+        return struct.pack(">BH", kind, len(name)) + name.encode() + size + body
 
     def tag(self, name: str, info: list[int], value: bytes) -> bytes:
-        body = b"%%%%" + struct.pack(f">{len(info) + 1}Q", len(info), *info) + value
-        return (
-            struct.pack(">BH", 21, len(name)) + name.encode() + struct.pack(">Q", len(body)) + body
-        )
+        told = struct.pack(f">{len(info) + 1}{self.size}", len(info), *info)
+        return self.named(21, name, b"%%%%" + told + value)
 
     def number(self, name: str, kind: int, value: float) -> bytes:
         packed = struct.pack("<f", value) if kind == 6 else struct.pack("<I", int(value))
@@ -238,7 +244,8 @@ WRITERS: dict[str, Callable[[Path, Array], None]] = {
     "scan.nxs": by_rosettasciio("nexus"),
     "scan.emd": by_rosettasciio("emd"),
     "scan.mrc": mrc,
-    "scan.dm4": dm4,
+    "scan.dm3": dm,
+    "scan.dm4": dm,
     "scan.xml": empad,
     "scan_master.h5": dectris,
     "py4dstem.h5": py4dstem,

@@ -238,3 +238,40 @@ def test_a_false_time_far_ahead_is_not_confirmed_by_a_true_one_before_it() -> No
         got = read(plan, made)
         check(plan, made, got)
         assert "clock_reset" not in got.notices()
+
+
+@pytest.mark.parametrize(
+    ("plan", "seed"),
+    [
+        (Plan(ny=20, wobble=0.01, faults={4: "counter"}), 100228),
+        (Plan(ny=60, scans=2, chips=4, flyback=2, pause=12800, wobble=0.01), 100798),
+        (Plan(ny=20, scans=3, wobble=0.01, pause=12800, faults={4: "lost", 34: "lost"}), 102848),
+    ],
+    ids=["counter", "four chips", "lost"],
+)
+def test_few_intervals_that_are_alike_by_chance_do_not_make_the_clock_strict(
+    plan: Plan, seed: int
+) -> None:
+    made = make(plan, random.Random(seed))
+    check(plan, made, read(plan, made))
+
+
+def test_a_false_time_on_an_earlier_lines_time_is_not_that_line() -> None:
+    """Its chip had sent the pulses of later times before it; they all still wait."""
+    for seed in range(40):
+        plan = Plan(chips=4, wobble=0.01, flyback=2, faults={7: "behind", 43: "behind"})
+        made = make(plan, random.Random(seed))
+        check(plan, made, read(plan, made))
+
+
+def test_a_run_of_pulses_skips_none_that_contradict_it() -> None:
+    """A late pulse is on the time of far ones by chance, and a stray with a period of its own."""
+    faults = {19: "late", 73: "stray", 83: "far", 133: "stray", 147: "far", 149: "late"}
+    faults |= {150: "far", 169: "stray", 170: "late"}
+    plan = Plan(scans=3, chips=4, pause=12800, faults=faults)
+    made = make(plan, random.Random(100481))
+    check(plan, made, read(plan, made))
+    plan = Plan(ny=20, scans=2, chips=4, one_chip=True, wobble=0.01, flyback=2)
+    plan.faults = {2: "stray", 27: "stray"}
+    made = make(plan, random.Random(100539))
+    check(plan, made, read(plan, made))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stemd.acquisition import Scan
@@ -37,6 +38,12 @@ def _open(path: RecordingPath, scan: Scan | None = None, **options: Any) -> Even
     return open_recording(path, scan, **options)
 
 
+def _survey(path: Path) -> list[str]:
+    from stemd.adapters.advapix.recording import survey
+
+    return survey(path)
+
+
 PLUGIN = Plugin(
     name="advapix",
     summary="AdvaCam event camera through the .t3p file Pixet writes; .t3p and .t3pa files",
@@ -46,4 +53,5 @@ PLUGIN = Plugin(
     suffixes=(".t3p", ".t3pa"),
     reads_remote=True,
     open_recording=_open,
+    survey=_survey,
 )

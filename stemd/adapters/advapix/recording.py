@@ -9,12 +9,15 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
 from stemd.adapters.advapix.adapter import make_front
-from stemd.adapters.advapix.records import text_records
+from stemd.adapters.advapix.records import RECORD, text_records
 from stemd.adapters.advapix.settings import AdvapixSettings
 from stemd.adapters.events.recording import EventRecording
 from stemd.adapters.events.records import ArrayRecords, map_file
 from stemd.adapters.recordings.address import RecordingPath
 from stemd.errors import FormatError
+
+MOST_BYTES = 512 * 1024 * 1024
+"""Of a file that are looked at to tell what it holds."""
 
 
 def text_as_records(path: Path) -> NDArray[np.uint8]:
@@ -53,3 +56,29 @@ def open_recording(
         raw_name="raw.t3p",
         records=records,
     )
+
+
+def survey(path: Path) -> list[str]:
+    """Lines of text: hits, chips and duration, and what places the hits.
+
+    Raises CameraError when it cannot be read, FormatError for a text file without hits.
+    """
+    data = text_as_records(path) if path.suffix.lower() == ".t3pa" else map_file(path)
+    size = min(data.size, MOST_BYTES) // RECORD.itemsize * RECORD.itemsize
+    found = data[:size].view(RECORD)
+    hits = found[found["overflow"] == 0]
+    if not hits.size:
+        return ["no hits"]
+    first, last = int(hits["toa"].min()), int(hits["toa"].max())
+    chips = ", ".join(map(str, np.unique(hits["index"] >> 16).tolist()))
+    part = (
+        ""
+        if size > data.size - RECORD.itemsize
+        else f", in the first {found.nbytes / 2**20:.0f} MiB"
+    )
+    return [
+        f"{hits.size:,} hits on chip {chips}, between {first * 25e-6:,.3f} and "
+        f"{last * 25e-6:,.3f} ms of the camera's clock{part}",
+        "a dwell time places the hits (--dwell-time-us); the first position is at time 0 of the "
+        "camera's clock, or at clock_origin_us of a config",
+    ]

@@ -6,10 +6,14 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from stemd.adapters.recordings.address import RecordingPath
 
-EMPAD_NAME = re.compile(r"^.*x(?P<nx>\d{1,5})_y(?P<ny>\d{1,5})$")
+EMPAD_NAME = re.compile(r"^.*x(?P<nx>\d{1,5})_y(?P<ny>\d{1,5})$", re.IGNORECASE)
 EMPAD_FRAME_BYTES = 130 * 128 * 4
+SMALLEST, LARGEST, MOST_VALUES = 1e-9, 1e9, 0.999
+"""Between these are most values of an EMPAD, in electrons, counts or energies, but for zeros."""
 _LATER_TVIPS = re.compile(r"(?P<stem>.+)_(?!000)\d{3}")
 _PART_OF_A_MASTER = re.compile(r".*_data_\d{6}")
 _HEAD_BYTES = 4096
@@ -75,19 +79,34 @@ def _is_dm(head: bytes) -> bool:
 
 def is_empad(path: Path) -> bool:
     """Whether a .raw file is of an EMPAD: named as it names them, `scan_x256_y256`, of the size of
-    the scan in its name, or one that an .xml file beside it speaks of."""
+    the scan in its name, one that an .xml file beside it speaks of, or whole patterns of real
+    numbers."""
     if path.suffix.lower() != ".raw":
         return False
-    size = path.stat().st_size
-    frames, rest = divmod(size, EMPAD_FRAME_BYTES)
+    frames, rest = divmod(path.stat().st_size, EMPAD_FRAME_BYTES)
     shape = EMPAD_NAME.match(path.stem)
     if shape is not None:
         whole = int(shape["nx"]) * int(shape["ny"])
-        return path.stem.startswith("scan_x") or (frames > 0 and (frames, rest) == (whole, 0))
-    beside = path.with_suffix(".xml")
-    if rest or not frames or not beside.is_file():
+        if path.stem.lower().startswith("scan_x") or (frames > 0 and (frames, rest) == (whole, 0)):
+            return True
+    if rest or not frames:
         return False
-    return b"raw_file" in _head(beside)
+    beside = path.with_suffix(".xml")
+    return (beside.is_file() and b"raw_file" in _head(beside)) or _holds_real_numbers(path)
+
+
+def _holds_real_numbers(path: Path) -> bool:
+    """Whether the first pattern of a file is of float32 as a detector gives them.
+
+    Words of a Timepix3 camera, read so, are often huge or tiny; those of hits begin with 0xb.
+    """
+    with path.open("rb") as file:
+        values = np.frombuffer(file.read(EMPAD_FRAME_BYTES), "<f4")
+    with np.errstate(invalid="ignore"):
+        sizes = np.abs(values)
+        usual = (sizes == 0) | ((sizes > SMALLEST) & (sizes < LARGEST)) | np.isnan(sizes)
+    hits = values.view("<u8") >> np.uint64(60) == 0xB
+    return bool(usual.mean() > MOST_VALUES and np.isfinite(values).any() and hits.mean() < 0.9)
 
 
 def is_no_recording_of_its_own(path: Path) -> bool:

@@ -73,11 +73,15 @@ def new_rhythm(s: Any, period: float, spread: float) -> None:
 def is_regular(s: Any, interval: float) -> bool:
     """Whether a line without a pulse may be placed between its neighbours.
 
-    `interval`: ticks a line between these; where few others are known, that one must be as they.
+    `interval`: ticks a line between these; where few others are known, that one must be as they,
+    and all must be more alike.
     """
     dwell = s.duration / s.nx if s.duration > 0.0 else s.period / s.line_slots
     most = max(FINEST if 0.1 * dwell > FINEST else 0.0, REGULAR * dwell)
-    return bool(s.spread <= most and (s.intervals >= FEW or abs(interval - s.period) <= most))
+    if s.intervals < FEW:
+        most = max(FINEST, 0.25 * most)
+        return bool(s.spread <= most and abs(interval - s.period) <= most)
+    return bool(s.spread <= most)
 
 
 @njit(nogil=True, cache=True)

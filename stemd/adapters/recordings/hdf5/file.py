@@ -29,7 +29,8 @@ from stemd.errors import FormatError, StemdError
 
 _BUFFER_BYTES = 1024 * 1024
 _CHUNK_CACHE_BYTES, _CHUNK_CACHE_SLOTS = 64 * 1024 * 1024, 100_003
-"""Chunks of several lines are unpacked once, as long as two threads' lines of them fit in here."""
+"""Chunks of several lines are unpacked once, as long as two threads' lines of them fit in here. It
+is shared by the files of a series."""
 _GOOD_BYTES, _MOST_BYTES = 4 * 1024 * 1024, 16 * 1024 * 1024
 
 
@@ -41,9 +42,15 @@ def open_hdf5(
     Raises FormatError when there are none or it is not clear which, when they lie outside of the
     file's folder or are not all there, or do not fit the scan.
     """
-    file, close = _opened(path)
+    file, close = _opened(path, _CHUNK_CACHE_BYTES)
     try:
-        return _recording(path, file, close, scan, dataset)
+        found, chosen, sound = _chosen(path, file, dataset)
+        files = _files(chosen)
+        if files > 1:  # each has a cache of its own
+            close()
+            file, close = _opened(path, _CHUNK_CACHE_BYTES // files)
+            found, chosen, sound = _chosen(path, file, dataset)
+        return _recording(path, file, close, scan, found, chosen, sound=sound)
     except StemdError:
         close()
         raise
@@ -55,7 +62,7 @@ def open_hdf5(
         ) from error
 
 
-def _opened(path: RecordingPath) -> tuple[Any, Callable[[], None]]:
+def _opened(path: RecordingPath, cache_bytes: int) -> tuple[Any, Callable[[], None]]:
     try:
         import h5py
     except ImportError as error:
@@ -67,21 +74,14 @@ def _opened(path: RecordingPath) -> tuple[Any, Callable[[], None]]:
     if isinstance(path, RemoteFile):
         opened = io.BufferedReader(RemoteReader(RemoteBytes(path)), _BUFFER_BYTES)
     try:
-        file = h5py.File(
-            opened, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES, rdcc_nslots=_CHUNK_CACHE_SLOTS
-        )
+        file = h5py.File(opened, "r", rdcc_nbytes=cache_bytes, rdcc_nslots=_CHUNK_CACHE_SLOTS)
     except OSError as error:
         raise FormatError(f"{path} is not an HDF5 file: {error}", "check the file") from error
     return file, file.close
 
 
-def _recording(
-    path: RecordingPath,
-    file: Any,
-    close: Callable[[], None],
-    scan: Scan | None,
-    asked: str | None,
-) -> ArrayRecording:
+def _chosen(path: RecordingPath, file: Any, asked: str | None) -> tuple[Found, Chosen, bool]:
+    """What the file holds, the patterns in it, and whether its texts may be read."""
     found = datasets_of(file, path)
     sound = not isinstance(path, Path) or texts_are_sound(path, found.datasets.values())
     if asked is None and sound and vendors.is_velox(file):
@@ -101,6 +101,30 @@ def _recording(
         raise
     for part in chosen.parts:
         check_dataset(part, path)
+    return found, chosen, sound
+
+
+def _files(chosen: Chosen) -> int:
+    """How many files are read from."""
+    sources = (
+        source.file_name
+        for part in chosen.parts
+        if part.is_virtual
+        for source in part.virtual_sources()
+    )
+    return len({part.file.filename for part in chosen.parts} | set(sources) - {"."})
+
+
+def _recording(
+    path: RecordingPath,
+    file: Any,
+    close: Callable[[], None],
+    scan: Scan | None,
+    found: Found,
+    chosen: Chosen,
+    *,
+    sound: bool,
+) -> ArrayRecording:
     first = chosen.parts[0]
     axes = vendors.axes_of_dataset(file, first) if sound else [Axis()] * int(first.ndim)
     order = vendors.order_of(first, axes, chosen.axes) if sound else chosen.axes
