@@ -1,6 +1,6 @@
 """Kills every task and every thread of a running daemon in turn; prints what became of each.
 
-    python -m tests.faults.kill_each
+    python -m tests.faults.kill_each [thread airpi]        # all, or those that begin so
 
 Not part of the tests: a tool to be run by hand, of some minutes; `test_kept_alive` kills the same
 in fewer ways. The daemon has a page, mosquitto, networks, a measured lens, sessions, a record and
@@ -12,6 +12,7 @@ came within 10 s of its death, or where the scan behind it is not whole.
 from __future__ import annotations
 
 import json
+import re
 import socket
 import sys
 import tempfile
@@ -78,7 +79,7 @@ class Everything:
         grouped: dict[str, dict[str, int]] = {}
         for full, number in found.items():
             kind, _, name = full.partition(" ")
-            what = name.partition(" ")[2] or name
+            what = re.sub(r"^worker-\d+$", "worker", name.partition(" ")[2] or name)
             if what not in NOT_THESE:
                 grouped.setdefault(f"{kind} {what}", {})[name] = number
         return grouped
@@ -162,6 +163,7 @@ def main() -> int:
                 everything |= set(all_of_it.there())
             # what is begun for one question is asked again half a second later, by another
             names = sorted(each for each in everything if not each.startswith("thread ask-"))
+            names = [each for each in names if each.startswith(" ".join(sys.argv[1:]))]
             for each in names:
                 became, well = all_of_it.kill(each)
                 whole = all_of_it.whole_scan()
