@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+import types
 from pathlib import Path
 
 import pytest
+
+from stemd import compilation
 
 ROOT = Path(__file__).parents[1]
 
@@ -105,3 +109,12 @@ def test_a_kernel_is_compiled_again_when_one_that_it_calls_has_changed(tmp_path:
     assert run(1, 2) == "14 0"
     assert run(1, 3) == "21 1"
     assert run(5, 3) == "105 1"
+
+
+def test_progress_can_be_asked_while_another_thread_imports_the_compiler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun = types.ModuleType("stemd.compilation.compiler")
+    monkeypatch.setitem(sys.modules, begun.__name__, begun)
+    assert compilation.compiled() == 0
+    assert compilation.last_progress() <= time.monotonic()

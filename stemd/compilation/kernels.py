@@ -116,11 +116,16 @@ _began = time.monotonic()
 
 def last_progress() -> float:
     """By the monotonic clock, when the compiler last began or ended with a function."""
-    compiler = sys.modules.get(_COMPILER)
-    return _began if compiler is None else float(compiler.progress.last)
+    progress = _progress()
+    return _began if progress is None else float(progress.last)
 
 
 def compiled() -> int:
     """How many functions this process has compiled; those from the cache do not count."""
-    compiler = sys.modules.get(_COMPILER)
-    return 0 if compiler is None else int(compiler.progress.compiled)
+    progress = _progress()
+    return 0 if progress is None else int(progress.compiled)
+
+
+def _progress() -> Any:
+    """The compiler's; None before it is imported, and while another thread is importing it."""
+    return getattr(sys.modules.get(_COMPILER), "progress", None)

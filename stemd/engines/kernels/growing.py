@@ -33,9 +33,10 @@ def mix_cells(counts, columns, chosen, weights, offset, out):
             t[x], o[x] = offset[j + 2] * there, offset[j + 3] * there
         for k in range(0, cells, 4):
             a, b, c, d = turned[k], turned[k + 1], turned[k + 2], turned[k + 3]
-            for n in range(min(4, cells - k)):
-                w[n] = weights[k + n, j : j + 4]
-            w[min(4, cells - k) :] = 0.0
+            # element by element: a row assigned to a row takes 1.4 s to compile
+            for n in range(4):
+                for i in range(4):
+                    w[n, i] = weights[k + n, j + i] if k + n < cells else np.float32(0.0)
             ar, br, cr, dr = w[0, 0], w[1, 0], w[2, 0], w[3, 0]
             at, bt, ct, dt = w[0, 1], w[1, 1], w[2, 1], w[3, 1]
             au, bu, cu, du = w[0, 2], w[1, 2], w[2, 2], w[3, 2]
