@@ -16,6 +16,8 @@ import pytest
 from stemd import api
 from stemd.acquisition import Scan
 from stemd.adapters.files import open_recording
+from stemd.adapters.recordings.hdf5.choice import Chosen
+from stemd.adapters.recordings.hdf5.joined import Joined
 from stemd.blocks import Notice
 from stemd.cli.main import main
 from stemd.errors import FormatError
@@ -295,14 +297,15 @@ def test_the_files_of_a_series_share_the_memory_for_chunks(
 ) -> None:
     path = tmp_path / "scan_master.h5"
     writers.dectris(path, counts(), each=2)
-    asked: list[int] = []
-    opened = h5py.File
+    caches: list[int] = []
+    joined = Joined.__init__
 
-    def noted(*args: Any, **options: Any) -> Any:
-        asked.append(options.get("rdcc_nbytes", 0))
-        return opened(*args, **options)
+    def noted(self: Joined, chosen: Chosen, *order: Any) -> None:
+        plists = [part.file.id.get_access_plist() for part in chosen.parts]
+        caches.extend(plist.get_cache()[2] for plist in plists)
+        joined(self, chosen, *order)
 
-    monkeypatch.setattr(h5py, "File", noted)
+    monkeypatch.setattr(Joined, "__init__", noted)
     np.testing.assert_array_equal(patterns(path), counts().reshape(-1, 16, 16))
-    sizes = [size for size in asked if size]
-    assert sizes[-1] * 10 <= sizes[0]
+    assert len(caches) == 10
+    assert sum(caches) <= 64 * 1024 * 1024

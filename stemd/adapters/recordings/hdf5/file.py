@@ -46,7 +46,8 @@ def open_hdf5(
     try:
         found, chosen, sound = _chosen(path, file, dataset)
         files = _files(chosen)
-        if files > 1:  # each has a cache of its own
+        if files > 1:  # each has a cache of its own, of the size with which it is first opened
+            del found, chosen
             close()
             file, close = _opened(path, _CHUNK_CACHE_BYTES // files)
             found, chosen, sound = _chosen(path, file, dataset)
