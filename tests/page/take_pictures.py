@@ -23,10 +23,11 @@ SCANS = 3
 
 
 @contextmanager
-def demo(data_dir: Path) -> Iterator[str]:
+def demo(data_dir: Path, *options: str) -> Iterator[str]:
     """`stemd demo`, its page's address."""
     command = [sys.executable, "-m", "stemd", "demo", "--page-port", "0", "--mqtt-port", "0"]
     command += ["--scan", "192x192", "--rate", "3000", "--data-dir", str(data_dir)]
+    command += options
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -143,6 +144,25 @@ def take(folder: Path) -> None:
         browser.close()
 
 
+def take_measured(folder: Path) -> None:
+    """The card of the measured optics, of a microscope that is out of focus."""
+    from playwright.sync_api import sync_playwright
+
+    with (
+        tempfile.TemporaryDirectory() as data_dir,
+        demo(Path(data_dir), "--defocus-nm", "15") as url,
+        sync_playwright() as play,
+    ):
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        tab = browser.new_page(viewport=DESK)
+        tab.goto(url)
+        tab.wait_for_selector("#measured button:visible", timeout=120_000)
+        tab.locator("#measured").screenshot(path=folder / "page-measured.png")
+        browser.close()
+
+
 if __name__ == "__main__":
     root = Path(__file__).parents[2]
-    take(Path(sys.argv[1]) if len(sys.argv) > 1 else root / "docs" / "images")
+    images = Path(sys.argv[1]) if len(sys.argv) > 1 else root / "docs" / "images"
+    take(images)
+    take_measured(images)

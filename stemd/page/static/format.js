@@ -33,7 +33,7 @@ export function title(name) {
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
-const UNITS = { deg: "°", mrad: "mrad", ev: "eV", hz: "Hz", us: "µs", ns: "ns", s: "s", angstrom: "Å", nm: "nm", mm: "mm", px: "px" };
+const UNITS = { deg: "°", mrad: "mrad", ev: "eV", hz: "Hz", us: "µs", ns: "ns", s: "s", angstrom: "Å", nm: "nm", mm: "mm", mb: "MB", gb: "GB", px: "px" };
 const SUFFIX = new RegExp(`_(${Object.keys(UNITS).join("|")})$`);
 
 /** The unit at the end of a setting's key, as it is printed. */
