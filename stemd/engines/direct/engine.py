@@ -24,7 +24,7 @@ from stemd.engines.direct.line_kernels import line_kernels
 from stemd.engines.direct.live import IMAGE_EVERY_S, LivePhase, Wanted
 from stemd.engines.direct.uncertainty import standard_error, variance_of
 from stemd.engines.lens.absorption import Absorbing
-from stemd.engines.lens.estimate import Cell, Frequencies, Linear
+from stemd.engines.lens.estimate import REACH, Cell, Frequencies, Linear
 from stemd.engines.lens.finer import Finer
 from stemd.engines.lens.weights import Method
 from stemd.errors import StemdError
@@ -34,6 +34,10 @@ from stemd.settings import Settings
 
 MOST_KERNEL = 301
 """Positions across of the kernels of a live image, whatever the lens."""
+FOLDS, MOST_TIMES = 0.6, 4
+"""Radii of the Airy disc to a step from which on what the scan folds together is told apart, and
+pixels a position at most: with finer steps absorption, which is taken out only else, matters more.
+"""
 
 
 class DirectSettings(BrightFieldSettings):
@@ -53,7 +57,7 @@ class DirectSettings(BrightFieldSettings):
 
     lens: Literal["measured", "told"] = "measured"
     method: Method = "wiener"
-    upsample: Annotated[int, Field(ge=1, le=4)] = 1
+    upsample: Annotated[int, Field(ge=1, le=MOST_TIMES)] = 1
     kernel_size: Annotated[int, Field(ge=3, le=255)] = 31
 
     @field_validator("kernel_size")
@@ -161,11 +165,16 @@ class DirectEngine(BrightFieldEngine):
 
     def _images_of(self, discs: Discs, go_on: Callable[[], bool]) -> Sequence[Result] | None:
         _, lens, measured = self._through()
+        times = self._times if self._times > 1 else self._folded(discs)
         made = (
-            self._finer(discs, lens, go_on) if self._times > 1 else self._plain(discs, lens, go_on)
+            self._plain(discs, lens, go_on)
+            if times == 1
+            else self._finer(discs, lens, times, go_on)
         )
         if made is None:
             return None
+        if self._times == 1:
+            made = np.ascontiguousarray(made[0][::times, ::times]), made[1]
         return self._results(*made, discs.done, discs, lens, measured=measured)
 
     def _plain(
@@ -185,21 +194,29 @@ class DirectEngine(BrightFieldEngine):
         estimate = both.phase()
         return estimate.phase(), variance_of(estimate, discs.step_angstrom * discs.beam.aperture)
 
+    def _folded(self, discs: Discs) -> int:
+        """How much finer a grid has to be that holds all that is transferred, where the scan's
+        folds so much back that this matters; else 1, also where there is no memory for it.
+        """
+        if self._own.method != "wiener" or discs.step_angstrom < FOLDS * discs.beam.airy_radius:
+            return 1
+        times = min(MOST_TIMES, math.ceil(2 * REACH * discs.beam.aperture * discs.step_angstrom))
+        needed = Finer.bytes_for((discs.done.shape[0], discs.done.shape[1]), times)
+        return times if needed <= self._own.memory_mb * 1e6 else 1
+
     def _finer(
-        self, discs: Discs, lens: Aberrations, go_on: Callable[[], bool]
+        self, discs: Discs, lens: Aberrations, times: int, go_on: Callable[[], bool]
     ) -> tuple[NDArray[np.float32], float] | None:
-        """The phase on a finer grid, and its variance."""
+        """The phase on a grid `times` finer, and its variance."""
         at = Frequencies(discs.done, discs.beam, discs.step_angstrom, level=discs.level, whole=True)
-        needed, most = Finer.bytes_for(at.shape, self._times), self._own.memory_mb * 1e6
+        needed, most = Finer.bytes_for(at.shape, times), self._own.memory_mb * 1e6
         if needed > most:
             raise StemdError(
-                f"a phase of {self._times} x {self._times} pixels a position takes "
+                f"a phase of {times} x {times} pixels a position takes "
                 f"{needed / 1e6:,.0f} MB for this scan, more than memory_mb = {most / 1e6:g}",
                 "lower upsample, or raise memory_mb of the engine",
             )
-        sums = Finer(
-            at, discs.beam, discs.step_angstrom, self._times, lens.coefficients(discs.beam)
-        )
+        sums = Finer(at, discs.beam, discs.step_angstrom, times, lens.coefficients(discs.beam))
         for cell in _cells(discs, at):
             if not go_on():
                 return None

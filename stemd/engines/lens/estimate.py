@@ -189,8 +189,8 @@ class Linear:
                 at.twice * self.denominator**2,
             )
         )
-        together = _shrunk(_added(seen), _added(error), _added(most))
-        alone = _shrunk(seen, error, most)
+        together = shrunk(_added(seen), _added(error), _added(most))
+        alone = shrunk(seen, error, most)
         sure = seen > SURE * np.sqrt(error)
         return np.asarray(np.where(sure, alone, np.minimum(alone, together)))
 
@@ -249,7 +249,7 @@ def _added(rings: F64) -> F64:
     return np.asarray(np.convolve(rings, np.ones(2 * ABOUT + 1), "same"), np.float64)
 
 
-def _shrunk(seen: F64, error: F64, most: F64) -> F64:
+def shrunk(seen: F64, error: F64, most: F64) -> F64:
     """Power of rings: what was seen, as far as it is more than its squared error would make."""
     beyond = np.maximum(seen, 0.0)
     known = (most > 0.0) & (beyond > 0.0)

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from stemd.beam import Beam
 from stemd.engines.kernels.overlaps import GAMMA, add_overlaps
-from stemd.engines.lens.estimate import RING, Cell, Frequencies
+from stemd.engines.lens.estimate import RING, Cell, Frequencies, shrunk
 
 C64 = NDArray[np.complex64]
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-TURNS = 4
+TURNS = 3
 """Of finding the specimen's power and the phase by each other (expectation maximisation)."""
 LEAST_SHARE = 1e-12
 """Of the largest power: a ring without any would have nothing to begin with."""
@@ -83,8 +83,13 @@ class Finer:
         used[(self._rows == 0) & (self._columns == 0)] = False
         ring = np.where(used, self._ring, self._ring.max() + 1)
         number = np.maximum(1, np.bincount(ring[used], minlength=ring.max() + 1))
-        first = np.abs(self._seen.T[used]) ** 2 / (known[used] ** 2)
-        power = np.bincount(ring[used], first, number.size) / number
+        noise = n * known[used]
+        power = shrunk(
+            *(
+                np.asarray(np.bincount(ring[used], each, number.size), np.float64)
+                for each in (np.abs(self._seen.T[used]) ** 2 - noise, noise**2, known[used] ** 2)
+            )
+        )
         eye = np.eye(self._times**2)
         for _ in range(TURNS):
             least = np.maximum(power, LEAST_SHARE * power.max(initial=1e-300))
