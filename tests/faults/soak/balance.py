@@ -95,7 +95,9 @@ class Balance:
         try:
             hits = int(tifffile.imread(folder / "sum.tif").sum())
         except (OSError, ValueError) as error:
-            told = any("sum.tif" in text for text in row["not_written"] or ())
+            told = any(
+                "sum.tif" in text or text == "image sum" for text in row["not_written"] or ()
+            )
             return "" if told else f"sum.tif cannot be read, not told in {row}: {error}"
         there = self._timepix.hits[sent.number]
         if row["status"] == "complete":
