@@ -10,7 +10,7 @@ from stemd.adapters.frames.decoder import FrameDecoder
 from stemd.adapters.merlin.encoder import Camera, encode_frame, encode_hdr, message
 from stemd.adapters.merlin.stream import MerlinFormat
 from stemd.blocks import BlockPool
-from stemd.daemon.pipeline.fruitless import FRUITLESS_BYTES, FRUITLESS_S, SILENT_S, Fruit
+from stemd.daemon.pipeline.fruitless import FRUITLESS_BYTES, FRUITLESS_S, SILENT_S, Fruit, Listening
 
 A, B = object(), object()
 STEP_S = 0.5
@@ -52,6 +52,21 @@ def test_it_outlives_pauses_between_connections_and_adapters_and_ends_in_silence
     assert look(fruit, 60.0, 1.0, 1e6, B), "an adapter that was made anew"
     assert fruit.look(61.0 + SILENT_S - 2.0, B, fruit._bytes, 0)
     assert not fruit.look(62.0 + SILENT_S, B, fruit._bytes, 0)
+
+
+def test_bytes_that_wait_while_nobody_listens_are_no_trouble() -> None:
+    fruit, listening = Fruit(), Listening()
+    assert not fruit.look(listening.now(0.0, 0.0), A, 0, 0)
+    for at in (0.5, 1.0):
+        assert not fruit.look(listening.now(at, 0.1), A, 10**6, 0), "the first bytes of a scan"
+    for half in range(60):  # for 30 s the scan waits to begin, or a kernel is compiled
+        assert not fruit.look(listening.now(1.5 + half / 2, 0.5 + half / 2), A, 10**6, 0)
+    for at in (31.5, 32.0, 32.5):
+        assert not fruit.look(listening.now(at, 0.0), A, int(at * 10**6), 0)
+    assert not fruit.look(listening.now(60.0, 0.0), A, 10**8, 0), "nobody looked"
+    for half in range(20):
+        told = fruit.look(listening.now(60.5 + half / 2, 0.1), A, 10**8 + half * 10**5, 0)
+    assert told, "it listens, and nothing comes of it"
 
 
 def test_hits_between_two_scans_are_nothing_amiss_but_nonsense_is() -> None:

@@ -19,12 +19,14 @@ FIRST_PART = 0.1
 class Watcher(Sink):
     """Counts scans and remembers the newest state, for the status line.
 
-    `finished` is set when the scans wanted are over, `whole` while none of their images waits
-    to be completed from its record, `shown` when the first images are worth a look.
+    `begun` scans have begun, `documents` are of those that are over. `finished` is set when the
+    scans wanted are over, `whole` while none of their images waits to be completed from its
+    record, `shown` when the first images are worth a look.
     """
 
     def __init__(self, wanted: int | None) -> None:
         self.state: Json = {}
+        self.begun = 0
         self.documents: list[Json] = []
         self.incomplete: set[str] = set()
         self.outstanding: set[str] = set()
@@ -32,19 +34,18 @@ class Watcher(Sink):
         self.whole = asyncio.Event()
         self.whole.set()
         self.shown = asyncio.Event()
-        self._changed = asyncio.Event()
+        self._begins = asyncio.Event()
         self._wanted = wanted
 
     def on_state(self, pipeline: str, state: Json) -> None:
         """The pipeline's state."""
         self.state = state
-        self._changed.set()
 
-    async def begins(self) -> None:
-        """Return when a scan runs."""
-        while self.state.get("state") == "waiting":
-            self._changed.clear()
-            await self._changed.wait()
+    async def begins(self, before: int) -> None:
+        """Return when more scans than so many have begun."""
+        while self.begun <= before:
+            self._begins.clear()
+            await self._begins.wait()
 
     def on_snapshot(self, pipeline: str, snapshot: Snapshot) -> None:
         """Images of the running scan."""
@@ -54,7 +55,10 @@ class Watcher(Sink):
     def on_document(self, pipeline: str, document: Json) -> None:
         """A scan has begun or ended, or has had its images completed."""
         event, status = document["event"], (document.get("completion") or {}).get("status")
-        if event in ("finished", "aborted"):
+        if event == "started":
+            self.begun += 1
+            self._begins.set()
+        elif event in ("finished", "aborted"):
             self.documents.append(document)
             if status == OUTSTANDING:
                 self.outstanding.add(document["id"])

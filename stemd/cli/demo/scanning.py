@@ -13,7 +13,10 @@ from stemd.events import Hub
 GAP_S = 1.0
 """Between two scans, so that one can look at the finished images."""
 BEGINS_S = 10.0
-"""A scan that was started has begun within this, also on a busy computer."""
+"""A scan that was started has begun within this, also on a busy computer; else it is started
+again."""
+FINISHED_S = 20.0
+"""For so long the images of a scan may be made when it is over: the demo never stands still."""
 
 
 async def scan_by_scan(
@@ -24,11 +27,17 @@ async def scan_by_scan(
     A camera that runs freely does not wait for a small computer, which then leaves images out.
     """
     await ready.wait()
-    while wanted is None or len(watcher.documents) < wanted:
+    over = time.monotonic()
+    while wanted is None or watcher.begun < wanted:
         await asyncio.sleep(GAP_S)
-        state = watcher.state
-        if state.get("state") == "waiting" and state.get("camera_connected"):
+        state = watcher.state.get("state")
+        if state != "finishing":
+            over = time.monotonic()
+        late = state == "finishing" and time.monotonic() - over >= FINISHED_S
+        if (late or state in ("waiting", "fault")) and watcher.state.get("camera_connected"):
+            begun = watcher.begun
             order = {"id": f"demo-{time.time_ns()}", "command": "start", "args": {"scans": 1}}
-            await hub.request(PIPELINE, "command", order)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(watcher.begins(), BEGINS_S)
+                async with asyncio.timeout(BEGINS_S):
+                    if (await hub.request(PIPELINE, "command", order))["ok"]:
+                        await watcher.begins(begun)

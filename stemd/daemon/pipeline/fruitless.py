@@ -20,6 +20,7 @@ SILENT_S = 60.0
 """A stream that has been silent for so long is no trouble any more: longer than any pause that is
 made before a camera is connected again."""
 LOOK_S = 0.5
+MOST_S = 2.0 * LOOK_S
 KIND = "stream"
 
 
@@ -51,14 +52,35 @@ class Fruit:
         return self.fruitless
 
 
+class Listening:
+    """A clock that stands still while nobody listens to the camera.
+
+    While a scan waits to begin or kernels are compiled, what has come waits, too: no frame can
+    come of it. From one look to the next it goes on by `MOST_S`, as the computer may be busy.
+    """
+
+    def __init__(self) -> None:
+        self._time = self._heard = 0.0
+
+    def now(self, time_s: float, silent_s: float) -> float:
+        """Seconds that were listened.
+
+        `time_s`: of a clock that never steps; the reader's last sign of life is `silent_s` old.
+        """
+        before, self._heard = self._heard, time_s - silent_s
+        self._time += min(max(0.0, self._heard - before), MOST_S)
+        return self._time
+
+
 async def watch_stream(reader: Reader, status: Status, troubles: Troubles) -> None:
     """Ask the adapter again and again how its camera is, and what has come.
 
     A stream of which no frame comes is told, until frames come, or nothing any more.
     """
-    fruit = Fruit()
+    fruit, listening = Fruit(), Listening()
     while True:
         await asyncio.sleep(LOOK_S)
+        now = listening.now(time.monotonic(), reader.age_s)
         asking = reader.asking
         ask = asking.ask("saying how the camera is", partial(_said_by, asking.adapter))
         answer = asyncio.ensure_future(ask)
@@ -73,7 +95,7 @@ async def watch_stream(reader: Reader, status: Status, troubles: Troubles) -> No
         if stream is None:
             continue
         received, no_frames = stream
-        if fruit.look(time.monotonic(), asking, received, reader.blocks):
+        if fruit.look(now, asking, received, reader.blocks):
             if not troubles.open(KIND):
                 text = f"the camera sends, but no frame has come of it for {FRUITLESS_S:.0f} s"
                 troubles.tell("error", text, no_frames, KIND)
