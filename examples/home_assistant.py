@@ -1,7 +1,12 @@
-"""Show stemd in Home Assistant: state, defocus, dose and problems, found by MQTT discovery.
+"""Show stemd in Home Assistant: state, defocus, dose, problems and images, by MQTT discovery.
 
-    python examples/home_assistant.py titan merlin | while read -r topic message; do
+    python examples/home_assistant.py titan merlin ricom adf | while read -r topic message; do
         mosquitto_pub -r -t "$topic" -m "$message"; done
+
+The images (here ricom and adf) are there where stemd's config has them as pictures:
+
+    [pipeline.publish]
+    preview = true
 
 Each line is a topic and a message, to be published retained on the broker that Home Assistant
 and stemd share. Nothing runs afterwards: Home Assistant reads stemd's own topics.
@@ -11,6 +16,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -40,20 +46,43 @@ def sensors(instrument: str, pipeline: str) -> dict[str, dict[str, Any]]:
             "unit_of_measurement": "e/Å²",
         },
     }
+    return _discovered("sensor", instrument, pipeline, found)
+
+
+def cameras(instrument: str, pipeline: str, images: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Discovery messages of images, by their topics."""
+    base = f"stemd/{instrument}/{pipeline}/image"
+    found: dict[str, dict[str, Any]] = {
+        name: {"topic": f"{base}/{name}/preview"} for name in images
+    }
+    return _discovered("camera", instrument, pipeline, found)
+
+
+def _discovered(
+    kind: str, instrument: str, pipeline: str, found: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
     device = {"identifiers": [f"stemd-{instrument}-{pipeline}"], "name": f"{instrument} {pipeline}"}
-    for name, sensor in found.items():
-        sensor |= {
+    common = {
+        "availability_topic": f"stemd/{instrument}/availability",
+        "payload_available": "online",
+        "payload_not_available": "offline",
+        "device": device,
+    }
+    home = f"homeassistant/{kind}/stemd_{instrument}_{pipeline}"
+    prefix = f"stemd_{instrument}_{pipeline}"
+    return {
+        f"{home}/{name}/config": {
+            **one,
             "name": name,
-            "unique_id": f"stemd_{instrument}_{pipeline}_{name}",
-            "availability_topic": f"stemd/{instrument}/availability",
-            "payload_available": "online",
-            "payload_not_available": "offline",
-            "device": device,
+            "unique_id": f"{prefix}_{name}" if kind == "sensor" else f"{prefix}_{kind}_{name}",
+            **common,
         }
-    home = f"homeassistant/sensor/stemd_{instrument}_{pipeline}"
-    return {f"{home}/{name}/config": sensor for name, sensor in found.items()}
+        for name, one in found.items()
+    }
 
 
 if __name__ == "__main__":
-    for topic, message in sensors(*sys.argv[1:3]).items():
+    instrument, pipeline, *images = sys.argv[1:]
+    told = sensors(instrument, pipeline) | cameras(instrument, pipeline, images)
+    for topic, message in told.items():
         print(topic, json.dumps(message))

@@ -160,6 +160,18 @@ class AsyncClient(Told, Commands[Coroutine[Any, Any, Reply]]):
         finally:
             self._news.queues.remove(queue)
 
+    async def preview(self, name: str, *, timeout_s: float | None = None) -> bytes:
+        """The next small picture of the image of this name, as a PNG file, for a dashboard.
+
+        stemd makes them where `publish.preview` is on. Raises TimedOutError where none comes.
+        """
+        await self._hear(f"image/{name}/preview")
+        self._news.previews.pop(name, None)
+        wait_s = self._timeout_s if timeout_s is None else timeout_s
+        return await self._news.until(
+            lambda: self._news.previews.get(name), f"a preview of {name!r}", wait_s
+        )
+
     # What stemd can be told
 
     async def change(self, **sections: Mapping[str, Any]) -> Reply:

@@ -64,6 +64,7 @@ class News:
         self.optics: Optics | None = None
         self.session: Mapping[str, Any] = {}
         self.last: dict[str, Image] = {}
+        self.previews: dict[str, bytes] = {}
         self.scans: deque[Scan] | None = None
         """Scans that are over, for `wait_for_scan`; None while nobody has asked for them."""
         self.before = ""
@@ -98,6 +99,8 @@ class News:
             self.session = read(payload, dict, "a session") if payload else {}
         elif what == "scan":
             self._scan(read(payload, dict, "a scan"), payload)
+        elif what.startswith("image/") and what.endswith("/preview"):
+            self.previews[what.split("/")[1]] = payload
         elif what.startswith("image/") and payload:
             self._image(decode_image(payload), last=what.endswith("/last"))
 

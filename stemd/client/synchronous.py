@@ -124,6 +124,10 @@ class Client(Told, Commands[Reply]):
             if self._loop is not None:  # else it has ended with all others
                 self._do(_closed(stream))
 
+    def preview(self, name: str, *, timeout_s: float | None = None) -> bytes:
+        """The next small picture of this name, a PNG file; see `AsyncClient.preview`."""
+        return self._do(self._client.preview(name, timeout_s=timeout_s))
+
     def change(self, **sections: Mapping[str, Any]) -> Reply:
         """Change live settings, all of them or none: `change(ricom={"kernel_size": 21})`."""
         return self._do(self._client.change(**sections))

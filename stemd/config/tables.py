@@ -51,10 +51,11 @@ class DaemonTable(_Table):
 
 
 class PublishTable(_Table):
-    """`[pipeline.publish]`: snapshots a second at most, and which images (default: all)."""
+    """`[pipeline.publish]`: snapshots a second at most, which images (default: all), pictures."""
 
     rate_hz: Annotated[float, Field(gt=0.0, le=100.0)] = 10.0
     images: tuple[ImageName, ...] | None = None
+    preview: bool = False
 
 
 Words = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000)]

@@ -13,7 +13,8 @@ from stemd.errors import SinkError, StemdError
 from stemd.mqtt.connection import Connection, Outgoing
 from stemd.mqtt.errors import TOO_LARGE, code_of, refusal
 from stemd.mqtt.mailbox import Image, ImageMailbox
-from stemd.mqtt.topics import Topics, images, last_image
+from stemd.mqtt.previews import Previews
+from stemd.mqtt.topics import Topics, images, last_image, preview
 
 ASIDE_BYTES = 4 * 1024 * 1024
 """Larger images are encoded in a thread; smaller ones take less than a millisecond."""
@@ -84,6 +85,7 @@ class ImagePublisher:
 
     def __init__(self, topics: Topics, settings: MqttSettings, report: Report) -> None:
         self.mailbox = ImageMailbox()
+        self.previews = Previews()
         self.last: dict[tuple[str, str], Image] = {}
         self.sent = 0
         self.refused = 0
@@ -127,6 +129,7 @@ class ImagePublisher:
     def forget(self, pipeline: str) -> list[str]:
         """Drop what there is of a pipeline that is gone; returns its retained topics."""
         self.mailbox.forget(pipeline)
+        self.previews.forget(pipeline)
         names = [key for key in self.last if key[0] == pipeline]
         for key in names:
             del self.last[key]
@@ -158,6 +161,19 @@ class ImagePublisher:
             except BaseException:
                 self.mailbox.put_back(image)
                 raise
+            if self.previews.due(image):
+                await self._preview(connection, image)
+
+    async def _preview(self, connection: Connection, image: Image) -> None:
+        began = time.monotonic()
+        try:
+            message = await asyncio.to_thread(preview, self._topics, image)
+        except StemdError as error:
+            self._report(image.pipeline, error)
+            return
+        finally:
+            self.previews.made(image, time.monotonic() - began)
+        await self._send(connection, image, [message])
 
     def disconnected(self, error: BaseException | None) -> None:
         """Find out whether an image was too large for the broker, and say so."""

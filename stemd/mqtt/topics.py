@@ -9,6 +9,7 @@ from typing import Any, Literal
 from stemd.documents import jsonable, stamped, to_json
 from stemd.mqtt.connection import Outgoing
 from stemd.mqtt.mailbox import Image
+from stemd.storage.png import encode_preview
 from stemd.storage.tiff import describe, encode_tiff
 
 Inbound = Literal["settings", "command"]
@@ -75,13 +76,26 @@ def last_image(topics: Topics, image: Image) -> Outgoing:
     return _image(topic, image, retain=True)
 
 
+def preview(topics: Topics, image: Image) -> Outgoing:
+    """The message with a picture of an image, for dashboards."""
+    topic = topics.of(image.pipeline, f"image/{image.result.name}/preview")
+    picture = encode_preview(image.result, image.snapshot)
+    return Outgoing(topic, picture, _qos(image), False, "image/png", _properties(image))
+
+
 def _image(topic: str, image: Image, *, retain: bool) -> Outgoing:
     payload = encode_tiff(image.result, image.snapshot)
+    return Outgoing(topic, payload, _qos(image), retain, "image/tiff", _properties(image))
+
+
+def _qos(image: Image) -> int:
+    """A finished image must arrive, and only an acknowledgement says that it was not too large."""
+    return 1 if image.snapshot.final else 0
+
+
+def _properties(image: Image) -> tuple[tuple[str, str], ...]:
     fields = describe(image.result, image.snapshot)
-    user = tuple((key, _as_text(value)) for key, value in fields.items())
-    # a finished image must arrive, and only an acknowledgement says that it was not too large
-    qos = 1 if image.snapshot.final else 0
-    return Outgoing(topic, payload, qos, retain, "image/tiff", user)
+    return tuple((key, _as_text(value)) for key, value in fields.items())
 
 
 def _as_text(value: Any) -> str:

@@ -11,6 +11,7 @@ import math
 import struct
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from stemd.storage.writers import Written
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LEAST_SIDE = 512
 """Smaller images are enlarged, each pixel a square: a scale bar needs room."""
+PREVIEW_SIDE = 512
+"""Pixels of a preview's longer side, at most."""
 CLIPPED = 0.1
 """Per cent of the pixels at either end of the grey scale."""
 BLACK, WHITE, SHADES = 254, 255, 254
@@ -59,14 +62,49 @@ class PngWriter:
 
 def encode_png(result: Result, about: Mapping[str, Any] | None = None) -> bytes:
     """The image of a result as a PNG file; `about` is put into its Description as JSON."""
+    enlarged = max(1, -(-LEAST_SIDE // max(result.image.shape)))
+    return _encoded(result, about or {}, enlarged)
+
+
+def encode_preview(result: Result, snapshot: Snapshot) -> bytes:
+    """A PNG file of 512 x 512 pixels at most: reduced or enlarged by a whole number.
+
+    Of a growing image what is not scanned yet is dark, and does not choose the shades.
+    """
+    factor = -(-max(result.image.shape) // PREVIEW_SIDE)
+    about = {**describe(result, snapshot), "reduced": factor}
+    if not snapshot.final:
+        result = replace(result, image=np.where(result.image == 0.0, np.nan, result.image))
+    if factor > 1:
+        result = _reduced(result, factor)
+    return _encoded(result, about, max(1, PREVIEW_SIDE // max(result.image.shape)))
+
+
+def _reduced(result: Result, factor: int) -> Result:
+    """Means of `factor` x `factor` pixels, of those that are numbers; of angles one of them."""
+    size = result.pixel_size * factor if result.pixel_size else None
+    image = result.image
+    if is_angle(result):
+        return replace(result, image=image[::factor, ::factor], pixel_size=size)
+    rows, columns = image.shape
+    rim = ((0, -rows % factor), (0, -columns % factor))
+    image = np.pad(image, rim, constant_values=np.nan)
+    cells = image.reshape(image.shape[0] // factor, factor, -1, factor)
+    known = np.isfinite(cells)
+    count = known.sum(axis=(1, 3), dtype=np.float32)
+    total = np.where(known, cells, np.float32(0.0)).sum(axis=(1, 3))
+    means = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    return replace(result, image=means, pixel_size=size)
+
+
+def _encoded(result: Result, about: Mapping[str, Any], enlarged: int) -> bytes:
     codes, low, high = shaded(result)
-    enlarged = max(1, -(-LEAST_SIDE // max(codes.shape)))
     picture = np.repeat(np.repeat(codes, enlarged, axis=0), enlarged, axis=1)
     size = result.pixel_size
     if size:
         unit = "nm" if result.axes == "scan" else "mrad"
         draw_bar(picture, size / (10.0 if unit == "nm" else 1.0) / enlarged, unit)
-    said = {**(about or {}), "shown_from": low, "shown_to": high, "enlarged": enlarged}
+    said = {**about, "shown_from": low, "shown_to": high, "enlarged": enlarged}
     text = to_json(said, ascii_only=True).encode("ascii")
     height, width = picture.shape
     rows = np.zeros((height, width + 1), np.uint8)  # each begins with its filter, 0: none

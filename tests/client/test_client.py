@@ -101,6 +101,21 @@ def test_a_client_finds_the_only_instrument_and_pipeline_and_knows_their_state(
         assert [(each.kind, each.remedy) for each in state.errors] == [("camera", "switch it on")]
 
 
+def test_a_small_picture_comes_as_a_png_file(laboratory: Laboratory) -> None:
+    laboratory.say("settings", "merlin", {**SETTINGS, "publish": {"preview": True}})
+    final = a_snapshot(an_acquisition((6, 9)), final=True)
+    with Client(laboratory.url) as client:
+        found: list[bytes] = []
+        reader = threading.Thread(target=lambda: found.append(client.preview("ricom")))
+        reader.start()
+        while reader.is_alive():  # until it listens
+            laboratory.say("snapshot", "merlin", final)
+            reader.join(0.05)
+        with pytest.raises(TimedOutError, match="preview of 'adf'"):
+            client.preview("adf", timeout_s=0.01)
+    assert found[0].startswith(b"\x89PNG")
+
+
 def test_a_growing_image_comes_as_an_array_with_its_calibration(laboratory: Laboratory) -> None:
     snapshot = a_snapshot(an_acquisition((6, 9)))
     with Client(laboratory.url) as client:

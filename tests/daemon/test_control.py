@@ -39,6 +39,7 @@ pytestmark = pytest.mark.mosquitto
         ("estimate_rotation", {"flip": True}, "args.flip"),
         ("save", {}, None),
         ("describe", {"colour": "red"}, "args.colour"),
+        ("describe", {"sample": "Au"}, None),
     ],
 )
 def test_a_wrong_command_is_refused_with_the_key_that_is_wrong(
@@ -296,7 +297,6 @@ def test_stemd_client_scans_and_finds_the_scan_by_what_it_was_told_of(rig: Rig) 
 
 
 def test_a_finished_scan_is_described_afterwards_also_an_older_one(rig: Rig) -> None:
-    assert rig.order("describe", sample="Au")["error"]["message"].startswith("no scan has been")
     for count in (1, 2):
         rig.camera.scan()
         rig.finished(count)
@@ -319,4 +319,16 @@ def test_a_finished_scan_is_described_afterwards_also_an_older_one(rig: Rig) -> 
     catalogue = Catalogue(rig.folder_of(first).parents[1])
     wait_until(lambda: [s["id"] for s in catalogue.list(find="5 nm night")] == [old], "it is found")
     catalogue.close()
+    rig.check_messages()
+
+
+def test_pictures_for_dashboards_come_when_the_live_settings_ask_for_them(rig: Rig) -> None:
+    rig.camera.scan()
+    rig.finished(1)
+    assert rig.settings(publish={"preview": True})["ok"]
+    rig.camera.scan()
+    rig.finished(2)
+    topic = f"{BASE}/image/ricom/preview"
+    wait_until(lambda: any(m.qos == 1 for m in rig.client.on(topic)), "the finished picture")
+    assert all(m.payload.startswith(b"\x89PNG") for m in rig.client.on(topic))
     rig.check_messages()

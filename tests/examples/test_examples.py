@@ -118,6 +118,17 @@ def test_home_assistant_is_told_of_topics_and_values_that_there_are() -> None:
         assert set(keys) <= set(documents[channel])
 
 
+def test_home_assistant_shows_images_where_they_are_pictures() -> None:
+    example = module("home_assistant")
+    found = example.cameras("titan", "merlin", ["ricom", "adf"])
+    assert len(found) == 2
+    for topic, camera in found.items():
+        assert re.fullmatch(r"homeassistant/camera/\w+/\w+/config", topic)
+        assert channel_of(camera["topic"]) == "preview"
+    ids = [one["unique_id"] for one in (found | example.sensors("titan", "merlin")).values()]
+    assert len(set(ids)) == len(ids)
+
+
 def test_the_node_red_flow_speaks_to_topics_that_there_are_and_sends_a_command() -> None:
     nodes = json.loads((EXAMPLES / "node_red.json").read_text())
     ids = {node["id"] for node in nodes}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import PIL.Image
 import tifffile
 import yaml
 
@@ -54,6 +55,11 @@ def check(topic: str, payload: bytes) -> str:
     if kind == "image/tiff":
         with tifffile.TiffFile(io.BytesIO(payload)) as file:
             validator("imageDescription").validate(json.loads(file.pages.first.description))
+        return channel
+    if kind == "image/png":
+        picture = PIL.Image.open(io.BytesIO(payload))
+        about = json.loads(picture.text["Description"])  # type: ignore[attr-defined]
+        validator("imageDescription").validate(about)
         return channel
     value = payload.decode() if kind == "text/plain" else json.loads(payload)
     validator(message["payload"]["$ref"].rsplit("/", 1)[1]).validate(value)

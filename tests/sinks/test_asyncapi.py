@@ -69,7 +69,7 @@ def tell_a_scan(sink: RunningSink) -> None:
         "merlin",
         {"state": "acquiring", "scan": "x", "last_error": None, "errors": [], **counts},
     )
-    sink.call(hub.settings, "merlin", {"revision": 1, "optics": {"rotation_deg": 0.0}})
+    sink.call(hub.settings, "merlin", {"revision": 1, "publish": {"preview": True}})
     started = {"event": "started", "id": acquisition.id, "scan": scan, "settings": {}}
     sink.call(hub.document, "merlin", started)
     sink.call(hub.snapshot, "merlin", a_snapshot(acquisition))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import paho.mqtt.client as paho
+import PIL.Image
 import pytest
 import tifffile
 from paho.mqtt.packettypes import PacketTypes
@@ -131,6 +133,47 @@ def test_a_finished_image_comes_live_and_stays_as_the_last_one(
     assert kept.payload == client.on(f"{BASE}/merlin/image/adf")[0].payload
     newcomer.wait_for(f"{BASE}/merlin/image/ricom/last")
     assert newcomer.on(f"{BASE}/merlin/image/ricom") == []
+
+
+def test_pictures_are_sent_where_asked_for_one_a_second_and_the_finished_one_always(
+    talk: tuple[RunningSink, OutsideClient], outside: Outside, broker: Broker
+) -> None:
+    sink, client = talk
+    acquisition = an_acquisition((40, 60))
+    topic = f"{BASE}/merlin/image/ricom/preview"
+
+    def images(first: int, count: int) -> None:
+        for sequence in range(first, first + count):
+            growing = a_snapshot(acquisition, sequence=sequence)
+            sink.call(sink.hub.snapshot, "merlin", growing)
+            client.wait_for(f"{BASE}/merlin/image/ricom", sequence)
+
+    images(1, 2)
+    sink.call(sink.hub.settings, "merlin", {"revision": 2, "publish": {"preview": True}})
+    began = time.monotonic()
+    images(3, 8)
+    final = a_snapshot(acquisition, final=True)
+    sink.call(sink.hub.snapshot, "merlin", final)
+
+    def told(message: paho.MQTTMessage) -> Any:
+        picture = PIL.Image.open(io.BytesIO(message.payload))
+        return json.loads(picture.text["Description"])  # type: ignore[attr-defined]
+
+    wait_until(lambda: any(told(m)["final"] for m in client.on(topic)), "the finished picture")
+    found = client.on(topic)
+    assert 2 <= len(found) <= 2 + (time.monotonic() - began)
+    assert [told(message)["final"] for message in found[-2:]] == [False, True]
+    assert not found[-1].retain
+    assert found[-1].qos == 1
+    if broker[2]:
+        assert found[-1].properties.ContentType == "image/png"
+    assert PIL.Image.open(io.BytesIO(found[-1].payload)).size == (480, 320)
+
+    sink.call(sink.hub.settings, "merlin", {"revision": 3, "publish": {"preview": False}})
+    sink.call(sink.hub.snapshot, "merlin", final)
+    client.wait_for(f"{BASE}/merlin/image/ricom/last", 2)
+    assert len(client.on(topic)) == len(found)
+    assert late(outside, broker).on(topic) == []
 
 
 def test_a_settings_request_reaches_the_pipeline_and_its_reply_comes_back(

@@ -22,7 +22,7 @@ from stemd.results import Result, Snapshot
 from stemd.storage.folder import ScanFolder, ScanSummary
 from stemd.storage.letters import written
 from stemd.storage.nexus import NexusWriter, encode_nexus
-from stemd.storage.png import BAR_PART, PngWriter, bar_length, encode_png
+from stemd.storage.png import BAR_PART, PngWriter, bar_length, encode_png, encode_preview
 from stemd.storage.store import Store
 from tests.conftest import a_snapshot, an_acquisition
 
@@ -44,6 +44,56 @@ def test_a_picture_is_grey_from_dark_to_bright_as_the_image_is() -> None:
     assert (grey[..., 0] == grey[..., 1]).all()
     assert (np.diff(grey[:, 300, 0].astype(int)) >= 0).all()
     assert (grey[0, 0, 0], grey[-1, -1, 0]) == (0, 255)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "reduced", "enlarged"),
+    [
+        ((513, 900), (450, 257), 2, 1),
+        ((1, 4096), (512, 1), 8, 1),
+        ((512, 512), (512, 512), 1, 1),
+        ((257, 200), (200, 257), 1, 1),
+        ((2, 3), (510, 340), 1, 170),
+    ],
+)
+def test_a_preview_has_512_pixels_at_most_and_keeps_its_scale(
+    shape: tuple[int, int], size: tuple[int, int], reduced: int, enlarged: int
+) -> None:
+    image = np.linspace(1.0, 2.0, shape[0] * shape[1], dtype=np.float32).reshape(shape)
+    result = Result("adf", image, "counts", pixel_size=0.5)
+    snapshot = replace(a_snapshot(an_acquisition()), results=[result], final=True)
+    picture = opened(encode_preview(result, snapshot))
+    assert picture.size == size
+    assert picture.mode == "P", "8 bits"
+    about = json.loads(picture.text["Description"])  # type: ignore[attr-defined]
+    assert (about["reduced"], about["enlarged"]) == (reduced, enlarged)
+    assert about["shape"] == list(shape)
+    if min(size) > 200:
+        codes = np.asarray(picture)
+        length, pixels = bar_length(0.05 * reduced / enlarged, size[0])
+        bar = codes[-4 * max(1, size[0] // 256) :, : size[0] // 2] == 255
+        assert bar.sum(axis=1).max() == pixels, length
+
+
+def test_a_preview_is_of_the_means_and_what_is_not_scanned_chooses_no_shade() -> None:
+    rng = np.random.default_rng(1)
+    image = (100.0 + rng.random((1023, 1024))).astype(np.float32)
+    image[700:] = 0.0
+    image[3, 5] = np.nan
+    result = Result("adf", image, "counts")
+    growing = replace(a_snapshot(an_acquisition()), results=[result])
+    picture = opened(encode_preview(result, growing))
+    about = json.loads(picture.text["Description"])  # type: ignore[attr-defined]
+    assert 100.0 < about["shown_from"] < about["shown_to"] < 101.0
+    codes = np.asarray(picture).astype(float)
+    means = image[:700].reshape(350, 2, 512, 2).mean(axis=(1, 3))
+    means[1, 2] = np.nanmean(image[2:4, 4:6])
+    assert np.corrcoef(codes[:350].ravel(), means.ravel())[0, 1] > 0.99
+    assert (codes[350:] == 0).all()
+    angles = replace(result, image=np.full((600, 600), 179.0, np.float32), units="deg")
+    angles.image[1::2] = -179.0
+    circle = np.asarray(opened(encode_preview(angles, replace(growing, final=True))))
+    assert (circle > 250).all(), "of 179 and -179 degrees the mean would be 0"
 
 
 def test_a_small_image_is_enlarged_pixel_by_pixel_and_says_so() -> None:

@@ -55,6 +55,7 @@ const SETTINGS = {
   "scan.step_size_angstrom": "Distance from one probe position to the next",
   "scan.dwell_time_us": "How long the beam rests at a position",
   "publish.rate_hz": "New images a second while a scan runs",
+  "publish.preview": "Small PNG pictures over MQTT, for dashboards",
   "publish.images": "Which images are published, by name, with commas between; empty: all",
   "record.raw": "Keep every pattern as the camera sent it, so that the scan can be replayed with other settings",
   "record.results": "Kinds of files in which the finished images are kept",
