@@ -66,7 +66,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--frames",
         choices=("each", "align"),
         default="each",
-        help="align: the files are frames of one place: they are aligned and added up",
+        help="align: the files, and all scans of event streams, are frames of one place: they are "
+        "aligned and added up",
     )
     parser.add_argument(
         "--scan-number", type=int, metavar="N", help="which scan of a file, from 1; default: all"
@@ -183,11 +184,6 @@ def _frames_of(
     other = "--join" if args.join else "--cluster" if args.cluster is not None else None
     if other is not None:
         raise UsageError(f"--frames align and {other} do not go together", "leave one of them out")
-    if len(inputs) < 2:
-        raise UsageError(
-            "--frames align: there is one recording only",
-            "name all of them; --repeats N where one file holds all frames",
-        )
     return tuple(each.path for each in inputs[1:]), inputs[:1]
 
 
@@ -198,10 +194,11 @@ def _process(args: argparse.Namespace, task: Task, undone: Undone) -> int:
     from stemd.storage.files import DiskError
 
     failures = made = 0
+    asked = args.scan_number if args.frames == "each" else None
     try:
-        with contextlib.closing(_opened(task, args.dataset)) as recording:
-            for number, scan in numbered_scans(recording, task.path, args.scan_number):
-                if number > MOST_SCANS and args.scan_number is None:
+        with contextlib.closing(_opened(args, task)) as recording:
+            for number, scan in numbered_scans(recording, task.path, asked):
+                if number > MOST_SCANS and asked is None:
                     text = f"{task.path} holds more than {MOST_SCANS} scans: the others are left"
                     sys.stderr.write(f"stemd process: {text} out; --scan-number chooses one\n")
                     break
@@ -223,19 +220,20 @@ def _process(args: argparse.Namespace, task: Task, undone: Undone) -> int:
     return failures
 
 
-def _opened(task: Task, dataset: str | None) -> Recording:
+def _opened(args: argparse.Namespace, task: Task) -> Recording:
     from stemd.adapters.files import open_joined, open_recording
 
-    if task.frames:
-        return _opened_frames(task, dataset)
+    if args.frames == "align":
+        return _opened_frames(task, args.dataset, args.scan_number)
     if task.joined:
         return open_joined((task.path, *task.joined), task.plan.settings.scan)
-    return open_recording(task.path, task.plan.settings.scan, task.plan.camera, dataset)
+    return open_recording(task.path, task.plan.settings.scan, task.plan.camera, args.dataset)
 
 
-def _opened_frames(task: Task, dataset: str | None) -> Recording:
+def _opened_frames(task: Task, dataset: str | None, number: int | None) -> Recording:
     from stemd.adapters.files import open_recording
     from stemd.adapters.repeated import RepeatedRecording
+    from stemd.adapters.scan_choice import chosen_scan
 
     settings, camera = task.plan.settings, task.plan.camera
     with contextlib.ExitStack() as opened:
@@ -243,8 +241,8 @@ def _opened_frames(task: Task, dataset: str | None) -> Recording:
         for path in (task.path, *task.frames):
             part = open_recording(path, settings.scan, camera, dataset)
             opened.callback(part.close)
-            parts.append(part)
-        recording = RepeatedRecording(parts)
+            parts.append(chosen_scan(part, path, number))
+        recording = RepeatedRecording(parts, every=number is None)
         opened.pop_all()
     return recording
 

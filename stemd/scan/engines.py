@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from stemd.acquisition import Acquisition
@@ -143,6 +143,32 @@ class ScanEngines:
             for c, e in pairs
             if c.settings.needs == "patterns" and self._given(c) == "placed" and self.works(e)
         ]
+
+    @property
+    def of_first(self) -> list[Engine]:
+        """Those that are given the first frame alone of a place that is scanned several times."""
+        if self._repeats is None:
+            return []
+        pairs = zip(self.choices, self.every, strict=True)
+        return [e for c, e in pairs if c.settings.needs == "patterns" and self._given(c) == "first"]
+
+    def first_only(self) -> Iterator[Notice]:
+        """Which engines show the first frame alone of a place that is scanned several times."""
+        shown = {engine.name: self.choices[self.every.index(engine)] for engine in self.of_first}
+        later = [
+            name
+            for name, choice in shown.items()
+            if isinstance(choice.settings, SlowEngineSettings)
+            and choice.settings.of_repeats == "placed"
+            and choice.settings.complete
+        ]
+        for_good = [name for name in shown if name not in later]
+        what = f"of {self._repeats.of} frames the first alone is shown by " if self._repeats else ""
+        if for_good:
+            yield Notice("first_frame_only", what + ", ".join(for_good), level="info")
+        if later:
+            text = what + ", ".join(later) + " until the images are completed from the record"
+            yield Notice("first_frame_only", text, level="info")
 
     def works(self, engine: Engine) -> bool:
         """Whether the engine has not failed."""

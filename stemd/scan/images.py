@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from stemd.acquisition import Acquisition
 from stemd.engines.base import Engine, ImageEngine, SlowEngine
@@ -42,6 +43,8 @@ class ScanImages:
         """When the engines' thread last showed that it works."""
         self._acquisition, self._engines, self._intake = acquisition, engines, intake
         self._repeats = repeats
+        self._of_repeats: Mapping[str, Any] | None = None
+        """What is known of all frames now."""
         self._sequence = 0
 
     def beat(self) -> None:
@@ -79,6 +82,7 @@ class ScanImages:
         intake = self._intake
         done = intake.positions_done
         results = intake.images()
+        self._of_repeats = None if self._repeats is None else self._repeats.about()
         # a sum of frames changes as a whole: images of it are made anew from the maps
         anew: list[Engine] = []
         if self._repeats is not None and self._repeats.added:
@@ -87,16 +91,13 @@ class ScanImages:
             if self._engines.works(engine):
                 try:
                     made = engine.snapshot(final=final or engine in anew)
-                    results += checked_results(engine.name, made, results)
+                    results += self._marked(engine, checked_results(engine.name, made, results))
                 except Exception as error:
                     self._engines.leave_out(engine.name, error)
         return self._of(results, done, settings, final=final)
 
     def _of(self, results: list[Result], done: int, settings: Settings, *, final: bool) -> Snapshot:
         self._sequence += 1
-        if self._repeats is not None:
-            about = {"repeats": self._repeats.about()}
-            results = [replace(each, extra={**each.extra, **about}) for each in results]
         return Snapshot(
             acquisition=self._acquisition,
             results=results,
@@ -138,7 +139,15 @@ class ScanImages:
     ) -> list[Result]:
         while final and not engine.wait(WAIT_S):
             self.beat()
-        return checked_results(engine.name, engine.snapshot(final=final), before)
+        made = checked_results(engine.name, engine.snapshot(final=final), before)
+        return self._marked(engine, made)
+
+    def _marked(self, engine: Engine, results: list[Result]) -> list[Result]:
+        """Images of a place that was scanned several times tell which of its frames they show."""
+        if self._repeats is None:
+            return results
+        shown = self._repeats.first_only if engine in self._engines.of_first else self._of_repeats
+        return [replace(each, extra={**each.extra, "repeats": shown}) for each in results]
 
 
 def _names(results: Iterable[Result]) -> frozenset[str]:

@@ -57,6 +57,11 @@ class Repeats:
         return self._size
 
     @property
+    def of(self) -> int:
+        """Frames that the scan has."""
+        return self._repeats
+
+    @property
     def added(self) -> int:
         """Frames that have been added up."""
         return self.maps.frames or 0
@@ -212,6 +217,11 @@ class Repeats:
         total = float(maps.evened(maps.total)[maps.done].sum(dtype=np.float64))
         dose = total * self.place.detector.scale / (done * step**2)
         return {"dose_e_per_square_angstrom": round(dose, 3)}
+
+    @property
+    def first_only(self) -> dict[str, Any]:
+        """As `about`, of images of the first frame alone."""
+        return {"frames": 1, "of": self._repeats}
 
     def shifts(self) -> list[list[float]] | None:
         """Of each frame that was compared, (y, x) in positions, once `settle` has found them."""

@@ -85,7 +85,7 @@ class ScanRun:
         self.finished_ns = 0
         self.ended = threading.Event()
         self._applied = settings
-        for said in self.mask.given_notices():
+        for said in (*self.mask.given_notices(), *self.engines.first_only()):
             self.tell(said)
 
     @staticmethod

@@ -67,6 +67,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def repeats(text: str) -> int:
+    """How often a place is scanned."""
+    if (value := count(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be at least 1")
+    return value
+
+
 def _number(text: str) -> float:
     try:
         value = float(text)
@@ -77,8 +84,8 @@ def _number(text: str) -> float:
     return value
 
 
-def add_microscope(parser: argparse.ArgumentParser) -> None:
-    """Arguments from which `setup` makes a microscope."""
+def add_microscope(parser: argparse.ArgumentParser, *, frames: bool = True) -> None:
+    """Arguments from which `setup` makes a microscope; for cameras that send frames, or events."""
     group = parser.add_argument_group("specimen and optics")
     group.add_argument("--specimen", default="nanoparticle", help="default: %(default)s")
     group.add_argument("--thickness", type=positive, default=7.81, metavar="A", help="angstrom")
@@ -118,6 +125,12 @@ def add_microscope(parser: argparse.ArgumentParser) -> None:
         "--leading", type=count, default=0, metavar="N", help="frames before the first"
     )
     group.add_argument("--serpentine", action="store_true", help="odd lines run backwards")
+    if frames:
+        group.add_argument(
+            "--repeats", type=repeats, default=1, metavar="N", help="scans of one place in a row"
+        )
+    else:
+        parser.set_defaults(repeats=1)
     group.add_argument(
         "--drift", type=pair, default=(0.0, 0.0), metavar="Y,X", help="angstrom a second"
     )
@@ -215,6 +228,7 @@ def setup(args: argparse.Namespace) -> Setup:
         flyback=args.flyback,
         leading=args.leading,
         serpentine=args.serpentine,
+        repeats=args.repeats,
         step_size_angstrom=args.step,
         dwell_time_us=frame_time * 1e6,
     )

@@ -48,7 +48,7 @@ class ScanPath:
         """Intended (n, 2) positions in angstrom of frame numbers from 0.
 
         Leading frames wait at the first position; flyback frames sweep back evenly to the start
-        of the next line.
+        of the next line. Each repeat of the place begins anew at the first line.
         """
         nx = self.scan.shape[1]
         n = np.maximum(frames - self.scan.leading, 0)
@@ -60,11 +60,12 @@ class ScanPath:
         along = np.where(odd, nx - 1 - along, along)
         if not self.scan.serpentine:
             along = along - (nx - 1) * back
+        line %= self.scan.shape[0]
         return np.asarray(np.stack([line + back, along], axis=1) * self.step)
 
     def lines(self, scan_number: int) -> NDArray[np.float64]:
-        """Shift (ny + 1, 2) of each line in angstrom, for the scan of this number."""
-        ny = self.scan.shape[0]
+        """Shift (lines + 1, 2) of each line in angstrom, for the scan of this number."""
+        ny = self.scan.lines
         shift = np.zeros((ny + 1, 2))
         if self.jitter > 0:
             random = np.random.default_rng([self.seed, scan_number, 1])

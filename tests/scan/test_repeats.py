@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from benchmarks.restoration.defects import disulfide
 from stemd.acquisition import Optics, Scan
+from stemd.adapters.events.layout import Layout
 from stemd.adapters.files import open_recording
 from stemd.adapters.repeated import RepeatedRecording
 from stemd.cli.main import main
@@ -20,6 +22,9 @@ from stemd.errors import UsageError
 from stemd.scan.processing import process_recording
 from stemd.scan.run import ScanRun
 from stemd.settings import Settings
+from stemd.virtual.diffraction import Camera
+from stemd.virtual.microscope import Microscope, Setup
+from stemd.virtual.timepix3.events import RenderedEvents, Signals
 
 SIDE, FRAMES, PATTERN = 96, 6, 12
 DRIFT = (0.7, -1.2)
@@ -221,8 +226,8 @@ def test_the_command_line_aligns_files_and_repeats(
     assert main(["process", str(tmp_path / "all.npy"), *repeats, *size, *out]) == 0
     one, other = (tmp_path / "out" / name / "sum.tif" for name in ("scan0", "all"))
     assert one.stat().st_size == other.stat().st_size
-    assert main(["process", paths[0], "--frames", "align", *size, *out]) == 2
-    assert "one recording only" in capsys.readouterr().err
+    assert main(["process", paths[0], "--frames", "align", *size, *out]) == 1
+    assert "there is one frame only" in capsys.readouterr().err
 
 
 def test_a_scan_that_was_stopped_has_its_whole_frames(tmp_path: Path) -> None:
@@ -239,3 +244,61 @@ def test_a_scan_that_was_stopped_has_its_whole_frames(tmp_path: Path) -> None:
     assert about["frames"] == 3
     assert about["left_out"] == [4]
     assert run.status == "aborted"
+
+
+def test_images_of_the_first_frame_alone_say_so(tmp_path: Path) -> None:
+    data, _ = patterns()
+    recording = open_recording(saved(tmp_path / "scan.npy", data), scan())
+    chosen = engines(EngineConfig.of("ssb", {"pixels_per_angle": 3, "complete": False}))
+    told = settings(
+        chosen, energy_ev=200e3, convergence_semi_angle_mrad=21.0, pixel_size_mrad=7.0,
+        measured="off",
+    )  # fmt: skip
+    run = ScanRun(recording.acquisition, told, chosen, live=True)
+    for block in recording.blocks(0, recording.frames):
+        run.reduce(block)
+    run.end("complete")
+    images = {result.name: result.extra["repeats"] for result in run.snapshot(final=True).results}
+    assert images["ssb_phase"] == {"frames": 1, "of": FRAMES}
+    assert images["adf"]["frames"] == FRAMES
+    said = [notice["text"] for notice in run.notices if notice["kind"] == "first_frame_only"]
+    assert said == [f"of {FRAMES} frames the first alone is shown by ssb"]
+
+
+def test_all_scans_of_an_event_stream_are_frames(tmp_path: Path) -> None:
+    place = Scan(
+        shape=(SIDE // 2, SIDE // 2), step_size_angstrom=0.4, dwell_time_us=10.0, flyback=4
+    )
+    setup = Setup(
+        place, camera=Camera((32, 32), 2.5), dose=60.0, frame_time_s=1e-5,
+        drift_angstrom_per_s=(15.0, -25.0),
+    )  # fmt: skip
+    source = RenderedEvents(Microscope(setup), Signals(Layout("single")), 0.001)
+    scans = [b"".join(bytes(data) for data, _ in source.pieces(n, Event())) for n in range(3)]
+    (tmp_path / "all.tpx3").write_bytes(b"".join(scans))
+    for n, stream in enumerate(scans):
+        (tmp_path / f"one{n}.tpx3").write_bytes(stream)
+
+    def parts(*names: str) -> list[Any]:
+        return [open_recording(tmp_path / f"{name}.tpx3", place) for name in names]
+
+    chosen = [EngineConfig.of("virtual_detector", {"detectors_px": {"adf": [9.0, 16.0]}})]
+    told = Settings(engines={each.name: each.settings for each in chosen})
+    made = []
+    for recording in (
+        RepeatedRecording(parts("all")),
+        RepeatedRecording(parts("one0", "one1", "one2")),
+    ):
+        assert recording.acquisition.scan.repeats == 3
+        run, final = process_recording(recording, told, chosen)
+        assert run.status == "complete"
+        made.append(final.results[0])
+        recording.close()
+    assert made[0].extra["repeats"]["frames"] == 3
+    frame_s = place.shape[0] * place.line_frames * 1e-5
+    drift = np.array(made[0].extra["repeats"]["drift_nm_per_s"]["value"])
+    expected = np.array([1.5, -2.5]) * (1.0 + 0.001 / frame_s)
+    np.testing.assert_allclose(drift, expected, rtol=0.25)
+    np.testing.assert_array_equal(made[0].image, made[1].image)
+    with pytest.raises(UsageError, match="one frame only"):
+        RepeatedRecording(parts("one0"))
