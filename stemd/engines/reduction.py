@@ -25,7 +25,8 @@ from stemd.engines.kernels.moments import (
     padded_masks,
     reduce_frames,
 )
-from stemd.pixels import Mask, runs_of
+from stemd.engines.kernels.tiles import Tiles, tiles_of
+from stemd.pixels import Mask
 
 CENTRE_FRAMES = 64
 """Patterns after which an automatic centre of the virtual detectors is fixed."""
@@ -33,7 +34,6 @@ CENTRE_FRAMES = 64
 CENTRE_HITS = (256, 65536)
 """Electron hits after which it is found, and found again for good, where there are no frames."""
 
-_NO_RUNS = np.zeros((0, 3), np.int64)
 _LIKE = {name: np.empty(0, name) for name in ("u1", "u2", "u4", "u8", "i4")}
 
 
@@ -87,7 +87,7 @@ class Reducer:
     def mask(self, masked: Mask | None) -> None:
         """Leave these detector pixels (y, x) out of all that is reduced from now on."""
         self._maps.masked = masked
-        self._runs = _NO_RUNS if masked is None else runs_of(masked)
+        self._tiles: dict[int, Tiles] = {}
         self._few = self._bits = None
         if masked is not None and np.count_nonzero(masked) <= FEW:
             self._few = places_of(masked)
@@ -223,10 +223,12 @@ class Reducer:
             )
 
     def _run(self, block: FrameBlock, start: int, stop: int) -> None:
-        maps = self._maps
+        maps, like = self._maps, _LIKE[block.dtype]
+        if like.itemsize not in self._tiles:
+            self._tiles[like.itemsize] = tiles_of(self._shape, 8 * like.itemsize, maps.masked)
         reduce_frames(
             block.pixels,
-            _LIKE[block.dtype],
+            like,
             block.big_endian,
             block.pixel_offset + start * block.stride,
             block.stride,
@@ -242,5 +244,5 @@ class Reducer:
             maps.moment_y,
             maps.moment_x,
             maps.detector_sums,
-            self._runs,
+            *self._tiles[like.itemsize],
         )

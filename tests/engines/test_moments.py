@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
 from stemd.engines.base import PositionMaps
+from stemd.engines.kernels.tiles import tiles_of
 from stemd.engines.reduction import Reducer, position_runs
+from stemd.pixels import Mask, mask_of
 from tests.engines.scenes import blocks_of
 
 Radii = dict[str, tuple[float, float]]
@@ -25,10 +27,12 @@ def reduced(
     header: int = 0,
     probes: NDArray[np.int64] | None = None,
     positions: int = 0,
+    masked: Mask | None = None,
 ) -> PositionMaps:
     detector = Detector("t", patterns.shape[1:], f"u{patterns.dtype.itemsize}", 0)
     acquisition = Acquisition(Scan(shape=(1, positions or len(patterns))), detector)
     maps = PositionMaps(acquisition, tuple(detectors))
+    maps.masked = masked
     reducer = Reducer(acquisition, Optics(center=center), maps, detectors)
     for block in blocks_of(acquisition, patterns, (3, 1, 5), probes, header):
         reducer.reduce(block)
@@ -98,6 +102,55 @@ def test_nothing_overflows_at_the_maximum_count(
     center = (shape[0] / 2, shape[1] / 2)
     detectors = {"all": (0.0, 2000.0), "ring": (20.0, 200.0)}
     expect_equal(reduced(patterns, detectors, center), patterns, detectors, center)
+
+
+WIDE = (40, 1100)
+
+
+def masks_of_lines() -> list[tuple[tuple[int, int], Mask]]:
+    """Crosses, gaps, frames and squares, alone and with single pixels, on some detectors."""
+    rng = np.random.default_rng(7)
+    shapes: list[tuple[int, int]] = [(40, 70), (64, 512), (36, 32), (25, 31), WIDE]
+    found = []
+    for height, width in shapes:
+        h, w = height // 2, width // 2
+        cross = [(h - 1, 0, h + 1, width), (0, w - 1, height, w + 1)]
+        border = [(0, 0, 1, width), (height - 1, 0, height, width)]
+        border += [(0, 0, height, 1), (0, width - 1, height, width)]
+        square = [(h - 9, w - 9, h + 9, w + 9)]
+        comb = [(0, x, height - 3, x + 1) for x in range(3, width, 20)]
+        pixels = rng.integers(0, (height, width), (12, 2)).tolist()
+        some = [*cross, *border, *square, *comb, *pixels, (3, 0, 12, w), (0, 0, height, 5)]
+        whole = [(0, 0, height, width)]
+        every = (cross, cross + pixels, border, square, comb, some, whole)
+        found += [((height, width), mask_of(each, (height, width))) for each in every]
+    return found
+
+
+@pytest.mark.parametrize("dtype", ["u1", ">u2", "<u4", "<u8"])
+def test_masked_rows_columns_and_squares_count_nowhere_at_any_count(dtype: str) -> None:
+    top = min(np.iinfo(dtype).max, 2**32)
+    detectors = {"disc": (0.0, 19.0), "ring": (12.0, 400.0)}
+    for shape, mask in masks_of_lines()[:: 3 if dtype == "<u8" else 1]:
+        left = np.zeros((4, *shape), dtype)
+        left[0] = top
+        left[1, :, : shape[1] // 2] = top
+        left[2, :, shape[1] // 2 :] = top
+        left[3] = np.random.default_rng(1).integers(0, top, shape, np.uint64, endpoint=True)
+        center = (shape[0] / 2, shape[1] / 2)
+        maps = reduced(left, detectors, center, masked=mask)
+        expect_equal(maps, np.where(mask, 0, left), detectors, center)
+        maps = reduced(np.where(mask, left, 0), detectors, center, masked=mask)
+        assert not maps.total.any()
+        assert not maps.moment_x.any()
+
+
+def test_masked_rows_are_not_read_and_masked_columns_cost_one_vector_a_row() -> None:
+    mask = mask_of([(127, 0, 129, 256), (0, 127, 256, 129)], (256, 256))
+    tiles = tiles_of((256, 256), 16, mask)
+    assert tiles.tiles.tolist() == [[0, 256, 0, 127, 0, 1], [0, 256, 129, 256, 1, 2]]
+    assert tiles.runs.size == 0
+    assert tiles_of((256, 256), 16, None).tiles.tolist() == [[0, 256, 0, 256, 0, 0]]
 
 
 def test_frames_that_belong_to_no_position_change_nothing() -> None:

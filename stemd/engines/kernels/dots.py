@@ -28,6 +28,9 @@ BIAS_16 = 1 << 15
 """What is taken from each 16-bit pixel, so that it is a signed number."""
 MASK_COUNTS = (0, 1, 4)
 """How many masks a loop is made for."""
+MAX_BANDS = 6
+"""Of masked columns. A lane of the sum weighted with columns takes 2**27 more for each, at most,
+and 2**30 without them."""
 MAX_ROWS = 8
 _ROUNDS = 1 << 21
 
@@ -164,6 +167,10 @@ def _add_rows(
     mask_first: Any,
     mask_row: Any,
     mask_size: Any,
+    bands: Any,
+    band_weights: Any,
+    band_first: Any,
+    band_stop: Any,
     out: Any,
 ) -> Any:
     """Sums over `rows` x `columns` pixels, 16-bit ones less BIAS_16, `columns` a multiple of LANES.
@@ -171,7 +178,10 @@ def _add_rows(
     wire: uint8 (bytes,); pixels of the type of the array `like`, reversed if `swap`, the first at
     byte `first`, rows `stride` bytes apart. weights: int16, column x has
     weights[weight_first + x]. masks: int8, flat; of `count` (of MASK_COUNTS) masks the pixel
-    (y, x) of number n is at mask_first + n*mask_size + y*mask_row + x. Into out, int64
+    (y, x) of number n is at mask_first + n*mask_size + y*mask_row + x. bands: int64, the
+    column at which LANES pixels begin that are added once more, for each of band_first..
+    band_stop-1, with 2 * LANES weights of band_weights, int16: those for the sum and those for
+    the weighted sum. Into out, int64
     (3 + count,): the sum, the sum of the sums of rows 0..y for all y, the sum weighted with
     `weights`, and with each mask. `rows` <= rows_at_once(columns).
     """
@@ -182,7 +192,7 @@ def _add_rows(
             return context.get_dummy_value()
         arrays = {
             index: context.make_array(signature.args[index])(context, b, arguments[index]).data
-            for index in (0, 7, 10, 14)
+            for index in (0, 7, 10, 14, 15, 18)
         }
         # a loop for each byte order and number of masks. It is chosen here: that the caller
         # chooses among as many calls takes numba longer to compile than all of the loops
@@ -207,7 +217,7 @@ def _add_rows(
     return (
         types.void(
             *(wire, like, types.boolean, *numbers, weights, number, number),
-            *(masks, *numbers[:3], out),
+            *(masks, *numbers[:3], bands, band_weights, number, number, out),
         ),
         codegen,
     )
@@ -217,7 +227,7 @@ def _add_chunk(b: Any, v: _Vectors, masks: int, arguments: Any, arrays: dict[int
     """The loop of `add_rows` for so many masks; `arrays` are the data of its array arguments."""
     at, row_bytes, row_count, width = arguments[3:7]
     mask_at, mask_row_step, mask_step = arguments[11:14]
-    pixels, result = b.gep(arrays[0], [at]), arrays[14]
+    pixels, result = b.gep(arrays[0], [at]), arrays[18]
     weight_data = b.gep(arrays[7], [arguments[8]])
     mask_data = [
         b.gep(arrays[10], [b.add(mask_at, b.mul(mask_step, ir.Constant(v.long, index)))])
@@ -227,7 +237,7 @@ def _add_chunk(b: Any, v: _Vectors, masks: int, arguments: Any, arrays: dict[int
     totals = [
         [cgutils.alloca_once_value(b, zero) for _ in range(v.halves)] for _ in range(3 + masks)
     ]
-    step = ir.Constant(v.long, v.pixels)
+    step, both = ir.Constant(v.long, v.pixels), ir.Constant(v.long, 2 * LANES)
     with cgutils.for_range(b, row_count) as row:
         row_data = b.gep(pixels, [b.mul(row.index, row_bytes)])
         mask_row_at = b.mul(row.index, mask_row_step)
@@ -240,6 +250,10 @@ def _add_chunk(b: Any, v: _Vectors, masks: int, arguments: Any, arrays: dict[int
             v.add_weighted(totals[2], values, b.gep(weight_data, [x]))
             for total, mask in zip(totals[3:], mask_data, strict=True):
                 v.add_masked(total, values, b.gep(mask, [b.add(mask_row_at, x)]))
+        with cgutils.for_range_slice(b, *arguments[16:18], ir.Constant(v.long, 1)) as (band, _):
+            at = b.mul(b.load(b.gep(arrays[14], [band])), ir.Constant(v.long, v.pixel_bytes))
+            band_weights = b.gep(arrays[15], [b.mul(band, both)])
+            _add_band(b, v, totals, b.gep(row_data, [at]), band_weights)
         for total, running in zip(totals[0], totals[1], strict=True):
             b.store(b.add(b.load(running), b.load(total)), running)
     for index, total in enumerate(totals):
@@ -248,6 +262,14 @@ def _add_chunk(b: Any, v: _Vectors, masks: int, arguments: Any, arrays: dict[int
             high = b.shl(v.total(b.load(total[1])), ir.Constant(v.long, 16))
             value = b.add(value, high)
         b.store(value, b.gep(result, [ir.Constant(v.long, index)]))
+
+
+def _add_band(b: Any, v: _Vectors, totals: list[Any], pointer: Any, weights: Any) -> None:
+    """Add LANES pixels at `pointer` to the sum and the weighted sum, each with its weights."""
+    for lane in range(0, LANES, v.pixels):
+        values = v.values(b.gep(pointer, [ir.Constant(v.long, lane * v.pixel_bytes)]))
+        for total, first in ((totals[0], 0), (totals[2], LANES)):
+            v.add_weighted(total, values, b.gep(weights, [ir.Constant(v.long, first + lane)]))
 
 
 add_rows: Any = intrinsic(_add_rows)

@@ -53,7 +53,11 @@ def reduce_frames(
     moment_y,
     moment_x,
     detectors,
-    masked,
+    tiles,
+    bands,
+    band_weights,
+    read,
+    runs,
 ):
     """Reduce `count` patterns to a few integers each, written at their probe positions.
 
@@ -63,8 +67,8 @@ def reduce_frames(
     (padded detectors * height * width,), 1 where a pixel belongs to the virtual detector, from
     `padded_masks`; mask_sums: int64 (detectors,). sums: scratch int64 (3 + MASKS_AT_ONCE,).
     total, moment_y, moment_x: int64 (positions,), detectors: int64 (n, positions): added to.
-    masked: int64 (n, 3), runs y, x_first, x_stop of pixels that do not count; `masks` must not
-    hold them. They are taken off what the pass has added, while they are in cache: 5 ns a run.
+    tiles, bands, band_weights, read, runs: from `tiles_of`, with the pixels that do not count;
+    `masks` must not hold them. Runs are taken off while they are in cache: 5 ns each.
     The caller guarantees probe < positions and pixels inside `wire`.
     """
     size = like.itemsize
@@ -82,19 +86,21 @@ def reduce_frames(
         frame_sum = np.int64(0)
         frame_y = np.int64(0)
         frame_x = np.int64(0)
-        for x in range(0, vector_columns, CHUNK_COLUMNS):
-            columns = min(CHUNK_COLUMNS, vector_columns - x)
+        for tile in range(tiles.shape[0]):
+            x, columns = tiles[tile, 0], tiles[tile, 1]
+            y_first, y_stop = tiles[tile, 2], tiles[tile, 3]
             step = _ROWS[columns]
             half = columns // 2
-            for y in range(0, height, step):
-                rows = min(step, height - y)
+            for y in range(y_first, y_stop, step):
+                rows = min(step, y_stop - y)
                 at = first + y * bytes_row + x * size
                 group = 0
                 while True:
                     mask_at = group * pixels_mask + y * width + x
                     add_rows(
                         wire, like, swap, at, bytes_row, rows, columns,
-                        weights, _HALF - half, at_once, masks, mask_at, width, pixels_mask, sums,
+                        weights, _HALF - half, at_once, masks, mask_at, width, pixels_mask,
+                        bands, band_weights, tiles[tile, 4], tiles[tile, 5], sums,
                     )  # fmt: skip
                     for detector in range(group, min(group + at_once, detector_count)):
                         detectors[detector, position] += sums[3 + detector - group]
@@ -116,15 +122,15 @@ def reduce_frames(
                     for detector in range(detector_count):
                         mask = masks[detector * pixels_mask + y * width + x]
                         detectors[detector, position] += value * mask
-        frame_sum += bias * height * width
-        frame_y += bias * width * (height * (height - 1) // 2)
-        frame_x += bias * height * (width * (width - 1) // 2)
-        if masked.shape[0]:
+        frame_sum += bias * read[0]
+        frame_y += bias * read[1]
+        frame_x += bias * read[2]
+        if runs.shape[0]:
             pixels = wire[first : first + height * bytes_row].view(like.dtype)
-            for run in range(masked.shape[0]):
-                y = masked[run, 0]
+            for run in range(runs.shape[0]):
+                y = runs[run, 0]
                 run_sum = np.int64(0)
-                for x in range(masked[run, 1], masked[run, 2]):
+                for x in range(runs[run, 1], runs[run, 2]):
                     pixel = pixels[y * width + x]
                     value = np.int64(byte_swap(pixel) if swap else pixel)
                     run_sum += value
