@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.restoration.defects import disulfide
 from stemd.acquisition import Optics, Scan
+from stemd.adapters.base import Recording
 from stemd.adapters.events.layout import Layout
 from stemd.adapters.files import open_recording
 from stemd.adapters.repeated import RepeatedRecording
@@ -19,6 +21,7 @@ from stemd.cli.main import main
 from stemd.config.resolved import EngineConfig
 from stemd.engines.restoration.distortions import displace_lines
 from stemd.errors import UsageError
+from stemd.results import Snapshot
 from stemd.scan.processing import process_recording
 from stemd.scan.run import ScanRun
 from stemd.settings import Settings
@@ -129,13 +132,9 @@ def test_a_frame_that_does_not_fit_is_left_out_and_told(tmp_path: Path) -> None:
     ]
 
 
-def test_live_the_sum_grows_with_each_frame(tmp_path: Path) -> None:
-    data, truth = patterns()
-    recording = open_recording(saved(tmp_path / "scan.npy", data), scan())
-    chosen = engines(EngineConfig.of("ricom", {"kernel_size": 21}))
-    run = ScanRun(recording.acquisition, settings(chosen), chosen, live=True)
+def frame_by_frame(run: ScanRun, recording: Recording) -> Iterator[Snapshot]:
+    """What is shown after each frame of a scan that goes on."""
     size = SIDE * SIDE
-    added, errors = [], []
     for n in range(FRAMES):
         # a little of the next frame says that this one is over
         for block in recording.blocks(n * size, min((n + 1) * size + 16, FRAMES * size)):
@@ -143,7 +142,49 @@ def test_live_the_sum_grows_with_each_frame(tmp_path: Path) -> None:
                 run.reduce(block)
         run.intake.add_positions([(0, 0)])
         run.feed()
-        snapshot = run.snapshot(final=False)
+        yield run.snapshot(final=False)
+
+
+def test_all_maps_are_sums_of_whole_positions(tmp_path: Path) -> None:
+    data, _ = patterns()
+    recording = open_recording(saved(tmp_path / "scan.npy", data), scan())
+    chosen = engines()
+    run, _ = process_recording(recording, settings(chosen), chosen)
+    assert run.repeats is not None
+    places, all_frames, maps = run.repeats._places, run.recorded, run.maps
+    assert places is not None
+    there = np.flatnonzero(places.first >= 0)
+    for every, added in (
+        (all_frames.total, maps.total),
+        (all_frames.moment_y, maps.moment_y),
+        (all_frames.moment_x, maps.moment_x),
+        (all_frames.detectors["adf"], maps.detectors["adf"]),
+    ):
+        expected = np.zeros(SIDE * SIDE, np.int64)
+        np.add.at(expected, places.first[there], every[there])
+        np.add.at(expected, places.again[:, 1], every[places.again[:, 0]])
+        assert expected.any()
+        np.testing.assert_array_equal(added, expected)
+
+
+def test_live_a_frame_that_does_not_fit_is_left_out_as_soon_as_it_is_over(tmp_path: Path) -> None:
+    data, _ = patterns(strange=3)
+    recording = open_recording(saved(tmp_path / "scan.npy", data), scan())
+    chosen = engines()
+    run = ScanRun(recording.acquisition, settings(chosen), chosen, live=True)
+    *_, shown = frame_by_frame(run, recording)
+    about = shown.results[0].extra["repeats"]
+    assert about["left_out"] == [4]
+    assert about["frames"] == about["of"] - 2  # the last one is not over
+
+
+def test_live_the_sum_grows_with_each_frame(tmp_path: Path) -> None:
+    data, truth = patterns()
+    recording = open_recording(saved(tmp_path / "scan.npy", data), scan())
+    chosen = engines(EngineConfig.of("ricom", {"kernel_size": 21}))
+    run = ScanRun(recording.acquisition, settings(chosen), chosen, live=True)
+    added, errors = [], []
+    for snapshot in frame_by_frame(run, recording):
         images = {result.name: result for result in snapshot.results}
         added.append(images["adf"].extra["repeats"]["frames"])
         count = max(1, added[-1])
