@@ -45,7 +45,7 @@ foreach (string part in new[] { "/scan", "/optics", "/reply", "/image/ricom/last
 }
 
 // each request has an id of its own; the answer on /reply has the same
-string command = $$"""{"id": "{{Guid.NewGuid()}}", "command": "start", "args": {"scans": 1}}""";
+string command = $$$"""{"id": "{{{Guid.NewGuid()}}}", "command": "start", "args": {"scans": 1}}""";
 await client.PublishAsync(new MqttApplicationMessageBuilder()
     .WithTopic(pipeline + "/command").WithPayload(command).Build());
 await Task.Delay(TimeSpan.FromMinutes(5));

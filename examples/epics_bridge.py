@@ -8,6 +8,8 @@ pvget STEM:state ; pvput STEM:start 1 ; pvmonitor STEM:defocus_nm
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -50,18 +52,29 @@ class Bridge:
         }
         self.pvs |= {f"{prefix}{name}": SharedPV(nt=NTNDArray()) for name in images}
         self.prefix, self.images = prefix, images
+        self._told: dict[str, Any] = {}
 
     def post(self, image: Any) -> None:
-        """A new image of stemd: its PV, and what belongs to it, with the time of the image."""
-        seconds = image.time_ns / 1e9
+        """A new image of stemd, with the time at which it was made."""
         if image.name in self.images:
             pv = self.pvs[f"{self.prefix}{image.name}"]
-            (pv.post if pv.isOpen() else pv.open)(image.image, timestamp=seconds)
+            (pv.post if pv.isOpen() else pv.open)(image.image, timestamp=image.time_ns / 1e9)
+
+    def tell(self) -> None:
+        """State, scan and defocus, where they have changed."""
         state, optics = self.client.state, self.client.optics
-        self.pvs[f"{self.prefix}state"].post(state.state, timestamp=seconds)
-        self.pvs[f"{self.prefix}scan"].post(state.scan or "", timestamp=seconds)
+        now: dict[str, Any] = {"state": state.state, "scan": state.scan or ""}
         if optics is not None and optics.defocus_nm is not None:
-            self.pvs[f"{self.prefix}defocus_nm"].post(optics.defocus_nm.value, timestamp=seconds)
+            now["defocus_nm"] = optics.defocus_nm.value
+        for name, value in now.items():
+            if self._told.get(name) != value:
+                self.pvs[f"{self.prefix}{name}"].post(value, timestamp=time.time())
+        self._told = now
+
+    def follow(self, over: threading.Event) -> None:
+        """Tell them until it is over: they change between images, and after the last one."""
+        while not over.wait(0.1):
+            self.tell()
 
 
 def main(
@@ -73,9 +86,14 @@ def main(
     with Client(url) as client:
         bridge = Bridge(client, prefix)
         with Server(providers=[bridge.pvs]):
+            over = threading.Event()
+            threading.Thread(target=bridge.follow, args=(over,), daemon=True).start()
             ready()
-            for image in client.images():
-                bridge.post(image)
+            try:
+                for image in client.images():
+                    bridge.post(image)
+            finally:
+                over.set()
 
 
 if __name__ == "__main__":

@@ -45,14 +45,36 @@ pytestmark = pytest.mark.mosquitto
 def test_a_wrong_command_is_refused_with_the_key_that_is_wrong(
     rig: Rig, command: str, args: dict[str, object], key: str | None
 ) -> None:
+    error = refusal_of(rig, command, args)
+    assert error["key"] == key
+    assert error["allowed"]
+    assert rig.documents("settings") == []  # nothing has changed
+
+
+def refusal_of(rig: Rig, command: str, args: dict[str, object]) -> dict[str, object]:
+    """How a command is refused that no schema allows."""
     body = {"id": f"{command}{args}", "command": command, "args": args}
     rig.client.client.publish(f"{BASE}/command", json.dumps(body), qos=1)
     wait_until(lambda: any(r["id"] == body["id"] for r in rig.documents("reply")), "a reply", 30.0)
     reply = next(r for r in rig.documents("reply") if r["id"] == body["id"])
     assert reply["ok"] is False
-    assert reply["error"]["key"] == key
-    assert reply["error"]["allowed"]
-    assert rig.documents("settings") == []  # nothing has changed
+    error: dict[str, object] = reply["error"]
+    return error
+
+
+@pytest.mark.parametrize(
+    ("args", "key"),
+    [
+        ({"scan": 7, "sample": "x"}, "args.scan"),
+        ({"sample": None}, "args.sample"),
+        ({"tags": "night"}, "args.tags"),
+        ({"tags": [""]}, "args.tags[0]"),
+    ],
+)
+def test_odd_words_about_a_scan_are_refused_by_their_key(
+    rig: Rig, args: dict[str, object], key: str
+) -> None:
+    assert refusal_of(rig, "describe", args)["key"] == key
 
 
 def test_a_scan_is_started_with_a_new_geometry_and_ended_early_from_outside(rig: Rig) -> None:

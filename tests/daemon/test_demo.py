@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import psutil
 import pytest
 import tifffile
 
+from stemd.cli.demo import scanning
+from stemd.cli.demo.progress import Watcher
 from stemd.cli.main import main
 from stemd.config.tables import RetentionTable
 from stemd.storage.folder import SCAN_FILE
@@ -93,6 +98,26 @@ def test_ctrl_c_ends_the_demo_at_once_whatever_it_does(
     assert seconds < 5.0, "two seconds, and some for a busy machine"
     _, alive = psutil.wait_procs(children, timeout=10.0)
     assert not alive, "microscope and broker end with it"
+
+
+async def test_the_demo_says_once_why_no_scan_begins(capsys: pytest.CaptureFixture[str]) -> None:
+    reasons = ["it is busy", "it is busy", "no room"]
+
+    class Refusing:
+        async def request(self, *_: object) -> dict[str, object]:
+            if not reasons:
+                watcher.begun += 1
+                return {"ok": True}
+            return {"ok": False, "error": {"message": reasons.pop(0)}}
+
+    ready, watcher = asyncio.Event(), Watcher(None)
+    ready.set()
+    watcher.state = {"state": "waiting", "camera_connected": True}
+    with mock.patch.multiple(scanning, GAP_S=0.0, BEGINS_S=0.01):
+        hub: Any = Refusing()
+        await asyncio.wait_for(scanning.scan_by_scan(hub, ready, watcher, 1), 10.0)
+    said = capsys.readouterr().out
+    assert (said.count("it is busy"), said.count("no room")) == (1, 1)
 
 
 def test_the_demo_s_config_keeps_its_last_scans_only() -> None:

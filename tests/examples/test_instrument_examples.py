@@ -94,11 +94,17 @@ def test_c_sharp_asks_for_topics_fields_and_bytes_that_there_are() -> None:
             known = set(re.findall(r"'(\w+)'", str(schema)))
             assert asked
             assert set(asked) <= known, topic
-    command = re.search(r'\$\$"""(.*?)"""', text)
-    assert command is not None
+    raw = re.search(r'(\$+)"""(.*?)"""', text)
+    assert raw is not None
     import json
 
-    validator("command").validate(json.loads(command[1].replace("{{Guid.NewGuid()}}", "1")))
+    dollars = len(raw[1])
+    hole = "{" * dollars + "Guid.NewGuid()" + "}" * dollars
+    command = raw[2].replace(hole, "1")
+    # the compiler takes as many braces in a row as there are dollars for a place to fill in
+    assert "{" * dollars not in command
+    assert "}" * dollars not in command
+    validator("command").validate(json.loads(command))
     told = {int(first) for first, _, _ in re.findall(PLACES, HOW_TO.read_text(), re.M)}
     assert {int(place) for place in re.findall(r"Number\((\d+)\)", text)} == told
 
@@ -204,9 +210,21 @@ def test_epics_gets_image_state_and_defocus_and_starts_a_scan(
         bridge = epics.Bridge(client, "STEM:")
         wait_until(lambda: client.optics is not None, "the optics have come")
         bridge.post(client.image("ricom"))
+        bridge.tell()
         values = {name: pv.value for name, pv in bridge.pvs.items()}
         assert (values["STEM:state"], values["STEM:defocus_nm"]) == ("waiting", 12.1)
         assert np.array_equal(values["STEM:ricom"], snapshot.results[0].image)
+        over = threading.Event()
+        following = threading.Thread(target=bridge.follow, args=(over,))
+        following.start()
+        try:  # optics come after the last image
+            later = measured(snapshot.acquisition.id)
+            later["defocus_nm"] = {**later["defocus_nm"], "value": 3.5}
+            laboratory.say("optics", "merlin", later)
+            wait_until(lambda: bridge.pvs["STEM:defocus_nm"].value == 3.5, "the defocus follows")
+        finally:
+            over.set()
+            following.join()
         done: list[Any] = []
         operation = SimpleNamespace(value=lambda: 2, done=lambda **error: done.append(error))
         starting(laboratory, "one")

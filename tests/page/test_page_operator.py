@@ -61,6 +61,12 @@ def test_the_kernel_size_is_the_first_control_and_angles_stay_within_half_a_turn
     eventually(lambda: tab.input_value(field) == "-90")
 
 
+def scope_step(served: Served, angstrom: float) -> None:
+    served.scope.settings["scan"]["step_size_angstrom"] = angstrom
+    served.scope.revision += 1
+    served.scope.tell_settings()
+
+
 def test_a_band_pass_is_in_the_unit_of_its_curve(served: Served, tab: Any) -> None:
     """64 positions 0.2 Å apart: one wave over the image is 1/12.8 Å⁻¹."""
     served.grow(4096)
@@ -74,6 +80,14 @@ def test_a_band_pass_is_in_the_unit_of_its_curve(served: Served, tab: Any) -> No
     tab.fill(high, "0.5")
     tab.press(high, "Enter")
     eventually(lambda: served.scope.settings["ricom"]["band_pass"][1] == pytest.approx(6.4))
+    served.do(lambda: scope_step(served, 0.21))  # of which 1/64 is no short number
+    served.scope.settings["ricom"]["band_pass"] = [0, 60]
+    served.do(lambda: scope_step(served, 0.21))
+    eventually(lambda: tab.input_value(high) == "4.46429")
+    low = "#settings input[aria-label='Band pass, from']"
+    tab.fill(low, "1")
+    tab.press(low, "Enter")
+    eventually(lambda: served.scope.settings["ricom"]["band_pass"] == [13.44, 60])
     row = tab.locator(".row", has=tab.locator("#set-ricom-band_pass"))
     assert row.locator(".unit").text_content() == "Å⁻¹"
 
@@ -224,6 +238,32 @@ def test_what_a_scan_is_of_is_said_on_the_page_while_it_runs_and_afterwards(
     assert (pipeline, kind, request["command"]) == ("merlin", "command", "describe")
     told = {"sample": "Gold", "operator": "Zoë", "comment": "drifts", "tags": ["night"]}
     assert request["args"] == {"scan": scope.acquisition.id, **told}
+
+
+def test_words_for_the_next_sample_leave_the_last_scan_alone_unless_asked_for(
+    served: Served, tab: Any
+) -> None:
+    scope = served.scope
+    scope.settings["about"] = {"sample": "Au", "operator": "", "comment": "", "tags": []}
+    served.do(scope.tell_settings)
+    served.grow(4096)
+    served.do(lambda: scope.tell_state("waiting"))
+    eventually(lambda: tab.text_content("#scan-about") == "Au")
+    for sample, also in (("Pt", False), ("Pd", True)):
+        tab.click("#about-button")
+        assert tab.text_content("#about-why") == "Of the scans that follow."
+        tab.fill("[name=sample]", sample)
+        assert not tab.is_checked("[name=last]")
+        if also:
+            tab.check("[name=last]")
+        tab.click("#about >> text=Save")
+        eventually(lambda: tab.is_hidden("#about"))
+        eventually(lambda sample=sample: scope.settings["about"]["sample"] == sample)
+        described = [r for _, _, r in scope.requests if r.get("command") == "describe"]
+        assert [r["args"]["sample"] for r in described] == (["Pd"] if also else [])
+    served.grow(64)
+    tab.click("#about-button")
+    assert tab.is_hidden("#about-last")
 
 
 def test_the_dose_of_the_running_scan_stands_beside_it(served: Served, tab: Any) -> None:

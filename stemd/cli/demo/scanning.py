@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 
-from stemd.cli.demo.progress import Watcher
+from stemd.cli.demo.progress import Watcher, end_status_line, say
 from stemd.cli.demo.setting import PIPELINE
 from stemd.events import Hub
 
@@ -27,7 +27,7 @@ async def scan_by_scan(
     A camera that runs freely does not wait for a small computer, which then leaves images out.
     """
     await ready.wait()
-    over = time.monotonic()
+    over, said = time.monotonic(), ""
     while wanted is None or watcher.begun < wanted:
         await asyncio.sleep(GAP_S)
         state = watcher.state.get("state")
@@ -39,5 +39,10 @@ async def scan_by_scan(
             order = {"id": f"demo-{time.time_ns()}", "command": "start", "args": {"scans": 1}}
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(BEGINS_S):
-                    if (await hub.request(PIPELINE, "command", order))["ok"]:
+                    reply = await hub.request(PIPELINE, "command", order)
+                    if reply["ok"]:
                         await watcher.begins(begun)
+                    elif (why := reply["error"]["message"]) != said:
+                        end_status_line()
+                        say(f"the next scan is not started, it is tried again: {why}")
+                        said = why

@@ -132,7 +132,7 @@ class Pipeline:
             reset=self.reset,
             save_settings=self._save_settings,
             complete=past.offer,
-            describe=partial(describe, store),
+            describe=partial(describe, store, config.name),
         )
         self.tasks = Tasks()
 

@@ -20,6 +20,7 @@ export class About {
     this.operator = operator;
     this.changed = changed;
     this.form = id("about-form");
+    this.past = null; // the past scan that the dialog is about
     id("about-button").addEventListener("click", () => this.ask());
     id("about-cancel").addEventListener("click", () => id("about").close());
     this.form.addEventListener("submit", (event) => {
@@ -43,11 +44,20 @@ export class About {
     id("about-button").hidden = !this.operator.allowed;
   }
 
+  /** The last scan has kept what was in force at its end, and is described only if asked for. */
+  get over() {
+    const { state } = this.model.live;
+    return !this.past && ["waiting", "fault"].includes(state.state) && Boolean(state.scan);
+  }
+
   ask() {
-    const { past } = this.model;
-    id("about-why").textContent = past
+    this.past = this.model.past;
+    const follow = this.over ? "Of the scans that follow." : "Of the running scan, and of those that follow.";
+    id("about-why").textContent = this.past
       ? "It stands in the scan's scan.json, and the scan is found by it."
-      : "Of the present scan, and of those that follow.";
+      : follow;
+    id("about-last").hidden = !this.over;
+    this.form.elements.last.checked = false;
     for (const key of FIELDS) {
       const value = this.about[key] ?? "";
       this.form.elements[key].value = Array.isArray(value) ? value.join(", ") : value;
@@ -69,18 +79,15 @@ export class About {
   }
 
   async send(about) {
-    const { past, live } = this.model;
-    if (past) {
-      const { scan } = past;
+    if (this.past) {
+      const { scan } = this.past;
       const command = { command: "describe", args: { scan: scan.id, ...about } };
       const reply = await this.operator.request("command", command, scan.pipeline);
       if (reply.ok) scan.about = reply.about ?? about;
       return reply;
     }
     const reply = await this.operator.settings({ about });
-    // a scan that is over has kept what was in force at its end
-    if (!reply.ok || !["waiting", "fault"].includes(live.state.state) || !live.frames.size) return reply;
-    const last = await this.operator.command("describe", about);
-    return last.ok || !live.state.scan ? reply : last;
+    if (!reply.ok || !this.form.elements.last.checked) return reply;
+    return this.operator.command("describe", about);
   }
 }

@@ -260,7 +260,9 @@ export class Controls {
     const read = () => {
       if (given && !given.checked) return none;
       const fallback = hint.fallback ?? [0, 0];
-      return [a, b].map((input, i) => (input.value === "" ? fallback[i] : input.valueAsNumber / unit()));
+      // rounded: 60 waves must not become 59.99994 by way of the curve's unit
+      const inside = (value) => (hint.waves ? Number((value / unit()).toPrecision(5)) : value);
+      return [a, b].map((input, i) => (input.value === "" ? fallback[i] : inside(input.valueAsNumber)));
     };
     const write = (now) => {
       const set = Array.isArray(now);
