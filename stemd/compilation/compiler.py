@@ -150,5 +150,5 @@ def _tell(error: Exception) -> None:
     why = getattr(error, "strerror", None) or str(error)
     sys.stderr.write(
         f"stemd: warning: compiled kernels cannot be kept ({why}): they are compiled at each "
-        f"start, which takes a minute; remedy: {REMEDY}\n"
+        f"start, which takes up to a minute; remedy: {REMEDY}\n"
     )

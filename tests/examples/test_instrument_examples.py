@@ -231,6 +231,7 @@ def test_epics_gets_image_state_and_defocus_and_starts_a_scan(
         pv = bridge.pvs["STEM:start"]
         pv.handler.put(pv, operation)
         assert (done, pv.value) == ([{}], 2)
+        assert client.wait_for_scan(30.0).id == "one"
 
 
 def measured(scan: str) -> dict[str, Any]:

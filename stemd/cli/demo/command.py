@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
             f"--data-dir {data_dir} cannot be created: {error.strerror}",
             "name a folder that you may write to",
         ) from error
-    say("stemd demo: starting. A first start compiles for about a minute, later ones do not.")
+    say("stemd demo: starting. A first start compiles for up to a minute, later ones do not.")
     # read here: on an event loop Ctrl-C would wait for the end of the import
     importlib.import_module("stemd.daemon.supervisor")
     try:
