@@ -293,3 +293,13 @@ async def test_a_plugin_that_leaves_the_program_ends_nobody_else() -> None:
 
     with pytest.raises(RuntimeError, match="SystemExit: goodbye"):
         await Asking("cam", FailingAdapter(Failing(0))).ask("saying goodbye", leave)
+
+
+async def test_a_device_s_own_timeout_is_not_taken_for_an_adapter_that_hangs() -> None:
+    def connect() -> None:
+        raise TimeoutError("no answer at 10.0.0.5")
+
+    asking = Asking("cam", FailingAdapter(Failing(0)))
+    with pytest.raises(TimeoutError, match=r"10\.0\.0\.5"):
+        await asking.ask_in_time("reconnect", connect)
+    assert asking.late == []

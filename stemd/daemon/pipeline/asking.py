@@ -99,7 +99,8 @@ class Asking:
             try:
                 return await asyncio.wait_for(self.ask(what, call), CALL_S)
             except TimeoutError:
-                pass
+                if what not in self._since:  # it has returned: the timeout is the device's own
+                    raise
         raise StemdError(*self.hangs([what]))
 
     @property
