@@ -11,6 +11,7 @@ came within 10 s of its death, or where the scan behind it is not whole.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
@@ -95,6 +96,18 @@ class Everything:
             return f"no answer: {error}"
         return " ".join(each["message"] for each in found if each["what"] != "version")
 
+    def told(self, said: int) -> str:
+        """What was told of a death, after so many log documents."""
+        logs = self.rig.documents("log")[said:]
+        messages = [each["message"] for each in [*logs, *self.rig.state()["errors"]]]
+        return next((each[:60] for each in messages if "Killed" in each), "")
+
+    def where(self, kind: str, name: str) -> str:
+        """The line at which a thread is."""
+        if kind != "thread":
+            return "the event loop"
+        return "/".join(self.victim.ask("where", name)[0].split("/")[-2:])
+
     def kill(self, what: str) -> tuple[str, bool]:
         """What became of it, and whether that is well."""
         kind, _, short = what.partition(" ")
@@ -113,12 +126,15 @@ class Everything:
             self.victim.ask(kind, name, *(["cancel"] if kind == "task" else []))
         if kind == "thread":  # what waits dies when it is woken
             self.rig.settings(publish={"rate_hz": 20.0})
-            self.rig.camera.more(frames[half:])
+            with contextlib.suppress(OSError):  # whoever receives may be the dead one
+                self.rig.camera.more(frames[half:])
         killed = set(before.values())
         end = time.monotonic() + DIES_S
-        while set(self.there().get(what, {}).values()) & killed:
+        while left := [name for name, each in self.there().get(what, {}).items() if each in killed]:
+            if told := self.told(said):
+                return f"went on in the same {kind}, told: {told}", True
             if time.monotonic() > end:
-                return "waits for something, and has not noticed", True
+                return f"could not be killed, as it waits in {self.where(kind, left[0])}", True
             time.sleep(0.05)
         died = time.monotonic()
         while time.monotonic() < died + BACK_S:
@@ -127,10 +143,8 @@ class Everything:
                 return f"back {after}", True
             if short.split("-")[0] in (red := self.health()):
                 return f"red {after}: {red[:60]}", True
-            logs = self.rig.documents("log")[said:]
-            messages = [each["message"] for each in [*logs, *self.rig.state()["errors"]]]
-            if told := [each for each in messages if "Killed" in each]:
-                return f"told {after}: {told[0][:60]}", True
+            if told := self.told(said):
+                return f"told {after}: {told}", True
             time.sleep(0.1)
         return "GONE, and nothing was said", False
 

@@ -39,6 +39,13 @@ def kill_thread(thread: threading.Thread) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(Killed))
 
 
+def where(name: str) -> str:
+    """The line at which a thread is: a call into C there cannot be killed before it ends."""
+    thread = threads().get(name)
+    frame = sys._current_frames().get(thread.ident or 0) if thread is not None else None
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "nowhere"
+
+
 def kill_task(task: asyncio.Task[Any]) -> None:
     """Cancel a task as if it were a mistake of somebody."""
     task.get_loop().call_soon_threadsafe(task.cancel)
@@ -60,6 +67,7 @@ def raise_in_task(task: asyncio.Task[Any]) -> None:
 def serve(path: str) -> None:
     """Obey one JSON list a connection: ["tasks"], ["threads"], ["task" or "thread", name, how].
 
+    ["where", name of a thread] answers [the line at which it is].
     ["all"] answers {"task NAME" or "thread NAME": a number that no other one of it has}.
     """
     ways: dict[str, Callable[[Any], None]] = {"cancel": kill_task, "raise": raise_in_task}
@@ -80,6 +88,8 @@ def serve(path: str) -> None:
                         peer.sendall(json.dumps(found).encode())
                     case "threads":
                         peer.sendall(json.dumps(sorted(threads())).encode())
+                    case "where":
+                        peer.sendall(json.dumps([where(args[0])]).encode())
                     case "task":
                         if (task := tasks().get(args[0])) is not None:  # it may have just ended
                             ways[args[1]](task)

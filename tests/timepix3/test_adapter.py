@@ -16,7 +16,7 @@ import pytest
 from stemd.acquisition import Scan
 from stemd.adapters.timepix3 import csr
 from stemd.adapters.timepix3.adapter import Timepix3Adapter
-from stemd.blocks import BlockPool, Ended, Link, Started
+from stemd.blocks import BlockPool, Ended, Link, Notice, Started
 from stemd.errors import CameraError, FormatError
 
 from .streams import Camera, Received, electrons, expected, settings
@@ -102,7 +102,7 @@ def test_the_adapter_can_wait_for_serval_to_connect() -> None:
 
 
 def test_a_scan_that_stops_in_silence_ends_as_idle(server: socket.socket) -> None:
-    reading = Reading(port=server.getsockname()[1], idle_timeout_s=0.3)
+    reading = Reading(port=server.getsockname()[1], idle_timeout_s=0.3, pause_timeout_s=0.4)
     sent = electrons(SCAN, 6000)
     stream = Camera().stream(sent)
     client, _ = server.accept()
@@ -111,6 +111,37 @@ def test_a_scan_that_stops_in_silence_ends_as_idle(server: socket.socket) -> Non
         reading.until(Ended)
         assert reading.got.of(Ended)[0].reason == "idle"
         reading.end()
+
+
+@pytest.mark.waits
+def test_a_scan_whose_stream_pauses_in_its_middle_is_one_scan(server: socket.socket) -> None:
+    reading = Reading(port=server.getsockname()[1], idle_timeout_s=0.3)
+    sent = electrons(SCAN, 6000)
+    stream = Camera().stream(sent)
+    client, _ = server.accept()
+    with client:
+        client.sendall(stream[: len(stream) // 2])
+        reading.until(Notice)
+        time.sleep(0.3)
+        client.sendall(stream[len(stream) // 2 :])
+    reading.until(Ended)
+    reading.end()
+    assert [message.reason for message in reading.got.of(Ended)] == ["complete"]
+    assert [message.kind for message in reading.got.of(Notice)] == ["pause"]
+    assert (reading.got.hits() == expected(sent)).all()
+
+
+@pytest.mark.waits
+def test_stop_ends_a_scan_that_pauses_at_once(server: socket.socket, serval: str) -> None:
+    reading = Reading(port=server.getsockname()[1], serval_url=serval)
+    client, _ = server.accept()
+    with client:
+        client.sendall(Camera().stream(electrons(SCAN, 6000))[:40_000])
+        reading.until(Started)
+        reading.adapter.command("stop", {})
+        reading.until(Ended)
+        reading.end()
+    assert reading.got.of(Ended)[0].reason == "stopped"
 
 
 def test_slow_hits_do_not_wait_for_a_full_block(server: socket.socket) -> None:

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from stemd.acquisition import Scan
 from stemd.adapters.events.layout import Layout
-from stemd.adapters.events.ticks import TDC1_FALL, TDC1_RISE, TDC2_FALL, TDC2_RISE
+from stemd.adapters.events.ticks import (
+    TDC1_FALL,
+    TDC1_RISE,
+    TDC2_FALL,
+    TDC2_RISE,
+    TICKS_PER_US,
+)
+from stemd.adapters.timepix3.words import chunk, tdc_words
 from stemd.blocks import Ended, Started
 
 from .streams import Camera, Electrons, decoder, electrons, expected, receive, settings
@@ -302,3 +309,51 @@ def test_a_gap_between_the_chips_moves_their_pixels_apart(gap: int) -> None:
     got = receive(Camera(layout=layout).stream(sent), made)
     assert same(got.hits(), expected(sent))
     assert got.of(Started)[0].acquisition.detector.shape == (512 + gap, 512 + gap)
+
+
+def paused(pause: int, *, announced: bool) -> tuple[bytes, bytes, Electrons]:
+    """The stream of a scan before and after a pause of so many ticks in its middle, and its hits.
+
+    The counter of the pulses goes on where it stopped. `announced`: by a frame pulse.
+    """
+    sent = electrons(SCAN, 4000)
+    late = sent.time >= sent.line_starts[6]
+    sent.time[late] += pause
+    sent.line_starts[6:] += pause
+    parts = [
+        Electrons(sent.time[mine], sent.y[mine], sent.x[mine], sent.probe[mine], starts)
+        for mine, starts in ((~late, sent.line_starts[:6]), (late, sent.line_starts[6:]))
+    ]
+    camera = Camera()
+    before, after = (camera.stream(part) for part in parts)
+    frame = chunk(tdc_words(sent.line_starts[0] - 100, 1, TDC2_RISE), 0)
+    return (frame if announced else b"") + before, after, sent
+
+
+@pytest.mark.parametrize(("hits_amid", "pause_s"), [(False, 7.3), (True, 7.3), (False, 0.01)])
+def test_a_scan_that_a_frame_pulse_announced_may_pause_in_its_middle(
+    pause_s: float, hits_amid: bool
+) -> None:
+    pause = int(pause_s * 1e6 * TICKS_PER_US) + 1234
+    before, after, sent = paused(pause, announced=True)
+    if hits_amid:  # the beam stays on
+        rest = np.arange(sent.line_starts[5] + 20_000, sent.line_starts[6], 1_000_000)
+        none = np.zeros(rest.size, np.int64)
+        before += Camera().stream(Electrons(rest, none, none, none - 1, none[:0]))
+    got = receive(before + after, decoder(settings(SCAN, tdc={"frame_input": 2})))
+    assert [message.reason for message in got.of(Ended)] == ["complete"]
+    assert same(got.hits(), expected(sent))
+    assert "line_clock_shifted" in got.notices()
+
+
+@pytest.mark.parametrize(("announced", "pause_timeout_s"), [(True, 6.0), (False, 30.0)])
+def test_what_pauses_for_too_long_or_may_be_another_scan_is_two(
+    announced: bool, pause_timeout_s: float
+) -> None:
+    before, after, _ = paused(int(7.3e6 * TICKS_PER_US), announced=announced)
+    chosen = settings(
+        SCAN,
+        tdc={"frame_input": 2 if announced else None},
+        pause_timeout_s=pause_timeout_s,
+    )
+    assert len(receive(before + after, decoder(chosen)).of(Started)) == 2

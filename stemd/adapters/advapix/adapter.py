@@ -14,6 +14,7 @@ from stemd.adapters.advapix.records import RecordsFront
 from stemd.adapters.advapix.settings import AdvapixSettings
 from stemd.adapters.events.decoder import EventDecoder
 from stemd.adapters.events.received import NO_SCAN, Received
+from stemd.adapters.silence import Silence
 from stemd.blocks import BlockPool, Link, Message
 from stemd.errors import CameraError, ConfigError
 
@@ -93,21 +94,24 @@ class AdvapixAdapter:
     ) -> Iterator[Message]:
         position = 0
         self._received.began()
-        last = time.monotonic()
+        silence = Silence(self._settings, "hit", stops=False)
         waiting = False
         while not (stop.is_set() or self._closing.is_set()):
             count = os.readv(descriptor, decoder.wants())
             if count:
                 position += count
-                last, waiting = time.monotonic(), True
+                silence.broken()
+                waiting = True
                 yield from decoder.fed(count, time.time_ns())
                 self._received.came(count, decoder.garbage_bytes, decoder.scans)
                 continue
             if waiting:
                 yield from decoder.flush(time.time_ns(), eof=False)
                 waiting = False
-            quiet = time.monotonic() - last > self._settings.idle_timeout_s
-            if quiet and (decoder.acquisition is not None or decoder.undecided):
+            scan = decoder.acquisition
+            if (scan is not None or decoder.undecided) and (
+                yield from silence.lasts(scan, at_the_end=decoder.at_the_end)
+            ):
                 yield from decoder.finish("idle", time.time_ns())
             if self._replaced(descriptor, position):
                 yield from decoder.flush(time.time_ns(), eof=True)

@@ -9,6 +9,7 @@ from stemd.adapters.events.front import Front
 from stemd.adapters.events.settings import EventSettings
 from stemd.adapters.events.stream import EventStream
 from stemd.adapters.events.sync_start import SyncStart
+from stemd.adapters.silence import lacks_only_its_end
 from stemd.blocks import BlockPool, EndReason, Message, Notice
 
 
@@ -46,6 +47,13 @@ class EventDecoder:
     def acquisition(self) -> Acquisition | None:
         """The scan that is open, None between scans."""
         return self._stream.acquisition
+
+    @property
+    def at_the_end(self) -> bool:
+        """The open scan lacks no more than its last line."""
+        placer = self._stream.placer
+        left = placer.scan.positions - placer.sync.progress(settled=True)
+        return lacks_only_its_end(left, placer.scan.shape[1], placer.scan.positions)
 
     @property
     def undecided(self) -> bool:

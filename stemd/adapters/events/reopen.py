@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stemd.adapters.events.find_line import clock_line
+from stemd.adapters.events.pulses.lines import waits_for_lines
 from stemd.adapters.events.pulses.state import COMPLETE, IDLE, LINES, RESTARTED
 from stemd.compilation import njit
 
@@ -18,7 +19,8 @@ def reopen(s: Any, lines: Any) -> None:
             scan = lines[k % LINES].scan
     s.scan = scan
     s.drain = s.held
-    s.close_at = lines[(s.lines - 1) % LINES].start + s.idle
+    newest = lines[(s.lines - 1) % LINES]
+    s.close_at = newest.start + waits_for_lines(s, newest.row)
     s.end_reason = IDLE
     for k in range(max(0, s.lines - LINES), s.lines):
         line = lines[k % LINES]

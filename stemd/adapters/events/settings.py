@@ -78,8 +78,9 @@ class EventSettings(AdapterSettings):
     `reorder_window_us`: no word arrives later than this behind a newer one. `hold_hits` bounds
     the hits that wait for their line. `hot_pixels`: [y, x] pairs to ignore, or "learn" (found
     in the first `learn_hits` hits and reported). `acceptance_time_ns`: only hits this early in
-    their dwell time count. `cluster`: join multi-pixel hits. `idle_timeout_s`: a scan without
-    line pulses or data for so long is over. `back_limit_ms`: a step of the clock back by more
+    their dwell time count. `cluster`: join multi-pixel hits. `idle_timeout_s`: a scan at its
+    end without line pulses or data for so long is over. `pause_timeout_s`: the same for a scan in
+    its middle, which may only pause. `back_limit_ms`: a step of the clock back by more
     is a reset of the clock, not disorder.
     """
 
@@ -92,6 +93,7 @@ class EventSettings(AdapterSettings):
     acceptance_time_ns: PositiveFloat | None = None
     cluster: ClusterSettings | None = None
     idle_timeout_s: Annotated[float, Field(gt=0.0, le=3600.0)] = 5.0
+    pause_timeout_s: Annotated[float, Field(ge=0.0, le=3600.0)] = 30.0
     back_limit_ms: Annotated[float, Field(ge=1.0, le=5000.0)] = 100.0
     tdc: TdcSettings = TdcSettings()
 

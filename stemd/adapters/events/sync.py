@@ -64,6 +64,7 @@ class ScanSync:
         self._hold_times = np.zeros(settings.hold_hits, np.int64)
         self._hold_places = np.zeros(settings.hold_hits, np.uint32)
         dwell = (scan.dwell_time_us or 0.0) * TICKS_PER_US
+        idle = max(settings.idle_timeout_s * 1e6 * TICKS_PER_US, 8 * dwell * nx)
         tdc = settings.tdc
         by_pulses = settings.sync == "tdc"
         delay = tdc.line_delay_us if by_pulses else settings.clock_origin_us
@@ -83,7 +84,8 @@ class ScanSync:
             "delay": delay * TICKS_PER_US,
             "window": settings.reorder_window_us * TICKS_PER_US,
             "acceptance": NEVER if acceptance is None else acceptance / TICK_NS,
-            "idle": max(settings.idle_timeout_s * 1e6 * TICKS_PER_US, 8 * dwell * nx),
+            "idle": idle,
+            "amid": max(settings.pause_timeout_s * 1e6 * TICKS_PER_US, idle),
             "period": (tdc.line_time_us or 0.0) * TICKS_PER_US,
             "pause": -1.0,
             "last_pause": -1.0,

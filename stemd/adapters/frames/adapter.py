@@ -6,20 +6,20 @@ import socket
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Protocol
 
 from pydantic import Field
 
-from stemd.acquisition import Scan
+from stemd.acquisition import Acquisition, Scan
 from stemd.adapters.base import AdapterSettings, CameraReading, Decoder
 from stemd.adapters.connection import Connection
 from stemd.adapters.frames.decoder import FrameDecoder
 from stemd.adapters.frames.format import FrameFormat
-from stemd.adapters.frames.silence import Scanning, Silence
 from stemd.adapters.frames.warm import warm_up
+from stemd.adapters.silence import Silence
 from stemd.adapters.sockets import Receiver
-from stemd.blocks import BlockPool, Message, Notice, PoolClosedError
+from stemd.blocks import BlockPool, EndReason, Message, Notice, PoolClosedError
 from stemd.errors import CameraError
 
 _REMEDY = (
@@ -76,12 +76,26 @@ class Control(Protocol):
         ...
 
 
-class LiveDecoder(Decoder, Scanning, Protocol):
+class LiveDecoder(Decoder, Protocol):
     """The decoder of a connection to a frame camera, see `FrameDecoder`."""
 
     scan: Scan | None
     broken: bool
     """What comes makes no sense any more: the connection is to be ended."""
+
+    @property
+    def acquisition(self) -> Acquisition | None:
+        """The scan under way."""
+        ...
+
+    @property
+    def at_the_end(self) -> bool:
+        """It lacks no more than its last frames."""
+        ...
+
+    def end(self, reason: EndReason, now_ns: int) -> Iterable[Message]:
+        """End it."""
+        ...
 
     @property
     def useless_bytes(self) -> int:
@@ -222,7 +236,7 @@ class StreamAdapter(ABC):
         The second is True where what came made no sense.
         """
         link = self._connection
-        silence = Silence(self.settings)
+        silence = Silence(self.settings, "frame", stops="stop" in self.commands)
         self._ask_end.clear()
         while not stop.is_set():
             try:
@@ -247,8 +261,8 @@ class StreamAdapter(ABC):
             if decoder.acquisition is not None:
                 if self._ask_end.is_set():
                     yield from decoder.end("stopped", now_ns)
-                else:
-                    yield from silence.lasts(decoder, now_ns)
+                elif (yield from silence.lasts(decoder.acquisition, at_the_end=decoder.at_the_end)):
+                    yield from decoder.end("idle", now_ns)
             self._ask_end.clear()
             receiver.wait()
         return None, False

@@ -12,6 +12,7 @@ from stemd.acquisition import Acquisition, Detector, Scan, new_scan_id
 from stemd.adapters.frames import placing
 from stemd.adapters.frames.format import Announcement, Layout
 from stemd.adapters.frames.scans import Plan, plan, resolve
+from stemd.adapters.silence import lacks_only_its_end
 from stemd.adapters.tally import Tallies
 from stemd.blocks import Counters, Ended, EndReason, Message, Notice, Started
 
@@ -67,7 +68,7 @@ class ScanTracker:
         if self.acquisition is None:
             return False
         scan = self.acquisition.scan
-        return self.remaining <= min(scan.line_frames, max(1, scan.frames // 16))
+        return lacks_only_its_end(self.remaining, scan.line_frames, scan.frames)
 
     @property
     def planned(self) -> bool:

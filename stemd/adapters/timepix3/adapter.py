@@ -13,6 +13,7 @@ from stemd.acquisition import Acquisition, Scan
 from stemd.adapters.connection import Connection
 from stemd.adapters.events.decoder import EventDecoder
 from stemd.adapters.events.received import NO_SCAN, Received
+from stemd.adapters.silence import Silence
 from stemd.adapters.timepix3.csr import CsrDecoder
 from stemd.adapters.timepix3.front import WordsFront
 from stemd.adapters.timepix3.serval import ServalClient
@@ -36,6 +37,11 @@ class StreamDecoder(Protocol):
     @property
     def acquisition(self) -> Acquisition | None:
         """The scan that is open, None between scans."""
+        ...
+
+    @property
+    def at_the_end(self) -> bool:
+        """The open scan lacks no more than its last line."""
         ...
 
     @property
@@ -91,6 +97,7 @@ class Timepix3Adapter:
         self._scan = settings.scan
         self._decoder: StreamDecoder | None = None
         self._received = Received()
+        self._ask_end = threading.Event()
         self.no_frames = NO_SCAN
         self._serval = ServalClient(settings.serval_url) if settings.serval_url else None
         way, peer = ("listen", None) if settings.mode == "connect" else ("connect", "SERVAL")
@@ -157,7 +164,9 @@ class Timepix3Adapter:
         connection.setblocking(False)
         poll = select.poll()
         poll.register(connection, select.POLLIN)
-        last = oldest = time.monotonic()  # of the newest bytes, and of those not passed on
+        oldest = time.monotonic()  # of the bytes not passed on
+        silence = Silence(self._settings, "hit", stops=self._serval is not None)
+        self._ask_end.clear()
         waiting = False
         while not link.over(stop):
             try:
@@ -169,10 +178,7 @@ class Timepix3Adapter:
                         yield from decoder.flush(now, eof=False)
                         waiting = False
                     yield from link.waits()
-                    quiet = time.monotonic() - last
-                    over = decoder.change_waits or quiet > self._settings.idle_timeout_s
-                    if (decoder.acquisition is not None or decoder.undecided) and over:
-                        yield from decoder.finish("idle", now)
+                    yield from self._silent(silence, decoder, now)
                 continue
             except OSError as error:
                 yield from decoder.flush(time.time_ns(), eof=True)
@@ -180,6 +186,7 @@ class Timepix3Adapter:
             if count == 0:
                 yield from decoder.flush(time.time_ns(), eof=True)
                 return None, False
+            silence.broken()
             last = time.monotonic()
             oldest = oldest if waiting else last
             waiting = True
@@ -196,6 +203,20 @@ class Timepix3Adapter:
         yield from decoder.flush(time.time_ns(), eof=False)
         yield from decoder.finish("stopped", time.time_ns())
         return None, False
+
+    def _silent(self, silence: Silence, decoder: StreamDecoder, now: int) -> Iterator[Message]:
+        """Nothing comes: end the scan, and what may yet be one, where it is over for that."""
+        scan = decoder.acquisition
+        asked = self._ask_end.is_set()
+        self._ask_end.clear()
+        if scan is None and not decoder.undecided:
+            return
+        if asked:
+            yield from decoder.finish("stopped", now)
+        elif decoder.change_waits or (
+            yield from silence.lasts(scan, at_the_end=decoder.at_the_end)
+        ):
+            yield from decoder.finish("idle", now)
 
     def set_scan(self, scan: Scan) -> None:
         """See `adapters.base.Adapter`."""
@@ -215,7 +236,11 @@ class Timepix3Adapter:
                 f"the camera cannot be told to {name}: it has no control address",
                 "set serval_url in the adapter's settings",
             )
-        return self._serval.command(name, args)
+        try:
+            return self._serval.command(name, args)
+        finally:
+            if name in ("stop", "abort"):
+                self._ask_end.set()  # also where SERVAL does not answer: nothing more comes
 
     def close(self) -> None:
         """Wake a blocked `read`."""

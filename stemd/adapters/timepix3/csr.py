@@ -22,6 +22,7 @@ from stemd.adapters.events.front import BLOCK_RECORDS
 from stemd.adapters.events.landing import EVENT_BYTES, OUTPUT_HITS, Held
 from stemd.adapters.events.settings import EventSettings
 from stemd.adapters.events.sync import Output
+from stemd.adapters.silence import lacks_only_its_end
 from stemd.blocks import BlockPool, Ended, EndReason, EventBlock, Message, Notice, Started
 from stemd.compilation import njit
 from stemd.errors import FormatError
@@ -135,6 +136,12 @@ class CsrDecoder:
     def set_scan(self, scan: Scan) -> None:
         """Step size, dwell time and so on from the next scan on; the shape comes with it."""
         self._wanted_scan = scan
+
+    @property
+    def at_the_end(self) -> bool:
+        """The open scan lacks no more than its last line."""
+        left, width = self._scan.positions - self._frames, self._scan.shape[1]
+        return lacks_only_its_end(left, width, self._scan.positions)
 
     @property
     def change_waits(self) -> bool:

@@ -58,6 +58,7 @@ mode = "connect"
 host = "127.0.0.1"
 port = {timepix}
 idle_timeout_s = 1.5
+pause_timeout_s = 4.5
 scan = {{ shape = [{ny}, {nx}], flyback = 3, dwell_time_us = 1.0 }}
 
 [[pipeline.engine]]

@@ -38,6 +38,12 @@ def add_line(s: Any, lines: Any, time: float, number: int, pulse: float) -> None
 
 
 @njit(nogil=True, cache=True)
+def waits_for_lines(s: Any, row: int) -> Any:
+    """Ticks from the start of a scan's newest line after which it ends without another one."""
+    return max(s.amid if row < s.ny - 2 else s.idle, 4 * s.period)
+
+
+@njit(nogil=True, cache=True)
 def _open_or_close(s: Any, line: Any) -> None:
     """What a new line says of the scan that hits are given out for."""
     if s.scan < 0 and line.scan > s.closed:
@@ -47,7 +53,7 @@ def _open_or_close(s: Any, line: Any) -> None:
         s.close_at = line.start + s.window
         s.end_reason = RESTARTED
     elif line.scan == s.scan:
-        s.close_at = line.start + max(s.idle, 4 * s.period)
+        s.close_at = line.start + waits_for_lines(s, line.row)
         s.end_reason = IDLE
         if line.row == s.ny - 1 and s.duration > 0:
             s.close_at = line.stop + s.window

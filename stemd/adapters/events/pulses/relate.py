@@ -23,7 +23,8 @@ def relate(s: Any, pulse: Any, holes: int) -> Any:
 
     Time and count are compared. Where both agree, or the time alone is at most a few lines
     beyond the count, the lines go on. Between two scans there may be a pause of any length: the
-    count tells the line. Else a scan was broken off and another has begun.
+    count tells the line. So it does within a scan that a frame pulse announced, as another would
+    be announced as well. Else a scan was broken off and another has begun.
     """
     if not s.tracked and s.newest_scan < 0:
         return (s.closed + 1) * s.ny + s.first_row + holes, FIRST
@@ -38,10 +39,13 @@ def relate(s: Any, pulse: Any, holes: int) -> Any:
         return anew, ANEW
     if pulse.time > s.close_at and s.scan == s.newest_scan and row < s.ny - 1:
         return anew, ANEW
+    counted = lines_counted(s, pulse, True)
     if s.period <= 0.0:
-        counted = lines_counted(s, pulse, True)
         return (s.last_line + counted, SHIFTED) if 1 <= counted <= FEW_LOST else (anew, ANEW)
-    return _by_time_and_count(s, pulse, row, anew)
+    line, how = _by_time_and_count(s, pulse, row, anew)
+    if how == ANEW and s.announced and not pulse.mark and 1 <= counted < s.ny - row:
+        return s.last_line + counted, SHIFTED
+    return line, how
 
 
 @njit(nogil=True, cache=True)

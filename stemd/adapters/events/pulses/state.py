@@ -45,7 +45,8 @@ STATE = np.dtype(
         ("delay", "f8"),  # from pulse (or clock zero) to the first position
         ("window", "f8"),  # reorder window
         ("acceptance", "f8"),  # ticks of a dwell time in which hits count
-        ("idle", "f8"),  # ticks without pulses that end a scan
+        ("idle", "f8"),  # ticks without pulses that end a scan at its end
+        ("amid", "f8"),  # ... in its middle
         ("dwell_given", "f8"),
         ("now", "i8"),
         # the line clock: the newest line that a pulse made, and the rhythm of those before
@@ -62,6 +63,7 @@ STATE = np.dtype(
         ("pause", "f8"),
         ("last_pause", "f8"),
         # the timing of the newest scan alone, so that its record gives the same positions
+        ("announced", "i8"),  # 1: a frame pulse began it
         ("duration", "f8"),  # nx dwell times, ticks; 0 not known
         ("timed", "i8"),
         ("times", "f8", (PLACED,)),

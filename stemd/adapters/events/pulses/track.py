@@ -94,6 +94,8 @@ def _accept(s: Any, lines: Any, waits: Any, faults: Any, at: int, number: int, h
     if pulse.mark and number % s.ny:
         number = (number // s.ny + 1) * s.ny
         same_scan = False
+    if not (s.tracked and same_scan):
+        s.announced = pulse.mark
     add_line(s, lines, start, number, time)
     if pulse.stop > NONE:
         line_lasted(s, lines, pulse.stop - time)
