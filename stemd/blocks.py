@@ -62,17 +62,21 @@ class Buffer:
             self._readers += not wire_only
 
     def release(self, *, wire_only: bool = False) -> None:
-        """One reader less, of what it was retained for; the last one gives the memory back."""
+        """One reader less, of what it was retained for; the last one gives the memory back.
+
+        It stays a reader of `bytes` until `unpacked` is back: nobody can take the buffer before.
+        """
+        if not wire_only:
+            with self._lock:
+                self._readers -= 1
+                unread = self._readers == 0
+            if unread and self._owner is not None:
+                self._owner.give_back_unpacked(self)
         with self._lock:
             self._users -= 1
-            self._readers -= not wire_only
             last = self._users == 0
-            unread = self._readers == 0 and not wire_only
-        if self._owner is not None:
-            if unread:
-                self._owner.give_back_unpacked(self)
-            if last:
-                self._owner.give_back(self)
+        if last and self._owner is not None:
+            self._owner.give_back(self)
 
 
 class BlockPool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -53,6 +54,38 @@ def test_memory_that_somebody_reads_is_not_unpacked_into_again() -> None:
     assert (first.unpacked == 7).all()
     first.release()
     assert pool.free == pool.buffers
+
+
+class Interrupted(BlockPool):
+    """What happens between the last reader of `unpacked` and its going back."""
+
+    in_between: Callable[[], None] | None = None
+
+    def give_back_unpacked(self, buffer: Buffer) -> None:
+        """See `BlockPool`."""
+        happens, self.in_between = self.in_between, None
+        if happens is not None:
+            happens()
+        super().give_back_unpacked(buffer)
+
+
+def test_a_record_that_is_written_at_the_same_moment_takes_no_memory_from_the_next_block() -> None:
+    pool = Interrupted(total_bytes=100_000, block_bytes=FRAMES * 1100)
+    pool.configure(100, 1000)
+    count = len(take_all(packed_pool()))
+    first = pool.take()
+    first.retain(wire_only=True)
+    taken: list[Buffer] = []
+
+    def written_and_taken() -> None:
+        first.release(wire_only=True)
+        taken.append(pool.take())
+
+    pool.in_between = written_and_taken
+    first.release()
+    assert taken[0].unpacked.size == FRAMES * 1000
+    taken[0].release()
+    assert len(take_all(pool)) == count
 
 
 def test_all_memory_comes_back_in_whatever_order_it_is_let_go() -> None:
