@@ -77,11 +77,11 @@ def test_the_demo_compiles_no_more_versions_of_a_kernel_than_there_are_pixel_typ
 
 CALLER = """
 from stemd.compilation import njit
-from callee import FACTOR, twice
+{names}
 
 @njit(cache=True)
 def made(x):
-    return FACTOR * twice(x)
+    return {place}FACTOR * {place}twice(x)
 
 print(made(7), sum(made.stats.cache_misses.values()))
 """
@@ -97,8 +97,13 @@ def twice(x):
 """
 
 
-def test_a_kernel_is_compiled_again_when_one_that_it_calls_has_changed(tmp_path: Path) -> None:
-    (tmp_path / "caller.py").write_text(CALLER)
+@pytest.mark.parametrize(
+    ("names", "place"), [("from callee import FACTOR, twice", ""), ("import callee", "callee.")]
+)
+def test_a_kernel_is_compiled_again_when_one_that_it_calls_has_changed(
+    tmp_path: Path, names: str, place: str
+) -> None:
+    (tmp_path / "caller.py").write_text(CALLER.format(names=names, place=place))
 
     def run(factor: int, times: int) -> str:
         (tmp_path / "callee.py").write_text(CALLEE.format(factor=factor, times=times))

@@ -7,7 +7,8 @@ import inspect
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -30,20 +31,27 @@ def _parts(function: FunctionType, seen: set[int]) -> Iterator[str]:
         return
     seen.add(id(function))
     yield _file_hash(inspect.getfile(function))
-    known = dict(inspect.getclosurevars(function).nonlocals) | {
-        name: function.__globals__[name]
-        for name in _names(function.__code__)
-        if name in function.__globals__
-    }
-    for name, value in known.items():
+    for name, value in _known(function).items():
         if isinstance(value, (Kernel, Intrinsic)):
             yield from _parts(value.function, seen)
-        elif isinstance(value, FunctionType):  # which an intrinsic uses
+        elif isinstance(value, FunctionType) and "." not in name:  # which an intrinsic uses
             yield from _parts(value, seen)
         elif isinstance(value, (bool, int, float, complex, str, tuple, np.generic)):
             yield f"{name}={value!r}"
         elif isinstance(value, np.ndarray):
             yield f"{name}={value.dtype}{value.shape}{hashlib.sha256(value.tobytes()).hexdigest()}"
+
+
+def _known(function: FunctionType) -> dict[str, Any]:
+    """What a function takes from around it, by name, `module.name` where it takes it from there."""
+    names = _names(function.__code__)
+    known: dict[str, Any] = dict(inspect.getclosurevars(function).nonlocals)
+    known |= {name: function.__globals__[name] for name in names & function.__globals__.keys()}
+    for module, value in list(known.items()):
+        if isinstance(value, ModuleType):
+            inside = vars(value)
+            known |= {f"{module}.{name}": inside[name] for name in names & inside.keys()}
+    return known
 
 
 def _names(code: CodeType) -> set[str]:
