@@ -22,6 +22,7 @@ from stemd.engines.base import PositionMaps, Positions
 from stemd.engines.restoration.frames.aligned import SMALLEST_PX, Aligned, align
 from stemd.engines.restoration.frames.places import Places, places_of
 from stemd.engines.restoration.frames.so_far import SoFar
+from stemd.pixels import Mask
 from stemd.scan.frame_images import best_image, frame_image
 
 WHOLE = 0.9
@@ -50,6 +51,7 @@ class Repeats:
         self._left_out: list[int] = []
         self._places: Places | None = None
         self._found: Aligned | None = None
+        self._first: PositionMaps | None = None
 
     @property
     def positions(self) -> int:
@@ -68,12 +70,20 @@ class Repeats:
 
     def first(self) -> PositionMaps:
         """The maps of the first frame alone, for engines that are given no more."""
-        recorded, one = self.recorded, slice(0, self._size)
-        maps = PositionMaps(self.place, recorded.detector_names)
-        maps.total, maps.done = recorded.total[one], recorded.done[one]
-        maps.moment_y, maps.moment_x = recorded.moment_y[one], recorded.moment_x[one]
-        maps.masked = recorded.masked
-        return maps
+        if self._first is None:
+            recorded, one = self.recorded, slice(0, self._size)
+            maps = PositionMaps(self.place, recorded.detector_names)
+            maps.total, maps.done = recorded.total[one], recorded.done[one]
+            maps.moment_y, maps.moment_x = recorded.moment_y[one], recorded.moment_x[one]
+            maps.masked = recorded.masked
+            self._first = maps
+        return self._first
+
+    def mask(self, masked: Mask | None) -> None:
+        """It is known now which detector pixels count nowhere."""
+        self.maps.masked = masked
+        if self._first is not None:
+            self._first.masked = masked
 
     def take(self, complete: list[Positions]) -> list[Positions]:
         """Positions of all frames are complete; returns those of the place that are new.
@@ -97,9 +107,10 @@ class Repeats:
         self.settled = True
         whole = [n for n in range(self._repeats) if self._is_whole(n)]
         there = [n for n in range(self._repeats) if self.recorded.done[self._part(n)].any()]
-        self._left_out = [n for n in there if n not in whole]
+        added = whole or there[:1]
+        self._left_out = [n for n in there if n not in added]
         if len(whole) < 2 or min(self.maps.shape) < SMALLEST_PX:
-            self._add_unmoved(whole or there[:1])
+            self._add_unmoved(added)
             if len(whole) > 1:
                 yield Notice(
                     "frames_unmoved",

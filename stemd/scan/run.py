@@ -108,7 +108,8 @@ class ScanRun:
 
     def _mask_is_known(self) -> None:
         self.reducer.mask(self.mask.mask)
-        self.maps.masked = self.mask.mask
+        if self.repeats is not None:
+            self.repeats.mask(self.mask.mask)
         for said in self.mask.found_notices():
             self.tell(said)
 

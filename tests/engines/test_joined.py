@@ -9,7 +9,7 @@ import pytest
 
 from stemd.beam import Beam
 from stemd.engines.airpi.bright import Evidence
-from stemd.engines.airpi.joined import AMPLITUDE, NOISY, compromise, joined
+from stemd.engines.airpi.joined import AMPLITUDE, NOISY, WIDE, _Seen, compromise, joined
 from stemd.engines.airpi.slopes import Frame, Slopes
 from stemd.engines.lens.estimate import Frequencies, Linear
 
@@ -156,3 +156,24 @@ def test_without_a_bright_field_the_networks_image_stays() -> None:
     evidence.linear.numerator[:], evidence.linear.denominator[:] = 0.0, 0.0
     got = joined(image, Frame(0.12, (0.3, 0.3)), evidence, STEP, BEAM)
     np.testing.assert_allclose(got.phase, image, atol=1e-5)
+
+
+@pytest.mark.parametrize("airy_radii", [2.0, 5.0])
+def test_coarse_steps_that_have_few_rings_of_frequencies_have_each_in_its_place(
+    airy_radii: float,
+) -> None:
+    at = Frequencies(np.ones((SIDE, SIDE), np.bool_), BEAM, airy_radii * BEAM.airy_radius)
+    linear = Linear(at, np.zeros(8))
+    linear.denominator = np.full(at.index.size, CLEAR)
+    linear.numerator = CLEAR * 20.0 * np.exp(-10.0 * (at.y**2 + at.x**2)).astype(np.complex128)
+    evidence = Evidence(linear, np.ones(at.index.size), {})
+    assert np.isfinite(compromise(0.5 * linear.numerator / CLEAR, evidence).variance)
+    noise = at.positions / CLEAR
+    beyond = np.abs(linear.numerator / CLEAR) ** 2 - noise
+    wanted = []
+    for ring in range(int(at.ring.max()) + 1):
+        weight = np.where(np.abs(at.ring - ring) <= WIDE // 2, at.twice, 0.0)
+        most = float((weight * beyond).sum() + noise * np.sqrt((weight**2).sum())) / weight.sum()
+        wanted.append(max(most, 0.0))
+    found = _Seen(evidence).power_at_most()
+    np.testing.assert_allclose(found, np.array(wanted)[at.ring], rtol=1e-9)

@@ -239,6 +239,19 @@ def test_numbers_that_wrap_leave_no_false_hole(
     assert holes == [int(lost in (5, 28, 29)), 30 + (lost == 50)]
 
 
+def test_numbers_of_every_acquisition_of_a_connection_may_wrap() -> None:
+    without_0 = [*range(999_937, 1_000_000), *range(1, 67)]
+    with_0 = [*range(999_937, 1_000_000), *range(66)]
+    stream = b""
+    for numbers in (without_0, without_0, with_0, with_0):
+        stream += message(encode_merlin_hdr(KIND, 0))
+        stream += b"".join(message(frame(k, n)) for k, n in enumerate(numbers))
+    scans = decode(stream, Scan(shape=(8, 8))).scans
+    seen = [{p: int(image[0, 0]) for p, image in each.patterns.items()} for each in scans]
+    assert seen[0::3] == [{p: p for p in range(64)}] * 4
+    assert seen[1::3] == [{p: 64 + p for p in range(64)}] * 4
+
+
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     shape=st.sampled_from([(8, 8), (6, 7), (5, 12)]),

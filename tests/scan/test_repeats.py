@@ -343,3 +343,41 @@ def test_all_scans_of_an_event_stream_are_frames(tmp_path: Path) -> None:
     np.testing.assert_array_equal(made[0].image, made[1].image)
     with pytest.raises(UsageError, match="one frame only"):
         RepeatedRecording(parts("one0"))
+
+
+def test_what_there_is_of_a_first_frame_is_the_image_and_is_not_called_left_out(
+    tmp_path: Path,
+) -> None:
+    data, _ = patterns()
+    recording = open_recording(saved(tmp_path / "scan.npy", data), scan())
+    chosen = engines()
+    run = ScanRun(recording.acquisition, settings(chosen), chosen)
+    for block in recording.blocks(0, 3000):
+        run.reduce(block)
+    run.end("stopped")
+    about = run.snapshot(final=True).results[0].extra["repeats"]
+    assert about["frames"] == 1
+    assert "left_out" not in about
+    assert not [said for said in run.notices if said["kind"] == "frame_left_out"]
+
+
+def test_engines_of_the_first_frame_leave_out_pixels_that_are_found_to_be_broken(
+    tmp_path: Path,
+) -> None:
+    data, _ = patterns()
+    data[..., 0, 0] = 60_000
+    recording = open_recording(saved(tmp_path / "scan.npy", data), scan())
+    chosen = [EngineConfig.of("ssb", {"pixels_per_angle": 3})]
+    told = settings(
+        chosen, energy_ev=200e3, convergence_semi_angle_mrad=21.0, pixel_size_mrad=7.0,
+        mask="auto",
+    )  # fmt: skip
+    run = ScanRun(recording.acquisition, told, chosen, live=True)
+    maps = run.engines.maps_for(run.engines.choices[0], run.maps)
+    assert maps.masked is None
+    for block in recording.blocks(0, 500):
+        run.reduce(block)
+    run.end("stopped")
+    assert run.engines.every[0]._maps.masked is not None  # type: ignore[attr-defined]
+    assert run.maps.masked is not None
+    assert run.engines.every[0]._maps.masked.tolist() == run.maps.masked.tolist()  # type: ignore[attr-defined]

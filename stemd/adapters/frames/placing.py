@@ -113,7 +113,9 @@ def place_live(
         if raw < 0:
             return BAD, i
         expected = state[LAST] + 2
-        if raw == state[FIRST] and expected == state[ZERO]:
+        if raw == 0:
+            state[TURN] = max(state[TURN], state[ZERO])  # it does send a 0
+        elif raw == state[FIRST] and expected == state[ZERO] and state[TURN] == state[ZERO]:
             state[TURN] -= 1  # 1 where 0 was due: this camera never sends a 0
         value = _unwrap(raw, state[FIRST], state[TURN], expected)
         back = abs(value - expected)

@@ -181,9 +181,8 @@ class _Seen:
         at, known = self.at, np.isfinite(self.noise)
         noise = np.where(known, self.noise, 1.0)
         weight = np.where(known, at.twice / noise**2, 0.0)
-        ring = np.ones(WIDE)
         total, seen, error = (
-            np.convolve(np.bincount(at.ring, values), ring, "same")
+            _rings(at.ring, values, WIDE)
             for values in (
                 weight,
                 weight * (np.abs(self.waves) ** 2 - noise),
@@ -283,10 +282,10 @@ def _mean(at: Frequencies, weight: F64, values: F64) -> F64:
     return np.asarray(_rings(at.ring, weight * values) / np.maximum(_rings(at.ring, weight), TINY))
 
 
-def _rings(ring: NDArray[np.int64], values: F64) -> F64:
-    """Sums over each ring and those about it."""
+def _rings(ring: NDArray[np.int64], values: F64, about: int = RINGS) -> F64:
+    """Sums over each ring and those about it, so many together."""
     each = np.bincount(ring, values)
-    return np.asarray(np.convolve(each, np.ones(RINGS))[RINGS // 2 :][: each.size])
+    return np.asarray(np.convolve(each, np.ones(about))[about // 2 :][: each.size])
 
 
 def _split(image: F32, pixel: float, cut: float) -> tuple[F32, F32]:

@@ -246,7 +246,7 @@ def _planes(done: NDArray[np.bool_]) -> tuple[F32, F64]:
 
 def _added(rings: F64) -> F64:
     """Each ring with those about it."""
-    return np.asarray(np.convolve(rings, np.ones(2 * ABOUT + 1), "same"), np.float64)
+    return np.asarray(np.convolve(rings, np.ones(2 * ABOUT + 1))[ABOUT:][: rings.size], np.float64)
 
 
 def shrunk(seen: F64, error: F64, most: F64) -> F64:
