@@ -13,6 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from stemd.acquisition import Scan
+from stemd.adapters.advapix import text
 from stemd.adapters.advapix.adapter import AdvapixAdapter, make_front
 from stemd.adapters.advapix.recording import open_recording
 from stemd.adapters.advapix.records import (
@@ -142,7 +143,11 @@ def test_no_bytes_break_the_decoder(data: bytes, size: int) -> None:
     assert counters["pixels"] + counters["unknown"] + counters["control"] == len(data) // size
 
 
-def test_text_files_give_the_same_hits_as_binary_ones(tmp_path: Path) -> None:
+@pytest.mark.parametrize("piece_bytes", [text.PIECE_BYTES, 61, 5000])
+def test_text_files_give_the_same_hits_as_binary_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece_bytes: int
+) -> None:
+    monkeypatch.setattr(text, "PIECE_BYTES", piece_bytes)
     sent = hits(3000)
     made = shuffled(sent, 100_000)
     (tmp_path / "a.t3p").write_bytes(made.tobytes())
@@ -158,6 +163,25 @@ def test_text_files_give_the_same_hits_as_binary_ones(tmp_path: Path) -> None:
         for message in open_recording(tmp_path / name, SCAN).messages():
             got.take(message)
         assert (got.hits() == expected(sent)).all(), name
+
+
+def test_any_records_of_a_text_file_are_those_of_all_its_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.t3pa"
+    lines = [
+        f"{n} {n % 65536} {n * 7} 3 1 0" if n % 90 > 30 else "# " + "x" * n for n in range(500)
+    ]
+    path.write_text("\n".join(lines))
+    whole = text.text_records(np.frombuffer(path.read_bytes(), np.uint8))[0]
+    monkeypatch.setattr(text, "PIECE_BYTES", 200)
+    found = text.TextRecords(path)
+    assert found.size == whole.nbytes
+    for first in (0, 1, 17, len(whole) - 1):
+        with found.reader(16 * first, found.size) as reader:
+            for start in range(first, len(whole), 5):
+                piece = reader.piece(16 * start, 16 * 40)
+                assert piece.tobytes() == whole[start : start + 40].tobytes()
 
 
 def test_a_text_file_without_hits_is_refused(tmp_path: Path) -> None:

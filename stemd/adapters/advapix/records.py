@@ -287,7 +287,8 @@ def text_records(text: NDArray[np.uint8]) -> tuple[NDArray[Any], int]:
 
     The text form of a single chip; a heading line is skipped.
     """
-    values = np.zeros((text.size // 12 + 1, 6), np.int64)
+    lines = np.count_nonzero(text == 10) + np.count_nonzero(text == 13) + 1
+    values = np.zeros((lines, 6), np.int64)
     used, lines = parse_text(text, 6, values)
     made = np.zeros(lines, RECORD)
     for name, column in (("index", 1), ("toa", 2), ("tot", 3), ("ftoa", 4), ("overflow", 5)):
