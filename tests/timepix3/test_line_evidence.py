@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from stemd.acquisition import Scan
-from stemd.blocks import Ended
+from stemd.blocks import Ended, Notice
 
 from .line_truth import FAULTS, Made, Plan, make, spoil
 from .streams import Received, decoder, receive, settings
@@ -133,6 +133,31 @@ def test_a_stray_pulse_five_periods_before_a_scan_is_not_its_first_line() -> Non
     got = read(plan, Made(stray.stream + made.stream, made.truth, made.good))
     check(plan, made, got)
     assert "spurious_pulses" in got.notices()
+
+
+@pytest.mark.parametrize("periods", [0.6, 1, 1.4, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_stray_before_a_scan_that_nothing_tells_from_its_first_line_is_told(
+    periods: float, counted: bool
+) -> None:
+    plan = Plan(start=700_000, counter=1 + counted)
+    made = make(plan, random.Random(1))
+    at = plan.start - round(periods * PERIOD)
+    stray = make(Plan(ny=1, start=at, counter=int(counted), hits=0), random.Random(1))
+    got = read(plan, Made(stray.stream + made.stream, made.truth, made.good))
+    found = rows_and_columns(got)
+    low = {
+        scan * plan.ny + place // plan.nx - line
+        for (line, _), (scan, place) in zip(
+            made.truth, (found[n] for n in range(len(made.truth))), strict=True
+        )
+    }
+    remedies = [m.remedy for m in got.of(Notice) if m.kind == "lines_too_few"]
+    assert len(low) == 1
+    if low == {0}:
+        assert not remedies
+    else:
+        assert [f"its rows stand {low.pop()} too low" in remedy for remedy in remedies] == [True]
 
 
 def test_pulses_that_one_chip_lacks_are_taken_from_the_others() -> None:

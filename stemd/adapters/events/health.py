@@ -27,6 +27,8 @@ LEAST_HITS = 10_000
 INTERVAL_TOLERANCE = 0.02
 OUTSIDE_MARGIN = 0.2
 """Part of the hits outside lines beyond what flyback explains that is worth a word."""
+FEW_LINES = 4
+"""So many periods before a scan a stray pulse may be taken for its first line: nothing tells."""
 
 _COUNTED = {
     "overflow": ("hold_overflow", "hits were dropped: too many waited for their line"),
@@ -125,7 +127,10 @@ class SyncHealth:
                 "lines_too_few",
                 f"the scan ended after {lines} of {self._scan.shape[0]} lines",
                 remedy="check scan.shape; if a pulse before its first line was lost, its rows "
-                "stand too high",
+                "stand too high"
+                if lines > FEW_LINES
+                else "check scan.shape; if these lines belong to the scan before, a stray pulse "
+                f"came before that one's first line, and its rows stand {lines} too low",
             )
         gained = {
             name: counters.get(name, 0) - self._scan_start.get(name, 0)
