@@ -9,6 +9,7 @@ import json
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -34,7 +35,14 @@ def threads() -> dict[str, threading.Thread]:
 
 
 def kill_thread(thread: threading.Thread) -> None:
-    """Raise in a thread as soon as it runs Python again."""
+    """Raise in a thread as soon as it runs Python again.
+
+    Not while any thread is being started: until it runs it has its starter's identity and would
+    be killed in its place, and then Thread.start never returns. Only a tool can do that to it.
+    """
+    end = time.monotonic() + 1.0
+    while time.monotonic() < end and not all(each.is_alive() for each in threading.enumerate()):
+        time.sleep(0.001)
     ident = ctypes.c_ulong(thread.ident or 0)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(Killed))
 
