@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stemd.cli.scan_arguments import add_scan, scan_of
-from stemd.errors import FormatError, StemdError
+from stemd.errors import FormatError, StemdError, UsageError
 
 if TYPE_CHECKING:
     from stemd.config.resolved import Config
@@ -43,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
 
     from stemd.adapters.files import is_recording
 
+    if args.file.is_dir() and not is_recording(args.file):
+        args.file = _only_recording(args.file)
     if is_recording(args.file):
         return _recording(args)
     _refuse_a_stranger(args.file)
@@ -66,6 +68,19 @@ def run(args: argparse.Namespace) -> int:
         _print(str(args.file), document)
         sys.stderr.writelines(f"warning: {doubt}\n" for doubt in doubts)
     return 0
+
+
+def _only_recording(folder: Path) -> Path:
+    """The recording in a folder. Raises UsageError where there is none, or several."""
+    from stemd.cli.process_inputs import inputs_of
+
+    found = [Path(str(each.path)) for each in inputs_of([folder])]
+    if len(found) > 1:
+        names = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
+        raise UsageError(
+            f"{folder} is a folder of {len(found)} recordings", f"name one of them: {names}"
+        )
+    return found[0]
 
 
 def _refuse_a_stranger(path: Path) -> None:

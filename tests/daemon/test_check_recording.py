@@ -12,6 +12,7 @@ import tifffile
 from stemd import api
 from stemd.acquisition import Scan
 from stemd.adapters.merlin.encoder import Camera, encode_frame
+from stemd.adapters.merlin.encoder import encode_hdr as camera_hdr
 from stemd.adapters.merlin.hdr import encode_hdr
 from stemd.cli.main import main
 from stemd.errors import StemdError, UsageError
@@ -44,6 +45,38 @@ def test_missing_frames_are_told_and_the_exit_code_says_so(
     found = json.loads(capsys.readouterr().out)
     assert (found["positions_done"], found["positions_total"], found["ok"]) == (18, 20, False)
     assert [notice["kind"] for notice in found["notices"]] == ["missing_frames"]
+
+
+def test_a_folder_is_its_only_recording_or_names_those_that_it_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_mib(tmp_path / "a.mib", [1, 2, 3, 4])
+    assert main(["check", str(tmp_path), "--scan", "2x2"]) == 0
+    assert "4 of 4" in capsys.readouterr().out
+    write_mib(tmp_path / "b.mib", [1, 2, 3, 4])
+    assert main(["check", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "a folder of 2 recordings" in said
+    assert str(tmp_path / "b.mib") in said
+    (tmp_path / "empty").mkdir()
+    assert main(["check", str(tmp_path / "empty")]) == 2
+    assert "without a recording" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("scan", "doubted"), [("6x7", False), ("7x6", True), ("6x6", False), ("3x14", False)]
+)
+def test_a_transposed_scan_is_doubted_where_the_triggers_tell_the_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], scan: str, doubted: bool
+) -> None:
+    path = write_mib(tmp_path / "scan.mib", list(range(1, 43)))
+    path.with_suffix(".hdr").write_bytes(
+        camera_hdr(Camera(shape=(256, 256)), 42, frames_per_trigger=7)
+    )
+    flyback = ["--flyback", "1"] if scan == "6x6" else []
+    main(["check", str(path), "--scan", scan, *flyback, "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert ("line_length" in [notice["kind"] for notice in found["notices"]]) == doubted
 
 
 @pytest.mark.slow

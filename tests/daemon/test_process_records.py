@@ -87,7 +87,7 @@ def test_another_size_of_the_scan_leaves_the_config_s_calibration(
     scan = document(tmp_path / "out" / "scan")["scan"]
     assert scan == {
         "shape": [5, 6], "flyback": 1, "leading": 0, "serpentine": False,
-        "step_size_angstrom": 0.5, "dwell_time_us": 250.0,
+        "step_size_angstrom": 0.5, "dwell_time_us": 250.0, "repeats": 1,
     }  # fmt: skip
 
 

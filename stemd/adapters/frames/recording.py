@@ -175,6 +175,23 @@ class FrameRecording:
         if lost > 0 and not self._skipping:
             self._note("missing_frames", f"{lost} frame numbers are not in the file", lost)
         self._tell_declared(ends)
+        self._tell_lines(scan, ends)
+
+    def _tell_lines(self, scan: Scan, ends: Ends) -> None:
+        """A scan that was given against the triggers, transposed mostly."""
+        each, line = self._announced.frames_per_trigger or 1, scan.line_frames
+        if not 1 < each < ends.count or each == scan.shape[1]:
+            return
+        if line % each and each % line:
+            self._notices.append(
+                Notice(
+                    "line_length",
+                    f"the header tells of {each} frames for each trigger, the scan has {line} "
+                    "frames a line",
+                    remedy="if each trigger began a line, the scan's shape or flyback is wrong: "
+                    "is it (lines, positions of a line)?",
+                )
+            )
 
     @property
     def _is_joined(self) -> bool:
