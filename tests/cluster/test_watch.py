@@ -33,7 +33,7 @@ class Command:
         path = folder / "big.npy"
         if not path.exists():
             # a file of holes, of more than the workers are through with at once
-            shape = (600, 400, 64, 64)
+            shape = (600, 120, 64, 64)
             del_me = np.lib.format.open_memmap(path, "w+", dtype=np.uint16, shape=shape)
             del del_me
         self.process = subprocess.Popen(
@@ -145,7 +145,8 @@ def test_a_cluster_that_stops_is_told_within_ten_seconds_and_goes_on_when_it_is_
     for each in hurt:
         each.send_signal(number)
     try:
-        wait_until(lambda: made.count(words) or made.process.poll() is not None, words, 30.0)
+        with contextlib.suppress(pytest.fail.Exception):  # what was told instead is worth more
+            wait_until(lambda: made.count(words) or made.process.poll() is not None, words, 30.0)
         assert made.count(words), made.told
         assert time.monotonic() - began < SOON_S
         wait_until(lambda: made.count(words) >= 2, f"{words} is told again", 30.0)

@@ -74,7 +74,7 @@ def places_of(
     again = np.full((holes.size, 2), -1, np.int32)
     _fill(lines, used, there, nx, holes, again)
     again = again[again[:, 0] >= 0]
-    # a position has one second place: of several the last
+    # a position has one second place: of several the first
     again = again[np.unique(again[:, 0], return_index=True)[1]]
     counts[again[:, 1]] = 1
     counts[~inside] = 0
