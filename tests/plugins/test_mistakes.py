@@ -216,7 +216,7 @@ def test_a_plugin_that_would_harm_others_is_broken(
     plugin = replace(frame_camera(CAMERA, QuicksilverSettings, ""), **change)
     entry = EntryPoint("quicksilver", "here:PLUGIN", "stemd.adapters")
     monkeypatch.setattr(EntryPoint, "load", lambda entry: plugin)
-    monkeypatch.setattr(plugins, "_entries", lambda kind: (entry,))
+    monkeypatch.setattr(plugins, "_foreign", lambda kind: (entry,))
     plugins._read.cache_clear()
     try:
         (broken,) = plugins.broken("adapters")
