@@ -9,6 +9,10 @@ from stemd.acquisition import MAX_POSITIONS, Scan
 from stemd.adapters.frames.format import Announcement
 from stemd.errors import FormatError
 
+MOST_SCANS = 65536
+"""No camera is armed for more scans at once: a header that tells 10**30 frames would be searched
+for ever."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -41,7 +45,7 @@ def flyback_from_count(shape: tuple[int, int], frames: int) -> int | None:
         found = (frames - ny * nx) // (ny - 1)
         if 0 < found <= nx:
             return found
-    for scans in range(2, frames // (ny * nx) + 1):
+    for scans in range(2, min(frames // (ny * nx), MOST_SCANS) + 1):
         found = frames // (scans * ny) - nx
         if frames % (scans * ny) == 0 and 0 < found <= nx:
             return found
