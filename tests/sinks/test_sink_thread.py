@@ -107,6 +107,7 @@ async def test_a_sink_that_leaves_the_program_is_the_only_one_that_goes(rig: Rig
 
 async def test_what_a_sink_asks_its_host_is_asked_on_the_daemons_event_loop(rig: Rig) -> None:
     home, asked = threading.current_thread(), []
+    rig.sink.go.set()  # it need not hang here
 
     def healthy() -> Any:
         asked.append(threading.current_thread())
