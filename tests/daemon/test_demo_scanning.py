@@ -33,7 +33,7 @@ class Instrument:
         if self.orders <= self._deaf:
             await asyncio.Event().wait()
         if self.orders <= self._busy:
-            return {"ok": False}
+            return {"ok": False, "error": {"message": "busy"}}
         self._watcher.on_document(pipeline, {"event": "started", "id": str(self.orders)})
         self._tell(self._then)
         return {"ok": True}
