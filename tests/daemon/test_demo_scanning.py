@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from stemd.cli.demo import scanning
+from stemd.cli.demo import command, scanning
 from stemd.cli.demo.progress import Watcher
 from stemd.cli.demo.scanning import scan_by_scan
 from stemd.events import Hub
@@ -95,3 +95,27 @@ def test_a_fault_that_a_scan_may_end_does_not_end_the_demo() -> None:
 def test_an_order_that_is_not_answered_or_refused_is_given_again() -> None:
     assert scans(2, "waiting", deaf=2) == (4, 2)
     assert scans(2, "waiting", busy=3) == (5, 2)
+
+
+def test_what_ends_the_starting_of_scans_ends_the_demo_and_is_raised() -> None:
+    class Daemon:
+        def __init__(self) -> None:
+            self.ready, self.stopped = asyncio.Event(), asyncio.Event()
+            self.hub = None  # whoever asks it for anything fails
+            self.ready.set()
+            self.stop = self.stopped.set
+            self.told_to_stop = self.stopped.wait
+
+    async def run() -> None:
+        daemon: Any = Daemon()
+        watcher = Watcher(None)
+        watcher.on_state("virtual", {"state": "waiting", "camera_connected": True})
+        operating = asyncio.create_task(command._operate(daemon, watcher, None))
+        await asyncio.wait_for(daemon.stopped.wait(), 10.0)
+        with pytest.raises(AttributeError):
+            await operating
+        daemon = Daemon()  # and one that is told to stop is no failure
+        daemon.stop()
+        await asyncio.wait_for(command._operate(daemon, Watcher(None), None), 10.0)
+
+    asyncio.run(run())

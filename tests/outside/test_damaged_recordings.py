@@ -170,3 +170,14 @@ def test_whole_header_files_of_any_bytes_are_no_error(tmp_path: Path) -> None:
         code, said = commanded("check", str(path), "--scan", "4x6")
         assert code in (0, 1)
         assert "24 of 24" in said
+
+
+def test_a_whole_scan_outweighs_the_frames_that_the_camera_was_set_to(tmp_path: Path) -> None:
+    path = tmp_path / "a.mib"
+    path.write_bytes(mib())
+    # two scans of 4 lines, if one frame follows each line: the rows would be shifted
+    path.with_suffix(".hdr").write_bytes(encode_hdr({"Frames in Acquisition (Number)": "56"}))
+    _, said = commanded("check", str(path), "--scan", "4x6")
+    assert "flyback 0" in said
+    assert "24 of 24" in said
+    assert "promises 56" in said

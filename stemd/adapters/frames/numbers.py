@@ -133,6 +133,10 @@ def resolve_file(
     # file: a scan said to be without flyback is just that then.
     found = skipped_flyback(table, ends, scan) if ends.span != ends.count else 0
     if not found and scan.flyback is None:
-        frames = declared if declared and declared >= ends.last else ends.span
-        found = flyback_from_count((scan.lines, scan.shape[1]), frames - scan.leading) or 0
+        lines = scan.lines, scan.shape[1]
+        counted = flyback_from_count(lines, ends.span - scan.leading)
+        # what is there, if it fits and nothing lacks, outweighs what the camera was set to
+        if declared and declared >= ends.last and (counted is None or ends.span != ends.count):
+            counted = flyback_from_count(lines, declared - scan.leading)
+        found = counted or 0
     return scan.model_copy(update={"flyback": found})

@@ -32,8 +32,9 @@ def flyback_from_count(shape: tuple[int, int], frames: int) -> int | None:
     """Flyback frames a line that explain `frames` frames of a scan, None if none do.
 
     Whole scans without flyback come first, then flyback after every line, then flyback after
-    every line but the last, then several scans with flyback after every line. More flyback than
-    positions is not believed.
+    every line but the last. More flyback than positions is not believed. Then several scans with
+    flyback after every line, of an eighth of the positions at most: round numbers, which cameras
+    are often set to, fit longer ones by chance.
     """
     ny, nx = shape
     if frames > 0 and frames % (ny * nx) == 0:
@@ -47,7 +48,7 @@ def flyback_from_count(shape: tuple[int, int], frames: int) -> int | None:
             return found
     for scans in range(2, min(frames // (ny * nx), MOST_SCANS) + 1):
         found = frames // (scans * ny) - nx
-        if frames % (scans * ny) == 0 and 0 < found <= nx:
+        if frames % (scans * ny) == 0 and 0 < found <= max(1, nx // 8):
             return found
     return None
 
@@ -119,4 +120,9 @@ def plan(scan: Scan | None, announced: Announcement | None) -> Plan:
             f"the camera is set to {frames} frames, a scan of {resolved.size} takes {each}",
         )
     doubt = f"{frames} frames are {scans} scans of {each} and {rest} beyond" if rest else ""
+    if scan is not None and scan.flyback is None and resolved.flyback and scans > 1:
+        doubt = (
+            f"the {frames} frames that the camera is set to are {scans} scans of {resolved.size} "
+            f"if {resolved.flyback} frames follow each line, which is believed"
+        )
     return Plan(resolved, scans * each, doubt)

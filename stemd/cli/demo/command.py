@@ -175,15 +175,15 @@ async def _serve(
     ending = asyncio.create_task(_end_in_time(daemon, camera))
     line = asyncio.create_task(starting_line(lambda: _starting(daemon)))
     ready = asyncio.create_task(_first_images(daemon, watcher))
-    scanning = asyncio.create_task(scan_by_scan(daemon.hub, daemon.ready, watcher, args.scans))
+    scanning = asyncio.create_task(_operate(daemon, watcher, args.scans))
     await asyncio.wait({serving, ready}, return_when=asyncio.FIRST_COMPLETED)
     line.cancel()
     ready.cancel()
     end_status_line()
     if serving.done():  # Ctrl-C, or it could not start
         ending.cancel()
-        scanning.cancel()
         await serving
+        await _ended(scanning)
         return 0
     broker = daemon.outlets.broker
     say(f"live page  {daemon.outlets.page_url or '(off)'}")
@@ -197,9 +197,9 @@ async def _serve(
     if done.done():
         ending.cancel()
     done.cancel()
-    scanning.cancel()
     daemon.stop()
     await serving
+    await _ended(scanning)
     ending.cancel()
     end_status_line()
     bad = [document for document in watcher.documents if document["status"] != "complete"]
@@ -208,6 +208,32 @@ async def _serve(
     if watcher.incomplete:
         say(f"{len(watcher.incomplete)} of them have images that could not be completed.")
     return 1 if args.scans is not None and (bad or watcher.incomplete) else 0
+
+
+async def _operate(daemon: Daemon, watcher: Watcher, wanted: int | None) -> None:
+    """Start the scans until the daemon is told to stop.
+
+    What ends it before that ends the daemon, too, and is raised: a demo would stand still.
+    """
+    told = asyncio.ensure_future(daemon.told_to_stop())
+    scanning = asyncio.ensure_future(scan_by_scan(daemon.hub, daemon.ready, watcher, wanted))
+    try:
+        await asyncio.wait({told, scanning}, return_when=asyncio.FIRST_COMPLETED)
+        if not told.done():
+            scanning.result()
+    except Exception:
+        daemon.stop()
+        raise
+    finally:
+        told.cancel()
+        scanning.cancel()
+
+
+async def _ended(scanning: asyncio.Task[None]) -> None:
+    """No further scan is started. Raises what ended the starting of scans."""
+    scanning.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await scanning
 
 
 def _starting(daemon: Daemon) -> str:
