@@ -23,7 +23,7 @@ async def test_a_camera_that_does_not_answer_takes_its_own_threads_only() -> Non
         answer.wait(30.0)
         return {"name": name}
 
-    control = CameraControl("cam", lambda: hangs)
+    control = CameraControl("cam", hangs)
     waiting = [asyncio.ensure_future(control("start", {})) for _ in range(MOST_WAITING)]
     try:
         await asyncio.sleep(0)
