@@ -59,7 +59,7 @@ def set_up_logs(level: str = "info", *, json: bool | None = None) -> None:
     if as_json:
         end = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
-        end = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        end = [_for_people()]
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[*shared, *end],
@@ -73,6 +73,17 @@ def set_up_logs(level: str = "info", *, json: bool | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(number, logging.WARNING))
+
+
+def _for_people() -> structlog.typing.Processor:
+    """Lines in colours. A traceback is as Python's: structlog's own takes up to a second and shows
+    every local variable, passwords too.
+    """
+    import structlog
+
+    return structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
 
 
 class _Stderr:
@@ -93,6 +104,7 @@ def warnings_to_stderr() -> None:
     import structlog
 
     structlog.configure(
+        processors=[*structlog.get_config()["processors"][:-1], _for_people()],
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
         logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Stderr())),
         cache_logger_on_first_use=False,
