@@ -22,7 +22,7 @@ from hypothesis import settings
 
 from stemd.acquisition import Acquisition, Detector, Scan
 from stemd.results import Result, Snapshot
-from tests import left_behind, two_workers
+from tests import handing_out, left_behind
 
 WAIT_SECONDS = 60.0
 NOTHING_MAY_BE_MISSING = os.environ.get("STEMD_REQUIRE_SERVICES") == "1"
@@ -31,7 +31,6 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
 SLOW_FOLDERS = ("airpi", "cluster", "faults", "restoration", "system")
-WAITING_FOLDERS = ("faults", "system")
 SLOW_FIXTURES = {"daemon", "laboratory", "make_rig", "module_rig", "room"}
 """They start a daemon or a replay, which takes seconds of a processor."""
 
@@ -43,7 +42,8 @@ settings.load_profile("ci" if NOTHING_MAY_BE_MISSING else "anywhere")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    two_workers.register(config)
+    handing_out.register(config)
+    _default_logs()
     left_behind.watch_loops()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell's `pytest &` has Ctrl-C ignored by whatever the tests start, which is not meant.
@@ -58,9 +58,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         slow = folder in SLOW_FOLDERS or browser
         if slow or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
-        if folder in WAITING_FOLDERS or browser:  # which computes in processes of its own
-            item.add_marker(pytest.mark.waits)
-    items[:] = two_workers.waiting_first(items)
+    items[:] = handing_out.waiting_first(items)
+
+
+def _default_logs() -> None:
+    """structlog's own, but with plain tracebacks: its own take up to a second."""
+    structlog.reset_defaults()
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
 
 
 @pytest.hookimpl(wrapper=True)
@@ -85,7 +90,7 @@ def _skipped_is_failed(report: Report) -> Report:
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
     """Fail the test that leaves something behind, by name."""
     result = yield
-    structlog.reset_defaults()  # a command that ran in this process hides what is no warning
+    _default_logs()  # a command that ran in this process hides what is no warning
     if left := left_behind.take():
         pytest.fail("\n".join([f"{item.nodeid} leaves behind:", *left]), pytrace=False)
     return result

@@ -1,8 +1,9 @@
-"""How `pytest -n 2` hands out the files of tests, and what is said when something goes wrong.
+"""How `pytest -n 3` hands out the files of tests, and what is said when something goes wrong.
 
-One worker takes the files in which tests wait (see `waiting_first`), the other begins at the other
-end, with those that compute, until they meet: two that compute would slow each other down, and
-some of them look at the clock.
+All workers but the last take the files in which tests wait (see `waits`), and of these the first
+alone goes on with the others. The last begins at the other end, with the tests that compute, until
+they meet: more than two that compute on two processors would slow each other down, and some of
+them look at the clock.
 
 A worker that dies (killed for memory, a crash in compiled code) costs one try of the test that it
 was in: the test is named at once, and the rest is handed to a new worker. The scheduler of
@@ -12,8 +13,10 @@ answer to no question (seen with 3.8).
 
 from __future__ import annotations
 
-import itertools
+import functools
+import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -21,12 +24,19 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 from xdist.workermanage import WorkerController
 
+WAITING_FOLDERS = ("faults", "system")
+_MARKED = re.compile(r"^pytestmark = .*\b(waits|browser)\b", re.MULTILINE)
+
+
+@functools.cache
+def waits(file: Path) -> bool:
+    """Whether the tests of a file mostly wait: their folder or a mark of all of them says so."""
+    return file.parent.name in WAITING_FOLDERS or _MARKED.search(file.read_text()) is not None
+
 
 def waiting_first(items: Iterable[pytest.Item]) -> list[pytest.Item]:
-    """The tests in an order in which the files come first where every test waits."""
-    files = [list(each) for _, each in itertools.groupby(items, key=lambda item: item.path)]
-    files.sort(key=lambda each: not all(item.get_closest_marker("waits") for item in each))
-    return [item for each in files for item in each]
+    """The tests in an order in which the files come first whose tests wait."""
+    return sorted(items, key=lambda item: not waits(item.path))
 
 
 class Files(LoadFileScheduling):
@@ -58,12 +68,29 @@ class Files(LoadFileScheduling):
 
     def _assign_work_unit(self, node: WorkerController) -> None:
         """Hand out the next file, which may be the rest of one that the worker has already."""
-        first = node.gateway.id == "gw0"
-        name = next(iter(self.workqueue) if first else reversed(self.workqueue))
+        name = next(reversed(self.workqueue) if self._last(node) else iter(self.workqueue))
         self.workqueue.move_to_end(name, last=False)
         before = self.assigned_work[node].get(name, {})
         super()._assign_work_unit(node)
         self.assigned_work[node][name] = {**before, **self.assigned_work[node][name]}
+
+    def _reschedule(self, node: WorkerController) -> None:
+        """Hand out another file if the worker needs one, or let a worker for waiting tests end."""
+        if self._for_waiting_alone(node) and not node.shutting_down:
+            root = self.config.rootpath
+            if not any(waits(root / name) for name in self.workqueue):
+                node.shutdown()
+        super()._reschedule(node)
+
+    def _last(self, node: WorkerController) -> bool:
+        return self._number(node) == self.numnodes - 1
+
+    def _for_waiting_alone(self, node: WorkerController) -> bool:
+        return 0 < self._number(node) < self.numnodes - 1
+
+    @staticmethod
+    def _number(node: WorkerController) -> int:
+        return int(node.gateway.id.removeprefix("gw"))
 
     def schedule(self) -> None:
         """Hand out files: a worker begins a test when it knows the next or that there is none."""
@@ -118,4 +145,4 @@ class Told:
 def register(config: pytest.Config) -> None:
     """In the process that hands out the tests, which is the only one without workers, too."""
     if not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Told(config), "stemd-two-workers")
+        config.pluginmanager.register(Told(config), "stemd-handing-out")

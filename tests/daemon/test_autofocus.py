@@ -83,7 +83,6 @@ def autofocus() -> ModuleType:
 
 
 @pytest.mark.mosquitto
-@pytest.mark.waits
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_thirty_nanometres_are_corrected_within_three_scans(
@@ -107,7 +106,6 @@ def test_thirty_nanometres_are_corrected_within_three_scans(
 
 
 @pytest.mark.mosquitto
-@pytest.mark.waits
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_what_was_measured_is_used_for_the_finished_images_and_the_next_ones(

@@ -20,7 +20,7 @@ from tests.conftest import OutsideClient, wait_until
 from tests.daemon.rig import BASE, POSITIONS, SHAPE, Rig
 from tests.inference import models
 
-pytestmark = pytest.mark.mosquitto
+pytestmark = [pytest.mark.mosquitto, pytest.mark.waits]
 
 
 @pytest.mark.parametrize(

@@ -244,7 +244,6 @@ type = "ricom"
 
 
 @pytest.mark.slow
-@pytest.mark.waits
 @pytest.mark.mosquitto
 def test_a_file_name_that_is_no_utf8_spoils_no_document_of_a_running_daemon(
     tmp_path: Path, mosquitto: Mosquitto

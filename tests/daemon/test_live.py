@@ -21,7 +21,7 @@ from tests.conftest import Mosquitto, OutsideClient, wait_until
 from tests.daemon.running import CuttingCamera, RunningDaemon
 from tests.sinks.asyncapi import check
 
-pytestmark = pytest.mark.mosquitto
+pytestmark = [pytest.mark.mosquitto, pytest.mark.waits]
 
 SHAPE = (12, 16)
 CONFIG = """

@@ -102,7 +102,6 @@ def documents(client: OutsideClient, event: str) -> list[dict[str, Any]]:
     return [document for document in heard if document["event"] == event]
 
 
-@pytest.mark.waits
 @pytest.mark.slow
 def test_repeats_of_one_place_are_one_aligned_scan_live_and_from_the_record(
     tmp_path: Path, mosquitto: Mosquitto, outside: Callable[..., OutsideClient]

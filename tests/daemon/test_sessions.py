@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import wait_until
 from tests.daemon.rig import Rig, make_frames
 
-pytestmark = pytest.mark.mosquitto
+pytestmark = [pytest.mark.mosquitto, pytest.mark.waits]
 
 
 def over(rig: Rig, seconds: float = 60.0) -> dict[str, Any]:

@@ -141,7 +141,6 @@ def test_what_waits_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     assert joined.line(0.0) == b"".join(images)
 
 
-@pytest.mark.waits
 @pytest.mark.parametrize("kind", ["cbor", "legacy"])
 def test_three_connections_to_the_librarys_socket_record_what_one_would(kind: Kind) -> None:
     with zmq.Context() as context, context.socket(zmq.PUSH) as socket:

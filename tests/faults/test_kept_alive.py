@@ -155,7 +155,6 @@ def test_every_task_that_dies_is_back_or_red(scene: Scene, row: Rows, how: str) 
     rig.until_state(lambda s: s["session"] is None and s["scan"], "a session is carried out")
 
 
-@pytest.mark.waits
 def test_every_task_within_a_task_that_dies_is_replaced(scene: Scene, row: Rows) -> None:
     line = row("every task within a task killed in turn")
     victim = scene.victim

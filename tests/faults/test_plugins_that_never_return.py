@@ -238,7 +238,6 @@ async def ask(port: int, *requests: dict[str, Any]) -> list[dict[str, Any]]:
     return [replies[key] for key in sorted(replies)]
 
 
-@pytest.mark.waits
 @pytest.mark.parametrize("daemon", [DEAF], indirect=True)
 def test_a_plugin_that_hangs_in_what_it_is_told_later_stops_nobody_else(
     daemon: tuple[Started, int],

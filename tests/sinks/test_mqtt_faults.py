@@ -35,7 +35,7 @@ from tests.sinks.running import BASE, INSTRUMENT, RunningSink
 Sinks = Callable[..., RunningSink]
 Outside = Callable[..., OutsideClient]
 
-pytestmark = pytest.mark.mosquitto
+pytestmark = [pytest.mark.mosquitto, pytest.mark.waits]
 
 SECRET = "correct-horse"
 
@@ -340,7 +340,6 @@ async def test_an_embedded_broker_has_to_be_started_first() -> None:
         MqttSink(MqttSettings(), INSTRUMENT, Hub())
 
 
-@pytest.mark.waits
 async def test_a_quiet_connection_stands_though_aiomqtts_own_task_for_pings_died(
     mosquitto: Mosquitto,
 ) -> None:

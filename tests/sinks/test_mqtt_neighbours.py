@@ -18,7 +18,7 @@ from tests.sinks.running import BASE, RunningSink
 Sinks = Callable[..., RunningSink]
 Outside = Callable[..., OutsideClient]
 
-pytestmark = pytest.mark.mosquitto
+pytestmark = [pytest.mark.mosquitto, pytest.mark.waits]
 
 NASTY = [
     rb'{"id": "\ud800", "command": "save"}',

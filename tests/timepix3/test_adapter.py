@@ -113,7 +113,6 @@ def test_a_scan_that_stops_in_silence_ends_as_idle(server: socket.socket) -> Non
         reading.end()
 
 
-@pytest.mark.waits
 def test_a_scan_whose_stream_pauses_in_its_middle_is_one_scan(server: socket.socket) -> None:
     reading = Reading(port=server.getsockname()[1], idle_timeout_s=0.3)
     sent = electrons(SCAN, 6000)
@@ -131,7 +130,6 @@ def test_a_scan_whose_stream_pauses_in_its_middle_is_one_scan(server: socket.soc
     assert (reading.got.hits() == expected(sent)).all()
 
 
-@pytest.mark.waits
 def test_stop_ends_a_scan_that_pauses_at_once(server: socket.socket, serval: str) -> None:
     reading = Reading(port=server.getsockname()[1], serval_url=serval)
     client, _ = server.accept()
