@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from stemd.engines.bright_field.engine import BrightFieldEngine, BrightFieldSettings
+from stemd.engines.bright_field.engine import BrightFieldEngine
+from stemd.engines.bright_field.settings import BrightFieldSettings
 from stemd.engines.bright_field.view import Discs
 from stemd.plugins import Plugin
 from stemd.results import Result

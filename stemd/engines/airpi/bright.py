@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from stemd.aberrations import Aberrations
 from stemd.beam import Beam
-from stemd.engines.bright_field.engine import BrightFieldEngine, BrightFieldSettings
+from stemd.engines.bright_field.engine import BrightFieldEngine
 from stemd.engines.bright_field.measuring import usable_cells
+from stemd.engines.bright_field.settings import BrightFieldSettings
 from stemd.engines.bright_field.view import Discs
 from stemd.engines.lens.absorption import Absorbing
 from stemd.engines.lens.estimate import Cell, Frequencies, Linear

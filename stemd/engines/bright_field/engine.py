@@ -10,30 +10,26 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from stemd.acquisition import Acquisition, Length, Optics
+from stemd.acquisition import Acquisition, Optics
 from stemd.beam import Beam
 from stemd.blocks import Block
 from stemd.engines.base import Gathered, PositionMaps
 from stemd.engines.beside.scan import BesideScan, phase_beam
-from stemd.engines.bright_field.discs import BrightField, moments
+from stemd.engines.bright_field.collecting import Collecting
+from stemd.engines.bright_field.discs import BrightField
 from stemd.engines.bright_field.lattice import lattice_for
-from stemd.engines.bright_field.measuring import Vectors
 from stemd.engines.bright_field.optics import OpticsMeasurement
+from stemd.engines.bright_field.settings import BrightFieldSettings, measures
 from stemd.engines.bright_field.so_far import MeasuringSoFar
-from stemd.engines.bright_field.view import Discs
-from stemd.engines.first_patterns import copied
+from stemd.engines.bright_field.view import Discs, Looking, Vectors, discs_seen
 from stemd.engines.lens.found import LensFound, OpticsFound
-from stemd.engines.lens.measure import Search
-from stemd.engines.vectors import descan_of, to_scan_axes
-from stemd.errors import StemdError
 from stemd.results import Result
-from stemd.settings import EngineSettings, OfRepeats, Settings, SlowEngineSettings
+from stemd.settings import Settings
 
 LIVE_SHARE = 0.25
 """At most this part of the time goes into images of a scan that is not finished."""
@@ -41,36 +37,6 @@ LEAST_LINES = 16
 """Complete scan lines from which on an unfinished image is worth making."""
 SPARE = {"auto": 1.4, "given": 1.15}
 """Radius that is kept, in semi-angles: the centre moves while it is being found."""
-SURE_COUNTS = 256
-"""Counts from whose mean place a centre is taken to begin with."""
-MOST_WAITING = 32
-"""Blocks that wait for so many counts, unless they are large."""
-MOST_WAITING_BYTES = 64 * 1024 * 1024
-
-
-class BrightFieldSettings(SlowEngineSettings):
-    """`pixels_per_angle`: cells a convergence semi-angle, fewer where `memory_mb` does not suffice.
-
-    `live`: images of unfinished scans too. `search_...`: how far from what is told the lens is
-    looked for at the end of a scan, unless `optics.measured` is "off".
-    """
-
-    pixels_per_angle: Annotated[int, Field(ge=3, le=32)] = 8
-    memory_mb: Annotated[float, Field(gt=0.0, le=1e6)] = 1024.0
-    live: bool = True
-    search_defocus_nm: Length = 30.0
-    search_astigmatism_nm: Length = 5.0
-
-    of_repeats: ClassVar[OfRepeats] = "placed"
-
-    def for_trial(self) -> Self:
-        """A trial measures the lens, but does not look far for it."""
-        return self.model_copy(update={"search_defocus_nm": 2.0, "search_astigmatism_nm": 1.0})
-
-    @property
-    def uses_measured_lens(self) -> bool:
-        """Whether images are made with what was measured."""
-        return False
 
 
 class BrightFieldEngine(BesideScan):
@@ -113,9 +79,6 @@ class BrightFieldEngine(BesideScan):
         )
         if settings.optics.center != "auto":
             self._kept.place(settings.optics.center)
-        self._waiting: list[Block] = []
-        self._waiting_bytes = 0
-        self._moments = np.zeros(3)
         self._final: tuple[Settings, Sequence[Result]] | None = None
         self._newest: Sequence[Result] = ()
         self._lines = 0
@@ -126,6 +89,13 @@ class BrightFieldEngine(BesideScan):
             maps,
             acquisition.detector.shape,
             bounded=self._is_beside and not self._own.uses_measured_lens,
+        )
+        self._discs_of = Collecting(
+            self._kept,
+            self._optics.sum,
+            lambda: self._optics.disc_so_far(self._settings.optics),
+            lambda: maps.masked,
+            lambda: self._settings.optics.acceptance_time_ns or 0.0,
         )
         self._so_far = MeasuringSoFar(self.name)
         self._start_threads()
@@ -143,15 +113,7 @@ class BrightFieldEngine(BesideScan):
     @property
     def _measures(self) -> bool:
         """Whether this engine is the one that measures the lens, or needs to."""
-        if self._settings.optics.measured == "off" or self._own.uses_measured_lens:
-            return self._settings.optics.measured != "off"
-        able = [
-            name
-            for name, each in self._settings.engines.items()
-            if isinstance(each, BrightFieldSettings)
-        ]
-        using = [name for name in able if _uses(self._settings.engines[name])]
-        return not using and able[:1] == [self.name]
+        return measures(self.name, self._own, self._settings)
 
     def snapshot(self, *, final: bool) -> Sequence[Result]:
         """The images, float32 (ny, nx). Raises StemdError where they cannot be made."""
@@ -182,55 +144,34 @@ class BrightFieldEngine(BesideScan):
         return settings.optics.center == "auto"
 
     def found(self) -> Gathered | None:
-        """The middle cell, y and x; None until it is known."""
-        origin = self._kept.origin
-        return None if origin is None else {"origin": np.array(origin, np.int64)}
+        """See `Collecting.found`."""
+        return self._discs_of.found()
 
     def follow(self, found: Gathered) -> None:
-        """Keep the cells about the same middle cell as the first part of the scan."""
-        if "origin" in found and self._kept.origin is None:
-            y, x = (int(n) for n in found["origin"])
-            self._kept.place(self._kept.lattice.middle((y, x)))
+        """See `Collecting.follow`."""
+        self._discs_of.follow(found)
 
     # engines.base.SpreadEngine
 
     def merge(self, other: BrightFieldEngine) -> None:
         """Add what another part of the same scan has kept."""
-        for part in (self, other):
-            part._settle()
-        self._kept.merge(other._kept)
-        self._optics.sum.counts += other._optics.sum.counts
+        self._discs_of.merge(other._discs_of)
 
     def gathers_by(self, settings: Settings) -> Mapping[str, Any]:
-        """All that decides which pixels go into which cell, and which hits count."""
-        optics = settings.optics
+        """See `BrightFieldSettings.gathers_by`."""
         own = settings.engines.get(self.name, self._own)
         assert isinstance(own, BrightFieldSettings)
-        alpha, pixel = optics.convergence_semi_angle_mrad, optics.pixel_size_mrad
-        return {
-            "acceptance_time_ns": optics.acceptance_time_ns,
-            "radius_px": alpha / pixel if alpha and pixel else None,
-            "center": optics.center if optics.center == "auto" else list(optics.center),
-            **own.model_dump(mode="json", include={"pixels_per_angle", "memory_mb"}),
-        }
+        return own.gathers_by(settings)
 
     def gathered(self) -> Gathered:
-        """See `BrightField.gathered`; `sum` (y, x) of patterns besides."""
-        self._settle()
-        kept = self._kept.gathered()
-        return {**kept, "sum": self._optics.sum.counts} if kept else {}
+        """See `Collecting.gathered`."""
+        return self._discs_of.gathered()
 
     def restore(self, gathered: Gathered) -> None:
         """Take over what `gathered` has given."""
-        self._kept.restore(gathered)
-        if "sum" in gathered:
-            self._optics.sum.counts = np.array(gathered["sum"], np.int64)
+        self._discs_of.restore(gathered)
 
     # within
-
-    @property
-    def _acceptance_ns(self) -> float:
-        return self._settings.optics.acceptance_time_ns or 0.0
 
     @property
     def _in_image(self) -> NDArray[np.bool_]:
@@ -246,7 +187,7 @@ class BrightFieldEngine(BesideScan):
     def _measure(self, discs: Discs, vectors: Vectors, go_on: Callable[[], bool]) -> None:
         """The optics that the data of the whole scan have; said where they are not those told."""
         optics = self._settings.optics
-        measured = self._optics.measure(discs, vectors, optics, self._search, go_on)
+        measured = self._optics.measure(discs, vectors, optics, self._own.search, go_on)
         lens = self.lens_found
         if measured and lens is not None and (lens.disagrees or lens.turned):
             self._say(
@@ -261,39 +202,18 @@ class BrightFieldEngine(BesideScan):
         optics = self._settings.optics
         if self._goes_on() and lines < self._maps.shape[0]:  # of all it is measured at the end
             discs, vectors = self._discs(optics, lines, whole=False)
-            self._optics.measure_so_far(discs, vectors, optics, self._search, self._goes_on)
+            self._optics.measure_so_far(discs, vectors, optics, self._own.search, self._goes_on)
 
     def _goes_on(self) -> bool:
         return not (self._ending or self._given_up)
 
-    @property
-    def _search(self) -> Search:
-        own = self._own
-        return Search(10.0 * own.search_defocus_nm, 10.0 * own.search_astigmatism_nm)
-
     def _add_now(self, block: Block) -> None:
-        """Keep the discs of a block's patterns; until their place is known keep a copy."""
-        self._optics.sum.add(block, self._acceptance_ns)
-        if self._kept.origin is not None:
-            self._kept.add(block, self._acceptance_ns)
-        elif block.count:
-            self._waiting.append(copied(block))
-            self._waiting_bytes += block.wire.nbytes
-            self._moments += moments(block, self._acceptance_ns, self._maps.masked)
-            many = len(self._waiting) >= MOST_WAITING or self._waiting_bytes >= MOST_WAITING_BYTES
-            if self._moments[0] >= SURE_COUNTS or many:
-                self._settle()
+        """Keep the discs of a block's patterns."""
+        self._discs_of.add(block)
 
     def _settle(self) -> None:
-        """Decide which cells are kept, from what is there, and add what has waited for it."""
-        count, y, x = self._moments
-        if self._kept.origin is None and count > 0:
-            disc = self._optics.disc_so_far(self._settings.optics)
-            self._kept.place((y / count, x / count) if disc is None else disc.center)
-        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
-        if self._kept.origin is not None:
-            for block in waiting:
-                self._kept.add(block, self._acceptance_ns)
+        """Everything is there that says which cells are kept."""
+        self._discs_of.settle()
 
     def _take(self, block: Block, wake: Callable[[], object]) -> None:
         self._add_now(block)
@@ -347,39 +267,11 @@ class BrightFieldEngine(BesideScan):
 
     def _discs(self, optics: Optics, lines: int, *, whole: bool) -> tuple[Discs, Vectors]:
         """The discs of the first `lines` lines, and how they lie by other optics."""
-        kept = self._kept
         beam, pixel, step = self._beam(optics)
         nx = self._maps.shape[1]
-        radius = beam.convergence_semi_angle_mrad / pixel
-        center = self._optics.center(optics, whole=whole)
-        places = np.full((kept.lattice.cells, 2), np.nan)
-        if kept.origin is not None:
-            places = (kept.places() - center) / radius
-        if kept.origin is not None and not kept.covers(center, radius):
-            raise StemdError(
-                f"engine {self.name}: the disc at {center[0]:.1f}, {center[1]:.1f} with a "
-                f"radius of {radius:.1f} pixels lies outside the kept part of the patterns",
-                "set optics.center and convergence_semi_angle_mrad before the scan",
-            )
         done = (self._maps.done & ~self._seen.left_out)[: lines * nx].reshape(lines, nx)
-
-        def images(columns: slice) -> NDArray[np.float32]:
-            counts = kept.images(columns, lines * nx)
-            return counts if lines * nx < self._maps.total.size else self._maps.evened(counts)
-
-        def vectors(turned: Optics) -> NDArray[np.float64]:
-            return np.stack(to_scan_axes(places[:, 0], places[:, 1], turned), axis=1)
-
-        found = descan_of(self._maps)
-        wanders = None
-        if found is not None and found.clear.any():
-            across = step * np.maximum(1, np.array(self._maps.shape) - 1)
-            wanders = found.clear * pixel * 1e-3 / across
-        discs = Discs(
-            images, vectors(optics), done, center, radius, kept.lattice.bin, beam, step,
-            level=whole and wanders is not None, wanders=wanders,
-        )  # fmt: skip
-        return discs, vectors
+        by = Looking(beam, pixel, step, self._optics.center(optics, whole=whole))
+        return discs_seen(self.name, self._kept, self._maps, done, by, optics, level=whole)
 
     def _whole(self, result: Result, discs: Discs, optics: Optics) -> Result:
         """With all lines of the scan, and with what all such images have to say."""
@@ -398,7 +290,3 @@ class BrightFieldEngine(BesideScan):
         if self.lens_found is not None:
             extra["measured"] = self.lens_found.as_json()
         return replace(result, image=image, extra=extra)
-
-
-def _uses(own: EngineSettings) -> bool:
-    return isinstance(own, BrightFieldSettings) and own.uses_measured_lens

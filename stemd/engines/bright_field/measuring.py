@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stemd.aberrations import Aberrations
 from stemd.acquisition import Optics
-from stemd.engines.bright_field.view import Discs
+from stemd.engines.bright_field.view import Discs, Vectors
 from stemd.engines.lens.estimate import Cell, Frequencies
 from stemd.engines.lens.found import DiscFound, LensFound
 from stemd.engines.lens.measure import STRONG, Cells, Measured, Search, measured
@@ -20,8 +20,6 @@ from stemd.errors import StemdError
 from stemd.pixels import Mask
 
 F64 = NDArray[np.float64]
-Vectors = Callable[[Optics], F64]
-"""Scattering vectors (cells, 2) for how the camera stands by these optics."""
 
 SEARCHED_SIDE, FITTED_SIDE = 32, 96
 """Positions across the middle part of a scan in which the lens is searched for, and fitted."""

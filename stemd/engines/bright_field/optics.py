@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Optics
 from stemd.engines.base import PositionMaps
-from stemd.engines.bright_field.measuring import Vectors, disc_found, lens_found
+from stemd.engines.bright_field.measuring import disc_found, lens_found
 from stemd.engines.bright_field.pattern_sum import PatternSum
-from stemd.engines.bright_field.view import Discs
+from stemd.engines.bright_field.view import Discs, Vectors
 from stemd.engines.diffraction_grid import beam_angles
 from stemd.engines.lens.found import DiscFound, LensFound, OpticsFound
 from stemd.engines.lens.measure import Search, StoppedError

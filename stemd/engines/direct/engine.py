@@ -16,8 +16,9 @@ from stemd.acquisition import Acquisition, Optics
 from stemd.beam import Beam
 from stemd.blocks import Block, EventBlock
 from stemd.engines.base import PositionMaps
-from stemd.engines.bright_field.engine import BrightFieldEngine, BrightFieldSettings
+from stemd.engines.bright_field.engine import BrightFieldEngine
 from stemd.engines.bright_field.measuring import usable_cells
+from stemd.engines.bright_field.settings import BrightFieldSettings
 from stemd.engines.bright_field.view import Discs
 from stemd.engines.direct.growing import GrowingPhase
 from stemd.engines.direct.line_kernels import line_kernels

@@ -8,7 +8,8 @@ from typing import Annotated
 from pydantic import Field
 
 from stemd.aberrations import Aberrations
-from stemd.engines.bright_field.engine import BrightFieldEngine, BrightFieldSettings
+from stemd.engines.bright_field.engine import BrightFieldEngine
+from stemd.engines.bright_field.settings import BrightFieldSettings
 from stemd.engines.bright_field.view import Discs
 from stemd.engines.ssb.limits import beyond_limits
 from stemd.engines.ssb.side_bands import side_band_phase
