@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
+DAEMON = "daemon"
+"""Stands for the daemon itself where the name of a pipeline stands else."""
+
 log = get_logger(__name__)
 
 
@@ -259,7 +262,9 @@ class Hub:
     ) -> Json:
         """Pass a settings change or a command on; returns the reply document of A3.
 
-        `check` is asked once more when it is the request's turn. On any event loop.
+        `kind` is "settings", "command", or, for the daemon's config file whatever the pipeline,
+        "config": whoever passes that on has seen the operator's token. `check` is asked once more
+        when it is the request's turn. On any event loop.
         """
         home = self.home
         if home is not None and home is not asyncio.get_running_loop():
@@ -270,6 +275,8 @@ class Hub:
     async def _request(
         self, pipeline: str, kind: str, request: Mapping[str, Any], check: Check | None
     ) -> Json:
+        if kind == "config" and self.handler is not None:
+            return await self._requests.ask(DAEMON, kind, request, check)
         names = self.names
         if pipeline not in names:
             message = f"there is no pipeline {pipeline!r}"

@@ -19,11 +19,11 @@ from stemd.documents import refused, to_json
 from stemd.logs import get_logger
 
 Json = dict[str, Any]
-Kind = Literal["settings", "command"]
+Kind = Literal["settings", "command", "config"]
 Request = Mapping[str, Any]
 
 Handler = Callable[[str, str, Request], Awaitable[Json]]
-"""(pipeline, "settings" | "command", request) -> reply document; never raises."""
+"""(pipeline, "settings" | "command" | "config", request) -> reply document; never raises."""
 Check = Callable[[], Awaitable[Json | None]]
 """Asked when it is a request's turn: the `error` of its reply if it must not be carried out."""
 
@@ -96,6 +96,11 @@ class RequestLine:
             self._changing = asyncio.create_task(self._change(), name=f"set-{self._pipeline}")
         return await reply
 
+    async def config(self, request: Request, check: Check | None) -> Json:
+        """The reply to what is asked of the config file, one after the other."""
+        async with self._turn:
+            return await self._carry_out("config", request, check)
+
     async def _at_once(self, key: str, request: Request, check: Check | None) -> Json:
         """Carry out now; whoever asks for the same meanwhile gets the same answer."""
         if request.get("command") != "session":
@@ -165,6 +170,8 @@ class RequestQueue:
             line = self._lines[pipeline] = RequestLine(pipeline, self._handle)
         if kind == "settings":
             return await line.settings(request, check)
+        if kind == "config":
+            return await line.config(request, check)
         return await line.command(request, check)
 
     def forget(self, pipeline: str) -> None:

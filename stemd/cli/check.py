@@ -6,13 +6,10 @@ import argparse
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stemd.cli.scan_arguments import add_scan, scan_of
 from stemd.errors import FormatError, StemdError, UsageError
-
-if TYPE_CHECKING:
-    from stemd.config.resolved import Config
 
 EXAMPLE = "stemd check merlin.toml"
 
@@ -49,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
         return _recording(args)
     _refuse_a_stranger(args.file)
 
+    from stemd.config.doubts import doubts
     from stemd.config.file import load
     from stemd.config.problems import ConfigProblemsError
 
@@ -61,12 +59,12 @@ def run(args: argparse.Namespace) -> int:
             return error.exit_code
         raise
     document = resolved(config)
-    doubts = _doubts(config)
+    found = doubts(config)
     if args.json:
-        sys.stdout.write(json.dumps({"ok": True, "doubts": doubts, **document}, indent=1) + "\n")
+        sys.stdout.write(json.dumps({"ok": True, "doubts": found, **document}, indent=1) + "\n")
     else:
         _print(str(args.file), document)
-        sys.stderr.writelines(f"warning: {doubt}\n" for doubt in doubts)
+        sys.stderr.writelines(f"warning: {doubt}\n" for doubt in found)
     return 0
 
 
@@ -101,21 +99,6 @@ def _refuse_a_stranger(path: Path) -> None:
             f"{path} is neither a recording nor a config: as a config (TOML) it reads {error}",
             "name a recording, or a config that ends with .toml",
         ) from error
-
-
-def _doubts(config: Config) -> list[str]:
-    """What is allowed and can hardly be meant so."""
-    from stemd.config import physics, places
-
-    found = places.doubts(config)
-    for pipeline in config.pipelines:
-        found += [f"pipeline {pipeline.name}: {doubt}" for doubt in physics.doubts(pipeline)]
-        found += [
-            f"pipeline {pipeline.name}, engine {engine.name}: {doubt}"
-            for engine in pipeline.engines
-            if (doubt := engine.plugin.doubt(engine.settings))
-        ]
-    return found
 
 
 def _recording(args: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError, create_model
+from pydantic import BaseModel, ValidationError
 
 from stemd import plugins
 from stemd.acquisition import Optics
@@ -25,11 +25,13 @@ from stemd.config.resolved import (
     foreign_sinks,
 )
 from stemd.config.session_plan import SessionPlan
-from stemd.config.tables import AboutTable, DaemonTable, Name, PublishTable, RecordTable
+from stemd.config.tables import AboutTable, DaemonTable, PipelineNamed, PublishTable, RecordTable
 from stemd.config.toml_lines import key_lines, line_of
 from stemd.errors import ConfigError
 
 M = TypeVar("M", bound=BaseModel)
+MOST_PROBLEMS = 300
+"""After so many no further pipeline or engine is looked at."""
 
 
 class _Reader:
@@ -83,9 +85,7 @@ class _Reader:
                     Problem((*path, key), "unknown key", remedy=nearest(key, known))
                 )
         before = len(self.problems)
-        named = self.model(
-            create_model("Pipeline", name=(Name, ...)), {"name": table.get("name")}, path
-        )
+        named = self.model(PipelineNamed, {"name": table.get("name")}, path)
         adapter = self.plugin("adapters", table.get("adapter", {}), (*path, "adapter"))
         optics = self.model(Optics, table.get("optics", {}), (*path, "optics"))
         publish = self.model(PublishTable, table.get("publish", {}), (*path, "publish"))
@@ -103,9 +103,8 @@ class _Reader:
         if len(self.problems) > before or not (named and adapter and optics and publish and record):
             return None
         assert about is not None
-        name: str = named.name  # type: ignore[attr-defined]
         chosen = tuple(engines.values())
-        return PipelineConfig(name, *adapter, optics, chosen, publish, record, about)
+        return PipelineConfig(named.name, *adapter, optics, chosen, publish, record, about)
 
     def names(
         self,
@@ -146,6 +145,8 @@ class _Reader:
             return {}
         engines: dict[int, EngineConfig] = {}
         for index, table in enumerate(tables):
+            if len(self.problems) > MOST_PROBLEMS:
+                break
             found = self.plugin("engines", table, (*path, index))
             if found is None:
                 continue
@@ -188,7 +189,8 @@ class _Reader:
         pipelines = [
             pipeline
             for index, table in enumerate(tables)
-            if (pipeline := self.pipeline(table, ("pipeline", index))) is not None
+            if len(self.problems) <= MOST_PROBLEMS
+            and (pipeline := self.pipeline(table, ("pipeline", index))) is not None
         ]
         names = [pipeline.name for pipeline in pipelines]
         for index, name in enumerate(names):

@@ -68,7 +68,7 @@ def problems_of(
     error: ValidationError, model: type[BaseModel], prefix: tuple[str | int, ...]
 ) -> list[Problem]:
     """pydantic's errors as problems with keys, values and remedies of ours."""
-    problems: list[Problem] = []
+    problems: dict[tuple[str | int, ...], Problem] = {}
     for item in error.errors():
         where = tuple(part for part in item["loc"] if not _is_union_tag(part))
         value = "" if isinstance(item["input"], dict) else repr(item["input"])
@@ -86,9 +86,8 @@ def problems_of(
         elif item["type"] == "string_pattern_mismatch":
             remedy = f"allowed: {item['ctx']['pattern']}"
         problem = Problem((*prefix, *where), message, value, remedy)
-        if problem.path not in {earlier.path for earlier in problems}:
-            problems.append(problem)
-    return problems
+        problems.setdefault(problem.path, problem)
+    return list(problems.values())
 
 
 def _is_union_tag(part: str | int) -> bool:

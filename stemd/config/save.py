@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 from stemd.config.file import load, parse
 from stemd.config.live import LiveSettings
 from stemd.config.resolved import PipelineConfig
+from stemd.config.written import replace_text
 from stemd.errors import ConfigError, StemdError
 
 
@@ -37,15 +36,7 @@ def save_settings(path: Path, running: PipelineConfig, live: LiveSettings) -> Pi
         raise _by_hand(path, changes, error.message) from error
     if saved is None or LiveSettings.of(saved).differences(live):
         raise _by_hand(path, changes, "the edited file would say something else")
-    try:
-        _replace(path, text)
-    except OSError as error:
-        why = os.strerror(error.errno).lower() if error.errno else str(error)
-        raise ConfigError(
-            f"{path}: cannot be written: {why}",
-            "give the user that runs stemd the right to write the file and its folder "
-            "(a systemd unit: ReadWritePaths=)",
-        ) from error
+    replace_text(path, text)
     return saved
 
 
@@ -85,25 +76,3 @@ def _section(table: Any, section: str, running: PipelineConfig) -> Any:
 def _by_hand(path: Path, changes: Mapping[str, Any], why: str) -> ConfigError:
     wanted = ", ".join(f"{key} = {value}" for key, value in changes.items())
     return ConfigError(f"{path}: cannot be edited: {why}", f"write by hand: {wanted}")
-
-
-def _replace(path: Path, text: str) -> None:
-    """Put the text in the file's place, whole or not at all, with its owner and its rights."""
-    about = path.stat()
-    if not os.access(path, os.W_OK):
-        raise PermissionError(13, "not writable")
-    temporary = path.with_name(f".{path.name}.stemd")
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            os.fchmod(fd, about.st_mode & 0o7777)
-            with contextlib.suppress(PermissionError):
-                os.fchown(fd, about.st_uid, about.st_gid)
-            file.write(text)
-            file.flush()
-            os.fsync(fd)
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise

@@ -20,6 +20,18 @@ class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _no_daemon(name: str) -> str:
+    if name == "daemon":
+        raise ValueError("must not be 'daemon', the daemon's own name in topics")
+    return name
+
+
+class PipelineNamed(BaseModel):
+    """What a pipeline is called: a level of its topics."""
+
+    name: Annotated[Name, AfterValidator(_no_daemon)]
+
+
 class RetentionTable(_Table):
     """`[daemon.retention]`: what may be deleted, the oldest scan first; default: nothing.
 

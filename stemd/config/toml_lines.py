@@ -6,8 +6,9 @@ import re
 
 Path = tuple[str | int, ...]
 
-_TABLE = re.compile(r"^\s*(\[\[?)\s*([^\]#]+?)\s*\]\]?\s*(?:#.*)?$")
-_KEY = re.compile(r"^\s*((?:[A-Za-z0-9_-]+|\"[^\"]*\"|'[^']*')(?:\s*\.\s*[A-Za-z0-9_-]+)*)\s*=")
+# of lines without spaces around them; neither tries a character twice, however long the line
+_TABLE = re.compile(r"^(\[\[?)([^\]#]+)\]\]?\s*(?:#.*)?$")
+_KEY = re.compile(r"^((?:[A-Za-z0-9_-]+|\"[^\"]*\"|'[^']*')(?:\s*\.\s*[A-Za-z0-9_-]+)*)\s*=")
 
 
 def key_lines(text: str) -> dict[Path, int]:
@@ -19,7 +20,8 @@ def key_lines(text: str) -> dict[Path, int]:
     lines: dict[Path, int] = {}
     counts: dict[Path, int] = {}
     prefix: Path = ()
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
+        line = line.strip()
         table = _TABLE.match(line)
         if table:
             prefix = ()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stemd.config.live import RefusedError
+from stemd.daemon.config_requests import ConfigRequests
 from stemd.daemon.pipeline.pipeline import Pipeline
 from stemd.documents import refused
 from stemd.errors import StemdError
@@ -19,17 +20,19 @@ log = get_logger(__name__)
 class Requests:
     """The hub's handler: carries requests out on their pipelines; never raises."""
 
-    def __init__(self, pipelines: Mapping[str, Pipeline]) -> None:
-        self._pipelines = pipelines
+    def __init__(self, pipelines: Mapping[str, Pipeline], config: ConfigRequests) -> None:
+        self._pipelines, self._config = pipelines, config
 
     async def __call__(self, pipeline: str, kind: str, request: Mapping[str, Any]) -> Json:
         """The reply document of A3."""
         reply: Json = {"id": request.get("id"), "ok": True}
         target = self._pipelines.get(pipeline)
-        if target is None:  # the config is just being changed
+        if target is None and kind != "config":  # the config is just being changed
             return not_ready(request, pipeline)
         try:
-            if kind == "settings":
+            if target is None:
+                reply.update(await self._config(request))
+            elif kind == "settings":
                 reply["revision"] = (await target.changed(request)).revision
             else:
                 reply.update(await self._command(target, request))

@@ -16,6 +16,7 @@ from stemd.config.resolved import Config
 from stemd.daemon import systemd
 from stemd.daemon.beside import beside
 from stemd.daemon.completer import Completer
+from stemd.daemon.config_requests import ConfigRequests
 from stemd.daemon.health import (
     Health,
     feed_watchdog,
@@ -80,6 +81,7 @@ class Daemon:
             self._task_failures,
         )
         self.outlets = Outlets(self.hub, self.health.verdict, self.pipelines.config_of, broker_port)
+        self._config_requests = ConfigRequests(config_file, lambda: self.config, self.reload)
         self.boot_id = secrets.token_hex(8)
         self.started_ns = time.time_ns()
         self._reload = reload
@@ -148,7 +150,7 @@ class Daemon:
         completer = self._completer = Completer(store, self.hub, running)
         completer.start()
         self.hub.expect(pipeline.name for pipeline in config.pipelines)
-        self.hub.handler = Requests(running)
+        self.hub.handler = Requests(running, self._config_requests)
         self._publish_state()
         await self.outlets.start(config)
         self._watch()
@@ -225,12 +227,16 @@ class Daemon:
     def _on_hangup(self) -> None:
         self._tasks.start(self.reload(), "reload")
 
-    async def reload(self) -> None:
-        """Read the config again; only pipelines that changed are restarted."""
+    async def reload(self) -> StemdError | None:
+        """Read the config again; only pipelines that changed are restarted.
+
+        Returns why it is refused; None where it is in force.
+        """
         if self._reload is None:
-            return
+            return None
         async with self._reloading:
             await self._read_again(self._reload)
+            return self.health.red.told.get("config")
 
     async def _read_again(self, read: Callable[[], Config]) -> None:
         systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")

@@ -62,6 +62,16 @@ class Access:
             )
         return "changes need the operator's token"
 
+    @property
+    def config_refusal(self) -> str:
+        """Why the config file is shown to no viewer of this page; "" where the token opens it."""
+        if self.has_token:
+            return ""
+        return (
+            "the config file is edited with the operator's token only, and none is configured "
+            "(set token_file in [page])"
+        )
+
     def matches(self, token: str) -> bool:
         """Whether this is the operator's token; takes as long for any wrong one."""
         return self._token is not None and hmac.compare_digest(

@@ -181,6 +181,7 @@ class Audience:
             "pipelines": self._hub.names,
             "operator": viewer.operator,
             "refusal": "" if viewer.operator else self._access.refusal,
+            "config": not self._access.config_refusal,
         }
         viewer.retain("hello", "", _document("hello", "", hello))
         hub = self._hub
@@ -227,6 +228,8 @@ class Audience:
                     _refuse(viewer, message, "busy", "too many requests wait for their reply")
                 elif not viewer.operator:
                     _refuse(viewer, message, "token", self._access.refusal)
+                elif message.kind == "config" and self._access.config_refusal:
+                    _refuse(viewer, message, "token", self._access.config_refusal)
                 elif message.pipeline == REPLAY:
                     if not self._replays.request(viewer, message):
                         _refuse(viewer, message, "replay", "there is no replay that could obey")

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-MAX_INBOUND_BYTES = 64 * 1024
-"""Longest message a viewer may send; nobody needs a tenth of it."""
+MAX_INBOUND_BYTES = 320 * 1024
+"""Longest message a viewer may send: the text of the longest config file, escaped."""
 
 Name = Annotated[str, Field(min_length=1, max_length=80)]
 Side = Annotated[int, Field(ge=0, le=65536)]
@@ -59,11 +59,14 @@ class Token(_Inbound):
 
 
 class Request(_Inbound):
-    """A settings change or a command for a pipeline; `request` as on MQTT."""
+    """A settings change or a command for a pipeline; `request` as on MQTT.
+
+    Of the kind "config" it is about the daemon's config file, and the pipeline is `daemon`.
+    """
 
     type: Literal["request"]
     pipeline: Name
-    kind: Literal["settings", "command"]
+    kind: Literal["settings", "command", "config"]
     request: dict[str, Any]
 
 

@@ -5,6 +5,7 @@ import { Archive } from "./archive.js";
 import { MAPS, kindOf } from "./colormap.js";
 import { Commands, mayReplace } from "./commands.js";
 import { ContrastPanel } from "./contrastpanel.js";
+import { ConfigFile } from "./config.js";
 import { Controls } from "./controls.js";
 import { Drawn } from "./drawn.js";
 import { health } from "./health.js";
@@ -299,9 +300,11 @@ const operator = new Operator(link, model, {
   changed: () => {
     settings();
     commands.allow(operator.allowed);
+    config.update();
     past.replay.tell();
   },
 });
+const config = new ConfigFile(model, operator);
 const about = new About(model, operator, () => everything());
 
 function nextMap() {

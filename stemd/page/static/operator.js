@@ -77,7 +77,7 @@ export class Operator {
   }
 
   /** Send a request for what is on the screen, or for a pipeline; resolves to the reply document, or to a refusal of the same form. */
-  request(kind, request, pipeline = this.model.target) {
+  request(kind, request, pipeline = this.model.target, patience = PATIENCE_MS) {
     const key = `page-${Date.now().toString(36)}-${(this.count += 1)}`;
     return new Promise((resolve) => {
       const answer = (reply) => {
@@ -85,7 +85,7 @@ export class Operator {
         this.waiting.delete(key);
         resolve(reply);
       };
-      const timer = setTimeout(() => answer(lost()), PATIENCE_MS);
+      const timer = setTimeout(() => answer(lost()), patience);
       this.waiting.set(key, answer);
       if (pipeline) this.link.send({ type: "request", pipeline, kind, request: { id: key, ...request } });
       else answer({ ok: false, error: { message: "this scan is over" } });

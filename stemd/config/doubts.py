@@ -1,0 +1,19 @@
+"""What a config allows and can hardly be meant so, all of it."""
+
+from __future__ import annotations
+
+from stemd.config import physics, places
+from stemd.config.resolved import Config
+
+
+def doubts(config: Config) -> list[str]:
+    """Sentences for whoever has written it, each with its remedy; they read the disk."""
+    found = places.doubts(config)
+    for pipeline in config.pipelines:
+        found += [f"pipeline {pipeline.name}: {doubt}" for doubt in physics.doubts(pipeline)]
+        found += [
+            f"pipeline {pipeline.name}, engine {engine.name}: {doubt}"
+            for engine in pipeline.engines
+            if (doubt := engine.plugin.doubt(engine.settings))
+        ]
+    return found
