@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stemd.config import physics, places
+from stemd.config import amounts, physics, places
 from stemd.config.resolved import Config
 
 
@@ -10,7 +10,8 @@ def doubts(config: Config) -> list[str]:
     """Sentences for whoever has written it, each with its remedy; they read the disk."""
     found = places.doubts(config)
     for pipeline in config.pipelines:
-        found += [f"pipeline {pipeline.name}: {doubt}" for doubt in physics.doubts(pipeline)]
+        sentences = [*physics.doubts(pipeline), *amounts.doubts(pipeline)]
+        found += [f"pipeline {pipeline.name}: {doubt}" for doubt in sentences]
         found += [
             f"pipeline {pipeline.name}, engine {engine.name}: {doubt}"
             for engine in pipeline.engines

@@ -14,6 +14,10 @@ from stemd.settings import SlowEngineSettings, masks_of
 ENERGIES_EV = 1e3, 3e6
 """Between these lie the beams of electron microscopes."""
 ANGLES_MRAD = 0.05, 150.0
+FINEST_STEP = 1 / 40
+"""Of the probe's radius; nobody gains by smaller steps."""
+FARTHEST_MRAD = 1571.0
+"""A right angle."""
 LEAST_DISC_PX = 2.0
 """A smaller disc falls on a few pixels, and its shift hardly changes their counts."""
 
@@ -29,6 +33,7 @@ def doubts(pipeline: PipelineConfig) -> list[str]:
         *_disc(optics, shape),
         *_rings(pipeline, shape),
         *_step(pipeline, optics, scan),
+        *_lens(optics, scan),
         *_lacking(pipeline, optics, scan),
     ]
 
@@ -53,6 +58,11 @@ def _disc(optics: Optics, shape: tuple[int, int] | None) -> Iterator[str]:
                 f"optics.center = [{y:g}, {x:g}] lies outside the detector of "
                 f"{shape[0]} x {shape[1]} pixels"
             )
+    if pixel is not None and shape is not None and pixel * min(shape) / 2 > FARTHEST_MRAD:
+        yield (
+            f"optics.pixel_size_mrad = {pixel:g}: {min(shape)} pixels would see electrons at "
+            f"{pixel * min(shape) / 2:,.0f} mrad, beyond a right angle"
+        )
     if alpha is None or pixel is None:
         return
     radius = alpha / pixel
@@ -116,11 +126,39 @@ def _step(pipeline: PipelineConfig, optics: Optics, scan: Scan | None) -> Iterat
             f"scan.step_size_angstrom = {step:g} is more than the probe is wide "
             f"({2 * radius:.2g} Å): the beam never reaches what lies between two positions"
         )
+    elif step < FINEST_STEP * beam.airy_radius:
+        yield (
+            f"scan.step_size_angstrom = {step:g} is {beam.airy_radius / step:,.0f} times finer "
+            f"than the probe's radius of {beam.airy_radius:.2g} Å: is it in nm?"
+        )
     elif step > radius and (phases := _phases(pipeline)):
         yield (
             f"scan.step_size_angstrom = {step:g} is more than the probe's radius of "
             f"{radius:.2g} Å: the images of {', '.join(phases)} need probes that overlap"
         )
+
+
+def _lens(optics: Optics, scan: Scan | None) -> Iterator[str]:
+    """Aberrations that spread the beam, by geometrical optics, over more than is scanned."""
+    step = None if scan is None else scan.step_size_angstrom
+    alpha = 1e-3 * (optics.convergence_semi_angle_mrad or 0.0)
+    if scan is None or step is None:
+        return
+    field = min(scan.shape) * step
+    spread = {
+        "defocus_nm": 10 * alpha,
+        "cs_mm": 1e7 * alpha**3,
+        "astigmatism_nm": 10 * alpha,
+        "coma_nm": 30 * alpha**2,
+        "threefold_nm": 10 * alpha**2,
+    }
+    for key, angstrom in spread.items():
+        value = getattr(optics, key)
+        if (wide := 2 * abs(value) * angstrom) > field:
+            yield (
+                f"optics.{key} = {value:g} makes the beam {wide / 10:,.3g} nm wide, wider than the "
+                f"scan of {field / 10:,.3g} nm"
+            )
 
 
 def _lacking(pipeline: PipelineConfig, optics: Optics, scan: Scan | None) -> Iterator[str]:

@@ -12,7 +12,7 @@ from stemd.config.resolved import Config
 
 def doubts(config: Config) -> list[str]:
     """Sentences about files and folders of this machine, as the user who asks sees them."""
-    return [*_data(config), *_files(config)]
+    return [*_data(config), *_files(config), *_cameras(config)]
 
 
 def _data(config: Config) -> Iterator[str]:
@@ -28,9 +28,39 @@ def _data(config: Config) -> Iterator[str]:
             f"daemon.data_dir: {_user()} may not write to {place}; the user that runs stemd must"
         )
         return
-    free_gb, warn_gb = shutil.disk_usage(place).free / 1e9, config.daemon.retention.warn_free_gb
-    if free_gb < warn_gb:
-        yield f"daemon.data_dir: only {free_gb:.1f} GB are free (warn_free_gb = {warn_gb:g})"
+    disk, kept = shutil.disk_usage(place), config.daemon.retention
+    free_gb, least_gb = disk.free / 1e9, kept.min_free_gb
+    if free_gb < kept.warn_free_gb:
+        yield (
+            f"daemon.data_dir: only {free_gb:.1f} GB are free (warn_free_gb = "
+            f"{kept.warn_free_gb:g})"
+        )
+    if least_gb is not None and least_gb > disk.total / 1e9:
+        yield (
+            f"daemon.retention.min_free_gb = {least_gb:g} is more than the disk has "
+            f"({disk.total / 1e9:.0f} GB): every scan would be deleted"
+        )
+    reserve_gb = config.daemon.reserve_mb * 2**20 / 1e9
+    if reserve_gb > free_gb:
+        yield (
+            f"daemon.reserve_mb = {config.daemon.reserve_mb:g} is more than the {free_gb:.1f} GB "
+            "that are free: no record would be written"
+        )
+
+
+def _cameras(config: Config) -> Iterator[str]:
+    """Pipelines that want the same port."""
+    seen: dict[object, str] = {}
+    for pipeline in config.pipelines:
+        host, port = (getattr(pipeline.adapter, key, None) for key in ("host", "data_port"))
+        if port is None:
+            continue
+        first = seen.setdefault((host, port), pipeline.name)
+        if first != pipeline.name:
+            yield (
+                f"pipelines {first} and {pipeline.name} read the same camera, {host}:{port}; "
+                "most serve one reader only"
+            )
 
 
 def _files(config: Config) -> Iterator[str]:

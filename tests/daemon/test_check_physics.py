@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stemd.cli.main import main
-from stemd.config import physics, places
+from stemd.config import amounts, physics, places
 from stemd.config.file import load, parse
 
 CONFIG = """
@@ -75,6 +75,9 @@ def test_the_example_configs_are_not_doubted(name: str) -> None:
         ({"outer": 250.0}, ["ends beyond the detector", "corner at 181 mrad"]),
         ({"step": 2.0}, ["step_size_angstrom = 2", "(1.2 Å)", "between two positions"]),
         ({"step": 0.9}, ["probe's radius of 0.6 Å", "ssb"]),
+        ({"step": 0.004}, ["150 times finer", "0.6 Å", "in nm?"]),
+        ({"defocus": 1e5}, ["defocus_nm = 100000", "4e+03 nm wide", "2.56 nm"]),
+        ({"pixel": 8.0}, ["pixel_size_mrad = 8", "2,048 mrad", "right angle"]),
     ],
 )
 def test_what_cannot_be_meant_so_is_doubted_with_numbers(
@@ -82,6 +85,58 @@ def test_what_cannot_be_meant_so_is_doubted_with_numbers(
 ) -> None:
     found = " ".join(doubts(**change))
     assert all(word in found for word in words), found
+
+
+MERLIN = CONFIG.replace("dwell_time_us = 100.0", "dwell_time_us = {dwell}, {scan}").replace(
+    "defocus_nm = {defocus}", "cs_mm = {cs}\nacceptance_time_ns = {late}"
+)
+USUAL: dict[str, Any] = {
+    **(SOUND | {"type": "merlin", "center": '"auto"'}),
+    **{"dwell": 100.0, "scan": "flyback = 2", "cs": 0.001, "late": 100.0, "more": ""},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, []),
+        ({"dwell": 0.1}, ["dwell_time_us = 0.1", "10,000,000 frames/s"]),
+        ({"dwell": 0.001, "type": "timepix3"}, ["shorter than what a camera"]),
+        ({"dwell": 1e8}, ["dwell_time_us = 1e+08", "64x64", "4.9 days"]),
+        ({"late": 1e6}, ["acceptance_time_ns = 1e+06", "100000 ns", "no electron"]),
+        ({"scan": "flyback = 500"}, ["flyback = 500", "64 positions"]),
+        ({"scan": "leading = 5000"}, ["leading = 5000", "4096 positions"]),
+        ({"cs": 1200.0}, ["cs_mm = 1200", "nm wide, wider than the scan of 2.56 nm"]),
+        ({"more": "kernel_size = 201"}, ["kernel_size = 201", "64 x 64", "127"]),
+        ({"more": "band_pass = [60.0, 80.0]"}, ["band_pass = [60, 80]", "32 waves"]),
+        ({"more": "[pipeline.publish]\nrate_hz = 100.0", "shape": "[4096, 4096]"}, ["26.8 GB/s"]),
+        ({"shape": "[1, 64]"}, ["shape = [1, 64] is a line"]),
+    ],
+)
+def test_a_scan_that_nobody_can_mean_is_doubted_with_numbers(
+    change: dict[str, Any], words: list[str]
+) -> None:
+    values = {**USUAL, **change}
+    text = MERLIN.replace("[64, 64]", values.get("shape", "[64, 64]"))
+    text += '[[pipeline.engine]]\ntype = "ricom"\n{more}\n'
+    pipeline = parse(text.format(**values)).pipelines[0]
+    found = " ".join([*amounts.doubts(pipeline), *physics.doubts(pipeline)])
+    assert all(word in found for word in words), found
+    assert words or not found
+
+
+def test_a_disk_that_cannot_do_what_is_asked_and_a_camera_read_twice_are_doubted(
+    tmp_path: Path,
+) -> None:
+    text = CONFIG.format(**{**SOUND, "type": "merlin", "data": json.dumps(str(tmp_path))})
+    text = text.replace("[daemon]", "[daemon]\nreserve_mb = 1e12")
+    text = text.replace("warn_free_gb = 0.0", "warn_free_gb = 0.0\nmin_free_gb = 1e9")
+    text += text[text.index("[[pipeline]]") :].replace('"cam"', '"other"')
+    deleted, unwritten, twice = places.doubts(parse(text))
+    assert "min_free_gb = 1e+09 is more than the disk has" in deleted
+    assert "every scan would be deleted" in deleted
+    assert "reserve_mb = 1e+12" in unwritten
+    assert "cam and other read the same camera, 127.0.0.1:6342" in twice
 
 
 def test_a_defocused_probe_may_step_further() -> None:
