@@ -26,7 +26,7 @@ def watch_over(connected: socket.socket) -> None:
     """Make the kernel notice a peer that is gone without having closed the connection.
 
     A receiver sends nothing, so nothing tells it of a camera whose PC lost its power: every
-    socket to or from a camera goes through here.
+    socket to or from a camera goes through here. An accepted socket has it of its listener.
     """
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (

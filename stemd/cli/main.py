@@ -41,7 +41,7 @@ COMMANDS = {
 ENDLESS = ("demo", "run", "virtual")
 """Commands whose usual end is Ctrl-C or SIGTERM: they see to both themselves, and end with 0."""
 
-OF_UNIX = ("demo", "run", "install-service")
+OF_UNIX = ("demo", "run", "bench", "install-service")
 """Commands that Windows cannot run."""
 
 

@@ -21,7 +21,7 @@ def notify(message: str) -> bool:
     if address.startswith("@"):
         address = "\0" + address[1:]
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
             channel.settimeout(0.0 if message.startswith(_REPEATED) else _PATIENCE_S)
             channel.sendto(message.encode("utf-8", "backslashreplace"), address)
     except OSError:

@@ -18,13 +18,12 @@ from functools import partial
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from stemd.adapters.sockets import watch_over
 from stemd.logs import get_logger
 from stemd.tasks import Tasks
 
 IDLE_S = 15.0
 """A connection without a request is closed after so long."""
-GONE_S = 30
-"""A peer that takes nothing for so long is gone."""
 MAX_CONNECTIONS = 256
 _PARTS_OF_DESCRIPTORS = 4
 _LOOK_S, _RETRY_S = 1.0, 1.0
@@ -160,11 +159,7 @@ def _listener(family: int, address: Sequence[object]) -> socket.socket:
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         # an accepted socket has these of its listener
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, GONE_S // 2)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, GONE_S // 6)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, GONE_S * 1000)
+        watch_over(listener)
         listener.setblocking(False)
         listener.bind(tuple(address))
         listener.listen(_BACKLOG)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -49,7 +50,9 @@ def test_commands_of_every_system_need_nothing_that_only_linux_has(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["run", "c.toml"], ["demo"], ["install-service"]], ids=lambda words: words[0]
+    "arguments",
+    [["run", "c.toml"], ["demo"], ["bench"], ["install-service"]],
+    ids=lambda words: words[0],
 )
 def test_what_windows_cannot_do_is_said_in_a_line(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -65,3 +68,25 @@ def test_what_windows_cannot_do_is_said_in_a_line(
     told = capsys.readouterr().err
     assert f"stemd {arguments[0]} does not work on Windows" in told
     assert "WSL 2" in told
+
+
+async def test_the_page_and_the_service_need_no_socket_option_that_only_linux_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stemd.config.page import PageSettings
+    from stemd.daemon.systemd import notify
+    from stemd.events import Hub
+    from stemd.page.server import Page
+
+    for name in ("TCP_KEEPIDLE", "TCP_USER_TIMEOUT", "TCP_INFO", "SOCK_CLOEXEC"):  # as on macOS
+        monkeypatch.delattr(socket, name)
+    page = Page(
+        PageSettings(listen="127.0.0.1:0"), Hub(), "lab", tmp_path, lambda: (True, {}), bytes
+    )
+    await page.start()
+    await page.stop()
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "manager"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "manager"))
+        assert notify("READY=1")
+        assert manager.recv(100) == b"READY=1"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from stemd.cli.bench.limits import big_file, merlin_header, mmap_sum
 from stemd.config.resolved import EngineConfig
 from stemd.daemon.pipeline.reader import Reader
 from stemd.errors import StemdError
+from stemd.portable import processors
 from stemd.scan.processing import process_recording
 from stemd.scan.run import ScanRun
 from stemd.settings import Settings
@@ -270,7 +270,7 @@ def receive(size: int, context: Context) -> Iterator[Row]:
 def cases() -> dict[str, Case]:
     """All whole-path cases by name."""
     found: dict[str, Case] = {"socket/receive-u16/256": partial(receive, 256)}
-    cores = len(os.sched_getaffinity(0))
+    cores = processors()
     for kind in ("u8", "u16", "u32"):
         for kernel in (21, 61, 101):
             for annuli in (0, 1, 4):
