@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
 from stemd.blocks import Ended, EventBlock, FrameBlock, ImageBlock, Message, Started
+from stemd.engines.base import PositionMaps
 from stemd.engines.kernels import masked
 from stemd.plugins import Plugin
 from stemd.scan.engines import EngineChoice
+from stemd.scan.repeats import Repeats
 from stemd.scan.run import ScanRun
 from stemd.settings import Settings
 
@@ -24,6 +26,8 @@ DTYPES = ("u1", "u2", "u4")
 TINY = Scan(shape=(16, 16), step_size_angstrom=0.5)
 TINY_SIDE, TINY_RADIUS = 24, 8.0
 """Side of the tiny detector and radius of the bright field, pixels."""
+REPEATED = Scan(shape=(64, 64), repeats=3)
+"""Large enough for waves to be found in it, with frames to be compared with a sum."""
 
 
 class Warmed(Protocol):
@@ -53,11 +57,15 @@ class Warmed(Protocol):
 def steps(pipeline: Warmed) -> Iterator[tuple[str, Callable[[], None]]]:
     """What is to be done for a pipeline before it is ready, step by step.
 
-    First its adapter, as "", then each engine by its name, each in tiny scans of its own together
+    First its adapter, as "", with what aligns the frames of a place that is scanned several times;
+    then each engine by its name, each in tiny scans of its own together
     with those whose images it needs: what one of them does, such as never returning, is
     its own affair. Each takes seconds where nothing is cached, milliseconds where it is.
     """
     yield "", partial(_run, pipeline, ())
+    scan = getattr(pipeline.adapter, "scan", None)
+    if isinstance(scan, Scan) and scan.repeats > 1:
+        yield "", _align
     for engine in pipeline.engines:
         chosen = with_needed(engine, pipeline.engines)
         yield engine.name, partial(_run, pipeline, chosen)
@@ -151,6 +159,24 @@ def _scan(
     if run is not None and images:
         run.end("complete")
         run.serve(lambda snapshot: None, lambda: 10.0)
+
+
+def _align() -> None:
+    """Frames of a lattice whose lines are displaced, aligned as beside a camera and at the end."""
+    detector = Detector("warm-up", (TINY_SIDE, TINY_SIDE), "u2", 0)
+    acquisition = Acquisition(REPEATED, detector, id="warm-up")
+    maps = PositionMaps(acquisition, ("seen",))
+    repeats = Repeats(acquisition, maps)
+    rng = np.random.default_rng(0)
+    y, x = np.indices((REPEATED.lines, REPEATED.shape[1]))
+    moved = x + rng.standard_normal((REPEATED.lines, 1))
+    seen = rng.poisson(100.0 + 40.0 * np.cos(y / 1.5) + 40.0 * np.cos(moved / 1.7))
+    maps.total[:] = maps.detector_sums[0] = seen.ravel()
+    maps.done[:] = True
+    size = repeats.positions
+    for first in range(0, REPEATED.positions, size):
+        repeats.take([(first, first + size)])
+    _exhaust(repeats.settle())
 
 
 def _of_tiny(optics: Optics) -> Optics:

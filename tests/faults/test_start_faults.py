@@ -143,7 +143,7 @@ def test_sigterm_while_kernels_are_compiled_is_obeyed_at_once(
     assert '"ready"' not in daemon.log()
 
 
-@pytest.mark.parametrize("kind", ["frames", "frames without optics", "hits", "image"])
+@pytest.mark.parametrize("kind", ["frames", "frames without optics", "repeats", "hits", "image"])
 def test_a_scan_after_the_warm_up_compiles_nothing(kind: str) -> None:
     found = subprocess.run(
         [sys.executable, "-m", "tests.faults.warm_scans", kind],

@@ -29,6 +29,7 @@ from stemd.scan.warm import steps
 from tests.timepix3.streams import Camera, electrons
 
 SCAN = Scan(shape=(24, 24), flyback=0, step_size_angstrom=0.5, dwell_time_us=10.0)
+REPEATED = Scan(shape=(40, 40), repeats=3, flyback=0, step_size_angstrom=0.5, dwell_time_us=10.0)
 SIDE = 48
 PHASE = {"energy_ev": 200e3, "convergence_semi_angle_mrad": 20.0, "pixel_size_mrad": 2.0}
 ENGINES: Sequence[tuple[str, dict[str, Any]]] = (
@@ -51,14 +52,18 @@ def compiled() -> dict[str, int]:
     return {name: count for name, count in names if name.startswith("stemd.")}
 
 
-def frames() -> Iterator[Message]:
-    """A scan of discs as a camera sends it."""
+def frames(scan: Scan = SCAN) -> Iterator[Message]:
+    """A scan of discs as a camera sends it, bright and dark as over a lattice of uneven lines."""
     y, x = np.indices((SIDE, SIDE))
     disc = np.hypot(y - 24, x - 23) < 10
-    wire = np.random.default_rng(1).poisson(3.0 * disc, (SCAN.positions, SIDE, SIDE))
-    acquisition = Acquisition(SCAN, Detector("test", (SIDE, SIDE), "u2", 12))
+    column = np.arange(scan.positions) % scan.shape[1] + np.repeat(
+        np.random.default_rng(5).standard_normal(scan.lines), scan.shape[1]
+    )
+    mean = 3.0 + 2.0 * np.cos(column * 1.3) + np.cos(np.arange(scan.positions) // scan.shape[1])
+    wire = np.random.default_rng(1).poisson(mean[:, None, None] * disc)
+    acquisition = Acquisition(scan, Detector("test", (SIDE, SIDE), "u2", 12))
     yield Started(acquisition)
-    for first in range(0, SCAN.positions, 64):
+    for first in range(0, scan.positions, 64):
         data = np.ascontiguousarray(wire[first : first + 64].astype(">u2")).reshape(-1)
         positions = np.arange(first, first + len(data) // SIDE**2)
         yield FrameBlock(
@@ -149,6 +154,9 @@ def main(kind: str) -> None:
     if kind == "frames":
         pipeline = pipeline_of("merlin", {}, ENGINES)
         messages = frames()
+    elif kind == "repeats":
+        pipeline = pipeline_of("merlin", {"scan": REPEATED.model_dump()}, ENGINES[:7])
+        messages = frames(REPEATED)
     elif kind == "frames without optics":
         pipeline = pipeline_of("merlin", {}, ENGINES[:7], {})
         messages = frames()

@@ -92,7 +92,8 @@ def shown_of(image: F32) -> F32:
     ny, nx = image.shape
     if min(ny, nx) < SMALLEST_PX:
         missing = max(0, SMALLEST_PX - ny), max(0, SMALLEST_PX - nx)
-        return shown_of(np.pad(image, ((0, missing[0]), (0, missing[1])), "symmetric"))[:ny, :nx]
+        whole = shown_of(np.pad(image, ((0, missing[0]), (0, missing[1])), "symmetric"))
+        return np.ascontiguousarray(whole[:ny, :nx])
     found, mean, noise = find_waves(image, MOST, None)
     waves = found.image() + np.float32(mean)
     shown: F32 = waves + shrunk(image - waves, noise)
