@@ -163,7 +163,8 @@ class AsyncClient(Told, Commands[Coroutine[Any, Any, Reply]]):
     async def preview(self, name: str, *, timeout_s: float | None = None) -> bytes:
         """The next small picture of the image of this name, as a PNG file, for a dashboard.
 
-        stemd makes them where `publish.preview` is on. Raises TimedOutError where none comes.
+        At the first call the last finished one, if there is one. stemd makes them where
+        `publish.preview` is on. Raises TimedOutError where none comes.
         """
         await self._hear(f"image/{name}/preview")
         self._news.previews.pop(name, None)

@@ -10,11 +10,12 @@ from aiomqtt import MqttError
 
 from stemd.config.mqtt import MqttSettings
 from stemd.errors import SinkError, StemdError
+from stemd.events import Json
 from stemd.mqtt.connection import Connection, Outgoing
 from stemd.mqtt.errors import TOO_LARGE, code_of, refusal
 from stemd.mqtt.mailbox import Image, ImageMailbox
 from stemd.mqtt.previews import Previews
-from stemd.mqtt.topics import Topics, images, last_image, preview
+from stemd.mqtt.topics import Topics, images, last_image, preview, preview_topic
 
 ASIDE_BYTES = 4 * 1024 * 1024
 """Larger images are encoded in a thread; smaller ones take less than a millisecond."""
@@ -129,11 +130,18 @@ class ImagePublisher:
     def forget(self, pipeline: str) -> list[str]:
         """Drop what there is of a pipeline that is gone; returns its retained topics."""
         self.mailbox.forget(pipeline)
-        self.previews.forget(pipeline)
+        pictures = self._preview_topics(self.previews.forget(pipeline))
         names = [key for key in self.last if key[0] == pipeline]
         for key in names:
             del self.last[key]
-        return [self._topics.of(pipeline, f"image/{name}/last") for _, name in names]
+        return [self._topics.of(pipeline, f"image/{name}/last") for _, name in names] + pictures
+
+    def on_settings(self, pipeline: str, settings: Json) -> list[str]:
+        """A pipeline's live settings; returns retained topics that are not wanted any more."""
+        return self._preview_topics(self.previews.on_settings(pipeline, settings))
+
+    def _preview_topics(self, keys: Iterable[tuple[str, str]]) -> list[str]:
+        return [preview_topic(self._topics, key) for key in keys]
 
     async def session(self, connection: Connection) -> None:
         """Publish until cancelled or the connection is lost (MqttError)."""
@@ -141,6 +149,8 @@ class ImagePublisher:
         for image in list(self.last.values()):
             message = await self._encoded(image, retained_only=True)
             await self._send(connection, image, message)
+            if self.previews.wanted(image.pipeline):
+                await self._preview(connection, image)
         while True:
             await self.drain(connection)
             self._ready.clear()

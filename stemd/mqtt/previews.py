@@ -16,23 +16,33 @@ SHARE = 0.1
 class Previews:
     """Pictures of pipelines that ask for them by `publish.preview`.
 
-    A finished image always has its picture.
+    A finished image always has its picture, which the broker keeps for whoever comes later.
     """
 
     def __init__(self) -> None:
+        self._kept: set[tuple[str, str]] = set()
         self._wanted: set[str] = set()
         self._next: dict[tuple[str, str], float] = {}
         self._rests_until = 0.0
 
-    def on_settings(self, pipeline: str, settings: Json) -> None:
-        """A pipeline's live settings."""
-        wanted = bool((settings.get("publish") or {}).get("preview"))
-        (self._wanted.add if wanted else self._wanted.discard)(pipeline)
+    def on_settings(self, pipeline: str, settings: Json) -> set[tuple[str, str]]:
+        """A pipeline's live settings; returns the images whose kept pictures nobody wants more."""
+        if (settings.get("publish") or {}).get("preview"):
+            self._wanted.add(pipeline)
+            return set()
+        return self.forget(pipeline)
 
-    def forget(self, pipeline: str) -> None:
-        """The pipeline is gone."""
+    def forget(self, pipeline: str) -> set[tuple[str, str]]:
+        """The pipeline is gone; returns the images whose pictures the broker keeps."""
         self._wanted.discard(pipeline)
         self._next = {key: at for key, at in self._next.items() if key[0] != pipeline}
+        kept = {key for key in self._kept if key[0] == pipeline}
+        self._kept -= kept
+        return kept
+
+    def wanted(self, pipeline: str) -> bool:
+        """Whether its images have pictures."""
+        return pipeline in self._wanted
 
     def due(self, image: Image) -> bool:
         """Whether this image is to have a picture now."""
@@ -44,5 +54,7 @@ class Previews:
     def made(self, image: Image, seconds: float) -> None:
         """It has been made, which took so long."""
         now = time.monotonic()
+        if image.snapshot.final:
+            self._kept.add(image.key)
         self._next[image.key] = now + PERIOD_S
         self._rests_until = now + seconds * (1.0 / SHARE - 1.0)

@@ -142,7 +142,8 @@ class MqttSink(Sink):
     def on_settings(self, pipeline: str, settings: Json) -> None:
         """Every live setting of a pipeline as now in force (retained)."""
         self._documents.retain(pipeline, "settings", settings)
-        self._images.previews.on_settings(pipeline, settings)
+        for topic in self._images.on_settings(pipeline, settings):
+            self._documents.clear(topic)
 
     def on_optics(self, pipeline: str, optics: Json) -> None:
         """The optics that the data of the last scan have (retained)."""

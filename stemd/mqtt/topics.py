@@ -77,10 +77,15 @@ def last_image(topics: Topics, image: Image) -> Outgoing:
 
 
 def preview(topics: Topics, image: Image) -> Outgoing:
-    """The message with a picture of an image, for dashboards."""
-    topic = topics.of(image.pipeline, f"image/{image.result.name}/preview")
-    picture = encode_preview(image.result, image.snapshot)
-    return Outgoing(topic, picture, _qos(image), False, "image/png", _properties(image))
+    """The message with a picture of an image, for dashboards; of a finished one it is retained."""
+    picture, final = encode_preview(image.result, image.snapshot), image.snapshot.final
+    topic = preview_topic(topics, image.key)
+    return Outgoing(topic, picture, _qos(image), final, "image/png", _properties(image))
+
+
+def preview_topic(topics: Topics, key: tuple[str, str]) -> str:
+    """Where the pictures of an image go; `key` is its pipeline and its name."""
+    return topics.of(key[0], f"image/{key[1]}/preview")
 
 
 def _image(topic: str, image: Image, *, retain: bool) -> Outgoing:
