@@ -134,6 +134,7 @@ class View:
     state: Json = field(default_factory=dict)
     settings: Json = field(default_factory=dict)
     optics: Json = field(default_factory=dict)
+    session: Json = field(default_factory=dict)
     snapshot: Snapshot | None = None
     last_final: Snapshot | None = None
 
@@ -343,6 +344,8 @@ class Hub:
         """Publish a scan document, or a session's."""
         if pipeline in self._removed:
             return
+        if document.get("event") == "session":
+            self.view(pipeline).session = document
         self._tell("on_document", pipeline, document)
 
     def log(self, pipeline: str, entry: Json) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 from stemd.errors import StemdError
 
@@ -13,6 +15,18 @@ except ImportError:  # Windows
 
 OPEN_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 """For every os.open: no child inherits it, and Windows changes no byte."""
+
+
+def module_command(module: str, *arguments: str) -> list[str]:
+    """The command that runs a module of ours in another process, from the files of this one.
+
+    `python -m` looks into the current folder first, and a checkout of stemd may lie there.
+    """
+    try:
+        here = sys.path[:1] in ([""], [str(Path.cwd())])  # as this process was started itself
+    except OSError:  # the folder is gone
+        here = False
+    return [sys.executable, *([] if here else ["-P"]), "-m", module, *arguments]
 
 
 def processors() -> int:

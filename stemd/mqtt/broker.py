@@ -17,6 +17,7 @@ from typing import Any
 
 from stemd.errors import SinkError
 from stemd.logs import get_logger
+from stemd.portable import module_command
 from stemd.tasks import Tasks
 
 log = get_logger()
@@ -64,8 +65,7 @@ class EmbeddedBroker:
 
     async def _launch(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "stemd.mqtt.broker", str(self.port)),
+            *module_command("stemd.mqtt.broker", str(self.port)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

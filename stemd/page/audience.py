@@ -190,9 +190,8 @@ class Audience:
         if hub.health:
             viewer.retain("health", "", _document("health", "", hub.health))
         for name, view in hub.views.items():
-            kinds = ("state", view.state), ("settings", view.settings), ("optics", view.optics)
-            for kind, document in kinds:
-                if document:
+            for kind in ("state", "settings", "optics", "session"):
+                if document := getattr(view, kind):
                     viewer.retain(kind, name, _document(kind, name, document))
             if name in self._offered:
                 images = {"images": list(self._offered[name].values())}

@@ -148,7 +148,10 @@ class Page(Sink):
 
     def on_document(self, pipeline: str, document: Json) -> None:
         """See `stemd.events.Sink`."""
-        self._audience.tell_line("document", pipeline, document)
+        if document.get("event") == "session":
+            self._audience.tell("session", pipeline, document)
+        else:
+            self._audience.tell_line("document", pipeline, document)
 
     def on_log(self, pipeline: str, entry: Json) -> None:
         """See `stemd.events.Sink`."""

@@ -90,3 +90,19 @@ async def test_the_page_and_the_service_need_no_socket_option_that_only_linux_ha
         manager.bind(str(tmp_path / "manager"))
         assert notify("READY=1")
         assert manager.recv(100) == b"READY=1"
+
+
+def test_a_process_of_ours_runs_the_files_of_this_one_whatever_lies_in_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where stemd is started, installed, in the folder of its own source."""
+    from stemd.portable import module_command
+
+    (tmp_path / "stemd").mkdir()
+    (tmp_path / "stemd" / "__init__.py").write_text("raise SystemExit('another stemd')")
+    monkeypatch.chdir(tmp_path)
+    command = module_command("stemd", "--version")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    assert "-P" not in module_command("stemd"), "as `python -m stemd` has been started itself"

@@ -273,3 +273,65 @@ def test_the_dose_of_the_running_scan_stands_beside_it(served: Served, tab: Any)
     optics = {"scan": served.scope.acquisition.id, "dose_e_per_square_angstrom": dose}
     served.do(lambda: served.scope.hub.optics("merlin", optics))
     eventually(lambda: tab.text_content("#scan-dose") == "1234 e/Å²")
+
+
+def session(**change: object) -> dict[str, Any]:
+    return {
+        **{"event": "session", "id": "s", "name": "overnight", "pipeline": "merlin"},
+        **{"status": "running", "reason": "", "started": "2026-03-01T20:00:00.000000Z"},
+        **{"plan": {"name": "overnight", "scans": 500}, "gone": {}, "outages": [], "stopping": ""},
+        **{"counts": {"complete": 12, "incomplete": 1, "aborted": 2}, "finished": None},
+        **change,
+    }
+
+
+def test_a_session_is_begun_followed_and_ended_on_the_page(served: Served, tab: Any) -> None:
+    scope = served.scope
+    tab.wait_for_selector("#settings input")
+    tab.click("#session-button")
+    tab.fill("#session-form [name=name]", "overnight")
+    tab.fill("#session-form [name=scans]", "500")
+    tab.press("#session-form [name=scans]", "Enter")
+    eventually(lambda: tab.is_hidden("#session"))
+    asked = scope.requests[-1][2]
+    told = {"name": "overnight", "scans": 500, "pause_s": 0, "start": True}
+    assert (asked["command"], asked["args"]) == ("session", told)
+    served.do(lambda: scope.hub.document("merlin", session(gone={"camera": 10**18})))
+    eventually(lambda: tab.text_content("#session-name") == "overnight")
+    words = tab.text_content("#session-facts")
+    assert "13 of 500" in words
+    assert "1, cut off 2" in words
+    assert "Camera away" in words
+    assert tab.text_content("#log") == "", "it is no line of the log"
+    tab.click("#session-stop")
+    assert scope.requests[-1][2] is asked, "one click ends no night's work"
+    tab.click("#session-stop")
+    eventually(lambda: scope.requests[-1][2]["args"] == {"stop": True})
+    tab.reload()
+    eventually(lambda: "13 of 500" in tab.text_content("#session-facts"))
+    over = {"status": "ended", "reason": "the disk is full", "finished": "2026-03-02T01:00:00Z"}
+    served.do(lambda: scope.hub.document("merlin", session(**over)))
+    eventually(lambda: tab.text_content("#session-name") == "overnight, over")
+    assert "the disk is full" in tab.text_content("#session-facts")
+    assert tab.is_hidden("#session-stop")
+
+
+def test_settings_that_the_config_does_not_have_are_told_kept_or_taken_back(
+    served: Served, tab: Any
+) -> None:
+    scope = served.scope
+    tab.wait_for_selector("#settings input")
+    assert tab.is_hidden("#differs")
+    scope.settings["changed"] = ["ricom.kernel_size"]
+    served.do(scope.tell_settings)
+    eventually(lambda: "ricom.kernel_size is not as" in tab.text_content("#differs"))
+    scope.settings["changed"] = ["ricom.kernel_size", "optics.rotation_deg"]
+    served.do(scope.tell_settings)
+    eventually(lambda: "2 settings are not as" in tab.text_content("#differs"))
+    tab.click("#differs >> text=Keep")
+    eventually(lambda: [r[2]["command"] for r in scope.requests] == ["save_settings"])
+    tab.click("#differs >> text=Reset")
+    eventually(lambda: scope.requests[-1][2]["command"] == "reset")
+    scope.settings["changed"] = []
+    served.do(scope.tell_settings)
+    eventually(lambda: tab.is_hidden("#differs"))

@@ -6,7 +6,6 @@ import importlib
 import json
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from stemd.cli.bench.harness import Case, Context, Row
 from stemd.cli.bench.pipelines import LiveOwner, bare_receive, engines_of, wait_for
 from stemd.daemon.pipeline.reader import Reader
 from stemd.errors import StemdError
+from stemd.portable import module_command
 
 CASES = (("u8", 96), ("u16", 96), ("u16", 192), ("u16", 512))
 _ITEM = {"u8": 1, "u16": 2}
@@ -35,7 +35,7 @@ _POOL = {96: 256, 192: 128, 512: 32}
 @contextmanager
 def camera(kind: str, size: int) -> Iterator[int]:
     """A virtual DECTRIS camera in another process, as fast as it can; gives its data port."""
-    command = [sys.executable, "-m", "stemd", "virtual", "dectris", "--pool", str(_POOL[size])]
+    command = module_command("stemd", "virtual", "dectris", "--pool", str(_POOL[size]))
     command += ["--rate", "0", "--detector", f"{size}x{size}", "--dtype", kind, "--dose", "1000"]
     command += ["--scan", "256x256", "--port", "0", "--gap", "0", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from stemd.cli.bench.limits import memory_read
 from stemd.cli.bench.pipelines import LiveOwner, bare_receive, engines_of, settings_for
 from stemd.daemon.pipeline.reader import Reader
 from stemd.errors import StemdError
+from stemd.portable import module_command
 from stemd.scan.run import ScanRun
 
 WORD_BYTES = 8
@@ -103,7 +103,7 @@ def process(hits_a_position: int, kernel: int, annuli: int, context: Context) ->
 @contextmanager
 def camera(positions_s: int) -> Iterator[int]:
     """A virtual Timepix3 in another process, one scan repeated; 0: as fast as it is taken."""
-    command = [sys.executable, "-m", "stemd", "virtual", "timepix3", "--repeat"]
+    command = module_command("stemd", "virtual", "timepix3", "--repeat")
     command += [
         "--rate",
         str(positions_s),

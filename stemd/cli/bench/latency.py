@@ -8,7 +8,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -24,6 +23,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from stemd.cli.bench.harness import Case, Context, Row
 from stemd.cli.bench.pipelines import camera
 from stemd.errors import StemdError
+from stemd.portable import module_command
 
 CONFIG = """
 [daemon]
@@ -66,7 +66,7 @@ def broker() -> Iterator[int]:
     if shutil.which("mosquitto"):
         command = ["mosquitto", "-p", str(port)]
     else:
-        command = [sys.executable, "-m", "stemd.mqtt.broker", str(port)]
+        command = module_command("stemd.mqtt.broker", str(port))
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -118,7 +118,7 @@ def latency(context: Context) -> Iterator[Row]:
         config.write_text(CONFIG.format(data=data, broker=port, camera=camera_port))
         began = time.monotonic()
         daemon = subprocess.Popen(
-            [sys.executable, "-m", "stemd", "run", str(config)], stdout=subprocess.DEVNULL
+            module_command("stemd", "run", str(config)), stdout=subprocess.DEVNULL
         )
         try:
             if not arrived.wait(60.0):

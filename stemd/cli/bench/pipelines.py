@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from stemd.cli.bench.limits import big_file, merlin_header, mmap_sum
 from stemd.config.resolved import EngineConfig
 from stemd.daemon.pipeline.reader import Reader
 from stemd.errors import StemdError
-from stemd.portable import processors
+from stemd.portable import module_command, processors
 from stemd.scan.processing import process_recording
 from stemd.scan.run import ScanRun
 from stemd.settings import Settings
@@ -92,17 +91,7 @@ def camera(size: int, dtype: str, scan: str = "256x256", rate: int = 0) -> Itera
 
     It sends `rate` frames a second, or as many as it can (0).
     """
-    command = [
-        sys.executable,
-        "-m",
-        "stemd",
-        "virtual",
-        "merlin",
-        "--pool",
-        "64",
-        "--rate",
-        str(rate),
-    ]
+    command = module_command("stemd", "virtual", "merlin", "--pool", "64", "--rate", str(rate))
     command += ["--detector", f"{size}x{size}", "--dtype", dtype, "--scan", scan]
     command += ["--port", "0", "--control-port", "0", "--gap", "0", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

@@ -26,6 +26,7 @@ from stemd.cli.demo.progress import (
 from stemd.cli.demo.scanning import scan_by_scan
 from stemd.cli.demo.setting import Ports, camera_command, config_text
 from stemd.errors import StemdError, UsageError
+from stemd.portable import module_command
 
 if TYPE_CHECKING:
     from stemd.config.resolved import Config
@@ -135,8 +136,7 @@ async def _demo(args: argparse.Namespace, shape: tuple[int, int], data_dir: Path
 async def _camera(command: list[str]) -> AsyncIterator[tuple[asyncio.subprocess.Process, Ports]]:
     """The virtual camera: a process of its own, and its ports."""
     camera = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "stemd", *command, "--port", "0", "--control-port", "0", "--json"),
+        *module_command("stemd", *command, "--port", "0", "--control-port", "0", "--json"),
         stdout=asyncio.subprocess.PIPE,
         stdin=asyncio.subprocess.DEVNULL,
         start_new_session=True,

@@ -9,7 +9,6 @@ import math
 import os
 import pickle
 import signal
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +19,7 @@ from stemd.logs import get_logger
 from stemd.offline.completion import FULL_SPEED, YIELD
 from stemd.offline.completion.work import CompletionJob
 from stemd.offline.same_code import environment
+from stemd.portable import module_command
 from stemd.results import Result
 
 MAX_PIXELS = 1 << 28
@@ -39,8 +39,7 @@ async def made(job: CompletionJob, progress: Progress) -> list[Result]:
     """
     own = await asyncio.to_thread(environment)
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "stemd.offline.completion"),
+        *module_command("stemd.offline.completion"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import json
 import pickle
-import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from stemd.logs import get_logger
 from stemd.offline.replay.wire import HEADER, IMAGE, ReplayJob
 from stemd.offline.same_code import environment
+from stemd.portable import module_command
 from stemd.tasks import end_all
 
 STOP_S = 2.0
@@ -47,8 +47,7 @@ class Player:
         if self.over.is_set():  # the viewer has left meanwhile
             return
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "stemd.offline.replay"),
+            *module_command("stemd.offline.replay"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -18,6 +18,7 @@ import { Operator } from "./operator.js";
 import { Past } from "./past.js";
 import { saveGrid, saveImage } from "./picture.js";
 import { Rings } from "./rings.js";
+import { Session } from "./session.js";
 import { Stage } from "./stage.js";
 import { Status, documentLine, logLine, waitingWords } from "./status.js";
 import { glossary } from "./words.js";
@@ -148,6 +149,7 @@ function settings() {
   id("locked").hidden = tunable();
   id("locked").textContent = lockedWords();
   commands.stale(tunable());
+  commands.differs(tunable());
   about.update();
   if (!now) return;
   controls.imageSize = Math.max(...(stage.main.frame?.meta.scan_shape ?? [256]));
@@ -178,6 +180,7 @@ function emptyWords() {
 function everything() {
   status.update(model, connection);
   about.update();
+  session.update();
   emptyWords();
   commands.stale(tunable());
   stage.update();
@@ -246,6 +249,10 @@ const receive = {
     model.of(pipeline).optics = document_;
     if (pipeline === model.pipeline && !model.past) settings();
   },
+  session(pipeline, document_) {
+    model.of(pipeline).session = document_;
+    if (pipeline === model.pipeline) session.update();
+  },
   document(pipeline, document_) {
     if (document_.event !== "started") archive.news();
     logLine(id("log"), pipeline, documentLine(document_), "info");
@@ -301,10 +308,12 @@ const operator = new Operator(link, model, {
     settings();
     commands.allow(operator.allowed);
     config.update();
+    session.update();
     past.replay.tell();
   },
 });
 const config = new ConfigFile(model, operator);
+const session = new Session(model, operator);
 const about = new About(model, operator, () => everything());
 
 function nextMap() {

@@ -15,6 +15,9 @@ export class Commands {
     }
     const again = id("stale").querySelector("button");
     again.addEventListener("click", () => this.carryOut("recompute", "Recompute"));
+    for (const button of id("differs").querySelectorAll("button")) {
+      button.addEventListener("click", () => this.carryOut(button.dataset.command, button.textContent));
+    }
   }
 
   allow(allowed) {
@@ -29,6 +32,16 @@ export class Commands {
     const reply = await this.send(name);
     const kept = name === "recompute" ? ". The files are as they were; Save replaces them" : "";
     id("command-reply").textContent = reply.ok ? `${text}: done${kept}` : describe(reply.error);
+  }
+
+  /** Settings in force that the config file says otherwise: they hold over restarts until Reset. */
+  differs(tunable) {
+    const { live, past } = this.model;
+    const changed = live.settings?.changed ?? [];
+    id("differs").hidden = Boolean(past) || !tunable || !changed.length;
+    const words = id("differs").querySelector("span");
+    words.textContent = changed.length === 1 ? `${changed[0]} is not as in the config file.` : `${changed.length} settings are not as in the config file.`;
+    words.title = changed.join(", ");
   }
 
   /** A finished image does not follow the settings by itself: say so, and offer it. */

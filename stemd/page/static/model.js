@@ -32,6 +32,7 @@ class Source {
     this.state = {};
     this.settings = null;
     this.optics = null;
+    this.session = null;
     this.images = [];
     this.frames = new Map();
     this.made = new Map();
