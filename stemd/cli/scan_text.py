@@ -27,7 +27,7 @@ def list_lines(scans: list[Json], width: int | None) -> list[str]:
     for scan in scans:
         ny, nx = scan["shape"]
         row = [scan["id"], status(scan), f"{ny} x {nx}", f"{scan['bytes'] / 1e6:.1f}"]
-        row += [str(len(scan["results"]))]
+        row += ["deleted" if _deleted(scan) == "scan" else str(len(scan["results"]))]
         row += [scan["pipeline"]] * several + [about_words(scan)] * about
         rows.append(row)
     elastic = ["about"] * about + ["pipeline"] * several
@@ -40,6 +40,11 @@ def status(scan: Json) -> str:
     if scan["status"] in ("complete", "acquiring") or not total or done == total:
         return str(scan["status"])
     return f"{scan['status']} {_percent(done / total)}"
+
+
+def _deleted(scan: Json) -> str:
+    """What is gone of it: "scan", "raw", "" for nothing."""
+    return str((scan.get("deleted") or {}).get("what", ""))
 
 
 def _percent(part: float) -> str:
@@ -82,7 +87,8 @@ def _facts(scan: Json, data_dir: Path) -> Iterator[tuple[str, str]]:
     holes = f", {missing:,} missing" if missing else ""
     yield "positions", f"{ny} x {nx}: {scan['positions_done']:,} done{holes}"
     yield "folder", str(data_dir / scan["folder"])
-    yield "images", ", ".join(scan["results"]) or "none"
+    without = "deleted" if _deleted(scan) == "scan" else "none"
+    yield "images", ", ".join(scan["results"]) or without
     yield "size", f"{scan['bytes'] / 1e6:.1f} MB"
     optics = {key: value for key, value in (scan.get("optics") or {}).items() if _is_said(value)}
     if optics:
@@ -93,9 +99,12 @@ def _facts(scan: Json, data_dir: Path) -> Iterator[tuple[str, str]]:
     for name in ("not_written", "notes"):
         if scan.get(name):
             yield name.replace("_", " "), "\n".join(str(each) for each in scan[name])
-    for name in ("completion", "deleted"):
-        if scan.get(name):
-            yield name, _value(scan[name])
+    if completion := scan.get("completion"):
+        words = [completion.get(key) for key in ("status", "message", "remedy")]
+        yield "completion", "\n".join(str(each) for each in words if each)
+    if deleted := scan.get("deleted"):
+        what = "the raw record" if deleted["what"] == "raw" else "the whole scan"
+        yield "deleted", f"{what}, {_moment(deleted['time'])}: {deleted['reason']}"
 
 
 def _moment(text: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from stemd.cli.main import main
-from stemd.cli.scan_text import list_lines
+from stemd.cli.scan_text import list_lines, show_lines
 from stemd.cli.table import table
 from stemd.storage.folder import ScanFolder, ScanSummary
 from stemd.storage.store import Store
@@ -115,6 +115,23 @@ def test_one_scan_is_shown_in_words(
     assert facts["images"] == "ricom, bf, adf"
     holes = said(capsys, "show", folders[2].acquisition.id, "--data-dir", str(tmp_path))
     assert "6 x 9: 34 done, 20 missing" in holes
+
+
+def test_what_was_deleted_and_what_was_not_completed_is_told_in_words(
+    folders: list[ScanFolder], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = scans(capsys, tmp_path)[0]
+    time = "2026-03-01T20:00:00.000000Z"
+    gone = {"what": "scan", "time": time, "reason": "max_scans = 5", "bytes": 10}
+    scan |= {"deleted": gone, "results": [], "bytes": 0}
+    scan["completion"] = {"status": "failed", "message": "no record", "remedy": "record.raw"}
+    assert "deleted" in list_lines([scan], 80)[1]
+    text = "\n".join(show_lines(scan, tmp_path))
+    assert "images      deleted" in text
+    assert "deleted     the whole scan, 2026-03-01 20:00:00 UTC: max_scans = 5" in text
+    assert "completion  failed\n            no record\n            record.raw" in text
+    scan["deleted"] = {**gone, "what": "raw"}
+    assert "deleted" not in list_lines([scan], 80)[1]
 
 
 def test_open_prints_the_folder_where_there_is_no_desktop(

@@ -97,10 +97,13 @@ def test_an_order_that_is_not_answered_or_refused_is_given_again() -> None:
     assert scans(2, "waiting", busy=3) == (5, 2)
 
 
-def test_a_camera_that_is_busy_for_a_moment_is_no_news(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_camera_that_is_busy_for_a_moment_is_no_news(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert scans(2, "waiting", busy=2) == (4, 2)
     assert "not started" not in capsys.readouterr().out
-    assert scans(2, "waiting", busy=8) == (10, 2)
+    monkeypatch.setattr(scanning, "TOLD_AFTER_S", 0.0)
+    assert scans(2, "waiting", busy=4) == (6, 2)
     assert capsys.readouterr().out.count("not started") == 1
 
 

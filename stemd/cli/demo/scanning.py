@@ -15,8 +15,8 @@ GAP_S = 1.0
 BEGINS_S = 10.0
 """A scan that was started has begun within this, also on a busy computer; else it is started
 again."""
-TOLD_AFTER = 3
-"""Refusals in a row: on a busy computer the camera may still be at its first order."""
+TOLD_AFTER_S = 20.0
+"""Of refusals alone: on a busy computer the camera may still be at its first order."""
 FINISHED_S = 20.0
 """For so long the images of a scan may be made when it is over: the demo never stands still."""
 
@@ -29,7 +29,7 @@ async def scan_by_scan(
     A camera that runs freely does not wait for a small computer, which then leaves images out.
     """
     await ready.wait()
-    over, refusals = time.monotonic(), 0
+    over, refused, said = time.monotonic(), None, False
     while wanted is None or watcher.begun < wanted:
         await asyncio.sleep(GAP_S)
         state = watcher.state.get("state")
@@ -42,10 +42,12 @@ async def scan_by_scan(
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(BEGINS_S):
                     reply = await hub.request(PIPELINE, "command", order)
-                    refusals = 0 if reply["ok"] else refusals + 1
                     if reply["ok"]:
+                        refused, said = None, False
                         await watcher.begins(begun)
-                    elif refusals == TOLD_AFTER:
-                        why = reply["error"]["message"]
+                        continue
+                    refused = refused or time.monotonic()
+                    if not said and time.monotonic() - refused >= TOLD_AFTER_S:
+                        said, why = True, reply["error"]["message"]
                         end_status_line()
                         say(f"the next scan is not started, it is tried again: {why}")
