@@ -124,7 +124,9 @@ class Told:
             dead = report.when not in ("setup", "call", "teardown")
             how = "A WORKER DIED in" if dead else "FAILED"
             again = ", which is tried again" if report.outcome == "rerun" else ""
-            self._say(f"{how} {report.nodeid}{again}")
+            crash = getattr(report.longrepr, "reprcrash", None)
+            why = f": {crash.message.splitlines()[0]}" if again and crash and crash.message else ""
+            self._say(f"{how} {report.nodeid}{again}{why}")
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: WorkerController, error: object) -> None:

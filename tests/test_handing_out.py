@@ -24,6 +24,9 @@ def test_computes(number):
     if number == 3 or (number == 1 and not Path("tried").exists()):
         Path("tried").touch()
         os.kill(os.getpid(), 9)
+    if number == 5 and not Path("again").exists():
+        Path("again").touch()
+        pytest.fail("for once")
 """
 WAITS = """
 import time
@@ -55,7 +58,7 @@ def test_a_worker_that_dies_costs_one_try_of_one_test(tmp_path: Path) -> None:
     (tmp_path / "test_waits.py").write_text(WAITS)
     (tmp_path / "test_alone.py").write_text("def test_alone(): pass")
     ran = run(tmp_path, "-n", "2")
-    assert "1 failed, 10 passed, 2 rerun" in ran.stdout, ran.stdout + ran.stderr
+    assert "1 failed, 10 passed, 3 rerun" in ran.stdout, ran.stdout + ran.stderr
     workers = re.findall(r"\[(gw\d)\] .*PASSED test_waits.py", ran.stdout)
     assert len(workers) == 4
     assert len(set(workers)) == 1, "a file goes to one worker"
@@ -63,6 +66,10 @@ def test_a_worker_that_dies_costs_one_try_of_one_test(tmp_path: Path) -> None:
         line = f"A WORKER DIED in test_computes.py::test_computes[{number}], which is tried again"
         assert line in ran.stdout
     assert "A WORKER DIED in test_computes.py::test_computes[3]\n" in ran.stdout
+    assert (
+        "FAILED test_computes.py::test_computes[5], which is tried again: Failed: for once\n"
+        in ran.stdout
+    )
     assert ran.stdout.count(": exit status -9, ") == 3
     assert ran.returncode == 1
 
