@@ -45,7 +45,7 @@ class Row:
         """Wait until the state topic names what is wrong, with a remedy."""
 
         def found() -> list[dict[str, Any]]:
-            errors = [e for e in rig.states("last_error") if e]
+            errors = [e for errors in rig.states("errors") for e in errors]
             return [e for e in errors if e["kind"] == kind and text in e["message"]]
 
         rig.until_state(lambda _: found(), f"the state says {text!r}")

@@ -263,7 +263,7 @@ def test_a_port_of_something_else_is_told_and_asked_less_and_less(
     before = rig.camera.connections
     rig.camera.hang_up()
     line.wrong(rig, "bad_stream", "does not speak ZeroMQ")
-    assert "31001" in str(rig.states("last_error"))
+    assert "31001" in str(rig.states("errors"))
     assert rig.camera.connections - before < 10
     rig.camera.hello = HELLO
     rig.camera.hang_up()
