@@ -22,7 +22,7 @@ def environment() -> dict[str, str]:
         for text in filter(None, plugin.versions().split(", ")):
             name, _, number = text.partition(" ")
             found[name] = number
-    return found | {"system": platform.platform(), "processor": _processor(), "gpu": _gpus()}
+    return found | {"system": platform.platform(), "processor": processor(), "gpu": _gpus()}
 
 
 def now_and_then(write: Callable[[str], object], every_s: float = 5.0) -> Callable[[str], None]:
@@ -39,7 +39,8 @@ def now_and_then(write: Callable[[str], object], every_s: float = 5.0) -> Callab
     return watch
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

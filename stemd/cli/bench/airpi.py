@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -63,14 +64,8 @@ def bin_from(where: str, context: Context) -> Iterator[Row]:
         len(blocks),
     )
     limit = memory_read(context) / (SIZE * SIZE * 2) if where == "memory" else None
-    yield Row(
-        f"airpi/bin/{where}/{SIZE}",
-        count / timing.wall_s,
-        "frames/s",
-        limit,
-        "memory/read" if limit else "",
-        timing.cpu_s / count * 1e6,
-    )
+    name, limit_name = f"airpi/bin/{where}/{SIZE}", "memory/read" if limit else ""
+    yield Row.timed(name, count, "frames/s", timing, limit, limit_name)
 
 
 def bin_events(context: Context) -> Iterator[Row]:
@@ -98,13 +93,10 @@ def bin_events(context: Context) -> Iterator[Row]:
         )
 
     timing = repeat(call, context.seconds)
-    yield Row(
-        "airpi/bin/events",
-        probe_.size / timing.wall_s,
-        "hits/s",
-        cpu_us_per_frame=timing.cpu_s / LINE * 1e6,
-        note=f"{HITS} hits a position",
+    row = Row.timed(
+        "airpi/bin/events", probe_.size, "hits/s", timing, note=f"{HITS} hits a position"
     )
+    yield replace(row, cpu_us_per_frame=timing.cpu_s / LINE * 1e6)
 
 
 def features(context: Context) -> Iterator[Row]:
@@ -121,12 +113,7 @@ def features(context: Context) -> Iterator[Row]:
         fill_features(counts, groups, disc, known, told, out)
 
     timing = repeat(call, context.seconds)
-    yield Row(
-        "airpi/features",
-        BATCH / timing.wall_s,
-        "positions/s",
-        cpu_us_per_frame=timing.cpu_s / BATCH * 1e6,
-    )
+    yield Row.timed("airpi/features", BATCH, "positions/s", timing)
 
 
 def stitch(context: Context) -> Iterator[Row]:
@@ -136,12 +123,7 @@ def stitch(context: Context) -> Iterator[Row]:
     patches = rng.normal(size=(BATCH, WINDOW, WINDOW)).astype(np.complex64)
     places = rng.uniform(10.0, 420.0, (BATCH, 2))
     timing = repeat(lambda part: stitcher.add(patches, places), context.seconds)
-    yield Row(
-        "airpi/stitching",
-        BATCH / timing.wall_s,
-        "positions/s",
-        cpu_us_per_frame=timing.cpu_s / BATCH * 1e6,
-    )
+    yield Row.timed("airpi/stitching", BATCH, "positions/s", timing)
 
 
 def network(context: Context) -> Iterator[Row]:
@@ -149,12 +131,8 @@ def network(context: Context) -> Iterator[Row]:
     loaded = Loaded(MODEL, "auto", THREADS, BATCH, shared_thread=False)
     batch = np.random.default_rng(0).normal(size=(BATCH, inputs())).astype(np.float32)
     timing = repeat(lambda part: loaded.begin(batch)(), context.seconds)
-    yield Row(
-        "airpi/network",
-        BATCH / timing.wall_s,
-        "positions/s",
-        note=f"{loaded.about}, {THREADS} threads",
-    )
+    note = f"{loaded.about}, {THREADS} threads"
+    yield Row.timed("airpi/network", BATCH, "positions/s", timing, note=note, cpu=False)
 
 
 def together(context: Context) -> Iterator[Row]:
@@ -182,13 +160,9 @@ def together(context: Context) -> Iterator[Row]:
     call(0)
     call(0)
     timing = repeat(call, context.seconds)
-    yield Row(
-        "airpi/engine",
-        block.count / timing.wall_s,
-        "positions/s",
-        note=f"{SIZE} x {SIZE} x 16 bits, {THREADS} threads for the network"
-        + "".join(f"; {why}" for why in run.failed.values()),
-    )
+    note = f"{SIZE} x {SIZE} x 16 bits, {THREADS} threads for the network"
+    note += "".join(f"; {why}" for why in run.failed.values())
+    yield Row.timed("airpi/engine", block.count, "positions/s", timing, note=note, cpu=False)
 
 
 def cases() -> dict[str, Case]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import json
+import os
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stemd.errors import UsageError
@@ -25,6 +28,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="for each figure (default: 1)")
     parser.add_argument(
         "--file-mib", type=int, default=2048, metavar="N", help="size of the test file, MiB"
+    )
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        metavar="FILE",
+        help="an earlier run's --json: the ratio of each figure, and whether it is more than noise",
     )
     parser.add_argument("--list", action="store_true", help="the names, and nothing else")
     parser.add_argument(
@@ -46,7 +55,9 @@ def run(args: argparse.Namespace) -> int:
         restoration,
         ssb,
     )
+    from stemd.cli.bench.comparing import compared, read_rows
     from stemd.cli.bench.harness import Context
+    from stemd.cli.environment import processor
     from stemd.cli.interrupted import Undone
     from stemd.logs import warnings_to_stderr
 
@@ -73,12 +84,17 @@ def run(args: argparse.Namespace) -> int:
     if args.list:
         sys.stdout.write("\n".join(chosen) + "\n")
         return 0
+    before = read_rows(args.compare) if args.compare else {}
     context = Context(args.seconds, args.file_mib * 1024**2)
+    machine = f"{processor()}, {len(os.sched_getaffinity(0))} processors"
+    for name in {row.get("machine", machine) for row in before.values()} - {machine}:
+        sys.stderr.write(f"stemd bench: {args.compare} is of another machine: {name}\n")
     rows: list[Row] = []
     try:
         with Undone("bench", "not measured", {name: name for name in chosen}) as undone:
             for name in chosen:
                 for row in cases[name](context):
+                    row = replace(row, machine=machine)
                     rows.append(row)
                     if not args.json:
                         _print(row)
@@ -89,7 +105,10 @@ def run(args: argparse.Namespace) -> int:
                 value.unlink(missing_ok=True)
     if args.json:
         sys.stdout.write(json.dumps([row.as_json() for row in rows], indent=1) + "\n")
-    return 0
+    found = [each for row in rows if (each := compared(row, before))]
+    for each in found:
+        (sys.stderr if args.json else sys.stdout).write(each.line() + "\n")
+    return 1 if any(each.verdict == "slower" for each in found) else 0
 
 
 def _warm() -> int:
@@ -115,8 +134,11 @@ def _warm() -> int:
 def _print(row: Row) -> None:
     value = f"{row.value:,.1f}" if row.value < 100 else f"{row.value:,.0f}"
     fraction = f"{row.fraction:6.1%} of {row.limit_name}" if row.fraction is not None else ""
+    noise = ""
+    if row.lowest is not None and row.highest is not None:
+        noise = f"{row.lowest / row.value - 1:+.0%} {row.highest / row.value - 1:+.0%}"
     cpu = f"{row.cpu_us_per_frame:8.2f} us" if row.cpu_us_per_frame is not None else ""
     sys.stdout.write(
-        f"{row.name:<46} {value:>12} {row.unit:<12} {cpu:>12}  {fraction}  {row.note}\n"
+        f"{row.name:<46} {value:>12} {row.unit:<12} {noise:<10} {cpu:>12}  {fraction}  {row.note}\n"
     )
     sys.stdout.flush()

@@ -152,6 +152,8 @@ def live(kind: str, size: int, context: Context) -> Iterator[Row]:
         middle,
         f"{limit:.1f} CPU us for receive and expansion, {sorted(rates)[1]:.0f} frames/s came, "
         f"{wire:.0f} bytes a frame{beside}",
+        1e6 / max(cpus),
+        1e6 / min(cpus),
     )
 
 

@@ -98,12 +98,11 @@ def live(name: str, context: Context) -> Iterator[Row]:
     timing = repeat(lambda part: scan_of(patterns, defocus), context.seconds)
     kernels = scan_of(patterns, defocus).kernels
     assert kernels is not None
-    positions = SIDE * SIDE
-    yield Row(
+    yield Row.timed(
         f"direct/live/{name}",
-        positions / timing.wall_s,
+        SIDE * SIDE,
         "positions/s",
-        cpu_us_per_frame=timing.cpu_s / positions * 1e6,
+        timing,
         note=f"{kernels.columns.size} cells in {kernels.components} components, "
         f"{kernels.rows} x {kernels.rows}",
     )

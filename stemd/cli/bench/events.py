@@ -8,15 +8,15 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 
 from stemd import plugins
 from stemd.acquisition import Scan
-from stemd.cli.bench.harness import Case, Context, Row
+from stemd.cli.bench.harness import Case, Context, Row, Timing
 from stemd.cli.bench.limits import memory_read
 from stemd.cli.bench.pipelines import LiveOwner, bare_receive, engines_of, settings_for
 from stemd.daemon.pipeline.reader import Reader
@@ -93,11 +93,12 @@ def process(hits_a_position: int, kernel: int, annuli: int, context: Context) ->
         hits = run.intake.hits
         recording.close()
     name = f"events/tpx3/{hits_a_position}-hits/ricom{kernel}" + ("+annulus" if annuli else "")
-    wall, cpu = median(walls[1:]), median(cpus[1:])
-    note = f"{cpu / hits * 1e9:.1f} CPU ns a hit"
+    timing = Timing.of(walls[1:], cpus[1:])
+    note = f"{timing.cpu_s / hits * 1e9:.1f} CPU ns a hit"
     limit = memory_read(context) / WORD_BYTES
-    yield Row(name, hits / wall, "hits/s", limit, "memory/read", cpu / positions * 1e6, note)
-    yield Row(name + "/positions", positions / wall, "positions/s")
+    row = Row.timed(name, hits, "hits/s", timing, limit, "memory/read", note)
+    yield replace(row, cpu_us_per_frame=timing.cpu_s / positions * 1e6)
+    yield Row.timed(name + "/positions", positions, "positions/s", timing)
 
 
 @contextmanager
@@ -157,7 +158,16 @@ def live(name: str, positions_s: int, context: Context) -> Iterator[Row]:
             reader.join(5.0)
     order = sorted(range(3), key=lambda i: rates[i] / limits[i])[1]
     note = f"{cpus[order] * 1e9:.1f} CPU ns a word"
-    yield Row(name, rates[order], "words/s", limits[order], "bare receive", note=note)
+    yield Row(
+        name,
+        rates[order],
+        "words/s",
+        limits[order],
+        "bare receive",
+        note=note,
+        lowest=min(rates),
+        highest=max(rates),
+    )
 
 
 def cases() -> dict[str, Case]:

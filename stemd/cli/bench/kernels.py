@@ -10,7 +10,7 @@ import numpy as np
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
 from stemd.blocks import BLOCK_BYTES, FrameBlock
 from stemd.cli.bench.harness import Case, Context, Row, repeat
-from stemd.cli.bench.limits import PARTS, memory_read
+from stemd.cli.bench.limits import PARTS, memory_read, memory_reader
 from stemd.engines.base import PositionMaps
 from stemd.engines.kernels.ricom import add_positions, padded, ricom_kernel
 from stemd.engines.reduction import Reducer
@@ -66,17 +66,12 @@ def moments(kind: str, size: int, detectors: int, context: Context) -> Iterator[
     maps = PositionMaps(block.acquisition, tuple(radii))
     center = ((size - 1) / 2, (size - 1) / 2)
     reducer = Reducer(block.acquisition, Optics(center=center), maps, radii)
-    timing = repeat(lambda part: reducer.reduce(blocks[part]), context.seconds, PARTS)
+    timing, limit = memory_reader(context).beside(
+        lambda part: reducer.reduce(blocks[part]), context.seconds, PARTS
+    )
     frame_bytes = size * size * int(dtype[1])
     name = f"moments/{kind}/{size}" + (f"+{detectors}-detectors" if detectors else "")
-    yield Row(
-        name,
-        block.count / timing.wall_s,
-        "frames/s",
-        memory_read(context) / frame_bytes,
-        "memory/read",
-        timing.cpu_s / block.count * 1e6,
-    )
+    yield Row.timed(name, block.count, "frames/s", timing, limit / frame_bytes, "memory/read")
 
 
 def unpack(depth: int, context: Context) -> Iterator[Row]:
@@ -97,14 +92,10 @@ def unpack(depth: int, context: Context) -> Iterator[Row]:
         lambda part: unpack_frames(wires[part], geometry, count, out), context.seconds, parts
     )
     traffic = geometry.frame_bytes + geometry.unpacked_bytes
-    yield Row(
-        f"unpack/r64-{depth}/256",
-        count / timing.wall_s,
-        "frames/s",
-        memory_read(context) / traffic,
-        "memory/read of packed and unpacked bytes",
-        timing.cpu_s / count * 1e6,
-    )
+    limit = memory_read(context) / traffic
+    name = f"unpack/r64-{depth}/256"
+    what = "memory/read of packed and unpacked bytes"
+    yield Row.timed(name, count, "frames/s", timing, limit, what)
 
 
 def ricom(size: int, context: Context) -> Iterator[Row]:
@@ -127,12 +118,7 @@ def ricom(size: int, context: Context) -> Iterator[Row]:
         )
 
     timing = repeat(call, context.seconds)
-    yield Row(
-        f"ricom/{size}",
-        (stop - first) / timing.wall_s,
-        "positions/s",
-        cpu_us_per_frame=timing.cpu_s / (stop - first) * 1e6,
-    )
+    yield Row.timed(f"ricom/{size}", stop - first, "positions/s", timing)
 
 
 def cases() -> dict[str, Case]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.cli.bench.harness import Case, Context, Row, repeat
+from stemd.cli.bench.harness import Case, Context, Row, Timing, in_turn, repeat
 from stemd.compilation import njit
 from stemd.engines.kernels.intrinsics import prefetch
 from stemd.errors import StemdError
@@ -44,19 +45,42 @@ def _numpy_or(words: NDArray[np.uint64]) -> np.uint64:
     return np.uint64(np.bitwise_or.reduce(words))
 
 
+class MemoryReader:
+    """Reads memory with the loop that is fastest on this machine, as a limit in turn with a case.
+
+    `timing` is of one part of `part_bytes` bytes.
+    """
+
+    part_bytes = BUFFER_BYTES // PARTS
+
+    def __init__(self, seconds: float) -> None:
+        self._parts = np.ones((PARTS, self.part_bytes // 8), np.uint64)
+        loops = (_sum_words, _sum_words_ahead, _numpy_or, np.sum)
+        calls = [partial(self._call, loop) for loop in loops]
+        self.timing, self.read = min(
+            zip(in_turn(calls, seconds, PARTS), calls, strict=True), key=lambda it: it[0].wall_s
+        )
+
+    def _call(self, loop: Callable[[NDArray[np.uint64]], object], part: int) -> None:
+        loop(self._parts[part])
+
+    def beside(
+        self, call: Callable[[int], object], seconds: float, parts: int
+    ) -> tuple[Timing, float]:
+        """The timing of `call`, and the bytes a second that were read in turn with it."""
+        timing, reading = in_turn([call, self.read], seconds, parts)
+        return timing, self.part_bytes / reading.wall_s
+
+
+def memory_reader(context: Context) -> MemoryReader:
+    """The one of this run."""
+    reader: MemoryReader = context.once("memory-read", lambda: MemoryReader(context.seconds))
+    return reader
+
+
 def memory_read(context: Context) -> float:
     """Bytes a second that one core reads from memory: the fastest of several read loops."""
-
-    def measure() -> float:
-        parts = np.ones((PARTS, BUFFER_BYTES // 8 // PARTS), np.uint64)
-        best = float("inf")
-        for loop in (_sum_words, _sum_words_ahead, _numpy_or, np.sum):
-            timing = repeat(lambda part, loop=loop: loop(parts[part]), context.seconds, PARTS)  # type: ignore[misc]
-            best = min(best, timing.wall_s)
-        return float(parts[0].nbytes / best)
-
-    rate: float = context.once("memory-read", measure)
-    return rate
+    return MemoryReader.part_bytes / memory_reader(context).timing.wall_s
 
 
 def merlin_header(dtype: str, size: int) -> bytes:
@@ -97,33 +121,27 @@ def big_file(context: Context, frame_bytes: int, header: bytes) -> Path:
     return path
 
 
-def mmap_sum(context: Context, path: Path, frames: int) -> float:
-    """Frames a second at which one core maps the file anew and sums it."""
-
-    def measure() -> float:
-        def call(part: int) -> None:
-            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as m:
-                m.madvise(mmap.MADV_SEQUENTIAL)
-                words = np.frombuffer(m, np.uint64, count=len(m) // 8)
-                _sum_words(words)
-                del words
-
-        return frames / repeat(call, context.seconds).wall_s
-
-    rate: float = context.once(f"mmap-sum-{path}", measure)
-    return rate
+def mmap_sum(path: Path) -> None:
+    """Map the file anew and sum it."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as m:
+        m.madvise(mmap.MADV_SEQUENTIAL)
+        words = np.frombuffer(m, np.uint64, count=len(m) // 8)
+        _sum_words(words)
+        del words
 
 
 def cases() -> dict[str, Case]:
     """Name pattern to case."""
 
     def memory(context: Context) -> Iterator[Row]:
-        yield Row("memory/read", memory_read(context) / 1e9, "GB/s")
+        timing = memory_reader(context).timing
+        yield Row.timed("memory/read", MemoryReader.part_bytes / 1e9, "GB/s", timing, cpu=False)
 
     def mapped(context: Context) -> Iterator[Row]:
         frame_bytes = 256 * 256 * 2
         path = big_file(context, frame_bytes, merlin_header("U16", 256))
         frames = path.stat().st_size // (384 + frame_bytes)
-        yield Row("mmap/sum-u16/256", mmap_sum(context, path, frames), "frames/s")
+        timing = repeat(lambda part: mmap_sum(path), context.seconds)
+        yield Row.timed("mmap/sum-u16/256", frames, "frames/s", timing)
 
     return {"memory/read": memory, "mmap/sum-u16/256": mapped}

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd import plugins
-from stemd.cli.bench.harness import Case, Context, Row
+from stemd.cli.bench.harness import Case, Context, Row, Timing
 from stemd.cli.bench.pipelines import LiveOwner, camera, engines_of, wait_for
 from stemd.config.resolved import EngineConfig
 from stemd.daemon.pipeline.reader import Reader
@@ -57,13 +57,9 @@ def image(size: int, dose: str, context: Context) -> Iterator[Row]:
         restore(noisy, model, network)
         walls.append(time.perf_counter() - wall)
         cpus.append(time.process_time() - cpu)
-    yield Row(
-        f"restoration/{size}/{dose}-dose",
-        1.0 / median(walls),
-        "images/s",
-        cpu_us_per_frame=median(cpus) * 1e6,
-        note=f"{network.info}; CPU {median(cpus):.3f} s an image",
-    )
+    timing = Timing.of(walls, cpus)
+    note = f"{network.info}; CPU {timing.cpu_s:.3f} s an image"
+    yield Row.timed(f"restoration/{size}/{dose}-dose", 1.0, "images/s", timing, note=note)
 
 
 def beside(rate: int, context: Context) -> Iterator[Row]:
@@ -90,6 +86,8 @@ def beside(rate: int, context: Context) -> Iterator[Row]:
         median(rates[False]),
         "without restoration",
         note="with / without in pairs: " + ", ".join(f"{ratio:.3f}" for ratio in ratios),
+        lowest=min(rates[True]),
+        highest=max(rates[True]),
     )
 
 

@@ -47,14 +47,8 @@ def keep(context: Context) -> Iterator[Row]:
         engine.consume(block)
 
     timing = repeat(call, context.seconds, parts)
-    yield Row(
-        f"ssb/engine/{SIZE}",
-        block.count / timing.wall_s,
-        "frames/s",
-        memory_read(context) / (SIZE * SIZE * 2),
-        "memory/read",
-        timing.cpu_s / block.count * 1e6,
-    )
+    limit = memory_read(context) / (SIZE * SIZE * 2)
+    yield Row.timed(f"ssb/engine/{SIZE}", block.count, "frames/s", timing, limit, "memory/read")
 
 
 def image(context: Context) -> Iterator[Row]:
@@ -67,14 +61,8 @@ def image(context: Context) -> Iterator[Row]:
         block.probe[block.probe >= SIDE * SIDE] = -1
         run.reduce(block)
     timing = repeat(lambda part: engine.snapshot(final=True), context.seconds)
-    positions = SIDE * SIDE
-    yield Row(
-        f"ssb/image/{SIDE}",
-        positions / timing.wall_s,
-        "positions/s",
-        cpu_us_per_frame=timing.cpu_s / positions * 1e6,
-        note=f"{timing.wall_s:.2f} s an image",
-    )
+    note = f"{timing.wall_s:.2f} s an image"
+    yield Row.timed(f"ssb/image/{SIDE}", SIDE * SIDE, "positions/s", timing, note=note)
 
 
 def cases() -> dict[str, Case]:
