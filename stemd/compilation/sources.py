@@ -36,6 +36,8 @@ def _parts(function: FunctionType, seen: set[int]) -> Iterator[str]:
             yield from _parts(value.function, seen)
         elif isinstance(value, FunctionType) and "." not in name:  # which an intrinsic uses
             yield from _parts(value, seen)
+        elif isinstance(value, type) and value.__module__.startswith("stemd."):
+            yield _file_hash(inspect.getfile(value))
         elif isinstance(value, (bool, int, float, complex, str, tuple, np.generic)):
             yield f"{name}={value!r}"
         elif isinstance(value, np.ndarray):

@@ -19,13 +19,9 @@ from stemd.engines.kernels.masked import (
     leave_out_hits,
     places_of,
 )
-from stemd.engines.kernels.moments import (
-    MASKS_AT_ONCE,
-    WEIGHTS,
-    padded_masks,
-    reduce_frames,
-)
-from stemd.engines.kernels.tiles import Tiles, tiles_of
+from stemd.engines.kernels.moments import reduce_frames
+from stemd.engines.kernels.tiles import PatternPlan, plan_of
+from stemd.engines.kernels.vectors import scratch_bytes, sums_count
 from stemd.pixels import Mask
 
 CENTRE_FRAMES = 64
@@ -33,8 +29,6 @@ CENTRE_FRAMES = 64
 
 CENTRE_HITS = (256, 65536)
 """Electron hits after which it is found, and found again for good, where there are no frames."""
-
-_LIKE = {name: np.empty(0, name) for name in ("u1", "u2", "u4", "u8", "i4")}
 
 
 def position_runs(probe: NDArray[np.int64]) -> list[Positions]:
@@ -73,7 +67,6 @@ class Reducer:
         self._middle = ((self._shape[0] - 1) / 2, (self._shape[1] - 1) / 2)
         self._maps = maps
         self._detectors_px = dict(detectors_px)
-        self._sums = np.zeros(3 + MASKS_AT_ONCE, np.int64)
         self._fixed = centre is not None or optics.center != "auto" or not detectors_px
         self._hits = 0
         self._hit_sums = np.zeros(2, np.int64)
@@ -87,7 +80,6 @@ class Reducer:
     def mask(self, masked: Mask | None) -> None:
         """Leave these detector pixels (y, x) out of all that is reduced from now on."""
         self._maps.masked = masked
-        self._tiles: dict[int, Tiles] = {}
         self._few = self._bits = None
         if masked is not None and np.count_nonzero(masked) <= FEW:
             self._few = places_of(masked)
@@ -95,16 +87,14 @@ class Reducer:
             self._bits = bits_of(masked)
         self._set_centre(self.centre)
 
-    def _annuli(self) -> list[Mask]:
+    def _masks(self, detectors_px: Mapping[str, Sequence[float]]) -> list[Mask]:
         masked = self._maps.masked
-        masks = annuli(self._shape, self.centre or self._middle, self._detectors_px)
+        masks = annuli(self._shape, self.centre or self._middle, detectors_px)
         return list(masks) if masked is None else [mask & ~masked for mask in masks]
 
     def _set_centre(self, centre: tuple[float, float] | None) -> None:
         self.centre = centre
-        masks = self._annuli()
-        self._masks = padded_masks(masks, self._shape[0] * self._shape[1])
-        self._mask_sums = np.array([mask.sum() for mask in masks], np.int64)
+        self._plans: dict[tuple[str, bool], PatternPlan] = {}
         self._lookup: NDArray[np.uint32] | None = None
 
     @property
@@ -157,7 +147,7 @@ class Reducer:
 
     def _add_hits(self, block: EventBlock, start: int, stop: int) -> None:
         if self._lookup is None:
-            self._lookup = membership(self._annuli(), self._shape)
+            self._lookup = membership(self._masks(self._detectors_px), self._shape)
         maps = self._maps
         accumulate(
             block.probe[start:stop],
@@ -223,12 +213,13 @@ class Reducer:
             )
 
     def _run(self, block: FrameBlock, start: int, stop: int) -> None:
-        maps, like = self._maps, _LIKE[block.dtype]
-        if like.itemsize not in self._tiles:
-            self._tiles[like.itemsize] = tiles_of(self._shape, 8 * like.itemsize, maps.masked)
+        kind = block.dtype, block.big_endian
+        maps, plan = self._maps, self._plans.get(kind)
+        if plan is None:
+            plan = self._plans[kind] = self._plan(*kind)
         reduce_frames(
             block.pixels,
-            like,
+            block.buffer is None,
             block.big_endian,
             block.pixel_offset + start * block.stride,
             block.stride,
@@ -236,13 +227,25 @@ class Reducer:
             self._shape[0],
             self._shape[1],
             block.probe[start:stop],
-            WEIGHTS,
-            self._masks,
-            self._mask_sums,
-            self._sums,
+            self._discs,
             maps.total,
             maps.moment_y,
             maps.moment_x,
             maps.detector_sums,
-            *self._tiles[like.itemsize],
+            self._scratch,
+            self._sums,
+            *plan,
         )
+
+    def _plan(self, dtype: str, big_endian: bool) -> PatternPlan:
+        """The plan for the discs that the virtual detectors are made of, none of them twice."""
+        radii = self._detectors_px.values()
+        edges = sorted({radius for pair in radii for radius in pair if radius > 0.0})
+        numbers = {radius: number for number, radius in enumerate(edges)}
+        pairs = [[numbers.get(radius, len(edges)) for radius in pair[::-1]] for pair in radii]
+        self._discs = np.array(pairs, np.int64).reshape(-1, 2)
+        self._scratch = np.zeros(scratch_bytes(len(edges)), np.uint8)
+        self._sums = np.zeros(sums_count(len(edges)), np.int64)
+        discs = {str(number): (0.0, radius) for radius, number in numbers.items()}
+        masks = self._masks(discs)
+        return plan_of(self._shape, dtype, self._maps.masked, masks, big_endian=big_endian)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
 from stemd.engines.base import PositionMaps
-from stemd.engines.kernels.tiles import tiles_of
+from stemd.engines.kernels.tiles import PatternPlan, plan_of
+from stemd.engines.kernels.vectors import CELL, TILE
 from stemd.engines.reduction import Reducer, position_runs
 from stemd.pixels import Mask, mask_of
 from tests.engines.scenes import blocks_of
@@ -145,12 +147,53 @@ def test_masked_rows_columns_and_squares_count_nowhere_at_any_count(dtype: str) 
         assert not maps.moment_x.any()
 
 
-def test_masked_rows_are_not_read_and_masked_columns_cost_one_vector_a_row() -> None:
+def rows_of(plan: PatternPlan) -> list[tuple[int, int, int]]:
+    """First row, rows of a band and bands of each tile."""
+    columns = [TILE.index(name) for name in ("y", "rows", "bands")]
+    return [tuple(row) for row in plan.tiles[:, columns].tolist()]
+
+
+def test_masked_rows_are_not_read_and_masked_columns_are_no_runs() -> None:
     mask = mask_of([(127, 0, 129, 256), (0, 127, 256, 129)], (256, 256))
-    tiles = tiles_of((256, 256), 16, mask)
-    assert tiles.tiles.tolist() == [[0, 256, 0, 127, 0, 1], [0, 256, 129, 256, 1, 2]]
-    assert tiles.runs.size == 0
-    assert tiles_of((256, 256), 16, None).tiles.tolist() == [[0, 256, 0, 256, 0, 0]]
+    plan = plan_of((256, 256), "u2", mask, [])
+    assert rows_of(plan) == [(0, 8, 15), (120, 7, 1), (129, 8, 15), (249, 7, 1)]
+    assert plan.runs.size == 0
+    assert rows_of(plan_of((256, 256), "u2", None, [])) == [(0, 8, 32)]
+
+
+def test_narrow_patterns_are_read_as_wider_ones_of_fewer_rows() -> None:
+    assert rows_of(plan_of((16, 16), "u1", None, [])) == [(0, 4, 1)]
+    assert rows_of(plan_of((50, 40), "u1", None, [])) == [(0, 6, 1)]
+    assert plan_of((50, 40), "u1", None, []).sizes[2] == 48, "two rows are left over"
+
+
+def test_a_detector_costs_the_rows_of_its_rim() -> None:
+    """Some five rows of cells for each pixel of the radius, of 256 * 32."""
+    y, x = np.ogrid[:256, :256]
+    disc = (y - 127.5) ** 2 + (x - 127.5) ** 2 < 77.0**2
+    size = sum(plan_of((256, 256), "u2", None, masks).table.size for masks in ([disc], []))
+    none = 2 * plan_of((256, 256), "u2", None, []).table.size
+    assert (size - none) / (CELL + 4) < 5.5 * 77
+
+
+@pytest.mark.parametrize("big_endian", [False, True])
+def test_signed_pixels_count_as_they_are(big_endian: bool) -> None:
+    """Real numbers that were scaled to integers, some of them negative."""
+    shape = (37, 45)
+    patterns = np.random.default_rng(2).integers(-(2**31), 2**31, (3, *shape), np.int64)
+    patterns[0], patterns[1] = -(2**31), 2**31 - 1
+    given_patterns = patterns.astype(">i4" if big_endian else "<i4")
+    detectors = {"disc": (0.0, 9.0), "ring": (8.0, 30.0)}
+    mask = mask_of([(3, 0, 4, 45), (0, 7, 37, 9), (30, 30), (30, 31)], shape)
+    for masked in (None, mask):
+        acquisition = Acquisition(Scan(shape=(1, 3)), Detector("t", shape, "i4", 0))
+        maps = PositionMaps(acquisition, tuple(detectors))
+        maps.masked = masked
+        reducer = Reducer(acquisition, Optics(center=(18.0, 20.0)), maps, detectors)
+        for block in blocks_of(acquisition, given_patterns, (3,)):
+            reducer.reduce(replace(block, dtype="i4", big_endian=big_endian))
+        left = patterns if masked is None else np.where(masked, 0, patterns)
+        expect_equal(maps, left, detectors, (18.0, 20.0))
 
 
 def test_frames_that_belong_to_no_position_change_nothing() -> None:

@@ -7,6 +7,7 @@ import fnmatch
 import json
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from stemd.errors import UsageError
 
 if TYPE_CHECKING:
     from stemd.cli.bench.harness import Row
+    from stemd.documents import Json
 
 EXAMPLE = "stemd bench --only 'moments/*' --seconds 0.5"
 
@@ -55,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         restoration,
         ssb,
     )
-    from stemd.cli.bench.comparing import compared, read_rows
+    from stemd.cli.bench.comparing import read_rows
     from stemd.cli.bench.harness import Context
     from stemd.cli.environment import processor
     from stemd.cli.interrupted import Undone
@@ -105,6 +107,13 @@ def run(args: argparse.Namespace) -> int:
                 value.unlink(missing_ok=True)
     if args.json:
         sys.stdout.write(json.dumps([row.as_json() for row in rows], indent=1) + "\n")
+    return _compare(args, rows, before)
+
+
+def _compare(args: argparse.Namespace, rows: Sequence[Row], before: Mapping[str, Json]) -> int:
+    """Print the figures beside those of an earlier run; 1 if any is slower."""
+    from stemd.cli.bench.comparing import compared
+
     found = [each for row in rows if (each := compared(row, before))]
     for each in found:
         (sys.stderr if args.json else sys.stdout).write(each.line() + "\n")

@@ -1,0 +1,123 @@
+"""Tables of masks for `rims`: which cells lie inside them, and the rows of those on their rims."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.engines.kernels.rims import CHUNK, EVENT, UNROLLED
+from stemd.engines.kernels.vectors import CELL, COLUMN_BYTES, ENTRIES, GROUP_SHIFT, STRIP
+from stemd.pixels import Mask
+
+_ALIGNED = 64
+_CELLS = STRIP // CELL
+
+
+class Packed:
+    """Arrays one after another in one array of bytes."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def add(self, array: NDArray[np.generic]) -> int:
+        """Append an array; returns the byte at which it begins."""
+        at, data = self._size, array.tobytes()
+        data += bytes(-len(data) % _ALIGNED)
+        self._parts.append(data)
+        self._size += len(data)
+        return at
+
+    def table(self) -> NDArray[np.uint8]:
+        """All of them."""
+        return np.frombuffer(b"".join(self._parts) or bytes(_ALIGNED), np.uint8).copy()
+
+
+def add_cells(
+    masks: NDArray[np.bool_],
+    packed: Packed,
+    strips: NDArray[np.int64],
+    lanes: Mask,
+    y: int,
+    rows: int,
+    bands: int,
+) -> dict[str, int]:
+    """Append the tables of a tile for all channels; returns where they are.
+
+    masks: (channels, rows, bytes of a row), of the whole pattern; strips: the bytes at which the
+    tile's strips begin; lanes: (strips, STRIP), the bytes of these that count; y: the tile's first
+    row, `bands` bands of `rows` rows from there.
+    """
+    places = strips[:, None] + np.arange(STRIP)
+    cells_of_row = len(strips) * _CELLS
+    counted = lanes.reshape(cells_of_row, CELL)
+    row_bytes = masks.shape[2]
+    events: list[NDArray[np.int64]] = [np.zeros((0, EVENT + 1), np.int64)]
+    rims: list[NDArray[np.int64]] = [np.zeros((0, CHUNK), np.int64)]
+    bits: list[Mask] = [np.zeros((0, CELL), np.bool_)]
+    for channel, mask in enumerate(masks):
+        tile = mask[y : y + rows * bands][:, places] & lanes
+        cells = tile.reshape(bands, rows, cells_of_row, CELL)
+        outside = counted & ~cells
+        added, taken = cells.any(axis=3), outside.any(axis=3)
+        # what takes fewer rows: those with pixels inside, or all of the cell less those without
+        inside = added.any(axis=1) & (taken.sum(axis=1) < added.sum(axis=1))
+        events.append(_events(inside, channel, len(strips)))
+        for sign, of_cells, here in ((0, cells, ~inside), (1, outside, inside)):
+            band, row, cell = np.nonzero(of_cells.any(axis=3) & here[:, None, :])
+            offset = (band * rows + row) * row_bytes + places[cell // _CELLS, 0]
+            offset += cell % _CELLS * CELL
+            slot = np.full(band.size, 2 * channel + sign)
+            rims.append(np.column_stack([band >> GROUP_SHIFT, slot, offset]))
+            bits.append(of_cells[band, row, cell])
+    return _event_tables(np.concatenate(events), bands, packed) | _rim_tables(
+        np.concatenate(rims), np.concatenate(bits), bands, packed
+    )
+
+
+def _events(inside: Mask, channel: int, strips: int) -> NDArray[np.int64]:
+    """Band, source, target and sign where columns of cells (bands, cells) inside begin or end."""
+    edges = np.diff(np.pad(inside.astype(np.int8), ((1, 1), (0, 0))), axis=0)
+    edges[0] = 0  # nothing has been summed before the first band
+    band, cell = np.nonzero(edges)
+    source = cell // _CELLS * COLUMN_BYTES + cell % _CELLS * CELL
+    target = channel * strips * COLUMN_BYTES + source
+    sign = np.where(edges[band, cell] < 0, 0, -1)
+    return np.column_stack([band - 1, source, target, sign, np.zeros_like(band)])
+
+
+def _event_tables(events: NDArray[np.int64], bands: int, packed: Packed) -> dict[str, int]:
+    ordered = events[np.argsort(events[:, 0], kind="stable")]
+    first = np.searchsorted(ordered[:, 0], np.arange(bands + 1))
+    return {
+        "event_first": packed.add(first.astype(np.int32)),
+        "events": packed.add(ordered[:, 1:].astype(np.int32)),
+    }
+
+
+def _rim_tables(rims: NDArray[np.int64], bits: Mask, bands: int, packed: Packed) -> dict[str, int]:
+    """Chunks of rows for each group of bands and each sum, filled up to whole turns."""
+    groups = -(-bands // (1 << GROUP_SHIFT))
+    chunks: list[tuple[int, int, int]] = []
+    group_first = [0]
+    offsets: list[NDArray[np.int64]] = []
+    masks: list[NDArray[np.uint8]] = []
+    count = 0
+    for group in range(groups):
+        of_group = rims[:, 0] == group
+        for slot in np.unique(rims[of_group, 1]).tolist():
+            mine = np.flatnonzero(of_group & (rims[:, 1] == slot))
+            mine = mine[np.argsort(rims[mine, 2], kind="stable")]
+            filled = -len(mine) % UNROLLED
+            offsets.append(np.pad(rims[mine, 2], (0, filled)))
+            masks.append(np.pad(bits[mine] * np.uint8(255), ((0, filled), (0, 0))))
+            stop = count + len(mine) + filled
+            chunks += [(slot, at, min(at + ENTRIES, stop)) for at in range(count, stop, ENTRIES)]
+            count = stop
+        group_first.append(len(chunks))
+    return {
+        "group_first": packed.add(np.array(group_first, np.int32)),
+        "chunks": packed.add(np.array(chunks, np.int32).reshape(-1, CHUNK)),
+        "offsets": packed.add(np.concatenate([np.zeros(0, np.int64), *offsets]).astype(np.int32)),
+        "rims": packed.add(np.concatenate([np.zeros((0, CELL), np.uint8), *masks])),
+    }
