@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -62,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
     from stemd.cli.environment import processor
     from stemd.cli.interrupted import Undone
     from stemd.logs import warnings_to_stderr
+    from stemd.portable import processors
 
     warnings_to_stderr()
     if args.warm:
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     before = read_rows(args.compare) if args.compare else {}
     context = Context(args.seconds, args.file_mib * 1024**2)
-    machine = f"{processor()}, {len(os.sched_getaffinity(0))} processors"
+    machine = f"{processor()}, {processors()} processors"
     for name in {row.get("machine", machine) for row in before.values()} - {machine}:
         sys.stderr.write(f"stemd bench: {args.compare} is of another machine: {name}\n")
     rows: list[Row] = []
