@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import math
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from stemd.virtual.diffraction import Camera
 from stemd.virtual.microscope import Microscope, Setup
 
 PATTERN, PIXEL_MRAD = 40, 2.0
+MARGIN = 20.0
+"""Angstrom about the scan in which the specimen is looked at for the truth."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +70,25 @@ def counts_of(microscope: Microscope) -> NDArray[np.uint16]:
 
 
 def truth_of(case: Case) -> NDArray[np.float64]:
-    """The specimen's phase at the positions, band-limited to what the bright field can show."""
-    still = replace(case, lens=Aberrations())
-    microscope = still.microscope()
-    potential = microscope.truth().potential
-    phase = potential.astype(np.float64) * still.beam.sigma
-    n = case.side
-    k = np.hypot(np.fft.fftfreq(n, case.step)[:, None], np.fft.fftfreq(n, case.step)[None, :])
-    spectrum = np.fft.fft2(phase - phase.mean())
-    spectrum[k > 2 * still.beam.aperture] = 0.0
-    return np.asarray(np.fft.ifft2(spectrum).real)
+    """The specimen's phase at the positions, band-limited to what the bright field can show.
+
+    That is done on a finer grid: waves beyond twice the aperture, of which the bright field has
+    nothing, must not be folded onto others by the scan's step.
+    """
+    beam, n = case.beam, case.side
+    fine = max(1, math.ceil(case.step * 6 * beam.aperture))
+    pitch, margin = case.step / fine, math.ceil(MARGIN / case.step) * fine
+    size = (n - 1) * fine + 1 + 2 * margin
+    origin = (-margin * pitch, -margin * pitch)
+    specimen = case.microscope().specimen
+    potential = specimen.potential(origin, (size, size), pitch, 0.9 / pitch / 2)
+    phase = potential.astype(np.float64) * beam.sigma
+    k = np.hypot(np.fft.fftfreq(size, pitch)[:, None], np.fft.rfftfreq(size, pitch)[None, :])
+    spectrum = np.fft.rfft2(phase)
+    spectrum[k > 2 * beam.aperture] = 0.0
+    inner = slice(margin, margin + (n - 1) * fine + 1, fine)
+    seen = np.fft.irfft2(spectrum, (size, size))[inner, inner]
+    return np.asarray(seen - seen.mean())
 
 
 def made(
