@@ -13,8 +13,9 @@ from stemd.aberrations import Aberrations, scales
 from stemd.acquisition import Optics
 from stemd.beam import Beam
 from stemd.blocks import Notice
+from stemd.engines.lens.cells import Cells
 from stemd.engines.lens.estimate import Cell, Frequencies, Linear
-from stemd.engines.lens.measure import Cells, Search, measured
+from stemd.engines.lens.measure import Search, measured
 from stemd.results import Snapshot
 from stemd.scan.part import ScanPart
 from stemd.scan.run import ScanRun

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from stemd.aberrations import Aberrations
 from stemd.config.problems import ConfigProblemsError
-from stemd.engines.direct.uncertainty import MODEL, standard_error
+from stemd.engines.direct.uncertainty import MODEL, NOT_KNOWN, model_error, standard_error
+from stemd.engines.lens.estimate import Cell, Frequencies
+from stemd.engines.lens.finer import Finer
 from tests.engines import weak_phase
 from tests.engines.scenes import engine
 from tests.engines.test_direct import BEAM, FIELD, LENS, PER_ANGLE, POSITIONS, camera, made
@@ -50,6 +55,26 @@ def test_detail_that_the_steps_fold_back_is_told_apart(scan, fine_truth):
     assert 0.5 < (np.abs(fine.image - truth) < error.image).mean() < 0.98
 
 
+def test_the_evidence_of_folded_waves_is_largest_for_the_true_lens(scan):
+    step = 3 * FIELD / POSITIONS
+    found = Frequencies(np.ones((POSITIONS, POSITIONS), np.bool_), BEAM, step, whole=True)
+    places = np.indices(scan.shape[2:]).reshape(2, -1).T - scan.shape[2] // 2
+    counts = np.random.default_rng(4).poisson(scan * 2e4).reshape(POSITIONS, POSITIONS, -1)
+
+    def evidence(lens: Aberrations) -> float:
+        sums = Finer(found, BEAM, step, TIMES, lens.coefficients(BEAM))
+        for number in np.flatnonzero(np.hypot(*places.T) < 0.97 * PER_ANGLE):
+            spectrum = found.spectrum_of(counts[..., number].astype(np.float32))
+            sums.add(Cell(*spectrum, places[number].reshape(1, 2) / PER_ANGLE))
+        return sums.solved()[2]
+
+    off = replace(LENS, defocus=LENS.defocus - 25.0)
+    aside = replace(LENS, astigmatism_x=LENS.astigmatism_x + 15.0)
+    true = evidence(LENS)
+    assert true > 1000.0
+    assert true > max(evidence(lens) for lens in (off, aside, Aberrations())) + 100.0
+
+
 def test_a_finer_image_is_refused_where_memory_or_method_do_not_do(scan):
     with pytest.raises(ConfigProblemsError, match="upsample"):
         engine("direct", upsample=2, method="ssb")
@@ -65,10 +90,26 @@ def test_the_error_is_larger_at_edges_in_bright_places_and_where_nothing_was_mea
     error = standard_error(phase, done, 0.01**2, 3.0)
     plain = error[16, 8]
     assert plain == pytest.approx(0.01, rel=0.01)
-    assert error[10, 10] == pytest.approx(MODEL, rel=0.05)
+    assert error[10, 10] == pytest.approx(NOT_KNOWN, rel=0.05)
     assert error[0, 16] > 1.2 * plain
     assert error[0, 0] > error[0, 16] > error[1, 16] > plain
     assert error[20, 20] > error[20, 22] > plain
+
+
+def test_the_error_is_larger_where_one_weak_specimen_explains_less_and_lenses_disagree():
+    phase, done = np.zeros((16, 16), np.float32), np.ones((16, 16), np.bool_)
+    phase[8, 8] = 1.0
+    assert model_error(1.0) == MODEL < model_error(0.8) < model_error(0.4)
+    assert model_error(1.2) == MODEL
+    weak, strong = (
+        standard_error(phase, done, 1e-4, 2.0, model_error(part)) for part in (1.0, 0.4)
+    )
+    assert strong[8, 8] > 3.0 * weak[8, 8]
+    apart = np.zeros_like(phase)
+    apart[4, 4] = 0.04
+    both = standard_error(phase, done, 1e-4, 2.0, model_error(1.0), apart)
+    assert both[4, 4] == pytest.approx(np.hypot(weak[4, 4], 0.2), rel=1e-3)
+    assert both[8, 8] == weak[8, 8]
 
 
 def test_what_is_said_of_the_error_holds_for_weak_specimens(fine_truth):

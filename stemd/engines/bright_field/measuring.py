@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from stemd.aberrations import Aberrations
 from stemd.acquisition import Optics
 from stemd.engines.bright_field.view import Discs, Vectors
+from stemd.engines.lens.cells import Cells
 from stemd.engines.lens.estimate import Cell, Frequencies
 from stemd.engines.lens.found import DiscFound, LensFound
-from stemd.engines.lens.measure import STRONG, Cells, Measured, Search, measured
+from stemd.engines.lens.measure import STRONG, Measured, Search, measured
 from stemd.engines.probe import RAYS, fit_disc
 from stemd.engines.vectors import to_scan_axes
 from stemd.errors import StemdError
@@ -53,7 +54,7 @@ def lens_found(
     best = _measured(discs, told, search, go_on)
     if best is None:
         return None
-    stands = optics
+    stands, possible = optics, best.possible
     for rotation, flip in () if best.sure and best.quality > CONVINCING else turns:
         other = optics.model_copy(update={"rotation_deg": rotation, "flip": flip})
         second = _measured(replace(discs, vectors=vectors(other)), told, search, go_on)
@@ -67,6 +68,7 @@ def lens_found(
         flip=stands.flip,
         told_rotation_deg=optics.rotation_deg,
         told_flip=optics.flip,
+        possible=possible,
     )
 
 

@@ -17,16 +17,14 @@ from stemd.beam import Beam
 from stemd.blocks import Block, EventBlock
 from stemd.engines.base import PositionMaps
 from stemd.engines.bright_field.engine import BrightFieldEngine
-from stemd.engines.bright_field.measuring import usable_cells
 from stemd.engines.bright_field.settings import BrightFieldSettings
 from stemd.engines.bright_field.view import Discs
+from stemd.engines.direct.averaged import averaged
+from stemd.engines.direct.finished import MOST_TIMES, Finishing
 from stemd.engines.direct.growing import GrowingPhase
 from stemd.engines.direct.line_kernels import line_kernels
 from stemd.engines.direct.live import IMAGE_EVERY_S, LivePhase, Wanted
-from stemd.engines.direct.uncertainty import standard_error, variance_of
-from stemd.engines.lens.absorption import Absorbing
-from stemd.engines.lens.estimate import REACH, Cell, Frequencies, Linear
-from stemd.engines.lens.finer import Finer
+from stemd.engines.direct.uncertainty import model_error, standard_error
 from stemd.engines.lens.weights import Method
 from stemd.errors import StemdError
 from stemd.plugins import Plugin
@@ -35,15 +33,11 @@ from stemd.settings import Settings
 
 MOST_KERNEL = 301
 """Positions across of the kernels of a live image, whatever the lens."""
-FOLDS, MOST_TIMES = 0.6, 4
-"""Radii of the Airy disc to a step from which on what the scan folds together is told apart, and
-pixels a position at most: with finer steps absorption, which is taken out only else, matters more.
-"""
 
 
 class DirectSettings(BrightFieldSettings):
     """`lens`: "measured" uses what the data say of defocus and two-fold astigmatism where they are
-    sure of it; "told" uses that of the optics.
+    sure of it, else the mean over what may be it; "told" uses that of the optics.
 
     `method`: how the cells are weighted. "wiener" gives the least error at every dose; the others
     are there to compare with: "obf", "ssb", "parallax" (which shows nothing in focus) and "icom".
@@ -96,6 +90,7 @@ class DirectEngine(BrightFieldEngine):
 
     def __init__(self, settings: DirectSettings) -> None:
         super().__init__(settings.name or "direct", settings)
+        self._told_unsure = ""
 
     @property
     def _times(self) -> int:
@@ -166,63 +161,31 @@ class DirectEngine(BrightFieldEngine):
 
     def _images_of(self, discs: Discs, go_on: Callable[[], bool]) -> Sequence[Result] | None:
         _, lens, measured = self._through()
-        times = self._times if self._times > 1 else self._folded(discs)
-        made = (
-            self._plain(discs, lens, go_on)
-            if times == 1
-            else self._finer(discs, lens, times, go_on)
-        )
+        own, found = self._own, self.lens_found
+        finishing = Finishing(discs, own.method, self._times, own.memory_mb * 1e6)
+        others = own.method == "wiener" and own.uses_measured_lens and not measured
+        possible = found.possible if found is not None and others else ()
+        made = averaged(finishing, lens, possible, go_on)
         if made is None:
             return None
-        if self._times == 1:
-            made = np.ascontiguousarray(made[0][::times, ::times]), made[1]
-        return self._results(*made, discs.done, discs, lens, measured=measured)
+        if made.told < 1.0 and discs.done.shape == self._maps.shape:
+            self._tell_unsure(made.words())
+        (mostly, _), *_ = made.lenses
+        results = self._results(
+            made.phase, made.variance, discs.done, discs, mostly, measured=measured,
+            apart=made.apart,
+        )  # fmt: skip
+        return [replace(each, extra={**each.extra, **made.about()}) for each in results]
 
-    def _plain(
-        self, discs: Discs, lens: Aberrations, go_on: Callable[[], bool]
-    ) -> tuple[NDArray[np.float32], float] | None:
-        """The phase at the scan's positions, and its variance."""
-        at = Frequencies(discs.done, discs.beam, discs.step_angstrom, level=discs.level)
-        coefficients, method = lens.coefficients(discs.beam), self._own.method
-        both, alone = Absorbing(at, coefficients), Linear(at, coefficients, method)
-        sums = both if method == "wiener" else alone
-        for cell in _cells(discs, at):
-            if not go_on():
-                return None
-            sums.add(cell)
-        if method != "wiener":
-            return alone.phase(), alone.deviation() ** 2
-        estimate = both.phase()
-        return estimate.phase(), variance_of(estimate, discs.step_angstrom * discs.beam.aperture)
-
-    def _folded(self, discs: Discs) -> int:
-        """How much finer a grid has to be that holds all that is transferred, where the scan's
-        folds so much back that this matters; else 1, also where there is no memory for it.
-        """
-        if self._own.method != "wiener" or discs.step_angstrom < FOLDS * discs.beam.airy_radius:
-            return 1
-        times = min(MOST_TIMES, math.ceil(2 * REACH * discs.beam.aperture * discs.step_angstrom))
-        needed = Finer.bytes_for((discs.done.shape[0], discs.done.shape[1]), times)
-        return times if needed <= self._own.memory_mb * 1e6 else 1
-
-    def _finer(
-        self, discs: Discs, lens: Aberrations, times: int, go_on: Callable[[], bool]
-    ) -> tuple[NDArray[np.float32], float] | None:
-        """The phase on a grid `times` finer, and its variance."""
-        at = Frequencies(discs.done, discs.beam, discs.step_angstrom, level=discs.level, whole=True)
-        needed, most = Finer.bytes_for(at.shape, times), self._own.memory_mb * 1e6
-        if needed > most:
-            raise StemdError(
-                f"a phase of {times} x {times} pixels a position takes "
-                f"{needed / 1e6:,.0f} MB for this scan, more than memory_mb = {most / 1e6:g}",
-                "lower upsample, or raise memory_mb of the engine",
-            )
-        sums = Finer(at, discs.beam, discs.step_angstrom, times, lens.coefficients(discs.beam))
-        for cell in _cells(discs, at):
-            if not go_on():
-                return None
-            sums.add(cell)
-        return sums.solved()
+    def _tell_unsure(self, words: str) -> None:
+        """Say that no lens is sure, each time it is new."""
+        if words != self._told_unsure:
+            self._say(
+                "lens_unsure", words,
+                remedy="scan with more dose, finer steps or a larger field, or set the optics and "
+                'lens = "told" of the engine',
+            )  # fmt: skip
+        self._told_unsure = words
 
     def _results(
         self,
@@ -233,8 +196,11 @@ class DirectEngine(BrightFieldEngine):
         lens: Aberrations,
         *,
         measured: bool,
+        apart: NDArray[np.float32] | None = None,
     ) -> Sequence[Result]:
-        """The phase, and its standard error; `there`: the positions that are in the image."""
+        """The phase, and its standard error; `there`: the positions that are in the image;
+        `apart` (ny, nx): variance of what else is not known.
+        """
         names, times = self._own.outputs(self.name), phase.shape[0] // there.shape[0]
         step = discs.step_angstrom / times
         about = {
@@ -243,18 +209,14 @@ class DirectEngine(BrightFieldEngine):
             "method": self._own.method,
         }
         reach = (lens.reach(discs.beam) + discs.beam.airy_radius) / step
-        error = standard_error(phase, _repeated(there, times), variance, reach)
+        explained = None if self.lens_found is None else self.lens_found.found.explained
+        error = standard_error(
+            phase, _repeated(there, times), variance, reach, model_error(explained), apart
+        )
         return [
             Result(names[0], phase, "rad", "scan", step, about),
             Result(names[1], error, "rad", "scan", step, about),
         ]
-
-
-def _cells(discs: Discs, at: Frequencies) -> Iterator[Cell]:
-    """What each usable cell has seen."""
-    for cell, points in zip(*usable_cells(discs), strict=True):
-        image = discs.images(slice(int(cell), int(cell) + 1))[0].reshape(discs.done.shape)
-        yield Cell(*at.spectrum_of(image), points)
 
 
 def _repeated(image: NDArray[Any], times: int) -> NDArray[Any]:

@@ -7,7 +7,8 @@ calibrated on specimens of the virtual microscope (`benchmarks.direct.acceptance
 
 - detail that nobody could have seen: rings in which the specimen is not clear have up to the power
   of the last one in which it is, and so have frequencies beyond those of the scan's steps;
-- MODEL of the phase itself, as strong phases are not what a linear model takes them for;
+- a part of the phase itself, as strong phases are not what a linear model takes them for: the
+  larger, the less of what the cells see one weak specimen explains (`model_error`);
 - what a probe sees of places outside of the scan, or that were not measured: OUTSIDE of the
   image's variance, by the part of the probe's reach.
 """
@@ -25,8 +26,9 @@ Bools = NDArray[np.bool_]
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-MODEL = 0.25
-"""Part of the phase, from its mean, by which it is off."""
+MODEL, UNEXPLAINED, NOT_KNOWN = 0.05, 0.6, 0.2
+"""Part of the phase, from its mean, by which it is off of a weak specimen; times the part that is
+not explained, which is added; and where nobody has looked for that."""
 OUTSIDE = 0.5
 """Part of the image's variance by which a phase is off of which nothing was measured."""
 
@@ -62,18 +64,35 @@ def variance_of(estimate: Linear, step_apertures: float) -> float:
     return float(((at.twice * inside).sum() + outside.sum()) / at.positions)
 
 
-def standard_error(phase: F32, done: Bools, variance: float, reach: float) -> F32:
+def model_error(explained: float | None) -> float:
+    """Part of the phase by which it is off, by what one weak specimen explains of what is seen."""
+    if explained is None:
+        return NOT_KNOWN
+    return MODEL + UNEXPLAINED * min(1.0, max(0.0, 1.0 - explained))
+
+
+def standard_error(
+    phase: F32,
+    done: Bools,
+    variance: float,
+    reach: float,
+    model: float = NOT_KNOWN,
+    apart: F32 | None = None,
+) -> F32:
     """Of the phase at each place in radian, float32 (ny, nx).
 
     `done` (ny, nx): what was measured; `variance` in radian^2 where there is little to see;
-    `reach`: radius in pixels to which a probe sees.
+    `reach`: radius in pixels to which a probe sees; `model`: part of the phase by which it is off;
+    `apart` (ny, nx): variance of what else is not known.
     """
     there = phase[done].astype(np.float64)
     if not there.size:
         return np.zeros(phase.shape, np.float32)
     aside = phase - there.mean()
     missing = np.maximum(_missing(done, reach), ~done)
-    sum_of = variance + (MODEL * aside) ** 2 + OUTSIDE * float(there.var()) * missing
+    sum_of = variance + (model * aside) ** 2 + OUTSIDE * float(there.var()) * missing
+    if apart is not None:
+        sum_of = sum_of + apart
     return np.asarray(np.sqrt(sum_of), np.float32)
 
 

@@ -41,6 +41,10 @@ class Absorbing:
             self._mixed,
         )  # fmt: skip
 
+    def evidence(self) -> float:
+        """Of a phase alone, as `Linear.evidence` has it."""
+        return self._sums.evidence()
+
     def phase(self) -> Linear:
         """The estimate of the phase, with what absorption may have made of it taken out.
 

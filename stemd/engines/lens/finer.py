@@ -72,8 +72,10 @@ class Finer:
         self._products += cell.counts * conjugate[:, :, None] * conjugate.conj()[:, None, :]
         self._seen += cell.counts * conjugate * cell.spectrum[:, None]
 
-    def solved(self) -> tuple[F32, float]:
-        """The phase in radian, float32 (times ny, times nx), of zero mean, and its variance.
+    def solved(self) -> tuple[F32, float, float]:
+        """The phase in radian, float32 (times ny, times nx), of zero mean, its variance, and the
+        evidence for the lens: the logarithm of how much likelier the data are with this specimen
+        than with none, b^H phi / N - ln det(1 + A P / N), with nothing folded.
 
         A ring's power is the mean of what is estimated there and of its own variance, both found
         in turn.
@@ -94,13 +96,19 @@ class Finer:
         for _ in range(TURNS):
             least = np.maximum(power, LEAST_SHARE * power.max(initial=1e-300))
             left = np.where(used, n / least[ring], 1.0).T
-            inverse = np.linalg.inv(self._products * self._both(used) + left[:, :, None] * eye)
-            phase = np.einsum("qgh,qh->qg", inverse, np.where(used.T, self._seen, 0.0))
+            matrix = self._products * self._both(used) + left[:, :, None] * eye
+            inverse, seen = np.linalg.inv(matrix), np.where(used.T, self._seen, 0.0)
+            phase = np.einsum("qgh,qh->qg", inverse, seen)
             variance = n * np.diagonal(inverse, axis1=1, axis2=2).real
             each = (np.abs(phase) ** 2 + variance).T[used]
             power = np.bincount(ring[used], each, number.size) / number
-        return self._image(np.where(used.T, phase, 0.0)), float(
-            (self._twice() * np.where(used, variance.T, 0.0)).sum() / n**2
+        grown = np.linalg.slogdet(matrix)[1] - np.log(left).sum(axis=1)
+        evidence = (seen.conj() * phase).real.sum(axis=1) / n - grown
+        twice = self._twice()
+        return (
+            self._image(np.where(used.T, phase, 0.0)),
+            float((twice * np.where(used, variance.T, 0.0)).sum() / n**2),
+            float((twice / 2 * evidence).sum()),
         )
 
     @staticmethod

@@ -25,7 +25,8 @@ PHYSICS_ANGSTROM = 20.0
 class LensFound:
     """The lens that was told, and what the data have said of it and of how the camera stands.
 
-    `rotation_deg` and `flip`: how the camera stands by the data, as in the optics.
+    `rotation_deg` and `flip`: how the camera stands by the data, as in the optics. `possible`:
+    lenses that may be the true one if the camera stands as told, where nothing is claimed.
     """
 
     told: Aberrations
@@ -34,6 +35,7 @@ class LensFound:
     flip: bool
     told_rotation_deg: float
     told_flip: bool
+    possible: tuple[Aberrations, ...] = ()
 
     @property
     def sure(self) -> bool:

@@ -9,27 +9,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stemd.aberrations import Aberrations, scales
 from stemd.beam import Beam
+from stemd.engines.lens.cells import TURN, Cells
 from stemd.engines.lens.climb import APART_RADIAN, Peak, climbed, places, searched
-from stemd.engines.lens.estimate import Cell, Frequencies, Linear
 
 F64 = NDArray[np.float64]
 MOST_PLACES = 10_000
 """Of one search, each of which costs about a millisecond."""
 
-SEARCH_CELL = 0.22
-"""Width of a cell of the search, apertures: narrow enough for the lens's phase over it."""
 SYSTEMATIC, SYSTEMATIC_ASTIGMATISM = (0.025, 2.0), (0.002, 0.2)
 """Part of defocus and angstrom by which the evidence's peak is off beside what its width says: the
 model's own error (edges, strong phases), from trials on the virtual microscope."""
-TURN = 8
-"""Index of the camera's further rotation among the numbers that are looked for."""
 THIRD_ORDER_RADIAN = 0.3
 """Coma and three-fold astigmatism are told where they are known to so much, at the edge."""
 BEYOND = 1.3
@@ -50,82 +46,13 @@ STRONG = 30.0
 """Evidence, beyond that of the best wrong place, from which on a peak is believed."""
 COARSE = 3.0
 """Times that errors are larger where the scan's step is so coarse that detail folds back."""
-SEEN, LEAST_EXPLAINED, COARSELY_EXPLAINED = 5.0, 0.35, 0.6
-"""Standard errors from which on it is asked how much of what the cells see one weak specimen
-explains, and the part of it below which nothing is claimed: the specimen is too thick for it. And
-likewise where the step is coarse: what folds back is not explained."""
+LEAST_EXPLAINED, COARSELY_EXPLAINED = 0.35, 0.6
+"""Part of what the cells see that one weak specimen explains below which nothing is claimed: the
+specimen is too thick for it. And likewise where the step is coarse: what folds back is not
+explained."""
 RIVALS, RIVAL = 3, 0.5
 """Peaks of the search that are climbed at most, and part of the highest one's height over the
 floor from which on they are."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cells:
-    """The bright field of a part of a scan: its cells at these frequencies."""
-
-    at: Frequencies
-    cells: Sequence[Cell]
-
-    def evidence(self, place: F64) -> float:
-        """How well one specimen explains all cells with this lens, (9,).
-
-        `place`: `Aberrations.coefficients`, then the angle in radian by which the cells are turned
-        (positive as `rotation_deg` of the optics).
-        """
-        return float(self.evidences(place).sum())
-
-    def evidences(self, place: F64) -> F64:
-        """The same in parts, see `Linear.evidences`."""
-        return self.estimate(place).evidences()
-
-    def estimate(self, place: F64) -> Linear:
-        """Of the specimen through this lens."""
-        return Linear.of(self.at, self.turned(float(place[TURN])), place[:TURN])
-
-    def explained(self, place: F64) -> float:
-        """Part of what the cells see beyond their noise that one specimen explains, about 0 to 1.
-
-        Noise of a cell's relative intensity has the power N / n_k, so that the sum over cells of
-        n_k |G|^2 is N for each of them and the rest is seen. 1 where that is not clearly there.
-        """
-        at, n = self.at, int(np.count_nonzero(self.at.done))
-        seen = sum(
-            float((at.twice * (cell.counts * np.abs(cell.spectrum) ** 2 - n)).sum())
-            for cell in self.cells
-        )
-        # |noise|^2 of a frequency scatters by as much as its mean
-        error = n * math.sqrt(len(self.cells) * float((at.twice**2).sum()))
-        return self.estimate(place).signal() / seen if seen > SEEN * error else 1.0
-
-    def turned(self, angle: float) -> Sequence[Cell]:
-        """The cells as of a camera that is turned by so much more, in radian."""
-        if angle == 0.0:
-            return self.cells
-        cos, sin = math.cos(angle), math.sin(angle)
-        # row vectors (y, x): y' = -x sin + y cos, x' = x cos + y sin
-        turn = np.array([[cos, sin], [-sin, cos]])
-        return [replace(cell, points=cell.points @ turn) for cell in self.cells]
-
-    def coarser(self) -> Cells:
-        """Cells of SEARCH_CELL semi-angles with one point each: quicker, for a search."""
-        together: dict[tuple[int, int], list[Cell]] = {}
-        for cell in self.cells:
-            y, x = np.floor(cell.points.mean(axis=0) / SEARCH_CELL).astype(int)
-            together.setdefault((int(y), int(x)), []).append(cell)
-        return Cells(self.at, [_pooled(cells) for cells in together.values()])
-
-    def with_middles(self) -> Cells:
-        """The same with one point a cell."""
-        return Cells(self.at, [_pooled([cell]) for cell in self.cells])
-
-
-def _pooled(cells: Sequence[Cell]) -> Cell:
-    """Several cells as one, at the middle of their counts."""
-    counts = sum(cell.counts for cell in cells)
-    spectrum = sum((cell.spectrum * np.float32(cell.counts / counts) for cell in cells),
-                   np.zeros_like(cells[0].spectrum))  # fmt: skip
-    middle = sum(cell.points.mean(axis=0) * (cell.counts / counts) for cell in cells)
-    return Cell(spectrum, counts, np.asarray(middle, np.float64).reshape(1, 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +96,8 @@ class Measured:
     see that one specimen explains. `upright`: the phase is clearly that of bright atoms, so that
     the camera is not turned by half a turn and the lens not of the other sign. `apparent`: the
     lens that explains the cells best, where descan makes that another one; for images.
-    `least_explained`: below this part nothing is claimed.
+    `least_explained`: below this part nothing is claimed. `possible`: every peak of the search
+    that was worth a climb, its top, the highest first.
     """
 
     aberrations: Aberrations
@@ -185,6 +113,7 @@ class Measured:
     upright: bool = True
     apparent: Aberrations | None = None
     least_explained: float = LEAST_EXPLAINED
+    possible: tuple[Aberrations, ...] = ()
 
     @property
     def quality(self) -> float:
@@ -236,7 +165,8 @@ def measured(
         RIVALS,
     )
     pooled = parts_of(fine.coarser())
-    near, rival = _highest(pooled, peaks, floor)
+    tops = _tops(pooled, peaks, floor)
+    near, rival = tops[0], max((top.height for top in tops[1:]), default=-math.inf)
     peak = climbed(parts_of(fine), near.place, AXIAL)
     share = peak.height / max(1e-30, coarse.evidence(peaks[0][1]))
     coarse_step = COARSE if fine.at.coarse else 1.0
@@ -273,27 +203,26 @@ def measured(
         explained=fine.explained(place),
         upright=abs(bright) > CLEARLY,
         least_explained=COARSELY_EXPLAINED if fine.at.coarse else LEAST_EXPLAINED,
+        possible=tuple(Aberrations.of(top.place[:TURN], beam) for top in tops),
     )
 
 
-def _highest(
-    parts_of: Callable[[F64], F64], peaks: Sequence[tuple[float, F64]], floor: float
-) -> tuple[Peak, float]:
-    """The highest of the peaks of a search once they are climbed, and the next one's height.
-
-    That is -inf where no other is worth a climb, or all lead to the same place.
-    """
+def _tops(parts_of: Callable[[F64], F64], peaks: Sequence[tuple[float, F64]], floor: float
+          ) -> list[Peak]:  # fmt: skip
+    """The peaks of a search that are worth a climb, climbed, the highest first; each once."""
     least = floor + RIVAL * (peaks[0][0] - floor)
     chosen = [place for height, place in peaks if height >= least] or [peaks[0][1]]
     tops = sorted(
         (climbed(parts_of, place, AXIAL) for place in chosen), key=lambda top: -top.height
     )
-    others = [
-        top.height
-        for top in tops[1:]
-        if np.linalg.norm(top.place[:3] - tops[0].place[:3]) > APART_RADIAN / 2
-    ]
-    return tops[0], max(others, default=-math.inf)
+    apart: list[Peak] = []
+    for top in tops:
+        nearest = min(
+            (np.linalg.norm(top.place[:3] - other.place[:3]) for other in apart), default=math.inf
+        )
+        if nearest > APART_RADIAN / 2:
+            apart.append(top)
+    return apart
 
 
 def _errors(peak: Peak, free: Sequence[int], unit: F64) -> tuple[F64, float]:

@@ -1,0 +1,117 @@
+"""The finished image of `direct`: exact, from the kept cells of a whole scan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.aberrations import Aberrations
+from stemd.engines.bright_field.measuring import usable_cells
+from stemd.engines.bright_field.view import Discs
+from stemd.engines.direct.uncertainty import variance_of
+from stemd.engines.lens.absorption import Absorbing
+from stemd.engines.lens.estimate import REACH, Cell, Frequencies, Linear
+from stemd.engines.lens.finer import Finer
+from stemd.engines.lens.weights import Method
+from stemd.errors import StemdError
+
+F32 = NDArray[np.float32]
+
+FOLDS, MOST_TIMES = 0.6, 4
+"""Radii of the Airy disc to a step from which on what the scan folds together is told apart, and
+pixels a position at most: with finer steps absorption, which is taken out only else, matters more.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A phase (ny, nx) in radian, its variance, and the evidence for the lens it was seen through:
+    0 where `method` has none."""
+
+    phase: F32
+    variance: float
+    evidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finishing:
+    """How the finished image is made: `times` x `times` pixels a position, within this memory."""
+
+    discs: Discs
+    method: Method
+    times: int
+    most_bytes: float
+
+    def through(self, lens: Aberrations, go_on: Callable[[], bool]) -> Made | None:
+        """The image through a lens; None once `go_on` says no.
+
+        Raises StemdError where a finer image than the scan takes too much memory.
+        """
+        if self.times > 1:
+            return self._finer(lens, self.times, go_on)
+        folded = self._folded()
+        if folded == 1:
+            return self._plain(lens, go_on)
+        made = self._finer(lens, folded, go_on)
+        if made is None:
+            return None
+        at_positions = np.ascontiguousarray(made.phase[::folded, ::folded])
+        return Made(at_positions, made.variance, made.evidence)
+
+    def _plain(self, lens: Aberrations, go_on: Callable[[], bool]) -> Made | None:
+        """At the scan's positions."""
+        discs = self.discs
+        at = Frequencies(discs.done, discs.beam, discs.step_angstrom, level=discs.level)
+        coefficients = lens.coefficients(discs.beam)
+        both, alone = Absorbing(at, coefficients), Linear(at, coefficients, self.method)
+        sums = both if self.method == "wiener" else alone
+        for cell in cells_of(discs, at):
+            if not go_on():
+                return None
+            sums.add(cell)
+        if self.method != "wiener":
+            return Made(alone.phase(), alone.deviation() ** 2, 0.0)
+        estimate = both.phase()
+        variance = variance_of(estimate, discs.step_angstrom * discs.beam.aperture)
+        return Made(estimate.phase(), variance, both.evidence())
+
+    def _folded(self) -> int:
+        """How much finer a grid has to be that holds all that is transferred, where the scan's
+        folds so much back that this matters; else 1, also where there is no memory for it.
+        """
+        discs = self.discs
+        if self.method != "wiener" or discs.step_angstrom < FOLDS * discs.beam.airy_radius:
+            return 1
+        times = min(MOST_TIMES, math.ceil(2 * REACH * discs.beam.aperture * discs.step_angstrom))
+        needed = Finer.bytes_for((discs.done.shape[0], discs.done.shape[1]), times)
+        return times if needed <= self.most_bytes else 1
+
+    def _finer(self, lens: Aberrations, times: int, go_on: Callable[[], bool]) -> Made | None:
+        """On a grid `times` finer."""
+        discs = self.discs
+        at = Frequencies(discs.done, discs.beam, discs.step_angstrom, level=discs.level, whole=True)
+        needed = Finer.bytes_for(at.shape, times)
+        if needed > self.most_bytes:
+            raise StemdError(
+                f"a phase of {times} x {times} pixels a position takes "
+                f"{needed / 1e6:,.0f} MB for this scan, more than memory_mb = "
+                f"{self.most_bytes / 1e6:g}",
+                "lower upsample, or raise memory_mb of the engine",
+            )
+        sums = Finer(at, discs.beam, discs.step_angstrom, times, lens.coefficients(discs.beam))
+        for cell in cells_of(discs, at):
+            if not go_on():
+                return None
+            sums.add(cell)
+        return Made(*sums.solved())
+
+
+def cells_of(discs: Discs, at: Frequencies) -> Iterator[Cell]:
+    """What each usable cell has seen."""
+    for cell, points in zip(*usable_cells(discs), strict=True):
+        image = discs.images(slice(int(cell), int(cell) + 1))[0].reshape(discs.done.shape)
+        yield Cell(*at.spectrum_of(image), points)
