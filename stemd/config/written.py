@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import threading
 from pathlib import Path
 
 from stemd.errors import ConfigError
 
 BEFORE = ".before"
 """Ending of the name of the copy of the text before."""
+
+_one_at_a_time = threading.Lock()
 
 
 def why_not_writable(path: Path) -> ConfigError | None:
@@ -33,10 +36,11 @@ def replace_text(path: Path, text: str, *, keep: bool = False) -> None:
     if (refusal := why_not_writable(path)) is not None:
         raise refusal
     try:
-        like = path.stat()
-        if keep:
-            _put(path.with_name(path.name + BEFORE), path.read_bytes(), like)
-        _put(path, text.encode(), like)
+        with _one_at_a_time:
+            like = path.stat()
+            if keep:
+                _put(path.with_name(path.name + BEFORE), path.read_bytes(), like)
+            _put(path, text.encode(), like)
     except OSError as error:
         raise _not_written(path, error) from error
 

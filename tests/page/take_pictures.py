@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from browser import CHROMIUM, FLAGS
+from browser import CHROMIUM, FLAGS, Served
+from test_page_config import TEXT, TOKEN, Edited
 
 DESK = {"width": 1440, "height": 900}
 PHONE = {"width": 390, "height": 844}
@@ -161,8 +162,35 @@ def take_measured(folder: Path) -> None:
         browser.close()
 
 
+def take_config(folder: Path) -> None:
+    """The config file being edited, with an error and its remedy."""
+    from playwright.sync_api import sync_playwright
+
+    with tempfile.TemporaryDirectory() as data_dir, sync_playwright() as play:
+        token = Path(data_dir) / "token"
+        token.write_text(TOKEN)
+        served = Served(Path(data_dir), token_file=token)
+        Edited(served.scope, Path(data_dir))
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        tab = browser.new_page(viewport={"width": 1100, "height": 760})
+        tab.goto(served.url)
+        tab.click("#key-button")
+        tab.fill("#token", TOKEN)
+        tab.press("#token", "Enter")
+        tab.click("#config-button")
+        tab.wait_for_function("() => document.getElementById('config-text').value")
+        tab.fill("#config-text", TEXT.strip().replace("= 21", "= 20"))
+        tab.evaluate("document.getElementById('config-path').textContent = '/etc/stemd/stemd.toml'")
+        tab.click("#config-check")
+        tab.wait_for_selector("#config-problems li")
+        tab.locator("#config").screenshot(path=folder / "page-config.png")
+        browser.close()
+        served.close()
+
+
 if __name__ == "__main__":
     root = Path(__file__).parents[2]
     images = Path(sys.argv[1]) if len(sys.argv) > 1 else root / "docs" / "images"
+    take_config(images)
     take(images)
     take_measured(images)

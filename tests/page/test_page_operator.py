@@ -300,7 +300,8 @@ def test_a_session_is_begun_followed_and_ended_on_the_page(served: Served, tab: 
     eventually(lambda: tab.text_content("#session-name") == "overnight")
     words = tab.text_content("#session-facts")
     assert "13 of 500" in words
-    assert "1, cut off 2" in words
+    assert "With holes1" in words
+    assert "not counted2" in words
     assert "Camera away" in words
     assert tab.text_content("#log") == "", "it is no line of the log"
     tab.click("#session-stop")

@@ -11,9 +11,9 @@ export function facts(session) {
   const { plan, counts, gone, status, reason, stopping, outages } = session;
   const done = counts.complete + counts.incomplete;
   const wanted = plan.scans ? ` of ${count(plan.scans)}` : "";
-  const bad = counts.incomplete + counts.aborted;
   const rows = [["Scans", `${count(done)}${wanted}`]];
-  if (bad) rows.push(["Not complete", `${count(counts.incomplete)}, cut off ${count(counts.aborted)}`, true]);
+  if (counts.incomplete) rows.push(["With holes", count(counts.incomplete), true]);
+  if (counts.aborted) rows.push(["Cut off, not counted", count(counts.aborted), true]);
   if (plan.until && status === "running") rows.push(["Until", clock(plan.until)]);
   for (const [what, since] of Object.entries(gone ?? {})) {
     rows.push([`${what[0].toUpperCase()}${what.slice(1)} away`, `since ${clock(since / 1e6)}`, true]);
