@@ -68,9 +68,10 @@ class ConfigRequests:
 
     async def _read(self, path: Path) -> Json:
         found = await beside(config_text.read, path)
-        why = await beside(lambda: why_not_writable(path.resolve()))
+        place = await beside(path.resolve)
+        why = await beside(why_not_writable, place)
         return {
-            "path": str(path),
+            "path": str(place),
             "text": found.text,
             "digest": found.digest,
             "most_bytes": config_text.MAX_BYTES,
