@@ -40,7 +40,14 @@ class Link:
 
     async def open(self, timeout_s: float) -> None:
         """Connect. Raises NotConnectedError where that fails the first time."""
-        connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        if isinstance(loop, getattr(asyncio, "ProactorEventLoop", ())):
+            raise NotConnectedError(
+                "the default event loop of Windows cannot watch the broker's socket",
+                "run it in another one: asyncio.Runner(loop_factory=asyncio.SelectorEventLoop), "
+                "or use stemd.client.Client",
+            )
+        connected: asyncio.Future[None] = loop.create_future()
         self._task = asyncio.create_task(self._run(connected, timeout_s), name="stemd-client")
         await asyncio.shield(connected)
 

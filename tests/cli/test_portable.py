@@ -106,3 +106,18 @@ def test_a_process_of_ours_runs_the_files_of_this_one_whatever_lies_in_the_folde
     assert (done.returncode, done.stderr) == (0, "")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     assert "-P" not in module_command("stemd"), "as `python -m stemd` has been started itself"
+
+
+async def test_the_client_says_which_event_loop_it_needs_on_windows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import asyncio
+
+    from stemd.client import AsyncClient, NotConnectedError
+
+    loop = type(asyncio.get_running_loop())  # as if it were the one of Windows
+    monkeypatch.setattr(asyncio, "ProactorEventLoop", loop, raising=False)
+    with pytest.raises(NotConnectedError, match="event loop of Windows") as caught:
+        async with AsyncClient("mqtt://127.0.0.1:9"):
+            pass
+    assert "SelectorEventLoop" in caught.value.remedy
