@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from browser import CHROMIUM, FLAGS, Served
+from test_page_browser import SPECTRUM
 from test_page_config import TEXT, TOKEN, Edited
 
 DESK = {"width": 1440, "height": 900}
@@ -64,7 +65,8 @@ def growing(tab: Any) -> None:
 def lenses(tab: Any) -> None:
     tab.keyboard.press("f")
     tab.keyboard.press("p")
-    between(tab, 72, 90)
+    tab.wait_for_function(SPECTRUM, timeout=60_000)
+    between(tab, 60, 95)
 
 
 def grid(tab: Any) -> None:

@@ -272,6 +272,11 @@ def test_a_past_scan_is_opened_and_left_again(served: Served, tab: Any) -> None:
     eventually(lambda: same_gray(tab, live, *limits(live), TOP))
 
 
+SPECTRUM = """() => { const c = document.getElementById("fft");
+  const { data } = c.getContext("2d").getImageData(c.width / 2, 0, 1, c.height);
+  return data.some((v, i) => i % 4 < 3 && v); }"""
+
+
 def test_all_of_the_page_is_reached_and_used_by_keyboard(served: Served, tab: Any) -> None:
     served.grow(4096)
     eventually(lambda: tab.text_content("#image-title") == "riCOM")
@@ -286,6 +291,7 @@ def test_all_of_the_page_is_reached_and_used_by_keyboard(served: Served, tab: An
     eventually(lambda: "x 33" in tab.text_content("#spoken"))
     tab.keyboard.press("f")
     eventually(lambda: tab.locator("#fft").is_visible())
+    eventually(lambda: tab.evaluate(SPECTRUM), 60.0)
     tab.keyboard.press("p")
     eventually(lambda: tab.locator("#profile").is_visible())
     tab.keyboard.press("?")

@@ -95,6 +95,11 @@ export class Lenses {
       this.spectrum.set({ meta: spectrum, data: power, w: n, h: n }, this.show);
       this.redraw();
     };
+    // where its files did not come, the next image tries again
+    this.thread.onerror = () => {
+      this.thread = null;
+      this.busy = false;
+    };
     return this.thread;
   }
 
