@@ -13,6 +13,8 @@ from stemd.acquisition import Optics
 from stemd.engines.bright_field.view import Discs, Vectors
 from stemd.engines.lens.cells import Cells
 from stemd.engines.lens.estimate import Cell, Frequencies
+from stemd.engines.lens.finer import times_for
+from stemd.engines.lens.folded import Folded
 from stemd.engines.lens.found import DiscFound, LensFound
 from stemd.engines.lens.measure import STRONG, Measured, Search, measured
 from stemd.engines.probe import RAYS, fit_disc
@@ -24,6 +26,8 @@ F64 = NDArray[np.float64]
 
 SEARCHED_SIDE, FITTED_SIDE = 32, 96
 """Positions across the middle part of a scan in which the lens is searched for, and fitted."""
+FOLDED_SIDE = 24
+"""Likewise, where waves that the steps fold together are told apart."""
 LEAST_SIDE = 16
 """Positions across below which no lens is looked for."""
 FINE = 2
@@ -61,7 +65,7 @@ def lens_found(
         if second is not None and second.evidence > best.evidence + STRONG:
             best, stands = second, other
     best = _without_descan(best, discs, stands)
-    return LensFound(
+    found = LensFound(
         told=told,
         found=best,
         rotation_deg=180.0 - (180.0 - stands.rotation_deg - best.turn_deg) % 360.0,
@@ -70,6 +74,31 @@ def lens_found(
         told_flip=optics.flip,
         possible=possible,
     )
+    if times_for(discs.beam, discs.step_angstrom) == 1:
+        return found
+    seen = replace(discs, vectors=vectors(found.in_optics(optics) if found.turned else optics))
+    return _told_apart(found, seen, search, go_on)
+
+
+def _told_apart(
+    found: LensFound, discs: Discs, search: Search, go_on: Callable[[], bool]
+) -> LensFound:
+    """What was found in a scan whose steps fold, by waves that are told apart.
+
+    The lens is not ahead of one that explains these better, and the images are made through that.
+    """
+    used, points = usable_cells(discs)
+    part = _part(discs, used, points, FOLDED_SIDE, whole=True).coarser()
+    folded = Folded(part, discs.beam, discs.step_angstrom, go_on)
+    tops = folded.tops(found.told, search)
+    lens, best = found.found.apparent or found.found.aberrations, found.found
+    if folded.apart(lens, tops[0][1]):
+        best = replace(best, lead=min(best.lead, folded.evidence(lens) - tops[0][0]))
+    possible = [top for _, top in tops]
+    for other in found.possible:  # the search for the tops does not reach so far
+        if all(folded.apart(other, top) for top in possible):
+            possible.append(other)
+    return replace(found, found=best, possible=tuple(possible))
 
 
 def _without_descan(found: Measured, discs: Discs, stands: Optics) -> Measured:
@@ -145,13 +174,17 @@ def usable_cells(discs: Discs) -> tuple[NDArray[np.int64], F64]:
     return used, np.ascontiguousarray(points[used])
 
 
-def _part(discs: Discs, used: NDArray[np.int64], points: F64, side: int) -> Cells:
-    """The middle of a scan, at most `side` positions across."""
+def _part(
+    discs: Discs, used: NDArray[np.int64], points: F64, side: int, *, whole: bool = False
+) -> Cells:
+    """The middle of a scan, at most `side` positions across; `whole`: at all frequencies."""
     ny, nx = discs.done.shape
     rows, columns = (
         slice((n - min(n, side)) // 2, (n - min(n, side)) // 2 + min(n, side)) for n in (ny, nx)
     )
-    at = Frequencies(discs.done[rows, columns], discs.beam, discs.step_angstrom, level=True)
+    at = Frequencies(
+        discs.done[rows, columns], discs.beam, discs.step_angstrom, level=True, whole=whole
+    )
     cells = []
     for cell, point in zip(used, points, strict=True):
         image = discs.images(slice(int(cell), int(cell) + 1))[0].reshape(ny, nx)[rows, columns]

@@ -20,11 +20,12 @@ from stemd.engines.bright_field.engine import BrightFieldEngine
 from stemd.engines.bright_field.settings import BrightFieldSettings
 from stemd.engines.bright_field.view import Discs
 from stemd.engines.direct.averaged import averaged
-from stemd.engines.direct.finished import MOST_TIMES, Finishing
+from stemd.engines.direct.finished import Finishing
 from stemd.engines.direct.growing import GrowingPhase
 from stemd.engines.direct.line_kernels import line_kernels
 from stemd.engines.direct.live import IMAGE_EVERY_S, LivePhase, Wanted
 from stemd.engines.direct.uncertainty import model_error, standard_error
+from stemd.engines.lens.finer import MOST_TIMES
 from stemd.engines.lens.weights import Method
 from stemd.errors import StemdError
 from stemd.plugins import Plugin

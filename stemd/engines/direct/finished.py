@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -14,17 +13,12 @@ from stemd.engines.bright_field.measuring import usable_cells
 from stemd.engines.bright_field.view import Discs
 from stemd.engines.direct.uncertainty import variance_of
 from stemd.engines.lens.absorption import Absorbing
-from stemd.engines.lens.estimate import REACH, Cell, Frequencies, Linear
-from stemd.engines.lens.finer import Finer
+from stemd.engines.lens.estimate import Cell, Frequencies, Linear
+from stemd.engines.lens.finer import Finer, times_for
 from stemd.engines.lens.weights import Method
 from stemd.errors import StemdError
 
 F32 = NDArray[np.float32]
-
-FOLDS, MOST_TIMES = 0.6, 4
-"""Radii of the Airy disc to a step from which on what the scan folds together is told apart, and
-pixels a position at most: with finer steps absorption, which is taken out only else, matters more.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +74,9 @@ class Finishing:
         return Made(estimate.phase(), variance, both.evidence())
 
     def _folded(self) -> int:
-        """How much finer a grid has to be that holds all that is transferred, where the scan's
-        folds so much back that this matters; else 1, also where there is no memory for it.
-        """
+        """How much finer a grid is made for what the steps fold back; 1 where it is not."""
         discs = self.discs
-        if self.method != "wiener" or discs.step_angstrom < FOLDS * discs.beam.airy_radius:
-            return 1
-        times = min(MOST_TIMES, math.ceil(2 * REACH * discs.beam.aperture * discs.step_angstrom))
+        times = times_for(discs.beam, discs.step_angstrom) if self.method == "wiener" else 1
         needed = Finer.bytes_for((discs.done.shape[0], discs.done.shape[1]), times)
         return times if needed <= self.most_bytes else 1
 

@@ -13,21 +13,35 @@ part of it without the sums of two different g.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from stemd.beam import Beam
 from stemd.engines.kernels.overlaps import GAMMA, add_overlaps
-from stemd.engines.lens.estimate import RING, Cell, Frequencies, shrunk
+from stemd.engines.lens.estimate import REACH, RING, Cell, Frequencies, shrunk
 
 C64 = NDArray[np.complex64]
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
+FOLDS, MOST_TIMES = 0.6, 4
+"""Radii of the Airy disc to a step from which on what the scan folds together is told apart, and
+pixels a position at most: with finer steps absorption, which is taken out only else, matters more.
+"""
 TURNS = 3
 """Of finding the specimen's power and the phase by each other (expectation maximisation)."""
 LEAST_SHARE = 1e-12
 """Of the largest power: a ring without any would have nothing to begin with."""
+
+
+def times_for(beam: Beam, step_angstrom: float) -> int:
+    """How much finer a grid has to be that holds all that is transferred, where the scan's steps
+    fold so much back that this matters; else 1."""
+    if step_angstrom < FOLDS * beam.airy_radius:
+        return 1
+    return min(MOST_TIMES, math.ceil(2 * REACH * beam.aperture * step_angstrom))
 
 
 class Finer:

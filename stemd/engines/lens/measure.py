@@ -68,13 +68,13 @@ class Search:
         return [length * float(size) for length, size in zip(lengths, unit[:3], strict=True)]
 
 
-def affordable(search: Search, unit: F64) -> Search:
+def affordable(search: Search, unit: F64, most: int = MOST_PLACES) -> Search:
     """The same limits, or closer ones where that many places would take minutes to search.
 
     `unit`: radian an angstrom at the aperture's edge. The places of a search grow with the sixth
     power of the aperture: 8,600 at 300 kV and 25 mrad, 141,000 at 40 mrad.
     """
-    while places(search.reach(unit)) > MOST_PLACES:
+    while places(search.reach(unit)) > most:
         search = Search(0.95 * search.defocus, 0.95 * search.astigmatism)
     return search
 
