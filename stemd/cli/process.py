@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from stemd.adapters.recordings.address import RecordingPath
     from stemd.cli.process_inputs import Input
     from stemd.cli.process_plan import Task
+    from stemd.results import Snapshot
+    from stemd.scan.run import ScanRun
 
 MOST_SCANS = 100
 """Of one file that are processed unasked: a clock gone wrong must not make thousands of folders."""
@@ -255,25 +257,51 @@ def _process_scan(args: argparse.Namespace, task: Task, scan: Recording, number:
     from stemd.cli.process_bar import FileBar
     from stemd.cli.process_inputs import of_scan
     from stemd.cli.process_report import report, tell_empty, tell_notes
-    from stemd.offline.outcome import outcome_of, settings_json, write_run
+    from stemd.offline.outcome import (
+        begin_folder,
+        finish_folder,
+        outcome_of,
+        settings_json,
+        write_images,
+    )
     from stemd.scan.processing import process_recording, with_correction
 
-    path, plan, target = task.path, task.plan, task.target
-    target = of_scan(target, number)
+    path, plan = task.path, task.plan
+    forms = forms_of(args.forms)
+    target = of_scan(task.target, number)
+    folder = None
+    writing_s = 0.0
+
+    def write(run: ScanRun, images: Snapshot) -> None:
+        nonlocal folder, writing_s
+        began = time.perf_counter()
+        folder = folder or begin_folder(run.acquisition, target)
+        write_images(folder, images, settings_json(run.settings), forms)
+        writing_s += time.perf_counter() - began
+
+    # a file of all images is written once, and a correction needs what it corrects
+    at_once = args.correct is not None or not set(forms) <= {"tiff", "png"}
     began = time.perf_counter()
     with FileBar(path.name, quiet=args.json) as bar:
         done, final = process_recording(
-            scan, plan.settings, plan.engines, _jobs(args.jobs), bar.update
+            scan,
+            plan.settings,
+            plan.engines,
+            _jobs(args.jobs),
+            bar.update,
+            take=None if at_once else write,
         )
     if done.is_empty:
         tell_empty(path, number, done.notices)
         return None
     if args.correct is not None:
         final = with_correction(done, final, args.correct or None)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - began - writing_s
+    if final.results or folder is None:
+        write(done, final)
+    assert folder is not None
     table = settings_json(done.settings)
-    forms = forms_of(args.forms)
-    document = write_run(outcome_of(done), final, target, table, plan.camera_table, forms)
+    document = finish_folder(folder, outcome_of(done), table, plan.camera_table)
     if args.json:
         sys.stdout.write(json.dumps(document) + "\n")
     else:

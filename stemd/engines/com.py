@@ -9,7 +9,7 @@ import numpy as np
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block
 from stemd.engines.base import PositionMaps, Positions
-from stemd.engines.vectors import resolve_centre, shifts, to_scan_axes
+from stemd.engines.vectors import resolve_centre, shifts, stretches, to_scan_axes
 from stemd.plugins import Plugin
 from stemd.results import Result
 from stemd.settings import EngineSettings, Settings
@@ -49,21 +49,21 @@ class ComEngine:
         """The four maps, float32 (ny, nx)."""
         acquisition, optics, maps = self._acquisition, self._settings.optics, self._maps
         centre = resolve_centre(maps, optics, acquisition.detector.shape)
-        shift_y, shift_x = shifts(maps, centre)
-        scan_y, scan_x = to_scan_axes(shift_y, shift_x, optics)
+        names = {"com_y": "px", "com_x": "px", "field_magnitude": "px", "field_direction": "rad"}
+        images = [np.empty(maps.total.size, np.float32) for _ in names]
+        for first, stop in stretches(0, maps.total.size):
+            shift_y, shift_x = shifts(maps, centre, first, stop)
+            scan_y, scan_x = to_scan_axes(shift_y, shift_x, optics)
+            direction = np.arctan2(scan_y, -scan_x)
+            direction[(scan_y == 0.0) & (scan_x == 0.0)] = 0.0
+            fields = (shift_y, shift_x, np.hypot(scan_y, scan_x), direction)
+            for image, field in zip(images, fields, strict=True):
+                image[first:stop] = field
         step = acquisition.scan.step_size_angstrom
         extra = {"center": list(centre), "center_mode": _mode(optics.center)}
-        direction = np.arctan2(scan_y, -scan_x)
-        direction[(scan_y == 0.0) & (scan_x == 0.0)] = 0.0
-        images = {
-            "com_y": (shift_y, "px"),
-            "com_x": (shift_x, "px"),
-            "field_magnitude": (np.hypot(scan_y, scan_x), "px"),
-            "field_direction": (direction, "rad"),
-        }
         return [
-            Result(name, image.reshape(maps.shape).astype(np.float32), units, "scan", step, extra)
-            for name, (image, units) in images.items()
+            Result(name, image.reshape(maps.shape), units, "scan", step, extra)
+            for (name, units), image in zip(names.items(), images, strict=True)
         ]
 
 

@@ -16,7 +16,14 @@ from stemd.acquisition import Acquisition
 from stemd.blocks import Block
 from stemd.engines.base import PositionMaps, Positions
 from stemd.engines.kernels.ricom import add_positions, integrate, padded, ricom_kernel
-from stemd.engines.vectors import Zero, resolve_zero, shifts_from, to_scan_axes
+from stemd.engines.vectors import (
+    Zero,
+    resolve_zero,
+    scan_lines,
+    shifts_from,
+    stretches,
+    to_scan_axes,
+)
 from stemd.plugins import Plugin
 from stemd.results import Result
 from stemd.settings import EngineSettings, Settings
@@ -83,7 +90,8 @@ class RicomEngine:
         else:
             self._runs.append(item)
         self._added += stop - first
-        if self._settings.optics.center == "auto" and self._added >= self._rebuild_at:
+        is_due = self._settings.optics.center == "auto" and self._added >= self._rebuild_at
+        if is_due or self._is_released:
             self._rebuild()
         else:
             self._add(first, stop)
@@ -98,11 +106,22 @@ class RicomEngine:
             "rotation_deg": optics.rotation_deg,
             "flip": optics.flip,
         }
-        if final:
+        if final or self._is_released:
             self._integrate()
         extra |= self._zero.about()
         step = self._acquisition.scan.step_size_angstrom
-        return [Result(self.name, self._image.copy(), "px*px", "scan", step, extra)]
+        image = self._image if final else self._image.copy()
+        if final:
+            self._release()
+        return [Result(self.name, image, "px*px", "scan", step, extra)]
+
+    def _release(self) -> None:
+        """Keep no image: it may be large, and the maps give it again."""
+        self._image = np.empty((0, 0), np.float32)
+
+    @property
+    def _is_released(self) -> bool:
+        return self._image.size == 0
 
     def _make_kernel(self) -> None:
         own = self._settings.engines.get(self.name, self._own)
@@ -113,10 +132,11 @@ class RicomEngine:
         self._padded = (padded(self._kernel[0]), padded(self._kernel[1]))
 
     def _add(self, first: int, stop: int) -> None:
-        shift_y, shift_x = shifts_from(self._maps, self._zero, first, stop)
-        scan_y, scan_x = to_scan_axes(shift_y, shift_x, self._settings.optics)
-        vectors = scan_y.astype(np.float32), scan_x.astype(np.float32)
-        add_positions(self._image, *self._padded, first, stop, *vectors)
+        for part in stretches(first, stop):
+            shift_y, shift_x = shifts_from(self._maps, self._zero, *part)
+            scan_y, scan_x = to_scan_axes(shift_y, shift_x, self._settings.optics)
+            vectors = scan_y.astype(np.float32), scan_x.astype(np.float32)
+            add_positions(self._image, *self._padded, *part, *vectors)
 
     def _rebuild(self) -> None:
         """All positions so far with today's centre and settings, by the cheaper way."""
@@ -126,7 +146,7 @@ class RicomEngine:
             self._integrate()
             return
         self._zero = self._resolve()
-        self._image[:] = 0.0
+        self._image = np.zeros(self._maps.shape, np.float32)
         for first, stop in self._runs:
             self._add(first, stop)
 
@@ -135,10 +155,9 @@ class RicomEngine:
 
     def _integrate(self) -> None:
         self._zero = self._resolve()
-        shift_y, shift_x = shifts_from(self._maps, self._zero)
-        scan_y, scan_x = to_scan_axes(shift_y, shift_x, self._settings.optics)
-        shape = self._maps.shape
-        self._image[:] = integrate(scan_y.reshape(shape), scan_x.reshape(shape), *self._kernel)
+        lines = scan_lines(self._maps, self._zero, self._settings.optics)
+        self._release()
+        self._image = integrate(lines, self._maps.shape, *self._kernel)
 
 
 def _warm(settings: RicomSettings) -> Iterable[object]:

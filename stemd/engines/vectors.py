@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Optics
-from stemd.engines.base import PositionMaps
+from stemd.engines.base import PositionMaps, Positions
 
 F64 = NDArray[np.float64]
 
@@ -22,6 +23,8 @@ DESCAN_MOST = 1 << 18
 DESCAN_TURNS = 8
 DESCAN_SHARED = 16.0
 """Positions that tell the same: the probe and the specimen's detail are wider than a step."""
+STRETCH = 1 << 18
+"""Positions whose vectors are in memory at once where an image needs them all."""
 
 
 def centre_of_mass(maps: PositionMaps, first: int = 0, stop: int | None = None) -> tuple[F64, F64]:
@@ -44,11 +47,15 @@ def resolve_centre(
     """
     if optics.center != "auto":
         return (float(optics.center[0]), float(optics.center[1]))
-    com_y, com_x = centre_of_mass(maps)
-    known = np.isfinite(com_y)
-    if not known.any():
+    sums, count = np.zeros(2), 0
+    for part in stretches(0, maps.total.size):
+        com_y, com_x = centre_of_mass(maps, *part)
+        known = np.isfinite(com_y)
+        sums += com_y[known].sum(), com_x[known].sum()
+        count += int(np.count_nonzero(known))
+    if not count:
         return ((detector_shape[0] - 1) / 2, (detector_shape[1] - 1) / 2)
-    return (float(com_y[known].mean()), float(com_x[known].mean()))
+    return (float(sums[0] / count), float(sums[1] / count))
 
 
 def shifts(
@@ -153,10 +160,38 @@ def resolve_zero(maps: PositionMaps, optics: Optics, detector_shape: tuple[int, 
     found = descan_of(maps) if optics.center == "auto" else None
     across: F64 = np.zeros((2, 2)) if found is None else found.clear
     if across.any():
-        known = maps.done & (maps.total > 0)
-        middle = across @ np.array([part[known].mean() for part in _in_scan(maps)])
+        middle = across @ _middle_of_known(maps)
         centre = (centre[0] - float(middle[0]), centre[1] - float(middle[1]))
     return Zero(centre, across)
+
+
+def _middle_of_known(maps: PositionMaps) -> F64:
+    """Where the positions with counts are in the scan on average, along y and x."""
+    sums, count = np.zeros(2), 0
+    for part in stretches(0, maps.total.size):
+        known = maps.done[slice(*part)] & (maps.total[slice(*part)] > 0)
+        sums += [at[known].sum() for at in _in_scan(maps, *part)]
+        count += int(np.count_nonzero(known))
+    return np.asarray(sums / count)
+
+
+def stretches(first: int, stop: int) -> Iterator[Positions]:
+    """The positions first..stop-1 in parts of bounded memory."""
+    for at in range(first, stop, STRETCH):
+        yield at, min(at + STRETCH, stop)
+
+
+def scan_lines(
+    maps: PositionMaps, zero: Zero, optics: Optics
+) -> Callable[[int, int], tuple[F64, F64]]:
+    """A function that gives the vectors of lines first..stop-1 in scan axes, each (lines, nx)."""
+    nx = maps.shape[1]
+
+    def lines(first: int, stop: int) -> tuple[F64, F64]:
+        y, x = to_scan_axes(*shifts_from(maps, zero, first * nx, stop * nx), optics)
+        return y.reshape(-1, nx), x.reshape(-1, nx)
+
+    return lines
 
 
 def _in_scan(maps: PositionMaps, first: int = 0, stop: int | None = None) -> tuple[F64, F64]:

@@ -93,7 +93,8 @@ class VirtualDetectorEngine:
         for unit, table in (("mrad", self._own.detectors), ("px", self._own.detectors_px)):
             for name, radii in table.items():
                 if name in sums:
-                    image = self._maps.evened(sums[name]).reshape(shape) * np.float32(scale)
+                    image = self._maps.evened(sums[name]).reshape(shape)
+                    image *= np.float32(scale)
                     extra = {"inner": radii[0], "outer": radii[1], "radius_units": unit}
                     results.append(Result(name, image, "counts", "scan", step, extra))
         return results

@@ -85,12 +85,34 @@ def write_run(
     `camera`: the table of its config, where there is one; `forms`: writers of images beside that
     of TIFF files. Raises SinkError when the folder cannot be written.
     """
-    target = ScanFolder(folder, outcome.acquisition, "process", "files")
+    target = begin_folder(outcome.acquisition, folder)
+    write_images(target, final, settings, forms)
+    return finish_folder(target, outcome, settings, camera)
+
+
+def begin_folder(acquisition: Acquisition, folder: Path) -> ScanFolder:
+    """The folder of a processed scan, made if it is not there."""
+    target = ScanFolder(folder, acquisition, "process", "files")
     target.create()
-    for failure in target.write_results(final, settings, dict.fromkeys((*DEFAULT_RESULTS, *forms)))[
-        1
-    ]:
+    return target
+
+
+def write_images(
+    target: ScanFolder, images: Snapshot, settings: dict[str, Any], forms: Sequence[str] = ()
+) -> None:
+    """Write images of the scan, perhaps not all of them, as in `write_run`."""
+    written = target.write_results(images, settings, dict.fromkeys((*DEFAULT_RESULTS, *forms)))
+    for failure in written.errors:
         raise failure
+
+
+def finish_folder(
+    target: ScanFolder,
+    outcome: Outcome,
+    settings: dict[str, Any],
+    camera: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write scan.json, once the images are there; returns what stands in it."""
     summary = ScanSummary(
         status=outcome.status,
         done=outcome.done,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from stemd.acquisition import Acquisition
 from stemd.engines.base import Engine, ImageEngine, SlowEngine
@@ -74,6 +76,35 @@ class ScanImages:
             self.early = _names(with_images.results)
         return self._with_slow(with_images)
 
+    def finals_by_engine(self, settings: Settings, publish: Publish) -> Snapshot:
+        """The finished images, given to `publish` an engine at a time and then forgotten.
+
+        So they need not be in memory together. Returns a snapshot without images. Where engines
+        work on the images of others, all are given at once.
+        """
+        if self._engines.imaging or self._engines.slow:
+            publish(self.snapshot(settings, final=True))
+        else:
+            for snapshot in self._by_engine(settings):
+                publish(snapshot)
+        return self.nothing(settings)
+
+    def _by_engine(self, settings: Settings) -> Iterator[Snapshot]:
+        done = self._intake.positions_done
+        self._of_repeats = None if self._repeats is None else self._repeats.about()
+        known = self._intake.images()
+        whole = self._of(known, done, settings, final=True)
+        if known:
+            yield whole
+        for engine in self._engines.prompt:
+            results = self._made_by(engine, known, final=True)
+            # their names alone: no other engine may give them again
+            nothing = np.zeros((1, 1), np.float32)
+            known = [*known, *(replace(each, image=nothing) for each in results)]
+            if results:
+                yield replace(whole, results=results)
+                results.clear()
+
     def nothing(self, settings: Settings) -> Snapshot:
         """A final snapshot without images, for a scan whose images could not be made."""
         return self._of([], self._intake.positions_done, settings, final=True)
@@ -88,13 +119,18 @@ class ScanImages:
         if self._repeats is not None and self._repeats.added:
             anew = self._engines.positional
         for engine in self._engines.prompt:
-            if self._engines.works(engine):
-                try:
-                    made = engine.snapshot(final=final or engine in anew)
-                    results += self._marked(engine, checked_results(engine.name, made, results))
-                except Exception as error:
-                    self._engines.leave_out(engine.name, error)
+            results += self._made_by(engine, results, final=final or engine in anew)
         return self._of(results, done, settings, final=final)
+
+    def _made_by(self, engine: Engine, before: list[Result], *, final: bool) -> list[Result]:
+        """The images of a prompt engine; none if it fails, which is told."""
+        if self._engines.works(engine):
+            try:
+                made = engine.snapshot(final=final)
+                return self._marked(engine, checked_results(engine.name, made, before))
+            except Exception as error:
+                self._engines.leave_out(engine.name, error)
+        return []
 
     def _of(self, results: list[Result], done: int, settings: Settings, *, final: bool) -> Snapshot:
         self._sequence += 1

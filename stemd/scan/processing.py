@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -35,13 +36,16 @@ def process_recording(
     *,
     report: Report | None = None,
     notice: Callable[[Notice], None] = lambda notice: None,
+    take: Callable[[ScanRun, Snapshot], None] | None = None,
 ) -> tuple[ScanRun, Snapshot]:
     """All frames of a recording into final images, with `jobs` threads over disjoint frames.
 
     The images do not depend on `jobs` or on how the file is cut into blocks. `report` is told
-    which engine has failed, `notice` what engines have to say. Raises what the recording raises,
-    FormatError where its bytes are not what its format says. Whatever ends it, Ctrl-C too, no
-    thread reads on afterwards.
+    which engine has failed, `notice` what engines have to say. With `take` the images go there, an
+    engine's at a time where that is possible, and the snapshot that is returned has none: many
+    large ones then need not be in memory together. An empty scan gives none. Raises what the
+    recording raises, FormatError where its bytes are not what its format says. Whatever ends it,
+    Ctrl-C too, no thread reads on afterwards.
     """
     run = ScanRun(recording.acquisition, settings, engines, report=report, notice=notice)
     broken = BrokenPixels(recording.acquisition, settings.optics)
@@ -57,7 +61,11 @@ def process_recording(
         run.tell(no_hits())
     run.settle_repeats()
     _place_frames(run, recording, progress)
-    return run, run.snapshot(final=True)
+    if take is None:
+        return run, run.snapshot(final=True)
+    if run.is_empty:
+        return run, run.images.nothing(run.settings)
+    return run, run.images.finals_by_engine(run.settings, partial(take, run))
 
 
 def _place_frames(run: ScanRun, recording: Recording, progress: Progress) -> None:

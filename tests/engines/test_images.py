@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from stemd.acquisition import Optics
 from stemd.engines.icom import integrate_gradient
-from tests.engines.scenes import engine, run_scan, shifted_discs
+from tests.engines.scenes import engine, lines_of, run_scan, shifted_discs
 
 
 def test_com_maps_are_in_detector_axes_relative_to_the_centre() -> None:
@@ -50,7 +52,7 @@ def test_icom_recovers_an_analytic_potential() -> None:
     gradient_x = (
         -2 * np.pi * 3 / 64 * np.sin(2 * np.pi * 3 * x / 64) * np.cos(2 * np.pi * 2 * y / 48)
     )
-    image = integrate_gradient(gradient_y, gradient_x)
+    image = integrate_gradient(*lines_of(gradient_y, gradient_x))
     np.testing.assert_allclose(image[4:-4, 4:-4], potential[4:-4, 4:-4], atol=0.02)
 
 
@@ -58,8 +60,35 @@ def test_icom_of_a_lone_hill_has_its_height_and_no_seam() -> None:
     y, x = np.mgrid[:40, :56]
     hill = np.exp(-((y - 18) ** 2 + (x - 30) ** 2) / (2 * 5.0**2))
     gradient_y, gradient_x = -(y - 18) / 25.0 * hill, -(x - 30) / 25.0 * hill
-    image = integrate_gradient(gradient_y, gradient_x)
+    image = integrate_gradient(*lines_of(gradient_y, gradient_x))
     np.testing.assert_allclose(image, hill - hill.mean(), atol=2e-3)
+
+
+def mirrored_whole(gradient_y: NDArray[Any], gradient_x: NDArray[Any]) -> NDArray[Any]:
+    """The same equation with the whole mirrored field in one transform."""
+
+    def mirrored(field: NDArray[Any], odd_axis: int) -> NDArray[Any]:
+        for axis in (0, 1):
+            sign = -1.0 if axis == odd_axis else 1.0
+            field = np.concatenate([field, sign * np.flip(field, axis)], axis)
+        return field
+
+    ny, nx = gradient_y.shape
+    ky, kx = np.fft.fftfreq(2 * ny)[:, None], np.fft.rfftfreq(2 * nx)[None, :]
+    square = ky**2 + kx**2
+    square[0, 0] = 1.0
+    spectrum = ky * np.fft.rfft2(mirrored(gradient_y, 0))
+    spectrum = spectrum + kx * np.fft.rfft2(mirrored(gradient_x, 1))
+    spectrum *= -1j / (2 * np.pi * square)
+    return np.fft.irfft2(spectrum, (2 * ny, 2 * nx))[:ny, :nx]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 1), (64, 65), (150, 63), (63, 200)])
+def test_icom_is_that_of_the_whole_mirrored_field(shape: tuple[int, int]) -> None:
+    gradient_y, gradient_x = np.random.default_rng(shape[0]).normal(size=(2, *shape))
+    whole = mirrored_whole(gradient_y, gradient_x)
+    image = integrate_gradient(*lines_of(gradient_y, gradient_x))
+    np.testing.assert_allclose(image, whole, rtol=0, atol=1e-6 * max(1.0, np.ptp(whole)))
 
 
 def test_icom_appears_only_in_the_final_snapshot_and_matches_the_field() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stemd.acquisition import Optics
+from stemd.engines.kernels import ricom as kernels_of_ricom
 from stemd.engines.kernels.ricom import add_positions, integrate, padded, ricom_kernel
 from stemd.results import Snapshot
 from stemd.scan.run import ScanRun
@@ -18,6 +19,7 @@ from tests.engines.scenes import (
     acquisition_of,
     blocks_of,
     engine,
+    lines_of,
     run_scan,
     settings_of,
     shifted_discs,
@@ -52,7 +54,7 @@ def test_both_ways_of_adding_equal_equation_3_4(size: int, shape: tuple[int, int
     expected = equation_3_4(com_y, com_x, size)
     tolerance = 1e-5 * np.ptp(expected)
     kernel_y, kernel_x = ricom_kernel(size)
-    whole = integrate(com_y, com_x, kernel_y, kernel_x)
+    whole = integrate(*lines_of(com_y, com_x), kernel_y, kernel_x)
     np.testing.assert_allclose(whole, expected, atol=tolerance, rtol=0)
     live = np.zeros(shape, np.float32)
     kernels = padded(kernel_y), padded(kernel_x)
@@ -61,6 +63,17 @@ def test_both_ways_of_adding_equal_equation_3_4(size: int, shape: tuple[int, int
         stop = min(com_y.size, first + 13)
         add_positions(live, *kernels, first, stop, *(v[first:stop] for v in vectors))
     np.testing.assert_allclose(live, expected, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("ny", [8, 9, 16, 17, 40])
+def test_an_image_that_is_made_strip_by_strip_has_no_seam(
+    ny: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels_of_ricom, "LINES", 8)
+    com_y, com_x = np.random.default_rng(ny).normal(size=(2, ny, 11))
+    image = integrate(*lines_of(com_y, com_x), *ricom_kernel(5))
+    expected = equation_3_4(com_y, com_x, 5)
+    np.testing.assert_allclose(image, expected, atol=1e-6 * np.ptp(expected), rtol=0)
 
 
 @settings(deadline=None, max_examples=15)
@@ -252,7 +265,7 @@ def test_a_cropped_band_pass_still_favours_its_ring_in_the_image() -> None:
 
     def strength(k: int, band: tuple[float, float] | None) -> float:
         com_x = np.tile(np.cos(2 * math.pi * k * x / n), (shape[0], 1))
-        image = integrate(np.zeros(shape), com_x, *kernels[band])
+        image = integrate(*lines_of(np.zeros(shape), com_x), *kernels[band])
         return float(np.abs(image[4, 40:-40]).max())
 
     inside = strength(12, (6.0, 20.0)) / strength(12, None)

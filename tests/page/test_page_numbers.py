@@ -12,6 +12,7 @@ import pytest
 from browser import CHROMIUM, FLAGS, Served, require_browser
 
 from stemd.engines.kernels.ricom import integrate, ricom_kernel
+from tests.engines.scenes import lines_of
 
 pytestmark = pytest.mark.browser
 
@@ -301,6 +302,6 @@ def test_the_transfer_curve_is_what_the_kernel_does_to_a_wave(
     for wave, part in zip(waves, got, strict=True):
         phase = 2 * np.pi * wave * x
         gradient = np.tile(-2 * np.pi * wave / 256 * np.sin(phase), (2 * size + 9, 1))
-        row = integrate(np.zeros_like(gradient), gradient, *kernel)[size + 4, inside]
+        row = integrate(*lines_of(np.zeros_like(gradient), gradient), *kernel)[size + 4, inside]
         amplitude = 2 * (row * np.cos(phase[inside])).mean()
         assert part == pytest.approx(amplitude, abs=2e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,23 +101,44 @@ def add_positions(image, kernel_y, kernel_x, first, stop, vector_y, vector_x):
         position += count
 
 
-def integrate(vector_y: F64, vector_x: F64, kernel_y: F64, kernel_x: F64) -> F32:
-    """The riCOM image of a whole vector field, by fast Fourier transform in float64.
+LINES = 256
+"""Of an image of more than twice as many, so many are integrated at once."""
 
-    vector_y, vector_x: (ny, nx) COM shifts in scan axes, 0 where unknown. The same sum as
-    `add_positions` (no wrap-around: the transform is padded by the kernel's reach).
+Lines = Callable[[int, int], tuple[F64, F64]]
+"""Gives the vectors (y, x) of lines first..stop-1, each (stop - first, nx)."""
+
+
+def integrate(lines: Lines, shape: tuple[int, int], kernel_y: F64, kernel_x: F64) -> F32:
+    """The riCOM image (ny, nx) of a whole vector field, by fast Fourier transform in float64.
+
+    lines: COM shifts in scan axes, 0 where unknown. The same sum as `add_positions` (no
+    wrap-around: the transform is padded by the kernel's reach). Large images are made strip by
+    strip, with the lines that reach into the strip, so that memory is bounded by the strip's.
     """
-    ny, nx = vector_y.shape
+    ny, nx = shape
     half_y = min(kernel_y.shape[0] // 2, ny - 1)
     half_x = min(kernel_y.shape[1] // 2, nx - 1)
     middle = kernel_y.shape[0] // 2
-    rows = slice(middle - half_y, middle + half_y + 1)
-    columns = slice(middle - half_x, middle + half_x + 1)
-    fy, fx = fast_length(ny + 2 * half_y), fast_length(nx + 2 * half_x)
-    spectrum = np.fft.rfft2(vector_y, (fy, fx)) * np.fft.rfft2(kernel_y[rows, columns], (fy, fx))
-    spectrum += np.fft.rfft2(vector_x, (fy, fx)) * np.fft.rfft2(kernel_x[rows, columns], (fy, fx))
-    image = np.fft.irfft2(spectrum, (fy, fx))
-    return np.ascontiguousarray(image[half_y : half_y + ny, half_x : half_x + nx], np.float32)
+    window = np.s_[middle - half_y : middle + half_y + 1, middle - half_x : middle + half_x + 1]
+    height = max(LINES, 4 * half_y)
+    height = ny if ny <= 2 * height else height
+    reach = ny if height == ny else height + 2 * half_y
+    size = fast_length(reach + 2 * half_y), fast_length(nx + 2 * half_x)
+    of_y, of_x = (np.fft.rfft2(kernel[window], size) for kernel in (kernel_y, kernel_x))
+    image = np.empty(shape, np.float32)
+    for first in range(0, ny, height):
+        stop = min(ny, first + height)
+        above = max(0, first - half_y)
+        vector_y, vector_x = lines(above, min(ny, stop + half_y))
+        spectrum = np.fft.rfft2(vector_y, size)
+        spectrum *= of_y
+        other = np.fft.rfft2(vector_x, size)
+        other *= of_x
+        spectrum += other
+        begin = half_y + first - above
+        strip = np.fft.irfft2(spectrum, size)
+        image[first:stop] = strip[begin : begin + stop - first, half_x : half_x + nx]
+    return image
 
 
 def fast_length(n: int) -> int:
