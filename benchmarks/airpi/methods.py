@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from benchmarks.airpi.measures import Ruler
 from benchmarks.airpi.scan4d import PATTERN, Method, Picture, Scan4D
 from stemd.engines.icom import integrate_gradient
-from stemd.engines.kernels.ricom import integrate, ricom_kernel
+from stemd.engines.kernels.ricom import integrate, lines_of, ricom_kernel
 
 F64 = NDArray[np.float64]
 
@@ -38,12 +38,12 @@ def centre_of_mass(scan: Scan4D) -> tuple[F64, F64]:
 def ricom(scan: Scan4D, reach_angstrom: float = RICOM_ANGSTROM) -> Picture:
     """riCOM with a kernel that reaches so far each way (thesis eq. 3.4)."""
     size = 2 * max(1, round(reach_angstrom / scan.step)) + 1
-    return Picture(integrate(*centre_of_mass(scan), *ricom_kernel(size)), scan.step)
+    return Picture(integrate(*lines_of(*centre_of_mass(scan)), *ricom_kernel(size)), scan.step)
 
 
 def icom(scan: Scan4D) -> Picture:
     """The whole field integrated."""
-    return Picture(integrate_gradient(*centre_of_mass(scan)), scan.step)
+    return Picture(integrate_gradient(*lines_of(*centre_of_mass(scan))), scan.step)
 
 
 class SideBands:
@@ -108,7 +108,7 @@ def best_ricom(scan: Scan4D) -> Picture:
     """riCOM with the kernel that the truth likes best: an oracle."""
     shift_y, shift_x = centre_of_mass(scan)
     sizes = {2 * max(1, round(reach / scan.step)) + 1 for reach in KERNELS_ANGSTROM}
-    images = [integrate(shift_y, shift_x, *ricom_kernel(size)) for size in sorted(sizes)]
+    images = [integrate(*lines_of(shift_y, shift_x), *ricom_kernel(size)) for size in sorted(sizes)]
     ruler = Ruler(Picture(images[0], scan.step), scan)
     return Picture(max(images, key=ruler.score), scan.step)
 

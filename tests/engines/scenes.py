@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
 from stemd.blocks import FrameBlock
 from stemd.config.resolved import EngineConfig
-from stemd.engines.kernels.ricom import Lines
 from stemd.results import Result
 from stemd.scan.run import ScanRun
 from stemd.settings import Settings
@@ -20,12 +19,6 @@ from stemd.settings import Settings
 def acquisition_of(patterns: NDArray[Any], shape: tuple[int, int], **scan: Any) -> Acquisition:
     detector = Detector("test", patterns.shape[1:], f"u{patterns.dtype.itemsize}", 12)
     return Acquisition(Scan(shape=shape, **scan), detector, id="test", started_ns=1)
-
-
-def lines_of(field_y: NDArray[Any], field_x: NDArray[Any]) -> tuple[Lines, tuple[int, int]]:
-    """A vector field (ny, nx) as what integrates it asks for: its lines, and its shape."""
-    ny, nx = field_y.shape
-    return lambda first, stop: (field_y[first:stop], field_x[first:stop]), (ny, nx)
 
 
 def blocks_of(

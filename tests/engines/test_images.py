@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Optics
 from stemd.engines.icom import integrate_gradient
-from tests.engines.scenes import engine, lines_of, run_scan, shifted_discs
+from stemd.engines.kernels.ricom import lines_of
+from tests.engines.scenes import engine, run_scan, shifted_discs
 
 
 def test_com_maps_are_in_detector_axes_relative_to_the_centre() -> None:

@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Optics
 from stemd.engines.kernels import ricom as kernels_of_ricom
-from stemd.engines.kernels.ricom import add_positions, integrate, padded, ricom_kernel
+from stemd.engines.kernels.ricom import add_positions, integrate, lines_of, padded, ricom_kernel
 from stemd.results import Snapshot
 from stemd.scan.run import ScanRun
 from tests.engines.scenes import (
     acquisition_of,
     blocks_of,
     engine,
-    lines_of,
     run_scan,
     settings_of,
     shifted_discs,

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from browser import CHROMIUM, FLAGS, Served, require_browser
 
-from stemd.engines.kernels.ricom import integrate, ricom_kernel
-from tests.engines.scenes import lines_of
+from stemd.engines.kernels.ricom import integrate, lines_of, ricom_kernel
 
 pytestmark = pytest.mark.browser
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from stemd.errors import UsageError
 
 if TYPE_CHECKING:
-    from stemd.cli.bench.harness import Row
+    from stemd.cli.bench.harness import Case, Row
     from stemd.documents import Json
 
 EXAMPLE = "stemd bench --only 'moments/*' --seconds 0.5"
@@ -57,9 +57,7 @@ def run(args: argparse.Namespace) -> int:
         ssb,
     )
     from stemd.cli.bench.comparing import read_rows
-    from stemd.cli.bench.harness import Context
     from stemd.cli.environment import processor
-    from stemd.cli.interrupted import Undone
     from stemd.logs import warnings_to_stderr
     from stemd.portable import processors
 
@@ -87,15 +85,26 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write("\n".join(chosen) + "\n")
         return 0
     before = read_rows(args.compare) if args.compare else {}
-    context = Context(args.seconds, args.file_mib * 1024**2)
     machine = f"{processor()}, {processors()} processors"
     for name in {row.get("machine", machine) for row in before.values()} - {machine}:
         sys.stderr.write(f"stemd bench: {args.compare} is of another machine: {name}\n")
+    rows = _measure(args, {name: cases[name] for name in chosen}, machine)
+    if args.json:
+        sys.stdout.write(json.dumps([row.as_json() for row in rows], indent=1) + "\n")
+    return _compare(args, rows, before)
+
+
+def _measure(args: argparse.Namespace, cases: Mapping[str, Case], machine: str) -> list[Row]:
+    """The rows of the cases, printed as they come unless JSON is wanted."""
+    from stemd.cli.bench.harness import Context
+    from stemd.cli.interrupted import Undone
+
+    context = Context(args.seconds, args.file_mib * 1024**2)
     rows: list[Row] = []
     try:
-        with Undone("bench", "not measured", {name: name for name in chosen}) as undone:
-            for name in chosen:
-                for row in cases[name](context):
+        with Undone("bench", "not measured", {name: name for name in cases}) as undone:
+            for name, case in cases.items():
+                for row in case(context):
                     row = replace(row, machine=machine)
                     rows.append(row)
                     if not args.json:
@@ -105,9 +114,7 @@ def run(args: argparse.Namespace) -> int:
         for key, value in context.cache.items():
             if key.startswith("file-"):
                 value.unlink(missing_ok=True)
-    if args.json:
-        sys.stdout.write(json.dumps([row.as_json() for row in rows], indent=1) + "\n")
-    return _compare(args, rows, before)
+    return rows
 
 
 def _compare(args: argparse.Namespace, rows: Sequence[Row], before: Mapping[str, Json]) -> int:

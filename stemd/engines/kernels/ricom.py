@@ -108,6 +108,12 @@ Lines = Callable[[int, int], tuple[F64, F64]]
 """Gives the vectors (y, x) of lines first..stop-1, each (stop - first, nx)."""
 
 
+def lines_of(vector_y: F64, vector_x: F64) -> tuple[Lines, tuple[int, int]]:
+    """A whole vector field (ny, nx) as `integrate` wants it: its lines, and its shape."""
+    ny, nx = vector_y.shape
+    return lambda first, stop: (vector_y[first:stop], vector_x[first:stop]), (ny, nx)
+
+
 def integrate(lines: Lines, shape: tuple[int, int], kernel_y: F64, kernel_x: F64) -> F32:
     """The riCOM image (ny, nx) of a whole vector field, by fast Fourier transform in float64.
 
