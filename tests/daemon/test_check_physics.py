@@ -143,6 +143,15 @@ def test_a_defocused_probe_may_step_further() -> None:
     assert doubts(step=2.0, defocus=20.0) == []
 
 
+def test_a_beam_as_wide_as_the_scan_is_the_limit() -> None:
+    """20 mrad and 25.6 Å: 64 nm out of focus."""
+    assert doubts(defocus=-62.0) == []
+    (found,) = doubts(defocus=-66.0)
+    assert found == (
+        "optics.defocus_nm = -66 makes the beam 2.64 nm wide, wider than the scan of 2.56 nm"
+    )
+
+
 def test_a_phase_that_lacks_a_number_is_told_which() -> None:
     text = CONFIG.format(**SOUND).replace("energy_ev = 300e3\n", "")
     text = text.replace("step_size_angstrom = 0.4, ", "")
