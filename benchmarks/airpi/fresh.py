@@ -52,7 +52,11 @@ LENSES = {
     "-10 nm": Aberrations(defocus=-100.0),
     "A1 3 nm": Aberrations(astigmatism_x=24.0, astigmatism_y=18.0),
 }
-UNTOLD = ("+10 nm", "-10 nm", "A1 3 nm")
+DRAWN = "drawn"
+"""A lens of each draw's own, see `lenses`."""
+DRAWN_DEFOCUS, DRAWN_ASTIGMATISM = 200.0, 50.0
+"""Angstrom within which it lies."""
+UNTOLD = ("+10 nm", "-10 nm", "A1 3 nm", DRAWN)
 """Lenses of which a second case tells nothing."""
 DESCAN_MRAD = 5.0
 """Across the scan, along y and x: two pixels of those of the simulation."""
@@ -179,8 +183,18 @@ CLASSES: dict[str, Maker] = {
 }
 
 
+def lenses(name: str, seed: int) -> dict[str, Aberrations]:
+    """Those through which a class's draw with this seed is seen: `LENSES`, and one drawn."""
+    rng = np.random.default_rng([seed, *DRAWN.encode(), *name.encode()])
+    defocus = float(rng.uniform(-DRAWN_DEFOCUS, DRAWN_DEFOCUS))
+    size = DRAWN_ASTIGMATISM * math.sqrt(rng.random())
+    turn = float(rng.uniform(0.0, 2.0 * math.pi))
+    x, y = size * math.cos(turn), size * math.sin(turn)
+    return {**LENSES, DRAWN: Aberrations(defocus, astigmatism_x=x, astigmatism_y=y)}
+
+
 def simulated(name: str, seed: int) -> dict[str, Scan4D]:
-    """A class's draw with this seed through each of `LENSES`, free of noise."""
+    """A class's draw with this seed through each of its `lenses`, free of noise."""
     rng = np.random.default_rng([seed, *name.encode()])
     beam = Beam(300e3, 20.0)
     window = simulate.FIELDS * simulate.field_of_view(beam)
@@ -191,7 +205,7 @@ def simulated(name: str, seed: int) -> dict[str, Scan4D]:
     first = (window - extent) / 2
     y, x = (first[n] + STEP * np.arange(SHAPE[n]) for n in (0, 1))
     moved = displacements(atoms, PHONONS, RMS_ANGSTROM, rng)
-    patterns = _patterns(atoms, beam, grid, y, x, moved)
+    patterns = _patterns(atoms, beam, grid, y, x, moved, lenses(name, seed))
     shape = np.ceil((extent + 2 * simulate.TRUTH_MARGIN) / simulate.TRUTH_PIXEL).astype(int) + 1
     truth = simulate.true_phase(
         atoms, beam, first - simulate.TRUTH_MARGIN, (int(shape[0]), int(shape[1]))
@@ -206,8 +220,9 @@ def simulated(name: str, seed: int) -> dict[str, Scan4D]:
 
 
 def _patterns(
-    atoms: Atoms, beam: Beam, grid: Grid, y: F64, x: F64, moved: F64
-) -> dict[str, NDArray[np.float16]]:
+    atoms: Atoms, beam: Beam, grid: Grid, y: F64, x: F64, moved: F64,
+    through_lenses: dict[str, Aberrations],
+) -> dict[str, NDArray[np.float16]]:  # fmt: skip
     """As `simulate.patterns_by_plane_waves`, through each lens: the waves are sent through once."""
     amplitude = np.abs(beam.radial_wave(grid.radius(), 1.0 / grid.side))
     amplitude /= np.sqrt((amplitude**2).sum())
@@ -215,13 +230,15 @@ def _patterns(
     order = np.rint(grid.frequency * grid.side).astype(int)
     reach = int(np.abs(order[qy]).max())
     span = np.arange(-reach, reach + 1)
-    lens_of = {name: _wave(lens, beam, span, grid, amplitude) for name, lens in LENSES.items()}
+    lens_of = {
+        name: _wave(lens, beam, span, grid, amplitude) for name, lens in through_lenses.items()
+    }
     rows = torch.from_numpy(np.exp(-2j * math.pi * np.outer(y, span) / grid.side).astype("c8"))
     columns = torch.from_numpy(np.exp(-2j * math.pi * np.outer(span, x) / grid.side).astype("c8"))
     half = simulate.FIELDS * PATTERN // 2
     keep = torch.from_numpy(np.arange(-half - 1, half + 1) % grid.samples)
     bins = simulate.binning()
-    total = {name: torch.zeros((PATTERN, PATTERN, len(y), len(x))) for name in LENSES}
+    total = {name: torch.zeros((PATTERN, PATTERN, len(y), len(x))) for name in lens_of}
     for through in simulate.transmissions(atoms, beam, grid, moved):
         scattered = torch.zeros((len(keep), len(keep), span.size, span.size), dtype=torch.complex64)
         for begin in range(0, qy.size, simulate.BATCH):
@@ -285,10 +302,10 @@ class Case:
     told: dict[str, Any]
 
 
-def cases(scans: dict[str, Scan4D]) -> Iterator[Case]:
-    """All ways in which a draw is looked at."""
+def cases(scans: dict[str, Scan4D], through: dict[str, Aberrations]) -> Iterator[Case]:
+    """All ways in which a draw is looked at, whose scans were seen through these lenses."""
     for name, scan in scans.items():
-        yield Case(f"{name}, told" if name in UNTOLD else name, scan, LENSES[name].as_optics())
+        yield Case(f"{name}, told" if name in UNTOLD else name, scan, through[name].as_optics())
         if name in UNTOLD:
             yield Case(f"{name}, not told", scan, {})
     yield Case("descan 2 px", descanned(scans["focus"]), {"center": "auto"})
@@ -324,7 +341,9 @@ def scored(case: Case, dose: float, engine: str, **table: Any) -> dict[str, Any]
 def kept(name: str, seed: int, folder: Path) -> dict[str, Scan4D]:
     """The draw from the folder, or simulated and put there."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = {lens: folder / f"{name}-{seed}-{lens}.npz".replace(" ", "_") for lens in LENSES}
+    paths = {
+        lens: folder / f"{name}-{seed}-{lens}.npz".replace(" ", "_") for lens in lenses(name, seed)
+    }
     if not all(path.exists() for path in paths.values()):
         for lens, scan in simulated(name, seed).items():
             partial = paths[lens].with_suffix(".partial")
@@ -355,7 +374,7 @@ def main() -> None:
             scans = kept(name, options.seed + number, options.folder)
             if options.simulate:
                 continue
-            for case in cases(scans):
+            for case in cases(scans, lenses(name, options.seed + number)):
                 for dose in options.doses:
                     for engine in options.engines:
                         row = scored(case, dose, engine)

@@ -89,6 +89,7 @@ def test_what_the_network_does_not_see_comes_from_the_data_through_the_measured_
     seen, true = at_positions(image)[inner], on_scan(truth)[inner]
     assert np.corrcoef(seen.ravel(), true.ravel())[0, 1] > 0.8
     assert image.extra["held_to"]["lens"] == "measured"
+    assert image.extra["held_to"]["network"] == 0.0, "it shows nothing, and is left out"
     assert image.extra["held_to"]["defocus_nm"] == pytest.approx(9.0, abs=1.5)
     uncertainty = found["airpi_uncertainty"]
     assert uncertainty.units == "rad"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
+
 from stemd.engines.airpi.coarseness import LADDER, Backlog, Coarseness, Pace
+from stemd.engines.airpi.neighbourhoods import Neighbourhood
 
 
 def coarseness(*, gives_way: bool = True) -> Coarseness:
@@ -36,3 +40,30 @@ def test_a_network_that_would_take_too_long_gets_fewer_positions_until_it_does_n
 def test_the_second_half_of_the_room_decides_whatever_the_time() -> None:
     for lines, every in ((100, 1), (113, 2), (150, 6), (200, 16)):
         assert coarseness().choose("auto", 1, Backlog(lines, 200, 0.0)).every == every
+
+
+def used(chosen: Neighbourhood, ny: int) -> np.ndarray:
+    """Which positions (ny, nx) are in a box of a group that is made."""
+    m = chosen.repetition
+    first, three = chosen.boxes()
+    columns, lines = np.zeros(chosen.nx, bool), np.zeros(ny, bool)
+    for begin in first[three.ravel()]:
+        columns[max(0, begin) : max(0, begin + m)] = True
+    for line in filter(chosen.makes, range(ny)):
+        begin = line - m - m // 2
+        lines[max(0, begin) : begin + 3 * m] = True
+    return lines[:, None] & columns[None, :]
+
+
+@pytest.mark.parametrize("step_radii", [0.2, 0.4, 2.0])
+@pytest.mark.parametrize("step", LADDER)
+def test_however_slow_the_network_is_every_electron_is_in_a_group(
+    step: int, step_radii: float
+) -> None:
+    slow = Coarseness(256, step_radii, 1e6, 1, gives_way=True)
+    pace = 0.99 * 2.5 * step**2 / (64 * 256)
+    chosen = slow.choose(1, 1, Backlog(64, 200, pace))
+    assert chosen.every == step
+    assert chosen.repetition <= slow.most.repetition, "memory is there for it"
+    # a line or column less than a step from the border may be the border's
+    assert used(chosen, 256)[: 256 - step, : 256 - step].all()

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from stemd.aberrations import Aberrations
 from stemd.beam import Beam
-from stemd.engines.airpi.measured_slopes import _whole, blurring, correction, waves_of
+from stemd.engines.airpi.blurs import blurring
+from stemd.engines.airpi.measured_slopes import _whole, correction, waves_of
 from stemd.engines.airpi.patch_offsets import image_of, mirrored
 from stemd.engines.airpi.slopes import Frame, Slopes, near_known
 from stemd.engines.probe import probe
@@ -96,10 +98,28 @@ def test_the_blur_is_the_transform_of_the_probe(defocus):
     intensity = np.abs(probe(beam, side, field)).astype(np.float64) ** 2
     line = np.fft.rfft(np.fft.ifftshift(intensity.sum(axis=1))).real
     k = np.fft.rfftfreq(side, field / side)
-    np.testing.assert_allclose(blurring(beam, k), line / line[0], atol=0.02)
-    assert blurring(beam, np.array([0.0, 2.1 * beam.aperture])) == pytest.approx(
-        [1.0, 0.0], abs=0.01
-    )
+    along = blurring(beam, k[:, None], np.zeros((1, 1)))[:, 0]
+    np.testing.assert_allclose(along, line / line[0], atol=0.02)
+    ends = np.array([[0.0], [2.1 * beam.aperture]])
+    assert blurring(beam, ends, ends[:1])[:, 0] == pytest.approx([1.0, 0.0], abs=0.01)
+
+
+def test_the_blur_of_an_astigmatic_probe_is_that_of_its_rays():
+    """Far from focus the rays make the probe: along y they go by -defocus - A1, along x + A1."""
+    lens = Aberrations(defocus=300.0, astigmatism_x=100.0)
+    k = np.linspace(0.0, 0.2, 7) * BEAM.aperture
+
+    def disc(reach: float) -> np.ndarray:
+        """The transform of a disc of this radius, over its area."""
+        y, x = np.mgrid[-1:1:201j, -1:1:201j]
+        inside = np.hypot(y, x) < 1.0
+        return np.array([np.cos(2 * np.pi * q * reach * y[inside]).mean() for q in k])
+
+    alpha, none = 0.020, np.zeros((1, 1))
+    along_y = blurring(BEAM, k[:, None], none, lens)[:, 0]
+    along_x = blurring(BEAM, none, k[None, :], lens)[0]
+    np.testing.assert_allclose(along_y, disc(400.0 * alpha), atol=0.08)
+    np.testing.assert_allclose(along_x, disc(200.0 * alpha), atol=0.08)
 
 
 def test_coarse_structure_comes_back_from_slopes():

@@ -13,11 +13,12 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from stemd.aberrations import Aberrations
 from stemd.beam import Beam
 from stemd.engines.airpi.measured_slopes import (
     LEAST_BLUR,
     Rings,
-    blurring,
+    blurring_of_mirrored,
     frequencies,
     integrated,
     waves_of,
@@ -36,14 +37,17 @@ ALLOWED, DECISIVE = 0.05, 0.15
 without losing weight, and from which on it has none."""
 
 
-def trust(slopes: Slopes, beam: Beam, network: F32, linear: F32) -> float:
+def trust(
+    slopes: Slopes, beam: Beam, network: F32, linear: F32, lens: Aberrations | None = None
+) -> float:
     """How far the linear estimate is to be believed against the network, 0 to 1.
 
-    Both images (ny, nx) at the slopes' positions, radian; `beam`: as the data have it.
+    Both images (ny, nx) at the slopes' positions, radian; `lens`: as the data have it, else the
+    beam's.
     """
     ky, kx = frequencies(slopes)
     k = np.hypot(ky, kx)
-    blur = blurring(beam, k)
+    blur = blurring_of_mirrored(beam, slopes, lens)
     used = (np.abs(blur) > LEAST_BLUR) & (k < FINEST * beam.aperture) & (k > 0.0)
     measured, noise = integrated(slopes, Rings(k / beam.aperture))
     weight = np.where(used, 1.0 / noise, 0.0)

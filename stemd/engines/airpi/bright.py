@@ -39,7 +39,8 @@ class Evidence:
     """What the bright field of a whole scan says of the phase.
 
     `linear`: the estimate; `misfit` (n,) at its frequencies: how many times more than their noise
-    the cells disagree, at least 1. `about`: the lens, for the description of an image.
+    the cells disagree, at least 1. `about`: the lens, for the description of an image; `lens`: the
+    same, None for that which was told.
     `blurred`: that is clearly another lens than was told, or one that spreads the probe;
     `disagrees`: how measured and told lens differ, in words, empty where they do not.
     """
@@ -49,6 +50,7 @@ class Evidence:
     about: Mapping[str, Any]
     blurred: bool = False
     disagrees: str = ""
+    lens: Aberrations | None = None
 
 
 class HeldSettings(BrightFieldSettings):
@@ -109,7 +111,7 @@ class HeldTo(BrightFieldEngine):
             cells += counts > 0.0
         about = {**lens.as_optics(), "lens": "measured" if measured else "told"}
         misfit = _misfit(at, power, both.explained(), cells)
-        self._evidence = Evidence(both.phase(), misfit, about, blurred, disagrees)
+        self._evidence = Evidence(both.phase(), misfit, about, blurred, disagrees, lens)
         return []
 
 

@@ -59,11 +59,11 @@ class Coarseness:
 
     `step_radii`: the step in radii of the Airy disc; `electrons` a pattern, if known. When
     `gives_way`, positions are left out once the network would take too long for what waits, or
-    too little room is left; each is then made with the patterns of more: their electrons are not
-    lost as long as the box stays within the probe. A network that is held up for some seconds and
-    then goes on changes nothing. It does not get finer again within a scan, whose image would
-    show every change. `repetition` is what memory is allocated for: a larger one that is asked for
-    later is cut down to what has room.
+    too little room is left; each is then made with the patterns of more, so that every electron is
+    in the boxes of a position: what the network shows gets coarser, and has no holes. A network
+    that is held up for some seconds and then goes on changes nothing. It does not get finer again
+    within a scan, whose image would show every change. `repetition` is what memory is allocated
+    for: a larger one that is asked for later is cut down to what has room.
     """
 
     def __init__(
@@ -82,7 +82,8 @@ class Coarseness:
             wanted = math.sqrt(AUTO_ELECTRONS / max(electrons, 1e-3))
             self._dose = max(1, min(self._widest, math.ceil(wanted - 1e-6)))
         self._gives_way = gives_way
-        self._most = max(self._repetition(repetition), self._widest if gives_way else 1)
+        slowest = max(self._widest, _covering(LADDER[-1])) if gives_way else 1
+        self._most = max(self._repetition(repetition), min(slowest, nx))
         self.coarser = 1
         """Least step between positions that are made, for want of time."""
         self.gave_way = False
@@ -104,7 +105,7 @@ class Coarseness:
         self.gave_way = self.coarser > n
         if self.gave_way:
             n = self.coarser
-            m = max(m, min(n, self._widest))
+            m = max(m, min(n, self._widest), min(_covering(n), self._most))
         return Neighbourhood(self._nx, m, n)
 
     def _step(self, backlog: Backlog) -> int:
@@ -117,3 +118,8 @@ class Coarseness:
 
     def _repetition(self, asked: Repetition) -> int:
         return self._dose if asked == "auto" else min(asked, self._nx)
+
+
+def _covering(every: int) -> int:
+    """Width of a box of which three, side by side, reach from one position made to the next."""
+    return -(-every // 3)

@@ -119,7 +119,7 @@ class AirpiEngine(BesideScan):
             self._warnings.gain(made.gain)
         size, extra = of.pixel_angstrom, self._about(thing)
         if evidence is not None:
-            extra["held_to"] = dict(evidence.about)
+            extra["held_to"] = {**evidence.about, "network": round(made.believed or 0.0, 3)}
             self._warnings.other_lens(evidence.disagrees)
         phase, weight, uncertainty = self._own.outputs(self.name)
         results = [

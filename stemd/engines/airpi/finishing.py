@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.engines.airpi.bright import Evidence
+from stemd.engines.airpi.claims import belief
 from stemd.engines.airpi.geometry import ObjectGeometry
-from stemd.engines.airpi.joined import joined
+from stemd.engines.airpi.joined import joined, waves_of
 from stemd.engines.airpi.measured_slopes import correction
 from stemd.engines.airpi.patch_offsets import image_of, restored_spectrum, without_mean
 from stemd.engines.airpi.slopes import Frame, Slopes, near_known
@@ -33,13 +34,15 @@ class Images:
     """Phase in radian, of mean 0, and weight, float32; 0 where nothing is known.
 
     `sigma`: standard error of the phase in radian, `gain`: slope of the data against the
-    network's image; None where nothing says how large they are.
+    network's image, `believed`: part of the network's image that was used, 0 to 1; None where
+    nothing says how large they are.
     """
 
     phase: F32
     weight: F32
     sigma: float | None = None
     gain: float | None = None
+    believed: float | None = None
 
 
 def finished(
@@ -77,16 +80,21 @@ def finished(
         (rows.start - of.origin) * pixel - int(lines[0]) * step,
         (inside.start - of.origin) * pixel,
     )
+    at = Frame(pixel, (first[0] + int(lines[0]) * step, first[1]))
+    believed = None
+    if evidence is not None:
+        believed = belief(waves_of(image, at, evidence.linear.at, step, of.beam), evidence)
+        image, spectrum = image * np.float32(believed), spectrum * np.float32(believed)
     if slopes is not None:
         part = slopes.lines(int(lines[0]), int(lines[-1]) + 1)
         frame = Frame(pixel, first)
-        image += correction(spectrum, shape, frame, part, of.beam)
+        lens = evidence.lens if evidence is not None else None
+        image += correction(spectrum, shape, frame, part, of.beam, lens)
         # between patches that do not meet, positions still have a slope
         known |= near_known(shape, frame, part)
     sigma = gain = None
     if evidence is not None:
-        at = Frame(pixel, (first[0] + int(lines[0]) * step, first[1]))
         both = joined(image, at, evidence, step, of.beam, slopes)
         image, sigma, gain = both.phase, both.sigma, both.gain
     whole[box], sure[box] = without_mean(image, known), weight[box]
-    return Images(whole, sure, sigma, gain)
+    return Images(whole, sure, sigma, gain, believed)

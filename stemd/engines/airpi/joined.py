@@ -130,8 +130,8 @@ def joined(
     low, high = _split(image, frame.pixel, min(0.5 / step, REACH * beam.aperture))
     network = _at_positions(low, frame, linear.at.shape, step)
     ny, nx = linear.at.shape
-    spectrum = np.fft.rfft2(network - network.mean(dtype=np.float64)).ravel()[linear.at.index]
-    found = compromise(spectrum.astype(np.complex128), evidence)
+    spectrum = _spectrum(network, linear.at)
+    found = compromise(spectrum, evidence)
     believed = 1.0
     if slopes is not None and not evidence.blurred:
         believed = trust(slopes, beam, network, linear.phase())
@@ -144,6 +144,12 @@ def joined(
     strength = AMPLITUDE * float(phase.std())
     sigma = math.sqrt(found.variance + beyond + strength**2)
     return Joined(phase.astype(np.float32), sigma, 1.0 + believed * (found.gain - 1.0))
+
+
+def waves_of(image: F32, frame: Frame, at: Frequencies, step: float, beam: Beam) -> C128:
+    """The waves (n,) of an image (h, w) at the frequencies of a scan of this step in angstrom."""
+    low, _ = _split(image, frame.pixel, min(0.5 / step, REACH * beam.aperture))
+    return _spectrum(_at_positions(low, frame, at.shape, step), at)
 
 
 class _Seen:
@@ -304,6 +310,12 @@ def _coefficients(image: F32, shape: tuple[int, int]) -> F32:
     spectrum /= spline_response(2 * h, 2 * h)[:, None]
     spectrum /= spline_response(2 * w, w + 1)[None, :]
     return image_of(spectrum.astype(np.complex64), shape)
+
+
+def _spectrum(image: F32, at: Frequencies) -> C128:
+    """Of an image (ny, nx) at the scan's positions, (n,)."""
+    whole = np.fft.rfft2(image - image.mean(dtype=np.float64))
+    return np.asarray(whole.ravel()[at.index], np.complex128)
 
 
 def _at_positions(image: F32, frame: Frame, scan: tuple[int, int], step: float) -> F32:

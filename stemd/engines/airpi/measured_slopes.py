@@ -17,15 +17,15 @@ All constants were chosen on the scans of `benchmarks/airpi`.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stemd.aberrations import Aberrations
 from stemd.beam import Beam
+from stemd.engines.airpi.blurs import blurring
 from stemd.engines.airpi.patch_offsets import image_of, mirrored
 from stemd.engines.airpi.slopes import Frame, Slopes
-from stemd.engines.probe import probe
 from stemd.engines.splines import read_at, spline_response
 
 F32 = NDArray[np.float32]
@@ -50,8 +50,6 @@ ENOUGH = 1000
 STEADY = 8
 """Waves in a ring that noise is measured from are mixed with so many of all rings."""
 TINY = 1e-150
-SAMPLES, FIELD = 512, 16.0
-"""Pixels of the probe whose blur is tabulated, in a field so many inverse semi-angles wide."""
 
 
 class Rings:
@@ -84,17 +82,24 @@ class Rings:
         return np.asarray(values[self._of], np.float64)
 
 
-def correction(spectrum: C64, shape: tuple[int, int], frame: Frame, slopes: Slopes,
-               beam: Beam) -> F32:  # fmt: skip
+def correction(
+    spectrum: C64,
+    shape: tuple[int, int],
+    frame: Frame,
+    slopes: Slopes,
+    beam: Beam,
+    lens: Aberrations | None = None,
+) -> F32:
     """What must be added to an image (h, w) to agree with the slopes, float32 (h, w), radian.
 
-    `spectrum`: the image's, as from `patch_offsets.restored_spectrum`.
+    `spectrum`: the image's, as from `patch_offsets.restored_spectrum`; `lens`: of the probe that
+    the slopes were seen through, else the beam's.
     """
     ny, nx = slopes.y.shape
-    predicted = _at_positions(spectrum, shape, frame, slopes, beam)
+    predicted = _at_positions(spectrum, shape, frame, slopes, beam, lens)
     image = waves_of(predicted)
     k = np.hypot(*frequencies(slopes))
-    blur = blurring(beam, k)
+    blur = blurring_of_mirrored(beam, slopes, lens)
     blur = np.where(blur > LEAST_BLUR, blur, 0.0)
     blur[0, 0] = 0.0  # the mean is no slope's
     rings = Rings(k / beam.aperture)
@@ -152,27 +157,19 @@ def _expected(
     return mean[:, 0].reshape(len(KNEES), -1).sum(axis=1).tolist(), float(mean[:, 1].sum())
 
 
-def blurring(beam: Beam, k: F64) -> F64:
-    """What the probe's intensity leaves of a wave of frequency k (cycles an angstrom): 1 at 0."""
-    left = _blurring_by_frequency(beam)
-    return np.asarray(np.interp(k, np.arange(left.size) * beam.aperture / FIELD, left, right=0.0))
-
-
-@lru_cache(maxsize=8)
-def _blurring_by_frequency(beam: Beam) -> F64:
-    line = (np.abs(probe(beam, SAMPLES, FIELD / beam.aperture)) ** 2).sum(axis=1, dtype=np.float64)
-    left = np.fft.rfft(np.fft.ifftshift(line)).real
-    return np.asarray(left / left[0])
-
-
 def _at_positions(
-    spectrum: C64, shape: tuple[int, int], frame: Frame, slopes: Slopes, beam: Beam
+    spectrum: C64,
+    shape: tuple[int, int],
+    frame: Frame,
+    slopes: Slopes,
+    beam: Beam,
+    lens: Aberrations | None,
 ) -> F32:
     """The image, blurred by the probe, at the slopes' positions, without its mean."""
     h, w = shape
     ky = np.fft.fftfreq(2 * h, frame.pixel)[:, None]
     kx = np.fft.rfftfreq(2 * w, frame.pixel)[None, :]
-    blurred = spectrum * blurring(beam, np.hypot(ky, kx)).astype(np.float32)
+    blurred = spectrum * blurring(beam, ky, kx, lens).astype(np.float32)
     blurred /= spline_response(2 * h, 2 * h)[:, None]
     blurred /= spline_response(2 * w, w + 1)[None, :]
     y, x = (
@@ -180,6 +177,12 @@ def _at_positions(
     )
     values = read_at(image_of(blurred, shape), y, x)
     return np.asarray(values - values.mean(dtype=np.float64), np.float32)
+
+
+def blurring_of_mirrored(beam: Beam, slopes: Slopes, lens: Aberrations | None = None) -> F64:
+    """What the probe leaves of the waves of a mirrored scan, (ny, nx): the mean over both hands."""
+    ky, kx = frequencies(slopes)
+    return 0.5 * (blurring(beam, ky, kx, lens) + blurring(beam, ky, -kx, lens))
 
 
 def frequencies(slopes: Slopes) -> tuple[F64, F64]:
