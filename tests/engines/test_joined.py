@@ -9,7 +9,8 @@ import pytest
 
 from stemd.beam import Beam
 from stemd.engines.airpi.bright import Evidence
-from stemd.engines.airpi.joined import AMPLITUDE, NOISY, WIDE, _Seen, compromise, joined
+from stemd.engines.airpi.joined import AMPLITUDE, NOISY, compromise, joined
+from stemd.engines.airpi.seen import WIDE, Seen, by_chance
 from stemd.engines.airpi.slopes import Frame, Slopes
 from stemd.engines.lens.estimate import Frequencies, Linear
 
@@ -175,5 +176,22 @@ def test_coarse_steps_that_have_few_rings_of_frequencies_have_each_in_its_place(
         weight = np.where(np.abs(at.ring - ring) <= WIDE // 2, at.twice, 0.0)
         most = float((weight * beyond).sum() + noise * np.sqrt((weight**2).sum())) / weight.sum()
         wanted.append(max(most, 0.0))
-    found = _Seen(evidence).power_at_most()
+    found = Seen(evidence).power_at_most()
     np.testing.assert_allclose(found, np.array(wanted)[at.ring], rtol=1e-9)
+
+
+def test_one_strong_wave_of_noise_does_not_pass_for_coarse_detail() -> None:
+    """The coarsest ring has few waves: of many scans without a specimen some have a strong one."""
+    rng = np.random.default_rng(1)
+    for count in (1, 4, 50):
+        sums = rng.exponential(size=(200_000, count)).sum(axis=1)
+        beyond = (sums - count) / np.sqrt(count) > by_chance(np.array([float(count)]))
+        assert 0.5 / 740 < beyond.mean() < 2.0 / 740
+    evidence = evidence_of(0.0 * TRUTH, FAINT)
+    coarsest = AT.ring == AT.ring.min()
+    noise = np.sqrt(AT.positions * FAINT)
+    count = float(AT.twice[coarsest].sum() ** 2 / (AT.twice[coarsest] ** 2).sum())
+    strong = np.sqrt(1.0 + 0.9 * by_chance(np.array([count]))[0] / np.sqrt(count))
+    evidence.linear.numerator[coarsest] = strong * noise
+    got = compromise(0.0 * TRUTH, evidence).waves
+    assert np.abs(got[coarsest]).max() < 0.2 * strong * noise / FAINT

@@ -44,17 +44,15 @@ from stemd.beam import Beam
 from stemd.engines.airpi.arbiter import trust
 from stemd.engines.airpi.bright import Evidence
 from stemd.engines.airpi.patch_offsets import image_of, mirrored
+from stemd.engines.airpi.seen import TINY, Seen, rings
 from stemd.engines.airpi.slopes import Frame, Slopes
-from stemd.engines.lens.estimate import REACH, Frequencies, Linear
-from stemd.engines.lens.weights import LEAST_SHARE
+from stemd.engines.lens.estimate import REACH, Frequencies
 from stemd.engines.splines import read_at, spline_response
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 C128 = NDArray[np.complex128]
 
-DOUBT = 4.0
-"""Times the noise that the cells' misfit makes: they are not wrong independently of each other."""
 SPREAD = 0.5
 """Standard deviation of g before anything is known."""
 RINGS = 5
@@ -70,22 +68,14 @@ MOST_COMMON = 0.5
 """Part of the linear estimate's noise that the network's waves have at most, too."""
 CLEAR = 3.0
 """Times the part of a ring that is specimen: as far as that is one, its g is believed."""
-PART = 0.3, 0.2
-"""Of the power of what is seen that the network's error has, and its standard deviation, before
-anything is known."""
-SURE = 4.0
-"""Standard errors from which on a single ring decides about its own error."""
 FAINTEST = 0.3
 """Part of a strong phase that the linear estimate has at least."""
 FLOOR = 0.45
 """Part of the power of what is seen, or may be there, that counts as the network's error for the
 uncertainty, where the difference says less: both have the noise of the same electrons, which makes
 them alike."""
-WIDE = 13
-"""Rings that together tell how strong a specimen may be that no single one sees."""
 AMPLITUDE = 0.17
 """Part of the image by which its strength may be off: neither of the two knows it better."""
-TINY = 1e-150
 # All were chosen on the even draws of benchmarks/airpi/fresh.py, and are reported on the odd ones.
 
 
@@ -152,94 +142,25 @@ def waves_of(image: F32, frame: Frame, at: Frequencies, step: float, beam: Beam)
     return _spectrum(_at_positions(low, frame, at.shape, step), at)
 
 
-class _Seen:
-    """The linear estimate's waves with their noise, and what they leave of other waves."""
-
-    def __init__(self, evidence: Evidence) -> None:
-        linear, trust = evidence.linear, 1.0 + DOUBT * (evidence.misfit - 1.0)
-        self.at = linear.at
-        self._numerator = linear.numerator / trust
-        self._denominator = linear.denominator / trust
-        known = self._denominator > LEAST_SHARE * self._denominator.max(initial=0.0)
-        divisor = np.where(known, self._denominator, 1.0)
-        self.waves = np.where(known, self._numerator / divisor, 0.0)
-        self.noise = np.where(known, self.at.positions / divisor, np.inf)
-
-    def scale(self, faint: F64) -> None:
-        """By rings, to what the linear estimate is in parts of the phase."""
-        part = faint[self.at.ring]
-        self.waves = self.waves / part
-        self.noise = self.noise / part**2
-        self._numerator = self._numerator * part
-        self._denominator = self._denominator * part**2
-
-    def power_beside(self, waves: C128) -> F64:
-        """Power of the specimen beside these waves, by rings, as `Linear.power` has it."""
-        rest = Linear(self.at, np.zeros(0))
-        rest.numerator = self._numerator - self._denominator * waves
-        rest.denominator = self._denominator
-        return rest.power()
-
-    def power_at_most(self) -> F64:
-        """What the specimen's power may well be, at each frequency: that of many rings together,
-        and a standard error more. Faint ones are not zero because nobody sees them.
-        """
-        at, known = self.at, np.isfinite(self.noise)
-        noise = np.where(known, self.noise, 1.0)
-        weight = np.where(known, at.twice / noise**2, 0.0)
-        total, seen, error = (
-            _rings(at.ring, values, WIDE)
-            for values in (
-                weight,
-                weight * (np.abs(self.waves) ** 2 - noise),
-                (weight * noise) ** 2,
-            )
-        )
-        most = (seen + np.sqrt(error)) / np.maximum(total, TINY)
-        return np.asarray(np.maximum(most, 0.0)[at.ring])
-
-    def error_of(self, waves: C128, course: F64, common: F64) -> F64:
-        """Power of the waves' error: a part of `course`, but where a ring clearly has another.
-
-        `common`: covariance of the noise in the linear estimate and in the waves. The part is what
-        explains the difference best, and `PART` where the data cannot tell. A ring by itself is
-        believed from SURE standard errors on.
-        """
-        at, noise = self.at, self.noise
-        weight = np.where(np.isfinite(noise), at.twice / (noise + course) ** 2, 0.0)
-        noise = np.where(weight > 0, noise, 0.0)
-        beyond = np.where(weight > 0, np.abs(self.waves - waves) ** 2 - noise + 2.0 * common, 0.0)
-        there = PART[1] ** -2 + float((weight * course**2).sum())
-        part = (PART[0] * PART[1] ** -2 + float((weight * beyond * course).sum())) / there
-        error = min(max(part, 0.0), 1.5) * course
-        rings = np.bincount(at.ring, weight)
-        apart = np.bincount(at.ring, weight * (beyond - error)) / np.maximum(rings, TINY)
-        sigma = np.sqrt(np.bincount(at.ring, (weight * (noise + error)) ** 2)) / np.maximum(
-            rings, TINY
-        )
-        clear = np.where(np.abs(apart) > SURE * sigma, apart, 0.0)
-        return np.asarray(np.maximum(error + clear[at.ring], 0.0))
-
-
 def compromise(network: C128, evidence: Evidence) -> Compromise:
     """The network's waves (n,), at the linear estimate's frequencies, joined with it."""
-    seen = _Seen(evidence)
+    seen = Seen(evidence)
     at = seen.at
     weight = at.twice / (seen.power_beside(network) + seen.noise)
-    own = _rings(at.ring, weight * np.abs(network) ** 2)
-    both = _rings(at.ring, weight * (network.conj() * seen.waves).real)
+    own = _about(at.ring, weight * np.abs(network) ** 2)
+    both = _about(at.ring, weight * (network.conj() * seen.waves).real)
     power = seen.power_beside(np.zeros_like(network))
     clear = _mean(at, weight, power / (power + seen.noise))
     seen.scale(_faint(seen, weight, own, both, clear))
     power, noise = seen.power_beside(np.zeros_like(network)), seen.noise
-    both = _rings(at.ring, weight * (network.conj() * seen.waves).real)
+    both = _about(at.ring, weight * (network.conj() * seen.waves).real)
     thought, noisy = (0.0, NOISY_BLURRED) if evidence.blurred else (1.0, NOISY)
     # of what the two have in common that which is specimen; without a clear one, what is thought
     alike = both * _mean(at, weight, power / np.maximum(power + noisy * noise, TINY))
     sure = np.minimum(1.0, CLEAR * _mean(at, weight, power / (power + noise)))
     gain = _gain(thought * own + sure * (alike - thought * own), own, thought)
     finite = np.where(np.isfinite(noise), noise, 0.0)
-    shared = (both - gain * own) / np.maximum(_rings(at.ring, weight * finite), TINY)
+    shared = (both - gain * own) / np.maximum(_about(at.ring, weight * finite), TINY)
     waves = gain[at.ring] * network
     count = np.maximum(np.bincount(at.ring), 1)
     course = power + (np.bincount(at.ring, np.abs(waves) ** 2) / count)[at.ring]
@@ -265,14 +186,14 @@ def _variance(at: Frequencies, error: F64, noise: F64) -> float:
     return float((at.twice * left).sum()) / at.positions**2
 
 
-def _faint(seen: _Seen, weight: F64, own: F64, both: F64, clear: F64) -> F64:
+def _faint(seen: Seen, weight: F64, own: F64, both: F64, clear: F64) -> F64:
     """By rings: in which part of the phase the linear estimate has strong objects, at most 1.
 
     It says too little of them. Where it and the network show the same, it is taken to be as strong.
     """
     finite = np.isfinite(seen.noise)
     beyond = np.where(finite, np.abs(seen.waves) ** 2 - np.where(finite, seen.noise, 0.0), 0.0)
-    there = np.maximum(_rings(seen.at.ring, weight * beyond), TINY)
+    there = np.maximum(_about(seen.at.ring, weight * beyond), TINY)
     alike = np.clip(np.maximum(both, 0.0) ** 2 / np.maximum(own * there, TINY), 0.0, 1.0)
     ratio = np.sqrt(there / np.maximum(own, TINY))
     return np.asarray(np.maximum(1.0 - clear * alike * (1.0 - np.minimum(ratio, 1.0)), FAINTEST))
@@ -285,13 +206,12 @@ def _gain(both: Any, own: Any, thought: float = 1.0) -> Any:
 
 def _mean(at: Frequencies, weight: F64, values: F64) -> F64:
     """Weighted means over each ring and those about it."""
-    return np.asarray(_rings(at.ring, weight * values) / np.maximum(_rings(at.ring, weight), TINY))
+    return np.asarray(_about(at.ring, weight * values) / np.maximum(_about(at.ring, weight), TINY))
 
 
-def _rings(ring: NDArray[np.int64], values: F64, about: int = RINGS) -> F64:
-    """Sums over each ring and those about it, so many together."""
-    each = np.bincount(ring, values)
-    return np.asarray(np.convolve(each, np.ones(about))[about // 2 :][: each.size])
+def _about(ring: NDArray[np.int64], values: F64) -> F64:
+    """Sums over each ring and those about it."""
+    return rings(ring, values, RINGS)
 
 
 def _split(image: F32, pixel: float, cut: float) -> tuple[F32, F32]:

@@ -167,8 +167,8 @@ def _at_positions(
 ) -> F32:
     """The image, blurred by the probe, at the slopes' positions, without its mean."""
     h, w = shape
-    ky = np.fft.fftfreq(2 * h, frame.pixel)[:, None]
-    kx = np.fft.rfftfreq(2 * w, frame.pixel)[None, :]
+    ky = np.asarray(np.fft.fftfreq(2 * h, frame.pixel)[:, None], np.float64)
+    kx = np.asarray(np.fft.rfftfreq(2 * w, frame.pixel)[None, :], np.float64)
     blurred = spectrum * blurring(beam, ky, kx, lens).astype(np.float32)
     blurred /= spline_response(2 * h, 2 * h)[:, None]
     blurred /= spline_response(2 * w, w + 1)[None, :]

@@ -1,0 +1,124 @@
+"""The linear estimate's waves with their noise, as the join of both images looks at them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.engines.airpi.bright import Evidence
+from stemd.engines.lens.estimate import Linear
+from stemd.engines.lens.weights import LEAST_SHARE
+
+F64 = NDArray[np.float64]
+C128 = NDArray[np.complex128]
+
+DOUBT = 4.0
+"""Times the noise that the cells' misfit makes: they are not wrong independently of each other."""
+PART = 0.3, 0.2
+"""Of the power of what is seen that the network's error has, and its standard deviation, before
+anything is known."""
+SURE = 4.0
+"""Standard errors from which on a single ring decides about its own error."""
+WIDE = 13
+"""Rings that together tell how strong a specimen may be that no single one sees."""
+TINY = 1e-150
+
+
+class Seen:
+    """The linear estimate's waves with their noise, and what they leave of other waves."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        linear, trust = evidence.linear, 1.0 + DOUBT * (evidence.misfit - 1.0)
+        self.at = linear.at
+        self._numerator = linear.numerator / trust
+        self._denominator = linear.denominator / trust
+        known = self._denominator > LEAST_SHARE * self._denominator.max(initial=0.0)
+        divisor = np.where(known, self._denominator, 1.0)
+        self.waves = np.where(known, self._numerator / divisor, 0.0)
+        self.noise = np.where(known, self.at.positions / divisor, np.inf)
+
+    def scale(self, faint: F64) -> None:
+        """By rings, to what the linear estimate is in parts of the phase."""
+        part = faint[self.at.ring]
+        self.waves = self.waves / part
+        self.noise = self.noise / part**2
+        self._numerator = self._numerator * part
+        self._denominator = self._denominator * part**2
+
+    def power_beside(self, waves: C128) -> F64:
+        """Power of the specimen beside these waves, by rings, as `Linear.power` has it.
+
+        A ring of few waves that does not stand out by more than chance makes of them has no more
+        than many rings together: one strong wave of noise would pass for coarse detail.
+        """
+        rest = Linear(self.at, np.zeros(0))
+        rest.numerator = self._numerator - self._denominator * waves
+        rest.denominator = self._denominator
+        power = rest.power()
+        at, known = self.at, np.isfinite(self.noise)
+        noise = np.where(known, self.noise, 0.0)
+        beyond = np.where(known, np.abs(self.waves - waves) ** 2 - noise, 0.0)
+        seen, square, mean = (
+            np.bincount(at.ring, values)
+            for values in (at.twice * beyond, (at.twice * noise) ** 2, at.twice * noise)
+        )
+        count = mean**2 / np.maximum(square, TINY)
+        stands_out = seen > by_chance(count) * np.sqrt(square)
+        most = np.minimum(power, self.power_at_most(waves))
+        return np.asarray(np.where(stands_out[at.ring], power, most))
+
+    def power_at_most(self, waves: C128 | float = 0.0) -> F64:
+        """What the specimen's power beside these waves may well be, at each frequency: that of many
+        rings together, and a standard error more. Faint ones are not zero because nobody sees them.
+        """
+        at, known = self.at, np.isfinite(self.noise)
+        noise = np.where(known, self.noise, 1.0)
+        weight = np.where(known, at.twice / noise**2, 0.0)
+        total, seen, error = (
+            rings(at.ring, values, WIDE)
+            for values in (
+                weight,
+                weight * (np.abs(self.waves - waves) ** 2 - noise),
+                (weight * noise) ** 2,
+            )
+        )
+        most = (seen + np.sqrt(error)) / np.maximum(total, TINY)
+        return np.asarray(np.maximum(most, 0.0)[at.ring])
+
+    def error_of(self, waves: C128, course: F64, common: F64) -> F64:
+        """Power of the waves' error: a part of `course`, but where a ring clearly has another.
+
+        `common`: covariance of the noise in the linear estimate and in the waves. The part is what
+        explains the difference best, and `PART` where the data cannot tell. A ring by itself is
+        believed from SURE standard errors on.
+        """
+        at, noise = self.at, self.noise
+        weight = np.where(np.isfinite(noise), at.twice / (noise + course) ** 2, 0.0)
+        noise = np.where(weight > 0, noise, 0.0)
+        beyond = np.where(weight > 0, np.abs(self.waves - waves) ** 2 - noise + 2.0 * common, 0.0)
+        there = PART[1] ** -2 + float((weight * course**2).sum())
+        part = (PART[0] * PART[1] ** -2 + float((weight * beyond * course).sum())) / there
+        error = min(max(part, 0.0), 1.5) * course
+        rings = np.bincount(at.ring, weight)
+        apart = np.bincount(at.ring, weight * (beyond - error)) / np.maximum(rings, TINY)
+        sigma = np.sqrt(np.bincount(at.ring, (weight * (noise + error)) ** 2)) / np.maximum(
+            rings, TINY
+        )
+        clear = np.where(np.abs(apart) > SURE * sigma, apart, 0.0)
+        return np.asarray(np.maximum(error + clear[at.ring], 0.0))
+
+
+def rings(ring: NDArray[np.int64], values: F64, about: int) -> F64:
+    """Sums over each ring and those about it, so many together."""
+    each = np.bincount(ring, values)
+    return np.asarray(np.convolve(each, np.ones(about))[about // 2 :][: each.size])
+
+
+def by_chance(count: F64) -> F64:
+    """Standard errors by which noise of so many waves together is exceeded once in 740 times.
+
+    |noise|^2 of a wave falls off exponentially: of one wave 5.7, of many 3 (the approximation of
+    Wilson and Hilferty, Proc. Natl. Acad. Sci. 17 (1931) 684, at three standard deviations).
+    """
+    n = np.maximum(count, 1.0)
+    return np.asarray(np.sqrt(n) * ((1.0 - 1.0 / (9.0 * n) + 1.0 / np.sqrt(n)) ** 3 - 1.0))
