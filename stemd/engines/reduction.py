@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,32 @@ def position_runs(probe: NDArray[np.int64]) -> list[Positions]:
     firsts = positions[np.concatenate(([0], breaks + 1))]
     lasts = positions[np.concatenate((breaks, [positions.size - 1]))]
     return [(int(first), int(last) + 1) for first, last in zip(firsts, lasts, strict=True)]
+
+
+def _unmasked(
+    shape: tuple[int, int],
+    centre: tuple[float, float],
+    detectors_px: Mapping[str, Sequence[float]],
+    masked: Mask | None,
+) -> list[Mask]:
+    """The detectors without what is masked."""
+    masks = annuli(shape, centre, detectors_px)
+    return list(masks) if masked is None else [mask & ~masked for mask in masks]
+
+
+@lru_cache(maxsize=4)
+def _plan_for(
+    shape: tuple[int, int],
+    dtype: str,
+    big_endian: bool,
+    masked: bytes | None,
+    centre: tuple[float, float],
+    radii: tuple[float, ...],
+) -> PatternPlan:
+    """The plan for discs of these radii. The parts of a scan share it, and scans that are alike."""
+    mask = None if masked is None else np.frombuffer(masked, np.bool_).reshape(shape)
+    discs = _unmasked(shape, centre, {str(radius): (0.0, radius) for radius in radii}, mask)
+    return plan_of(shape, dtype, mask, discs, big_endian=big_endian)
 
 
 class Reducer:
@@ -87,10 +114,9 @@ class Reducer:
             self._bits = bits_of(masked)
         self._set_centre(self.centre)
 
-    def _masks(self, detectors_px: Mapping[str, Sequence[float]]) -> list[Mask]:
-        masked = self._maps.masked
-        masks = annuli(self._shape, self.centre or self._middle, detectors_px)
-        return list(masks) if masked is None else [mask & ~masked for mask in masks]
+    def _masks(self) -> list[Mask]:
+        centre = self.centre or self._middle
+        return _unmasked(self._shape, centre, self._detectors_px, self._maps.masked)
 
     def _set_centre(self, centre: tuple[float, float] | None) -> None:
         self.centre = centre
@@ -147,7 +173,7 @@ class Reducer:
 
     def _add_hits(self, block: EventBlock, start: int, stop: int) -> None:
         if self._lookup is None:
-            self._lookup = membership(self._masks(self._detectors_px), self._shape)
+            self._lookup = membership(self._masks(), self._shape)
         maps = self._maps
         accumulate(
             block.probe[start:stop],
@@ -246,6 +272,6 @@ class Reducer:
         self._discs = np.array(pairs, np.int64).reshape(-1, 2)
         self._scratch = np.zeros(scratch_bytes(len(edges)), np.uint8)
         self._sums = np.zeros(sums_count(len(edges)), np.int64)
-        discs = {str(number): (0.0, radius) for radius, number in numbers.items()}
-        masks = self._masks(discs)
-        return plan_of(self._shape, dtype, self._maps.masked, masks, big_endian=big_endian)
+        masked = None if self._maps.masked is None else self._maps.masked.tobytes()
+        centre = self.centre or self._middle
+        return _plan_for(self._shape, dtype, big_endian, masked, centre, tuple(edges))

@@ -98,26 +98,31 @@ def _event_tables(events: NDArray[np.int64], bands: int, packed: Packed) -> dict
 def _rim_tables(rims: NDArray[np.int64], bits: Mask, bands: int, packed: Packed) -> dict[str, int]:
     """Chunks of rows for each group of bands and each sum, filled up to whole turns."""
     groups = -(-bands // (1 << GROUP_SHIFT))
-    chunks: list[tuple[int, int, int]] = []
-    group_first = [0]
-    offsets: list[NDArray[np.int64]] = []
-    masks: list[NDArray[np.uint8]] = []
-    count = 0
-    for group in range(groups):
-        of_group = rims[:, 0] == group
-        for slot in np.unique(rims[of_group, 1]).tolist():
-            mine = np.flatnonzero(of_group & (rims[:, 1] == slot))
-            mine = mine[np.argsort(rims[mine, 2], kind="stable")]
-            filled = -len(mine) % UNROLLED
-            offsets.append(np.pad(rims[mine, 2], (0, filled)))
-            masks.append(np.pad(bits[mine] * np.uint8(255), ((0, filled), (0, 0))))
-            stop = count + len(mine) + filled
-            chunks += [(slot, at, min(at + ENTRIES, stop)) for at in range(count, stop, ENTRIES)]
-            count = stop
-        group_first.append(len(chunks))
+    slots = int(rims[:, 1].max(initial=0)) + 1
+    key = rims[:, 0] * slots + rims[:, 1]
+    order = np.argsort(key, kind="stable")
+    keys, first, number, count = np.unique(
+        key[order], return_index=True, return_inverse=True, return_counts=True
+    )
+    filled = -(-count // UNROLLED) * UNROLLED
+    start = np.cumsum(filled) - filled
+    place = start[number] + np.arange(order.size) - first[number]
+    offsets = np.zeros(filled.sum(), np.int32)
+    masks = np.zeros((offsets.size, CELL), np.uint8)
+    offsets[place] = rims[order, 2]
+    masks[place] = bits[order] * np.uint8(255)
+    chunks = [
+        (group_slot // slots, group_slot % slots, at, min(at + ENTRIES, begin + rows))
+        for group_slot, begin, rows in zip(
+            keys.tolist(), start.tolist(), filled.tolist(), strict=True
+        )
+        for at in range(begin, begin + rows, ENTRIES)
+    ]
+    table = np.array(chunks, np.int32).reshape(-1, 1 + CHUNK)
+    group_first = np.searchsorted(table[:, 0], np.arange(groups + 1))
     return {
-        "group_first": packed.add(np.array(group_first, np.int32)),
-        "chunks": packed.add(np.array(chunks, np.int32).reshape(-1, CHUNK)),
-        "offsets": packed.add(np.concatenate([np.zeros(0, np.int64), *offsets]).astype(np.int32)),
-        "rims": packed.add(np.concatenate([np.zeros((0, CELL), np.uint8), *masks])),
+        "group_first": packed.add(group_first.astype(np.int32)),
+        "chunks": packed.add(np.ascontiguousarray(table[:, 1:])),
+        "offsets": packed.add(offsets),
+        "rims": packed.add(masks),
     }
