@@ -34,6 +34,7 @@ from stemd.engines.restoration.evidence.everywhere import height_map
 from stemd.engines.restoration.evidence.faithful import AROUND, faithful
 from stemd.engines.restoration.evidence.noise import pixel_variance, without_tail
 from stemd.engines.restoration.evidence.order import texture
+from stemd.engines.restoration.evidence.places import put_back
 
 Image = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -248,6 +249,24 @@ def test_a_texture_is_filtered_as_well_as_by_the_gaussian_that_the_truth_chooses
         best = max(psnr(smooth(data, width), truth) for width in np.arange(1.0, 4.5, 0.25))
         apart.append(psnr(filtered, truth) - best)
     assert np.mean(apart) > 0.0
+
+
+def test_columns_are_moved_to_where_the_recorded_image_has_them() -> None:
+    scene = strained(np.random.default_rng(fresh_seed(45)))
+    heights = scene.columns[:, 2]
+    electrons = recorded(scene, 2e3, 1)[2]
+    lattice = (electrons * (0.012 + _columns(scene.sites, heights))).astype(np.float32)
+    whole = (electrons * (0.012 + _columns(scene.columns[:, :2], heights))).astype(np.float32)
+    noisy = np.random.default_rng(2).poisson(whole).astype(np.float32)
+    ones = np.ones_like(whole)
+    found = put_back(noisy, lattice, whole, ones, 2.8)
+    assert displacements(lattice, whole, scene)["followed"] < 0.1
+    assert displacements(found, whole, scene)["followed"] > 0.9
+    # what is where it belongs stays there, but for a part of what noise makes of it
+    still = put_back(noisy, whole, whole, ones, 2.8)
+    assert psnr(still, whole) > psnr(found, whole)
+    assert displacements(still, whole, scene)["position px"] < 0.12
+    np.testing.assert_array_equal(put_back(noisy, lattice, whole, 0.0 * ones, 2.8), lattice)
 
 
 @pytest.mark.parametrize("make", [strained, dislocated])

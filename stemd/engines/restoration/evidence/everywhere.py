@@ -14,6 +14,10 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 
+HIGH = 0.9
+"""Part of all columns that are lower than those that a column is compared with."""
+
+
 def height_map(image: F32, profile: F64) -> F32:
     """Least-squares height of a column over its ground around every pixel, (ny, nx).
 
@@ -58,6 +62,27 @@ def peaks(image: F32, least: float, known: I64, apart: float) -> I64:
     _mark(known, apart, taken)
     found = np.empty((image.size // 4 + 1, 2), np.int64)
     return found[: _peaks(image, least, taken, found)].copy()
+
+
+def seen(image: F32, shown: F32, variance: F32, places: I64, profile: F64) -> F32:
+    """Whether the recorded `image` has the columns that are `shown`, (ny, nx) from 0 to 1.
+
+    Each of `places` (n, 2) by itself: a column that is high in the image, and by more than its
+    noise. Around it the mean of those nearby, the higher ones first.
+    """
+    at = places[:, 0], places[:, 1]
+    total, weight = np.zeros_like(image), np.zeros_like(image)
+    if not len(places):
+        return total
+    height, high = height_map(image, profile)[at], np.maximum(height_map(shown, profile)[at], 0.0)
+    clear = height / deviation_map(variance, profile)[at]
+    usual = np.float32(max(float(np.quantile(high, HIGH)), 1e-30))
+    certain = np.clip(0.5 * clear - 1.0, 0.0, 1.0) * np.clip(5.0 * height / usual - 1.5, 0.0, 1.0)
+    weight[at] = np.square(high / usual)
+    total[at] = weight[at] * certain
+    line = gaussian_line(0.25 * len(profile))
+    least = np.float32(1e-3 * float(line.max()) ** 2)
+    return np.asarray(separable(total, line) / (separable(weight, line) + least), np.float32)
 
 
 def gaussian_line(width_px: float) -> F64:

@@ -24,10 +24,12 @@ from stemd.engines.restoration.evidence.everywhere import (
     electron_of,
     height_map,
     peaks,
+    seen,
     squares,
 )
 from stemd.engines.restoration.evidence.noise import pixel_variance, without_tail
 from stemd.engines.restoration.evidence.order import judged
+from stemd.engines.restoration.evidence.places import put_back
 from stemd.engines.restoration.tiling import CancelledError, share, tiles
 
 F32 = NDArray[np.float32]
@@ -114,13 +116,14 @@ class _Tile(NamedTuple):
 def _in_tile(recorded: F32, restored: F32) -> _Tile:
     data = _aligned(without_tail(recorded, restored), restored)
     variance = pixel_variance(data, restored)
-    there = judged(data, variance)
-    image = there.shaped * restored + (np.float32(1.0) - there.shaped) * there.filtered
     place, height, width = maxima(restored)
     usual = usual_width(height, width)
     profile = profile_of(usual)
     deviation = Columns(place, profile).deviations(variance)
     at = place[:, 0], place[:, 1]
+    there = judged(data, restored, seen(data, restored, variance, place, profile), variance)
+    image = there.shaped * restored + (np.float32(1.0) - there.shaped) * there.filtered
+    image = put_back(data, image, variance, there.shaped, usual)
     keep = (height > VISIBLE * deviation) & (there.shaped[at] > SHAPED)
     keep |= there.periodic[at] > PERIODIC
     place, height, deviation = place[keep], height[keep], deviation[keep]

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.compilation import njit
+from stemd.engines.restoration.estimate.least_squares import Waves
+from stemd.engines.restoration.estimate.peaks import lone
 from stemd.engines.restoration.estimate.waves import find_waves
 from stemd.engines.restoration.evidence.everywhere import gaussian_line, separable
 
@@ -31,6 +33,12 @@ NEAR_PX = 12.0
 """Over which order and disorder are compared."""
 CERTAINLY_TEXTURE, CERTAINLY_ORDER = 0.15, 0.4
 """Part of the power in waves."""
+COLUMN = 2.0
+"""Widths of a column over which it is looked whether it is there."""
+LACKING = 1.5
+"""Deviations from which on a column is not there; at twice these it certainly is not."""
+BESIDE = 4.0
+"""Bins around a wave in which weaker ones belong to it."""
 CHANCE = 200.0
 """Power of waves that there may be in noise alone: a few of the weakest that are taken for one."""
 EVEN, UNEVEN = 2.45, 2.9
@@ -40,8 +48,10 @@ ENOUGH = 30.0
 """Coefficients with a signal that a window must have to be judged."""
 COARSEST = 3
 """Rings below this hold the image's slow changes, of which nothing is judged."""
-DOUBT = 2.0
+DOUBT = 0.6
 """Deviations of a ring's mean power that may be chance, and are no signal."""
+ALIKE = 0.5
+"""How much like a texture a window is that tells of all others."""
 INDEPENDENT = 5.0
 """Coefficients of neighbouring windows that count, a coefficient of one window."""
 
@@ -50,8 +60,9 @@ def texture(image: F32, variance: F32) -> tuple[F32, F32]:
     """The image (ny, nx) by Wiener's filter, and how much like a texture it is, 0 to 1.
 
     `variance` (ny, nx) of its white noise. In windows of 64 x 64, half overlapping, the power of
-    each ring of spatial frequencies, averaged over neighbouring windows and rings, gives the ring's
-    gain 1 - noise / power, which falls from ring to ring. Cost: four Fourier transforms of 4 times
+    each ring of spatial frequencies, averaged over neighbouring windows and rings, and over all
+    that are no less alike than chance lets them be, gives the ring's gain 1 - noise / power, which
+    falls from ring to ring. Cost: four Fourier transforms of 4 times
     the image, a row of windows after the other.
     """
     ny, nx = image.shape
@@ -67,11 +78,12 @@ def texture(image: F32, variance: F32) -> tuple[F32, F32]:
     for row in range(rows):
         power = _power(_transformed(padded, row, window), _noise(noise, row, window))
         _means(power, ring, level[row], square[row])
-    level, square = _even(_even(level)), _even(_even(square))
     count = np.maximum(np.bincount(ring.ravel(), minlength=RINGS), 1.0)
+    level, square = _even(_even(level)), _even(_even(square))
     chance = 1.0 + DOUBT / np.sqrt(INDEPENDENT * count)
     gain = np.maximum(0.0, 1.0 - chance / np.maximum(level, 1e-6))
     like = _like_texture(level, square, gain * count)
+    level = _together(level, like, 1.0 / (INDEPENDENT * count))
     gain = _falling(np.maximum(0.0, 1.0 - chance / np.maximum(_between(level), 1e-6)))
     total, known, share = (np.zeros_like(padded) for _ in range(3))
     for row in range(rows):
@@ -92,7 +104,7 @@ class Judged(NamedTuple):
     filtered: F32
 
 
-def judged(image: F32, variance: F32) -> Judged:
+def judged(image: F32, restored: F32, seen: F32, variance: F32) -> Judged:
     """What there is around each pixel, 0 to 1, and the image by `texture`.
 
     Periodic is what waves over the whole image show of its power, beside what is left of the signal
@@ -103,17 +115,56 @@ def judged(image: F32, variance: F32) -> Judged:
     rest, _ = texture(image - waves, variance)
     line = gaussian_line(NEAR_PX)
     # waves go on over edges and grains; here they are only as high as around the pixel
-    both = separable(waves * (image - np.float32(mean)), line)
-    here = np.clip(both / np.maximum(separable(np.square(waves), line), 1e-30), 0.0, 1.0)
+    here = _height(waves, image - np.float32(mean), line)
     rest += (np.float32(1.0) - here) * waves
     rest -= separable(rest, line)
     ordered, other = (separable(np.square(part), line) for part in (here * waves, rest))
     least = np.float32(CHANCE * variance.mean(dtype=np.float64) / image.size)
     part = ordered / (ordered + other + least)
     known = np.clip((part - CERTAINLY_TEXTURE) / (CERTAINLY_ORDER - CERTAINLY_TEXTURE), 0.0, 1.0)
-    filtered, like = texture(image, variance)
     known = known.astype(np.float32)
-    return Judged(known, np.float32(1.0) - (np.float32(1.0) - known) * like, filtered)
+    crystal = restored - separable(restored, line)
+    present = _present(found, image - np.float32(mean), variance)
+    there = known * np.maximum(present, seen)
+    # a crystal nearby is no reason to see a shape, nor to filter less
+    crystal *= there
+    filtered, like = texture(image - crystal, variance)
+    filtered += crystal
+    return Judged(there, np.float32(1.0) - (np.float32(1.0) - there) * like, filtered)
+
+
+def _height(waves: F32, image: F32, line: F64) -> F32:
+    """How high waves are around each pixel, 0 to 1: 1 as they are over the whole image."""
+    both, square = separable(waves * image, line), separable(np.square(waves), line)
+    height: F32 = np.clip(both / np.maximum(square, np.float32(1e-30)), 0.0, 1.0)
+    return height
+
+
+def _present(found: Waves, image: F32, variance: F32) -> F32:
+    """Whether the recorded image has the columns of its lattice around each pixel, 0 to 1.
+
+    Beyond an edge it has not: what the lattice would show within a column's width is not there, by
+    more than noise would hide. Averages over more would reach into the crystal.
+    """
+    first = np.argsort(-np.abs(found.amplitude), kind="stable")
+    # weaker waves beside a strong one are its edges
+    first = first[lone(found.frequency[first], found.shape, BESIDE)]
+    lattice = Waves(found.shape, found.frequency[first], found.amplitude[first])
+    power = np.square(np.abs(lattice.amplitude))
+    if not power.sum() > 0.0:
+        return np.ones_like(image)
+    square = (power * np.square(lattice.frequency).sum(axis=1)).sum() / power.sum()
+    # gaussian columns of this width have this root mean square frequency
+    line = gaussian_line(COLUMN * 0.5 / (np.pi * float(np.sqrt(square))))
+    shown = lattice.image()
+    whole = separable(np.square(shown), line)
+    lacking = whole - separable(shown * image, line)
+    noise = separable(np.square(shown) * variance, line) * np.float32(np.square(line).sum() ** 2)
+    clear = lacking / np.sqrt(np.maximum(noise, np.float32(1e-30)))
+    part = lacking / np.maximum(whole, np.float32(1e-30))
+    # what is there in part, such as a thin crystal or one of two grains, is believed
+    absent = np.clip(clear / LACKING - 1.0, 0.0, 1.0) * np.clip(4.0 * part - 1.4, 0.0, 1.0)
+    return np.asarray(1.0 - absent, np.float32)
 
 
 def _rings() -> I64:
@@ -153,6 +204,26 @@ def _between(level: F64) -> F64:
     even: F64 = 0.25 * wide[..., :-2] + 0.5 * wide[..., 1:-1] + 0.25 * wide[..., 2:]
     even[..., :COARSEST] = level[..., :COARSEST]
     return even
+
+
+def _together(level: F64, like: F64, chance: F64) -> F64:
+    """Levels of rings (rows, across, RINGS) drawn to those of all textures of the image.
+
+    As much as they differ by chance, whose variance of a level over its mean is `chance` (RINGS,):
+    chance / (chance + what they differ by beyond it), over all rings in which there is a signal.
+    """
+    some = like > ALIKE
+    if np.count_nonzero(some) < 2:
+        return level
+    mean = level[some].mean(axis=0)
+    weight = np.maximum(mean - 1.0, 0.0) / mean / chance
+    weight[:COARSEST] = 0.0
+    apart = np.square(level / mean - 1.0)
+    # each window by itself: a small field of another texture has its own filter
+    beyond = (weight * (apart - chance)).sum(axis=-1) / max(float(weight.sum()), 1e-30)
+    part = chance / (chance + np.maximum(beyond, 0.0)[..., None])
+    drawn: F64 = level + part * like[..., None] * (mean - level)
+    return drawn
 
 
 def _falling(gain: F64) -> F64:
