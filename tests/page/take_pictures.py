@@ -20,6 +20,7 @@ from test_page_config import TEXT, TOKEN, Edited
 
 DESK = {"width": 1440, "height": 900}
 PHONE = {"width": 390, "height": 844}
+SETTINGS_PX = 860
 SCANS = 3
 """Past scans that there are to be in the list."""
 
@@ -66,7 +67,7 @@ def lenses(tab: Any) -> None:
     tab.keyboard.press("f")
     tab.keyboard.press("p")
     tab.wait_for_function(SPECTRUM, timeout=60_000)
-    between(tab, 60, 95)
+    between(tab, 72, 95)
 
 
 def grid(tab: Any) -> None:
@@ -105,6 +106,16 @@ def replay(tab: Any) -> None:
     )
 
 
+def settings(tab: Any, folder: Path) -> None:
+    """The upper part of the settings, of which there are many."""
+    tab.wait_for_selector("#settings input")
+    tab.click("text=Estimate")
+    tab.wait_for_timeout(3000)
+    tab.evaluate("scrollTo(0, 0)")
+    box = tab.locator("#settings-card").bounding_box()
+    tab.screenshot(path=folder / "page-settings.png", clip={**box, "height": SETTINGS_PX})
+
+
 VIEWS: dict[str, Callable[[Any], None]] = {
     "live": growing,
     "lenses": lenses,
@@ -135,10 +146,7 @@ def take(folder: Path) -> None:
             tab.close()
         tab = browser.new_page(viewport={"width": 1440, "height": 2400})
         tab.goto(url)
-        tab.wait_for_selector("#settings input")
-        tab.click("text=Estimate")
-        tab.wait_for_timeout(3000)
-        tab.locator("#settings-card").screenshot(path=folder / "page-settings.png")
+        settings(tab, folder)
         tab.close()
         tab = browser.new_page(viewport=PHONE, has_touch=True, is_mobile=True)
         tab.goto(url)
