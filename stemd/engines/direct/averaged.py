@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.aberrations import Aberrations
-from stemd.engines.direct.finished import Finishing
+from stemd.engines.direct.finished import ExactImage
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -30,7 +30,7 @@ LEAST = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Averaged:
+class LensMean:
     """A phase (ny, nx) in radian, its variance, and `apart` (ny, nx): that of the images through
     single lenses. `lenses` with their parts in it, the largest first; `told`: that of the lens
     that was told.
@@ -65,23 +65,23 @@ class Averaged:
 
 
 def averaged(
-    finishing: Finishing,
+    exact: ExactImage,
     told: Aberrations,
     possible: Sequence[Aberrations],
     go_on: Callable[[], bool],
-) -> Averaged | None:
+) -> LensMean | None:
     """The mean over the lens told and others that may be the true one; None once `go_on` says no.
 
     With no others it is the image through the one told. Costs an image for each.
     """
     lenses, made = [told, *possible], []
     for lens in lenses:
-        image = finishing.through(lens, go_on)
+        image = exact.through(lens, go_on)
         if image is None:
             return None
         made.append(image)
     if not possible:
-        return Averaged(made[0].phase, made[0].variance, None, [(told, 1.0)], 1.0)
+        return LensMean(made[0].phase, made[0].variance, None, [(told, 1.0)], 1.0)
     parts = parts_of([image.evidence for image in made])
     used = np.flatnonzero(parts)
     phases = np.stack([made[n].phase for n in used])
@@ -91,7 +91,7 @@ def averaged(
     variance = float(sum(parts[n] * made[n].variance for n in used))
     order = used[np.argsort(-parts[used], kind="stable")]
     shares = [(lenses[n], float(parts[n])) for n in order]
-    return Averaged(mean, variance, apart, shares, float(parts[0]))
+    return LensMean(mean, variance, apart, shares, float(parts[0]))
 
 
 def parts_of(evidence: Sequence[float]) -> F64:

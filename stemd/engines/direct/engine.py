@@ -20,7 +20,7 @@ from stemd.engines.bright_field.engine import BrightFieldEngine
 from stemd.engines.bright_field.settings import BrightFieldSettings
 from stemd.engines.bright_field.view import Discs
 from stemd.engines.direct.averaged import averaged
-from stemd.engines.direct.finished import Finishing
+from stemd.engines.direct.finished import ExactImage
 from stemd.engines.direct.growing import GrowingPhase
 from stemd.engines.direct.line_kernels import line_kernels
 from stemd.engines.direct.live import IMAGE_EVERY_S, LivePhase, Wanted
@@ -163,10 +163,10 @@ class DirectEngine(BrightFieldEngine):
     def _images_of(self, discs: Discs, go_on: Callable[[], bool]) -> Sequence[Result] | None:
         _, lens, measured = self._through()
         own, found = self._own, self.lens_found
-        finishing = Finishing(discs, own.method, self._times, own.memory_mb * 1e6)
+        exact = ExactImage(discs, own.method, self._times, own.memory_mb * 1e6)
         others = own.method == "wiener" and own.uses_measured_lens and not measured
         possible = found.possible if found is not None and others else ()
-        made = averaged(finishing, lens, possible, go_on)
+        made = averaged(exact, lens, possible, go_on)
         if made is None:
             return None
         if made.told < 1.0 and discs.done.shape == self._maps.shape:

@@ -32,7 +32,7 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
-class Finishing:
+class ExactImage:
     """How the finished image is made: `times` x `times` pixels a position, within this memory."""
 
     discs: Discs
