@@ -9,6 +9,7 @@ from stemd.compilation import njit
 
 Image = NDArray[np.float32]
 Series = NDArray[np.float64]
+Field = NDArray[np.float64]
 
 
 @njit(nogil=True, cache=True)
@@ -68,6 +69,34 @@ def displace(image: Image, dy: Series, dx: Series, cubic: bool, out: Image) -> N
             total = 0.0
             for m in range(4):
                 total += wx[m] * line[min(max(i + x0 + m - 1, 0), nx - 1)]
+            out[j, i] = total
+
+
+def sample(image: Image, y: Field, x: Field, cubic: bool) -> Image:
+    """The image (ny, nx) at (j + y[j, i], i + x[j, i]): float32, as `displace`, for each pixel."""
+    out = np.empty_like(image)
+    _sample(image, y, x, cubic, out)
+    return out
+
+
+@njit(nogil=True, cache=True)
+def _sample(image: Image, y: Field, x: Field, cubic: bool, out: Image) -> None:
+    ny, nx = image.shape
+    wy = np.empty(4)
+    wx = np.empty(4)
+    for j in range(ny):
+        for i in range(nx):
+            v = min(max(j + y[j, i], -4.0), ny + 4.0)
+            u = min(max(i + x[j, i], -4.0), nx + 4.0)
+            y0, x0 = int(np.floor(v)), int(np.floor(u))
+            _weights(v - y0, cubic, wy)
+            _weights(u - x0, cubic, wx)
+            total = 0.0
+            for m in range(4):
+                if wy[m] != 0.0:
+                    row = image[min(max(y0 + m - 1, 0), ny - 1)]
+                    for k in range(4):
+                        total += wy[m] * wx[k] * row[min(max(x0 + k - 1, 0), nx - 1)]
             out[j, i] = total
 
 

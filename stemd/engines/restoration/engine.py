@@ -14,6 +14,7 @@ from pydantic import Field
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block
 from stemd.engines.base import PositionMaps, Positions
+from stemd.engines.restoration.estimate.hum import steadied, warm
 from stemd.engines.restoration.finished import finished
 from stemd.engines.restoration.tiling import CancelledError
 from stemd.errors import ModelError
@@ -79,7 +80,7 @@ class RestorationEngine:
 
     def start(self, acquisition: Acquisition, settings: Settings, maps: PositionMaps) -> None:
         """A scan begins."""
-        self._maps = maps
+        self._maps, self._scan = maps, acquisition.scan
         self._job: Future[list[Result]] | None = None
         self._newest: list[Result] = []
         self._lines = 0
@@ -168,16 +169,21 @@ class RestorationEngine:
                 raise CancelledError
             file, network = thread.network(model, own.backend, own.threads, device=own.device)
             image, error = np.zeros_like(source.image), np.zeros_like(source.image)
-            told = {}
+            told: dict[str, float] = {}
             lines = np.flatnonzero(done.any(axis=1))
             if lines.size:
                 part = slice(int(lines[0]), int(lines[-1]) + 1)
                 whole = without_holes(source.image[part], done[part])
+                moved_px = 0.0
+                if urgent and self._maps.frames is None and whole.shape == self._maps.shape:
+                    whole, moved_px = steadied(whole, self._scan)
                 cancelled = (lambda: False) if urgent else (lambda: self._abandoned)
                 found = finished(whole, file, network, cancelled)
                 image[part], error[part] = found.image, found.uncertainty
                 image[~done] = error[~done] = 0.0
                 told = {"strays": found.strays, "departing": round(found.departing, 6)}
+                if moved_px > 0.0:
+                    told["hum_px"] = round(moved_px, 4)
             info = network.info
             extra = {
                 "input": source.name,
@@ -232,4 +238,5 @@ PLUGIN = Plugin(
     settings=RestorationSettings,
     build=RestorationEngine,
     doubt=_doubt,
+    warm=warm,
 )
