@@ -113,7 +113,7 @@ async def test_the_demo_says_once_why_no_scan_begins(capsys: pytest.CaptureFixtu
     ready, watcher = asyncio.Event(), Watcher(None)
     ready.set()
     watcher.state = {"state": "waiting", "camera_connected": True}
-    with mock.patch.multiple(scanning, GAP_S=0.0, BEGINS_S=0.01):
+    with mock.patch.multiple(scanning, GAP_S=0.0, BEGINS_S=0.01, TOLD_AFTER_S=0.0):
         hub: Any = Refusing()
         await asyncio.wait_for(scanning.scan_by_scan(hub, ready, watcher, 1), 10.0)
     said = capsys.readouterr().out

@@ -29,7 +29,7 @@ async def scan_by_scan(
     A camera that runs freely does not wait for a small computer, which then leaves images out.
     """
     await ready.wait()
-    over, refused, said = time.monotonic(), None, False
+    over, refused, said = time.monotonic(), None, None
     while wanted is None or watcher.begun < wanted:
         await asyncio.sleep(GAP_S)
         state = watcher.state.get("state")
@@ -43,11 +43,12 @@ async def scan_by_scan(
                 async with asyncio.timeout(BEGINS_S):
                     reply = await hub.request(PIPELINE, "command", order)
                     if reply["ok"]:
-                        refused, said = None, False
+                        refused, said = None, None
                         await watcher.begins(begun)
                         continue
                     refused = refused or time.monotonic()
-                    if not said and time.monotonic() - refused >= TOLD_AFTER_S:
-                        said, why = True, reply["error"]["message"]
+                    why = reply["error"]["message"]
+                    if why != said and time.monotonic() - refused >= TOLD_AFTER_S:
+                        said = why
                         end_status_line()
                         say(f"the next scan is not started, it is tried again: {why}")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from stemd.acquisition import Optics
 from stemd.blocks import Block
 from stemd.engines.base import Gathered
 from stemd.engines.bright_field.discs import BrightField, moments
@@ -24,28 +25,34 @@ MOST_WAITING_BYTES = 64 * 1024 * 1024
 class Collecting:
     """Adds blocks to `kept` and to `total`, the sum of patterns. One thread.
 
-    Until the disc's place is known blocks are copied and wait. `disc()`: the disc in the patterns
-    so far, where it can be seen; `masked()`: pixels (y, x) that do not count; `acceptance_ns()`:
-    hits that come before it count (0: all).
+    Until the disc's place is known blocks are copied and wait. `optics`: what was told of the lens
+    and the camera, as it is now; `disc(optics)`: the disc in the patterns so far, where it can be
+    seen; `masked()`: pixels (y, x) that do not count. Neither may hold whoever has this: the circle
+    would keep a scan's memory.
     """
 
     def __init__(
         self,
         kept: BrightField,
         total: PatternSum,
-        disc: Callable[[], Disc | None],
+        optics: Optics,
+        disc: Callable[[Optics], Disc | None],
         masked: Callable[[], Mask | None],
-        acceptance_ns: Callable[[], float],
     ) -> None:
-        self.kept, self.total = kept, total
-        self._disc, self._masked, self._acceptance_ns = disc, masked, acceptance_ns
+        self.kept, self.total, self.optics = kept, total, optics
+        self._disc, self._masked = disc, masked
         self._waiting: list[Block] = []
         self._waiting_bytes = 0
         self._moments = np.zeros(3)
 
+    @property
+    def _acceptance_ns(self) -> float:
+        """Hits that come before it count (0: all)."""
+        return self.optics.acceptance_time_ns or 0.0
+
     def add(self, block: Block) -> None:
         """Keep the discs of a block's patterns; until their place is known keep a copy."""
-        acceptance_ns = self._acceptance_ns()
+        acceptance_ns = self._acceptance_ns
         self.total.add(block, acceptance_ns)
         if self.kept.origin is not None:
             self.kept.add(block, acceptance_ns)
@@ -61,12 +68,12 @@ class Collecting:
         """Decide which cells are kept, from what is there, and add what has waited for it."""
         count, y, x = self._moments
         if self.kept.origin is None and count > 0:
-            disc = self._disc()
+            disc = self._disc(self.optics)
             self.kept.place((y / count, x / count) if disc is None else disc.center)
         waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
         if self.kept.origin is not None:
             for block in waiting:
-                self.kept.add(block, self._acceptance_ns())
+                self.kept.add(block, self._acceptance_ns)
 
     def merge(self, other: Collecting) -> None:
         """Add what another part of the same scan has."""

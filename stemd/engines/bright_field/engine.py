@@ -93,9 +93,9 @@ class BrightFieldEngine(BesideScan):
         self._discs_of = Collecting(
             self._kept,
             self._optics.sum,
-            lambda: self._optics.disc_so_far(self._settings.optics),
+            settings.optics,
+            self._optics.disc_so_far,
             lambda: maps.masked,
-            lambda: self._settings.optics.acceptance_time_ns or 0.0,
         )
         self._so_far = MeasuringSoFar(self.name)
         self._start_threads()
@@ -209,10 +209,12 @@ class BrightFieldEngine(BesideScan):
 
     def _add_now(self, block: Block) -> None:
         """Keep the discs of a block's patterns."""
+        self._discs_of.optics = self._settings.optics
         self._discs_of.add(block)
 
     def _settle(self) -> None:
         """Everything is there that says which cells are kept."""
+        self._discs_of.optics = self._settings.optics
         self._discs_of.settle()
 
     def _take(self, block: Block, wake: Callable[[], object]) -> None:
