@@ -12,6 +12,7 @@ from benchmarks.restoration.measures import psnr
 from benchmarks.restoration.truthful import fresh_seed
 from stemd.acquisition import Scan
 from stemd.engines.kernels.scan_distortions import sample
+from stemd.engines.restoration.estimate import hum as hum_module
 from stemd.engines.restoration.estimate.hum import Hum, find_hum, steadied
 
 DWELL_S, LINE_S = 1e-5, 2.6e-3
@@ -49,3 +50,14 @@ def test_a_still_scan_has_no_hum(make: Any) -> None:
         assert find_hum(data, LINE_S, DWELL_S) is None
         scan = Scan(shape=data.shape, dwell_time_us=1e6 * DWELL_S)
         assert steadied(data, scan)[0] is data
+
+
+def test_a_scan_of_a_day_is_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    def searched(*_: object) -> None:
+        raise AssertionError("what is tried grows with the scan's time")
+
+    monkeypatch.setattr(hum_module, "find_hum", searched)
+    data = np.zeros((256, 256), np.float32)
+    assert steadied(data, Scan(shape=data.shape, dwell_time_us=1.3e6))[0] is data
+    with pytest.raises(AssertionError):
+        steadied(data, Scan(shape=data.shape, dwell_time_us=1e3))

@@ -39,6 +39,8 @@ of it once in a thousand times), and the part of it that must be that of a displ
 superlattice has more."""
 LARGEST_PX, TURNS = 4.0, 4
 """Hum beyond which it is not believed, and looks at what is left of it."""
+LONGEST_S = 600.0
+"""Of a scan in which hum is looked for: what is tried, and its time, grow with it (2 s here)."""
 SMALLEST_PX = 64
 """Of a side of an image in which periods are looked for."""
 
@@ -67,11 +69,14 @@ class Hum:
 def steadied(image: F32, scan: Scan) -> tuple[F32, float]:
     """An image (ny, nx) of a scan without its mains hum, and how many pixels (rms) that moved it.
 
-    Nothing is done where the dwell time is not known, or lines run both ways.
+    Nothing is done where the dwell time is not known, lines run both ways, or the scan takes longer
+    than LONGEST_S.
     """
     if scan.dwell_time_us is None or scan.serpentine or min(image.shape) < SMALLEST_PX:
         return image, 0.0
     pixel_s = scan.dwell_time_us * 1e-6
+    if pixel_s * scan.line_frames * len(image) > LONGEST_S:
+        return image, 0.0
     hum = find_hum(image, pixel_s * scan.line_frames, pixel_s)
     if hum is None:
         return image, 0.0
