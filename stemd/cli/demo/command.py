@@ -203,7 +203,8 @@ async def _serve(
     ending.cancel()
     end_status_line()
     bad = [document for document in watcher.documents if document["status"] != "complete"]
-    say(f"{len(watcher.documents)} scans, {len(bad)} of them not complete. List them with:")
+    how = f"{len(bad)} of them not complete" if bad else "all complete"
+    say(f"{len(watcher.documents)} scans, {how}. List them with:")
     say(f"  stemd scans --data-dir {data_dir}")
     if watcher.incomplete:
         say(f"{len(watcher.incomplete)} of them have images that could not be completed.")
