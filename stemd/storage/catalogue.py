@@ -8,26 +8,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
-from stemd.acquisition import Acquisition, iso_utc
-from stemd.documents import from_json, object_from_json, plain_text, to_json
-from stemd.errors import FormatError, SinkError
+from stemd.acquisition import Acquisition
+from stemd.documents import plain_text, to_json
+from stemd.errors import SinkError
 from stemd.storage.database import Database, RowError
 from stemd.storage.locks import holder_is_dead, lock_path, was_stopped
-from stemd.storage.scan_document import checked
+from stemd.storage.scan_row import COLUMNS, about_text, as_json, ending, read_object
 from stemd.storage.schema import COMPLETION, DELETED, STATUS
 
 Json = dict[str, Any]
 T = TypeVar("T")
 
-_COLUMNS = (
-    "id, pipeline, instrument, status, started_ns, finished_ns, ny, nx, positions_done,"
-    " positions_total, folder, results, bytes, summary, owner"
-)
-_SUMMARY = (
-    *("missing", "optics", "counters", "source", "notes", "versions"),
-    *("session", "about", "recomputed", "completion", "deleted", "not_written"),
-)
-_TABLE_KNOWS = ("acquiring", "complete", "incomplete", "aborted")
 _WRONG = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 
@@ -91,7 +82,7 @@ class Catalogue:
         A scan whose beginning could not be written is entered now, if its `folder` is given.
         """
         try:
-            values = _ending(scan_id, document)
+            values = ending(scan_id, document)
             new = () if folder is None else self._beginning(document, folder)
         except _WRONG as error:
             raise RowError(
@@ -157,7 +148,7 @@ class Catalogue:
                 "SELECT document FROM sessions ORDER BY started_ns DESC, id DESC"
             ).fetchall()
 
-        return [found for row in self.database.run(look) if (found := _object(row["document"]))]
+        return [found for row in self.database.run(look) if (found := read_object(row["document"]))]
 
     def list(
         self,
@@ -224,9 +215,9 @@ class Catalogue:
         )
 
     def _rows(self, where: str, values: tuple[Any, ...]) -> Sequence[Json]:
-        query = f"SELECT {_COLUMNS} FROM scans WHERE {where}"
+        query = f"SELECT {COLUMNS} FROM scans WHERE {where}"
         rows = self._bound(lambda db: db.execute(query, values).fetchall())
-        return [_as_json(row) for row in rows]
+        return [as_json(row) for row in rows]
 
     def abandoned(self) -> Sequence[Abandoned]:
         """Scans that a daemon was acquiring when it ended, the oldest first.
@@ -271,71 +262,3 @@ class Catalogue:
             return str(folder.relative_to(self.data_dir))
         except ValueError:
             raise SinkError(f"{folder} does not lie in {self.data_dir}", "") from None
-
-
-def about_text(scan: Mapping[str, Any]) -> str:
-    """What `find` looks through: sample, operator, comment and tags, in small letters."""
-    about = scan.get("about") or {}
-    tags = about.get("tags") or ()
-    texts = [about.get(key) or "" for key in ("sample", "operator", "comment")]
-    return " ".join(str(text) for text in (*texts, *tags)).casefold()
-
-
-def _ending(scan_id: str, document: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The columns of a scan that is over, by its document. Raises KeyError, TypeError and so on."""
-    files: Sequence[Mapping[str, Any]] = document.get("files", ())
-    names = [str(file["name"]) for file in files]
-    # whatever writer has made them; what begins with raw is the record's
-    images = [Path(name).stem for name in names if not name.startswith("raw")]
-    # a file with the scan's own name holds all of them
-    results = [name for name in dict.fromkeys(images) if name != scan_id]
-    status = document["status"]
-    summary = {key: document.get(key) for key in _SUMMARY}
-    if status not in _TABLE_KNOWS:
-        summary["status"], status = status, "incomplete"
-    return (
-        status,
-        document["finished_ns"],
-        document["positions_done"],
-        to_json(results),
-        sum(int(file["bytes"]) for file in files),
-        to_json(summary),
-        scan_id,
-    )
-
-
-def _as_json(row: sqlite3.Row) -> Json:
-    finished = row["finished_ns"]
-    return {
-        "id": row["id"],
-        "pipeline": row["pipeline"],
-        "instrument": row["instrument"],
-        "status": row["status"],
-        "started": iso_utc(row["started_ns"]),
-        "started_ns": row["started_ns"],
-        "finished": None if finished is None else iso_utc(finished),
-        "finished_ns": finished,
-        "shape": [row["ny"], row["nx"]],
-        "positions_done": row["positions_done"],
-        "positions_total": row["positions_total"],
-        "folder": row["folder"],
-        "results": _names(row["results"]),
-        "bytes": row["bytes"],
-        **_object(row["summary"]),
-    }
-
-
-def _object(text: str) -> Json:
-    """What a row says beside its columns; {} for a row that was damaged."""
-    try:
-        return checked(object_from_json(text))
-    except FormatError:
-        return {}
-
-
-def _names(text: str) -> Sequence[str]:
-    try:
-        found = from_json(text)
-    except FormatError:
-        return []
-    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []

@@ -13,15 +13,8 @@ import contextlib
 import hashlib
 import os
 import threading
-import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block, ImageBlock
@@ -36,6 +29,7 @@ from stemd.storage.files import (
     write_all,
     write_atomic,
 )
+from stemd.storage.write_queue import StopFlag, WriteQueue
 
 QUEUE_BYTES = 24 * 1024 * 1024
 """Blocks that may wait: well below the camera's block pool, so that others find free blocks."""
@@ -45,37 +39,6 @@ RESERVE_BYTES = 64 * 1024 * 1024
 """Free space at which recording stops, so that images and the catalogue still find room."""
 _HASH_NICENESS = 5
 """Gives way to the data path, yet ends in bounded time when every core is busy."""
-
-
-_THIN = 2
-"""A block whose buffer is so many times as large as its bytes does not keep that buffer waiting."""
-
-
-class _Waits(Protocol):
-    """Bytes that wait to be written."""
-
-    @property
-    def wire(self) -> NDArray[np.uint8]: ...
-
-    def release(self, *, wire_only: bool = False) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Copy:
-    """The bytes of a block, without the block."""
-
-    wire: NDArray[np.uint8]
-
-    def release(self, *, wire_only: bool = False) -> None:
-        """Nothing is recycled."""
-
-
-class StopFlag(Protocol):
-    """What says that the pipeline is to end, e.g. a threading.Event."""
-
-    def is_set(self) -> bool:
-        """True when waiting is over."""
-        ...
 
 
 class RawRecorder:
@@ -94,18 +57,13 @@ class RawRecorder:
         reserve_bytes: int = RESERVE_BYTES,
     ) -> None:
         self.error: StemdError | None = None
-        self.bytes_written = 0
-        self.blocks_refused = 0
-        self.waits = 0
         self._on_error = on_error
         self._queue_bytes = queue_bytes
         self._reserve_bytes = reserve_bytes
         # looked at often enough that not even a small reserve is used up between two looks
         self._step_bytes = max(1 << 20, min(WRITE_BACK_BYTES, reserve_bytes // 4))
-        self._changed = threading.Condition()
-        self._queue: deque[_Waits] = deque()
-        self._queued_bytes = 0
-        self._ending = False
+        self._queue = WriteQueue(queue_bytes)
+        self._queue.close()
         self._fd = -1
         self._running = False
         self._threads: list[threading.Thread] = []
@@ -114,12 +72,6 @@ class RawRecorder:
         self._path = self._part = Path()
         self._sidecars: list[FileRecord] = []
         self._opened = threading.Event()
-        self._progress = time.monotonic()
-
-    @property
-    def stalled_s(self) -> float:
-        """Seconds for which blocks have been waiting and none was written."""
-        return time.monotonic() - self._progress if self._queue else 0.0
 
     @property
     def recording(self) -> bool:
@@ -127,9 +79,29 @@ class RawRecorder:
         return self._running and self.error is None
 
     @property
+    def bytes_written(self) -> int:
+        """Bytes of the record that the disk has taken."""
+        return self._queue.written_bytes
+
+    @property
+    def blocks_refused(self) -> int:
+        """Blocks that are not in the record."""
+        return self._queue.refused
+
+    @property
+    def waits(self) -> int:
+        """How often the camera had to wait for the disk."""
+        return self._queue.waits
+
+    @property
     def queue_depth(self) -> int:
         """Blocks waiting to be written."""
         return len(self._queue)
+
+    @property
+    def stalled_s(self) -> float:
+        """Seconds for which blocks have been waiting and none was written."""
+        return self._queue.stalled_s
 
     def start(
         self, acquisition: Acquisition, folder: Path, ready: Callable[[], bool] | None = None
@@ -142,13 +114,13 @@ class RawRecorder:
         if self._running:
             raise RuntimeError("finish the running record before starting another")
         self.error = None
-        self.bytes_written = self.blocks_refused = self.waits = self._hashed_bytes = 0
+        self._queue = WriteQueue(self._queue_bytes)
+        self._hashed_bytes = 0
         self._digest = hashlib.sha256()
-        self._ending, self._running = False, True
+        self._running = True
         self._sidecars = []
         self._opened = threading.Event()
         self._path = self._part = Path()
-        self._progress = time.monotonic()
         self._threads = [
             threading.Thread(
                 target=self._record,
@@ -181,7 +153,7 @@ class RawRecorder:
             self._fail(_thread_ended("writes", self._part, error))
         finally:
             self._opened.set()
-            self._drop_the_rest()
+            self._queue.drop()
 
     def _open(self, acquisition: Acquisition, folder: Path) -> None:
         try:
@@ -207,38 +179,7 @@ class RawRecorder:
 
     def offer(self, block: Block | ImageBlock, stop: StopFlag) -> bool:
         """Hand a block over; it is retained until written. False when it will not be written."""
-        size = block.wire.nbytes
-        with self._changed:
-            waited = False
-            while self._queue and self._queued_bytes + size > self._queue_bytes:
-                if not self.recording or stop.is_set():
-                    break
-                self.waits += not waited
-                waited = True
-                self._changed.wait(0.1)
-            full = bool(self._queue) and self._queued_bytes + size > self._queue_bytes
-            if not self.recording or self._ending or full:
-                self.blocks_refused += 1
-                return False
-            if not self._queue:
-                self._progress = time.monotonic()
-            self._queue.append(self._to_keep(block))
-            self._queued_bytes += size
-            self._changed.notify_all()
-        return True
-
-    def _to_keep(self, block: Block | ImageBlock) -> _Waits:
-        """The block; where others wait, of one that is large for what came in it, a copy.
-
-        What came slowly, or compressed further than most, would else keep the camera's whole pool:
-        the disk would hold the camera up long before `queue_bytes` wait.
-        """
-        buffer = None if isinstance(block, ImageBlock) else block.buffer
-        memory = buffer.bytes.nbytes if buffer is not None else 0
-        if self._queue and memory >= _THIN * block.wire.nbytes:
-            return _Copy(block.wire.copy())
-        block.retain(wire_only=True)
-        return block
+        return self._queue.put(block, stop)
 
     def finish(self) -> list[FileRecord]:
         """Write what waits, flush, rename. The record first, then its sidecars; [] if none.
@@ -247,9 +188,7 @@ class RawRecorder:
         record that a disk error cut short has `complete` False; one that could not be given its
         name is listed as `.part`.
         """
-        with self._changed:
-            self._ending = True
-            self._changed.notify_all()
+        self._queue.close()
         for thread in self._threads:
             thread.join()
         self._threads, self._running = [], False
@@ -297,7 +236,7 @@ class RawRecorder:
 
     def _write_loop(self) -> None:
         since_write_back = 0
-        while self.error is None and (block := self._next()) is not None:
+        while self.error is None and (block := self._queue.next()) is not None:
             try:
                 write_all(self._fd, block.wire.data.cast("B"))
             except OSError as error:
@@ -305,41 +244,10 @@ class RawRecorder:
                 with contextlib.suppress(OSError):
                     os.ftruncate(self._fd, self.bytes_written)
                 self._fail(disk_error(error, "write the record", self._part))
-            since_write_back += self._done(block, written=self.error is None)
+            since_write_back += self._queue.done(written=self.error is None)
             if since_write_back >= self._step_bytes:
                 self._write_back(self.bytes_written - since_write_back, since_write_back)
                 since_write_back = 0
-
-    def _drop_the_rest(self) -> None:
-        """Give back the blocks that are not written any more."""
-        with self._changed:
-            self._ending = True
-            abandoned, self._queue = self._queue, deque()
-            self._queued_bytes = 0
-            self.blocks_refused += len(abandoned)
-            self._changed.notify_all()
-        for block in abandoned:
-            block.release(wire_only=True)
-
-    def _next(self) -> _Waits | None:
-        """The next block to write, left in the queue; None when the scan is over."""
-        with self._changed:
-            while not self._queue and not self._ending:
-                self._changed.wait()
-            return self._queue[0] if self._queue else None
-
-    def _done(self, block: _Waits, *, written: bool) -> int:
-        """Take the block off the queue and count it, in one step: the hash must miss nothing."""
-        size = block.wire.nbytes
-        with self._changed:
-            self._queue.popleft()
-            self._progress = time.monotonic()
-            self._queued_bytes -= size
-            self.bytes_written += size if written else 0
-            self.blocks_refused += not written
-            self._changed.notify_all()
-        block.release(wire_only=True)
-        return size
 
     def _write_back(self, offset: int, length: int) -> None:
         """Ask the kernel to write this range back now, without waiting for it."""
@@ -364,7 +272,7 @@ class RawRecorder:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _HASH_NICENESS)
         buffer = bytearray(HASH_BYTES)
         view = memoryview(buffer)
-        while (length := self._hashable()) > 0:
+        while (length := self._queue.written_after(self._hashed_bytes, HASH_BYTES)) > 0:
             try:
                 got = os.preadv(self._fd, [view[:length]], self._hashed_bytes)
             except OSError as error:
@@ -373,21 +281,10 @@ class RawRecorder:
             self._digest.update(view[:got])
             self._hashed_bytes += got
 
-    def _hashable(self) -> int:
-        """Bytes that may be hashed next: whole chunks while the scan runs; 0 when all is done."""
-        with self._changed:
-            while True:
-                behind = self.bytes_written - self._hashed_bytes
-                over = self._ending and not self._queue
-                if over or behind >= HASH_BYTES:
-                    return min(behind, HASH_BYTES)
-                self._changed.wait()
-
     def _fail(self, error: StemdError, *, told: bool = True) -> None:
         first = self.error is None
-        with self._changed:
-            self.error = self.error or error
-            self._changed.notify_all()
+        self.error = self.error or error
+        self._queue.close()
         if first and told and self._on_error is not None:
             self._on_error(error)
 
