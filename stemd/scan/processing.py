@@ -71,25 +71,20 @@ def process_recording(
 def _place_frames(run: ScanRun, recording: Recording, progress: Progress) -> None:
     """The patterns of a place that was scanned several times, read again and put where they belong.
 
-    For engines that add patterns up; those of streams, which cannot be read twice, go without.
+    For engines that add patterns up.
     """
     engines, repeats = run.engines.placed, run.repeats
-    if repeats is None or not engines:
+    if repeats is None or not engines or run.is_empty:
         return
-    if not recording.splits or not repeats.has_places:
-        why = UsageError(
-            "the patterns of repeated frames are read twice, which this recording does not allow",
-            "leave the engine out, or process one frame",
-        )
-        for engine in engines:
-            run.engines.leave_out(engine.name, why)
-        return
+    done = 0
     for block in recording.blocks(0, recording.frames):
-        assert isinstance(block, FrameBlock)
+        assert isinstance(block, (FrameBlock, EventBlock))
         for part in repeats.placed(block):
             for engine in engines:
                 run.engines.guard(engine, engine.consume, part)
-        progress(int(block.sequence[0]), recording.frames)
+        runs = block.complete if isinstance(block, EventBlock) else [(0, block.count)]
+        done += sum(stop - first for first, stop in runs)
+        progress(done, recording.frames)
         block.release()
 
 

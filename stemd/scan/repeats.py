@@ -158,23 +158,30 @@ class Repeats:
         only[only >= self._size] = -1
         return self._with(block, only, 0, 1)
 
-    def placed(self, block: FrameBlock) -> Iterator[FrameBlock]:
+    def placed(self, block: FrameBlock | EventBlock) -> Iterator[Block]:
         """A block with its positions where they belong, after `settle`."""
+        assert self._places is not None
+        if isinstance(block, EventBlock):
+            over = self._places.runs(block.complete)
+            for probe in self._moved(block):
+                yield replace(block, acquisition=self.place, probe=probe, complete=over)
+                over = []
+            if over:
+                yield replace(block, acquisition=self.place, count=0, complete=over)
+            return
+        for probe in self._moved(block):
+            yield replace(block, acquisition=self.place, probe=probe)
+
+    def _moved(self, block: FrameBlock | EventBlock) -> Iterator[NDArray[Any]]:
+        """Places of a block's positions, for some of them once more."""
         probe = block.probe[: block.count]
-        low, high = int(probe.max(initial=-1)), 0
         there = probe >= 0
         if not there.any():
             return
         low, high = int(probe[there].min()), int(probe[there].max()) + 1
         assert self._places is not None
         for places in self._places.of(low, high):
-            moved = np.where(there, places[np.where(there, probe - low, 0)], -1)
-            yield replace(block, acquisition=self.place, probe=moved.astype(np.int64))
-
-    @property
-    def has_places(self) -> bool:
-        """Whether it is known where the positions of the frames belong."""
-        return self._places is not None
+            yield np.where(there, places[np.where(there, probe - low, 0)], -1).astype(probe.dtype)
 
     def _with(self, block: Block, probe: NDArray[Any], first: int, stop: int) -> Block:
         if not isinstance(block, EventBlock):

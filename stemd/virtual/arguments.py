@@ -84,8 +84,8 @@ def _number(text: str) -> float:
     return value
 
 
-def add_microscope(parser: argparse.ArgumentParser, *, frames: bool = True) -> None:
-    """Arguments from which `setup` makes a microscope; for cameras that send frames, or events."""
+def add_microscope(parser: argparse.ArgumentParser) -> None:
+    """Arguments from which `setup` makes a microscope."""
     group = parser.add_argument_group("specimen and optics")
     group.add_argument("--specimen", default="nanoparticle", help="default: %(default)s")
     group.add_argument("--thickness", type=positive, default=7.81, metavar="A", help="angstrom")
@@ -125,12 +125,9 @@ def add_microscope(parser: argparse.ArgumentParser, *, frames: bool = True) -> N
         "--leading", type=count, default=0, metavar="N", help="frames before the first"
     )
     group.add_argument("--serpentine", action="store_true", help="odd lines run backwards")
-    if frames:
-        group.add_argument(
-            "--repeats", type=repeats, default=1, metavar="N", help="scans of one place in a row"
-        )
-    else:
-        parser.set_defaults(repeats=1)
+    group.add_argument(
+        "--repeats", type=repeats, default=1, metavar="N", help="scans of one place in a row"
+    )
     group.add_argument(
         "--drift", type=pair, default=(0.0, 0.0), metavar="Y,X", help="angstrom a second"
     )

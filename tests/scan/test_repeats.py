@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.restoration.defects import disulfide
 from stemd.acquisition import Optics, Scan
-from stemd.adapters.base import Recording
+from stemd.adapters.base import Recording, SeveralScans
 from stemd.adapters.events.layout import Layout
 from stemd.adapters.files import open_recording
 from stemd.adapters.repeated import RepeatedRecording
@@ -306,6 +306,11 @@ def test_images_of_the_first_frame_alone_say_so(tmp_path: Path) -> None:
     assert said == [f"of {FRAMES} frames the first alone is shown by ssb"]
 
 
+def each_scan(recording: Recording) -> Iterator[Recording]:
+    assert isinstance(recording, SeveralScans)
+    return recording.each_scan()
+
+
 def test_all_scans_of_an_event_stream_are_frames(tmp_path: Path) -> None:
     place = Scan(
         shape=(SIDE // 2, SIDE // 2), step_size_angstrom=0.4, dwell_time_us=10.0, flyback=4
@@ -323,24 +328,40 @@ def test_all_scans_of_an_event_stream_are_frames(tmp_path: Path) -> None:
     def parts(*names: str) -> list[Any]:
         return [open_recording(tmp_path / f"{name}.tpx3", place) for name in names]
 
-    chosen = [EngineConfig.of("virtual_detector", {"detectors_px": {"adf": [9.0, 16.0]}})]
-    told = Settings(engines={each.name: each.settings for each in chosen})
-    made = []
+    chosen = [
+        EngineConfig.of("virtual_detector", {"detectors_px": {"adf": [9.0, 16.0]}}),
+        EngineConfig.of("ssb", {"pixels_per_angle": 3}),
+    ]
+    optics = Optics(
+        energy_ev=300e3, convergence_semi_angle_mrad=20.0, pixel_size_mrad=2.5, measured="off"
+    )
+    told = Settings(optics=optics, engines={each.name: each.settings for each in chosen})
+    series = open_recording(tmp_path / "all.tpx3", place.model_copy(update={"repeats": 3}))
+    made, phases = [], []
     for recording in (
         RepeatedRecording(parts("all")),
         RepeatedRecording(parts("one0", "one1", "one2")),
+        series,
+        next(each_scan(series)),
     ):
         assert recording.acquisition.scan.repeats == 3
         run, final = process_recording(recording, told, chosen)
         assert run.status == "complete"
-        made.append(final.results[0])
-        recording.close()
+        assert not run.failed
+        images = {result.name: result for result in final.results}
+        made.append(images["adf"])
+        phases.append(images["ssb_phase"].image)
+        assert images["ssb_phase"].extra["repeats"]["frames"] == 3
+    series.close()
     assert made[0].extra["repeats"]["frames"] == 3
     frame_s = place.shape[0] * place.line_frames * 1e-5
     drift = np.array(made[0].extra["repeats"]["drift_nm_per_s"]["value"])
     expected = np.array([1.5, -2.5]) * (1.0 + 0.001 / frame_s)
     np.testing.assert_allclose(drift, expected, rtol=0.25)
-    np.testing.assert_array_equal(made[0].image, made[1].image)
+    assert np.ptp(phases[0]) > 0.0
+    for image, phase in zip(made[1:], phases[1:], strict=True):
+        np.testing.assert_array_equal(made[0].image, image.image)
+        np.testing.assert_array_equal(phases[0], phase)
     with pytest.raises(UsageError, match="one frame only"):
         RepeatedRecording(parts("one0"))
 

@@ -52,8 +52,7 @@ class EventDecoder:
     def at_the_end(self) -> bool:
         """The open scan lacks no more than its last line."""
         placer = self._stream.placer
-        left = placer.scan.positions - placer.sync.progress(settled=True)
-        return lacks_only_its_end(left, placer.scan.shape[1], placer.scan.positions)
+        return lacks_only_its_end(placer.left, placer.scan.shape[1], placer.scan.positions)
 
     @property
     def undecided(self) -> bool:
@@ -75,7 +74,7 @@ class EventDecoder:
         placer = self._stream.placer
         if self._stream.next_scan is None or placer.acquisition is None:
             return False
-        return placer.scan.positions - placer.sync.progress(settled=True) <= 1
+        return placer.left <= 1
 
     def wants(self) -> Sequence[memoryview]:
         """Where the next bytes are to land: the free end of a block."""

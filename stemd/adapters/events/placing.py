@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan
+from stemd.adapters.events.frame_numbers import Frames
 from stemd.adapters.events.front import Front, Hits
 from stemd.adapters.events.health import SyncHealth
 from stemd.adapters.events.history import History, Wire, scan_runs
 from stemd.adapters.events.landing import OUTPUT_HITS, Held, Landing
+from stemd.adapters.events.pulses.state import NEVER
 from stemd.adapters.events.settings import EventSettings
 from stemd.adapters.events.sync import CLOSED, DONE, RESET, Output, ScanSync
 from stemd.adapters.events.sync_start import SYNC_FILE, SyncStart
@@ -68,15 +70,21 @@ class ScanPlacer:
     ) -> None:
         self.scan = scan
         self.sync = ScanSync(settings, scan, start)
+        self.frames = Frames(self.sync.scan.positions, scan.positions)
         self.health = SyncHealth(settings, scan)
         self.done = 0
-        """Positions of the open scan, in scan order, that are over."""
+        """Positions of the open scan, or of its frame at hand, in scan order, that are over."""
         self.scans = 0
         """Scans that have begun."""
         self.acquisition: Acquisition | None = None
         self._origin = origin
         self._front, self._landing, self._history = front, landing, history
         self._tallies = tallies
+
+    @property
+    def left(self) -> int:
+        """Positions of the open scan, or of one to come, that are not over."""
+        return self.frames.left(self.sync.open_scan, self.sync.progress(settled=True))
 
     def counters(self) -> dict[str, int]:
         """Everything counted of words, hits and pulses."""
@@ -110,11 +118,14 @@ class ScanPlacer:
             with self._output(wire) as held:
                 out = Output.within(held.buffer.unpacked, OUTPUT_HITS)
                 hit, item, written, why = self.sync.assign(hits, count, hit, items, item, out)
-                if self.sync.open_scan >= 0 and self.acquisition is None:
-                    yield from self._begin(now_ns)
-                    carrier = None
+                if self.sync.open_scan >= 0 and self.sync.open_scan != self.frames.at:
+                    yield from self._goes_on_or_ends()
+                    if self.acquisition is None:
+                        yield from self._begin(now_ns)
+                        carrier = None
                 acquisition = self.acquisition
                 if acquisition is not None:
+                    out.probe[:written] += self.frames.first_position
                     upto = self.done
                     if why == CLOSED:
                         upto = self.sync.progress_when_closed()
@@ -131,11 +142,14 @@ class ScanPlacer:
                         held.given()
                         yield block
             if why == CLOSED:
-                yield from self._end(self.sync.end_reason)
+                yield from self._closed(self.sync.end_reason)
             elif why == RESET:
                 yield from self._clock_reset()
                 item += 1
             elif why == DONE:
+                waits = self.acquisition is not None and self.sync.open_scan < 0
+                if waits and self.sync.oldest_waiting is None:
+                    yield from self._end_after_a_pause(self.sync.now_ticks)
                 return carrier
 
     def finish(
@@ -189,13 +203,13 @@ class ScanPlacer:
             return []
         nx, serpentine = self.scan.shape[1], self.scan.serpentine
         if not self.sync.may_lack_rows:
-            return scan_runs(begin, upto, nx, serpentine=serpentine)
+            return self.frames.moved(scan_runs(begin, upto, nx, serpentine=serpentine))
         first, stop = begin // nx, -(-upto // nx)
         runs: list[tuple[int, int]] = []
         for row in first + np.flatnonzero(self.sync.lacking_rows(first, stop)):
             runs += scan_runs(begin, int(row) * nx, nx, serpentine=serpentine)
             begin = max(begin, (int(row) + 1) * nx)
-        return runs + scan_runs(begin, upto, nx, serpentine=serpentine)
+        return self.frames.moved(runs + scan_runs(begin, upto, nx, serpentine=serpentine))
 
     def _begin(self, now_ns: int) -> Iterator[Message]:
         """A scan begins: announce it, and hand its record the bytes it began in."""
@@ -210,6 +224,7 @@ class ScanPlacer:
             sidecars=((SYNC_FILE, start.dumps()),),
         )
         self.done = 0
+        self.frames.begin(self.sync.open_scan)
         self.scans += 1
         self.health.scan_began(self.counters())
         yield Started(acquisition)
@@ -222,10 +237,36 @@ class ScanPlacer:
                     wire.buffer.retain()
                 yield self._block(acquisition, out, 0, data, 0, now_ns, wire.buffer)
 
-    def _end(self, reason: EndReason) -> Iterator[Message]:
+    def _goes_on_or_ends(self) -> Iterator[Message]:
+        """Lines have begun: those of the open scan's next frame, or of another scan."""
+        if self.acquisition is None:
+            return
+        yield from self._end_after_a_pause(self.sync.began_ticks)
+        if self.acquisition is not None:
+            self.done = 0
+            if not self.frames.goes_on(self.sync.open_scan):
+                yield from self._end("restarted", close=False)
+
+    def _end_after_a_pause(self, now_ticks: float) -> Iterator[Message]:
+        """A scan whose next frame has not come for long ends with those that it has."""
+        if self.sync.is_long_after(now_ticks, self.frames.ended_ticks):
+            yield from self._end("idle", close=False)
+
+    def _closed(self, reason: EndReason) -> Iterator[Message]:
+        """What is one scan for the lines is over: where others follow, a frame of it."""
+        if reason == "complete" and self.frames.others_follow:
+            self.frames.ended_ticks = self.sync.ended_ticks
+            self.sync.close_scan()
+            return
+        yield from self._end(reason)
+
+    def _end(self, reason: EndReason, *, close: bool = True) -> Iterator[Message]:
+        """Of the open scan. `close`: its lines are over as well."""
         acquisition = self.acquisition
-        lines = self.sync.scan_lines
-        self.sync.close_scan()
+        lines = self.sync.scan_lines if close else 0
+        if close:
+            self.sync.close_scan()
+        self.frames.end()
         if acquisition is None:
             return
         counters = self.counters()
@@ -238,18 +279,25 @@ class ScanPlacer:
     def _end_open(
         self, acquisition: Acquisition, reason: EndReason, now_ns: int, ending: Ending
     ) -> Iterator[Message]:
-        upto, total = self.sync.progress(settled=True), self.scan.positions
+        if self.sync.open_scan < 0:  # the next frame has not begun
+            yield from self._end(reason)
+            return
+        upto, total = self.sync.progress(settled=True), self.sync.scan.positions
         mean = self.sync.hits_of_scan / upto if upto else 0.0
         # The last hit comes before the end: what counts is how many more were to be expected.
         left = self.sync.left
-        reached = not self.sync.lacking_rows(self.scan.shape[0] - 1, self.scan.shape[0])[0]
-        if upto and reached and (left * mean <= ending.gaps or left <= ending.part):
-            upto, reason = total, "complete"
+        last = self.sync.scan.lines - 1
+        reached = not self.sync.lacking_rows(last, last + 1)[0]
+        whole = upto and reached and (left * mean <= ending.gaps or left <= ending.part)
+        goes_on = whole and self.frames.others_follow and self.sync.newer_scan_waits
+        if whole:
+            upto = total
+            reason = reason if self.frames.others_follow and not goes_on else "complete"
         elif self.sync.newer_scan_waits:
             reason = "restarted"
         none = Output.within(np.empty(0, np.uint8), 0)
         yield self._block(acquisition, none, 0, np.empty(0, np.uint8), upto, now_ns, None)
-        yield from self._end(reason)
+        yield from self._closed(reason)
 
     def _clock_reset(self) -> Iterator[Message]:
         yield from self._tallies.add(
@@ -258,6 +306,7 @@ class ScanPlacer:
             remedy="the scan continues if the line pulses' counter does; else a new scan begins",
         )
         scans_are_over = self.sync.clock_was_reset(amid_a_line=self.done % self.scan.shape[1] > 0)
+        self.frames.ended_ticks = NEVER  # by the old clock
         if scans_are_over:
             yield from self._end("restarted")
             self.sync.forget_scans()

@@ -230,7 +230,7 @@ class EventRecording:
         noticed = stream.advance()
         if stream.next is None:
             raise self._no_scan(noticed)
-        yield from stream.each(noticed)
+        yield from stream.each(noticed, self.numbered)
 
     def blocks(self, start: int, stop: int) -> Iterator[Block]:
         """Events of positions start..stop-1 of the scan; the caller releases them."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -59,17 +60,23 @@ class ScanStream:
             noticed.append(another_follows(number))
         return noticed
 
-    def each(self, noticed: list[Message]) -> Iterator[Recording]:
+    def each(
+        self, noticed: list[Message], numbered: Callable[[int], Recording]
+    ) -> Iterator[Recording]:
         """Recordings of the scan that has begun and of all behind it.
 
-        `noticed`: before the first. Each is read before the next is asked for.
+        `noticed`: before the first. Each is read before the next is asked for; read once more it
+        is what `numbered` gives for its number, from 1.
         """
+        number = 1
         while self.next is not None:
-            scan = _ScanOfStream(self, self.next.acquisition, noticed)
+            again = partial(numbered, number)
+            scan = _ScanOfStream(self, self.next.acquisition, noticed, again)
             yield scan
-            for block in scan.blocks(0, scan.frames):
+            for block in scan.rest():
                 block.release()
             noticed = []
+            number += 1
 
 
 def another_follows(number: int) -> Notice:
@@ -140,23 +147,39 @@ class OneScan:
 
 
 class _ScanOfStream:
-    """Implements adapters.base.Recording for one scan of a stream: it is read once, as a whole."""
+    """Implements adapters.base.Recording for one scan of a stream, read as a whole.
+
+    The first time while the stream goes by, then from the file's beginning.
+    """
 
     splits = False
 
     def __init__(
-        self, stream: ScanStream, acquisition: Acquisition, noticed: list[Message]
+        self,
+        stream: ScanStream,
+        acquisition: Acquisition,
+        noticed: list[Message],
+        again: Callable[[], Recording],
     ) -> None:
         self.acquisition = acquisition
         self.frames = acquisition.scan.positions
         self.notices = noticed
         self._stream = stream
+        self._again = again
         self._read = False
 
     def blocks(self, start: int, stop: int) -> Iterator[Block]:
-        """All events of the scan, once."""
+        """Events of positions start..stop-1 of the scan; the caller releases them."""
+        if self._read:
+            yield from self._again().blocks(start, stop)
+        else:
+            yield from self.rest(start, stop)
+
+    def rest(self, start: int = 0, stop: int | None = None) -> Iterator[Block]:
+        """The same, of the stream that goes by: nothing where it has gone."""
         if not self._read:
             self._read = True
+            stop = self.frames if stop is None else stop
             yield from self._stream.blocks(self.acquisition, self.notices, start, stop)
             self.notices += self._stream.advance()
 

@@ -104,11 +104,6 @@ class EventSettings(AdapterSettings):
         if self.scan is None:
             return self
         dwell = self.scan.dwell_time_us
-        if self.scan.repeats > 1:
-            raise ValueError(
-                "scan.repeats is for frame cameras: take each frame of an event camera as a scan "
-                "of its own, stemd process FILE... --frames align adds their records up"
-            )
         if self.sync == "dwell" and dwell is None:
             raise ValueError('sync = "dwell" needs scan.dwell_time_us')
         both = self.tdc.edge.startswith("both")

@@ -194,6 +194,7 @@ class EventStream:
         return {
             **checkpoint.gathered(self._parts),
             "decoder": np.array([self.placer.done, self.skipped_bytes, begun], np.int64),
+            "frames": self.placer.frames.state(),
         }
 
     def restore(self, state: Mapping[str, NDArray[Any]], acquisition: Acquisition) -> None:
@@ -202,6 +203,7 @@ class EventStream:
         done, self.skipped_bytes, begun = (int(value) for value in state["decoder"])
         self._off_step = self.skipped_bytes - self.front.skipped_bytes
         self.placer.done = done
+        self.placer.frames.restore(state["frames"])
         self.placer.acquisition = acquisition if begun else None
 
     def counters(self) -> dict[str, int]:

@@ -21,7 +21,6 @@ from stemd.adapters.events.pulses.state import COMPLETE, IDLE, NEVER
 from stemd.adapters.events.settings import EventSettings
 from stemd.adapters.events.sync_start import SyncStart
 from stemd.adapters.events.ticks import PIXEL_CLOCK_BITS, TICK_NS, TICKS_PER_US
-from stemd.errors import ConfigError
 
 __all__ = ["CLOSED", "DONE", "FULL", "RESET", "Output", "ScanSync"]
 
@@ -48,15 +47,11 @@ class ScanSync:
     """Gives hits their probe positions and knows which positions are over."""
 
     def __init__(self, settings: EventSettings, scan: Scan, start: SyncStart | None = None) -> None:
-        self.scan = scan
-        ny, nx = scan.shape
-        if scan.repeats > 1:
-            raise ConfigError(
-                f"{scan.size} positions of an event camera are not read as one scan",
-                "take each frame as a scan of its own; --frames align adds their records up",
-            )
-        if ny * nx > np.iinfo(np.int32).max:
-            raise ConfigError(f"a scan of {ny}x{nx} has too many positions", "at most 2^31 - 1")
+        by_pulses = settings.sync == "tdc"
+        self.scan = scan = scan.once if by_pulses else scan
+        """What is one scan for the lines: a frame by pulses, between which there is a pause of any
+        length; all frames by the dwell clock, which runs on."""
+        ny, nx = scan.lines, scan.shape[1]
         self._state = np.zeros(1, pulses.STATE)
         self._lines = np.zeros(pulses.LINES, pulses.LINE)
         self._waits = np.zeros(pulses.WAITING, pulses.PULSE)
@@ -66,7 +61,6 @@ class ScanSync:
         dwell = (scan.dwell_time_us or 0.0) * TICKS_PER_US
         idle = max(settings.idle_timeout_s * 1e6 * TICKS_PER_US, 8 * dwell * nx)
         tdc = settings.tdc
-        by_pulses = settings.sync == "tdc"
         delay = tdc.line_delay_us if by_pulses else settings.clock_origin_us
         acceptance = settings.acceptance_time_ns
         values = {
@@ -237,13 +231,33 @@ class ScanSync:
             time_ticks, pulse, int(first["row"]), int(self._state["only_chip"][0]), self.open_scan
         )
 
+    @property
+    def began_ticks(self) -> float:
+        """When the first known line of the open scan began; by pulses."""
+        mine = self._lines["scan"] == self.open_scan
+        return float(self._lines["start"][mine].min(initial=pulses.NEVER))
+
+    @property
+    def ended_ticks(self) -> float:
+        """When the last line of the scan ended that `assign` reported as complete."""
+        return float(self._state["close_at"][0]) - self.window_ticks
+
+    def is_long_after(self, time_ticks: float, since_ticks: float) -> bool:
+        """Whether so much time without a line ends what was scanned."""
+        return bool(time_ticks - since_ticks > self._state["idle"][0])
+
+    @property
+    def now_ticks(self) -> int:
+        """The newest time that nothing older is expected after."""
+        return int(self._state["now"][0]) - self.window_ticks
+
     def close_scan(self) -> None:
         """No more hits are given out for the open scan.
 
         The next line begins another where this one was broken off; after a whole one the count
         of its pulses goes on.
         """
-        row, last = int(self._state["row"][0]), self.scan.shape[0] - 1
+        row, last = int(self._state["row"][0]), self.scan.lines - 1
         if not self.newer_scan_waits and row < last:
             self._state["fresh"] = 1
         self._state["closed"] = max(self.open_scan, int(self._state["closed"][0]))

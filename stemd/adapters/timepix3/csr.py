@@ -216,6 +216,8 @@ class CsrDecoder:
         if tag == _ACQUISITION:
             yield from self.finish("restarted", now_ns)
             self._start_acquisition(message)
+        elif tag in (_SCAN, _SCAN_END) and self.acquisition is not None and self._between_frames:
+            yield self._block(message, now_ns)
         elif tag == _SCAN:
             yield from self.finish("restarted", now_ns)
             yield from self._start_scan(message, now_ns)
@@ -226,11 +228,20 @@ class CsrDecoder:
                 yield self._block(message, now_ns)
             yield from self.finish("restarted", now_ns)
 
+    @property
+    def _between_frames(self) -> bool:
+        """Whether a frame of the open scan is over, and another to come."""
+        done = self._frames
+        return 0 < done < self._scan.positions and done % self._scan.once.positions == 0
+
     def _start_acquisition(self, message: NDArray[np.uint8]) -> None:
         head = message.tobytes()
         tot, ny, nx, pointer, height, width, index = struct.unpack_from("<BHHBHHB", head, 2)
-        if min(ny, nx, height, width) == 0 or ny * nx > MAX_POSITIONS:
-            raise FormatError(f"sparse stream: scan {ny}x{nx}, detector {height}x{width}")
+        repeats = 1 if self._wanted_scan is None else self._wanted_scan.repeats
+        if min(ny, nx, height, width) == 0 or repeats * ny * nx > MAX_POSITIONS:
+            raise FormatError(
+                f"sparse stream: scan {ny}x{nx}, {repeats} times, detector {height}x{width}"
+            )
         self._tot = tot == 1
         self._index_types = (self._dtype(pointer), self._dtype(index))
         self._scan = (self._wanted_scan or Scan(shape=(ny, nx))).model_copy(

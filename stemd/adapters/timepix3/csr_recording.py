@@ -93,7 +93,7 @@ class CsrRecording:
     def each_scan(self) -> Iterator[Recording]:
         """All scans of the file, in one pass; each is read before the next is asked for."""
         stream = ScanStream(self.messages())
-        yield from stream.each(stream.advance())
+        yield from stream.each(stream.advance(), self.numbered)
 
     def close(self) -> None:
         """The map goes with its last reader."""

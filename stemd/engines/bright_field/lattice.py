@@ -68,7 +68,7 @@ def lattice_for(
             f"{LEAST_CELLS:.0f}",
             "check optics.convergence_semi_angle_mrad and optics.pixel_size_mrad",
         )
-    wide = max(1, round(radius_px / per_angle))
+    wide = max(1, min(round(radius_px / per_angle), int(radius_px / LEAST_CELLS)))
     while radius_px / wide >= LEAST_CELLS or wide == 1:
         lattice = Lattice(wide, math.ceil(spare * radius_px / wide))
         needed = positions * lattice.cells * BYTES_A_COUNT

@@ -18,7 +18,7 @@ EXAMPLE = "stemd virtual timepix3 --scan 128x128 --dose 50 --rate 100000 --port 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    arguments.add_microscope(parser, frames=False)
+    arguments.add_microscope(parser)
     arguments.add_server(parser)
     probability, count, number = (
         arguments.probability,

@@ -153,8 +153,8 @@ class RenderedEvents:
 
     def _pulses(self, pending: _Pending, begin: int, first: int, stop: int) -> None:
         scan, signals = self.microscope.setup.scan, self.signals
-        ny, nx = scan.shape
-        starts = scan.leading + np.arange(ny) * scan.line_frames
+        nx = scan.shape[1]
+        starts = scan.leading + np.arange(scan.lines) * scan.line_frames
         edges = [(start, TDC1_RISE) for start in starts]
         edges += [(start + nx, TDC1_FALL) for start in starts] if signals.fall else []
         chips = range(signals.layout.chips) if signals.all_chips else range(1)
@@ -244,7 +244,7 @@ class RepeatedEvents:
             control = ((words >> np.uint64(60)) == 4) & ((words & np.uint64(0xFFFFFFFF)) != MAGIC)
             words[control] = np.uint64(0x5C << 56)
         scan = rendered.microscope.setup.scan
-        self._pulses = scan.shape[0] * (2 if rendered.signals.fall else 1)
+        self._pulses = scan.lines * (2 if rendered.signals.fall else 1)
         self._number = 0
 
     def pieces(self, number: int, stop: threading.Event) -> Iterator[Piece]:

@@ -6,8 +6,9 @@ and white, and whole patterns can be added up like sums of them. It costs at mos
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,16 @@ class Places:
             second = np.full(stop - start, -1, np.int32)
             second[self.again[low:high, 0] - start] = self.again[low:high, 1]
             yield second
+
+    def runs(self, complete: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Runs (first, stop) of places to which these runs of positions belong."""
+        places = [part for first, stop in complete for part in self.of(first, stop)]
+        if not places:
+            return []
+        found = np.unique(np.concatenate(places))
+        found = found[found >= 0]
+        ends = np.flatnonzero(np.diff(found, prepend=-2, append=found[-1:] + 2) > 1)
+        return [(int(found[a]), int(found[b - 1]) + 1) for a, b in pairwise(ends)]
 
     def add_to(self, total: NDArray[Any], values: NDArray[Any], frame: int) -> None:
         """Add what was recorded at the positions (ny nx,) of a frame to a sum (ny nx,)."""
