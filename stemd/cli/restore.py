@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from stemd.offline.restoring.sources import Series
     from stemd.offline.restoring.work import Choice
 
+_POSITIVE = ("frame_time_s", "pixel_size_angstrom", "dwell_time_us", "line_time_us", "threads")
 EXAMPLE = "stemd restore series/*.tif --frames align --out restored"
 
 
@@ -32,6 +33,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--frame-time-s", type=float, metavar="S", help="from frame to frame")
     parser.add_argument("--pixel-size-angstrom", type=float, metavar="A", help="default: the file")
+    parser.add_argument(
+        "--dwell-time-us", type=float, metavar="US",
+        help="from pixel to pixel: of single images mains hum is undone (default: what the "
+        "file says: DM, Velox, stemd)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--line-time-us", type=float, metavar="US",
+        help="from line to line, the way back included (default: no way back)",
+    )  # fmt: skip
     parser.add_argument("--model", default="restoration", help="a name of `stemd models`, a path")
     parser.add_argument("--backend", default="auto", help="tensorrt, openvino or onnxruntime")
     parser.add_argument("--device", type=int, default=0, metavar="N", help="number of the GPU")
@@ -47,18 +57,20 @@ def run(args: argparse.Namespace) -> int:
     from stemd.offline.restoring.work import Choice
 
     warnings_to_stderr()
-    for key in ("frame_time_s", "pixel_size_angstrom", "threads"):
+    for key in _POSITIVE:
         value = getattr(args, key)
         if value is not None and not 0 < value < float("inf"):
             option = f"--{key.replace('_', '-')}"
             raise UsageError(f"{option} {value} must be above 0", f"give a number, or no {option}")
+    if args.line_time_us is not None and args.dwell_time_us is None:
+        raise UsageError("--line-time-us needs --dwell-time-us", "give both")
     if args.backend not in ("auto", "tensorrt", "openvino", "onnxruntime"):
         raise UsageError(
             f"there is no backend {args.backend!r}", "auto, tensorrt, openvino or onnxruntime"
         )
     choice = Choice(
         args.model, args.backend, args.threads, args.device, args.frame_time_s,
-        args.pixel_size_angstrom,
+        args.pixel_size_angstrom, args.dwell_time_us, args.line_time_us,
     )  # fmt: skip
     files = files_of(args.files)
     folders = _folders(files, args.out)

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 import tifffile
 
+from benchmarks.restoration.defects import titanate
+from stemd.acquisition import Acquisition, Detector, Scan
+from stemd.adapters.recordings.pictures import read_images
+from stemd.adapters.recordings.scan_times import ScanTimes, of_digital_micrograph, of_velox
 from stemd.cli.main import main
+from stemd.engines.kernels.scan_distortions import sample
+from stemd.engines.restoration.estimate.hum import Hum
+from stemd.results import Result, Snapshot
+from stemd.storage.tiff import write_tiff
 from tests.inference import models
 
 
@@ -54,6 +62,62 @@ def test_each_image_of_a_folder_gets_a_restored_one_with_a_picture_beside_it(
     saved = json.loads((out / "scan_9" / "image_restored.json").read_text())
     assert saved["model"] == "tiny"
     assert 0.0 <= saved["departing"] <= 1.0
+
+
+def test_mains_hum_is_undone_where_the_times_of_the_scan_are_known(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(77)
+    truth = titanate(rng).electrons(2e4)
+    hum = Hum(np.array([0.4 + 0.0j, 0.8j]), 50.0 * np.array([2.6e-3, 1e-5]))
+    seen = rng.poisson(sample(truth, *hum.shifts(truth.shape), True).clip(0.0)).astype(np.float32)
+    path = tmp_path / "hum.tif"
+    tifffile.imwrite(path, seen)
+    out = ["--out", str(tmp_path / "out"), "--no-png", "--json", "--model", model]
+    times = ["--dwell-time-us", "10", "--line-time-us", "2600"]
+    found = []
+    for told in ([], times, [*times[:3], "1920"]):
+        assert main(["restore", str(path), *out, *told]) == 0
+        found.append(json.loads(capsys.readouterr().out).get("hum_px"))
+    assert found[0] is None
+    assert found[1] == pytest.approx(0.63, rel=0.3)
+    assert found[2] == 0.0
+    assert main(["restore", str(path), *out, *times[2:]]) == 2
+    assert "--line-time-us needs --dwell-time-us" in capsys.readouterr().err
+
+
+def test_times_are_read_from_the_files_of_microscopes(tmp_path: Path) -> None:
+    digiscan = {"Sample Time": 16.0, "Flyback": 500.0, "Rotation": 0.0}
+    tags = {"ImageList": {"TagGroup0": {"ImageTags": {"DigiScan": digiscan}}}}
+    assert of_digital_micrograph(tags, 512) == ScanTimes(16e-6, pytest.approx(8.692e-3))
+    assert of_digital_micrograph({"ImageList": {}}, 512) is None
+    import h5py
+
+    path = tmp_path / "velox.emd"
+    about = {"Scan": {"DwellTime": "2e-06", "FrameTime": "0.5"}}
+    with h5py.File(path, "w") as file:
+        file["Version"] = json.dumps({"format": "Velox", "version": "1.0"})
+        image = file.create_group("Data/Image/a1")
+        image["Data"] = np.arange(64 * 80, dtype="u2").reshape(64, 80, 1)
+        text = np.frombuffer(json.dumps(about).encode() + b"\0", np.uint8)
+        image["Metadata"] = text[:, None]
+    (picture,) = read_images(path)
+    assert picture.times == ScanTimes(2e-6, 0.5 / 64)
+    assert of_velox({"Scan": {"DwellTime": "2e-2", "FrameTime": "0.5"}}, 64) is None
+    assert of_velox({}, 64) is None
+    place = Scan(shape=(40, 50), flyback=6, dwell_time_us=20.0)
+    own = Acquisition(place, Detector("x", (4, 4), "u2", 16))
+    snapshot = Snapshot(own, (), 2000, 2000, True, 1, 1, 1)
+    result = Result("adf", np.ones((40, 50), np.float32), "counts", "scan", 0.5)
+    for scan, times in (
+        (place, ScanTimes(pytest.approx(20e-6), pytest.approx(1.12e-3))),
+        (None, None),
+    ):
+        told = {} if scan is None else {"scan": scan.model_dump(mode="json")}
+        write_tiff(tmp_path / "adf.tif", result, snapshot, told)
+        (picture,) = read_images(tmp_path / "adf.tif")
+        assert picture.times == times
+        assert picture.pixel_size_angstrom == pytest.approx(0.5)
 
 
 def test_frames_of_a_stack_are_summed_where_they_belong_and_then_restored(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import new_scan_id
 from stemd.adapters.recordings.calibration import ANGSTROM
+from stemd.adapters.recordings.scan_times import ScanTimes, of_stemd
 from stemd.adapters.recordings.signals import MODULES, Stack, read_stacks
 from stemd.errors import CameraError, FormatError
 
@@ -31,7 +32,7 @@ _PLAIN, _DEFLATE, _BOUNDED = (1,), (8, 32946), (5, 32773)  # TIFF compressions; 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image (y, x), the size of its pixels in angstrom where known, and its file's bytes.
+    """An image (y, x), the size of its pixels in angstrom and its times where known, its bytes.
 
     Of a file of several images each has a `name`, and as its bytes a TIFF file of its own.
     """
@@ -43,6 +44,7 @@ class Picture:
     suffix: str
     id: str
     name: str = ""
+    times: ScanTimes | None = None
 
 
 def read_image(path: Path, name: str | None = None) -> Picture:
@@ -90,13 +92,14 @@ def _pictures(path: Path, stacks: Sequence[Stack], data: bytes, suffix: str) -> 
             name = f"{stack.name}[{number}]" if stack.shape[0] > 1 else stack.name
             size, scan_id = stack.pixel_size_angstrom, new_scan_id()
             if not several:
-                yield _picture(image, size, str(path), data, suffix, scan_id)
+                picture = _picture(image, size, str(path), data, suffix, scan_id)
+                yield replace(picture, times=stack.times)
                 continue
             picture = _picture(image, size, f"{path}: {name}", b"", ".tif", scan_id)
             file = io.BytesIO()
             _write_tiff(file, picture.pixels)
             wire = np.frombuffer(file.getvalue(), np.uint8)
-            yield replace(picture, wire=wire, name=name)
+            yield replace(picture, wire=wire, name=name, times=stack.times)
 
 
 def _write_tiff(file: io.BytesIO, image: NDArray[np.float32]) -> None:
@@ -166,7 +169,8 @@ def read_tiff(data: bytes) -> list[Stack]:
         for page in pages:
             _refuse_bomb(page, data)
         images = np.stack([page.asarray() for page in pages])
-        return [Stack("image", images.reshape(-1, *images.shape[-2:]), size)]
+        times = of_stemd(about.get("stemd"), (images.shape[-2], images.shape[-1]))
+        return [Stack("image", images.reshape(-1, *images.shape[-2:]), size, times)]
 
 
 def _refuse_large(shape: tuple[int, ...]) -> None:

@@ -15,6 +15,7 @@ from stemd.adapters.recordings.calibration import Axis, axes_of
 from stemd.adapters.recordings.foreign import NEEDS, read_signals, title_of
 from stemd.adapters.recordings.hdf5.velox import Found, read_velox
 from stemd.adapters.recordings.hdf5.walk import refuse_foreign_bytes
+from stemd.adapters.recordings.scan_times import ScanTimes, of_digital_micrograph
 from stemd.errors import FormatError
 
 MODULES: Mapping[str, str] = {
@@ -29,11 +30,12 @@ MODULES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Images (n, y, x) of one name in a file, and the size of their pixels where it is known."""
+    """Images (n, y, x) of one name in a file; the size of their pixels and times where known."""
 
     name: str
     images: NDArray[Any]
     pixel_size_angstrom: float | None = None
+    times: ScanTimes | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -53,8 +55,8 @@ def read_stacks(path: Path) -> list[Stack]:
     velox = _velox(path) if suffix == ".emd" else None
     if velox is not None:
         others = velox[1]
-        for name, images, size in velox[0]:
-            found.append(Stack(_unused(name, found), images, size))
+        for name, images, size, times in velox[0]:
+            found.append(Stack(_unused(name, found), images, size, times))
     else:
         signals = read_signals(path, MODULES[suffix], lazy=False, endings=suffix)
     for signal in signals:
@@ -98,7 +100,8 @@ def _stack(name: str, signal: Mapping[str, Any]) -> Stack:
     if x_before_y(known):
         images, known = np.swapaxes(images, -1, -2), known[::-1]
     size = known[-1].angstrom or known[-2].angstrom
-    return Stack(name, images.reshape(-1, *images.shape[-2:]), size)
+    times = of_digital_micrograph(signal.get("original_metadata"), images.shape[-1])
+    return Stack(name, images.reshape(-1, *images.shape[-2:]), size, times)
 
 
 def x_before_y(axes: Sequence[Axis]) -> bool:

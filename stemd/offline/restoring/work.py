@@ -13,7 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan
+from stemd.adapters.recordings.pictures import Picture
+from stemd.adapters.recordings.scan_times import ScanTimes
 from stemd.documents import to_json
+from stemd.engines.restoration.estimate.hum import steadied_image
 from stemd.engines.restoration.evidence.faithful import Faithful
 from stemd.engines.restoration.finished import finished
 from stemd.engines.restoration.frames.aligned import Aligned, align
@@ -32,8 +35,8 @@ F32 = NDArray[np.float32]
 class Choice:
     """How to restore: model and backend, and what is known of the frames.
 
-    `frame_time_s` from one frame's start to the next one's; `pixel_size_angstrom` where the file
-    does not say it.
+    `frame_time_s` from one frame's start to the next one's; `pixel_size_angstrom`,
+    `dwell_time_us` and `line_time_us` (None: as long as its pixels) where the file does not say it.
     """
 
     model: str = "restoration"
@@ -42,6 +45,15 @@ class Choice:
     device: int = 0
     frame_time_s: float | None = None
     pixel_size_angstrom: float | None = None
+    dwell_time_us: float | None = None
+    line_time_us: float | None = None
+
+    def times(self, picture: Picture) -> ScanTimes | None:
+        """What is told, else what the file says."""
+        if self.dwell_time_us is None:
+            return picture.times
+        line_us = self.line_time_us or self.dwell_time_us * picture.pixels.shape[1]
+        return ScanTimes(self.dwell_time_us * 1e-6, line_us * 1e-6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +81,9 @@ def restored(series: Series, choice: Choice) -> Restored:
         pixels = images[f"{series.name}_sum"] = frames.image
         document |= {"sources": [picture.source for picture in series.pictures]}
         document |= described(frames, size, choice.frame_time_s)
+    elif (times := choice.times(first)) is not None:
+        pixels, moved_px = steadied_image(_finite(pixels), times.line_s, times.pixel_s)
+        document["hum_px"] = round(moved_px, 4)
     found, about = _through_the_network(pixels, choice)
     images[f"{series.name}_restored"] = found.image
     images[f"{series.name}_uncertainty"] = found.uncertainty
@@ -129,6 +144,8 @@ def write(made: Restored, folder: Path, *, pictures: bool) -> list[Path]:
 
 def notes(document: Mapping[str, Any]) -> Iterator[str]:
     """What a person should know of the result, in sentences."""
+    if document.get("hum_px"):
+        yield f"mains hum of {document['hum_px']:.2g} pixels rms was undone first"
     left_out = document.get("left_out") or []
     if left_out:
         numbers = ", ".join(str(n) for n in left_out[:20])

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from stemd.adapters.recordings.calibration import ANGSTROM, positive
 from stemd.adapters.recordings.hdf5.vendors import is_velox
+from stemd.adapters.recordings.scan_times import ScanTimes, of_velox
 from stemd.errors import FormatError
 
 SPECTRA = ("Spectrum", "SpectrumImage", "SpectrumStream")
 MOST_VALUES = 2**29
-Found = tuple[str, NDArray[Any], float | None]
-"""(name of the detector, images (n, y, x), size of a pixel in angstrom where known)"""
+Found = tuple[str, NDArray[Any], float | None, ScanTimes | None]
+"""(name of the detector, images (n, y, x), size of a pixel in angstrom, times; where known)"""
 
 
 def read_velox(path: Path) -> tuple[list[Found], list[str]] | None:
@@ -47,7 +48,8 @@ def read_velox(path: Path) -> tuple[list[Found], list[str]] | None:
                     f"{name} has {stored.size:,} pixels, too many",
                     f"save fewer frames: at most {MOST_VALUES:,} pixels",
                 )
-            found.append((name, np.moveaxis(stored[...], 2, 0), size))
+            times = of_velox(about, stored.shape[0])
+            found.append((name, np.moveaxis(stored[...], 2, 0), size, times))
         return found, others
 
 

@@ -72,12 +72,17 @@ def steadied(image: F32, scan: Scan) -> tuple[F32, float]:
     Nothing is done where the dwell time is not known, lines run both ways, or the scan takes longer
     than LONGEST_S.
     """
-    if scan.dwell_time_us is None or scan.serpentine or min(image.shape) < SMALLEST_PX:
+    if scan.dwell_time_us is None or scan.serpentine:
         return image, 0.0
     pixel_s = scan.dwell_time_us * 1e-6
-    if pixel_s * scan.line_frames * len(image) > LONGEST_S:
+    return steadied_image(image, pixel_s * scan.line_frames, pixel_s)
+
+
+def steadied_image(image: F32, line_s: float, pixel_s: float) -> tuple[F32, float]:
+    """The same of an image whose lines all run one way, `line_s` from one to the next."""
+    if min(image.shape) < SMALLEST_PX or line_s * len(image) > LONGEST_S:
         return image, 0.0
-    hum = find_hum(image, pixel_s * scan.line_frames, pixel_s)
+    hum = find_hum(image, line_s, pixel_s)
     if hum is None:
         return image, 0.0
     moved = float(np.sqrt(0.5 * np.square(np.abs(hum.amplitude)).sum()))
