@@ -41,7 +41,7 @@ def test_where_no_lens_is_sure_the_image_is_nearly_that_of_the_true_one(patterns
     assert sum(each["part"] for each in phase.extra["lenses"]) == pytest.approx(1.0, abs=0.01)
     assert likeness(phase.image) > 0.85 * likeness(known[0].image)
     assert likeness(phase.image) > likeness(told[0].image) + 0.2
-    assert error.image.std() > 2.0 * known[1].image.std()
+    assert error.image.std() > 1.5 * known[1].image.std()
     (notice,) = said
     assert notice.kind == "direct_lens_unsure"
     assert "defocus" in notice.text

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from stemd.aberrations import Aberrations
 from stemd.beam import Beam
 from stemd.engines.bright_field.engine import BrightFieldEngine
-from stemd.engines.bright_field.measuring import usable_cells
+from stemd.engines.bright_field.seen_cells import cells_of
 from stemd.engines.bright_field.settings import BrightFieldSettings
 from stemd.engines.bright_field.view import Discs
 from stemd.engines.lens.absorption import Absorbing
-from stemd.engines.lens.estimate import Cell, Frequencies, Linear
+from stemd.engines.lens.estimate import Frequencies, Linear
 from stemd.engines.lens.measure import StoppedError
 from stemd.results import Result
 
@@ -101,14 +101,12 @@ class HeldTo(BrightFieldEngine):
             return []  # so few positions say nothing of any wave
         both = Absorbing(at, lens.coefficients(discs.beam))
         power, cells = np.zeros(at.index.size), 0
-        for cell, points in zip(*usable_cells(discs), strict=True):
+        for cell in cells_of(discs, at):
             if not go_on():
                 return None
-            image = discs.images(slice(int(cell), int(cell) + 1))[0].reshape(discs.done.shape)
-            spectrum, counts = at.spectrum_of(image)
-            both.add(Cell(spectrum, counts, points))
-            power += counts * np.abs(spectrum) ** 2
-            cells += counts > 0.0
+            both.add(cell)
+            power += cell.counts * np.abs(cell.spectrum) ** 2
+            cells += cell.counts > 0.0
         about = {**lens.as_optics(), "lens": "measured" if measured else "told"}
         misfit = _misfit(at, power, both.explained(), cells)
         self._evidence = Evidence(both.phase(), misfit, about, blurred, disagrees, lens)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stemd.aberrations import Aberrations
-from stemd.engines.bright_field.measuring import usable_cells
+from stemd.engines.bright_field.seen_cells import cells_of
 from stemd.engines.bright_field.view import Discs
 from stemd.engines.direct.uncertainty import variance_of
 from stemd.engines.lens.absorption import Absorbing
-from stemd.engines.lens.estimate import Cell, Frequencies, Linear
+from stemd.engines.lens.estimate import Frequencies, Linear
 from stemd.engines.lens.finer import Finer, times_for
 from stemd.engines.lens.weights import Method
 from stemd.errors import StemdError
@@ -98,10 +98,3 @@ class ExactImage:
                 return None
             sums.add(cell)
         return Made(*sums.solved())
-
-
-def cells_of(discs: Discs, at: Frequencies) -> Iterator[Cell]:
-    """What each usable cell has seen."""
-    for cell, points in zip(*usable_cells(discs), strict=True):
-        image = discs.images(slice(int(cell), int(cell) + 1))[0].reshape(discs.done.shape)
-        yield Cell(*at.spectrum_of(image), points)
