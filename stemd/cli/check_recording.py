@@ -133,6 +133,8 @@ def _look_at_scan(recording: Recording, number: int) -> ScanFindings:
     run.count(recording.notices)
     if run.is_empty:
         run.tell(no_hits())
+    for said in run.blank():
+        run.tell(said)
     return ScanFindings(
         number,
         detector.name,

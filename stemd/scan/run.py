@@ -13,6 +13,7 @@ from stemd.engines.base import Gathered, PositionMaps
 from stemd.engines.reduction import Reducer
 from stemd.errors import ConfigError
 from stemd.results import Result, Snapshot
+from stemd.scan.blank import blank_notices
 from stemd.scan.counters import Said
 from stemd.scan.engines import EngineChoice, Report, ScanEngines
 from stemd.scan.images import Publish, ScanImages
@@ -171,8 +172,14 @@ class ScanRun:
         self.settle()
         self.end_reason = reason
         self.finished_ns = time.time_ns()
+        for said in self.blank():
+            self.tell(said)
         self.engines.finish()
         self.ended.set()
+
+    def blank(self) -> Sequence[Notice]:
+        """What is to be said of patterns without counts; nothing of images, or of no pattern."""
+        return [] if self.is_empty or self.intake.images() else blank_notices(self.recorded)
 
     # Any thread
 

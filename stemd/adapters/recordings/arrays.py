@@ -6,12 +6,13 @@ Not a camera: a module without a PLUGIN, used by files.py.
 from __future__ import annotations
 
 import io
+import math
 import mmap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,15 +35,17 @@ _NPY_HEAD_BYTES = 64 * 1024
 class About:
     """What a file says of its patterns beside the patterns.
 
-    `mask` (height, width) is True where a pixel is to be left out, `lines` the scan's shape where
-    only the file's numbers say it, `expected` how many patterns there should be, `detector` the
-    camera's name, `notices` what was found on opening. `look`: read some patterns on opening, to
-    find pixels without data, and the steps of real numbers. `marks`: whoever wrote it gives pixels
+    `mask` (height, width) is True where a pixel is to be left out, `unwritten` (n,) where a
+    pattern was never written, which the file's reader gives as zeros. `lines` is the scan's shape
+    where only the file's numbers say it, `expected` how many patterns there should be, `detector`
+    the camera's name, `notices` what was found on opening. `look`: read some patterns on opening,
+    to find pixels without data, and the steps of real numbers. `marks`: whoever wrote it gives pixels
     without data the largest value of their type.
     """
 
     calibration: Calibration = field(default_factory=Calibration)
     mask: NDArray[np.bool_] | None = None
+    unwritten: NDArray[np.bool_] | None = None
     lines: tuple[int, int] | None = None
     expected: int | None = None
     detector: str = "array"
@@ -93,7 +96,8 @@ class ArrayRecording:
             raw_name="raw" + path.suffix,
             optics=about.calibration.optics(),
         )
-        self._told = (*about.notices, *_notices(self._scan, self._frames, about.expected))
+        self._unwritten = about.unwritten
+        self._told = (*about.notices, *_notices(self._scan, shape, about))
         self.splits = True
 
     @property
@@ -144,6 +148,8 @@ class ArrayRecording:
             probe = self._scan.probes(numbers)
             if empty is not None:
                 probe[empty] = -1
+            if self._unwritten is not None:
+                probe[self._unwritten[first:last]] = -1
             data = np.ascontiguousarray(patterns).reshape(-1).view(np.uint8)
             yield FrameBlock(
                 acquisition=self._acquisition,
@@ -208,9 +214,29 @@ def scan_of(path: RecordingPath, shape: tuple[int, int], frames: int) -> Scan:
         ) from error
 
 
-def _notices(scan: Scan, frames: int, expected: int | None) -> Sequence[Message]:
-    missing = max(scan.last_position_frame + 1, expected or 0) - frames
-    return (Notice("missing_frames", f"{missing} missing", count=missing),) if missing > 0 else ()
+def _notices(scan: Scan, shape: tuple[int, ...], about: About) -> Iterator[Message]:
+    frames = int(np.prod(shape[:-2]))
+    needed, promised = scan.last_position_frame + 1, about.expected or 0
+    missing = max(needed, promised) - frames
+    if missing > 0:
+        who = "the file tells of" if promised > needed else "the scan takes"
+        text = f"{missing:,} patterns are missing: {who} {max(needed, promised):,}"
+        yield Notice("missing_frames", text, count=missing)
+    unwritten = 0 if about.unwritten is None else int(about.unwritten.sum())
+    if unwritten:
+        text = f"{unwritten:,} of {frames:,} patterns were never written: they count as missing"
+        remedy = "the acquisition was broken off, or the file was copied too early"
+        yield Notice("unwritten_patterns", text, count=unwritten, remedy=remedy)
+    plane = len(shape) == 4 and min(shape[:2]) > 1
+    if plane and shape[:2] != scan.shape and shape[1] != scan.line_frames:
+        text = (
+            f"the file holds {shape[0]} x {shape[1]} patterns, the scan has {scan.line_frames} "
+            "frames a line"
+        )
+        remedy = (
+            "if the file is right, the scan's shape or flyback is wrong: is it lines x columns?"
+        )
+        yield Notice("scan_shape", text, remedy=remedy)
 
 
 def open_npy(path: RecordingPath, scan: Scan | None = None) -> ArrayRecording:
@@ -226,13 +252,50 @@ def _open_npy(path: Path, scan: Scan | None) -> ArrayRecording:
         # copy-on-write: kernels know writable arrays only, the file stays as it is
         array = np.load(path, mmap_mode="c", allow_pickle=False)
     except (ValueError, SyntaxError, EOFError, TokenError, MemoryError, OverflowError) as error:
-        raise FormatError(
+        raise _shorter(path) or FormatError(
             f"{path} is not a .npy file: {error}", "save it with numpy.save"
         ) from error
     check_shape(path, array.shape, "the array")
+    about = About(notices=_behind(path.stat().st_size - array.offset - array.nbytes))
     return ArrayRecording(
-        path, array.shape, array.dtype, mapped_fetch(array), scan, close=lambda: None
+        path, array.shape, array.dtype, mapped_fetch(array), scan, lambda: None, about
     )
+
+
+def _head_of(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, Fortran order and type; the file stands at the array then.
+
+    Raises ValueError, and KeyError for a version of the format that is not known.
+    """
+    major, _ = np.lib.format.read_magic(file)
+    read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
+    shape, fortran, dtype = read[major](file)
+    return tuple(map(int, shape)), bool(fortran), dtype
+
+
+def _shorter(path: Path) -> FormatError | None:
+    """The error for an array that is shorter than its header says; None for what is none."""
+    try:
+        with path.open("rb") as file:
+            shape, _, dtype = _head_of(file)
+            there, whole = path.stat().st_size - file.tell(), math.prod(shape) * dtype.itemsize
+    except (ValueError, KeyError, SyntaxError, EOFError, TokenError, OSError):
+        return None
+    if dtype.hasobject or there >= whole:
+        return None
+    return FormatError(
+        f"{path} is cut off: it has {there:,} of the {whole:,} bytes of an array of {shape}",
+        "copy it again; if it was never longer, the array was not written to its end",
+    )
+
+
+def _behind(left: int) -> Sequence[Message]:
+    """What to say of bytes behind an array."""
+    if left <= 0:
+        return ()
+    text = f"{left:,} bytes behind the array are not read"
+    remedy = "if they are a second array, save each in a file of its own"
+    return (Notice("bytes_behind", text, count=left, remedy=remedy),)
 
 
 def mapped_fetch(array: Any) -> Fetch:
@@ -258,13 +321,12 @@ def _open_remote_npy(path: RemoteFile, scan: Scan | None) -> ArrayRecording:
     source = RemoteBytes(path)
     head = io.BytesIO(source.read(0, min(source.size, _NPY_HEAD_BYTES)))
     try:
-        major, _ = np.lib.format.read_magic(head)
-        read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
-        shape, fortran, dtype = read[major](head)
+        shape, fortran, dtype = _head_of(head)
         start = head.tell()
         if fortran or dtype.hasobject:
             raise ValueError("its patterns are not in C order")
-        if source.size < start + int(np.prod(shape)) * dtype.itemsize:
+        left = source.size - start - math.prod(shape) * dtype.itemsize
+        if left < 0:
             raise ValueError("it is shorter than its header says")
     except (ValueError, KeyError) as error:
         raise FormatError(
@@ -281,7 +343,8 @@ def _open_remote_npy(path: RemoteFile, scan: Scan | None) -> ArrayRecording:
                 stream.read_into(data)
                 yield data.view(dtype).reshape(-1, *shape[-2:])
 
-    return ArrayRecording(path, shape, dtype, fetch, scan, source.close)
+    about = About(notices=_behind(left))
+    return ArrayRecording(path, shape, dtype, fetch, scan, source.close, about)
 
 
 def check_shape(path: RecordingPath, shape: tuple[int, ...], what: str) -> None:

@@ -16,6 +16,8 @@ from stemd.pixels import Mask, alone_or_together, full_scale
 CountType = Literal["u1", "u2", "u4", "u8", "i4"]
 SAMPLES = 16
 """Patterns all over a file that are looked at before the first is read."""
+_MOST = 2**32 - 1
+"""Larger counts could make sums beyond 64 bits, which would turn negative."""
 _ENOUGH = 4
 """So many patterns must have the largest value in a pixel before it counts as masked."""
 
@@ -102,6 +104,8 @@ class Counts:
         Raises FormatError for integers beyond 32 bits.
         """
         if self._plain:
+            if patterns.dtype.itemsize > 4 and patterns.max(initial=0) > _MOST:
+                raise self._beyond(first)
             return patterns, None
         if patterns.dtype.kind == "i":
             return self._whole(patterns, first), None
@@ -110,11 +114,14 @@ class Counts:
     def _whole(self, patterns: NDArray[Any], first: int) -> NDArray[Any]:
         counts: NDArray[Any] = patterns.astype(np.int32)
         if patterns.dtype.itemsize > 4 and not np.array_equal(counts, patterns):
-            raise FormatError(
-                f"{self._name}: near pattern {first} there are values beyond 32 bits",
-                "look at where the values come from: no camera counts so far",
-            )
+            raise self._beyond(first)
         return counts
+
+    def _beyond(self, first: int) -> FormatError:
+        return FormatError(
+            f"{self._name}: near pattern {first} there are values beyond 32 bits",
+            "look at where the values come from: no camera counts so far",
+        )
 
     def _fixed(self, patterns: NDArray[Any]) -> tuple[NDArray[Any], Mask]:
         count, pixels = patterns.shape[0], patterns[0].size

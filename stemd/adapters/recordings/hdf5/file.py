@@ -21,6 +21,7 @@ from stemd.adapters.recordings.hdf5.choice import SERIES, Chosen, choose
 from stemd.adapters.recordings.hdf5.filters import NEEDS
 from stemd.adapters.recordings.hdf5.heaps import texts_are_sound
 from stemd.adapters.recordings.hdf5.joined import Joined
+from stemd.adapters.recordings.hdf5.unwritten import unwritten
 from stemd.adapters.recordings.hdf5.walk import Found, datasets_of
 from stemd.adapters.recordings.remote import RemoteBytes
 from stemd.adapters.recordings.remote_stream import RemoteReader
@@ -133,6 +134,7 @@ def _recording(
     known = [axes[axis] for axis in order]
     microscope = vendors.microscope_of(first) if sound else None
     about = About(
+        unwritten=unwritten(chosen, order, path) if isinstance(path, Path) else None,
         calibration=calibration_of(known[:-2], known[-2:], microscope),
         notices=_notices(chosen, found, sound),
     )
@@ -173,9 +175,19 @@ def _with_master(file: Any, array: Joined, about: About, chosen: Chosen) -> Abou
     known = about.calibration
     calibration = replace(known, dwell_time_us=known.dwell_time_us or master.dwell_time_us)
     frames = int(np.prod(array.shape[:-2]))
+    told = list(about.notices)
+    if master.other_mask:
+        height, width = array.shape[-2:]
+        text = (
+            f"the file's pixel mask is of {master.other_mask} pixels, the patterns of "
+            f"{height} x {width}"
+        )
+        remedy = "it is not used: list the pixels that do not count in optics.mask"
+        told.append(Notice("mask_not_read", text, remedy=remedy))
     whole = master.lines is not None and int(np.prod(master.lines)) == frames
     return replace(
         about,
+        notices=told,
         calibration=calibration,
         mask=master.mask,
         lines=master.lines if whole else None,

@@ -23,13 +23,17 @@ _DECTRIS = "/entry/instrument/detector"
 
 @dataclass(frozen=True, slots=True)
 class Master:
-    """What a DECTRIS master file says. `lines` is (triggers, images a trigger), both above one."""
+    """What a DECTRIS master file says. `lines` is (triggers, images a trigger), both above one.
+
+    `other_mask`: the size of a mask that is not that of the patterns, in words.
+    """
 
     mask: NDArray[np.bool_] | None = None
     lines: tuple[int, int] | None = None
     expected: int | None = None
     dwell_time_us: float | None = None
     name: str = "DECTRIS"
+    other_mask: str = ""
 
 
 def master_of(file: Any, shape: tuple[int, int]) -> Master | None:
@@ -50,6 +54,7 @@ def master_of(file: Any, shape: tuple[int, int]) -> Master | None:
         expected=triggers * images if triggers and images else None,
         dwell_time_us=frame_time * 1e6 if frame_time else None,
         name=text_of(_value(detector, "description"))[:80] or "DECTRIS",
+        other_mask="" if good or mask is None else " x ".join(map(str, np.shape(mask))),
     )
 
 

@@ -1,0 +1,61 @@
+"""Positions without a single count, where chance cannot have made them: a blanked beam, lost data.
+
+Their pixels are 0 in every image, as those of missing positions, but they are counted as done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.blocks import Notice
+from stemd.engines.base import PositionMaps
+
+ENOUGH_ELECTRONS = 16.0
+"""So many expected in a dark place make none of them a chance of 1e-7."""
+DARK_SHARE = 0.01
+"""The darkest part of the positions with counts: what the specimen makes of the beam."""
+MOST_LOOKED_AT = 1_000_000
+REMEDY = (
+    "was the beam blanked, the detector retracted, or the recording cut off? Their pixels are 0 in "
+    "every image and mean nothing"
+)
+
+
+def blank_notices(maps: PositionMaps) -> Sequence[Notice]:
+    """What to say of the positions of a finished scan that are done and have no counts.
+
+    All of them, or those that a scan of so many electrons a position cannot have by chance. How
+    many counts an electron makes is not known: it is taken from the differences of neighbours,
+    whose variance is the mean for counts of single electrons.
+    """
+    blank = maps.done & (maps.total == 0)
+    count, done = int(blank.sum()), int(maps.done.sum())
+    if not count:
+        return []
+    if count == done:
+        text = f"none of the {count:,} patterns has a single count"
+        return [Notice("blank_patterns", text, count=count, remedy=REMEDY)]
+    lit = np.flatnonzero(maps.done & ~blank)[:MOST_LOOKED_AT]
+    if darkest_electrons(maps.total[lit]) < ENOUGH_ELECTRONS:
+        return []
+    first, last = (int(n) for n in np.flatnonzero(blank)[[0, -1]])
+    where = " to ".join(str(divmod(n, maps.shape[1])) for n in sorted({first, last}))
+    mean = int(maps.total.sum()) / (done - count)
+    text = (
+        f"{count:,} of {done:,} patterns have no counts, the others {mean:,.0f} on average: "
+        f"positions (y, x) {where}"
+    )
+    return [Notice("blank_patterns", text, count=count, remedy=REMEDY)]
+
+
+def darkest_electrons(totals: NDArray[np.int64]) -> float:
+    """About how many electrons the darkest of these positions has, all of which have counts."""
+    some = totals.astype(np.float64)
+    mean, dark = float(some.mean()), float(np.quantile(some, DARK_SHARE))
+    if some.size < 2 or mean <= 0.0:
+        return 0.0
+    variance = float(np.mean(np.diff(some) ** 2)) / 2.0
+    return dark / max(1.0, variance / mean)

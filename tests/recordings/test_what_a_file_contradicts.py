@@ -1,0 +1,142 @@
+"""What a file says that contradicts what was told, or is not there although it seems to be."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from stemd.acquisition import Scan
+from stemd.adapters.files import open_recording
+from stemd.blocks import Notice
+from stemd.errors import FormatError
+from tests.recordings.writers import Array, counts
+
+
+def read(path: Path, **options: Any) -> tuple[Array, list[Notice]]:
+    """Which positions a recording has, and what it says."""
+    recording = open_recording(path, **options)
+    try:
+        probes = [block.probe for block in recording.blocks(0, recording.frames)]
+        return np.concatenate(probes), [n for n in recording.notices if isinstance(n, Notice)]
+    finally:
+        recording.close()
+
+
+@pytest.mark.parametrize("chunks", [(1, 1, 4, 4), (2, 7, 8, 9), (1, 3, 8, 9)])
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (1, 0, 2, 3)])
+def test_patterns_that_were_never_written_are_missing(
+    tmp_path: Path, chunks: tuple[int, ...], order: tuple[int, ...]
+) -> None:
+    path, data = tmp_path / "cut.h5", counts((6, 7, 8, 9)).transpose(order)
+    with h5py.File(path, "w") as file:
+        fitting = tuple(map(min, chunks, data.shape))
+        dataset = file.create_dataset("data", data.shape, data.dtype, chunks=fitting)
+        dataset[:4] = data[:4]
+    probes, notices = read(path)
+    lacking = data.shape[1] * (data.shape[0] - 4)
+    np.testing.assert_array_equal(np.flatnonzero(probes >= 0), np.arange(4 * data.shape[1]))
+    (notice,) = (n for n in notices if n.kind == "unwritten_patterns")
+    assert notice.count == lacking
+    assert f"{lacking} of 42 patterns were never written" in notice.text
+
+
+def test_of_a_pattern_that_was_written_in_part_nothing_counts(tmp_path: Path) -> None:
+    path, data = tmp_path / "part.h5", counts((2, 3, 8, 9))
+    with h5py.File(path, "w") as file:
+        dataset = file.create_dataset("data", data.shape, data.dtype, chunks=(1, 1, 4, 9))
+        dataset[0] = data[0]
+        dataset[1, 0] = data[1, 0]
+        dataset[1, 2, 4:] = data[1, 2, 4:]
+    probes, _ = read(path, dataset="/data")
+    assert probes.tolist() == [0, 1, 2, 3, -1, -1]
+
+
+@pytest.mark.parametrize("chunks", [None, (1, 1, 8, 9)])
+def test_a_file_into_which_nothing_was_written_is_refused(
+    tmp_path: Path, chunks: tuple[int, ...] | None
+) -> None:
+    path = tmp_path / "none.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("data", (2, 3, 8, 9), "u2", chunks=chunks)
+    with pytest.raises(FormatError, match="nothing was ever written into /data"):
+        open_recording(path)
+
+
+def test_in_a_series_the_files_that_were_cut_off_lack_their_own_patterns(tmp_path: Path) -> None:
+    path, data = tmp_path / "s.h5", counts((42, 8, 9))
+    with h5py.File(path, "w") as file:
+        first = file.create_dataset("entry/data/data_000001", (20, 8, 9), "u2", chunks=(1, 8, 9))
+        first[:15] = data[:15]
+        file["entry/data/data_000002"] = data[20:]
+    probes, _ = read(path)
+    np.testing.assert_array_equal(np.flatnonzero(probes < 0), np.arange(15, 20))
+
+
+@pytest.mark.parametrize(
+    ("scan", "doubted"),
+    [
+        (Scan(shape=(7, 6)), True),
+        (Scan(shape=(6, 5), flyback=2), False),
+        (Scan(shape=(6, 6), flyback=1), False),
+        (Scan(shape=(7, 5), flyback=1), True),
+        (Scan(shape=(6, 7)), False),
+        (None, False),
+    ],
+)
+def test_a_scan_that_the_files_own_axes_contradict_is_doubted(
+    tmp_path: Path, scan: Scan | None, doubted: bool
+) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, counts((6, 7, 8, 9)))
+    _, notices = read(path, scan=scan)
+    assert ["scan_shape" in n.kind for n in notices] == [True] * doubted
+    for notice in notices:
+        assert "6 x 7 patterns" in notice.text
+
+
+def test_a_line_of_patterns_is_any_scan(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, counts((6, 7, 8, 9)).reshape(1, 42, 8, 9))
+    assert not read(path, scan=Scan(shape=(6, 7)))[1]
+
+
+def test_an_array_that_is_cut_off_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, counts((6, 7, 8, 9)))
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(FormatError, match=r"is cut off: it has 6,038 of the 6,048 bytes"):
+        open_recording(path)
+
+
+def test_a_second_array_in_a_file_is_told(tmp_path: Path) -> None:
+    path, other = tmp_path / "a.npy", tmp_path / "b.npy"
+    np.save(path, counts((6, 7, 8, 9)))
+    shutil.copy(path, other)
+    path.write_bytes(path.read_bytes() + other.read_bytes())
+    (notice,) = read(path)[1]
+    assert notice.text == f"{other.stat().st_size:,} bytes behind the array are not read"
+
+
+def test_a_mask_of_another_size_than_the_patterns_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "m_master.h5"
+    with h5py.File(path, "w") as file:
+        file["entry/data/data_000001"] = counts((42, 8, 9))
+        file["entry/instrument/detector/detectorSpecific/pixel_mask"] = np.ones((9, 8), "u4")
+    (notice,) = (n for n in read(path)[1] if n.kind == "mask_not_read")
+    assert notice.text == "the file's pixel mask is of 9 x 8 pixels, the patterns of 8 x 9"
+
+
+@pytest.mark.parametrize("value", [2**32, 2**63 + 5])
+def test_counts_beyond_32_bits_are_refused_before_a_sum_turns_negative(
+    tmp_path: Path, value: int
+) -> None:
+    path, data = tmp_path / "a.npy", counts((6, 7, 8, 9)).astype("u8")
+    data[5, 6, 0, 0] = value
+    np.save(path, data)
+    with pytest.raises(FormatError, match="values beyond 32 bits"):
+        read(path)
