@@ -11,13 +11,22 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from stemd.pixels import Mask, rectangles_of
 
-PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-Length = Annotated[float, Field(ge=0.0, le=1e6, allow_inf_nan=False)]
-FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
+
+def _no_truth(value: Any) -> Any:
+    """`true` is no number; it would be taken for 1."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")
+    return value
+
+
+_Number = BeforeValidator(_no_truth)
+PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False), _Number]
+Length = Annotated[float, Field(ge=0.0, le=1e6, allow_inf_nan=False), _Number]
+FiniteFloat = Annotated[float, Field(allow_inf_nan=False), _Number]
 _Pixel = Annotated[int, Field(ge=0, le=65536)]
 Pixels = tuple[_Pixel, _Pixel] | tuple[_Pixel, _Pixel, _Pixel, _Pixel]
 """A detector pixel (y, x), or a rectangle (y_first, x_first, y_stop, x_stop)."""

@@ -137,7 +137,9 @@ def from_json(data: bytes | str, most: int = MAX_DOCUMENT_BYTES) -> Any:
         raise FormatError(f"has {len(data)} bytes", f"at most {most} bytes")
     try:
         text = data if isinstance(data, str) else str(data, "utf-8")
-        parsed = json.loads(text, parse_constant=_not_json, parse_int=_whole)
+        parsed = json.loads(
+            text, parse_constant=_not_json, parse_int=_whole, object_pairs_hook=_once
+        )
     except (ValueError, RecursionError) as error:
         raise FormatError(f"is not valid JSON: {plain_text(str(error))}") from error
     if text.count("[") + text.count("{") > MAX_DEPTH and _is_deeper(parsed, MAX_DEPTH):
@@ -171,6 +173,17 @@ def read_object(path: Path, most: int = MAX_DOCUMENT_BYTES) -> Json:
 
 def _not_json(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> Json:
+    """An object; of a key that stands twice readers take either, and what is meant nobody knows."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(
+            f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice"
+        )
+    return found
 
 
 def _whole(text: str) -> int | float:

@@ -127,6 +127,10 @@ class Settings:
             found |= masks_of(engine, own, self.optics)
         return found
 
+    def of_scan(self, scan: Scan) -> Settings:
+        """The same for a scan as it is."""
+        return replace(self, scan=scan)
+
     def with_known(self, optics: Mapping[str, float]) -> Settings:
         """The same, with what is known otherwise of optics that are not set."""
         fresh = {key: value for key, value in optics.items() if getattr(self.optics, key) is None}

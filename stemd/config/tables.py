@@ -6,7 +6,14 @@ import contextlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+)
 
 from stemd import plugins
 from stemd.errors import ConfigError
@@ -115,3 +122,10 @@ class RecordTable(_Table):
     results: tuple[Annotated[str, AfterValidator(_writer)], ...] = Field(
         default=DEFAULT_RESULTS, json_schema_extra=_writers_listed
     )
+
+    @field_validator("results")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := sorted({name for name in value if value.count(name) > 1}):
+            raise ValueError(f"{', '.join(twice)} is listed twice")
+        return value

@@ -33,7 +33,11 @@ class Requests:
             if target is None:
                 reply.update(await self._config(request))
             elif kind == "settings":
-                reply["revision"] = (await target.changed(request)).revision
+                before = target.live
+                live = await target.changed(request)
+                reply["revision"] = live.revision
+                if doubts := target.settings.new_doubts(before, live):
+                    reply["doubts"] = doubts
             else:
                 reply.update(await self._command(target, request))
         except RefusedError as error:

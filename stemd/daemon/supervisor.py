@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stemd import __version__
 from stemd.acquisition import iso_utc
+from stemd.config.doubts import doubts
 from stemd.config.resolved import Config
 from stemd.daemon import systemd
 from stemd.daemon.beside import beside
@@ -156,6 +157,7 @@ class Daemon:
         self._watch()
         self.health.red.starting = "stemd is starting: kernels are compiled"
         systemd.notify("STATUS=compiling kernels")
+        self._tasks.start(_tell_doubts(config), "doubts")
         await self.pipelines.start(config, store, completer)
         self._publish_state()
         keep = self._tasks.keep
@@ -252,6 +254,7 @@ class Daemon:
                 )
             await self.pipelines.apply(config)
             self.config = config
+            self._tasks.start(_tell_doubts(config), "doubts")
             if self._completer is not None:
                 # beside: what the new config says holds, whether the disk answers or not
                 self._tasks.start(_until_done(self._completer.resume), "resume completions")
@@ -311,6 +314,12 @@ class Daemon:
     def _sink_errors(self) -> Json:
         """By name what is wrong with a sink now, null where all is well."""
         return {name: status["error"] for name, status in self.hub.sinks().items()}
+
+
+async def _tell_doubts(config: Config) -> None:
+    """What `stemd check` would say of a config that is in force, for those who did not ask."""
+    for doubt in await beside(doubts, config):
+        log.warning("the config may not be meant so", doubt=doubt)
 
 
 async def _until_done(step: Callable[[], Awaitable[object]]) -> None:

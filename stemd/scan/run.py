@@ -15,6 +15,7 @@ from stemd.errors import ConfigError
 from stemd.results import Result, Snapshot
 from stemd.scan.blank import blank_notices
 from stemd.scan.counters import Said
+from stemd.scan.doubts import grave_doubts_of
 from stemd.scan.engines import EngineChoice, Report, ScanEngines
 from stemd.scan.images import Publish, ScanImages
 from stemd.scan.intake import Intake
@@ -86,7 +87,11 @@ class ScanRun:
         self.finished_ns = 0
         self.ended = threading.Event()
         self._applied = settings
-        for said in (*self.mask.given_notices(), *self.engines.first_only()):
+        told = settings.of_scan(acquisition.scan)
+        doubts = [
+            Notice("doubt", text) for text in grave_doubts_of(told, acquisition.detector.shape)
+        ]
+        for said in (*doubts, *self.mask.given_notices(), *self.engines.first_only()):
             self.tell(said)
 
     @staticmethod

@@ -16,6 +16,7 @@ from stemd.acquisition import Scan
 from stemd.adapters.frames.recording import FrameRecording
 from stemd.adapters.merlin.encoder import Camera, encode_frame, encode_hdr
 from stemd.adapters.merlin.recording import open_recording
+from stemd.blocks import Notice
 from stemd.errors import FormatError
 from tests.merlin.streams import SMALL, Outcome, acquisition, decode, pattern
 
@@ -197,6 +198,22 @@ def test_the_shape_is_found_from_the_hdr_the_gaps_or_the_count(
     recording = open_recording(path)
     assert recording.acquisition.scan.shape == shape
     assert read(recording)[0] == list(range(len(numbers)))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [
+        ([1, 2, 3, 6, 7, 8], "2 are skipped after 3 frames, once"),
+        ([1, 2, 4, 5, 7, 8], "1 are skipped after each line of 2"),
+        ([1, 2, 3, 4, 5, 6], ""),
+    ],
+)
+def test_a_size_that_only_gaps_tell_is_said_to_be_a_guess(
+    tmp_path: Path, numbers: list[int], text: str
+) -> None:
+    recording = open_recording(write(tmp_path, numbers))
+    notices = [n for n in recording.notices if isinstance(n, Notice) and n.kind == "size_guessed"]
+    assert [text in notice.text for notice in notices] == [True] * bool(text)
 
 
 def test_a_cut_off_last_frame_is_noticed_and_left_out(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from stemd.acquisition import Scan
 from stemd.adapters.files import open_recording
-from stemd.blocks import Notice
+from stemd.blocks import FrameBlock, Notice
+from stemd.engines.whole_counts import whole_counts
 from stemd.errors import FormatError
 from tests.recordings.writers import Array, counts
 
@@ -140,3 +141,18 @@ def test_counts_beyond_32_bits_are_refused_before_a_sum_turns_negative(
     np.save(path, data)
     with pytest.raises(FormatError, match="values beyond 32 bits"):
         read(path)
+
+
+@pytest.mark.parametrize("unit", [1e-20, 1.0, 0.37, 1e6, 1e20])
+def test_real_numbers_of_any_size_are_counts_for_what_takes_counts(
+    tmp_path: Path, unit: float
+) -> None:
+    path, data = tmp_path / "a.npy", counts((2, 3, 8, 9)).astype("f4") * np.float32(unit)
+    np.save(path, data)
+    recording = open_recording(path)
+    (block,) = recording.blocks(0, recording.frames)
+    assert isinstance(block, FrameBlock)
+    found = whole_counts(block).patterns().reshape(data.shape).astype(np.float64)
+    recording.close()
+    worth = found.sum() / data.sum(dtype=np.float64)
+    np.testing.assert_allclose(found, data * worth, atol=0.51 if worth < 100 else worth * unit)

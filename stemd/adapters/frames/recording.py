@@ -174,6 +174,8 @@ class FrameRecording:
         lost = ends.span - ends.count
         if lost > 0 and not self._skipping:
             self._note("missing_frames", f"{lost} frame numbers are not in the file", lost)
+        elif lost > 0 and self._asked is None and hinted(self._announced, ends) is None:
+            self._notices.append(_guessed(scan))
         self._tell_declared(ends)
         self._tell_lines(scan, ends)
 
@@ -344,3 +346,17 @@ class FrameRecording:
     def close(self) -> None:
         """Close the file; where a block is still being read the map goes with its last reader."""
         self._storage.close()
+
+
+def _guessed(scan: Scan) -> Notice:
+    """Only the gaps in the numbers say how long a line is; lost frames leave gaps, too."""
+    after = (
+        f"each line of {scan.shape[1]}" if scan.shape[0] > 2 else f"{scan.shape[1]} frames, once"
+    )
+    return Notice(
+        "size_guessed",
+        f"nothing but the frame numbers tells the scan's size: {scan.flyback_frames} are skipped "
+        f"after {after}",
+        level="info",
+        remedy="if these frames were lost, tell the scan's size",
+    )

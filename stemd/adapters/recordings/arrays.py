@@ -39,8 +39,8 @@ class About:
     pattern was never written, which the file's reader gives as zeros. `lines` is the scan's shape
     where only the file's numbers say it, `expected` how many patterns there should be, `detector`
     the camera's name, `notices` what was found on opening. `look`: read some patterns on opening,
-    to find pixels without data, and the steps of real numbers. `marks`: whoever wrote it gives pixels
-    without data the largest value of their type.
+    to find pixels without data, and the steps of real numbers. `marks`: whoever wrote it gives
+    pixels without data the largest value of their type.
     """
 
     calibration: Calibration = field(default_factory=Calibration)

@@ -79,6 +79,8 @@ class Pipeline:
             lambda scan: self.reader.set_scan(scan),
             lambda entry: self._scans.note_change(entry),
             KeptSettings(store.data_dir / STATE_FOLDER, config.name),
+            lambda doubt: self.troubles.tell("warning", doubt, "", "settings"),
+            lambda: config.adapter.detector_shape() or self._scans.detector_shape,
         )
         self._config_file = config_file
         self.sessions = Sessions(

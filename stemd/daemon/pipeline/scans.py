@@ -102,6 +102,11 @@ class Scans:
         self._before: Seen | None = None
         """What is kept of the scan before, to measure drift."""
 
+    @property
+    def detector_shape(self) -> tuple[int, int] | None:
+        """Height and width of the newest scan's patterns; None before the first scan."""
+        return None if self.newest is None else self.newest.acquisition.detector.shape
+
     # The reader's thread
 
     def begin(self, acquisition: Acquisition) -> tuple[ScanRun, ScanFiles]:

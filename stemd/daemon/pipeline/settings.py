@@ -12,6 +12,7 @@ from stemd.config.resolved import PipelineConfig
 from stemd.daemon.pipeline.kept_settings import KeptSettings
 from stemd.events import Hub, Json
 from stemd.logs import get_logger
+from stemd.scan.doubts import doubts_of
 
 log = get_logger(__name__)
 
@@ -21,7 +22,8 @@ class SettingsInForce:
 
     Changed on the event loop only; `live` is an immutable object that any thread may read.
     `set_scan` tells the adapter, `note` gets an entry for the running scan's history. What was
-    changed is `kept` for the next start, until `reset`.
+    changed is `kept` for the next start, until `reset`. `doubted` is told what no experiment says
+    of new settings, of a detector of `detector_shape` where that is known.
     """
 
     def __init__(
@@ -31,18 +33,27 @@ class SettingsInForce:
         set_scan: Callable[[Scan], None],
         note: Callable[[Json], None],
         kept: KeptSettings,
+        doubted: Callable[[str], None] = lambda doubt: None,
+        detector_shape: Callable[[], tuple[int, int] | None] = lambda: None,
     ) -> None:
         before, self.refused = LiveSettings.of(config).as_far_as_allowed(kept.read())
         """`refused`: what was kept, and is left out since the config of today does not allow it."""
         self.live = before.renumbered(1)
         self._config, self._hub, self._kept = config, hub, kept
         self._set_scan, self._note = set_scan, note
+        self._doubted, self._detector_shape = doubted, detector_shape
 
     def change(self, request: Mapping[str, Any]) -> LiveSettings:
         """Change settings as a whole. Raises RefusedError; nothing is changed then."""
         live = self.live.changed(request)
         self._put_in_force(live, {key: value for key, value in request.items() if key != "id"})
         return live
+
+    def new_doubts(self, before: LiveSettings, after: LiveSettings) -> list[str]:
+        """What is to be doubted of `after`, and was not of `before`."""
+        shape = self._detector_shape()
+        old = doubts_of(before.engines, shape)
+        return [doubt for doubt in doubts_of(after.engines, shape) if doubt not in old]
 
     def reset(self) -> None:
         """The config's settings again, under a new revision."""
@@ -94,6 +105,8 @@ class SettingsInForce:
                 "changes": dict(changes),
             }
         )
+        for doubt in self.new_doubts(self.live, live):
+            self._doubted(doubt)
         self.live = live
         self._kept.keep(self.changed)
         self.publish()
