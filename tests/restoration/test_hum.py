@@ -13,7 +13,8 @@ from benchmarks.restoration.truthful import fresh_seed
 from stemd.acquisition import Scan
 from stemd.engines.kernels.scan_distortions import sample
 from stemd.engines.restoration.estimate import hum as hum_module
-from stemd.engines.restoration.estimate.hum import Hum, find_hum, steadied
+from stemd.engines.restoration.estimate.hum import Hum, find_hum
+from stemd.engines.restoration.steady import steadied_scan
 
 DWELL_S, LINE_S = 1e-5, 2.6e-3
 
@@ -37,8 +38,8 @@ def test_hum_is_found_and_undone(amplitude_px: float) -> None:
     assert found is not None
     left = np.array(found.shifts(data.shape)) - hum.shifts(data.shape)
     assert np.sqrt(np.mean(np.square(left).sum(axis=0))) < 0.5 * amplitude_px
-    steady, moved_px = steadied(data, scan)
-    assert moved_px == pytest.approx(0.79 * amplitude_px, rel=0.25)
+    steady, undone = steadied_scan(data, scan)
+    assert undone["hum_px"] == pytest.approx(0.79 * amplitude_px, rel=0.25)
     assert psnr(steady, truth) > psnr(data, truth) + 0.05
 
 
@@ -49,7 +50,7 @@ def test_a_still_scan_has_no_hum(make: Any) -> None:
         data, _, _ = hum_of(make(np.random.default_rng(seed)), 0.0, seed)
         assert find_hum(data, LINE_S, DWELL_S) is None
         scan = Scan(shape=data.shape, dwell_time_us=1e6 * DWELL_S)
-        assert steadied(data, scan)[0] is data
+        assert steadied_scan(data, scan)[0] is data
 
 
 def test_a_scan_of_a_day_is_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,6 +59,6 @@ def test_a_scan_of_a_day_is_not_searched(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(hum_module, "find_hum", searched)
     data = np.zeros((256, 256), np.float32)
-    assert steadied(data, Scan(shape=data.shape, dwell_time_us=1.3e6))[0] is data
+    assert steadied_scan(data, Scan(shape=data.shape, dwell_time_us=1.3e6))[0] is data
     with pytest.raises(AssertionError):
-        steadied(data, Scan(shape=data.shape, dwell_time_us=1e3))
+        steadied_scan(data, Scan(shape=data.shape, dwell_time_us=1e3))

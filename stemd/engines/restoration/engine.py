@@ -14,8 +14,8 @@ from pydantic import Field
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block
 from stemd.engines.base import PositionMaps, Positions
-from stemd.engines.restoration.estimate.hum import steadied, warm
 from stemd.engines.restoration.finished import finished
+from stemd.engines.restoration.steady import steadied_scan, warm
 from stemd.engines.restoration.tiling import CancelledError
 from stemd.errors import ModelError
 from stemd.inference.catalogue import find
@@ -174,16 +174,14 @@ class RestorationEngine:
             if lines.size:
                 part = slice(int(lines[0]), int(lines[-1]) + 1)
                 whole = without_holes(source.image[part], done[part])
-                moved_px = 0.0
+                undone: dict[str, float] = {}
                 if urgent and self._maps.frames is None and whole.shape == self._maps.shape:
-                    whole, moved_px = steadied(whole, self._scan)
+                    whole, undone = steadied_scan(whole, self._scan)
                 cancelled = (lambda: False) if urgent else (lambda: self._abandoned)
                 found = finished(whole, file, network, cancelled)
                 image[part], error[part] = found.image, found.uncertainty
                 image[~done] = error[~done] = 0.0
-                told = {"strays": found.strays, "departing": round(found.departing, 6)}
-                if moved_px > 0.0:
-                    told["hum_px"] = round(moved_px, 4)
+                told = {"strays": found.strays, "departing": round(found.departing, 6), **undone}
             info = network.info
             extra = {
                 "input": source.name,

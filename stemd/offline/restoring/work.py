@@ -16,10 +16,10 @@ from stemd.acquisition import Acquisition, Detector, Scan
 from stemd.adapters.recordings.pictures import Picture
 from stemd.adapters.recordings.scan_times import ScanTimes
 from stemd.documents import to_json
-from stemd.engines.restoration.estimate.hum import steadied_image
 from stemd.engines.restoration.evidence.faithful import Faithful
 from stemd.engines.restoration.finished import finished
 from stemd.engines.restoration.frames.aligned import Aligned, align
+from stemd.engines.restoration.steady import steadied
 from stemd.errors import ModelError
 from stemd.inference.worker import shared
 from stemd.offline.restoring.sources import Series
@@ -81,9 +81,11 @@ def restored(series: Series, choice: Choice) -> Restored:
         pixels = images[f"{series.name}_sum"] = frames.image
         document |= {"sources": [picture.source for picture in series.pictures]}
         document |= described(frames, size, choice.frame_time_s)
-    elif (times := choice.times(first)) is not None:
-        pixels, moved_px = steadied_image(_finite(pixels), times.line_s, times.pixel_s)
-        document["hum_px"] = round(moved_px, 4)
+    else:
+        times = choice.times(first)
+        known = () if times is None else (times.line_s, times.pixel_s)
+        pixels, undone = steadied(_finite(pixels), *known)
+        document |= undone
     found, about = _through_the_network(pixels, choice)
     images[f"{series.name}_restored"] = found.image
     images[f"{series.name}_uncertainty"] = found.uncertainty
@@ -144,8 +146,10 @@ def write(made: Restored, folder: Path, *, pictures: bool) -> list[Path]:
 
 def notes(document: Mapping[str, Any]) -> Iterator[str]:
     """What a person should know of the result, in sentences."""
-    if document.get("hum_px"):
+    if "hum_px" in document:
         yield f"mains hum of {document['hum_px']:.2g} pixels rms was undone first"
+    if "flagging_px" in document:
+        yield f"lines began {document['flagging_px']:.2g} pixels off: that was undone first"
     left_out = document.get("left_out") or []
     if left_out:
         numbers = ", ".join(str(n) for n in left_out[:20])

@@ -7,13 +7,11 @@ i pi a (k B*) for all waves k of amplitude a, with one amplitude B of the hum.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.acquisition import Scan
 from stemd.engines.kernels.scan_distortions import sample
 from stemd.engines.restoration.estimate.channels import shown_of
 from stemd.engines.restoration.estimate.least_squares import Waves
@@ -66,20 +64,12 @@ class Hum:
         return np.ascontiguousarray(dy), np.ascontiguousarray(dx)
 
 
-def steadied(image: F32, scan: Scan) -> tuple[F32, float]:
-    """An image (ny, nx) of a scan without its mains hum, and how many pixels (rms) that moved it.
-
-    Nothing is done where the dwell time is not known, lines run both ways, or the scan takes longer
-    than LONGEST_S.
-    """
-    if scan.dwell_time_us is None or scan.serpentine:
-        return image, 0.0
-    pixel_s = scan.dwell_time_us * 1e-6
-    return steadied_image(image, pixel_s * scan.line_frames, pixel_s)
-
-
 def steadied_image(image: F32, line_s: float, pixel_s: float) -> tuple[F32, float]:
-    """The same of an image whose lines all run one way, `line_s` from one to the next."""
+    """An image (ny, nx) without its mains hum, and how many pixels (rms) that moved it.
+
+    Its lines all run one way, `line_s` from one to the next, `pixel_s` from pixel to pixel. Nothing
+    is done for a scan that takes longer than LONGEST_S.
+    """
     if min(image.shape) < SMALLEST_PX or line_s * len(image) > LONGEST_S:
         return image, 0.0
     hum = find_hum(image, line_s, pixel_s)
@@ -87,12 +77,6 @@ def steadied_image(image: F32, line_s: float, pixel_s: float) -> tuple[F32, floa
         return image, 0.0
     moved = float(np.sqrt(0.5 * np.square(np.abs(hum.amplitude)).sum()))
     return without_hum(image, hum), moved
-
-
-def warm(settings: object) -> Iterator[object]:
-    """Compile what an image without hum has no use for."""
-    nothing = np.zeros((4, 4), np.float32)
-    yield sample(nothing, np.zeros((4, 4)), np.zeros((4, 4)), True)
 
 
 def find_hum(image: F32, line_s: float, pixel_s: float) -> Hum | None:
