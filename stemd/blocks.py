@@ -197,7 +197,8 @@ class FrameBlock:
     `sequence` counts frames of the acquisition from 0, holes included; `probe` is the probe
     position of each frame, -1 for a frame that belongs to none (flyback, leading, repeated).
     Who keeps a block beyond the call it was given in says `retain`, and `release` when done; who
-    needs no more than `wire` says so to both.
+    needs no more than `wire` says so to both. `reduced`: its patterns are in the scan's sums
+    already, see `adapters.base.ReadsApart`.
     """
 
     acquisition: Acquisition
@@ -213,6 +214,7 @@ class FrameBlock:
     wire: NDArray[np.uint8]
     received_ns: int
     buffer: Buffer | None = None
+    reduced: bool = False
 
     def retain(self, *, wire_only: bool = False) -> None:
         """One more reader of this block's memory, or of `wire` alone."""
@@ -302,9 +304,13 @@ class ImageBlock:
 
 @dataclass(slots=True)
 class Started:
-    """A scan has begun: its first frame, or its first event, is here."""
+    """A scan has begun: its first frame, or its first event, is here.
+
+    `number`: of a frame camera whose numbers go on, which of the camera's scans it is, from 0.
+    """
 
     acquisition: Acquisition
+    number: int = 0
 
 
 EndReason = Literal["complete", "idle", "disconnected", "restarted", "stopped", "replaced"]

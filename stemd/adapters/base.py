@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from stemd.acquisition import Acquisition, Scan
-from stemd.blocks import Block, BlockPool, Message, Notice
+from stemd.blocks import Block, BlockPool, FrameBlock, Message, Notice
 
 
 class AdapterSettings(BaseModel):
@@ -137,6 +138,38 @@ class Receives(Protocol):
     @property
     def no_frames(self) -> str:
         """What to look at when bytes come and no frame comes of them: a remedy."""
+        ...
+
+
+class Apart(Enum):
+    """What became of a block that was offered in the thread of one of several links."""
+
+    NOT_TAKEN = "not taken"
+    """Nothing: it is to come in order."""
+    REDUCED = "reduced"
+    """It is in the scan's sums, and nobody wants it any more."""
+    KEEP = "keep"
+    """It is in the scan's sums; others want it in order."""
+
+
+TakeApart = Callable[[FrameBlock, int], Apart]
+"""(block, link): offers a block of a scan that has begun, in the link's own thread."""
+
+
+@runtime_checkable
+class ReadsApart(Protocol):
+    """An adapter of several links whose blocks may be reduced in a thread for each link.
+
+    `read` gives the same messages with all blocks in the order of their frames.
+    """
+
+    def read_apart(
+        self, pool: BlockPool, stop: threading.Event, take: TakeApart
+    ) -> Iterator[Message]:
+        """As `read`; each block is offered to `take` first, between its scan's Started and Ended.
+
+        Blocks that `take` has not taken, or wants kept, are among the messages, in order.
+        """
         ...
 
 

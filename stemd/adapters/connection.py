@@ -134,9 +134,12 @@ class Connection:
             return made
         return None
 
-    def another(self, stop: threading.Event) -> socket.socket:
-        """One more connection to where `open` has connected. Raises OSError."""
-        return self._connect(stop)
+    def another(self, stop: threading.Event, address: str = "") -> socket.socket:
+        """One more connection, to where `open` has connected or to host:port. Raises OSError."""
+        if not address:
+            return self._connect(stop)
+        host, port = address.rsplit(":", 1)
+        return connect(host, int(port), self._receive_buffer, lambda: self.over(stop))
 
     def came(self, count: int, garbage: int) -> bool:
         """`count` bytes have come, `garbage` in all made no sense; False: it is not worth more."""

@@ -34,6 +34,8 @@ CENTRE_HITS = (256, 65536)
 
 def position_runs(probe: NDArray[np.int64]) -> list[Positions]:
     """Runs (first, stop) of consecutive positions among probe numbers, -1 being none."""
+    if not probe.size:
+        return []
     steps = probe[1:] - probe[:-1]
     if probe[0] >= 0 and (steps == 1).all():
         return [(int(probe[0]), int(probe[-1]) + 1)]
@@ -149,6 +151,14 @@ class Reducer:
         for first, stop in runs:
             self._maps.done[first:stop] = True
         return runs
+
+    def reduce_apart(self, block: FrameBlock) -> NDArray[np.int64]:
+        """Add a block to the maps once the centre is fixed; returns the positions that are done."""
+        self._run(block, 0, block.count)
+        probe = block.probe[: block.count]
+        complete = probe[probe >= 0]
+        self._maps.done[complete] = True
+        return complete
 
     def _reduce_frames(self, block: FrameBlock) -> list[Positions]:
         start = 0

@@ -5,17 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stemd.blocks import Block, EventBlock, FrameBlock, ImageBlock
 from stemd.engines.base import Positions
+from stemd.engines.reduction import position_runs
 from stemd.results import Result
 
 
 class Intake:
     """Numbers of what has come in, and what the engines have not yet been given.
 
-    One thread at a time adds: the reader's, or whoever adds parts of a recorded scan. All other
-    threads read the numbers, each of which is whole at any moment. What waits for the engines
-    has a lock.
+    One thread at a time adds: the reader's, or whoever adds parts of a recorded scan; beside it
+    those of several links (`add_apart`). All other threads read the numbers, each of which is whole
+    at any moment. What waits for the engines has a lock.
     """
 
     def __init__(self, started_ns: int) -> None:
@@ -25,17 +29,28 @@ class Intake:
         self.positions_done = 0
         self.received_ns = started_ns
         self._waiting: list[Positions] = []
+        self._scattered: list[NDArray[np.int64]] = []
         self._images: list[Result] = []
         self._lock = threading.Lock()
 
     def add(self, block: Block, complete: Sequence[Positions]) -> None:
         """A block has been reduced; these positions are complete now."""
-        self.frames += block.count if isinstance(block, FrameBlock) else 0
-        self.hits += block.count if isinstance(block, EventBlock) else 0
-        self.bytes += block.wire.nbytes
+        with self._lock:
+            self.frames += block.count if isinstance(block, FrameBlock) else 0
+            self.hits += block.count if isinstance(block, EventBlock) else 0
+            self.bytes += block.wire.nbytes
         if complete:
             self.received_ns = block.received_ns
             self.add_positions(complete)
+
+    def add_apart(self, block: FrameBlock, complete: NDArray[np.int64]) -> None:
+        """A block has been reduced in a link's thread; these positions, in no order, are done."""
+        with self._lock:
+            self.frames += block.count
+            self.bytes += block.wire.nbytes
+            self.positions_done += complete.size
+            self.received_ns = max(self.received_ns, block.received_ns)
+            self._scattered.append(complete)
 
     def add_positions(self, complete: Sequence[Positions]) -> None:
         """These positions are complete: they wait for the engines."""
@@ -51,6 +66,9 @@ class Intake:
         """The positions that have become complete since the last call."""
         with self._lock:
             taken, self._waiting = self._waiting, []
+            scattered, self._scattered = self._scattered, []
+        if scattered:
+            taken += position_runs(np.sort(np.concatenate(scattered)))
         return taken
 
     def add_image(self, block: ImageBlock, result: Result, positions: int) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from stemd.acquisition import Acquisition
-from stemd.blocks import Block, EndReason, ImageBlock, Message, Notice
+from stemd.blocks import Block, EndReason, FrameBlock, ImageBlock, Message, Notice
 from stemd.engines.base import Gathered, PositionMaps
 from stemd.engines.reduction import Reducer
 from stemd.errors import ConfigError
@@ -87,6 +87,9 @@ class ScanRun:
         self.finished_ns = 0
         self.ended = threading.Event()
         self._applied = settings
+        self._apart = threading.Condition()
+        self._busy, self._changing = 0, False
+        self._reducers: dict[int, tuple[Settings, Reducer]] = {}
         told = settings.of_scan(acquisition.scan)
         doubts = [
             Notice("doubt", text) for text in grave_doubts_of(told, acquisition.detector.shape)
@@ -133,6 +136,45 @@ class ScanRun:
             return
         self._reduce(block)
 
+    def reduce_apart(self, block: FrameBlock, link: int, settings: Settings) -> bool:
+        """Take a block into the sums in the thread of one of several links.
+
+        False, and nothing is done, while the first patterns are to decide something, and where the
+        settings have changed: then blocks are needed in order. Engines that need patterns get it by
+        `take_in`.
+        """
+        with self._apart:
+            if self._changing or settings is not self.settings or self.repeats is not None:
+                return False
+            if not (self.mask.known and self.reducer.centre_fixed):
+                return False
+            known = self._reducers.get(link)
+            if known is None or known[0] is not settings:
+                reducer = self._reducer_for(settings)
+                known = self._reducers[link] = settings, reducer
+            self._busy += 1
+        try:
+            self.intake.add_apart(block, known[1].reduce_apart(block))
+        finally:
+            with self._apart:
+                self._busy -= 1
+                self._apart.notify_all()
+        return True
+
+    def _reducer_for(self, settings: Settings) -> Reducer:
+        """One more reducer into the same maps."""
+        optics, detectors = settings.optics, settings.masks()
+        return Reducer(self.acquisition, optics, self.recorded, detectors, self.reducer.centre)
+
+    def take_in(self, block: Block) -> None:
+        """Give a block that is in the sums to the engines that need patterns, in order."""
+        self.engines.take_in(block)
+
+    @property
+    def wants_patterns(self) -> bool:
+        """Whether there are engines that need patterns."""
+        return bool(self.engines.inline)
+
     def settle(self) -> None:
         """What the first patterns decide is decided by those that there are."""
         if not self.mask.known:
@@ -169,8 +211,13 @@ class ScanRun:
 
     def change(self, settings: Settings) -> None:
         """New settings from the next block on; called by the reader's thread."""
+        with self._apart:
+            self._changing = True
+            while self._busy:
+                self._apart.wait()
         self.reducer.update(settings.optics, settings.masks())
-        self.settings = settings
+        with self._apart:
+            self.settings, self._changing = settings, False
 
     def end(self, reason: EndReason) -> None:
         """No more blocks will come."""

@@ -19,7 +19,7 @@ from stemd.adapters.dectris.kernels import table
 from stemd.adapters.dectris.kernels.joining import copy_messages
 from stemd.adapters.dectris.pulling import PullTogether
 from stemd.adapters.dectris.simplon import Simplon
-from stemd.adapters.frames.adapter import FrameSettings, LiveDecoder, Port, StreamAdapter
+from stemd.adapters.frames.adapter import FrameSettings, LiveDecoder, Port, StreamAdapter, each_link
 from stemd.adapters.sockets import Receiver
 from stemd.blocks import BlockPool, FrameBlock, Message
 
@@ -38,8 +38,9 @@ class DectrisSettings(FrameSettings):
     series that are armed there, or by the `start` command; "connect" also arms one whenever the
     camera has been connected. `decode_threads`: cores that expand images, for large ones; one
     expands those of an ARINA. `connections`: of ours to the stream, for a control unit that does
-    not send all through one. `idle_timeout_s`, `pause_timeout_s`, `receive_buffer`: as for every
-    frame camera.
+    not send all through one. `links`: addresses of several control units that share a series; the
+    images of all are joined as those of several connections. `idle_timeout_s`, `pause_timeout_s`,
+    `receive_buffer`: as for every frame camera.
     """
 
     data_port: Port = STREAM2_PORT
@@ -79,15 +80,19 @@ class DectrisAdapter(StreamAdapter):
         if settings.control_port is not None:
             simplon = Simplon(settings.host, settings.control_port, settings.api_version)
             control = DectrisControl(settings, simplon)
+        port, others = settings.data_port, [""] * (settings.connections - 1)
+        if settings.links:
+            others = [*settings.links[1:]]
+            settings, port = each_link(settings)[0]
         super().__init__(
             settings,
-            settings.data_port,
+            port,
             "DECTRIS camera",
             control=control,
             no_control="set control_port = 80, or arm and disarm at the control unit",
         )
         self._channel = settings.channel
-        self._connections = settings.connections
+        self._others = others
         self._expander = Expander(settings.decode_threads)
 
     def new_decoder(self, pool: BlockPool, scan: Scan | None, source: str) -> LiveDecoder:
@@ -97,12 +102,12 @@ class DectrisAdapter(StreamAdapter):
 
     def receiver(self, connected: socket.socket, stop: threading.Event) -> Receiver:
         """See `StreamAdapter`: one socket, or several that pull together."""
-        if self._connections == 1:
+        if not self._others:
             return super().receiver(connected, stop)
         others: list[socket.socket] = []
         try:
-            while len(others) < self._connections - 1:
-                others.append(self._connection.another(stop))
+            for address in self._others:
+                others += [self._connection.another(stop, address)]
             return PullTogether(connected, others)
         except OSError:
             for each in others:
@@ -127,5 +132,5 @@ class DectrisAdapter(StreamAdapter):
         """See `StreamAdapter`: ZeroMQ's handshake."""
         assert isinstance(decoder, StreamDecoder)
         data = decoder.outgoing()
-        if data and self._connections == 1:  # several answer for themselves
+        if data and not self._others:  # several answer for themselves
             connected.sendall(data)

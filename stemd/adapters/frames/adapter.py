@@ -7,9 +7,9 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, Self, TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stemd.acquisition import Acquisition, Scan
 from stemd.adapters.base import AdapterSettings, CameraReading, Decoder
@@ -33,6 +33,8 @@ _NO_FRAMES = (
 )
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+LinkAddress = Annotated[str, Field(pattern=r"^[^\s:]+:0*[1-9][0-9]{0,4}$")]
+"""A host and a port."""
 
 
 class FrameSettings(AdapterSettings):
@@ -40,13 +42,37 @@ class FrameSettings(AdapterSettings):
 
     `idle_timeout_s`: a scan that is at its end, but for its last line, and of which nothing has
     come for so long, is over. `pause_timeout_s`: the same for a scan in its middle, which may only
-    pause. `receive_buffer` is the socket's, in bytes.
+    pause. `receive_buffer` is the socket's, in bytes. `links`: addresses "host:port" of all links
+    that bring frames of one scan, two or more, each frame by one of them.
     """
 
     host: str = "127.0.0.1"
+    links: Annotated[tuple[LinkAddress, ...], Field(max_length=64)] = ()
     idle_timeout_s: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 2.0
     pause_timeout_s: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 30.0
     receive_buffer: Annotated[int, Field(ge=65536, le=1 << 30)] = 4 * 1024 * 1024
+
+    @model_validator(mode="after")
+    def _links_are_several(self) -> Self:
+        if len(self.links) == 1:
+            raise ValueError("links are two or more; of a single one give host and port instead")
+        if len(set(self.links)) != len(self.links):
+            raise ValueError("links has the same address twice")
+        if self.links and self.scan is not None and self.scan.repeats > 1:
+            raise ValueError("links and scan.repeats do not go together yet: leave one of them out")
+        return self
+
+
+_S = TypeVar("_S", bound=FrameSettings)
+
+
+def each_link(settings: _S) -> list[tuple[_S, int]]:
+    """The settings and the port of each of the links."""
+    found = []
+    for link in settings.links:
+        host, port = link.rsplit(":", 1)
+        found.append((settings.model_copy(update={"host": host, "links": ()}), int(port)))
+    return found
 
 
 class Control(Protocol):
@@ -86,6 +112,10 @@ class LiveDecoder(Decoder, Protocol):
     @property
     def acquisition(self) -> Acquisition | None:
         """The scan under way."""
+        ...
+
+    def of_several(self) -> None:
+        """This is one of several links that bring the frames of a scan."""
         ...
 
     @property
@@ -132,6 +162,7 @@ class StreamAdapter(ABC):
         self._ask_end = threading.Event()
         self._control, self._no_control = control, no_control
         self._received_bytes = 0
+        self._of_several = False
         self.no_frames = _NO_FRAMES
 
     @property
@@ -144,6 +175,19 @@ class StreamAdapter(ABC):
         self._scan = scan
         if self._decoder is not None:
             self._decoder.scan = scan
+
+    @property
+    def source(self) -> str:
+        """Where the camera is, host:port."""
+        return self._connection.source
+
+    def of_several(self) -> None:
+        """Before `read`: this is one of several links that bring the frames of a scan."""
+        self._of_several = True
+
+    def end_scan(self) -> None:
+        """The scan under way is over once nothing comes for a moment. From any thread."""
+        self._ask_end.set()
 
     @property
     def commands(self) -> frozenset[str]:
@@ -185,6 +229,8 @@ class StreamAdapter(ABC):
         """Messages of the camera until `stop`; connects again whenever the camera was lost."""
         link = self._connection
         decoder = self._decoder = self.new_decoder(pool, self._scan, link.source)
+        if self._of_several:
+            decoder.of_several()
         try:
             while not link.over(stop):
                 connected = yield from link.open(stop)

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
 from stemd.adapters.base import AdapterSettings
-from stemd.adapters.frames.adapter import FrameAdapter, FrameSettings, Port
+from stemd.adapters.frames.adapter import FrameAdapter, FrameSettings, Port, each_link
 from stemd.adapters.frames.format import Bytes, FrameStart, Garbage, Layout, Need, Step
+from stemd.adapters.frames.linked.adapter import LinkedAdapter
 from stemd.adapters.frames.recording import FrameRecording
 from stemd.adapters.frames.warm import warm_up
 from stemd.adapters.recordings.address import RecordingPath
@@ -267,8 +268,15 @@ def frame_camera(camera: BinaryCamera, settings: type[BinarySettings], summary: 
             "derive them from stemd.adapters.frames.binary.BinarySettings",
         )
 
-    def build(made: BinarySettings) -> FrameAdapter:
-        return FrameAdapter(made, BinaryFormat(camera), made.port, f"{camera.name} camera")
+    title = f"{camera.name} camera"
+
+    def build(made: BinarySettings) -> FrameAdapter | LinkedAdapter:
+        if not made.links:
+            return FrameAdapter(made, BinaryFormat(camera), made.port, title)
+        links = [
+            FrameAdapter(link, BinaryFormat(camera), port, title) for link, port in each_link(made)
+        ]
+        return LinkedAdapter(made, title, links)
 
     def open_recording(
         path: RecordingPath, scan: Scan | None = None, settings: AdapterSettings | None = None

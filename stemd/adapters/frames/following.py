@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stemd.acquisition import Acquisition, Scan
+from stemd.adapters.frames import placing
 from stemd.adapters.frames.placer import Placer
 from stemd.adapters.frames.tracker import Numbered, ScanTracker
 from stemd.adapters.tally import Tallies
@@ -25,6 +26,10 @@ class ScanFollower:
     @scan.setter
     def scan(self, scan: Scan | None) -> None:
         self._tracker.scan = scan
+
+    def of_several(self) -> None:
+        """This is one of several links that bring the frames of a scan."""
+        self._tracker.state[placing.RISES] = 1
 
     @property
     def acquisition(self) -> Acquisition | None:

@@ -18,14 +18,15 @@ NY, NX, FLYBACK_FRAMES, LEADING_FRAMES, SERPENTINE = 0, 1, 2, 3, 4
 BASE, TOTAL, END, OPEN = 5, 6, 7, 8
 LAST, NUMBER = 9, 10
 FIRST, TURN = 11, 12
-ZERO = 13
-N_FRAMES, N_FLYBACK, N_LEADING, N_REPEATED, N_PLACED = 14, 15, 16, 17, 18
-STATE_SIZE = 19
+ZERO, RISES = 13, 14
+N_FRAMES, N_FLYBACK, N_LEADING, N_REPEATED, N_PLACED = 15, 16, 17, 18, 19
+STATE_SIZE = 20
 """TOTAL: frames of a scan. END: frames after which the scan at hand is complete. OPEN: a scan is
 under way. LAST: highest frame number seen, -1 before the first. NUMBER: out, the frame number
 that stopped the kernel. FIRST, TURN: the camera's first number, and what its numbers wrap at (0:
-never). ZERO: the number that is sent as 0, or left out, see `may_leave_out_0`; 0: none. N_...:
-counters."""
+never). ZERO: the number that is sent as 0, or left out, see `may_leave_out_0`; 0: none. RISES:
+1 where frames come by several links: one link need not bring the first number, so any that is far
+behind the others begins again. N_...: counters, the last of all."""
 
 ALL, COMPLETE, OTHER_SCAN, RESTART, BAD = 0, 1, 2, 3, 4
 """Why `place_live` stopped: nothing left; scan complete with the frame before; the frame belongs
@@ -120,6 +121,8 @@ def place_live(
         value = _unwrap(raw, state[FIRST], state[TURN], expected)
         back = abs(value - expected)
         if raw == state[FIRST] and back > (_REORDER if state[OPEN] != 0 else 0):
+            return RESTART, i
+        if state[RISES] != 0 and value < expected - 1 - _REORDER:
             return RESTART, i
         n = value - 1
         m = n - state[BASE]

@@ -183,7 +183,8 @@ class ScanTracker:
             raw_name=self._format.raw_name,
             sidecars=announced.sidecars,
         )
-        yield Started(self.acquisition)
+        number = int(state[placing.BASE]) // max(1, int(state[placing.TOTAL]))
+        yield Started(self.acquisition, number)
         if self._doubt:
             yield Notice(
                 "frame_count",

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 from stemd.acquisition import Scan
 from stemd.adapters.frames.warm import warm_up
-from stemd.adapters.merlin.adapter import MerlinAdapter, MerlinSettings
+from stemd.adapters.merlin.adapter import MerlinAdapter, MerlinSettings, build
 from stemd.adapters.recordings.address import RecordingPath
 from stemd.blocks import Message
 from stemd.plugins import Plugin
 
 if TYPE_CHECKING:
     from stemd.adapters.frames.recording import FrameRecording
+
+__all__ = ["PLUGIN", "MerlinAdapter", "MerlinSettings", "open_recording"]
 
 
 def open_recording(
@@ -43,7 +45,7 @@ PLUGIN = Plugin(
     name="merlin",
     summary="Quantum Detectors Merlin (Medipix3) over TCP, and its .mib files",
     settings=MerlinSettings,
-    build=MerlinAdapter,
+    build=build,
     warm=_warm,
     suffixes=(".mib",),
     reads_remote=True,

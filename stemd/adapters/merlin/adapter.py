@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from stemd.acquisition import Scan
-from stemd.adapters.frames.adapter import FrameAdapter, FrameSettings, Port
+from stemd.adapters.frames.adapter import FrameAdapter, FrameSettings, Port, each_link
+from stemd.adapters.frames.linked.adapter import LinkedAdapter
 from stemd.adapters.merlin.control import MerlinControl
 from stemd.adapters.merlin.stream import MerlinFormat
 from stemd.errors import CameraError
@@ -32,7 +33,8 @@ class MerlinSettings(FrameSettings):
     "connect" also starts one whenever the camera has been connected. `idle_timeout_s`: a scan that
     is at its end, but for its last line, and of which nothing has come for so long, is over.
     `pause_timeout_s`: the same for a scan in its middle, which may only pause. `receive_buffer` is
-    the socket's, in bytes.
+    the socket's, in bytes. `links`: addresses of data ports that bring the frames of one scan, in
+    the place of `data_port`; `host` then is where commands go.
     """
 
     data_port: Port = 6342
@@ -120,6 +122,22 @@ class _Control:
         self._client.interrupt()
 
 
+NO_CONTROL = "set control_port = 6341, or start and stop at the camera"
+
+
+def build(settings: MerlinSettings) -> MerlinAdapter | LinkedAdapter:
+    """The adapter of a Merlin, or of the links that bring its frames."""
+    if not settings.links:
+        return MerlinAdapter(settings)
+    port = settings.control_port
+    links = [
+        FrameAdapter(link, MerlinFormat(), number, "Merlin camera")
+        for link, number in each_link(settings)
+    ]
+    control = _Control(settings, port) if port is not None else None
+    return LinkedAdapter(settings, "Merlin camera", links, control=control, no_control=NO_CONTROL)
+
+
 class MerlinAdapter(FrameAdapter):
     """A Merlin camera; the "start" command takes `scans`, how many in one acquisition."""
 
@@ -131,5 +149,5 @@ class MerlinAdapter(FrameAdapter):
             settings.data_port,
             "Merlin camera",
             control=_Control(settings, port) if port is not None else None,
-            no_control="set control_port = 6341, or start and stop at the camera",
+            no_control=NO_CONTROL,
         )

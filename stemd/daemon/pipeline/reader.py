@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from stemd.acquisition import Scan
-from stemd.adapters.base import Adapter, CameraReading, Commanded, Reconnects
+from stemd.adapters.base import Adapter, Apart, CameraReading, Commanded, ReadsApart, Reconnects
 from stemd.blocks import (
     BlockPool,
     Ended,
@@ -63,6 +63,7 @@ class Reader:
         self.failures = 0
         self.blocks = 0
         """Blocks that the adapters have given with something in them."""
+        self._counting = threading.Lock()
         self._failed = False
         self._building: float | None = None
         self._scan: Scan | None = None
@@ -186,7 +187,7 @@ class Reader:
                     self._build_adapter()
                     if self.stop.is_set():
                         break
-                for message in self.adapter.read(self.pool, self.stop):
+                for message in self._messages():
                     self.stop.beat()
                     self._handle(message)
                 if not self.stop.is_set():
@@ -208,6 +209,25 @@ class Reader:
                 self._owner.failed(error, self.failures, pause)
                 self._rest(pause)
         self._end("stopped")
+
+    def _messages(self) -> Iterator[Message]:
+        """What the adapter says; blocks of several links are reduced in their threads."""
+        adapter = self.adapter
+        if isinstance(adapter, ReadsApart):
+            return adapter.read_apart(self.pool, self.stop, self._take_apart)
+        return adapter.read(self.pool, self.stop)
+
+    def _take_apart(self, block: FrameBlock, link: int) -> Apart:
+        """See `adapters.base.ReadsApart`; called by the threads of the links."""
+        run, files = self._run, self._files
+        if run is None or files is None:
+            return Apart.NOT_TAKEN
+        if not run.reduce_apart(block, link, self._owner.settings_now()):
+            return Apart.NOT_TAKEN
+        with self._counting:
+            self.blocks += bool(block.count)
+        kept = files.recorder is not None or run.wants_patterns
+        return Apart.KEEP if kept else Apart.REDUCED
 
     def _build_adapter(self) -> None:
         self._building = time.monotonic()
@@ -250,9 +270,10 @@ class Reader:
     def _handle(self, message: Message) -> None:
         match message:
             case FrameBlock() | EventBlock():
-                self.blocks += bool(
-                    message.count or (isinstance(message, EventBlock) and message.complete)
-                )
+                with self._counting:
+                    self.blocks += bool(
+                        message.count or (isinstance(message, EventBlock) and message.complete)
+                    )
                 try:
                     self._block(message)
                 finally:
@@ -283,7 +304,10 @@ class Reader:
         settings = self._owner.settings_now()
         if settings is not run.settings:
             run.change(settings)
-        run.reduce(block)
+        if isinstance(block, FrameBlock) and block.reduced:
+            run.take_in(block)
+        else:
+            run.reduce(block)
         if files.recorder is not None:
             files.recorder.offer(block, self.stop)
 
