@@ -48,11 +48,14 @@ class PositionMaps:
         self.counts: NDArray[np.int32] | None = None
         """Then: positions (ny*nx,) that have been added at each place."""
 
-    def evened(self, sums: NDArray[Any]) -> NDArray[np.float32]:
-        """Sums (..., ny*nx) as if each place had been seen by as many frames as the others."""
-        image = sums.astype(np.float32)
+    def evened(
+        self, sums: NDArray[Any], first: int = 0, stop: int | None = None
+    ) -> NDArray[np.float32]:
+        """Sums (..., ny*nx) of positions first..stop-1, as if all places had as many frames."""
+        part = slice(first, stop)
+        image = sums[..., part].astype(np.float32)
         if self.counts is not None and self.frames is not None:
-            image *= np.float32(self.frames) / np.maximum(self.counts, 1).astype(np.float32)
+            image *= np.float32(self.frames) / np.maximum(self.counts[part], 1).astype(np.float32)
         return image
 
     @property

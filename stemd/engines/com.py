@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,10 +10,14 @@ import numpy as np
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block
 from stemd.engines.base import PositionMaps, Positions
-from stemd.engines.vectors import resolve_centre, shifts, stretches, to_scan_axes
+from stemd.engines.growing import Growing
+from stemd.engines.vectors import centre_of_mass, resolve_centre, shifts, stretches, to_scan_axes
 from stemd.plugins import Plugin
 from stemd.results import Result
 from stemd.settings import EngineSettings, Settings
+
+STILL_PX = 0.01
+"""Pixels that an automatic centre moves by before a large growing image is written again."""
 
 
 class ComSettings(EngineSettings):
@@ -35,23 +40,50 @@ class ComEngine:
         self.name = settings.name or "com"
 
     def start(self, acquisition: Acquisition, settings: Settings, maps: PositionMaps) -> None:
-        """A scan begins: everything is computed from the maps, nothing is allocated."""
+        """A scan begins: everything is computed from the maps."""
         self._acquisition, self._settings, self._maps = acquisition, settings, maps
+        self._growing = Growing(maps)
+        self._sums, self._known = np.zeros(2), 0
+        self._centre: tuple[float, float] | None = None
 
     def update(self, settings: Settings) -> None:
         """Centre, rotation or flip changed."""
         self._settings = settings
+        self._growing.anew()
 
     def consume(self, item: Positions | Block) -> None:
-        """Nothing to do: the maps are the accumulators."""
+        """Remember what has come; the maps are the accumulators."""
+        assert isinstance(item, tuple)
+        self._growing.came(*item)
+        if not self._growing.stays:
+            return
+        for part in stretches(*item):
+            com_y, com_x = centre_of_mass(self._maps, *part)
+            known = np.isfinite(com_y)
+            self._sums += com_y[known].sum(), com_x[known].sum()
+            self._known += int(np.count_nonzero(known))
+
+    def _centre_now(self, *, final: bool) -> tuple[float, float]:
+        """The zero; of images that stay where they are by what was consumed.
+
+        Where it has moved, they are written again.
+        """
+        optics, shape = self._settings.optics, self._acquisition.detector.shape
+        if final or not (self._growing.stays and self._known and optics.center == "auto"):
+            return resolve_centre(self._maps, optics, shape)
+        mean = (float(self._sums[0] / self._known), float(self._sums[1] / self._known))
+        if self._centre is None or math.dist(mean, self._centre) > STILL_PX:
+            self._growing.anew()
+            self._centre = mean
+        return self._centre
 
     def snapshot(self, *, final: bool) -> Sequence[Result]:
         """The four maps, float32 (ny, nx)."""
         acquisition, optics, maps = self._acquisition, self._settings.optics, self._maps
-        centre = resolve_centre(maps, optics, acquisition.detector.shape)
+        centre = self._centre_now(final=final)
         names = {"com_y": "px", "com_x": "px", "field_magnitude": "px", "field_direction": "rad"}
-        images = [np.empty(maps.total.size, np.float32) for _ in names]
-        for first, stop in stretches(0, maps.total.size):
+        images, parts = self._growing.take(tuple(names), final=final)
+        for first, stop in parts:
             shift_y, shift_x = shifts(maps, centre, first, stop)
             scan_y, scan_x = to_scan_axes(shift_y, shift_x, optics)
             direction = np.arctan2(scan_y, -scan_x)

@@ -15,6 +15,7 @@ from pydantic import Field, field_validator
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block
 from stemd.engines.base import PositionMaps, Positions
+from stemd.engines.growing import LARGE
 from stemd.engines.kernels.ricom import add_positions, integrate, padded, ricom_kernel
 from stemd.engines.vectors import (
     Zero,
@@ -110,7 +111,9 @@ class RicomEngine:
             self._integrate()
         extra |= self._zero.about()
         step = self._acquisition.scan.step_size_angstrom
-        image = self._image if final else self._image.copy()
+        # a large one stays where it is, see `Growing`: what is added is seen by all who look at it
+        stays = final or self._maps.total.size >= LARGE
+        image = self._image if stays else self._image.copy()
         if final:
             self._release()
         return [Result(self.name, image, "px*px", "scan", step, extra)]

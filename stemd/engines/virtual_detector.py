@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from stemd.acquisition import Acquisition, Optics
 from stemd.blocks import Block
 from stemd.engines.base import PositionMaps, Positions
+from stemd.engines.growing import Growing
 from stemd.errors import ConfigError
 from stemd.plugins import Plugin
 from stemd.results import Result
@@ -73,6 +74,7 @@ class VirtualDetectorEngine:
     def start(self, acquisition: Acquisition, settings: Settings, maps: PositionMaps) -> None:
         """A scan begins."""
         self._acquisition, self._maps = acquisition, maps
+        self._growing = Growing(maps)
         self.update(settings)
 
     def update(self, settings: Settings) -> None:
@@ -82,19 +84,26 @@ class VirtualDetectorEngine:
         self._own = own
 
     def consume(self, item: Positions | Block) -> None:
-        """Nothing to do: the reduction has summed them."""
+        """Remember what has come; the reduction has summed it."""
+        assert isinstance(item, tuple)
+        self._growing.came(*item)
 
     def snapshot(self, *, final: bool) -> Sequence[Result]:
         """The images, float32 (ny, nx), counts."""
         step = self._acquisition.scan.step_size_angstrom
-        shape, scale = self._maps.shape, self._acquisition.detector.scale
-        sums = self._maps.detectors
+        maps, scale = self._maps, np.float32(self._acquisition.detector.scale)
+        sums = maps.detectors
+        names = [n for n in (*self._own.detectors, *self._own.detectors_px) if n in sums]
+        taken, parts = self._growing.take(names, final=final)
+        images = dict(zip(names, taken, strict=True))
+        for name, image in images.items():
+            for first, stop in parts:
+                image[first:stop] = maps.evened(sums[name], first, stop) * scale
         results = []
         for unit, table in (("mrad", self._own.detectors), ("px", self._own.detectors_px)):
             for name, radii in table.items():
-                if name in sums:
-                    image = self._maps.evened(sums[name]).reshape(shape)
-                    image *= np.float32(scale)
+                if name in images:
+                    image = images[name].reshape(maps.shape)
                     extra = {"inner": radii[0], "outer": radii[1], "radius_units": unit}
                     results.append(Result(name, image, "counts", "scan", step, extra))
         return results

@@ -1,0 +1,69 @@
+"""Images that grow with a scan: of a large one the same memory each time, by what has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.engines.base import PositionMaps, Positions
+from stemd.engines.vectors import stretches
+
+LARGE = 1 << 21
+"""Positions of a scan whose growing images are not made anew for each snapshot."""
+
+
+class Growing:
+    """Where an engine writes its images, float32 (ny*nx,), and which positions it must write.
+
+    Of a large scan growing images stay where they are: only positions that have come since are
+    written, and whoever still looks at an earlier snapshot sees them too, each value whole. Of
+    other scans each snapshot has arrays of its own. Finished images are written in full; a large
+    scan's take over the memory of the growing ones, which is then forgotten.
+    """
+
+    def __init__(self, maps: PositionMaps) -> None:
+        self._maps = maps
+        self._stays = maps.total.size >= LARGE
+        self._kept: dict[str, NDArray[np.float32]] = {}
+        self._stale: list[Positions] = []
+        self._all = False
+
+    def came(self, first: int, stop: int) -> None:
+        """These positions have become complete."""
+        if not self._stays:
+            return
+        if self._stale and self._stale[-1][1] == first:
+            self._stale[-1] = (self._stale[-1][0], stop)
+        else:
+            self._stale.append((first, stop))
+
+    def anew(self) -> None:
+        """All positions are to be written again."""
+        self._all = True
+
+    @property
+    def stays(self) -> bool:
+        """Whether growing images stay where they are."""
+        return self._stays and self._maps.counts is None
+
+    def take(
+        self, names: Sequence[str], *, final: bool
+    ) -> tuple[list[NDArray[np.float32]], list[Positions]]:
+        """The images of these names, and the positions to write into them, some at a time."""
+        size, kept = self._maps.total.size, self._kept
+        parts = [(0, size)]
+        if self.stays:
+            if all(name in kept for name in names) and not (final or self._all):
+                parts = self._stale
+            fresh = [name for name in names if name not in kept]
+            kept |= {name: np.zeros(size, np.float32) for name in fresh}
+            self._kept = {name: kept[name] for name in names}
+            self._all, self._stale = False, []
+            images = [self._kept[name] for name in names]
+        else:
+            images = [np.zeros(size, np.float32) for _ in names]
+        if final:
+            self._kept = {}
+        return images, [part for run in parts for part in stretches(*run)]
