@@ -32,7 +32,7 @@ from tests.merlin.streams import SMALL, Outcome, acquisition, decode, frame, hdr
 SCAN = Scan(shape=(9, 11), flyback=1)
 FRAMES = range(1, SCAN.frames + 1)
 PACKED = Camera((4, 256), 12, raw=True)
-SECONDS = 6.0
+SECONDS = 15.0
 
 Split = Sequence[Sequence[int]]
 
@@ -98,7 +98,7 @@ class Reading:
 
     def __init__(self, senders: Senders, scan: Scan | None = SCAN, **more: Any) -> None:
         settings = MerlinSettings(
-            links=senders.addresses, scan=scan, **{"idle_timeout_s": 0.5, **more}
+            links=senders.addresses, scan=scan, **{"idle_timeout_s": 10.0, **more}
         )
         made = PLUGIN.build(settings)
         assert isinstance(made, LinkedAdapter)
@@ -205,7 +205,7 @@ def test_a_frame_that_both_links_bring_counts_once(read: Read) -> None:
 def test_a_link_that_dies_is_named_and_leaves_holes_where_its_frames_are_missing(
     read: Read,
 ) -> None:
-    senders, reading = read(2)
+    senders, reading = read(2, idle_timeout_s=2.0)
     odd, even = in_turn(2)
     senders.send([sent(SMALL, []), sent(SMALL, even[:20])])
     wait_until(lambda: reading.outcome.scans, "the scan begins", SECONDS)
@@ -225,7 +225,7 @@ def test_a_link_that_dies_is_named_and_leaves_holes_where_its_frames_are_missing
 
 
 def test_a_link_that_comes_back_goes_on_where_it_was(read: Read) -> None:
-    senders, reading = read(2, idle_timeout_s=3.0)
+    senders, reading = read(2)
     odd, even = in_turn(2)
     senders.send([sent(SMALL, odd[:20]), sent(SMALL, even[:20])])
     wait_until(lambda: reading.outcome.scans, "the scan begins", SECONDS)
@@ -381,7 +381,7 @@ def test_two_links_give_the_images_and_the_record_of_one_to_the_byte(
     slow: Mapping[int, float],
 ) -> None:
     senders = Senders(2)
-    settings = MerlinSettings(links=senders.addresses, scan=LARGE)
+    settings = MerlinSettings(links=senders.addresses, scan=LARGE, idle_timeout_s=10.0)
     parts = large(split(2, NUMBERS))
     run, images, record = images_of(settings, senders, tmp_path / "two", parts=parts, pause_s=slow)
     assert run.status == "complete"
@@ -395,7 +395,7 @@ def test_without_a_record_nothing_waits_for_its_turn(
     alone: tuple[Any, bytes], tmp_path: Path
 ) -> None:
     senders = Senders(2)
-    settings = MerlinSettings(links=senders.addresses, scan=LARGE)
+    settings = MerlinSettings(links=senders.addresses, scan=LARGE, idle_timeout_s=10.0)
     more = {"record": False, "engines": ENGINES[:3]}
     parts = large(in_halves(2, NUMBERS))
     run, images, _ = images_of(settings, senders, tmp_path / "two", parts=parts, **more)

@@ -42,8 +42,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
-    """Measure and print."""
+def all_cases() -> dict[str, Case]:
+    """Everything that can be measured, by name, in the order in which it is."""
     from stemd.cli.bench import (
         airpi,
         dectris,
@@ -56,14 +56,7 @@ def run(args: argparse.Namespace) -> int:
         restoration,
         ssb,
     )
-    from stemd.cli.bench.comparing import read_rows
-    from stemd.cli.environment import processor
-    from stemd.logs import warnings_to_stderr
-    from stemd.portable import processors
 
-    warnings_to_stderr()
-    if args.warm:
-        return _warm()
     rooms = (
         limits,
         kernels,
@@ -76,7 +69,20 @@ def run(args: argparse.Namespace) -> int:
         direct,
         restoration,
     )
-    cases = {name: case for room in rooms for name, case in room.cases().items()}
+    return {name: case for room in rooms for name, case in room.cases().items()}
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure and print."""
+    from stemd.cli.bench.comparing import read_rows
+    from stemd.cli.environment import processor
+    from stemd.logs import warnings_to_stderr
+    from stemd.portable import processors
+
+    warnings_to_stderr()
+    if args.warm:
+        return _warm()
+    cases = all_cases()
     patterns = args.only or ["*"]
     chosen = [n for n in cases if any(fnmatch.fnmatch(n, pattern) for pattern in patterns)]
     if not chosen:

@@ -40,9 +40,11 @@ def copy_frames(
     slots: NDArray[np.int64],
 ) -> None:
     """Copy frame frames[k] of `source`, frames of `size` bytes, to slot slots[k] of `out`."""
+    length = np.uint64(size)
     for k in range(frames.size):
-        begin, to = frames[k] * size, slots[k] * size
-        for i in range(size):
+        # unsigned: an index that may be negative keeps the compiler from copying many bytes at once
+        begin, to = np.uint64(frames[k]) * length, np.uint64(slots[k]) * length
+        for i in range(length):
             out[to + i] = source[begin + i]
 
 
