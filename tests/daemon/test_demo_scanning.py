@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from stemd.cli.demo import command, scanning
 from stemd.cli.demo.progress import Watcher
 from stemd.cli.demo.scanning import scan_by_scan
+from stemd.errors import StemdError
 from stemd.events import Hub
 
 TURNS = 30
@@ -129,3 +131,27 @@ def test_what_ends_the_starting_of_scans_ends_the_demo_and_is_raised() -> None:
         await asyncio.wait_for(command._operate(daemon, Watcher(None), None), 10.0)
 
     asyncio.run(run())
+
+
+def test_images_that_this_daemon_never_completes_do_not_keep_the_demo(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "POLL_S", 0.01)
+    told: dict[str, StemdError] = {}
+    daemon: Any = SimpleNamespace(
+        health=SimpleNamespace(red=SimpleNamespace(told=told)), no_more_scans=lambda: None
+    )
+
+    async def run() -> Watcher:
+        watcher = Watcher(1)
+        document = {"event": "finished", "id": "a", "completion": {"status": "outstanding"}}
+        watcher.on_document("virtual", document)
+        done = asyncio.create_task(command._all_done(watcher, daemon))
+        await asyncio.sleep(0.05)
+        assert not done.done()
+        told["version"] = StemdError("files of stemd were changed", "restart stemd")
+        await asyncio.wait_for(done, 10.0)
+        return watcher
+
+    assert asyncio.run(run()).incomplete == {"a"}
+    assert "1 scans are not completed: files of stemd were changed" in capsys.readouterr().out

@@ -59,6 +59,8 @@ def test_while_a_session_runs_another_is_refused_and_it_ends_when_told(rig: Rig)
     first = rig.order("session", name="endless", start=False)
     assert first["ok"]
     assert "endless" in rig.order("session", name="second")["error"]["message"]
+    late = rig.order("session", name="late", until="2020-01-01T00:00:00Z")["error"]
+    assert (late["key"], late["message"].split(" (")[0]) == ("args.until", "is over already")
     rig.camera.scan()
     rig.finished()
     assert rig.order("session", stop=True)["session"] == first["session"]

@@ -38,6 +38,7 @@ PAGE_PORT = 8440
 END_S, CAMERA_END_S = 1.5, 0.4
 """Whoever presses Ctrl-C has the prompt back within two seconds."""
 FIRST_IMAGES_S = 30.0
+POLL_S = 1.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -285,7 +286,19 @@ async def _all_done(watcher: Watcher, daemon: Daemon) -> None:
             f"{len(watcher.outstanding)} scans are completed from their records."
         )
         daemon.no_more_scans()
-    await watcher.whole.wait()
+    await _whole_or_never(watcher, daemon)
+
+
+async def _whole_or_never(watcher: Watcher, daemon: Daemon) -> None:
+    """Return when no image waits to be completed, or none of them will be by this daemon."""
+    while not watcher.whole.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(watcher.whole.wait(), POLL_S)
+        if not watcher.whole.is_set() and (why := daemon.health.red.told.get("version")):
+            end_status_line()
+            say(f"{len(watcher.outstanding)} scans are not completed: {why.message}")
+            watcher.incomplete |= watcher.outstanding
+            return
 
 
 def _port(asked: int | None, usual: int) -> int:

@@ -276,6 +276,9 @@ class Commands:
             raise RefusedError(problems_of(error, SessionPlan, ("args",))[0]) from error
         if plan.pipeline not in (None, self._config.name):
             raise _refused("args.pipeline", "names another pipeline", "", self._config.name)
+        if plan.until is not None and plan.until.timestamp() <= time.time():
+            allowed = "a time to come, UTC where it has no zone"
+            raise _refused("args.until", "is over already", str(args["until"]), allowed)
         return {"session": self._sessions.begin(plan)}
 
 
