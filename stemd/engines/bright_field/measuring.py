@@ -16,7 +16,9 @@ from stemd.engines.lens.estimate import Cell, Frequencies
 from stemd.engines.lens.finer import times_for
 from stemd.engines.lens.folded import Folded
 from stemd.engines.lens.found import DiscFound, LensFound
+from stemd.engines.lens.jointly import Patterns
 from stemd.engines.lens.measure import STRONG, Measured, Search, measured
+from stemd.engines.lens.refined import refined
 from stemd.engines.probe import RAYS, fit_disc
 from stemd.engines.vectors import to_scan_axes
 from stemd.errors import StemdError
@@ -28,6 +30,8 @@ SEARCHED_SIDE, FITTED_SIDE = 32, 96
 """Positions across the middle part of a scan in which the lens is searched for, and fitted."""
 FOLDED_SIDE = 24
 """Likewise, where waves that the steps fold together are told apart."""
+REFINED_SIDE, REFINED_POINTS = 48, 150
+"""Likewise, and points of the disc, with which phase and lens are found together: 3 s."""
 LEAST_SIDE = 16
 """Positions across below which no lens is looked for."""
 FINE = 2
@@ -64,6 +68,8 @@ def lens_found(
         second = _measured(replace(discs, vectors=vectors(other)), told, search, go_on)
         if second is not None and second.evidence > best.evidence + STRONG:
             best, stands = second, other
+    if best.sure:
+        best = _refined(best, replace(discs, vectors=vectors(stands)), go_on)
     best = _without_descan(best, discs, stands)
     found = LensFound(
         told=told,
@@ -78,6 +84,29 @@ def lens_found(
         return found
     seen = replace(discs, vectors=vectors(found.in_optics(optics) if found.turned else optics))
     return _told_apart(found, seen, search, go_on)
+
+
+def _refined(found: Measured, discs: Discs, go_on: Callable[[], bool]) -> Measured:
+    """What was found, made more exact on the middle of the scan."""
+    used, points = usable_cells(discs)
+    width = discs.cell / discs.radius
+    if width > SMALL_CELL:
+        width /= FINE
+    else:
+        points = points.mean(axis=1, keepdims=True)
+    every = -(-used.size * points.shape[1] // REFINED_POINTS)
+    rows, columns = _middle(discs, REFINED_SIDE)
+    ny, nx = discs.done.shape
+    done = np.ascontiguousarray(discs.done[rows, columns])
+    counts = np.stack(
+        [
+            discs.images(slice(int(cell), int(cell) + 1))[0].reshape(ny, nx)[rows, columns]
+            for cell in used[::every]
+        ]
+    )
+    seen = counts.sum(axis=(1, 2), where=done) > 0.0
+    patterns = Patterns(counts[seen], points[::every][seen], width, done, discs.level)
+    return refined(found, patterns, discs.beam, discs.step_angstrom, go_on)
 
 
 def _told_apart(
@@ -174,14 +203,21 @@ def usable_cells(discs: Discs) -> tuple[NDArray[np.int64], F64]:
     return used, np.ascontiguousarray(points[used])
 
 
+def _middle(discs: Discs, side: int) -> tuple[slice, slice]:
+    """Rows and columns of the middle of a scan, at most `side` positions across."""
+    ny, nx = (
+        slice((n - min(n, side)) // 2, (n - min(n, side)) // 2 + min(n, side))
+        for n in discs.done.shape
+    )
+    return ny, nx
+
+
 def _part(
     discs: Discs, used: NDArray[np.int64], points: F64, side: int, *, whole: bool = False
 ) -> Cells:
     """The middle of a scan, at most `side` positions across; `whole`: at all frequencies."""
     ny, nx = discs.done.shape
-    rows, columns = (
-        slice((n - min(n, side)) // 2, (n - min(n, side)) // 2 + min(n, side)) for n in (ny, nx)
-    )
+    rows, columns = _middle(discs, side)
     at = Frequencies(
         discs.done[rows, columns], discs.beam, discs.step_angstrom, level=True, whole=whole
     )

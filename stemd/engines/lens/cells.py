@@ -64,10 +64,7 @@ class Cells:
         """The cells as of a camera that is turned by so much more, in radian."""
         if angle == 0.0:
             return self.cells
-        cos, sin = math.cos(angle), math.sin(angle)
-        # row vectors (y, x): y' = -x sin + y cos, x' = x cos + y sin
-        turn = np.array([[cos, sin], [-sin, cos]])
-        return [replace(cell, points=cell.points @ turn) for cell in self.cells]
+        return [replace(cell, points=turned(cell.points, angle)) for cell in self.cells]
 
     def coarser(self) -> Cells:
         """Cells of SEARCH_CELL semi-angles with one point each: quicker, for a search."""
@@ -80,6 +77,13 @@ class Cells:
     def with_middles(self) -> Cells:
         """The same with one point a cell."""
         return Cells(self.at, [_pooled([cell]) for cell in self.cells])
+
+
+def turned(points: F64, angle: float) -> F64:
+    """Points (.., 2), y and x, of a camera that is turned by so much more, in radian."""
+    cos, sin = math.cos(angle), math.sin(angle)
+    # row vectors (y, x): y' = -x sin + y cos, x' = x cos + y sin
+    return np.asarray(points @ np.array([[cos, sin], [-sin, cos]]))
 
 
 def _pooled(cells: Sequence[Cell]) -> Cell:
