@@ -10,9 +10,9 @@ import pytest
 from stemd.beam import Beam
 from stemd.engines.airpi.bright import Evidence
 from stemd.engines.airpi.joined import AMPLITUDE, NOISY, compromise, joined
-from stemd.engines.airpi.seen import WIDE, Seen, by_chance
+from stemd.engines.airpi.seen import WIDE, Seen
 from stemd.engines.airpi.slopes import Frame, Slopes
-from stemd.engines.lens.estimate import Frequencies, Linear
+from stemd.engines.lens.estimate import Frequencies, Linear, by_chance
 
 BEAM, STEP, SIDE = Beam(300e3, 20.0), 0.25, 64
 AT = Frequencies(np.ones((SIDE, SIDE), np.bool_), BEAM, STEP)
@@ -195,3 +195,18 @@ def test_one_strong_wave_of_noise_does_not_pass_for_coarse_detail() -> None:
     evidence.linear.numerator[coarsest] = strong * noise
     got = compromise(0.0 * TRUTH, evidence).waves
     assert np.abs(got[coarsest]).max() < 0.2 * strong * noise / FAINT
+
+
+def test_a_strong_wave_of_noise_among_few_gives_no_power() -> None:
+    linear = evidence_of(0.0 * TRUTH, FAINT).linear
+    coarsest = AT.ring == AT.ring.min()
+    noise = np.sqrt(AT.positions * FAINT)
+    rest = linear.numerator.copy()
+    rest[coarsest] = noise
+    count = float(AT.twice[coarsest].sum() ** 2 / (AT.twice[coarsest] ** 2).sum())
+    powers = []
+    for errors in (0.9, 1.1):  # of what is exceeded once in 740 times
+        beyond = errors * by_chance(np.array([count]))[0] / np.sqrt(count)
+        linear.numerator = np.where(coarsest, np.sqrt(1.0 + beyond) * noise, rest)
+        powers.append(linear.power()[coarsest].max())
+    assert 0.0 <= powers[0] < 0.3 * powers[1]

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.engines.airpi.bright import Evidence
-from stemd.engines.lens.estimate import Linear
+from stemd.engines.lens.estimate import Linear, by_chance
 from stemd.engines.lens.weights import LEAST_SHARE
 
 F64 = NDArray[np.float64]
@@ -112,13 +112,3 @@ def rings(ring: NDArray[np.int64], values: F64, about: int) -> F64:
     """Sums over each ring and those about it, so many together."""
     each = np.bincount(ring, values)
     return np.asarray(np.convolve(each, np.ones(about))[about // 2 :][: each.size])
-
-
-def by_chance(count: F64) -> F64:
-    """Standard errors by which noise of so many waves together is exceeded once in 740 times.
-
-    |noise|^2 of a wave falls off exponentially: of one wave 5.7, of many 3 (the approximation of
-    Wilson and Hilferty, Proc. Natl. Acad. Sci. 17 (1931) 684, at three standard deviations).
-    """
-    n = np.maximum(count, 1.0)
-    return np.asarray(np.sqrt(n) * ((1.0 - 1.0 / (9.0 * n) + 1.0 / np.sqrt(n)) ** 3 - 1.0))

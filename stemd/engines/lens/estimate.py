@@ -175,23 +175,25 @@ class Linear:
         """The specimen's |phi(q)|^2 in each ring: what it has beyond its known noise.
 
         s^3 / (s^2 + e^2), s what is beyond and e its standard error, so that rings without
-        specimen give next to nothing. Where noise decides (s < SURE e) a ring has no more than the
-        rings about it have together: one ring's noise must not pass for detail that nobody could
-        have seen.
+        specimen give next to nothing. Where noise decides (`by_chance`) a ring has no more than the
+        rings about it have together: one ring's noise, or one strong wave of it in a ring of few,
+        must not pass for detail that nobody could have seen.
         """
         at, noise = self.at, self.at.positions * self.denominator
         # of one frequency of a half plane |noise|^2 scatters by as much as its mean
-        seen, error, most = (
+        seen, error, most, mean = (
             np.asarray(np.bincount(at.ring, weights), np.float64)
             for weights in (
                 at.twice * (np.abs(self.numerator) ** 2 - noise),
                 at.twice**2 * noise**2,
                 at.twice * self.denominator**2,
+                at.twice * noise,
             )
         )
         together = shrunk(_added(seen), _added(error), _added(most))
         alone = shrunk(seen, error, most)
-        sure = seen > SURE * np.sqrt(error)
+        waves = mean**2 / np.where(error > 0.0, error, 1.0)
+        sure = seen > by_chance(waves) * np.sqrt(error)
         return np.asarray(np.where(sure, alone, np.minimum(alone, together)))
 
     def phase(self) -> F32:
@@ -234,6 +236,17 @@ class Linear:
         known = d > LEAST_SHARE * d.max(initial=0.0)
         each = np.abs(self.numerator[known]) ** 2 / d[known] - self.at.positions
         return float((self.at.twice[known] * each).sum())
+
+
+def by_chance(waves: F64) -> F64:
+    """Standard errors by which noise of so many waves together is exceeded once in 740 times.
+
+    |noise|^2 of a wave falls off exponentially: of one wave 5.7, of many SURE (the approximation of
+    Wilson and Hilferty, Proc. Natl. Acad. Sci. 17 (1931) 684, at so many standard deviations).
+    """
+    n = np.maximum(waves, 1.0)
+    cube = (1.0 - 1.0 / (9.0 * n) + SURE / 3.0 / np.sqrt(n)) ** 3
+    return np.asarray(np.sqrt(n) * (cube - 1.0))
 
 
 def _planes(done: NDArray[np.bool_]) -> tuple[F32, F64]:
