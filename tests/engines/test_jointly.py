@@ -82,7 +82,7 @@ def test_lens_and_rotation_are_found_where_the_weak_phase_model_is_wrong(
     assert (off < 1.0).all()
     assert (off < 4.0 * sigma).all()
     assert (sigma < 0.9).all()
-    assert math.degrees(peak.place[8]) == pytest.approx(2.0, abs=0.3)
+    assert math.degrees(peak.place[8]) == pytest.approx(2.0, abs=0.6)
     # nothing but counting is left
     assert -2.0 * peak.height / patterns.counts.size == pytest.approx(1.0, abs=0.1)
     assert joint.misfit < before
