@@ -88,6 +88,8 @@ def scan_of(patterns: NDArray[np.uint8], defocus: float) -> LivePhase:
         live.lines.touch(first, first + TOGETHER - 1)
         live.grow(defocus, lambda: wanted)
         live.image()
+    while not live.lines.added.all():
+        live.grow(defocus, lambda: wanted)
     return live
 
 

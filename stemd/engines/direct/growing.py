@@ -83,12 +83,12 @@ class LinesToAdd:
         """Something of positions first..last (flat) has come."""
         self._touched.append((first // self._nx, last // self._nx))
 
-    def take(self, now: float) -> tuple[Lines, Bools]:
+    def take(self, now: float, least: int = 1) -> tuple[Lines, Bools]:
         """Lines (l,) of which positions are to be added now, and these positions, (l, nx).
 
-        A line that is not complete waits for its rest, but for no longer than LATE_S, and not once
-        a later line has begun; `now` in seconds, of a clock that does not jump. What is given
-        counts as added.
+        Nothing where there are less than `least` lines: many at once are quicker. A line that is
+        not complete waits for its rest, but for no longer than LATE_S, and not once a later line
+        has begun; `now` in seconds, of a clock that does not jump. What is given counts as added.
         """
         while self._touched:
             first, last = self._touched.popleft()
@@ -100,6 +100,8 @@ class LinesToAdd:
         outstanding = not (self._taken[self._newest] | self._left_out[self._newest]).all()
         if outstanding and now < self._late_at:
             stop -= 1
+        if stop - self._from < least:
+            return np.zeros(0, np.int64), np.zeros((0, self._nx), np.bool_)
         rows = slice(self._from, stop)
         new = self._taken[rows] & ~self._left_out[rows] & ~self.added[rows]
         used = np.flatnonzero(new.any(axis=1))

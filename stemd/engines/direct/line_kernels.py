@@ -92,7 +92,7 @@ def line_kernels(
         seen, transfer = _seen(at, points, counts, coefficients, method)
     by = divisor(method, transfer, float(counts.sum()), each)
     stays = left_out(method, transfer, by, each)
-    kernels = np.stack([_cut(at.image_of((part / by).astype(np.complex64)), size) for part in seen])
+    kernels = _cut(at.images_of((seen / by).astype(np.complex64)), size)
     mixing, components = _together(kernels, np.sqrt(counts))
     length = fast_length(nx + size // 2)
     placed = np.zeros((size, len(components), length), np.float32)
@@ -150,11 +150,11 @@ def _power_at(at: Frequencies, power: F64 | None) -> F64:
     return np.where(at.ring < power.size, power[np.minimum(at.ring, power.size - 1)], 0.0)
 
 
-def _cut(kernel: F32, size: int) -> F32:
-    """The middle `size` x `size` of a kernel about [0, 0], of zero sum: the mean says nothing."""
+def _cut(kernels: F32, size: int) -> F32:
+    """The middle `size` x `size` of each about [0, 0], of zero sum: the mean says nothing."""
     near = np.arange(-(size // 2), size // 2 + 1)
-    cut = kernel[np.ix_(near, near)]
-    return np.asarray(cut - cut.mean())
+    cut = kernels[:, near[:, None], near]
+    return np.asarray(cut - cut.mean(axis=(1, 2), keepdims=True))
 
 
 def _together(kernels: F32, root: F64) -> tuple[F64, F32]:

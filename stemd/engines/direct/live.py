@@ -15,7 +15,7 @@ from stemd.engines.beside.positions_taken import PositionsTaken
 from stemd.engines.bright_field.discs import BrightField
 from stemd.engines.bright_field.measuring import FITTED_SIDE, usable_cells
 from stemd.engines.bright_field.view import Discs
-from stemd.engines.direct.growing import GrowingPhase, LinesToAdd
+from stemd.engines.direct.growing import AT_ONCE, GrowingPhase, LinesToAdd
 from stemd.engines.direct.line_kernels import LineKernels, line_kernels
 from stemd.engines.lens.absorption import Absorbing
 from stemd.engines.lens.estimate import Cell, Frequencies
@@ -75,7 +75,10 @@ class LivePhase:
 
         `wanted()` is asked for what kernels are to be made for, None where it is too early.
         """
-        lines, chosen = self.lines.take(time.monotonic())
+        now = time.monotonic()
+        # nobody sees lines before the next copy of the image
+        soon = now >= self._image_at or self._phase is None or key != self._key
+        lines, chosen = self.lines.take(now, 1 if soon else AT_ONCE)
         self._added += int(np.count_nonzero(chosen))
         due = self._added >= self._anew_at or key != self._key
         if not (self._added and due and self._anew(key, wanted())):
@@ -113,15 +116,15 @@ class LivePhase:
             return False
         lines, chosen = self.lines.everything()
         discs, part = wanted.discs, chosen[-FITTED_SIDE:]
-        counts = np.stack([self._counts(int(line)) for line in lines[-FITTED_SIDE:]])
         used, points = usable_cells(discs)
-        means = _means(counts[..., used], part)
+        counts = np.stack([self._counts(int(line))[:, used] for line in lines[-FITTED_SIDE:]])
+        means = _means(counts, part)
         if not means.size:
             return False
         coefficients = wanted.lens.coefficients(discs.beam)
         powers = None
         if added >= ANEW[1] * nx:
-            powers = _powers(counts[..., used], part, points, coefficients, discs)
+            powers = _powers(counts, part, points, coefficients, discs)
         kernels = line_kernels(
             points, means, used, coefficients, discs.beam, discs.step_angstrom,
             wanted.kernel_size, self._shape[1], powers, wanted.method,
@@ -138,7 +141,8 @@ class LivePhase:
 def _means(counts: F32, chosen: NDArray[np.bool_]) -> F64:
     """Mean counts of the cells (lines, nx, cells); where few are known, nearer to those of all."""
     number = max(1, int(np.count_nonzero(chosen)))
-    sums = counts[chosen].sum(axis=0, dtype=np.float64)
+    each = chosen.reshape(-1).astype(np.float32) @ counts.reshape(-1, counts.shape[-1])
+    sums = each.astype(np.float64)
     if not sums.any():
         return np.zeros(0)
     common = sums.mean() / number
@@ -154,7 +158,8 @@ def _powers(
     middle = slice(first, first + min(nx, FITTED_SIDE))
     at = Frequencies(np.ascontiguousarray(chosen[:, middle]), discs.beam, discs.step_angstrom)
     both = Absorbing(at, coefficients)
-    for number, each in enumerate(points):
+    # over the rings the middle of a cell does for all of it
+    for number, each in enumerate(points.mean(axis=1, keepdims=True)):
         image = np.ascontiguousarray(counts[:, middle, number])
         both.add(Cell(*at.spectrum_of(image), each))
     phase, absorption = both.phase(), both.absorption()

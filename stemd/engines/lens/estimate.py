@@ -111,10 +111,14 @@ class Frequencies:
 
     def image_of(self, spectrum: C128 | C64) -> F32:
         """An image (ny, nx) from its transform (n,); without its mean."""
+        return np.asarray(self.images_of(spectrum[None])[0])
+
+    def images_of(self, spectra: C128 | C64) -> F32:
+        """Images (m, ny, nx) from their transforms (m, n)."""
         ny, nx = self.shape
-        half = np.zeros(ny * (nx // 2 + 1), spectrum.dtype)
-        half[self.index] = spectrum
-        return np.asarray(np.fft.irfft2(half.reshape(ny, -1), (ny, nx)), np.float32)
+        half = np.zeros((len(spectra), ny * (nx // 2 + 1)), spectra.dtype)
+        half[:, self.index] = spectra
+        return np.asarray(np.fft.irfft2(half.reshape(-1, ny, nx // 2 + 1), (ny, nx)), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
