@@ -43,11 +43,19 @@ def random_phase(side: int, positions: int, strength: float, seed: int, reach: f
 
 
 def patterns(
-    phase: F64, field_angstrom: float, positions: int, beam: Beam, lens: Aberrations, per_angle: int
+    phase: F64,
+    field_angstrom: float,
+    positions: int,
+    beam: Beam,
+    lens: Aberrations,
+    per_angle: int,
+    thickness_angstrom: float = 0.0,
+    slices: int = 1,
 ) -> F64:
     """Shares of the electrons in cells of 1/`per_angle` semi-angle, (positions, positions, s, s).
 
-    Each probe is made, multiplied by exp(i phase) and transformed; nothing is linearised.
+    Each probe is made, multiplied by exp(i phase) and transformed; nothing is linearised. Of
+    several `slices` each has its part of the phase, and the wave travels freely between them.
     """
     n = phase.shape[0]
     k = np.fft.fftfreq(n, field_angstrom / n)
@@ -61,11 +69,14 @@ def patterns(
     )
     seen = (row >= 0) & (row < side) & (column >= 0) & (column < side)
     cell = (row * side + column)[seen]
-    through, step = np.exp(1j * phase), field_angstrom / positions
+    through, step = np.exp(1j * phase / slices), field_angstrom / positions
+    gap = thickness_angstrom / slices
+    travel = np.exp(-1j * np.pi * beam.wavelength * gap * (ky**2 + kx**2))
     made = np.empty((positions, positions, side * side))
     for j in range(positions):
         for i in range(positions):
             moved = wave * np.exp(-2j * np.pi * step * (ky * j + kx * i))
-            out = np.abs(np.fft.fft2(np.fft.ifft2(moved) * through)) ** 2
-            made[j, i] = np.bincount(cell, out[seen], side * side)
+            for number in range(slices):
+                moved = np.fft.fft2(np.fft.ifft2(moved * travel if number else moved) * through)
+            made[j, i] = np.bincount(cell, (np.abs(moved) ** 2)[seen], side * side)
     return made.reshape(positions, positions, side, side)

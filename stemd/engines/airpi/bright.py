@@ -18,6 +18,7 @@ from stemd.engines.bright_field.engine import BrightFieldEngine
 from stemd.engines.bright_field.seen_cells import cells_of
 from stemd.engines.bright_field.settings import BrightFieldSettings
 from stemd.engines.bright_field.view import Discs
+from stemd.engines.direct.averaged import parts_of
 from stemd.engines.lens.absorption import Absorbing
 from stemd.engines.lens.estimate import Frequencies, Linear
 from stemd.engines.lens.measure import StoppedError
@@ -30,6 +31,13 @@ OTHER_RADIAN = 1.8
 of a specimen look like less than that (2.5 nm of defocus at 300 kV and 20 mrad)."""
 LEAST_CELLS = 8
 """Cells from which on their agreement says how wrong the model is."""
+UNEXPLAINED = 0.65, 0.4
+"""Part of what the cells see that one thin specimen does not explain, from which on it is too
+thick; and where the lens spreads the probe, so that a weak phase is seen better. Multislice, 1e4
+e/angstrom^2: 100 angstrom of silicon 0.86 and 0.55; a particle on carbon 0.53 and 0.24; perovskite
+of 12 to 30 angstrom 0.28 and 0.18; two sheets of a dichalcogenide 0.14 and 0.24."""
+CLEAR = 5.0
+"""Standard errors of the cells' disagreement that are taken for noise."""
 FITTED = 2
 """Numbers that are found for each frequency, phase and absorption, which take so much noise in."""
 
@@ -42,7 +50,10 @@ class Evidence:
     the cells disagree, at least 1. `about`: the lens, for the description of an image; `lens`: the
     same, None for that which was told.
     `blurred`: that is clearly another lens than was told, or one that spreads the probe;
-    `disagrees`: how measured and told lens differ, in words, empty where they do not.
+    `disagrees`: how measured and told lens differ, in words, empty where they do not. `part`: of
+    what is said through all lenses that may be the true one, where the data do not say which.
+    `thick`: part of what the cells see that no thin specimen explains through any of the lenses,
+    where that is so much that the specimen is too thick, else 0.
     """
 
     linear: Linear
@@ -51,6 +62,8 @@ class Evidence:
     blurred: bool = False
     disagrees: str = ""
     lens: Aberrations | None = None
+    part: float = 1.0
+    thick: float = 0.0
 
 
 class HeldSettings(BrightFieldSettings):
@@ -69,48 +82,79 @@ class HeldSettings(BrightFieldSettings):
 class HeldTo(BrightFieldEngine):
     """Keeps the bright field in its owner's thread, and makes `Evidence` of it when asked to."""
 
-    _evidence: Evidence | None = None
+    _evidence: Sequence[Evidence] = ()
 
     def place(self, center: tuple[float, float]) -> None:
         """Keep the cells about this place, in detector pixels, if it was not known before."""
         if self._kept.origin is None:
             self._kept.place(center)
 
-    def evidence(self, go_on: Callable[[], bool]) -> Evidence | None:
-        """Of the whole scan; None where `go_on` said no. Raises StemdError."""
+    def evidence(self, go_on: Callable[[], bool]) -> Sequence[Evidence]:
+        """Of the whole scan, the likeliest lens first; nothing where `go_on` said no.
+
+        Where the data are sure of no lens it is through each that may be the true one and the one
+        told, as `direct` makes its image: see `averaged.parts_of`. Raises StemdError.
+        """
         self._settle()
-        self._evidence = None
+        self._evidence = ()
         try:
             self._make(self._maps.shape[0], go_on)
         except StoppedError:
-            return None
+            return ()
         return self._evidence
 
     def _images_of(self, discs: Discs, go_on: Callable[[], bool]) -> Sequence[Result] | None:
         told, found = Aberrations.of_optics(self._settings.optics), self.lens_found
-        measured = found is not None and found.sure
-        lens, disagrees = told, ""
-        if measured and found is not None:
-            lens = found.found.apparent or found.found.aberrations
-            disagrees = found.words() if found.disagrees or found.turned else ""
-        blurred = any(
-            _apart(lens, other, discs.beam) > OTHER_RADIAN for other in (told, Aberrations())
-        )
         at = Frequencies(discs.done, discs.beam, discs.step_angstrom, level=discs.level)
         if not at.index.size:
             return []  # so few positions say nothing of any wave
-        both = Absorbing(at, lens.coefficients(discs.beam))
+        lenses, name, disagrees = [told], "told", ""
+        if found is not None and found.sure:
+            lenses, name = [found.found.apparent or found.found.aberrations], "measured"
+            disagrees = found.words() if found.disagrees or found.turned else ""
+        elif found is not None:
+            lenses += found.possible
+        sums = [Absorbing(at, lens.coefficients(discs.beam)) for lens in lenses]
         power, cells = np.zeros(at.index.size), 0
         for cell in cells_of(discs, at):
-            if not go_on():
-                return None
-            both.add(cell)
+            for each in sums:
+                if not go_on():
+                    return None
+                each.add(cell)
             power += cell.counts * np.abs(cell.spectrum) ** 2
             cells += cell.counts > 0.0
-        about = {**lens.as_optics(), "lens": "measured" if measured else "told"}
-        misfit = _misfit(at, power, both.explained(), cells)
-        self._evidence = Evidence(both.phase(), misfit, about, blurred, disagrees, lens)
+        parts = parts_of([each.evidence() for each in sums])
+        explained = [each.explained() for each in sums]
+        blurred = [
+            any(_apart(lens, other, discs.beam) > OTHER_RADIAN for other in (told, Aberrations()))
+            for lens in lenses
+        ]
+        rest = [_unexplained(at, power, each, cells) for each in explained]
+        thick = found is not None and all(
+            part > UNEXPLAINED[spread] for part, spread in zip(rest, blurred, strict=True)
+        )
+        made = [
+            Evidence(
+                sums[n].phase(), _misfit(at, power, explained[n], cells),
+                {**lenses[n].as_optics(), "lens": name}, blurred[n], disagrees, lenses[n],
+                float(parts[n]), min(rest) if thick else 0.0,
+            )
+            for n in np.flatnonzero(parts)
+        ]  # fmt: skip
+        self._evidence = sorted(made, key=lambda each: -each.part)
         return []
+
+
+def about_lenses(evidence: Sequence[Evidence]) -> Mapping[str, Any]:
+    """For the description of an image that is held to them."""
+    likeliest, *others = evidence
+    if not others:
+        return likeliest.about
+    keys = ("defocus_nm", "astigmatism_nm", "astigmatism_deg")
+    lenses = [
+        {**{key: each.about[key] for key in keys}, "part": round(each.part, 3)} for each in evidence
+    ]
+    return {**likeliest.about, "lens": "averaged", "lenses": lenses}
 
 
 def _apart(one: Aberrations, other: Aberrations, beam: Beam) -> float:
@@ -130,3 +174,20 @@ def _misfit(at: Frequencies, power: F64, explained: F64, cells: int) -> F64:
     left = np.bincount(at.ring, at.twice * (power - explained))
     noise = np.bincount(at.ring, at.twice) * at.positions * (cells - FITTED)
     return np.asarray(np.maximum(left / np.maximum(noise, 1.0), 1.0)[at.ring])
+
+
+def _unexplained(at: Frequencies, power: F64, explained: F64, cells: int) -> float:
+    """Part of what the cells see that phase and absorption of one thin specimen do not explain.
+
+    A lower bound: chi-square beyond what noise makes of it, less CLEAR of its standard errors, in
+    parts of all that is seen. So it does not depend on the dose, but for what is not clear. Of one
+    frequency |noise|^2 scatters by as much as its mean.
+    """
+    if cells < LEAST_CELLS:
+        return 0.0
+    n = int(np.count_nonzero(at.done))
+    frequencies = float(at.twice.sum())
+    seen = float((at.twice * power).sum()) - n * cells * frequencies
+    left = float((at.twice * (power - explained)).sum()) - n * (cells - FITTED) * frequencies
+    error = n * float(np.sqrt(cells * (at.twice**2).sum()))
+    return float(np.clip((left - CLEAR * error) / max(seen, error), 0.0, 1.0))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block, EventBlock
-from stemd.engines.airpi.bright import Evidence
+from stemd.engines.airpi.bright import Evidence, about_lenses
 from stemd.engines.airpi.coarseness import Backlog, Pace
 from stemd.engines.airpi.keeper import Keeper
 from stemd.engines.airpi.model import Loaded, find_model
@@ -113,14 +113,18 @@ class AirpiEngine(BesideScan):
                 self._maps, self._settings.optics, self._acquisition.detector.shape,
                 of.beam, of.pixels_per_angle, of.step_size_angstrom,
             )  # fmt: skip
-        evidence = self._evidence() if final else None
+        evidence = self._evidence() if final else ()
         made = thing.images(self._own.least_transfer, slopes, evidence)
+        if evidence:
+            self._warnings.thick(evidence[0].thick)
         if made.gain is not None:
             self._warnings.gain(made.gain)
         size, extra = of.pixel_angstrom, self._about(thing)
-        if evidence is not None:
-            extra["held_to"] = {**evidence.about, "network": round(made.believed or 0.0, 3)}
-            self._warnings.other_lens(evidence.disagrees)
+        if evidence:
+            extra["held_to"] = {
+                **about_lenses(evidence), "network": round(made.believed or 0.0, 3)
+            }  # fmt: skip
+            self._warnings.other_lens(evidence[0].disagrees)
         phase, weight, uncertainty = self._own.outputs(self.name)
         results = [
             Result(phase, made.phase, "rad", "scan", size, extra),
@@ -281,10 +285,10 @@ class AirpiEngine(BesideScan):
         self._whole[line] = held and not coarseness.gave_way
         return True
 
-    def _evidence(self) -> Evidence | None:
+    def _evidence(self) -> Sequence[Evidence]:
         """What the bright field of the whole scan says of it, if that is wanted."""
         if not self._own.use_bright_field:
-            return None
+            return ()
         return self._keeper.evidence(self._settings, lambda: not self._given_up)
 
     @property

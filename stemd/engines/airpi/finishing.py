@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stemd.aberrations import Aberrations
 from stemd.engines.airpi.bright import Evidence
 from stemd.engines.airpi.claims import belief
 from stemd.engines.airpi.geometry import ObjectGeometry
-from stemd.engines.airpi.joined import joined, waves_of
+from stemd.engines.airpi.joined import Joined, joined, waves_of
 from stemd.engines.airpi.measured_slopes import correction
 from stemd.engines.airpi.patch_offsets import image_of, restored_spectrum, without_mean
 from stemd.engines.airpi.slopes import Frame, Slopes, near_known
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
+C64 = NDArray[np.complex64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +58,14 @@ def finished(
     averaged: Averaged,
     least_transfer: float,
     slopes: Slopes | None,
-    evidence: Evidence | None,
+    evidence: Sequence[Evidence],
 ) -> Images:
     """What is shown of a stitched object (h, w) of which these scan `lines` are made.
 
     `least_transfer`: see `patch_offsets.restored_spectrum`. `slopes` of the whole scan, if
-    the phase is to agree with them; `evidence` likewise, once the scan is over. What lies outside
-    of the lines made, about which patches are on one side only, is left out.
+    the phase is to agree with them; `evidence` likewise, once the scan is over, through each lens
+    that may be the true one: the mean is shown, and what they differ by is in `sigma`. What lies
+    outside of the lines made, about which patches are on one side only, is left out.
     """
     whole, sure = np.zeros_like(phase), np.zeros_like(weight)
     if not lines.size:
@@ -75,26 +80,64 @@ def finished(
     spectrum = restored_spectrum(
         without_mean(phase[box], known), averaged.taken, averaged.by, least_transfer
     )
-    image, pixel, step = image_of(spectrum, shape), of.pixel_angstrom, of.step_size_angstrom
+    pixel, step = of.pixel_angstrom, of.step_size_angstrom
     first = (
         (rows.start - of.origin) * pixel - int(lines[0]) * step,
         (inside.start - of.origin) * pixel,
     )
-    at = Frame(pixel, (first[0] + int(lines[0]) * step, first[1]))
-    believed = None
-    if evidence is not None:
-        believed = belief(waves_of(image, at, evidence.linear.at, step, of.beam), evidence)
-        image, spectrum = image * np.float32(believed), spectrum * np.float32(believed)
+    network = _Network(spectrum, image_of(spectrum, shape), of, slopes, int(lines[0]), first)
+    sure[box] = weight[box]
     if slopes is not None:
         part = slopes.lines(int(lines[0]), int(lines[-1]) + 1)
-        frame = Frame(pixel, first)
-        lens = evidence.lens if evidence is not None else None
-        image += correction(spectrum, shape, frame, part, of.beam, lens)
+        network = replace(network, part=part)
         # between patches that do not meet, positions still have a slope
-        known |= near_known(shape, frame, part)
-    sigma = gain = None
-    if evidence is not None:
-        both = joined(image, at, evidence, step, of.beam, slopes)
-        image, sigma, gain = both.phase, both.sigma, both.gain
-    whole[box], sure[box] = without_mean(image, known), weight[box]
-    return Images(whole, sure, sigma, gain, believed)
+        known |= near_known(shape, Frame(pixel, first), part)
+    if not evidence:
+        whole[box] = without_mean(network.held(1.0, None), known)
+        return Images(whole, sure)
+    made = [network.through(each) for each in evidence]
+    image = np.zeros(shape, np.float32)
+    variance = gain = believed = 0.0
+    for (both, belief_in), each in zip(made, evidence, strict=True):
+        image += np.float32(each.part) * both.phase
+        gain += each.part * both.gain
+        believed += each.part * belief_in
+    for (both, _), each in zip(made, evidence, strict=True):
+        apart = float(np.square(both.phase - image, dtype=np.float64).mean())
+        variance += each.part * (both.sigma**2 + apart)
+    whole[box] = without_mean(image, known)
+    return Images(whole, sure, math.sqrt(variance), gain, believed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Network:
+    """A network's `image` (h, w) and its `spectrum`, before anything else is known.
+
+    `slopes` of the whole scan and the `part` of them in whose lines the image lies, from `line`
+    on; `first`: where its first pixel lies from that line's first position, angstrom.
+    """
+
+    spectrum: C64
+    image: F32
+    of: ObjectGeometry
+    slopes: Slopes | None
+    line: int
+    first: tuple[float, float]
+    part: Slopes | None = None
+
+    def held(self, believed: float, lens: Aberrations | None) -> F32:
+        """So much of it, held to the slopes as seen through this lens, else the beam's."""
+        image = self.image * np.float32(believed)
+        if self.part is not None:
+            frame = Frame(self.of.pixel_angstrom, self.first)
+            spectrum = self.spectrum * np.float32(believed)
+            image += correction(spectrum, image.shape, frame, self.part, self.of.beam, lens)
+        return image
+
+    def through(self, evidence: Evidence) -> tuple[Joined, float]:
+        """Joined with the linear estimate through a lens; and how far it was believed before."""
+        step, beam = self.of.step_size_angstrom, self.of.beam
+        at = Frame(self.of.pixel_angstrom, (self.first[0] + self.line * step, self.first[1]))
+        believed = belief(waves_of(self.image, at, evidence.linear.at, step, beam), evidence)
+        image = self.held(believed, evidence.lens)
+        return joined(image, at, evidence, step, beam, self.slopes), believed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ class Keeper:
         own = HeldSettings(name=f"{name}_held", memory_mb=memory_mb, live=False, complete=False)
         self._held: HeldTo | None = HeldTo(f"{name}_held", own)
         self._fails = fails
-        self._made: tuple[Settings, Evidence | None] | None = None
+        self._made: tuple[Settings, Sequence[Evidence]] | None = None
 
     def _with(self, call: Callable[[HeldTo], T]) -> T | None:
         if self._held is None:
@@ -79,8 +79,8 @@ class Keeper:
         else:
             self._with(lambda held: held.merge(theirs))
 
-    def evidence(self, settings: Settings, go_on: Callable[[], bool]) -> Evidence | None:
-        """Of the whole scan, made once for the same settings; None where `go_on` said no."""
+    def evidence(self, settings: Settings, go_on: Callable[[], bool]) -> Sequence[Evidence]:
+        """Of the whole scan, made once for the same settings; nothing where `go_on` said no."""
         if self._made is None or self._made[0] is not settings:
-            self._made = settings, self._with(lambda held: held.evidence(go_on))
+            self._made = settings, self._with(lambda held: held.evidence(go_on)) or ()
         return self._made[1]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -236,7 +236,7 @@ class ExitWaveObject:
         self,
         least_transfer: float,
         slopes: Slopes | None = None,
-        evidence: Evidence | None = None,
+        evidence: Sequence[Evidence] = (),
     ) -> Images:
         """Phase, weight and uncertainty of the lines that are made. See `finishing.finished`."""
         with self._stitching:

@@ -69,9 +69,20 @@ class Warnings:
                 'optics.measured = "use" does it by itself',
             )  # fmt: skip
 
+    def thick(self, part: float) -> None:
+        """So large a part of what the bright field sees is no thin specimen's, if any."""
+        if part > 0.0:
+            self._once(
+                "thick",
+                f"one thin specimen does not explain {part:.0%} of what the bright field sees: the "
+                "specimen is thicker than those that the network was trained with (up to 3 nm). "
+                "Atoms may be shown too weak, doubled or ringed, and the phase is no measure",
+                "scan a thinner place; for where atoms are, a dark-field image of virtual_detector",
+            )
+
     def gain(self, gain: float) -> None:
-        """The data contradict the network, if so."""
-        if gain < LEAST_GAIN:
+        """The data contradict the network, if so, and nothing else that was told explains it."""
+        if gain < LEAST_GAIN and "thick" not in self._said:
             self._once(
                 "doubt",
                 "the data do not bear out what the network shows: its part of the image was made "
