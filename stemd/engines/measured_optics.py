@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from stemd.engines.bright_field.engine import BrightFieldEngine
 from stemd.engines.bright_field.settings import BrightFieldSettings
 from stemd.engines.bright_field.view import Discs
+from stemd.engines.lens.refined import warm
 from stemd.plugins import Plugin
 from stemd.results import Result
 
@@ -39,4 +40,5 @@ PLUGIN = Plugin(
     summary="defocus, astigmatism, rotation, centre and semi-angle from the bright field; no image",
     settings=MeasuredOpticsSettings,
     build=MeasuredOpticsEngine,
+    warm=warm,
 )

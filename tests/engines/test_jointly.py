@@ -93,6 +93,13 @@ def test_it_ends_when_there_is_no_time(patterns: Patterns) -> None:
         Jointly(patterns, BEAM, STEP, np.append(LENS.coefficients(BEAM), 0.0), lambda: False)
 
 
+def test_where_there_is_nothing_no_lens_is_found() -> None:
+    there = np.ones((16, 16), np.bool_)
+    empty = Patterns(np.full((3, 16, 16), 5, np.float32), np.zeros((3, 1, 2)), 0.1, there, False)
+    peak = Jointly(empty, BEAM, STEP, np.append(LENS.coefficients(BEAM), 0.0)).improve(AXIAL)
+    assert peak.variance() is None
+
+
 def test_waves_are_folded_as_the_plain_sum_and_unfolded_by_the_adjoint() -> None:
     rng = np.random.default_rng(2)
     qy, qx = np.fft.fftfreq(12, 0.2), np.fft.fftfreq(16, 0.2)

@@ -26,6 +26,7 @@ from stemd.engines.direct.line_kernels import line_kernels
 from stemd.engines.direct.live import IMAGE_EVERY_S, LivePhase, Wanted
 from stemd.engines.direct.uncertainty import model_error, standard_error
 from stemd.engines.lens.finer import MOST_TIMES
+from stemd.engines.lens.refined import warm
 from stemd.engines.lens.weights import Method
 from stemd.errors import StemdError
 from stemd.plugins import Plugin
@@ -244,7 +245,7 @@ def _warm(settings: DirectSettings) -> Iterable[object]:
     phase = GrowingPhase(kernels, (2, 4))
     counts = np.zeros((4, 1), np.float32)
     phase.add(np.arange(2), lambda line: counts, np.ones((2, 4), np.bool_))
-    return ()
+    return warm(settings)
 
 
 PLUGIN = Plugin(

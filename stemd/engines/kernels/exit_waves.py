@@ -8,7 +8,7 @@ from stemd.compilation import njit
 from stemd.engines.kernels.overlaps import aberration
 
 
-@njit(nogil=True, cache=True, inline="always")
+@njit(nogil=True, cache=True)
 def _opening(y, x, edge):
     """How far the aperture is open: its edge is `edge` wide, as a cell that lies on it sees it."""
     return min(1.0, max(0.0, (1.0 - np.sqrt(y * y + x * x)) / edge + 0.5))

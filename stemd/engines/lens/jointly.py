@@ -248,7 +248,10 @@ class Jointly:
             way = to + np.float32(now / before if before else 0.0) * way
             before = now
             changed = self._changed(way)
-            length = now / (self._product(changed, changed) + _dot(way, self._unlikely(way)))
+            curvature = self._product(changed, changed) + _dot(way, self._unlikely(way))
+            if not curvature > 0.0:
+                return seen
+            length = now / curvature
             made, seen = made + np.float32(length) * way, seen - np.float32(length) * changed
         return seen
 

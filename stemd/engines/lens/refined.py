@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -47,6 +47,14 @@ def refined(
         turn_deg=math.degrees(float(peak.place[TURN])),
         turn_sigma_deg=turn_sigma,
     )
+
+
+def warm(settings: object) -> Iterable[object]:
+    """Compile what only a lens that is sure needs: that of a trial scan is not. A `Plugin.warm`."""
+    there = np.ones((4, 4), np.bool_)
+    patterns = Patterns(np.ones((1, 4, 4), np.float32), np.zeros((1, 1, 2)), 0.1, there, False)
+    Jointly(patterns, Beam(), 0.5, np.zeros(TURN + 1)).improve(AXIAL)
+    return ()
 
 
 def _errors(peak: Peak, unit: F64) -> tuple[F64, float] | None:

@@ -11,6 +11,7 @@ from stemd.aberrations import Aberrations
 from stemd.engines.bright_field.engine import BrightFieldEngine
 from stemd.engines.bright_field.settings import BrightFieldSettings
 from stemd.engines.bright_field.view import Discs
+from stemd.engines.lens.refined import warm
 from stemd.engines.ssb.limits import beyond_limits
 from stemd.engines.ssb.side_bands import side_band_phase
 from stemd.plugins import Plugin
@@ -74,4 +75,5 @@ PLUGIN = Plugin(
     summary="single side-band ptychography: quantitative phase of thin specimens",
     settings=SsbSettings,
     build=SsbEngine,
+    warm=warm,
 )
