@@ -51,12 +51,14 @@ def lens_found(
     optics: Optics,
     search: Search,
     go_on: Callable[[], bool],
+    *,
+    exact: bool = True,
 ) -> LensFound | None:
     """What the cells of a whole scan say of the optics; None where the scan is too small for it.
 
     `vectors`: those of the discs for other optics; `turns`: other rotations and flips that the
-    camera may have, which are tried where those told do not explain the data. Raises StoppedError
-    once `go_on` says no.
+    camera may have, which are tried where those told do not explain the data; `exact`: with phase
+    and lens together (`lens.refined`) where it is sure. Raises StoppedError once `go_on` says no.
     """
     told = Aberrations.of_optics(optics)
     best = _measured(discs, told, search, go_on)
@@ -68,7 +70,7 @@ def lens_found(
         second = _measured(replace(discs, vectors=vectors(other)), told, search, go_on)
         if second is not None and second.evidence > best.evidence + STRONG:
             best, stands = second, other
-    if best.sure:
+    if exact and best.sure:
         best = _refined(best, replace(discs, vectors=vectors(stands)), go_on)
     best = _without_descan(best, discs, stands)
     found = LensFound(

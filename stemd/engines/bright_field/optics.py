@@ -73,7 +73,8 @@ class OpticsMeasurement:
     ) -> None:
         """Measure the lines that there are; nothing comes of it where `go_on` says no."""
         try:
-            lens = lens_found(discs, vectors, self._turns(optics), optics, search, go_on)
+            turns = self._turns(optics)
+            lens = lens_found(discs, vectors, turns, optics, search, go_on, exact=False)
         except StoppedError:
             return
         disc = disc_found(self.sum.counts.copy(), self._maps.masked)
