@@ -95,9 +95,10 @@ def test_columns_that_were_made_alike_have_their_own_heights_again() -> None:
     assert after > 0.95
 
 
-def test_ghosts_beyond_an_edge_are_gone() -> None:
-    seed = fresh_seed(4)
-    for amorphous in (False, True):
+@pytest.mark.parametrize("amorphous", [False, True])
+def test_ghosts_beyond_an_edge_are_gone(amorphous: bool) -> None:
+    left = []
+    for seed in map(fresh_seed, (4, 44, 45)):
         scene = surface(np.random.default_rng(seed), amorphous=amorphous)
         dose = 2e3 if amorphous else 500.0  # the more there is beyond, the more noise
         data, truth, electrons = recorded(scene, dose, seed)
@@ -105,8 +106,8 @@ def test_ghosts_beyond_an_edge_are_gone() -> None:
         height = 0.1 * electrons
         shown_ = truth + ghosts.drawn(np.full(len(scene.beyond), 0.1 * height), truth.shape)
         found = faithful(data, shown_).image
-        left = heights(found - truth, scene.beyond).mean() / height
-        assert abs(left) < (0.01 if not amorphous else 0.05)
+        left.append(heights(found - truth, scene.beyond).mean() / height)
+    assert abs(np.mean(left)) < (0.02 if not amorphous else 0.03)  # of the tenth that was drawn
 
 
 def test_an_amorphous_field_is_no_worse_than_after_the_best_gaussian() -> None:

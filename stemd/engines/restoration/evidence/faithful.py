@@ -41,6 +41,8 @@ SHAPED = 0.3
 PERIODIC = 0.5
 """How periodic the image must be for every place of the lattice to count, even one where next to
 nothing is shown: an atom that was taken out has left the slightest of maxima."""
+ABSENT = 0.9
+"""How certainly there is no lattice where its places are none."""
 AROUND = 24.0
 """Widths of a column within which others are its neighbours."""
 APART = 1.5
@@ -122,10 +124,13 @@ def _in_tile(recorded: F32, restored: F32) -> _Tile:
     deviation = Columns(place, profile).deviations(variance)
     at = place[:, 0], place[:, 1]
     there = judged(data, restored, seen(data, restored, variance, place, profile), variance)
-    image = there.shaped * restored + (np.float32(1.0) - there.shaped) * there.filtered
+    image = (
+        there.shaped * (restored - there.ghost) + (np.float32(1.0) - there.shaped) * there.filtered
+    )
     image = put_back(data, image, variance, there.shaped, usual)
     keep = (height > VISIBLE * deviation) & (there.shaped[at] > SHAPED)
     keep |= there.periodic[at] > PERIODIC
+    keep &= there.absent[at] < ABSENT
     place, height, deviation = place[keep], height[keep], deviation[keep]
     error = deviation_map(variance, profile)
     electron = electron_of(variance, restored)

@@ -37,6 +37,8 @@ COLUMN = 2.0
 """Widths of a column over which it is looked whether it is there."""
 LACKING = 1.5
 """Deviations from which on a column is not there; at twice these it certainly is not."""
+SOME, MOST = 0.4, 0.7
+"""Part of what is around that must lack its columns for a crystal to have ended."""
 BESIDE = 4.0
 """Bins around a wave in which weaker ones belong to it."""
 CHANCE = 200.0
@@ -97,11 +99,17 @@ def texture(image: F32, variance: F32) -> tuple[F32, F32]:
 
 
 class Judged(NamedTuple):
-    """(ny, nx) each: how much is `periodic`, how much is no texture, `shaped`; `filtered`."""
+    """(ny, nx) each: how much is `periodic`, how much is no texture, `shaped`; `filtered`.
+
+    `absent`: how certainly the recorded image has no lattice; `ghost`: what the restored one has of
+    it there.
+    """
 
     periodic: F32
     shaped: F32
     filtered: F32
+    absent: F32
+    ghost: F32
 
 
 def judged(image: F32, restored: F32, seen: F32, variance: F32) -> Judged:
@@ -124,13 +132,21 @@ def judged(image: F32, restored: F32, seen: F32, variance: F32) -> Judged:
     known = np.clip((part - CERTAINLY_TEXTURE) / (CERTAINLY_ORDER - CERTAINLY_TEXTURE), 0.0, 1.0)
     known = known.astype(np.float32)
     crystal = restored - separable(restored, line)
-    present = _present(found, image - np.float32(mean), variance)
+    lattice, present = _present(found, image - np.float32(mean), variance)
+    absent = np.float32(1.0) - present
+    # a column that is not there, or not whole, is a defect; where all around lack, the crystal ends
+    around = (separable(absent, line) - np.float32(SOME)) / np.float32(MOST - SOME)
+    absent *= np.clip(around, 0.0, 1.0)
+    recorded = image - separable(image, line)
+    ghost = _ghost(lattice, crystal, recorded, variance, absent, line)
+    crystal -= ghost
     there = known * np.maximum(present, seen)
     # a crystal nearby is no reason to see a shape, nor to filter less
     crystal *= there
     filtered, like = texture(image - crystal, variance)
     filtered += crystal
-    return Judged(there, np.float32(1.0) - (np.float32(1.0) - there) * like, filtered)
+    shaped = np.float32(1.0) - (np.float32(1.0) - there) * like
+    return Judged(there, shaped, filtered, absent, ghost)
 
 
 def _height(waves: F32, image: F32, line: F64) -> F32:
@@ -140,8 +156,22 @@ def _height(waves: F32, image: F32, line: F64) -> F32:
     return height
 
 
-def _present(found: Waves, image: F32, variance: F32) -> F32:
-    """Whether the recorded image has the columns of its lattice around each pixel, 0 to 1.
+def _ghost(lattice: F32, crystal: F32, recorded: F32, variance: F32, absent: F32, line: F64) -> F32:
+    """What `crystal` has of the lattice where that is `absent`, beyond what was `recorded` of it.
+
+    As high as around the pixel: there may be a little of everything in a texture.
+    """
+    square = separable(absent * np.square(lattice), line)
+    square += np.float32(1e-3) * np.square(lattice).mean(dtype=np.float32) + np.float32(1e-9)
+    high, seen = (separable(absent * lattice * each, line) / square for each in (crystal, recorded))
+    noise = separable(np.square(absent * lattice) * variance, line)
+    noise *= np.float32(np.square(line).sum() ** 2) / np.square(square)
+    seen *= np.maximum(np.float32(1.0) - noise / np.maximum(np.square(seen), np.float32(1e-30)), 0)
+    return np.asarray(absent * np.clip(high - seen, 0.0, 1.0) * lattice, np.float32)
+
+
+def _present(found: Waves, image: F32, variance: F32) -> tuple[F32, F32]:
+    """The lattice, and whether the recorded image has its columns around each pixel, 0 to 1.
 
     Beyond an edge it has not: what the lattice would show within a column's width is not there, by
     more than noise would hide. Averages over more would reach into the crystal.
@@ -152,7 +182,7 @@ def _present(found: Waves, image: F32, variance: F32) -> F32:
     lattice = Waves(found.shape, found.frequency[first], found.amplitude[first])
     power = np.square(np.abs(lattice.amplitude))
     if not power.sum() > 0.0:
-        return np.ones_like(image)
+        return np.zeros_like(image), np.ones_like(image)
     square = (power * np.square(lattice.frequency).sum(axis=1)).sum() / power.sum()
     # gaussian columns of this width have this root mean square frequency
     line = gaussian_line(COLUMN * 0.5 / (np.pi * float(np.sqrt(square))))
@@ -164,7 +194,7 @@ def _present(found: Waves, image: F32, variance: F32) -> F32:
     part = lacking / np.maximum(whole, np.float32(1e-30))
     # what is there in part, such as a thin crystal or one of two grains, is believed
     absent = np.clip(clear / LACKING - 1.0, 0.0, 1.0) * np.clip(4.0 * part - 1.4, 0.0, 1.0)
-    return np.asarray(1.0 - absent, np.float32)
+    return shown, np.asarray(1.0 - absent, np.float32)
 
 
 def _rings() -> I64:
