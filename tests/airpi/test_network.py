@@ -123,9 +123,11 @@ def test_the_error_of_the_mean_of_many_patches_is_what_they_have_in_common():
     truth = torch.zeros(shape)
     weight = torch.full((4000, WINDOW, WINDOW), 1 / WINDOW**2)
     bias, noise = 0.1, 0.5
-    drawn = [bias + noise * torch.from_numpy(rng.standard_normal(shape, np.float32)) for _ in "ab"]
+    one, other = (
+        bias + noise * torch.from_numpy(rng.standard_normal(shape, np.float32)) for _ in "ab"
+    )
     for overlap in (0.0, 9.0, 1e9):
-        found = train.error(*drawn, truth, weight, torch.full((4000,), overlap)).mean()
+        found = train.error(one, other, truth, weight, torch.full((4000,), overlap)).mean()
         expected = 2 * (bias**2 + noise**2 / (1 + overlap / train.ALIKE)) / train.FLOOR
         assert abs(float(found) / expected - 1) < 0.02
 

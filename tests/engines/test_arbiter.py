@@ -36,7 +36,7 @@ def test_one_that_contradicts_the_centre_of_mass_is_not(truth: np.ndarray) -> No
 
 def test_a_centre_of_mass_that_sees_nothing_does_not_decide() -> None:
     rng = np.random.default_rng(2)
-    noise = [rng.normal(0, 0.5, (SCAN, SCAN)).astype(np.float32) for _ in range(2)]
-    slopes = Slopes(*noise, np.ones((SCAN, SCAN), bool), STEP)
+    y, x = rng.normal(0, 0.5, (2, SCAN, SCAN)).astype(np.float32)
+    slopes = Slopes(y, x, np.ones((SCAN, SCAN), bool), STEP)
     one, other = (at_positions(specimen(seed)) for seed in (1, 2))
     assert trust(slopes, BEAM, one, other) == 1.0

@@ -109,7 +109,8 @@ def test_obf_has_white_noise_and_wiener_is_its_filter(bright):
     empty = Linear(bright.at, LENS.coefficients(BEAM), "obf")
     for middle in bright.middles:
         image = rng.poisson(40.0, (SIDE, SIDE)).astype(np.float32)
-        empty.add(Cell(*bright.at.spectrum_of(image), middle.reshape(1, 2)))
+        spectrum, mean = bright.at.spectrum_of(image)
+        empty.add(Cell(spectrum, mean, middle.reshape(1, 2)))
     image = empty.phase()
     power = np.abs(np.fft.rfft2(image).ravel()[bright.at.index]) ** 2
     known = empty.denominator > 0.05 * empty.denominator.max()

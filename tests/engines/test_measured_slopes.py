@@ -47,7 +47,7 @@ def measured(phase: np.ndarray, noise: float = 0.0) -> Slopes:
         slope = np.gradient(blurred, PIXEL, axis=axis)
         field = ndimage.map_coordinates(slope, grid, order=3, mode="nearest")
         fields.append((field + rng.normal(0, noise, field.shape)).astype(np.float32))
-    return Slopes(*fields, np.ones((SCAN, SCAN), bool), STEP)
+    return Slopes(fields[0], fields[1], np.ones((SCAN, SCAN), bool), STEP)
 
 
 def held(image: np.ndarray, slopes: Slopes) -> np.ndarray:

@@ -107,9 +107,8 @@ def ended(lost: int, *, torn: bool = False, there: bool = False, seed: int = 1) 
     """
     sent = electrons(DENSE, 18 * 1024, seed=seed)
     kept = len(sent.time) - lost
-    cut = Electrons(
-        *(each[:kept] for each in (sent.time, sent.y, sent.x, sent.probe)), sent.line_starts
-    )
+    time, y, x, probe = (each[:kept] for each in (sent.time, sent.y, sent.x, sent.probe))
+    cut = Electrons(time, y, x, probe, sent.line_starts)
     stream = Camera().stream(cut)
     if torn:
         at = stream.rindex(b"TPX3")
