@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import json
 import os
@@ -11,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -79,10 +81,12 @@ class CuttingCamera:
 def compile_kernels() -> None:
     """Compile what is not in numba's cache yet, once a session.
 
-    A first start takes half a minute of a processor for it, and on a busy machine longer than any
-    test would wait.
+    A first start takes minutes of a processor for it, longer than any test would wait. Of several
+    workers one compiles, and the others wait for what it leaves in the cache.
     """
-    subprocess.run([sys.executable, "-m", "stemd", "bench", "--warm"], check=True)
+    with (Path(tempfile.gettempdir()) / "stemd-tests-compile").open("w") as one:
+        fcntl.flock(one, fcntl.LOCK_EX)
+        subprocess.run([sys.executable, "-m", "stemd", "bench", "--warm"], check=True)
 
 
 class RunningDaemon:
