@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -22,16 +23,19 @@ from stemd.cli.demo.progress import Watcher
 from stemd.cli.main import main
 from stemd.config.tables import RetentionTable
 from stemd.storage.folder import SCAN_FILE
+from tests import ordinary_priority
 from tests.daemon.running import compile_kernels
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_scans_end_complete_true_to_the_specimen_and_reproducible(tmp_path: Path) -> None:
+    compile_kernels()
     data = tmp_path / "demo"
     command = [sys.executable, "-m", "stemd", "demo", "--scans", "2", "--no-page"]
     command += ["--data-dir", str(data), "--mqtt-port", "0", "--scan", "96x128"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    environment = os.environ | ordinary_priority.environment(tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "mqtt://127.0.0.1:" in done.stdout
     assert "Traceback" not in done.stderr

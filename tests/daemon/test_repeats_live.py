@@ -20,6 +20,7 @@ from stemd.virtual import diffraction
 from stemd.virtual.merlin.camera import MerlinCamera, MerlinRunning
 from stemd.virtual.merlin.frames import RenderedSource
 from stemd.virtual.microscope import Microscope, Setup
+from tests import ordinary_priority
 from tests.conftest import Mosquitto, OutsideClient, wait_until
 from tests.daemon.running import RunningDaemon
 
@@ -109,7 +110,12 @@ def test_repeats_of_one_place_are_one_aligned_scan_live_and_from_the_record(
     client, merlin = outside(mosquitto.port), camera()
     serving = threading.Thread(target=merlin.run, daemon=True)
     ports = {"port": merlin.data_port, "control": merlin.control_port}
-    daemon = RunningDaemon(tmp_path, CONFIG.format(broker=mosquitto.url, **ports))
+    (tmp_path / "site").mkdir()
+    daemon = RunningDaemon(
+        tmp_path,
+        CONFIG.format(broker=mosquitto.url, **ports),
+        ordinary_priority.environment(tmp_path / "site"),
+    )
     try:
         serving.start()
         wait_until(lambda: documents(client, "finished"), "the scan is over")
