@@ -25,6 +25,8 @@ from xdist.scheduler import LoadFileScheduling
 from xdist.workermanage import WorkerController
 
 WAITING_FOLDERS = ("faults", "system")
+LONG_FOLDERS = ("cluster", "daemon")
+"""Files of up to minutes, with which the last worker begins: where they meet, files are short."""
 _MARKED = re.compile(r"^pytestmark = .*\b(waits|browser)\b", re.MULTILINE)
 
 
@@ -35,8 +37,12 @@ def waits(file: Path) -> bool:
 
 
 def waiting_first(items: Iterable[pytest.Item]) -> list[pytest.Item]:
-    """The tests in an order in which the files come first whose tests wait."""
-    return sorted(items, key=lambda item: not waits(item.path))
+    """The tests in an order in which files come first whose tests wait, and last the long ones."""
+
+    def place(item: pytest.Item) -> tuple[bool, bool]:
+        return not waits(item.path), item.path.parent.name in LONG_FOLDERS
+
+    return sorted(items, key=place)
 
 
 class Files(LoadFileScheduling):
