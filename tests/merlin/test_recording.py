@@ -291,3 +291,44 @@ def test_reading_changes_nothing_in_the_file_and_closing_leaves_kept_blocks_usab
     recording.close()
     kept[0].wire[:] = 0
     assert path.read_bytes() == before
+
+
+@given(
+    faults=st.lists(
+        st.tuples(
+            st.integers(1, 11), st.sampled_from(["too many", "missing"]), st.integers(1, 900)
+        ),
+        min_size=1,
+        max_size=3,
+        unique_by=lambda fault: fault[0],
+    ),
+    cut=st.booleans(),
+)
+def test_bytes_missing_or_too_many_cost_no_frame_behind_them(
+    tmp_path_factory: pytest.TempPathFactory, faults: list[tuple[int, str, int]], cut: bool
+) -> None:
+    path = write(tmp_path_factory.mktemp("torn"), list(range(1, 13)))
+    whole = path.read_bytes()
+    size = len(whole) // 12
+    frames = [whole[k * size : (k + 1) * size] for k in range(12)]
+    lost = set()
+    shift = 0
+    for frame, fault, count in faults:
+        if fault == "too many":
+            frames[frame] = b"\xa5" * count + frames[frame]
+            shift += count
+        else:
+            frames[frame] = frames[frame][: -min(count, size - 8)]
+            shift -= min(count, size - 8)
+            lost.add(frame)
+    # else the last header is in its place, and the file is read as it is
+    assume((shift - 7 * cut) % size)
+    data = b"".join(frames)
+    path.write_bytes(data[:-7] if cut else data)
+    lost |= {11} if cut else set()
+    probes, found = read(recording := open_recording(path, Scan(shape=(3, 4), flyback=0)))
+    assert {probe for probe in probes if probe >= 0} >= set(range(12)) - lost
+    for probe in set(range(12)) - lost:
+        np.testing.assert_array_equal(found[probe], pattern(SMALL, probe + 1))
+    kinds = {notice.kind for notice in recording.notices if isinstance(notice, Notice)}
+    assert kinds & {"skipped_bytes", "partial_frame", "bad_header"}

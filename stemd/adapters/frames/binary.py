@@ -157,6 +157,7 @@ class BinaryFormat:
         self.raw_name = f"raw{camera.suffix}"
         self.first_number = camera.first_number
         self.head_bytes = camera.header.itemsize
+        self.file_opening = camera.magic
         self._camera = camera
         fields: Any = camera.header.fields
         kind, at = fields[camera.number][:2]

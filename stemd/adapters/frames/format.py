@@ -163,6 +163,8 @@ class FrameFormat(Protocol):
     turn: int
     head_bytes: int
     """Most bytes at the start of a file that `file_frame` looks at."""
+    file_opening: bytes
+    """The first bytes of every frame in a file."""
 
     def next_message(self, data: bytes | bytearray) -> Step:
         """What stands at the start of `data`: depends on the bytes, not on how many have come."""

@@ -1,4 +1,4 @@
-"""Several files of one series of frames, read as if they were one."""
+"""Several files of one series of frames, or pieces of one file, read as if they were one."""
 
 from __future__ import annotations
 
@@ -14,34 +14,15 @@ from stemd.adapters.frames.storage import Bytes, MappedFile, Stretch
 from stemd.errors import FormatError
 
 
-class JoinedFiles:
-    """Implements storage.Storage for files of whole frames of one layout, in this order.
+class JoinedPieces:
+    """Implements storage.Storage for pieces of so many whole frames each, in this order."""
 
-    Raises FormatError for a file that is empty, or whose first frame is of another layout.
-    """
-
-    def __init__(self, paths: Sequence[Path], camera: FrameFormat) -> None:
-        self._files: list[MappedFile] = []
-        try:
-            layout: Layout | None = None
-            counts = []
-            for path in paths:
-                file = MappedFile(path)
-                self._files.append(file)
-                found = _layout(path, file, camera)
-                if layout is not None and found != layout:
-                    raise FormatError(
-                        f"{path}: its frames are not like those of {paths[0]}",
-                        "join files of one acquisition only",
-                    )
-                layout = found
-                counts.append(file.size // found.frame_bytes)
-        except BaseException:
-            self.close()
-            raise
-        assert layout is not None
+    def __init__(
+        self, pieces: Sequence[MappedFile], counts: Sequence[int], frame_bytes: int
+    ) -> None:
+        self._files = pieces
         self._edges = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        self.size = int(self._edges[-1]) * layout.frame_bytes
+        self.size = int(self._edges[-1]) * frame_bytes
 
     def head(self, count: int) -> bytes:
         """See `Storage`."""
@@ -75,9 +56,39 @@ class JoinedFiles:
                     yield one + begin, other + begin, wire, owner
 
     def close(self) -> None:
-        """Close all files."""
+        """Close all of them."""
         for file in self._files:
             file.close()
+
+
+class JoinedFiles(JoinedPieces):
+    """Files of whole frames of one layout.
+
+    Raises FormatError for a file that is empty, or whose first frame is of another layout.
+    """
+
+    def __init__(self, paths: Sequence[Path], camera: FrameFormat) -> None:
+        files: list[MappedFile] = []
+        layout: Layout | None = None
+        counts = []
+        try:
+            for path in paths:
+                file = MappedFile(path)
+                files.append(file)
+                found = _layout(path, file, camera)
+                if layout is not None and found != layout:
+                    raise FormatError(
+                        f"{path}: its frames are not like those of {paths[0]}",
+                        "join files of one acquisition only",
+                    )
+                layout = found
+                counts.append(file.size // found.frame_bytes)
+        except BaseException:
+            for file in files:
+                file.close()
+            raise
+        assert layout is not None
+        super().__init__(files, counts, layout.frame_bytes)
 
 
 def _layout(path: Path, file: MappedFile, camera: FrameFormat) -> Layout:

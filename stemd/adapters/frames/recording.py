@@ -14,6 +14,7 @@ from stemd.adapters.frames import placing
 from stemd.adapters.frames.fitting import check_fit, doubtful, first_of, hinted, skips
 from stemd.adapters.frames.format import Announcement, FrameFormat
 from stemd.adapters.frames.joined import JoinedFiles
+from stemd.adapters.frames.mending import mended
 from stemd.adapters.frames.numbering import Numbered, sort_out
 from stemd.adapters.frames.numbers import Ends, FrameTable, ends_of, resolve_file
 from stemd.adapters.frames.storage import Bytes, Storage, open_storage
@@ -63,6 +64,11 @@ class FrameRecording:
         except FormatError as error:
             raise FormatError(f"{self.path}: {error.message}", error.remedy) from error
         self.layout = self._first.layout
+        found = mended(self._storage, self._format, self._first)
+        if found is not None:
+            self._storage, told = found
+            self._notices.append(told)
+            size = self._storage.size
         self._frames, rest = divmod(size, self.layout.frame_bytes)
         if not self._frames:
             raise FormatError(

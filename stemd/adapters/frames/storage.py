@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import mmap
 import sys
 from collections.abc import Generator
@@ -72,6 +73,19 @@ class MappedFile:
     def __init__(self, path: Path) -> None:
         self._map, self.size = open_map(path)
         self._data: Bytes = np.frombuffer(self._map, np.uint8)
+        self._begin = 0
+
+    def piece(self, begin: int, stop: int) -> MappedFile:
+        """Bytes begin..stop-1 of the same map, as if they were a file."""
+        piece = copy.copy(self)
+        piece._data, piece._begin = self._data[begin:stop], self._begin + begin
+        piece.size = stop - begin
+        return piece
+
+    def find(self, pattern: bytes, at: int) -> int:
+        """Where these bytes stand next, from byte `at` on; -1: nowhere."""
+        found = self._map.find(pattern, self._begin + at, self._begin + self.size)
+        return found - self._begin if found >= 0 else -1
 
     def head(self, count: int) -> bytes:
         """See `Storage`."""
@@ -93,11 +107,11 @@ class MappedFile:
         if layout.packed:
             pool = BlockPool(POOL_BYTES)
             each = pool.configure(8, layout.unpacked_bytes)
-        window = Window(self._map, first * size, stop * size)
+        window = Window(self._map, self._begin + first * size, self._begin + stop * size)
         try:
             for low in range(first, stop, each):
                 high = min(low + each, stop)
-                window.at(low * size)
+                window.at(self._begin + low * size)
                 wire = self._data[low * size : high * size]
                 buffer = None
                 if pool is not None:

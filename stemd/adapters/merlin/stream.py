@@ -50,6 +50,7 @@ class MerlinFormat:
     first_number = 1
     turn = 1_000_000
     head_bytes = MAX_HEADER_BYTES
+    file_opening = b"MQ1,"
 
     def __init__(self) -> None:
         self._counts_comma = True
