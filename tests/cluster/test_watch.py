@@ -33,7 +33,7 @@ class Command:
         path = folder / "big.npy"
         if not path.exists():
             # a file of holes, of more than the workers are through with at once
-            shape = (240, 120, 64, 64)
+            shape = (600, 120, 64, 64)
             del_me = np.lib.format.open_memmap(path, "w+", dtype=np.uint16, shape=shape)
             del del_me
         self.process = subprocess.Popen(
