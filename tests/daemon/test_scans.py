@@ -127,7 +127,7 @@ class Bench:
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until something is so, looking whenever something has changed."""
-        async with asyncio.timeout(30.0):
+        async with asyncio.timeout(60.0):
             while not condition():
                 await self.heard.news.wait()
                 self.heard.news.clear()

@@ -29,11 +29,11 @@ def image(value: int, number: int, counter: int, *, raw: bool = False) -> bytes:
 
 
 def write(path: Path, positions: int, *, counted: bool, raw: bool = False) -> Path:
-    """Images of value n and 100 + n at position n; `counted`: each image has its own number."""
+    """Images of value n + 1 and n + 101 at position n; `counted`: each image has its own number."""
     images = []
     for n in range(positions):
         numbers = (2 * n + 1, 2 * n + 2) if counted else (n + 1, n + 1)
-        images += [image(100 * c + n, numbers[c], c, raw=raw) for c in (0, 1)]
+        images += [image(100 * c + n + 1, numbers[c], c, raw=raw) for c in (0, 1)]
     path.write_bytes(b"".join(images))
     hdr = {"Frames in Acquisition (Number)": str(2 * positions), "Active Counters": "Both"}
     path.with_suffix(".hdr").write_bytes(encode_hdr(hdr))
@@ -47,7 +47,7 @@ def test_the_images_of_both_counters_are_two_scans_and_never_mixed(
     path = write(tmp_path / "a.mib", 20, counted=counted)
     words = ["--scan", "4x5", "--engine", "sum", "--out", str(tmp_path / "out")]
     assert main(["process", str(path), *words]) == 0
-    for name, first in (("a", 0), ("a_scan2", 100)):
+    for name, first in (("a", 1), ("a_scan2", 101)):
         found = tifffile.imread(tmp_path / "out" / name / "sum.tif").ravel()
         assert found.tolist() == [64 * n for n in range(first, first + 20)]
     text = capsys.readouterr().out
