@@ -13,9 +13,10 @@ from stemd.aberrations import Aberrations, scales
 from stemd.acquisition import Optics
 from stemd.beam import Beam
 from stemd.blocks import Notice
+from stemd.engines.bright_field import measuring
 from stemd.engines.lens.cells import Cells
 from stemd.engines.lens.estimate import Cell, Frequencies, Linear
-from stemd.engines.lens.measure import Search, measured
+from stemd.engines.lens.measure import Search, StoppedError, measured
 from stemd.results import Snapshot
 from stemd.scan.part import ScanPart
 from stemd.scan.run import ScanRun
@@ -190,6 +191,21 @@ def test_the_engine_finds_the_lens_says_so_and_shows_the_phase(scan, truth):
     (notice,) = said
     assert notice.kind == "direct_lens_disagrees"
     assert "told 0.0" in notice.text
+
+
+def test_a_lens_that_there_is_no_time_to_find_exactly_is_the_one_found_before(
+    scan: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_time(*_: object) -> None:
+        raise StoppedError
+
+    patterns = camera(scan, 3000.0)
+    exact = made(patterns)[0].results[0].extra["measured"]
+    monkeypatch.setattr(measuring, "refined", no_time)
+    found = made(patterns)[0].results[0].extra["measured"]
+    assert found["sure"]
+    assert found["defocus_nm"] == pytest.approx(exact["defocus_nm"], abs=0.5)
+    assert found["defocus_sigma_nm"] > exact["defocus_sigma_nm"]
 
 
 def test_a_lens_that_is_told_is_used_and_agrees(scan):

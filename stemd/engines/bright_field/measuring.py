@@ -51,14 +51,14 @@ def lens_found(
     optics: Optics,
     search: Search,
     go_on: Callable[[], bool],
-    *,
-    exact: bool = True,
+    sooner: Callable[[LensFound], object] | None,
 ) -> LensFound | None:
     """What the cells of a whole scan say of the optics; None where the scan is too small for it.
 
     `vectors`: those of the discs for other optics; `turns`: other rotations and flips that the
-    camera may have, which are tried where those told do not explain the data; `exact`: with phase
-    and lens together (`lens.refined`) where it is sure. Raises StoppedError once `go_on` says no.
+    camera may have, which are tried where those told do not explain the data. A lens that is sure
+    is found once more, together with the phase (`lens.refined`), which takes seconds; `sooner` is
+    told what it is before, None: that is all. Raises StoppedError once `go_on` says no.
     """
     told = Aberrations.of_optics(optics)
     best = _measured(discs, told, search, go_on)
@@ -70,19 +70,26 @@ def lens_found(
         second = _measured(replace(discs, vectors=vectors(other)), told, search, go_on)
         if second is not None and second.evidence > best.evidence + STRONG:
             best, stands = second, other
-    if exact and best.sure:
+
+    def found_with(lens: Measured) -> LensFound:
+        lens = _without_descan(lens, discs, stands)
+        return LensFound(
+            told=told,
+            found=lens,
+            rotation_deg=180.0 - (180.0 - stands.rotation_deg - lens.turn_deg) % 360.0,
+            flip=stands.flip,
+            told_rotation_deg=optics.rotation_deg,
+            told_flip=optics.flip,
+            possible=possible,
+        )
+
+    folds = times_for(discs.beam, discs.step_angstrom) > 1
+    if sooner is not None and best.sure:
+        if not folds:  # else it may not be sure in the end
+            sooner(found_with(best))
         best = _refined(best, replace(discs, vectors=vectors(stands)), go_on)
-    best = _without_descan(best, discs, stands)
-    found = LensFound(
-        told=told,
-        found=best,
-        rotation_deg=180.0 - (180.0 - stands.rotation_deg - best.turn_deg) % 360.0,
-        flip=stands.flip,
-        told_rotation_deg=optics.rotation_deg,
-        told_flip=optics.flip,
-        possible=possible,
-    )
-    if times_for(discs.beam, discs.step_angstrom) == 1:
+    found = found_with(best)
+    if not folds:
         return found
     seen = replace(discs, vectors=vectors(found.in_optics(optics) if found.turned else optics))
     return _told_apart(found, seen, search, go_on)

@@ -74,7 +74,7 @@ class OpticsMeasurement:
         """Measure the lines that there are; nothing comes of it where `go_on` says no."""
         try:
             turns = self._turns(optics)
-            lens = lens_found(discs, vectors, turns, optics, search, go_on, exact=False)
+            lens = lens_found(discs, vectors, turns, optics, search, go_on, None)
         except StoppedError:
             return
         disc = disc_found(self.sum.counts.copy(), self._maps.masked)
@@ -109,7 +109,10 @@ class OpticsMeasurement:
         search: Search,
         go_on: Callable[[], bool],
     ) -> bool:
-        """Measure, unless it has been done with the same; whether there is something new."""
+        """Measure, unless it has been done with the same; whether there is something new.
+
+        Where `go_on` says no, what has been found until then stands.
+        """
         made_with, began = (optics, search), time.monotonic()
         if self._made_with == made_with:
             return False
@@ -117,10 +120,16 @@ class OpticsMeasurement:
             return False
         self._disc = disc_found(self.sum.counts, self._maps.masked)
         discs, vectors = self._about_disc(discs, vectors, optics)
+
+        def sooner(lens: LensFound) -> None:
+            self.lens = lens
+            self._made_with = made_with
+
+        turns = self._turns(optics)
         try:
-            self.lens = lens_found(discs, vectors, self._turns(optics), optics, search, go_on)
+            self.lens = lens_found(discs, vectors, turns, optics, search, go_on, sooner)
         except StoppedError:
-            return False
+            return self._made_with == made_with
         self._made_with = made_with
         if self._bounded:
             ended = time.monotonic()
