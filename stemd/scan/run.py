@@ -19,6 +19,7 @@ from stemd.scan.doubts import grave_doubts_of
 from stemd.scan.engines import EngineChoice, Report, ScanEngines
 from stemd.scan.images import Publish, ScanImages
 from stemd.scan.intake import Intake
+from stemd.scan.links import LinkReducers
 from stemd.scan.masking import MASK, ScanMask
 from stemd.scan.repeats import Repeats
 from stemd.settings import Settings
@@ -87,9 +88,7 @@ class ScanRun:
         self.finished_ns = 0
         self.ended = threading.Event()
         self._applied = settings
-        self._apart = threading.Condition()
-        self._busy, self._changing = 0, False
-        self._reducers: dict[int, tuple[Settings, Reducer]] = {}
+        self.links = LinkReducers(self.intake)
         told = settings.of_scan(acquisition.scan)
         doubts = [
             Notice("doubt", text) for text in grave_doubts_of(told, acquisition.detector.shape)
@@ -143,23 +142,18 @@ class ScanRun:
         settings have changed: then blocks are needed in order. Engines that need patterns get it by
         `take_in`.
         """
-        with self._apart:
-            if self._changing or settings is not self.settings or self.repeats is not None:
-                return False
-            if not (self.mask.known and self.reducer.centre_fixed):
-                return False
-            known = self._reducers.get(link)
-            if known is None or known[0] is not settings:
-                reducer = self._reducer_for(settings)
-                known = self._reducers[link] = settings, reducer
-            self._busy += 1
-        try:
-            self.intake.add_apart(block, known[1].reduce_apart(block))
-        finally:
-            with self._apart:
-                self._busy -= 1
-                self._apart.notify_all()
-        return True
+        return self.links.reduce(
+            block,
+            link,
+            settings,
+            lambda: (
+                settings is self.settings
+                and self.repeats is None
+                and self.mask.known
+                and self.reducer.centre_fixed
+            ),
+            self._reducer_for,
+        )
 
     def _reducer_for(self, settings: Settings) -> Reducer:
         """One more reducer into the same maps."""
@@ -211,13 +205,9 @@ class ScanRun:
 
     def change(self, settings: Settings) -> None:
         """New settings from the next block on; called by the reader's thread."""
-        with self._apart:
-            self._changing = True
-            while self._busy:
-                self._apart.wait()
-        self.reducer.update(settings.optics, settings.masks())
-        with self._apart:
-            self.settings, self._changing = settings, False
+        with self.links.paused():
+            self.reducer.update(settings.optics, settings.masks())
+            self.settings = settings
 
     def end(self, reason: EndReason) -> None:
         """No more blocks will come."""
