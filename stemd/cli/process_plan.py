@@ -76,7 +76,12 @@ class Planner:
         engines = self._engines(known)
         by_name = {engine.name: engine.settings for engine in engines}
         if len(by_name) != len(engines):
-            raise UsageError("two engines have the same name", "give one of them name=...")
+            names = [engine.name for engine in engines]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise UsageError(
+                f"two engines have the name {twice!r}",
+                f"leave one of them out, or give one a name of its own: --engine {twice}:name=...",
+            )
         settings = Settings(
             optics=self._optics_of(known), engines=by_name, scan=self._scan_of(known)
         )
