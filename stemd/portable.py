@@ -36,6 +36,16 @@ def processors() -> int:
     return os.cpu_count() or 1
 
 
+def processor_says(key: str) -> str:
+    """What Linux tells of the first processor by this name, empty where it does not."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    found = (line.partition(":") for line in lines if line.startswith(key))
+    return next((value.strip() for _, _, value in found), "")
+
+
 def lock_file(fd: int, *, wait: bool) -> None:
     """Lock an open file for this descriptor alone. Raises OSError where somebody else has it.
 

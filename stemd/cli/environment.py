@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
-from pathlib import Path
+
+from stemd.portable import processor_says
 
 QUERY = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
 
@@ -41,12 +42,7 @@ def now_and_then(write: Callable[[str], object], every_s: float = 5.0) -> Callab
 
 def processor() -> str:
     """The name of the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown"
+    return processor_says("model name") or platform.processor() or "unknown"
 
 
 def _gpus() -> str:

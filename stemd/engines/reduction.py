@@ -21,6 +21,7 @@ from stemd.engines.kernels.masked import (
     places_of,
 )
 from stemd.engines.kernels.moments import reduce_frames
+from stemd.engines.kernels.nearness import NEAREST, nearness_once
 from stemd.engines.kernels.tiles import PatternPlan, plan_of
 from stemd.engines.kernels.vectors import scratch_bytes, sums_count
 from stemd.pixels import Mask
@@ -255,7 +256,7 @@ class Reducer:
             plan = self._plans[kind] = self._plan(*kind)
         reduce_frames(
             block.pixels,
-            block.buffer is None,
+            nearness_once() if block.buffer is None else NEAREST,
             block.big_endian,
             block.pixel_offset + start * block.stride,
             block.stride,

@@ -92,14 +92,14 @@ def test_noise_is_told_by_the_medians_of_stretches_of_the_time() -> None:
     assert Timing.of([3.0, 5.0], [1.0, 1.0]).rounds_s == (3.0, 5.0)
 
 
-def test_calls_that_are_compared_take_turns_over_the_same_parts() -> None:
+def test_calls_that_are_compared_take_turns_over_the_same_parts_none_after_another() -> None:
     called: list[tuple[str, int]] = []
     calls = [lambda part, name=name: called.append((name, part)) for name in "ab"]  # type: ignore[misc]
     timings = in_turn(calls, 0.0, 2)
     assert [timing.calls for timing in timings] == [3, 3]
     warm_up, measured = called[:2], called[2:]
     assert warm_up == [("a", 0), ("b", 0)]
-    assert measured == [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 0), ("b", 0)]
+    assert measured == [("a", 0), ("b", 1), ("a", 1), ("b", 0), ("a", 0), ("b", 1)]
 
 
 @pytest.mark.parametrize(

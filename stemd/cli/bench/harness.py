@@ -131,15 +131,20 @@ def repeat(call: Callable[[int], object], seconds: float, parts: int = 1) -> Tim
 def in_turn(
     calls: Sequence[Callable[[int], object]], seconds: float, parts: int = 1
 ) -> list[Timing]:
-    """As `repeat`, of several in turn: what else the machine does meets all of them alike."""
+    """As `repeat`, of several in turn: what else the machine does meets all of them alike.
+
+    Each has another part: where they share memory, none finds in a cache what the one before read.
+    """
     for call in calls:
         call(0)
+    apart = max(1, parts // len(calls))
     walls: list[list[float]] = [[] for _ in calls]
     cpus: list[list[float]] = [[] for _ in calls]
     end = time.perf_counter() + seconds * len(calls)
     while len(walls[-1]) < 3 or time.perf_counter() < end:
-        part = len(walls[-1]) % parts
+        turn = len(walls[-1])
         for index, call in enumerate(calls):
+            part = (turn + index * apart) % parts
             wall, cpu = time.perf_counter(), time.thread_time()
             call(part)
             walls[index].append(time.perf_counter() - wall)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from stemd.compilation import intrinsic, later
+from stemd.engines.kernels.nearness import EVERY
 from stemd.engines.kernels.rims import add_rims, begin_rims, channel_sums
 from stemd.engines.kernels.vectors import (
     AT_ONCE,
@@ -35,7 +36,7 @@ def _add_tile(
     wire: Any,
     at: Any,
     row_bytes: Any,
-    once: Any,
+    nearness: Any,
     tiles: Any,
     tile: Any,
     table: Any,
@@ -45,8 +46,8 @@ def _add_tile(
 ) -> Any:
     """Sums over the bytes of one tile of one pattern, and over masks of it.
 
-    wire: uint8 (bytes,), the pattern from byte `at`, rows of `row_bytes`. once: whether this
-    memory will not be written or read again soon. tiles: int64
+    wire: uint8 (bytes,), the pattern from byte `at`, rows of `row_bytes`. nearness:
+    into which cache memory is asked for, one of `nearness.EVERY`. tiles: int64
     (n, len(TILE)), table: uint8 (bytes,): from `plan_of`, which see. channels: number of masks.
     scratch: uint8 (scratch_bytes(channels),). out: int64 (TILE_SUMS + PHASES*channels,), written:
     for each of PHASES the sum S, the sum of the sums of bands 0..k for all bands k, the sum of the
@@ -66,8 +67,7 @@ def _add_tile(
         add_tile_code(v, here, arguments[7], data(8), data(9))
         return context.get_dummy_value()
 
-    flag = types.boolean
-    result = types.void(wire, number, number, flag, tiles, number, table, number, scratch, out)
+    result = types.void(wire, number, number, number, tiles, number, table, number, scratch, out)
     return result, codegen
 
 
@@ -134,13 +134,11 @@ class _Strip:
         """Ask for as many lines as the strip has, in the order of the memory."""
         v = self.v
         ahead = v.at(first, self.tile.number["ahead"], v.b.mul(strip, v.number(STRIP * AT_ONCE)))
-        with v.b.if_else(self.tile.once) as (once, again):
-            with once:
+        for nearness in EVERY:
+            chosen = v.b.icmp_signed("==", self.tile.nearness, v.number(nearness))
+            with v.b.if_then(chosen):
                 for line in range(AT_ONCE):
-                    v.prefetch(v.at(ahead, line * STRIP), once=True)
-            with again:
-                for line in range(AT_ONCE):
-                    v.prefetch(v.at(ahead, line * STRIP), once=False)
+                    v.prefetch(v.at(ahead, line * STRIP), nearness)
 
     def add(self, values: Any) -> None:
         """Add a row."""

@@ -20,7 +20,7 @@ _Y, _X = TILE.index("y"), TILE.index("x")
 @njit(nogil=True, cache=True)
 def reduce_frames(
     wire,
-    once,
+    nearness,
     swap,
     offset,
     stride,
@@ -45,7 +45,7 @@ def reduce_frames(
     """Reduce `count` patterns to a few integers each, written at their probe positions.
 
     wire: uint8 (bytes,), pixels of frame i from byte offset + i*stride, height*width values of
-    the plan's type, byte order reversed if `swap`; `once` as for `add_tile`. probe: int64
+    the plan's type, byte order reversed if `swap`; `nearness` as for `add_tile`. probe: int64
     (count,), -1 = belongs to no position. discs: int64 (detectors, 2), the numbers of the
     channels that are a detector's outer and inner disc, the number of channels for none. total,
     moment_y, moment_x: int64 (positions,), detectors: int64 (n, positions): added to. scratch:
@@ -67,7 +67,7 @@ def reduce_frames(
             in_channel[channel] = read[3 + channel]
         in_channel[channels] = 0
         for tile in range(tiles.shape[0]):
-            add_tile(wire, first, row_bytes, once, tiles, tile, table, channels, scratch, sums)
+            add_tile(wire, first, row_bytes, nearness, tiles, tile, table, channels, scratch, sums)
             bands, rows = tiles[tile, _BANDS], tiles[tile, _ROWS]
             for phase in range(PHASES):
                 byte = phase % size

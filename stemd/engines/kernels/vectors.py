@@ -123,17 +123,12 @@ class Vectors:
         function = cgutils.get_or_insert_function(self.b.module, kind, name)
         return self.b.call(function, [self.b.zext(vector, wide)])
 
-    def prefetch(self, pointer: Any, *, once: bool) -> None:
-        """Ask for a cache line; any address is allowed.
-
-        One that is needed `once` is not written to the next cache when the nearest is full: 11.0
-        instead of 12.6 microseconds for a pattern of 128 KiB from memory. Memory that is written
-        anew for the next patterns should stay in the caches: 14.5 instead of 16.5 microseconds.
-        """
+    def prefetch(self, pointer: Any, nearness: int) -> None:
+        """Ask for a cache line, with a number of `nearness`; any address is allowed."""
         kinds = [self.byte.as_pointer(), self.word, self.word, self.word]
         kind = ir.FunctionType(ir.VoidType(), kinds)
         function = cgutils.get_or_insert_function(self.b.module, kind, "llvm.prefetch.p0")
-        read, keep, data = (ir.Constant(self.word, code) for code in (0, 0 if once else 3, 1))
+        read, keep, data = (ir.Constant(self.word, code) for code in (0, nearness, 1))
         self.b.call(function, [pointer, read, keep, data])
 
     def ends_chunk(self, strip: Any, count: Any) -> tuple[Any, Any]:
@@ -152,13 +147,13 @@ class TileCode:
     """One tile of a pattern: the numbers of its row, and where the sums are."""
 
     def __init__(
-        self, v: Vectors, pattern: Any, row_bytes: Any, once: Any, numbers: Any, table: Any
+        self, v: Vectors, pattern: Any, row_bytes: Any, nearness: Any, numbers: Any, table: Any
     ) -> None:
         self.number = {
             name: v.b.load(v.b.gep(numbers, [v.number(index)])) for index, name in enumerate(TILE)
         }
         self.base = v.at(pattern, self.number["first"])
-        self.row_bytes, self.once, self._v, self._table = row_bytes, once, v, table
+        self.row_bytes, self.nearness, self._v, self._table = row_bytes, nearness, v, table
 
     def table(self, name: str) -> Any:
         """The address of one of its tables."""
