@@ -15,6 +15,7 @@ from stemd.beam import Beam
 from stemd.blocks import Notice
 from stemd.engines.bright_field import measuring
 from stemd.engines.lens.cells import Cells
+from stemd.engines.lens.climb import places
 from stemd.engines.lens.estimate import Cell, Frequencies, Linear
 from stemd.engines.lens.measure import Search, StoppedError, measured
 from stemd.results import Snapshot
@@ -43,11 +44,11 @@ def cells_of(
     points = middle[:, None] + np.stack(np.meshgrid(fine, fine, indexing="ij"), -1).reshape(1, 4, 2)
     images = np.ascontiguousarray(np.moveaxis(counts[:, :, disc], 2, 0), np.float32)
     at = Frequencies(np.ones(images.shape[1:], np.bool_), BEAM, FIELD / POSITIONS)
-    return Cells(at, [Cell(*at.spectrum_of(i), p) for i, p in zip(images, points, strict=True)])
+    return Cells.of(at, [Cell(*at.spectrum_of(i), p) for i, p in zip(images, points, strict=True)])
 
 
 def estimate_of(cells: Cells, lens: Aberrations) -> Linear:
-    return Linear.of(cells.at, cells.cells, lens.coefficients(BEAM))
+    return Linear.of(cells.at, cells, lens.coefficients(BEAM))
 
 
 @pytest.fixture(scope="module")
@@ -120,11 +121,21 @@ def test_the_lens_is_found_in_the_data(scan):
     assert (np.abs(error) < 4.0 * found.sigma[:3] + 1.0).all()
 
 
-def test_an_empty_specimen_claims_no_lens():
+def test_a_lens_that_is_hardly_seen_is_found(scan):
+    coarse, fine = cells_of(scan, 100.0, part=slice(4, 36)), cells_of(scan, 100.0)
+    found = measured(coarse, fine, Aberrations(), BEAM, Search(100.0, 30.0))
+    assert found.sure
+    assert found.evidence < 100.0
+
+
+def test_an_empty_specimen_claims_no_lens_and_is_looked_at_no_further():
     empty = weak_phase.patterns(np.zeros((96, 96)), FIELD, 24, BEAM, LENS, PER_ANGLE)
-    cells = cells_of(empty, 300.0)
-    found = measured(cells, cells, Aberrations(), BEAM, Search(100.0, 20.0))
+    cells, search, looks = cells_of(empty, 300.0), Search(100.0, 20.0), []
+    found = measured(cells, cells, Aberrations(), BEAM, search, lambda: not looks.append(0))
     assert not found.sure
+    assert found.quality == 0.0
+    assert found.possible == ()
+    assert len(looks) < 30 + 1.2 * places(search.reach(scales(BEAM)))
 
 
 def test_positions_that_are_missing_count_as_mean_ones():

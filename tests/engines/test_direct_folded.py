@@ -38,7 +38,7 @@ def cells(scan: np.ndarray) -> Cells:
     for number in np.flatnonzero(np.hypot(*places.T) < 0.97 * PER_ANGLE):
         spectrum = at.spectrum_of(counts[..., number].astype(np.float32))
         found.append(Cell(*spectrum, places[number].reshape(1, 2) / PER_ANGLE))
-    return Cells(at, found)
+    return Cells.of(at, found)
 
 
 def test_the_lens_is_found_where_steps_fold(cells: Cells) -> None:
@@ -50,6 +50,11 @@ def test_the_lens_is_found_where_steps_fold(cells: Cells) -> None:
     assert height == pytest.approx(folded.evidence(lens), rel=1e-6)
     assert all(height > other and folded.apart(lens, place) for other, place in tops[1:])
     assert not folded.apart(lens, replace(lens, defocus=lens.defocus + 1.0))
+
+
+def test_peaks_that_noise_has_as_well_are_not_climbed(cells: Cells) -> None:
+    folded = Folded(cells, BEAM, STEP, lambda: True)
+    assert folded.tops(NEAR, Search(30.0, 16.0), least=1e9) == []
 
 
 def test_a_search_ends_when_there_is_no_time(cells: Cells) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from stemd.engines.lens.finer import times_for
 from stemd.engines.lens.folded import Folded
 from stemd.engines.lens.found import DiscFound, LensFound
 from stemd.engines.lens.jointly import Patterns
-from stemd.engines.lens.measure import STRONG, Measured, Search, measured
+from stemd.engines.lens.measure import NOTHING_AT_TOP, STRONG, Measured, Search, measured
 from stemd.engines.lens.refined import refined
 from stemd.engines.probe import RAYS, fit_disc
 from stemd.engines.vectors import to_scan_axes
@@ -128,7 +129,10 @@ def _told_apart(
     used, points = usable_cells(discs)
     part = _part(discs, used, points, FOLDED_SIDE, whole=True).coarser()
     folded = Folded(part, discs.beam, discs.step_angstrom, go_on)
-    tops = folded.tops(found.told, search)
+    # of cells that show nothing these may still show a lens, if it is clear
+    tops = folded.tops(found.told, search, -math.inf if found.possible else NOTHING_AT_TOP)
+    if not tops:
+        return found
     lens, best = found.found.apparent or found.found.aberrations, found.found
     if folded.apart(lens, tops[0][1]):
         best = replace(best, lead=min(best.lead, folded.evidence(lens) - tops[0][0]))
@@ -236,5 +240,5 @@ def _part(
         spectrum, counts = at.spectrum_of(np.ascontiguousarray(image))
         if counts > 0.0:
             cells.append(Cell(spectrum, counts, point))
-    part = Cells(at, cells)
+    part = Cells.of(at, cells)
     return part if discs.cell / discs.radius > SMALL_CELL else part.with_middles()

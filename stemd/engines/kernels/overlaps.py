@@ -138,6 +138,18 @@ def add_overlaps(spectrum, points, weight, qy, qx, c, kind, numerator, denominat
 
 
 @njit(nogil=True, cache=True)
+def add_cells(spectra, points, weights, qy, qx, c, numerator, denominator):
+    """Add the parts of many cells, as `add_overlaps` with GAMMA, by one call.
+
+    spectra: complex64 (cells, n); points: float64 (cells, m, 2); weights: float64 (cells,).
+    """
+    for cell in range(weights.size):
+        add_overlaps(
+            spectra[cell], points[cell], weights[cell], qy, qx, c, GAMMA, numerator, denominator
+        )
+
+
+@njit(nogil=True, cache=True)
 def add_both(
     spectrum, points, weight, qy, qx, c, numerator, denominator, absorbed, absorbing, mixed
 ):

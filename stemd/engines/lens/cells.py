@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stemd.engines.lens.estimate import Cell, Frequencies, Linear
 
+C64 = NDArray[np.complex64]
 F64 = NDArray[np.float64]
 
 SEARCH_CELL = 0.22
@@ -24,10 +25,34 @@ explains."""
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """The bright field of a part of a scan: its cells at these frequencies."""
+    """The bright field of a part of a scan: what its cells see at these frequencies.
+
+    As of `estimate.Cell`, of all together: `spectra` complex64 (cells, n), `counts` (cells,),
+    `points` (cells, m, 2).
+    """
 
     at: Frequencies
-    cells: Sequence[Cell]
+    spectra: C64
+    counts: F64
+    points: F64
+
+    @classmethod
+    def of(cls, at: Frequencies, cells: Sequence[Cell]) -> Cells:
+        """Of cells that all have as many points."""
+        if not cells:
+            return cls(
+                at, np.zeros((0, at.index.size), np.complex64), np.zeros(0), np.zeros((0, 1, 2))
+            )
+        return cls(
+            at,
+            np.stack([cell.spectrum for cell in cells]),
+            np.array([cell.counts for cell in cells]),
+            np.stack([cell.points for cell in cells]),
+        )
+
+    def __iter__(self) -> Iterator[Cell]:
+        for spectrum, counts, points in zip(self.spectra, self.counts, self.points, strict=True):
+            yield Cell(spectrum, float(counts), points)
 
     def evidence(self, place: F64) -> float:
         """How well one specimen explains all cells with this lens, (9,).
@@ -43,7 +68,9 @@ class Cells:
 
     def estimate(self, place: F64) -> Linear:
         """Of the specimen through this lens."""
-        return Linear.of(self.at, self.turned(float(place[TURN])), place[:TURN])
+        estimate = Linear(self.at, place[:TURN])
+        estimate.add_all(self.spectra, self.counts, turned(self.points, float(place[TURN])))
+        return estimate
 
     def explained(self, place: F64) -> float:
         """Part of what the cells see beyond their noise that one specimen explains, about 0 to 1.
@@ -54,33 +81,29 @@ class Cells:
         at, n = self.at, int(np.count_nonzero(self.at.done))
         seen = sum(
             float((at.twice * (cell.counts * np.abs(cell.spectrum) ** 2 - n)).sum())
-            for cell in self.cells
+            for cell in self
         )
         # |noise|^2 of a frequency scatters by as much as its mean
-        error = n * math.sqrt(len(self.cells) * float((at.twice**2).sum()))
+        error = n * math.sqrt(self.counts.size * float((at.twice**2).sum()))
         return self.estimate(place).signal() / seen if seen > SEEN * error else 1.0
-
-    def turned(self, angle: float) -> Sequence[Cell]:
-        """The cells as of a camera that is turned by so much more, in radian."""
-        if angle == 0.0:
-            return self.cells
-        return [replace(cell, points=turned(cell.points, angle)) for cell in self.cells]
 
     def coarser(self) -> Cells:
         """Cells of SEARCH_CELL semi-angles with one point each: quicker, for a search."""
         together: dict[tuple[int, int], list[Cell]] = {}
-        for cell in self.cells:
+        for cell in self:
             y, x = np.floor(cell.points.mean(axis=0) / SEARCH_CELL).astype(int)
             together.setdefault((int(y), int(x)), []).append(cell)
-        return Cells(self.at, [_pooled(cells) for cells in together.values()])
+        return Cells.of(self.at, [_pooled(cells) for cells in together.values()])
 
     def with_middles(self) -> Cells:
         """The same with one point a cell."""
-        return Cells(self.at, [_pooled([cell]) for cell in self.cells])
+        return replace(self, points=self.points.mean(axis=1, keepdims=True))
 
 
 def turned(points: F64, angle: float) -> F64:
     """Points (.., 2), y and x, of a camera that is turned by so much more, in radian."""
+    if angle == 0.0:
+        return points
     cos, sin = math.cos(angle), math.sin(angle)
     # row vectors (y, x): y' = -x sin + y cos, x' = x cos + y sin
     return np.asarray(points @ np.array([[cos, sin], [-sin, cos]]))

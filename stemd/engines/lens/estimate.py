@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.beam import Beam
-from stemd.engines.kernels.overlaps import add_overlaps
+from stemd.engines.kernels.overlaps import add_cells, add_overlaps
 from stemd.engines.lens.weights import KINDS, LEAST_SHARE, Method, divisor, left_out
 
 C64 = NDArray[np.complex64]
@@ -156,6 +156,14 @@ class Linear:
             KINDS[self._method], self.numerator, self.denominator,
         )  # fmt: skip
         self._counts += cell.counts
+
+    def add_all(self, spectra: C64, counts: F64, points: F64) -> None:
+        """Add what several cells have seen, of "wiener" or "obf": see `cells.Cells`."""
+        add_cells(
+            spectra, points, counts, self.at.y, self.at.x, self._coefficients,
+            self.numerator, self.denominator,
+        )  # fmt: skip
+        self._counts += float(counts.sum())
 
     @classmethod
     def of(cls, at: Frequencies, cells: Iterable[Cell], coefficients: F64) -> Linear:

@@ -8,6 +8,7 @@ part of the scan, with few cells.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -47,10 +48,12 @@ class Folded:
         """How well one specimen explains the cells through a lens."""
         return float(self._at(lens.coefficients(self.beam))[0])
 
-    def tops(self, told: Aberrations, search: Search) -> list[tuple[float, Aberrations]]:
+    def tops(
+        self, told: Aberrations, search: Search, least: float = -math.inf
+    ) -> list[tuple[float, Aberrations]]:
         """The highest peaks about the lens told with their evidence, the highest first.
 
-        Each once. Raises StoppedError.
+        Each once; none where no place of the search has the `least` evidence. Raises StoppedError.
         """
         unit = scales(self.beam)
         near = affordable(search, unit, MOST_PLACES)
@@ -58,6 +61,8 @@ class Folded:
             lambda place: float(self._at(place)[0]), told.coefficients(self.beam),
             near.reach(unit), near.astigmatism * unit[1] * 1.001, RIVALS,
         )  # fmt: skip
+        if peaks[0][0] < least:
+            return []
         tops = sorted(
             (climbed(self._at, place, AXIAL) for _, place in peaks), key=lambda top: -top.height
         )
@@ -74,6 +79,6 @@ class Folded:
             raise StoppedError
         times = times_for(self.beam, self.step_angstrom)
         sums = Finer(self.cells.at, self.beam, self.step_angstrom, times, place)
-        for cell in self.cells.cells:
+        for cell in self.cells:
             sums.add(cell)
         return np.array([sums.solved()[2]])

@@ -44,6 +44,10 @@ LEAST_QUALITY = 0.85
 """Where the peak is lower over its floor, something else is wrong: nothing is claimed."""
 STRONG = 30.0
 """Evidence, beyond that of the best wrong place, from which on a peak is believed."""
+NOTHING, NOTHING_AT_TOP = STRONG / 4, STRONG / 2
+"""Evidence of all cells at the best peak of the search, and at its top, below which it is noise and
+nobody looks on. Of lenses that are claimed the peak of the search has 0.4 or more of the evidence,
+the top 0.8; the best of 10,000 places of noise, up to 15."""
 COARSE = 3.0
 """Times that errors are larger where the scan's step is so coarse that detail folds back."""
 LEAST_EXPLAINED, COARSELY_EXPLAINED = 0.35, 0.6
@@ -141,8 +145,8 @@ def measured(
     """Defocus, two-fold astigmatism and the camera's rotation; what else was told stays.
 
     `coarse`: of a small part of the scan, on which the search is made; `fine`: of as much as is
-    to be used. Costs some hundred sums over `coarse` and some fifty over `fine`. Raises
-    StoppedError once `go_on` says no.
+    to be used. Costs some thousand sums over `coarse`, and some hundred over `fine` where there is
+    more than noise. Raises StoppedError once `go_on` says no.
     """
 
     def parts_of(cells: Cells) -> Callable[[F64], F64]:
@@ -164,10 +168,15 @@ def measured(
         search.astigmatism * unit[1] * 1.001,
         RIVALS,
     )
+    every = parts_of(fine)
+    if (seen := _highest(every, [place for _, place in peaks]))[0] < NOTHING:
+        return _nothing(fine, *seen, beam)
     pooled = parts_of(fine.coarser())
     tops = _tops(pooled, peaks, floor)
+    if (seen := _highest(every, [top.place for top in tops]))[0] < NOTHING_AT_TOP:
+        return _nothing(fine, *seen, beam)
     near, rival = tops[0], max((top.height for top in tops[1:]), default=-math.inf)
-    peak = climbed(parts_of(fine), near.place, AXIAL)
+    peak = climbed(every, near.place, AXIAL)
     share = peak.height / max(1e-30, coarse.evidence(peaks[0][1]))
     coarse_step = COARSE if fine.at.coarse else 1.0
     sigma, turn_sigma = _errors(peak, AXIAL, unit)
@@ -204,6 +213,29 @@ def measured(
         upright=abs(bright) > CLEARLY,
         least_explained=COARSELY_EXPLAINED if fine.at.coarse else LEAST_EXPLAINED,
         possible=tuple(Aberrations.of(top.place[:TURN], beam) for top in tops),
+    )
+
+
+def _highest(parts_of: Callable[[F64], F64], places: Sequence[F64]) -> tuple[float, F64]:
+    """The largest evidence at these places, and where it is."""
+    heights = [float(parts_of(place).sum()) for place in places]
+    best = int(np.argmax(heights))
+    return heights[best], places[best]
+
+
+def _nothing(cells: Cells, height: float, place: F64, beam: Beam) -> Measured:
+    """What is measured where noise has as much evidence as any lens, at the best one."""
+    return Measured(
+        aberrations=Aberrations.of(place[:TURN], beam),
+        sigma=np.full(TURN, np.nan),
+        turn_deg=0.0,
+        turn_sigma_deg=math.nan,
+        third_order=np.full(4, np.nan),
+        evidence=height,
+        floor=height,
+        lead=0.0,
+        explained=cells.explained(place),
+        upright=False,
     )
 
 
