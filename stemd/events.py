@@ -18,7 +18,8 @@ from stemd.documents import error_document, refused
 from stemd.errors import StemdError
 from stemd.logs import get_logger
 from stemd.request_queue import Check, Handler, RequestQueue, not_ready
-from stemd.results import Snapshot, is_older, joined
+from stemd.results import Snapshot, is_older
+from stemd.view import View
 
 if TYPE_CHECKING:
     from stemd.config.resolved import PipelineConfig
@@ -125,18 +126,6 @@ class _Told:
     sink: Sink
     errors: dict[str, StemdError] = field(default_factory=dict)
     failures: int = 0
-
-
-@dataclass(slots=True)
-class View:
-    """What is known of one pipeline now."""
-
-    state: Json = field(default_factory=dict)
-    settings: Json = field(default_factory=dict)
-    optics: Json = field(default_factory=dict)
-    session: Json = field(default_factory=dict)
-    snapshot: Snapshot | None = None
-    last_final: Snapshot | None = None
 
 
 class Hub:
@@ -321,12 +310,7 @@ class Hub:
         """Publish images; finished ones of a scan may come in several parts."""
         if pipeline in self._removed:
             return
-        view = self.view(pipeline)
-        whole = joined(view.last_final, snapshot) if snapshot.final else snapshot
-        if view.snapshot is None or not is_older(snapshot, view.snapshot):
-            view.snapshot = whole
-        if snapshot.final and (view.last_final is None or not is_older(snapshot, view.last_final)):
-            view.last_final = whole
+        self.view(pipeline).take(snapshot)
         self._tell("on_snapshot", pipeline, snapshot)
 
     def completed(self, pipeline: str, snapshot: Snapshot) -> None:

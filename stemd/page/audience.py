@@ -11,7 +11,7 @@ from aiohttp import WSMsgType, web
 
 from stemd import __version__, image_frames
 from stemd.documents import compact_json, refused
-from stemd.events import Hub, View
+from stemd.events import Hub
 from stemd.logs import get_logger
 from stemd.offline.replay.wire import PIPELINE as REPLAY
 from stemd.page import protocol
@@ -21,6 +21,7 @@ from stemd.page.replays import Replays
 from stemd.page.viewer import Viewer
 from stemd.results import Snapshot
 from stemd.tasks import end_all
+from stemd.view import View
 
 Json = dict[str, Any]
 
@@ -267,7 +268,7 @@ def _refuse(viewer: Viewer, message: protocol.Request, key: str, text: str) -> N
 
 def _offer_newest(viewer: Viewer, pipeline: str, view: View, name: str) -> None:
     """The newest image of a name: of the running scan, else of the last finished one."""
-    for snapshot in (view.snapshot, view.last_final):
-        if snapshot and any(result.name == name for result in snapshot.results):
+    for snapshot in view.newest_first():
+        if any(result.name == name for result in snapshot.results):
             viewer.offer(pipeline, snapshot, {name})
             return

@@ -99,9 +99,8 @@ class Page(Sink):
             raise _cannot_listen(self._settings, error) from error
         self._runner = runner
         for name, view in self._hub.views.items():
-            for snapshot in (view.last_final, view.snapshot):
-                if snapshot is not None:
-                    self.on_snapshot(name, snapshot)
+            for snapshot in reversed([*view.newest_first()]):
+                self.on_snapshot(name, snapshot)
         real_port = self._door.port
         shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         self.url = (

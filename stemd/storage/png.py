@@ -54,7 +54,7 @@ class PngWriter:
             try:
                 path = (folder / result_file_name(result.name)).with_suffix(".png")
                 about = describe(result, snapshot)
-                files.append(write_atomic(path, [encode_png(result, about)]))
+                files.append(write_atomic(path, [encode_png(_known(result, snapshot), about)]))
             except StemdError as error:
                 errors.append(error)
         return Written(files, errors)
@@ -69,15 +69,21 @@ def encode_png(result: Result, about: Mapping[str, Any] | None = None) -> bytes:
 def encode_preview(result: Result, snapshot: Snapshot) -> bytes:
     """A PNG file of 512 x 512 pixels at most: reduced or enlarged by a whole number.
 
-    Of a growing image what is not scanned yet is dark, and does not choose the shades.
+    What is not scanned yet, or is missing, is dark, and does not choose the shades.
     """
     factor = -(-max(result.image.shape) // PREVIEW_SIDE)
     about = {**describe(result, snapshot), "reduced": factor}
-    if not snapshot.final:
-        result = replace(result, image=np.where(result.image == 0.0, np.nan, result.image))
+    result = _known(result, snapshot)
     if factor > 1:
         result = _reduced(result, factor)
     return _encoded(result, about, max(1, PREVIEW_SIDE // max(result.image.shape)))
+
+
+def _known(result: Result, snapshot: Snapshot) -> Result:
+    """The image with NaN for pixels of exactly 0, where positions have no data (yet)."""
+    if result.axes != "scan" or snapshot.positions_done >= snapshot.positions_total:
+        return result
+    return replace(result, image=np.where(result.image == 0.0, np.nan, result.image))
 
 
 def _reduced(result: Result, factor: int) -> Result:

@@ -43,6 +43,7 @@ class SlowRig:
         self.rig, self.folder, self.frames = rig, folder, frames
         rig.environment = slow_network.environment(folder)
         rig.camera.values["NUMFRAMESTOACQUIRE"] = str(len(frames))
+        rig.camera.frames = frames  # what it sends when it is started
 
     def scan(self) -> dict[str, Any]:
         """A scan in which the network gives way; its document."""

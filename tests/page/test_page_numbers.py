@@ -108,7 +108,9 @@ def test_what_is_not_scanned_follows_the_beam_and_not_the_values(
         " return {sample: [...m.sample(f, false)], drawn: [...out].map((c) => c > 0)}; })()",
         {"data": data, "meta": PARTS | meta},
     )
-    assert got["sample"] == sorted(visible)
+    # of a scan that is over with holes, zeros are shown and do not choose the contrast
+    holes = meta.get("final") and meta["positions_done"] < PARTS["positions_total"]
+    assert got["sample"] == sorted(value for value in visible if value or not holes)
     assert sum(got["drawn"]) == len(visible)
 
 

@@ -267,8 +267,9 @@ def test_words_for_the_next_sample_leave_the_last_scan_alone_unless_asked_for(
 
 
 def test_the_dose_of_the_running_scan_stands_beside_it(served: Served, tab: Any) -> None:
+    eventually(lambda: tab.text_content("#scan-dose") == "–")
     served.grow(64)
-    eventually(lambda: tab.text_content("#scan-dose") == "not measured")
+    eventually(lambda: tab.text_content("#scan-dose") == "after the scan")
     dose = {"value": 1234.4, "sigma": 1.0, "told": None, "agrees": None}
     optics = {"scan": served.scope.acquisition.id, "dose_e_per_square_angstrom": dose}
     served.do(lambda: served.scope.hub.optics("merlin", optics))

@@ -199,6 +199,21 @@ def test_final_images_of_one_scan_that_come_in_parts_are_kept_together_the_newes
     assert told(hub.view("cam").last_final) == ("scan-2", {"adf": 3.0})
 
 
+def test_images_that_still_grow_are_found_beside_the_finished_ones_of_their_scan() -> None:
+    hub = Hub()
+    hub.snapshot("cam", images(1, "adf", "icom", "airpi_phase", fill=1.0))
+    hub.snapshot("cam", images(2, "adf", "airpi_phase", "direct_phase", fill=2.0, final=False))
+    hub.snapshot("cam", images(2, "adf", fill=3.0))
+    view = hub.view("cam")
+    newest = [told(snapshot) for snapshot in view.newest_first()]
+    growing = ("scan-2", {"airpi_phase": 2.0, "direct_phase": 2.0})
+    assert newest == [("scan-2", {"adf": 3.0}), growing, ("scan-2", {"adf": 3.0})]
+    hub.snapshot("cam", images(2, "airpi_phase", "direct_phase", fill=4.0))
+    assert view.growing is None
+    hub.snapshot("cam", images(3, "adf", fill=5.0))
+    assert view.growing is None, "those of another scan are no news"
+
+
 def test_of_images_completed_later_only_those_are_told_that_no_later_scan_has() -> None:
     hub = Hub()
     heard: list[tuple[str, dict[str, float]]] = []

@@ -96,6 +96,23 @@ def test_a_preview_is_of_the_means_and_what_is_not_scanned_chooses_no_shade() ->
     assert (circle > 250).all(), "of 179 and -179 degrees the mean would be 0"
 
 
+def test_holes_of_a_finished_scan_are_dark_and_choose_no_shade(tmp_path: Path) -> None:
+    scan = an_acquisition((100, 100))
+    image = 50.0 + np.random.default_rng(2).random((100, 100), np.float32)
+    image[20:25] = 0.0
+    whole = a_snapshot(scan, final=True)
+    result = Result("adf", image, "counts")
+    for missing, darkest in ((500, 50.0), (0, 0.0)):
+        done = scan.scan.positions - missing
+        PngWriter(NoSettings()).write(
+            tmp_path, replace(whole, results=[result], positions_done=done), {}
+        )
+        picture = opened((tmp_path / "adf.png").read_bytes())
+        about = json.loads(picture.text["Description"])  # type: ignore[attr-defined]
+        assert about["shown_from"] == pytest.approx(darkest, abs=0.1), missing
+        assert (np.asarray(picture)[6 * 21 : 6 * 24] == 0).all()
+
+
 def test_a_small_image_is_enlarged_pixel_by_pixel_and_says_so() -> None:
     image = np.array([[0.0, 1.0], [2.0, 3.0]], np.float32)
     picture = opened(encode_png(Result("adf", image, "counts"), {"name": "adf"}))

@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stemd.acquisition import Acquisition, iso_utc
 from stemd.daemon.heartbeats import stalled
 from stemd.daemon.pipeline.disk_side import DiskSide
@@ -75,13 +78,12 @@ class Report:
         running = run is self._scans.current
         total = run.acquisition.scan.positions
         done = run.positions_done
-        newest = int(run.recorded.done.nonzero()[0][-1]) + 1 if done and running else 0
         return {
             "scan": run.acquisition.id,
             "shape": list(run.acquisition.scan.shape),
             "positions_done": done,
             "positions_total": total,
-            "missing": max(0, newest - done) if running else total - done,
+            "missing": passed_over(run.recorded.done, done) if running else total - done,
             "frames": run.frames,
             "bytes": run.intake.bytes,
             "counters": run.counters,
@@ -143,6 +145,17 @@ class Report:
             if isinstance(entry, dict) and isinstance(entry.get("value"), int | float)
         }
         return {"numbers": numbers, "agrees": measured["agrees"], "quality": measured["quality"]}
+
+
+def passed_over(marks: NDArray[np.bool_], at_least: int) -> int:
+    """Positions without data before the newest one that has some, of marks (positions,).
+
+    The reader marks on meanwhile: both numbers come from the marks, the newest one first, so that
+    a position that comes between them is not told as missing. `at_least` are known to be marked.
+    """
+    beyond = np.flatnonzero(marks[at_least:])
+    newest = at_least + int(beyond[-1]) + 1 if beyond.size else at_least
+    return newest - int(np.count_nonzero(marks[:newest]))
 
 
 def positions_per_second(run: ScanRun | None) -> float:

@@ -36,12 +36,21 @@ export class About {
   }
 
   update() {
-    const { past, live } = this.model;
-    const optics = past ? past.optics : live.optics?.scan === live.state.scan ? live.optics : null;
-    const dose = optics?.dose_e_per_square_angstrom?.value;
-    id("scan-dose").textContent = dose ? `${number(dose, 3)} e/Å²` : "not measured";
+    id("scan-dose").textContent = this.dose;
     id("scan-about").textContent = aboutLine(this.about) || "–";
     id("about-button").hidden = !this.operator.allowed;
+  }
+
+  /** Of the scan on the screen; it is measured at the scan's end. */
+  get dose() {
+    const { past, live } = this.model;
+    const { scan, state } = live.state;
+    const optics = past ? past.optics : live.optics?.scan === scan ? live.optics : null;
+    const dose = optics?.dose_e_per_square_angstrom?.value;
+    if (dose) return `${number(dose, 3)} e/Å²`;
+    if (past) return "not measured";
+    if (!scan) return "–";
+    return ["acquiring", "finishing"].includes(state) ? "after the scan" : "not measured";
   }
 
   /** The last scan has kept what was in force at its end, and is described only if asked for. */

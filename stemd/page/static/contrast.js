@@ -56,7 +56,9 @@ export function sample(frame, log) {
 
 function take(frame, log) {
   const { data } = frame;
-  const { soft, hard } = blanks(frame);
+  const { soft: below, hard } = blanks(frame);
+  // a scan that is over and not whole has holes anywhere: its zeros say nothing of the rest
+  const soft = frame.meta.final && hasBlanks(frame.meta) ? 0 : below;
   const step = Math.max(1, Math.floor(hard / SAMPLES));
   const taken = new Float32Array(Math.ceil(hard / step));
   let n = 0;
