@@ -78,6 +78,29 @@ def test_in_a_series_the_files_that_were_cut_off_lack_their_own_patterns(tmp_pat
     np.testing.assert_array_equal(np.flatnonzero(probes < 0), np.arange(15, 20))
 
 
+@pytest.mark.parametrize("lead", [(12,), (4, 3)], ids=["frames", "scan"])
+def test_the_sources_of_a_virtual_dataset_lack_their_own_patterns(
+    tmp_path: Path, lead: tuple[int, ...]
+) -> None:
+    path, data = tmp_path / "v.h5", counts((12, 8, 9))
+    with h5py.File(tmp_path / "first.h5", "w") as file:
+        file.create_dataset("a", (8, 8, 9), "u2", chunks=(1, 8, 9))[1:5] = data[:4]
+    with h5py.File(path, "w") as file:
+        file.create_dataset("b", (6, 8, 9), "u2", chunks=(2, 8, 9))[2:6] = data[6:10]
+        layout = h5py.VirtualLayout((*lead, 8, 9), "u2")
+        first, second = (
+            h5py.VirtualSource("first.h5", "a", (8, 8, 9)),
+            h5py.VirtualSource(file["b"]),
+        )
+        row = 12 // lead[0]
+        layout[: 6 // row] = first[1:7]
+        layout[6 // row :] = second
+        file.create_virtual_dataset("data", layout)
+    probes, notices = read(path, dataset="/data")
+    np.testing.assert_array_equal(np.flatnonzero(probes < 0), [4, 5, 6, 7])
+    assert "4 of 12 patterns were never written" in " ".join(n.text for n in notices)
+
+
 @pytest.mark.parametrize(
     ("scan", "doubted"),
     [

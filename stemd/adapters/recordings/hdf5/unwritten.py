@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,37 +20,47 @@ def unwritten(chosen: Chosen, order: Sequence[int], path: Path) -> NDArray[np.bo
     """Which patterns (n,) of what was chosen have a part that was never written; None for none.
 
     `order` says which axis of the datasets each axis of the patterns is. A file gets space for a
-    chunk when it is written, so an acquisition that was broken off leaves chunks without any. The
-    sources of virtual datasets are not looked at. Raises FormatError where nothing was written.
+    chunk when it is written, so an acquisition that was broken off leaves chunks without any, also
+    in the sources of a virtual dataset. Raises FormatError where nothing was written.
     """
     grids = [_written(part) for part in chosen.parts]
     series_of_one_index = len(grids) > 1 and chosen.index[0] is not None
-    if series_of_one_index or all(grid.all() for grid in grids):
+    if series_of_one_index or all(grid.seen.all() for grid in grids):
         return None
-    if not any(grid.any() for grid in grids):
+    if not any(grid.seen.any() for grid in grids):
         raise FormatError(
             f"{path}: nothing was ever written into {chosen.name}",
             "the acquisition was broken off, or the file was copied too early",
         )
     scan = sorted(order[:-2])
     found = [
-        _of_patterns(part, grid, chosen.index, scan)
+        _of_patterns(part.shape, grid, chosen.index, scan)
         for part, grid in zip(chosen.parts, grids, strict=True)
     ]
     whole = np.concatenate(found) if len(found) > 1 else found[0]
     return ~whole.transpose([scan.index(axis) for axis in order[:-2]]).ravel()
 
 
-def _written(dataset: Any) -> NDArray[np.bool_]:
-    """Which chunks of a dataset were written: one bool a chunk, or a single one, of all axes."""
-    if dataset.is_virtual or dataset.external:
-        return np.ones([1] * dataset.ndim, np.bool_)
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Which chunks of a dataset were written: `seen` over all its axes, of chunks of `sides`."""
+
+    seen: NDArray[np.bool_]
+    sides: tuple[int, ...]
+
+
+def _written(dataset: Any) -> _Grid:
+    one = [1] * dataset.ndim
+    if dataset.is_virtual:
+        return _of_sources(dataset)
+    if dataset.external:
+        return _Grid(np.ones(one, np.bool_), dataset.shape)
     if dataset.chunks is None:
-        return np.full([1] * dataset.ndim, dataset.id.get_storage_size() > 0)
+        return _Grid(np.full(one, dataset.id.get_storage_size() > 0), dataset.shape)
     sizes = zip(dataset.shape, dataset.chunks, strict=True)
     grid = np.zeros([-(-n // chunk) for n, chunk in sizes], np.bool_)
     if dataset.id.get_num_chunks() >= grid.size:
-        return np.ones_like(grid)
+        return _Grid(np.ones_like(grid), dataset.chunks)
 
     def seen(chunk: Any) -> None:
         grid[
@@ -57,20 +70,73 @@ def _written(dataset: Any) -> NDArray[np.bool_]:
         ] = True
 
     dataset.id.chunk_iter(seen)
-    return grid
+    return _Grid(grid, dataset.chunks)
+
+
+def _of_sources(dataset: Any) -> _Grid:
+    """Of a virtual dataset: each index of all axes but the last two, by what its sources hold.
+
+    A source whose place is no plain box, or grows, counts as written unless all of it lacks.
+    """
+    import h5py
+
+    shape = dataset.shape
+    grid = np.ones([*shape[:-2], 1, 1], np.bool_)
+    for source in dataset.virtual_sources():
+        near = source.file_name == "."
+        beside = Path(dataset.file.filename).parent / source.file_name
+        with nullcontext(dataset.file) if near else h5py.File(beside, "r") as file:
+            item = file[source.dset_name]
+            if item.ndim < 3:
+                continue
+            written, size = _written(item), item.shape
+        if written.seen.all():
+            continue
+        here, there = _box(source.vspace, shape), _box(source.src_space, size)
+        if here is None or there is None:
+            if not written.seen.any():
+                grid[...] = False
+            continue
+        seen = _stretched(written, size, range(len(size) - 2))[there[:-2]].all((-2, -1))
+        place = grid[..., 0, 0][here[:-2]]
+        if place.size == seen.size:
+            place &= seen.reshape(place.shape)
+    return _Grid(grid, (*([1] * (len(shape) - 2)), *shape[-2:]))
+
+
+def _box(space: Any, shape: Sequence[int]) -> tuple[slice, ...] | None:
+    """The place of a selection, None where it is no box without gaps."""
+    import h5py
+
+    if space.get_select_type() == h5py.h5s.SEL_ALL:
+        return tuple(slice(0, n) for n in shape)
+    try:
+        first, last = space.get_select_bounds()
+        points = space.get_select_npoints()
+    except RuntimeError:  # h5py's word for a selection without an end
+        return None
+    box = tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))
+    return box if points == math.prod(each.stop - each.start for each in box) else None
+
+
+def _stretched(grid: _Grid, shape: Sequence[int], axes: Iterable[int]) -> NDArray[np.bool_]:
+    """What was written, index by index of these axes, chunk by chunk of the others."""
+    seen = grid.seen
+    for axis in axes:
+        seen = np.repeat(seen, grid.sides[axis], axis).take(range(shape[axis]), axis)
+    return seen
 
 
 def _of_patterns(
-    dataset: Any, grid: NDArray[np.bool_], index: Sequence[int | None], scan: Sequence[int]
+    shape: Sequence[int], grid: _Grid, index: Sequence[int | None], scan: Sequence[int]
 ) -> NDArray[np.bool_]:
     """Which patterns of a dataset were written, over its scan axes as they are stored."""
-    chunks = dataset.chunks or dataset.shape
+    seen = _stretched(grid, shape, scan)
     for axis, at in enumerate(index):
         if axis in scan:
-            grid = np.repeat(grid, chunks[axis], axis)
-            grid = grid.take(range(dataset.shape[axis]), axis)
-        elif at is not None:
-            grid = grid.take([at // chunks[axis]], axis)
+            continue
+        if at is not None:
+            seen = seen.take([at // grid.sides[axis]], axis)
         else:
-            grid = np.asarray(grid.all(axis, keepdims=True))
-    return grid.reshape([dataset.shape[axis] for axis in scan])
+            seen = np.asarray(seen.all(axis, keepdims=True))
+    return seen.reshape([shape[axis] for axis in scan])
