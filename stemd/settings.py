@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -146,3 +146,18 @@ class Settings:
                 kept = {key: getattr(then, key) for key in then.summed_with}
                 engines[name] = engines[name].model_copy(update=kept)
         return replace(self, engines=engines)
+
+    def kept_of(self, reduced: Settings) -> dict[str, dict[str, Any]]:
+        """What `for_maps_of` leaves as it was though these settings say otherwise: {engine: {key:
+        value of the maps}}.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        for name, then in reduced.engines.items():
+            now = self.engines.get(name)
+            if now is None:
+                continue
+            before, after = (own.model_dump(mode="json") for own in (then, now))
+            kept = {key: before[key] for key in then.summed_with if before[key] != after[key]}
+            if kept:
+                found[name] = kept
+        return found

@@ -110,7 +110,7 @@ def test_recompute_makes_the_images_that_the_scan_would_have_had_with_these_sett
     before, about = rig.last_image()
     assert about["kernel_size"] == 5
     reply = rig.order("recompute", settings=new)
-    assert (reply["ok"], reply["written"]) == (True, False)
+    assert (reply["ok"], reply["written"], reply["kept"]) == (True, False, {})
     revision = reply["revision"]
     assert revision > about["settings_revision"]
     wait_until(lambda: rig.last_image()[1]["settings_revision"] == revision, "the new image came")
@@ -172,7 +172,12 @@ def test_a_virtual_detector_is_recomputed_with_the_radii_it_was_measured_with(ri
     rig.finished()
     before, _ = rig.last_image("bf")
     change = {"virtual_detector": {"detectors": {"bf": [0.0, 5.0]}}}
-    assert rig.order("recompute", settings=change)["ok"]
+    reply = rig.order("recompute", settings=change)
+    assert reply["ok"]
+    (kept,) = reply["kept"]["virtual_detector"].values()
+    assert kept != change["virtual_detector"]["detectors"], (
+        "the radii of the images, by their engine"
+    )
     wait_until(lambda: len(rig.client.on(f"{BASE}/image/bf/last")) == 2, "the image came again")
     after, about = rig.last_image("bf")
     assert about["outer"] == 20.0

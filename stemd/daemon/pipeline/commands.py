@@ -157,6 +157,7 @@ class Commands:
         live.for_maps_of(last.run.settings)  # refused before anything is changed
         if change:
             live = self._settings.change(change)
+        kept = live.engines.kept_of(last.run.settings)
         if write:
             last.make_from_record(live.engines)
         final = last.recomputed(await asyncio.to_thread(last.run.recompute, live.engines))
@@ -168,6 +169,7 @@ class Commands:
             "revision": live.revision,
             "settings": live.as_json(),
             "images": [result.name for result in final.results],
+            "kept": kept,
             "written": write,
         }
 
@@ -180,7 +182,12 @@ class Commands:
         last.take(final)
         self._images.publish_final(final)
         self._complete(document)
-        return {"scan": final.acquisition.id, "images": entry["images"], "written": write}
+        return {
+            "scan": final.acquisition.id,
+            "images": entry["images"],
+            "kept": kept,
+            "written": write,
+        }
 
     async def use_measured(self, scan: str, optics: Args) -> None:
         """Optics as measured in a scan into the settings, and its images anew with them."""

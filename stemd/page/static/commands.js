@@ -30,8 +30,8 @@ export class Commands {
     const over = name === "save" && state.state !== "acquiring" && state.scan;
     if (over && !(await mayReplace("Save the present images?", state.scan, false))) return;
     const reply = await this.send(name);
-    const kept = name === "recompute" ? ". The files are as they were; Save replaces them" : "";
-    id("command-reply").textContent = reply.ok ? `${text}: done${kept}` : describe(reply.error);
+    const files = name === "recompute" ? ". The files are as they were; Save replaces them" : "";
+    id("command-reply").textContent = reply.ok ? `${text}: done${keptWords(reply.kept)}${files}` : describe(reply.error);
   }
 
   /** Settings in force that the config file says otherwise: they hold over restarts until Reset. */
@@ -51,6 +51,13 @@ export class Commands {
     const of = frame?.angle ? live.frames.get("field_direction") : frame;
     id("stale").hidden = Boolean(past) || !tunable || !live.isStale(of);
   }
+}
+
+/** Which images are as they were, because the scan was summed with other settings. */
+function keptWords(kept) {
+  const engines = Object.keys(kept ?? {});
+  if (!engines.length) return "";
+  return `. Images of ${engines.join(" and ")} keep the settings with which the scan was taken`;
 }
 
 /**
