@@ -18,6 +18,8 @@ from stemd.results import Result
 from stemd.settings import EngineSettings, Settings
 
 Radius = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+MOST_DETECTORS = 32
+"""Each is eight bytes a position, and an image that is published, written and shown."""
 DetectorName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
 
 
@@ -39,6 +41,12 @@ class VirtualDetectorSettings(EngineSettings):
                 raise ValueError(
                     f"{name}: must be [inner, outer] with inner below outer, not [{inner}, {outer}]"
                 )
+        count = len(self.detectors) + len(self.detectors_px)
+        if count > MOST_DETECTORS:
+            raise ValueError(
+                f"{count} detectors are more than {MOST_DETECTORS}: sum many rings of a "
+                "record with `stemd process`, some at a time"
+            )
         both = set(self.detectors) & set(self.detectors_px)
         if both:
             raise ValueError(f"{sorted(both)}: given both in mrad and in pixels")

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stemd.acquisition import Optics
+from stemd.config.problems import ConfigProblemsError
 from stemd.engines.icom import integrate_gradient
 from stemd.engines.kernels.ricom import lines_of
 from tests.engines.scenes import engine, run_scan, shifted_discs
@@ -117,6 +118,14 @@ def test_virtual_detectors_in_mrad_and_pixels_count_their_own_pixels() -> None:
         mask = (radius >= inner) & (radius < outer)
         expected = patterns[:, mask].astype(np.int64).sum(1).reshape(3, 4)
         np.testing.assert_array_equal(results[name].image, expected)
+
+
+def test_more_virtual_detectors_than_can_be_looked_at_are_refused() -> None:
+    rings = {f"ring_{n}": [float(n), n + 1.0] for n in range(33)}
+    with pytest.raises(ConfigProblemsError, match="33 detectors are more than 32"):
+        engine("virtual_detector", detectors_px=rings)
+    half = dict(list(rings.items())[:16])
+    engine("virtual_detector", detectors_px=half, detectors={f"x{n}": r for n, r in half.items()})
 
 
 def test_sum_and_pacbed_are_exact() -> None:
