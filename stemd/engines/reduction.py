@@ -23,7 +23,7 @@ from stemd.engines.kernels.masked import (
 from stemd.engines.kernels.moments import reduce_frames
 from stemd.engines.kernels.nearness import NEAREST, nearness_once
 from stemd.engines.kernels.tiles import PatternPlan, plan_of
-from stemd.engines.kernels.vectors import scratch_bytes, sums_count
+from stemd.engines.kernels.vectors import aligned, scratch_bytes, sums_count
 from stemd.pixels import Mask
 
 CENTRE_FRAMES = 64
@@ -281,7 +281,7 @@ class Reducer:
         numbers = {radius: number for number, radius in enumerate(edges)}
         pairs = [[numbers.get(radius, len(edges)) for radius in pair[::-1]] for pair in radii]
         self._discs = np.array(pairs, np.int64).reshape(-1, 2)
-        self._scratch = np.zeros(scratch_bytes(len(edges)), np.uint8)
+        self._scratch = aligned(scratch_bytes(len(edges)))
         self._sums = np.zeros(sums_count(len(edges)), np.int64)
         masked = None if self._maps.masked is None else self._maps.masked.tobytes()
         centre = self.centre or self._middle

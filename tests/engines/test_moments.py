@@ -106,6 +106,15 @@ def test_nothing_overflows_at_the_maximum_count(
     expect_equal(reduced(patterns, detectors, center), patterns, detectors, center)
 
 
+def test_detectors_of_single_pixels_overflow_nowhere() -> None:
+    """Every cell of them is a rim: more rows than 16 bits hold, within and between the groups."""
+    shape = (72, 1100)
+    patterns = np.full((2, *shape), 255, np.uint8)
+    checks = (np.indices(shape).sum(axis=0) % 2).astype(np.bool_)
+    maps = reduced(patterns, {"all": (0.0, 2000.0)}, (36.0, 550.0), masked=checks)
+    assert maps.detectors["all"].tolist() == [255 * np.count_nonzero(~checks)] * 2
+
+
 WIDE = (40, 1100)
 
 

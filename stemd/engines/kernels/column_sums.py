@@ -99,7 +99,7 @@ def add_tile_code(v: Vectors, tile: TileCode, channels: Any, scratch: Any, out: 
                 _take_out(v, running, chunk[2:])
         for total, each in zip(bands, sums, strict=True):
             v.add(total, b.load(each))
-        add_rims(v, tile, band, scratch, rims, b.mul(column_bytes, channels))
+        add_rims(v, tile, band, scratch, rims, column_bytes, channels)
     weighted = _weighted(v, tile, scratch)
     for index, variable in enumerate([*sums, *bands, *running]):
         b.store(v.total(b.load(variable)), b.gep(out, [v.number(index)]))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.engines.kernels.rims import CHUNK, EVENT, UNROLLED
-from stemd.engines.kernels.vectors import CELL, COLUMN_BYTES, ENTRIES, GROUP_SHIFT, STRIP
+from stemd.engines.kernels.rims import EVENT, PART, SLOT_BYTES, UNROLLED
+from stemd.engines.kernels.vectors import CELL, COLUMN_BYTES, ENTRIES, GROUP_SHIFT, STRIP, aligned
 from stemd.pixels import Mask
 
-_ALIGNED = 64
 _CELLS = STRIP // CELL
 
 
@@ -23,14 +24,16 @@ class Packed:
     def add(self, array: NDArray[np.generic]) -> int:
         """Append an array; returns the byte at which it begins."""
         at, data = self._size, array.tobytes()
-        data += bytes(-len(data) % _ALIGNED)
+        data += bytes(-len(data) % STRIP)
         self._parts.append(data)
         self._size += len(data)
         return at
 
     def table(self) -> NDArray[np.uint8]:
         """All of them."""
-        return np.frombuffer(b"".join(self._parts) or bytes(_ALIGNED), np.uint8).copy()
+        found = aligned(max(self._size, STRIP))
+        found[: self._size] = np.frombuffer(b"".join(self._parts), np.uint8)
+        return found
 
 
 def add_cells(
@@ -53,7 +56,7 @@ def add_cells(
     counted = lanes.reshape(cells_of_row, CELL)
     row_bytes = masks.shape[2]
     events: list[NDArray[np.int64]] = [np.zeros((0, EVENT + 1), np.int64)]
-    rims: list[NDArray[np.int64]] = [np.zeros((0, CHUNK), np.int64)]
+    rims: list[NDArray[np.int64]] = [np.zeros((0, 3), np.int64)]
     bits: list[Mask] = [np.zeros((0, CELL), np.bool_)]
     for channel, mask in enumerate(masks):
         tile = mask[y : y + rows * bands][:, places] & lanes
@@ -96,33 +99,62 @@ def _event_tables(events: NDArray[np.int64], bands: int, packed: Packed) -> dict
 
 
 def _rim_tables(rims: NDArray[np.int64], bits: Mask, bands: int, packed: Packed) -> dict[str, int]:
-    """Chunks of rows for each group of bands and each sum, filled up to whole turns."""
+    """Turns of rows for each group of bands: UNROLLED rows of one slot, filled up to as many."""
     groups = -(-bands // (1 << GROUP_SHIFT))
     slots = int(rims[:, 1].max(initial=0)) + 1
-    key = rims[:, 0] * slots + rims[:, 1]
-    order = np.argsort(key, kind="stable")
+    order = np.lexsort((rims[:, 1], rims[:, 0]))
+    group, slot, offset = rims[order].T
     keys, first, number, count = np.unique(
-        key[order], return_index=True, return_inverse=True, return_counts=True
+        group * slots + slot, return_index=True, return_inverse=True, return_counts=True
     )
-    filled = -(-count // UNROLLED) * UNROLLED
+    filled = -(-count // UNROLLED)  # turns of each group and slot
     start = np.cumsum(filled) - filled
-    place = start[number] + np.arange(order.size) - first[number]
-    offsets = np.zeros(filled.sum(), np.int32)
-    masks = np.zeros((offsets.size, CELL), np.uint8)
-    offsets[place] = rims[order, 2]
-    masks[place] = bits[order] * np.uint8(255)
-    chunks = [
-        (group_slot // slots, group_slot % slots, at, min(at + ENTRIES, begin + rows))
-        for group_slot, begin, rows in zip(
-            keys.tolist(), start.tolist(), filled.tolist(), strict=True
-        )
-        for at in range(begin, begin + rows, ENTRIES)
-    ]
-    table = np.array(chunks, np.int32).reshape(-1, 1 + CHUNK)
-    group_first = np.searchsorted(table[:, 0], np.arange(groups + 1))
+    place = start[number] * UNROLLED + np.arange(order.size) - first[number]
+    offsets = np.zeros((filled.sum(), UNROLLED), np.int32)
+    inside = np.zeros((filled.sum(), STRIP), np.bool_)
+    offsets.reshape(-1)[place] = offset
+    inside.reshape(-1, CELL)[place] = bits[order]
+    of_key = np.repeat(np.arange(keys.size), filled)
+    rank = np.arange(of_key.size) - start[of_key]
+    turn_slot, turn_group = keys[of_key] % slots, keys[of_key] // slots
+    turns = np.lexsort((turn_slot, rank, turn_group))
+    parts, part_first = _parts_of(turn_group[turns], turn_slot[turns], rank[turns], groups, slots)
     return {
-        "group_first": packed.add(group_first.astype(np.int32)),
-        "chunks": packed.add(np.ascontiguousarray(table[:, 1:])),
-        "offsets": packed.add(offsets),
-        "rims": packed.add(masks),
+        "group_first": packed.add(part_first),
+        "parts": packed.add(parts),
+        "slots": packed.add((turn_slot[turns] * SLOT_BYTES).astype(np.int32)),
+        "offsets": packed.add(offsets[turns]),
+        "rims": packed.add(np.packbits(inside[turns], axis=1, bitorder="little")),
     }
+
+
+def _parts_of(
+    group: NDArray[np.int64],
+    slot: NDArray[np.int64],
+    rank: NDArray[np.int64],
+    groups: int,
+    slots: int,
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """The parts of all groups, and the first one of each group.
+
+    group, slot, rank: of each turn, its number among those of its group and slot, in this order.
+    No slot gets more than ENTRIES turns between two parts after which its sums are taken out.
+    """
+    parts: list[list[int]] = []
+    firsts: list[int] = []
+    used = np.zeros(slots, np.int64)
+    stretch = np.searchsorted(group, np.arange(groups + 1))
+    for begin, stop in pairwise(stretch.tolist()):
+        firsts.append(len(parts))
+        ranks = rank[begin:stop] // ENTRIES
+        edges = begin + np.searchsorted(ranks, np.arange(int(ranks.max(initial=-1)) + 2))
+        for first, last in pairwise(edges.tolist()):
+            count = np.bincount(slot[first:last], minlength=slots)
+            if (used + count > ENTRIES).any():
+                parts[-1][2], used = 1, np.zeros(slots, np.int64)
+            used += count
+            parts.append([first, last, 0])
+    if parts:
+        parts[-1][2] = 1
+    table = np.array(parts, np.int32).reshape(-1, PART)
+    return table, np.array([*firsts, len(parts)], np.int32)

@@ -23,25 +23,32 @@ from stemd.engines.kernels.vectors import (
 
 ir = later("llvmlite.ir")
 
-UNROLLED = 4
-"""Rows of rim cells in one turn; the tables are filled up to a multiple."""
+UNROLLED = STRIP // CELL
+"""Rows of rim cells in one turn, as one vector; the tables are filled up to a multiple."""
 EVENT = 4
 """Numbers of an event: from which column, to which, 0 or -1 to add or take off, and nothing."""
-CHUNK = 3
-"""Numbers of a chunk of rows: where its sums go, its first row, its last one + 1."""
+PART = 3
+"""Numbers of a part of a group's rows: its first turn, its last one + 1, and 1 if the 16-bit sums
+are full after it."""
+SLOT_BYTES = COLUMN_BYTES + STRIP
+"""Of the sums of a slot, which are the rows that a channel adds, or takes off: as for a strip, and
+in 32 bits for each of PHASES."""
 
 
 def begin_rims(v: Vectors, rims: Any, column_bytes: Any, channels: Any) -> None:
     """Clear the columns and the sums of all channels, which lie after one another at `rims`."""
     b = v.b
-    columns = b.udiv(b.mul(column_bytes, channels), v.number(STRIP))
-    with v.loop(b.add(columns, b.mul(channels, v.number(2)))) as (index, _):
+    each = b.add(column_bytes, v.number(2 * SLOT_BYTES))
+    with v.loop(b.udiv(b.mul(each, channels), v.number(STRIP))) as (index, _):
         v.store(ir.Constant(v.shorts, None), v.at(rims, b.mul(index, v.number(STRIP))))
 
 
-def add_rims(v: Vectors, tile: TileCode, band: Any, columns: Any, rims: Any, sums_at: Any) -> None:
+def add_rims(
+    v: Vectors, tile: TileCode, band: Any, columns: Any, rims: Any, column_bytes: Any, channels: Any
+) -> None:
     """What the masks need after this band: of the columns, and of the rows on their rims."""
     b = v.b
+    columns_end = b.mul(column_bytes, channels)
     one = v.number(1)
     following = b.add(band, one)
     first = tile.table("event_first")
@@ -54,8 +61,8 @@ def add_rims(v: Vectors, tile: TileCode, band: Any, columns: Any, rims: Any, sum
     with b.if_then(b.or_(group_ends, tile_ends)):
         group = b.lshr(band, v.number(GROUP_SHIFT))
         first = tile.table("group_first")
-        with v.loop(v.index(first, b.add(group, one)), v.index(first, group)) as (chunk, _):
-            _add_rows(v, tile, chunk, v.at(rims, sums_at))
+        with v.loop(v.index(first, b.add(group, one)), v.index(first, group)) as (part, _):
+            _add_rows(v, tile, part, v.at(rims, columns_end), channels)
 
 
 def _add_columns(v: Vectors, tile: TileCode, event: Any, columns: Any, rims: Any) -> None:
@@ -77,38 +84,55 @@ def _add_columns(v: Vectors, tile: TileCode, event: Any, columns: Any, rims: Any
         v.store(b.add(v.load(here, v.cell_shorts), signed), here)
 
 
-def _add_rows(v: Vectors, tile: TileCode, chunk: Any, sums: Any) -> None:
-    """Add rows of cells, each with its mask, to the sums of a channel."""
+def _add_rows(v: Vectors, tile: TileCode, part: Any, slots: Any, channels: Any) -> None:
+    """Add rows of cells, each with its mask, to the sums of their slots.
+
+    One turn adds UNROLLED rows of a slot. Turns of the same slot lie apart, since a sum that was
+    stored a moment ago is waited for.
+    """
     b = v.b
-    place = b.mul(chunk, v.number(CHUNK))
-    target, first, stop = (
-        v.index(tile.table("chunks"), b.add(place, v.number(index))) for index in range(3)
+    place = b.mul(part, v.number(PART))
+    first, stop, full = (
+        v.index(tile.table("parts"), b.add(place, v.number(index))) for index in range(PART)
     )
-    both, odd = v.variable(v.cell_shorts), v.variable(v.cell_shorts)
-    v.clear(both, odd)
-    turns = v.number(UNROLLED)
 
     def add_all(flip: Any) -> None:
-        with v.loop(b.udiv(stop, turns), b.udiv(first, turns)) as (turn, _):
-            for index in range(UNROLLED):
-                row = b.add(b.mul(turn, turns), v.number(index))
-                here = v.at(tile.base, v.index(tile.table("offsets"), row))
-                mask = v.load(v.at(tile.table("rims"), b.mul(row, v.number(CELL))), v.cell_shorts)
-                values = v.load(here, v.cell_shorts)
-                values = b.and_(values if flip is None else b.xor(values, flip), mask)
-                v.add(both, values)
-                v.add(odd, b.lshr(values, v.all(v.cell_shorts, 8)))
+        with v.loop(stop, first) as (turn, _):
+            row = b.mul(turn, v.number(UNROLLED))
+            offsets = [
+                v.index(tile.table("offsets"), b.add(row, v.number(index)))
+                for index in range(UNROLLED)
+            ]
+            values = v.joined([v.load(v.at(tile.base, each), v.cell_shorts) for each in offsets])
+            bits = v.load(v.at(tile.table("rims"), b.mul(turn, v.number(STRIP // 8))), v.long)
+            values = v.where(bits, values if flip is None else b.xor(values, flip))
+            here = v.at(slots, v.index(tile.table("slots"), turn))
+            odd = v.at(here, STRIP)
+            v.store(b.add(v.load(here, v.shorts), values), here)
+            values = b.lshr(values, v.all(v.shorts, 8))
+            v.store(b.add(v.load(odd, v.shorts), values), odd)
 
     signed = b.icmp_signed("!=", tile.number["signed"], v.number(0))
     with b.if_else(signed) as (yes, no):
         with yes:
-            add_all(v.load(v.at(tile.table("lane_masks"), STRIP), v.cell_shorts))
+            add_all(v.load(v.at(tile.table("lane_masks"), STRIP), v.shorts))
         with no:
             add_all(None)
-    here = v.at(sums, b.mul(target, v.number(STRIP)))
-    for index, value in enumerate(v.phases(b.load(both), b.load(odd))):
-        part = v.at(here, index * CELL)
-        v.store(b.add(v.load(part, v.cell_words), value), part)
+    with b.if_then(b.icmp_signed("!=", full, v.number(0))):
+        _take_out(v, slots, channels)
+
+
+def _take_out(v: Vectors, slots: Any, channels: Any) -> None:
+    """Add 16-bit sums of slots to their 32-bit ones, and begin them anew."""
+    b = v.b
+    with v.loop(b.mul(channels, v.number(2))) as (slot, _):
+        here = v.at(slots, b.mul(slot, v.number(SLOT_BYTES)))
+        places = (here, v.at(here, STRIP))
+        for index, value in enumerate(v.phases(*(v.load(each, v.shorts) for each in places))):
+            total = v.at(here, COLUMN_BYTES + index * CELL)
+            v.store(b.add(v.load(total, v.cell_words), v.folded(value, v.cell_words)), total)
+        for each in places:
+            v.store(ir.Constant(v.shorts, None), each)
 
 
 def channel_sums(
@@ -126,12 +150,12 @@ def channel_sums(
             columns = (v.load(v.at(here, place), v.shorts) for place in (0, STRIP))
             for total, part in zip(totals, v.phases(*columns), strict=True):
                 v.add(total, part)
-        inside = v.at(sums, b.mul(channel, v.number(2 * STRIP)))
+        inside = v.at(sums, b.mul(channel, v.number(2 * SLOT_BYTES)), COLUMN_BYTES)
         for phase, total in enumerate(totals):
             added, taken = (
-                v.total(v.load(v.at(inside, half + phase * CELL), v.cell_words))
-                for half in (0, STRIP)
+                v.load(v.at(inside, half + phase * CELL), v.cell_words) for half in (0, SLOT_BYTES)
             )
             place = b.add(b.mul(channel, v.number(PHASES)), v.number(phase))
-            value = b.add(v.total(b.load(total)), b.sub(added, taken))
+            rows = b.sub(added, taken)
+            value = v.total_32(b.add(v.folded(b.load(total), v.cell_words), rows))
             b.store(value, b.gep(out, [place]))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stemd.compilation import later
 
 ir, cgutils = later("llvmlite.ir"), later("numba.core.cgutils")
@@ -19,7 +22,7 @@ TOGETHER = 8
 MAX_STRIPS, MAX_ROWS = 64, 256
 """Of a tile: beyond these its sums overflow 32 or 16 bits."""
 ENTRIES = 256
-"""Rows of cells of a rim that are added up in 16 bits."""
+"""Turns of rows of a rim that are added up in 16 bits."""
 CELL = 16
 """Bytes of a row of a cell."""
 GROUP_SHIFT = 2
@@ -32,15 +35,22 @@ COLUMN_BYTES = 2 * STRIP
 """Of the running sums of a strip: as they are, and of the odd bytes."""
 TILE = (
     "first", "rows", "bands", "strips", "at", "kinds", "weights", "ahead", "lane_masks",
-    "event_first", "events", "group_first", "chunks", "offsets", "rims", "folded", "signed",
-    "y", "x",
+    "event_first", "events", "group_first", "parts", "slots", "offsets", "rims", "folded",
+    "signed", "y", "x",
 )  # fmt: skip
 """What a tile's row of numbers is, see `tiles`."""
 
 
+def aligned(size: int) -> NDArray[np.uint8]:
+    """Zeros that begin with a line of the caches: a vector that lies in two takes twice as long."""
+    room = np.zeros(size + STRIP - 1, np.uint8)
+    first = -room.ctypes.data % STRIP
+    return room[first : first + size]
+
+
 def scratch_bytes(channels: int) -> int:
-    """What `add_tile` needs to write in."""
-    return (2 + channels) * MAX_STRIPS * COLUMN_BYTES + 2 * channels * STRIP
+    """What `add_tile` needs to write in, `aligned`."""
+    return (2 + channels) * MAX_STRIPS * COLUMN_BYTES + 2 * channels * (COLUMN_BYTES + STRIP)
 
 
 def sums_count(channels: int) -> int:
@@ -115,6 +125,38 @@ class Vectors:
             found[phase + 2] = b.lshr(pairs, self.all(words, 16))
         return found
 
+    def where(self, bits: Any, vector: Any) -> Any:
+        """The bytes of a strip's lanes for which a bit is set, the others zero."""
+        b, lanes = self.b, ir.VectorType(self.byte, STRIP)
+        flags = b.bitcast(bits, ir.VectorType(ir.IntType(1), STRIP))
+        found = b.select(flags, b.bitcast(vector, lanes), ir.Constant(lanes, None))
+        return b.bitcast(found, vector.type)
+
+    def joined(self, parts: list[Any]) -> Any:
+        """One vector of several, 1, 2, 4 .. of the same type, after one another."""
+        while len(parts) > 1:
+            lanes = ir.VectorType(self.word, 2 * parts[0].type.count)
+            order = ir.Constant(lanes, list(range(lanes.count)))
+            parts = [
+                self.b.shuffle_vector(*pair, order)
+                for pair in zip(parts[::2], parts[1::2], strict=True)
+            ]
+        return parts[0]
+
+    def folded(self, vector: Any, kind: Any) -> Any:
+        """The lanes added up to the fewer ones of this type."""
+        while vector.type != kind:
+            half = vector.type.count // 2
+            lanes = ir.VectorType(self.word, half)
+            low, high = (
+                self.b.shuffle_vector(
+                    vector, vector, ir.Constant(lanes, list(range(first, first + half)))
+                )
+                for first in (0, half)
+            )
+            vector = self.b.add(low, high)
+        return vector
+
     def total(self, vector: Any) -> Any:
         """Sum of the lanes, in 64 bits."""
         wide = ir.VectorType(self.long, vector.type.count)
@@ -122,6 +164,13 @@ class Vectors:
         kind = ir.FunctionType(self.long, [wide])
         function = cgutils.get_or_insert_function(self.b.module, kind, name)
         return self.b.call(function, [self.b.zext(vector, wide)])
+
+    def total_32(self, vector: Any) -> Any:
+        """Sum of 32-bit lanes that itself has no more than 32 bits, in 64 bits."""
+        name = f"llvm.vector.reduce.add.v{vector.type.count}i32"
+        kind = ir.FunctionType(self.word, [vector.type])
+        function = cgutils.get_or_insert_function(self.b.module, kind, name)
+        return self.b.zext(self.b.call(function, [vector]), self.long)
 
     def prefetch(self, pointer: Any, nearness: int) -> None:
         """Ask for a cache line, with a number of `nearness`; any address is allowed."""
