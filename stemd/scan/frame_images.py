@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from stemd.engines.base import PositionMaps
-from stemd.engines.restoration.frames.aligned import Rigid
+from stemd.engines.restoration.frames.rigid import Rigid
 
 F32 = NDArray[np.float32]
 
 FIELD = "com"
-"""The divergence of the centre of mass: what remains where no detector shows anything."""
+"""The centre of mass along wave vectors: what remains where no detector shows anything."""
 SUM = "sum"
+MOST = 8
+"""Frames that are compared to choose an image."""
 
 
 def frame_image(maps: PositionMaps, shape: tuple[int, int], frame: int, name: str) -> F32:
@@ -20,7 +24,7 @@ def frame_image(maps: PositionMaps, shape: tuple[int, int], frame: int, name: st
     part = slice(frame * shape[0] * shape[1], (frame + 1) * shape[0] * shape[1])
     done = maps.done[part]
     if name == FIELD:
-        return _divergence(maps, shape, part)
+        return _field(maps, shape, part)
     values = maps.total[part] if name == SUM else maps.detectors[name][part]
     image = values.astype(np.float32)
     if not done.all() and done.any():
@@ -28,26 +32,34 @@ def frame_image(maps: PositionMaps, shape: tuple[int, int], frame: int, name: st
     return image.reshape(shape)
 
 
-def best_image(maps: PositionMaps, shape: tuple[int, int], pair: list[int]) -> str:
-    """The image in which two frames are most alike, once one is moved upon the other."""
-    found = {}
-    for name in (*maps.detector_names, SUM, FIELD):
-        rigid = Rigid(shape)
-        for frame in pair:
-            rigid.add(frame_image(maps, shape, frame, name))
-        found[name] = float(rigid.likeness()[-1])
+def best_image(maps: PositionMaps, shape: tuple[int, int], frames: Sequence[int]) -> str:
+    """The image in which frames are most clearly alike, once they are moved upon each other.
+
+    The first two; where chance may have said so, up to `MOST` of them.
+    """
+    found: dict[str, float] = {}
+    for chosen in dict.fromkeys((tuple(frames[:2]), tuple(frames[:MOST]))):
+        by_chance = 0.0
+        for name in (*maps.detector_names, SUM, FIELD):
+            rigid = Rigid(shape)
+            for frame in chosen:
+                rigid.add(frame_image(maps, shape, frame, name))
+            rigid.settle()
+            found[name], by_chance = float(np.median(rigid.clear())), rigid.by_chance
+        if max(found.values()) > by_chance:
+            break
     return max(found, key=lambda name: found[name])
 
 
-def _divergence(maps: PositionMaps, shape: tuple[int, int], part: slice) -> F32:
+def _field(maps: PositionMaps, shape: tuple[int, int], part: slice) -> F32:
+    """The field's part along its wave vector, whose noise is white: that of a gradient is not."""
     known = maps.done[part] & (maps.total[part] > 0)
     total = np.maximum(maps.total[part], 1)
     parts = []
     for moment in (maps.moment_y, maps.moment_x):
         mean = np.where(known, moment[part] / total, np.nan)
         middle = float(np.nanmean(mean)) if known.any() else 0.0
-        parts.append(np.nan_to_num(mean - middle).reshape(shape))
-    along_y, _ = np.gradient(parts[0])
-    _, along_x = np.gradient(parts[1])
-    divergence: F32 = np.asarray(along_y + along_x, np.float32)
-    return divergence
+        parts.append(np.fft.rfft2(np.nan_to_num(mean - middle).reshape(shape)))
+    fy, fx = np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None]
+    along = 1j * (fy * parts[0] + fx * parts[1]) / np.maximum(np.hypot(fy, fx), 1e-9)
+    return np.fft.irfft2(along, shape).astype(np.float32)

@@ -24,6 +24,7 @@ from stemd.engines.restoration.frames.places import Places, places_of
 from stemd.engines.restoration.frames.so_far import SoFar
 from stemd.pixels import Mask
 from stemd.scan.frame_images import best_image, frame_image
+from stemd.scan.frames_told import frames_told
 
 WHOLE = 0.9
 """Part of a frame's positions without which it is not added."""
@@ -118,12 +119,18 @@ class Repeats:
                     "moved: they are added as they came",
                 )
         else:
-            self._image = best_image(self.recorded, self.maps.shape, whole[:2])
+            self._image = best_image(self.recorded, self.maps.shape, whole)
             found = align(
                 [frame_image(self.recorded, self.maps.shape, n, self._image) for n in whole]
             )
             self._found = found
             self._left_out += [n for n, fits in zip(whole, found.used, strict=True) if not fits]
+            if not found.moved:
+                yield Notice(
+                    "frames_unmoved",
+                    "the frames show too little to tell how they have moved: they are added as "
+                    "they came, and the sum is not aligned",
+                )
             lines = np.zeros((self._repeats, self.maps.shape[0], 2))
             used = np.zeros(self._repeats, np.bool_)
             lines[whole], used[whole] = found.lines, found.used
@@ -133,7 +140,11 @@ class Repeats:
             yield Notice(
                 "frame_left_out",
                 f"frame {n + 1} of {self._repeats} is not in the sum: "
-                + ("it does not fit the others" if n in whole else "positions of it are missing"),
+                + (
+                    "it does not fit the others, or shows too little to be placed"
+                    if n in whole
+                    else "positions of it are missing"
+                ),
                 level="info" if n == there[-1] and n not in whole else "warning",
             )
 
@@ -208,24 +219,7 @@ class Repeats:
         shown: Aligned | SoFar | None = self._found if self.settled else self._so_far
         if shown is None:
             return about
-        step_nm = None if scan.step_size_angstrom is None else scan.step_size_angstrom / 10.0
-        seconds = None
-        if scan.dwell_time_us is not None:
-            seconds = scan.dwell_time_us * 1e-6 * scan.line_frames * scan.shape[0]
-        (y, x), error = shown.drift(seconds or 1.0)
-        unit = step_nm if step_nm is not None and seconds is not None else None
-        drift = {
-            "value": [round(v * (unit or 1.0), 5) for v in (y, x)],
-            "sigma": round(error * (unit or 1.0), 5) if np.isfinite(error) else None,
-        }
-        about["drift_px_per_frame" if unit is None and seconds is None else
-              "drift_px_per_s" if unit is None else "drift_nm_per_s"] = drift  # fmt: skip
-        finest = shown.resolution_px
-        if finest is not None:
-            about["resolution_px"] = round(finest, 3)
-            if step_nm is not None:
-                about["resolution_nm"] = round(finest * step_nm, 4)
-        return about | self._dose()
+        return about | frames_told(shown, scan) | self._dose()
 
     def _dose(self) -> dict[str, float]:
         step, maps = self.place.scan.step_size_angstrom, self.maps

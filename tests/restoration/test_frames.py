@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.restoration.defects import disulfide
+from benchmarks.restoration.defects import disulfide, film
 from benchmarks.restoration.measures import psnr
+from benchmarks.restoration.truthful import fresh_seed
 from stemd.engines.restoration.distortions import ar1, displace_lines
 from stemd.engines.restoration.frames.aligned import align
+from stemd.engines.restoration.frames.path import freedom, smooth
 from stemd.engines.restoration.frames.places import add_frame, places_of
 from stemd.engines.restoration.frames.rings import resolution, ring_correlation
 from stemd.errors import UsageError
@@ -81,6 +83,66 @@ def test_frames_in_which_a_lattice_is_hardly_seen_are_found_by_their_even_drift(
     aligned = np.zeros_like(whole)
     aligned[j : j + found.image.shape[0], i : i + found.image.shape[1]] = found.image
     assert psnr(aligned[inner], whole[inner]) > psnr(once[inner], whole[inner]) - 1.0
+
+
+def texture(seed: int, dose: float, shifts: np.ndarray[Any, np.dtype[np.float64]]) -> list[Image]:
+    """Frames of an amorphous field at these shifts (n, 2), each of a part of the dose."""
+    rng = np.random.default_rng(seed)
+    image = film(rng).electrons(dose / len(shifts))
+    lines = np.ones(len(image))
+    return [
+        rng.poisson(displace_lines(image, y * lines, x * lines, cubic=True)).astype(np.float32)
+        for y, x in shifts
+    ]
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_frames_of_a_texture_are_found_though_two_of_them_show_nothing_alike(number: int) -> None:
+    shifts = np.arange(16)[:, None] * np.array([0.64, -0.63])
+    found = align(texture(fresh_seed(60 + number), 2e3, shifts))
+    assert found.moved
+    assert found.used.sum() > 10
+    error = (found.shifts - shifts)[found.used]
+    assert np.hypot(*(error - np.median(error, axis=0)).T).max() < 2.5
+
+
+def test_a_jump_of_the_stage_is_no_smooth_drift() -> None:
+    shifts = np.arange(16)[:, None] * np.array([0.2, 0.3])
+    shifts[8:] += (6.0, -8.0)
+    found = align(texture(fresh_seed(64), 5e3, shifts))
+    error = found.shifts - shifts
+    assert found.used.all()
+    assert np.abs(error - error.mean(axis=0)).max() < 1.5
+
+
+@pytest.mark.parametrize("tail_px", [0.0, 1.5])
+def test_frames_that_show_nothing_are_added_as_they_came(tail_px: float) -> None:
+    rng = np.random.default_rng(0)
+    # a slow detector's noise is smooth along its lines, and is no texture
+    low = np.exp(-2.0 * (np.pi * tail_px * np.fft.rfftfreq(96)) ** 2)
+    for count in (2, 8):
+        noise = rng.poisson(2.0, (count, 96, 96))
+        frames = list(np.fft.irfft(np.fft.rfft(noise) * low, 96).astype(np.float32))
+        found = align(frames)
+        assert not found.moved
+        assert found.used.all()
+        np.testing.assert_allclose(found.image, np.sum(frames, axis=0), rtol=1e-5)
+
+
+def test_a_path_is_that_of_least_squares_and_no_single_frame_bends_it() -> None:
+    rng = np.random.default_rng(0)
+    n, information, change = 12, np.array([2.0, 5.0]), 0.1
+    line = np.arange(n)[:, None] * np.array([0.5, -0.3])
+    shifts = line + rng.normal(0.0, 0.05, (n, 2))
+    bend = np.diff(np.eye(n), 2, axis=0)
+    for axis in (0, 1):
+        normal = np.eye(n) * information[axis] + bend.T @ bend / change**2
+        expected = np.linalg.solve(normal, information[axis] * shifts[:, axis])
+        assert np.abs(smooth(shifts, information, change)[:, axis] - expected).max() < 0.02
+    assert freedom(n, information, 1e-6) == pytest.approx(4.0, abs=1e-3)
+    assert freedom(n, information, 1e6) == pytest.approx(2 * n, rel=1e-3)
+    shifts[5] += 20.0
+    assert np.abs(smooth(shifts, information, change) - line)[[4, 6]].max() < 0.5
 
 
 def test_counts_stay_whole_and_none_is_lost_inside() -> None:

@@ -128,7 +128,8 @@ def test_a_frame_that_does_not_fit_is_left_out_and_told(tmp_path: Path) -> None:
     assert about["frames"] == FRAMES - 1
     said = [notice for notice in run.notices if notice["kind"] == "frame_left_out"]
     assert [notice["text"] for notice in said] == [
-        f"frame 4 of {FRAMES} is not in the sum: it does not fit the others"
+        f"frame 4 of {FRAMES} is not in the sum: it does not fit the others, "
+        "or shows too little to be placed"
     ]
 
 
@@ -364,6 +365,22 @@ def test_all_scans_of_an_event_stream_are_frames(tmp_path: Path) -> None:
         np.testing.assert_array_equal(phases[0], phase)
     with pytest.raises(UsageError, match="one frame only"):
         RepeatedRecording(parts("one0"))
+
+
+def test_a_sum_of_frames_that_show_nothing_is_not_called_aligned(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).poisson(0.3, (FRAMES, SIDE, SIDE, PATTERN, PATTERN))
+    data = data.astype(np.uint16)
+    recording = open_recording(saved(tmp_path / "scan.npy", data), scan())
+    chosen = engines()
+    run, final = process_recording(recording, settings(chosen), chosen)
+    image = final.results[0]
+    about = image.extra["repeats"]
+    assert about["frames"] == FRAMES
+    assert about["aligned"] is False
+    assert not [key for key in about if key.startswith("drift")]
+    assert [said["kind"] for said in run.notices].count("frames_unmoved") == 1
+    total = next(result for result in final.results if result.name == "sum")
+    np.testing.assert_array_equal(total.image, data.sum(axis=(0, 3, 4)))
 
 
 def test_what_there_is_of_a_first_frame_is_the_image_and_is_not_called_left_out(

@@ -100,6 +100,8 @@ def described(
     frames: Aligned, pixel_size_angstrom: float | None, frame_time_s: float | None
 ) -> dict[str, Any]:
     """What was found of the frames, as JSON: lengths in nm where the pixel size is known."""
+    if not frames.moved:
+        return {"aligned": False, "used": [True] * len(frames.used)}
     nm = None if pixel_size_angstrom is None else pixel_size_angstrom / 10.0
     (y, x), error = frames.drift(frame_time_s or 1.0)
     drift: dict[str, Any] = {f"drift_px_per_{'s' if frame_time_s else 'frame'}": [y, x]}
@@ -150,10 +152,15 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"mains hum of {document['hum_px']:.2g} pixels rms was undone first"
     if "flagging_px" in document:
         yield f"lines began {document['flagging_px']:.2g} pixels off: that was undone first"
+    if document.get("aligned") is False:
+        yield (
+            "the frames show too little to tell how they have moved: they were added as they "
+            "came, and the sum is not aligned"
+        )
     left_out = document.get("left_out") or []
     if left_out:
         numbers = ", ".join(str(n) for n in left_out[:20])
-        yield f"frames that do not fit were left out: {numbers}"
+        yield f"frames that do not fit, or show too little to be placed, were left out: {numbers}"
     if document["departing"] > 1e-3:
         yield (
             f"{100 * document['departing']:.2g} % of the restored image contradicts the recorded "

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from stemd.engines.restoration.estimate.channels import shown_of
 from stemd.engines.restoration.frames.places import Places, add_frame, places_of
+from stemd.engines.restoration.frames.rigid import Rigid
 from stemd.engines.restoration.frames.rings import resolution
-from stemd.engines.restoration.frames.shift import C64, Search, of_lines
+from stemd.engines.restoration.frames.shift import of_lines
 from stemd.errors import UsageError
 
 F32 = NDArray[np.float32]
@@ -25,16 +26,12 @@ F64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 SMALLEST_PX = 32
-SWEEPS = 2
-"""Comparisons of each frame, as a whole, with the sum of all others."""
 PASSES = 2
 """Comparisons of all lines with the sum of all: the first sum is blurred by what it corrects."""
-ALIKE_PX = 1.5
-"""Frames so near to an even drift are found again from both alike."""
-VELOCITY_FRAMES = 4
-"""Over so many frames the drift is taken to be even."""
 UNLIKE = 6.0
 """Deviations from the usual likeness to the sum at which a frame does not fit."""
+KNOWN = 0.5
+"""Part of all frames of which it must be known where they are, for these to be added up alone."""
 LESS_LIKE = 0.7
 """A frame that is at least this part as alike as usual fits."""
 
@@ -48,6 +45,7 @@ class Aligned:
     of each frame in pixels and `lines` (n, ny, 2) of its lines, such that line j of frame n shows
     the first frame's place (j + y, i + x). `used` (n,). `resolution_px`: the finest period that
     both halves show (`rings.resolution`), None where they show nothing alike or there is one.
+    `moved`: whether the frames show where they are; else all are added as they came.
     """
 
     image: F32
@@ -59,6 +57,7 @@ class Aligned:
     used: Mask
     resolution_px: float | None
     places: Places
+    moved: bool = True
 
     def drift(self, frame_time_s: float) -> tuple[tuple[float, float], float]:
         """Drift (y, x) in pixels a second, and its standard error: a line through the shifts."""
@@ -86,8 +85,9 @@ def align(frames: Sequence[F32], reach_px: float | None = None) -> Aligned:
     A frame is searched for within `reach_px` (an eighth of the shorter side) of where the drift so
     far leads it. First each against the growing sum, whole, then against the sum of all others;
     then, against what the sum of all shows, line by line. Lines that do not say that they moved
-    are not. Frames that are unlike the sum are left out. Raises UsageError for frames of several
-    sizes, or too small.
+    are not. Frames that are unlike the sum are left out, and those of which chance may have said
+    where they are; where that is most of them, nothing moves. Raises UsageError for frames of
+    several sizes, or too small.
     """
     shapes = sorted({frame.shape for frame in frames})
     if len(shapes) != 1 or len(shapes[0]) != 2 or min(shapes[0]) < SMALLEST_PX:
@@ -100,8 +100,12 @@ def align(frames: Sequence[F32], reach_px: float | None = None) -> Aligned:
     for frame in frames:
         rigid.add(frame)
     rigid.settle()
-    shifts, likeness = np.array(rigid.shifts), rigid.likeness()
-    used = _fitting(likeness)
+    shifts, likeness, known = np.array(rigid.shifts), rigid.likeness(), rigid.known()
+    if np.count_nonzero(known) < max(min(2, len(frames)), KNOWN * len(frames)):
+        still = np.zeros((len(frames), shape[0], 2))
+        all_ = np.ones(len(frames), np.bool_)
+        return _result(frames, still.mean(axis=1), still, likeness, all_, moved=False)
+    used = known & _fitting(likeness)
     lines = np.repeat(shifts[:, None], shape[0], axis=1)
     for _ in range(PASSES):
         shown = shown_of(_mean(*_summed(frames, lines, used)))
@@ -111,113 +115,6 @@ def align(frames: Sequence[F32], reach_px: float | None = None) -> Aligned:
     middle = lines.mean(axis=1)
     first = middle[np.flatnonzero(used)[0]].copy()
     return _result(frames, middle - first, lines - first, likeness, used)
-
-
-class Rigid:
-    """Whole shifts of frames that come one after the other, against the sum of those before.
-
-    `shifts` (y, x) of each in pixels, the first's 0.
-    """
-
-    def __init__(self, shape: tuple[int, int], reach_px: float | None = None) -> None:
-        self.shifts: list[tuple[float, float]] = []
-        self._search = Search(shape, reach_px or min(shape) / 8.0)
-        self._frames: list[C64] = []
-        self._noise: list[float] = []
-        self._total: C64 | None = None
-
-    def add(self, frame: F32) -> tuple[float, float]:
-        """One more frame (ny, nx); returns its shift."""
-        seen, noise = self._search.transformed(frame)
-        shift = (0.0, 0.0)
-        if self._total is not None:
-            shown = self._search.shown(self._total, sum(self._noise), len(self._frames))
-            shift = self._search.found(seen, noise, shown, self._expected(len(self._frames)))
-        moved = self._search.moved(seen, shift)
-        self._total = moved if self._total is None else self._total + moved
-        self._frames.append(seen)
-        self._noise.append(noise)
-        self.shifts.append(shift)
-        return shift
-
-    def settle(self) -> None:
-        """Look for each frame again, in the sum of all others.
-
-        From where they were found one after the other, and from an even drift: with few
-        electrons the first frames show too little for the next one to be found in them.
-        """
-        if len(self._frames) < 3:
-            return
-        v = self._search.velocity(self._frames)
-        even = [(n * v[0], n * v[1]) for n in range(len(self.shifts))]
-        apart = np.hypot(*(np.array(self.shifts) - even).T)
-        starts = [self.shifts, even] if apart.max() > ALIKE_PX else [self.shifts]
-        found = []
-        for start in starts:
-            self._begin(start)
-            for _ in range(SWEEPS):
-                self._sweep()
-            assert self._total is not None
-            found.append((self._search.energy(self._total, self._total), self.shifts))
-        self._begin(max(found, key=lambda each: each[0])[1])
-
-    def _begin(self, shifts: list[tuple[float, float]]) -> None:
-        self.shifts = list(shifts)
-        self._total = np.zeros_like(self._frames[0])
-        for frame, shift in zip(self._frames, shifts, strict=True):
-            self._total += self._search.moved(frame, shift)
-
-    def _sweep(self) -> None:
-        for n, seen in enumerate(self._frames):
-            others = self._others(n)
-            noise = sum(self._noise) - self._noise[n]
-            shown = self._search.shown(others, noise, len(self._frames) - 1)
-            self.shifts[n] = self._search.found(seen, self._noise[n], shown, self._expected(n))
-            self._total = others + self._search.moved(seen, self.shifts[n])
-
-    def likeness(self) -> F64:
-        """Of each frame (n,) and the sum of all others, where it was found; -1 to 1."""
-        if len(self._frames) < 2:
-            return np.ones(len(self._frames))
-        search = self._search
-        return np.array(
-            [
-                search.likeness(search.moved(seen, self.shifts[n]), self._others(n))
-                for n, seen in enumerate(self._frames)
-            ]
-        )
-
-    def likeness_of_last(self) -> float:
-        """The same of the last frame alone, as it was found."""
-        last = len(self._frames) - 1
-        moved = self._search.moved(self._frames[last], self.shifts[last])
-        return self._search.likeness(moved, self._others(last))
-
-    def drop_last(self) -> None:
-        """The last frame does not fit: it is in no sum."""
-        self._total = self._others(len(self._frames) - 1)
-        for each in (self._frames, self._noise, self.shifts):
-            del each[-1]
-
-    def _others(self, n: int) -> C64:
-        assert self._total is not None
-        return self._total - self._search.moved(self._frames[n], self.shifts[n])
-
-    def _expected(self, n: int) -> tuple[float, float]:
-        """Where frame n should be by those beside it: between two, or as the last ones go on."""
-        known = self.shifts
-        if 0 < n < len(known) - 1:
-            pair = known[n - 1], known[n + 1]
-            return (pair[0][0] + pair[1][0]) / 2.0, (pair[0][1] + pair[1][1]) / 2.0
-        if n == 0:
-            first, second = (known[1], known[2]) if len(known) > 2 else (known[1], known[1])
-            return 2.0 * first[0] - second[0], 2.0 * first[1] - second[1]
-        last = known[n - 1]
-        back = min(n - 1, VELOCITY_FRAMES)
-        if back == 0:
-            return last
-        before = known[n - 1 - back]
-        return last[0] + (last[0] - before[0]) / back, last[1] + (last[1] - before[1]) / back
 
 
 def _summed(frames: Sequence[F32], lines: F64, used: Mask) -> tuple[F64, NDArray[np.int32]]:
@@ -245,7 +142,9 @@ def _fitting(likeness: F64) -> Mask:
     return fits
 
 
-def _result(frames: Sequence[F32], shifts: F64, lines: F64, likeness: F64, used: Mask) -> Aligned:
+def _result(
+    frames: Sequence[F32], shifts: F64, lines: F64, likeness: F64, used: Mask, *, moved: bool = True
+) -> Aligned:
     even = np.zeros_like(used)
     even[np.flatnonzero(used)[::2]] = True
     nx = frames[0].shape[1]
@@ -264,7 +163,7 @@ def _result(frames: Sequence[F32], shifts: F64, lines: F64, likeness: F64, used:
     finest = resolution(halves[0], halves[1]) if places.frames > 1 else None
     return Aligned(
         image, (halves[0], halves[1]), (rows[0], columns[0]), shifts, lines, likeness, used,
-        finest, places,
+        finest, places, moved,
     )  # fmt: skip
 
 

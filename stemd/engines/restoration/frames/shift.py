@@ -25,6 +25,15 @@ LAGS = 8
 """Frames that are at most so far apart are compared for an even drift."""
 FASTEST_PX = 4.0
 """Even drift a frame beyond which frames must show enough to be found one by one."""
+OUTSTANDING = 8.5
+"""Times the usual power of its ring at which a coefficient is a crystal's: noise, and a texture,
+have one in exp(8.5) = 5,000."""
+RING_PERIODS = 2.0
+"""Width of a ring of spatial frequencies, in periods of the frame."""
+DOUBT = 1.0
+"""Deviations of a ring's usual power that may be chance, and are no signal."""
+MARGIN = 0.7
+"""Deviations beyond what chance reaches on average."""
 EDGE = 0.125
 """Part of a frame at each edge over which the window falls to 0."""
 STEPS = 4
@@ -52,6 +61,11 @@ class Search:
         self._gain = (1.0 - np.exp(-0.5 * (periods / COARSEST_PERIODS) ** 4)).astype(np.float32)
         self._twice = np.where(fx == 0.0, 1.0, 2.0).astype(np.float32)
         self._fy, self._fx = fy.astype(np.float32), fx.astype(np.float32)
+        self._ring = (periods / RING_PERIODS).astype(np.int32).ravel()
+        size = np.bincount(self._ring)
+        self._size = np.maximum(size, 1)
+        logarithm = 2.0 * np.log(np.maximum(self._gain.ravel(), 1e-12))
+        self._gains = np.bincount(self._ring, logarithm) / self._size
         self._grid = (2 * self._rows, 2 * self._columns)
         self._pitch = ny / self._grid[0], nx / self._grid[1]
         y, x = (
@@ -60,6 +74,13 @@ class Search:
         )
         self._y, self._x = y[:, None], x[None]
         self._reach = reach_px
+        places = max(np.pi * reach_px**2 / (self._pitch[0] * self._pitch[1]), 2.0)
+        self.by_chance = 2.0 * float(np.sqrt(np.log(places))) + MARGIN
+        """Deviations that frames without anything to see reach, see `clear`.
+
+        One of so many places reaches sqrt(2 ln) of them; where all frames are moved to be alike,
+        sqrt(2) times that.
+        """
 
     def _chosen_rows(self, ny: int) -> NDArray[np.int64]:
         """Rows of a spectrum that are kept, the positive frequencies first."""
@@ -82,12 +103,42 @@ class Search:
         x = np.exp(-2j * np.pi * self._fx * np.float32(shift[1])).astype(np.complex64)
         return np.asarray(frame * y * x, np.complex64)
 
-    @staticmethod
-    def shown(total: C64, noise: float, count: float) -> C64:
+    def shown(self, total: C64, noise: float, count: float) -> C64:
         """What a sum of `count` frames shows of one, without the noise of this power in the sum."""
-        power = np.maximum(total.real**2 + total.imag**2, np.float32(1e-30))
-        kept = np.maximum(np.float32(1.0) - np.float32(noise) / power, np.float32(0.0))
+        power = total.real**2 + total.imag**2
+        kept = self._kept(power, noise, OUTSTANDING)
         return np.asarray(total * (kept / np.float32(count)), np.complex64)
+
+    def _kept(self, power: F32, noise: float, outstanding: float, count: int = 1) -> F32:
+        """Part of each coefficient that is signal by these powers, sums of `count`, of such noise.
+
+        A texture's coefficients are as likely at one place of a ring as at another: they have the
+        ring's part, and those that stand out, of a crystal, their own. Taken each by itself, those
+        in which noise is high by chance would be taken for signal, and hide where the frame is.
+        """
+        level = self.levels(power, noise, count)
+        chance = np.exp(DOUBT * np.sqrt(_variance(count) / self._size))
+        signal = np.maximum(level - chance, 0.0)
+        usual = (signal / np.maximum(level, 1e-30)).astype(np.float32)
+        each = power / (np.float32(noise) * np.square(self._gain) + np.float32(1e-30))
+        own = np.float32(1.0) - np.float32(1.0) / np.maximum(each, np.float32(1.0))
+        high = (np.float32(outstanding) * np.maximum(level, 1.0)).astype(np.float32)
+        ring = self._ring
+        kept = np.where(each > high[ring].reshape(each.shape), own, usual[ring].reshape(each.shape))
+        return np.asarray(kept, np.float32)
+
+    def levels(self, power: F32, noise: float, count: int = 1) -> F64:
+        """Usual power of each ring's coefficients over that of the noise, `noise` of it.
+
+        By the mean of logarithms, which a crystal's few high ones hardly change. `power`: sums of
+        `count` such powers, each exponentially distributed.
+        """
+        logarithm = np.log(np.maximum(power, np.float32(1e-30))).ravel()
+        mean = np.bincount(self._ring, logarithm) / self._size - self._gains
+        # the mean of the logarithm of noise alone is less than that of its mean: digamma function
+        less = 1.0 / (2.0 * count) + 1.0 / (12.0 * count**2)
+        level: F64 = np.exp(mean + less - np.log(noise))
+        return level
 
     def found(
         self, frame: C64, noise: float, reference: C64, expected: tuple[float, float]
@@ -124,11 +175,42 @@ class Search:
                 break
         return (y, x) if np.hypot(y - start[0], x - start[1]) <= 2.0 * max(self._pitch) else start
 
-    def velocity(self, frames: Sequence[C64]) -> tuple[float, float]:
+    def sharpness(self, shown: C64) -> F64:
+        """What is `shown` of a frame says of its shift along y and x, times the noise: (2,)."""
+        power = (shown.real**2 + shown.imag**2) * self._twice
+        y, x = self._fy[:, 0] ** 2 @ power.sum(axis=1), self._fx[0] ** 2 @ power.sum(axis=0)
+        return np.array([y, x], np.float64) * (4.0 * np.pi**2)
+
+    def clear(self, frame: C64, noise: F32, shown: C64) -> float:
+        """Deviations by which a frame, moved to where it belongs, has what is `shown` of it.
+
+        `noise`: the power of the frame's noise in each coefficient.
+        """
+        power = (shown.real**2 + shown.imag**2) * self._twice
+        square = float((power * noise).sum(dtype=np.float64))
+        return self.energy(frame, shown) / max(float(np.sqrt(square)), 1e-30)
+
+    def noisy(self, apart: F32, noise: float, count: int) -> F32:
+        """Power of the noise in each coefficient, of mean squares `apart` of `count` frames.
+
+        At least that of white noise. Other noise, of a slow detector or of an image that was
+        filtered, must not be taken for something that frames show.
+        """
+        white = np.float32(noise) * np.square(self._gain)
+        ring = self.levels(apart, noise, count).astype(np.float32)[self._ring]
+        least = white * np.maximum(ring, np.float32(1.0)).reshape(white.shape)
+        return np.asarray(np.maximum(apart, least), np.float32)
+
+    def velocity(self, frames: Sequence[C64], noise: float) -> tuple[float, float]:
         """The even drift (y, x) in pixels a frame that makes all frames most alike.
 
-        From the correlations of all pairs that are up to `LAGS` frames apart.
+        From the correlations of all pairs that are up to `LAGS` frames apart. `noise`: that of all.
         """
+        power = np.zeros(frames[0].shape, np.float32)
+        for frame in frames:
+            power += frame.real**2 + frame.imag**2
+        weight = self._kept(power, noise, 1.0 + OUTSTANDING / np.sqrt(len(frames)), len(frames))
+        weight = weight * self._twice
         lags = min(LAGS, len(frames) - 1)
         v = np.arange(-FASTEST_PX, FASTEST_PX + 1e-9, 1.0 / LAGS)
         score = np.zeros((len(v), len(v)))
@@ -138,13 +220,16 @@ class Search:
                 cross += one * other.conj()
             y = np.exp(2j * np.pi * lag * v[:, None] * self._fy[:, 0])
             x = np.exp(2j * np.pi * lag * self._fx[0][:, None] * v)
-            score += (y @ (cross * self._twice) @ x).real
+            score += (y @ (cross * weight) @ x).real
         scale = 1.48 * float(np.median(np.abs(score - np.median(score)))) or 1.0
         clear = (score - np.median(score)) / scale
         apart = v[:, None] ** 2 + v[None] ** 2
         likely = clear * clear.max() - 0.5 * (TAIL + 2.0) * np.log1p(apart / (TAIL * NEAR_PX**2))
         j, i = np.unravel_index(int(likely.argmax()), likely.shape)
-        return float(v[j]), float(v[i])
+        step = 1.0 / LAGS
+        return float(v[j]) + step * _top(score[:, i], int(j)), float(v[i]) + step * _top(
+            score[j], int(i)
+        )
 
     def likeness(self, one: C64, other: C64) -> float:
         """Normalised correlation of two images that lie upon each other, -1 to 1."""
@@ -154,6 +239,20 @@ class Search:
     def energy(self, one: C64, other: C64) -> float:
         """Scalar product: of a sum of frames with itself, how alike these are where they lie."""
         return float(((one * other.conj()).real * self._twice).sum(dtype=np.float64))
+
+
+def _variance(count: int) -> float:
+    """Of the logarithm of a sum of `count` exponentially distributed powers: trigamma function."""
+    return 1.0 / count + 1.0 / (2.0 * count**2) + 1.0 / (6.0 * count**3)
+
+
+def _top(values: F64, at: int) -> float:
+    """How far beside the highest value the top of a parabola through it and its neighbours is."""
+    if not 0 < at < len(values) - 1:
+        return 0.0
+    before, here, after = values[at - 1 : at + 2]
+    bend = before - 2.0 * here + after
+    return float(np.clip(0.5 * (before - after) / bend, -0.5, 0.5)) if bend < 0.0 else 0.0
 
 
 def _flat(shape: tuple[int, int]) -> F32:

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.engines.restoration.estimate.channels import shown_of
-from stemd.engines.restoration.frames.aligned import LESS_LIKE, Rigid, drift_of
+from stemd.engines.restoration.frames.aligned import LESS_LIKE, drift_of
 from stemd.engines.restoration.frames.places import Places, add_frame, places_of
+from stemd.engines.restoration.frames.rigid import Rigid
 from stemd.engines.restoration.frames.rings import resolution
 from stemd.engines.restoration.frames.shift import of_lines
 
@@ -16,6 +17,8 @@ F64 = NDArray[np.float64]
 
 GROWN = 1.3
 """Times the frames of which it was last seen what they show until that is seen again."""
+LAST = 5
+"""Frames that tell whether they are still found."""
 
 
 class SoFar:
@@ -31,6 +34,16 @@ class SoFar:
         self._halves = [(np.zeros(shape), np.zeros(shape, np.int32)) for _ in range(2)]
         self._shown: tuple[int, F32] | None = None
         self._usual: list[float] = []
+        self._clear: list[bool] = []
+
+    @property
+    def certain(self) -> bool:
+        """Whether most of the last frames were found by more than chance.
+
+        Else the sum so far may be of frames that do not lie upon each other; at the end all of
+        them tell more than each did in its turn.
+        """
+        return not self._clear or float(np.mean(self._clear[-LAST:])) > 0.5
 
     def add(self, frame: F32, number: int) -> None:
         """One more frame, the place's `number`-th."""
@@ -41,6 +54,7 @@ class SoFar:
                 self._rigid.drop_last()
                 return
             self._usual.append(likeness)
+            self._clear.append(self._rigid.is_clear())
         lines = np.tile(np.array(shift), (len(frame), 1))
         if len(self.numbers) > 1:
             lines = of_lines(frame, self._what_is_shown(), shift)
