@@ -13,10 +13,12 @@ from typing import Any
 from stemd.acquisition import Scan
 from stemd.adapters.base import Apart, CameraReading, TakeApart
 from stemd.adapters.frames.adapter import Control, FrameSettings, StreamAdapter
+from stemd.adapters.frames.linked.ends import waited_for, why_over
 from stemd.adapters.frames.linked.kernels import warm_up
 from stemd.adapters.frames.linked.link import Item, LinkThread
 from stemd.adapters.frames.linked.order import InOrder
 from stemd.adapters.frames.linked.scan import Began, Came, JoinedScan, Late, Over, Part, PartEnded
+from stemd.adapters.frames.linked.together import Together, prepared
 from stemd.adapters.tally import Tallies
 from stemd.blocks import (
     POOL_BYTES,
@@ -74,8 +76,7 @@ class LinkedAdapter:
         self._scan: JoinedScan | None = None
         self._order: InOrder | None = None
         self._tallies = Tallies()
-        self._told: Link | None = None
-        self._ask_end = threading.Event()
+        self._together = Together(self._threads)
         for adapter in links:
             adapter.of_several()
 
@@ -142,7 +143,7 @@ class LinkedAdapter:
         warm_up()
         self._order = InOrder(pool)
         own = POOL_BYTES if len(self._adapters) < 4 else POOL_BYTES // 2
-        self._threads = [
+        self._threads[:] = [
             LinkThread(number, adapter, BlockPool(own), self._post, take)
             for number, adapter in enumerate(self._adapters)
         ]
@@ -209,7 +210,7 @@ class LinkedAdapter:
             thread.listen(now)
         yield from self._give_on(now)
         scan = self._scan
-        if scan is not None and (why := self._over(scan, now)) is not None:
+        if scan is not None and (why := why_over(self._threads, scan, now, self.settings)):
             yield from self._close_scan(why)
         for thread in self._threads:  # those that waited for the end of a scan
             if thread.waits is not None:
@@ -256,58 +257,17 @@ class LinkedAdapter:
             asks.scan = scan
         asks.answered.set()
 
-    def _waited_for(self, scan: JoinedScan, now: float) -> list[LinkThread]:
-        """Links that may bring more of the scan."""
-        gone_s = self.settings.idle_timeout_s
-        found = []
-        for thread in self._threads:
-            part = scan.parts.get(thread.number)
-            if thread.waits is not None or (part is not None and part.ended == "complete"):
-                continue
-            if part is not None and part.ended in ("restarted", "replaced"):
-                continue
-            if not thread.connected and now - thread.gone_since > gone_s:
-                continue
-            found.append(thread)
-        return found
-
-    def _over(self, scan: JoinedScan, now: float) -> EndReason | None:
-        """Why the scan is over, None while it is not."""
-        if scan.whole:
-            return "complete"
-        waited_for = self._waited_for(scan, now)
-        if not waited_for:
-            return (
-                "restarted" if any(t.waits is not None for t in self._threads) else "disconnected"
-            )
-        silent_s = min(now - max(thread.heard, scan.began) for thread in waited_for)
-        hurry = scan.passed or any(thread.waits is not None for thread in self._threads)
-        if hurry and silent_s > self.settings.idle_timeout_s:
-            return "idle"
-        parts = scan.parts.values()
-        if parts and all(part.ended is not None for part in parts):
-            # those that have brought something are through with it; a link that has not may begin
-            if any(part.ended == "stopped" for part in parts):
-                return "stopped"
-            begun = [scan.parts[t.number].ended for t in waited_for if t.number in scan.parts]
-            late_s = self.settings.pause_timeout_s
-            if silent_s > max(late_s, self.settings.idle_timeout_s) or (
-                len(begun) == len(waited_for) and "disconnected" not in begun
-            ):
-                return "idle"
-        return None
-
     def _give_on(self, now: float) -> Iterator[Message]:
         scan, order = self._scan, self._order
         if scan is None or order is None or not order.holds:
             return
         limit_s = self.settings.idle_timeout_s
-        waited_for = [
+        slow = [
             thread.number
-            for thread in self._waited_for(scan, now)
+            for thread in waited_for(self._threads, scan, now, limit_s)
             if now - max(thread.heard, scan.began) <= limit_s
         ]
-        yield from order.ready(scan.until(waited_for))
+        yield from order.ready(scan.until(slow))
 
     def _close_scan(self, why: EndReason) -> Iterator[Message]:
         scan, order = self._scan, self._order
@@ -353,37 +313,6 @@ class LinkedAdapter:
         yield notice
 
     def _linked(self, thread: LinkThread, link: Link) -> Iterator[Message]:
-        """One sentence for all links: the camera is there when all of them are."""
-        thread.connected = link.connected
-        thread.trouble = None if link.connected else link
-        if not link.connected:
-            thread.gone_since = time.monotonic()
-            if self._scan is not None and thread.adapter.source not in self._scan.lost:
-                self._scan.lost.append(thread.adapter.source)
-        of = len(self._threads)
-        troubles = [each for each in self._threads if not each.connected]
-        if not troubles:
-            told = Link(True, "connected to " + ", ".join(a.source for a in self._adapters))
-            yield from self._tell(told)
-            if self._control is not None and self._scan is None:
-                yield from self._prepare(self._control)
-            return
-        worst = thread if not thread.connected else troubles[0]
-        if worst.trouble is not None:
-            text = f"link {worst.number + 1} of {of}: {worst.trouble.text}"
-            yield from self._tell(Link(False, text, worst.trouble.remedy))
-
-    def _tell(self, told: Link) -> Iterator[Message]:
-        if told != self._told:
-            self._told = told
-            yield told
-
-    def _prepare(self, control: Control) -> Iterator[Message]:
-        """All links are there: set the camera up; what fails is told, not fatal."""
-        try:
-            told = control.prepare(self._scan_set)
-        except CameraError as error:
-            yield Notice("camera_control", error.message, "error", remedy=error.remedy)
-        else:
-            if told:
-                yield Notice("camera_status", told, "info")
+        yield from self._together.linked(thread, link, self._scan)
+        if self._control is not None and self._scan is None and self._together.all_here:
+            yield from prepared(self._control, self._scan_set)
