@@ -205,6 +205,6 @@ def loses_its_power(
         place.plug()
         place.switch_on(stream)
         reading.until(lambda: reading.links()[-1].connected, 30.0)
-        reading.until(lambda: reading.count(Started) == 2 * part, 10.0)
+        reading.until(lambda: reading.count(Started) == 2 * part, 30.0)
     finally:
         reading.end()

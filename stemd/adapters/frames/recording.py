@@ -17,6 +17,7 @@ from stemd.adapters.frames.joined import JoinedFiles
 from stemd.adapters.frames.mending import mended
 from stemd.adapters.frames.numbering import Numbered, sort_out
 from stemd.adapters.frames.numbers import Ends, FrameTable, ends_of, resolve_file
+from stemd.adapters.frames.promised import Opened, told
 from stemd.adapters.frames.storage import Bytes, Storage, open_storage
 from stemd.adapters.recordings.address import RecordingPath
 from stemd.blocks import Buffer, FrameBlock, Message, Notice
@@ -66,8 +67,8 @@ class FrameRecording:
         self.layout = self._first.layout
         found = mended(self._storage, self._format, self._first)
         if found is not None:
-            self._storage, told = found
-            self._notices.append(told)
+            self._storage, mending = found
+            self._notices.append(mending)
             size = self._storage.size
         self._frames, rest = divmod(size, self.layout.frame_bytes)
         if not self._frames:
@@ -124,7 +125,19 @@ class FrameRecording:
         self._table: _Table | None = None
         if not self._regular:
             self._whole_table()
-        self._tell(resolved, ends)
+        self._notices += told(
+            Opened(
+                scan=resolved,
+                ends=ends,
+                announced=announced,
+                asked=scan,
+                base=int(self._state[placing.BASE]),
+                number=self._number,
+                scans=self.scans,
+                skipping=self._skipping,
+                sorted_out=self._numbered is not None or isinstance(self._storage, JoinedFiles),
+            )
+        )
 
     def _headers(self) -> FrameTable:
         return FrameTable(
@@ -169,54 +182,6 @@ class FrameRecording:
     def _note(self, kind: str, text: str, count: int = 1) -> None:
         with self._lock:
             self._notices.append(Notice(kind, text, count=count))
-
-    def _tell(self, scan: Scan, ends: Ends) -> None:
-        if self.scans > 1:
-            text = f"the file holds {self.scans} scans, this is number {self._number}"
-            self._notices.append(Notice("several_scans", text, level="info"))
-        beyond = ends.last - 1 - int(self._state[placing.BASE]) - scan.frames + 1
-        if beyond > 0 and self._number == self.scans:
-            self._note("extra_frames", f"{beyond} frames are beyond the scan", beyond)
-        lost = ends.span - ends.count
-        if lost > 0 and not self._skipping:
-            self._note("missing_frames", f"{lost} frame numbers are not in the file", lost)
-        elif lost > 0 and self._asked is None and hinted(self._announced, ends) is None:
-            self._notices.append(_guessed(scan))
-        self._tell_declared(ends)
-        self._tell_lines(scan, ends)
-
-    def _tell_lines(self, scan: Scan, ends: Ends) -> None:
-        """A scan that was given against the triggers, transposed mostly."""
-        each, line = self._announced.frames_per_trigger or 1, scan.line_frames
-        if not 1 < each < ends.count or each == scan.shape[1]:
-            return
-        if line % each and each % line:
-            self._notices.append(
-                Notice(
-                    "line_length",
-                    f"the header tells of {each} frames for each trigger, the scan has {line} "
-                    "frames a line",
-                    remedy="if each trigger began a line, the scan's shape or flyback is wrong: "
-                    "is it (lines, positions of a line)?",
-                )
-            )
-
-    @property
-    def _is_joined(self) -> bool:
-        return isinstance(self._storage, JoinedFiles)
-
-    def _tell_declared(self, ends: Ends) -> None:
-        declared = self._announced.frames
-        if declared and ends.count < declared:
-            text = (
-                f"the header promises {declared} frames, the file holds {ends.count}: it was "
-                "stopped early, or it is one of several files"
-            )
-            remedy = "name all files of the series in order with --join"
-            self._notices.append(Notice("fewer_than_promised", text, remedy=remedy))
-        elif declared and ends.count > declared and not (self._numbered or self._is_joined):
-            text = f"the header promises {declared} frames, the file holds {ends.count}"
-            self._notices.append(Notice("more_than_promised", text))
 
     def _whole_table(self) -> _Table:
         """Frame numbers and positions of a file with holes or repeats, found once.
@@ -352,17 +317,3 @@ class FrameRecording:
     def close(self) -> None:
         """Close the file; where a block is still being read the map goes with its last reader."""
         self._storage.close()
-
-
-def _guessed(scan: Scan) -> Notice:
-    """Only the gaps in the numbers say how long a line is; lost frames leave gaps, too."""
-    after = (
-        f"each line of {scan.shape[1]}" if scan.shape[0] > 2 else f"{scan.shape[1]} frames, once"
-    )
-    return Notice(
-        "size_guessed",
-        f"nothing but the frame numbers tells the scan's size: {scan.flyback_frames} are skipped "
-        f"after {after}",
-        level="info",
-        remedy="if these frames were lost, tell the scan's size",
-    )
