@@ -6,41 +6,28 @@ while the scan runs, and exactly at its end.
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Optics
-from stemd.beam import Beam
 from stemd.blocks import Block
-from stemd.engines.base import Gathered, PositionMaps
-from stemd.engines.beside.scan import BesideScan, phase_beam
-from stemd.engines.bright_field.collecting import Collecting
-from stemd.engines.bright_field.discs import BrightField
-from stemd.engines.bright_field.lattice import lattice_for
-from stemd.engines.bright_field.optics import OpticsMeasurement
-from stemd.engines.bright_field.settings import BrightFieldSettings, measures
+from stemd.engines.base import PositionMaps
+from stemd.engines.bright_field.keeping import KeepsDiscs
+from stemd.engines.bright_field.pace import Pace
+from stemd.engines.bright_field.settings import measures
 from stemd.engines.bright_field.so_far import MeasuringSoFar
 from stemd.engines.bright_field.view import Discs, Looking, Vectors, discs_seen
 from stemd.engines.lens.found import LensFound, OpticsFound
 from stemd.results import Result
 from stemd.settings import Settings
 
-LIVE_SHARE = 0.25
-"""At most this part of the time goes into images of a scan that is not finished."""
-LEAST_LINES = 16
-"""Complete scan lines from which on an unfinished image is worth making."""
-SPARE = {"auto": 1.4, "given": 1.15}
-"""Radius that is kept, in semi-angles: the centre moves while it is being found."""
 
-
-class BrightFieldEngine(BesideScan):
-    """Base of such engines. Implements base.SlowEngine and base.FindingEngine.
+class BrightFieldEngine(KeepsDiscs):
+    """Base of such engines. Implements base.SlowEngine and base.MeasuringEngine.
 
     One that inherits says with `_images_of` what the images are.
 
@@ -53,62 +40,21 @@ class BrightFieldEngine(BesideScan):
 
     cut = "not_made", "not made"
 
-    def __init__(self, name: str, settings: BrightFieldSettings) -> None:
-        super().__init__(name)
-        self._own = settings
-
     # engines.base.Engine
 
     def start(self, acquisition: Acquisition, settings: Settings, maps: PositionMaps) -> None:
         """A scan begins. Raises StemdError for optics that are missing or a scan too large."""
-        self._begin(acquisition, maps)
-        self.update(settings)
-        beam, pixel, _ = self._beam(settings.optics)
-        most = int(self._own.memory_mb * 1e6)
-        positions = acquisition.scan.positions
-        spare = SPARE["auto" if settings.optics.center == "auto" else "given"]
-        lattice = lattice_for(
-            beam.convergence_semi_angle_mrad / pixel,
-            self._own.pixels_per_angle,
-            spare,
-            positions,
-            most,
-        )
-        self._kept = BrightField(
-            lattice, acquisition.detector.shape, positions, most, lambda: maps.masked
-        )
-        if settings.optics.center != "auto":
-            self._kept.place(settings.optics.center)
+        self._keep(acquisition, settings, maps)
         self._final: tuple[Settings, Sequence[Result]] | None = None
         self._newest: Sequence[Result] = ()
-        self._lines = 0
-        self._rest_until = 0.0
+        self._pace = Pace()
         self._all_in = False
-        self._optics = OpticsMeasurement(
-            self.name,
-            maps,
-            acquisition.detector.shape,
-            bounded=self._is_beside and not self._own.uses_measured_lens,
-        )
-        self._discs_of = Collecting(
-            self._kept,
-            self._optics.sum,
-            settings.optics,
-            self._optics.disc_so_far,
-            lambda: maps.masked,
-        )
         self._so_far = MeasuringSoFar(self.name)
         self._start_threads()
 
     def update(self, settings: Settings) -> None:
-        """What decides how images are made, such as the lens or the rotation: for the next image.
-
-        What is kept of a pattern stays as it was when the scan began.
-        """
-        self._settings = settings
-        own = settings.engines.get(self.name, self._own)
-        assert isinstance(own, BrightFieldSettings)
-        self._own = own
+        """What decides how images are made, such as the lens, for the next image."""
+        self._use(settings)
 
     @property
     def _measures(self) -> bool:
@@ -137,40 +83,6 @@ class BrightFieldEngine(BesideScan):
         """The lens by which images may be made, once it has been measured."""
         return self._optics.lens
 
-    # engines.base.FindingEngine: parts of few counts cannot tell where the disc is
-
-    def finds(self, settings: Settings) -> bool:
-        """Whether the first patterns decide which cells are kept."""
-        return settings.optics.center == "auto"
-
-    def found(self) -> Gathered | None:
-        """See `Collecting.found`."""
-        return self._discs_of.found()
-
-    def follow(self, found: Gathered) -> None:
-        """See `Collecting.follow`."""
-        self._discs_of.follow(found)
-
-    # engines.base.SpreadEngine
-
-    def merge(self, other: BrightFieldEngine) -> None:
-        """Add what another part of the same scan has kept."""
-        self._discs_of.merge(other._discs_of)
-
-    def gathers_by(self, settings: Settings) -> Mapping[str, Any]:
-        """See `BrightFieldSettings.gathers_by`."""
-        own = settings.engines.get(self.name, self._own)
-        assert isinstance(own, BrightFieldSettings)
-        return own.gathers_by(settings)
-
-    def gathered(self) -> Gathered:
-        """See `Collecting.gathered`."""
-        return self._discs_of.gathered()
-
-    def restore(self, gathered: Gathered) -> None:
-        """Take over what `gathered` has given."""
-        self._discs_of.restore(gathered)
-
     # within
 
     @property
@@ -180,9 +92,6 @@ class BrightFieldEngine(BesideScan):
     @abstractmethod
     def _images_of(self, discs: Discs, go_on: Callable[[], bool]) -> Sequence[Result] | None:
         """The images (lines, nx) of these discs; None once `go_on` says no."""
-
-    def _beam(self, optics: Optics) -> tuple[Beam, float, float]:
-        return phase_beam(self._acquisition, optics)
 
     def _measure(self, discs: Discs, vectors: Vectors, go_on: Callable[[], bool]) -> None:
         """The optics that the data of the whole scan have; said where they are not those told."""
@@ -206,16 +115,6 @@ class BrightFieldEngine(BesideScan):
 
     def _goes_on(self) -> bool:
         return not (self._ending or self._given_up)
-
-    def _add_now(self, block: Block) -> None:
-        """Keep the discs of a block's patterns."""
-        self._discs_of.optics = self._settings.optics
-        self._discs_of.add(block)
-
-    def _settle(self) -> None:
-        """Everything is there that says which cells are kept."""
-        self._discs_of.optics = self._settings.optics
-        self._discs_of.settle()
 
     def _take(self, block: Block, wake: Callable[[], object]) -> None:
         self._add_now(block)
@@ -242,17 +141,14 @@ class BrightFieldEngine(BesideScan):
                 made = self._make(self._maps.shape[0], lambda: not self._given_up)
                 self._final = settings, made
             return False
-        # a multiple of 8: lengths that are quick to transform
-        lines = self._seen.complete_lines(self._maps.done, self._maps.shape) // 8 * 8
-        if self._ending or not self._own.live or not LEAST_LINES <= lines != self._lines:
+        if self._ending or not self._own.live:
             return False
-        began = time.monotonic()
-        if began < self._rest_until:
+        lines = self._pace.due(self._seen.complete_lines(self._maps.done, self._maps.shape))
+        if not lines:
             return False
-        self._lines = lines
-        self._newest = self._make(lines, lambda: not self._ending) or self._newest
-        ended = time.monotonic()
-        self._rest_until = ended + (ended - began) * (1 / LIVE_SHARE - 1)
+        with self._pace.making(lines):
+            made = self._make(lines, lambda: not self._ending)
+        self._newest = made or self._newest
         return True
 
     def _make(self, lines: int, go_on: Callable[[], bool]) -> Sequence[Result]:
