@@ -9,8 +9,14 @@ import pytest
 
 from stemd.aberrations import Aberrations
 from stemd.config.problems import ConfigProblemsError
-from stemd.engines.direct.uncertainty import MODEL, NOT_KNOWN, model_error, standard_error
-from stemd.engines.lens.estimate import Cell, Frequencies
+from stemd.engines.direct.uncertainty import (
+    MODEL,
+    NOT_KNOWN,
+    model_error,
+    standard_error,
+    variance_of,
+)
+from stemd.engines.lens.estimate import REACH, RING, Cell, Frequencies, Linear
 from stemd.engines.lens.finer import Finer
 from tests.engines import weak_phase
 from tests.engines.scenes import engine
@@ -121,3 +127,15 @@ def test_what_is_said_of_the_error_holds_for_weak_specimens(fine_truth):
         inner = (slice(6, -6), slice(6, -6))
         off = np.abs(phase - at(truth, POSITIONS))[inner]
         assert 0.58 < (off < error[inner]).mean() < 0.85
+
+
+def test_waves_at_the_edge_of_what_is_transferred_count_though_hardly_anything_is_seen_of_them():
+    """A semi-angle that is a little wrong makes their power too small."""
+    at = Frequencies(np.ones((32, 32), np.bool_), BEAM, 0.2)
+    last = at.ring == round(REACH / RING) - 1
+    transfer = np.where(last, 10.0, 1e7)
+    waves = np.random.default_rng(3).standard_normal((at.index.size, 2)) @ np.array([1.0, 1j])
+    seen = np.where(last, 0.0, transfer * waves)
+    sums = Linear(at, LENS.coefficients(BEAM)).with_sums(seen, transfer)
+    whole = at.twice[last].sum() * 2.0 / at.positions**2
+    assert variance_of(sums, 0.2 * BEAM.aperture) == pytest.approx(whole, rel=0.2)

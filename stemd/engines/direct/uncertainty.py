@@ -6,7 +6,9 @@ all of them are wrong, so that it cannot be read off their differences. What is 
 calibrated on specimens of the virtual microscope (`benchmarks.direct.acceptance --seed 1`):
 
 - detail that nobody could have seen: rings in which the specimen is not clear have up to the power
-  of the last one in which it is, and so have frequencies beyond those of the scan's steps;
+  of the last one in which it is, and so have frequencies beyond those of the scan's steps. The
+  last ring that is transferred has at least that of those before it: two discs hardly overlap
+  there, so that a semi-angle 2 % wrong makes its power four times too small;
 - a part of the phase itself, as strong phases are not what a linear model takes them for: the
   larger, the less of what the cells see one weak specimen explains (`model_error`);
 - what a probe sees of places outside of the scan, or that were not measured: OUTSIDE of the
@@ -31,6 +33,8 @@ MODEL, UNEXPLAINED, NOT_KNOWN = 0.05, 0.6, 0.2
 not explained, which is added; and where nobody has looked for that."""
 OUTSIDE = 0.5
 """Part of the image's variance by which a phase is off of which nothing was measured."""
+LAST = 8
+"""Rings before the last one whose power this one has at least, half an aperture."""
 
 
 def variance_of(estimate: Linear, step_apertures: float) -> float:
@@ -49,11 +53,14 @@ def variance_of(estimate: Linear, step_apertures: float) -> float:
         )
     )
     power, last = np.zeros(count), math.inf
+    sure = seen > SURE * np.sqrt(error)
     for ring in range(count):
         own = max(0.0, seen[ring]) / most[ring] if most[ring] > 0.0 else math.inf
-        sure = seen[ring] > SURE * math.sqrt(error[ring])
-        power[ring] = own if sure else min(own, last)
-        last = own if sure else last
+        power[ring] = own if sure[ring] else min(own, last)
+        last = own if sure[ring] else last
+    clear = np.flatnonzero(sure[count - 1 - LAST : count - 1]) + count - 1 - LAST
+    if clear.size:
+        power[-1] = max(power[-1], float(np.average(power[clear], weights=here[clear])))
     power = np.where(np.isfinite(power), power, 0.0) / at.positions
     inside = power[at.ring] / (1.0 + power[at.ring] * estimate.denominator)
     edges = np.arange(count + 1) * RING
