@@ -16,6 +16,8 @@ from stemd.engines.beside.positions_taken import PositionsTaken
 from stemd.engines.direct.growing import LATE_S, GrowingPhase, LinesToAdd
 from stemd.engines.direct.line_kernels import LineKernels, line_kernels
 from stemd.engines.kernels.growing import add_lines, mix_cells
+from stemd.engines.kernels.line_products import EIGHT
+from stemd.engines.kernels.transforms import Columns, quick_length
 from stemd.engines.lens.estimate import Cell, Frequencies, Linear
 from stemd.scan.run import ScanRun
 from tests.engines import weak_phase
@@ -65,29 +67,48 @@ def test_cells_are_mixed_as_the_plain_sum_and_what_is_not_chosen_is_a_mean_one()
     rng = np.random.default_rng(1)
     counts = rng.poisson(0.7, (9, 12)).astype(np.float32)
     columns = np.array([1, 4, 7, 11])
-    weights = rng.normal(size=(4, 8)).astype(np.float32)
-    offset = rng.normal(size=8).astype(np.float32)
+    weights = rng.normal(size=(4, 16)).astype(np.float32)
+    offset = rng.normal(size=16).astype(np.float32)
     chosen = rng.random(9) < 0.7
-    out = np.full((8, 9), np.nan, np.float32)
-    mix_cells(counts, columns, chosen, weights, offset, out)
+    real, imag = np.full((2, 10, 16), np.nan, np.float32)
+    mix_cells(counts, columns, chosen, weights, offset, real, imag, 4)
     expected = np.where(chosen, (counts[:, columns] @ weights + offset).T, 0.0)
-    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
+    found = np.stack(
+        [part[:9, lane].T for lane in (slice(4, 8), slice(8, 12)) for part in (real, imag)]
+    )
+    np.testing.assert_allclose(found.reshape(16, 9), expected, rtol=1e-5, atol=1e-5)
+    assert np.isnan(real[9]).all()
+    assert np.isnan(real[:, [3, 12]]).all()
 
 
 def test_lines_are_added_as_the_plain_sum_and_nothing_wraps_around():
     rng = np.random.default_rng(2)
-    made = rng.normal(size=(2, 3, 4, 6)).astype(np.float32)
-    kernel = rng.normal(size=(2, 5, 4, 6)).astype(np.float32)
-    lines = np.array([0, 3, 6])
-    image = np.zeros((2, 7, 6), np.float32)
+    length, components, rows, ny = 12, 8, 32, 7
+    plain = rng.normal(size=(length, 3, components)).astype(np.float32)
+    kernel = rng.normal(size=(2, length // 2 + 1, components, rows)).astype(np.float32)
+    lines, image = np.array([0, 3, 6]), np.zeros((2, length // 2 + 1, ny + rows), np.float32)
+    real, imag = (np.ascontiguousarray(plain[..., part]) for part in (slice(4), slice(4, 8)))
+    room = np.empty((2, length, 12), np.float32)
+    columns = Columns.of(length)
+    made = columns.transformed(real.reshape(length, 12), imag.reshape(length, 12), room)
     add_lines(*made, lines, *kernel, *image)
-    expected = np.zeros((7, 6), np.complex128)
+    expected = np.zeros((length // 2 + 1, ny + rows), np.complex128)
+    spectra, complex_kernel = np.fft.rfft(plain, axis=0), kernel[0] + 1j * kernel[1]
     for number, line in enumerate(lines):
-        for d in range(5):
-            if 0 <= line + d - 2 < 7:
-                part = kernel[0, d] + 1j * kernel[1, d]
-                expected[line + d - 2] += (part * (made[0] + 1j * made[1])[number]).sum(axis=0)
-    np.testing.assert_allclose(image[0] + 1j * image[1], expected, rtol=1e-4, atol=1e-4)
+        part = np.einsum("qj,qjd->qd", spectra[:, number], complex_kernel)
+        expected[:, line : line + rows] += 2.0 * part
+    np.testing.assert_allclose(image[0] + 1j * image[1], expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 7, 16, 23, 33, 97, 140, 271])
+def test_columns_are_transformed_as_by_numpy(n: int):
+    length = quick_length(n)
+    assert length >= n
+    assert length % 2 == 0
+    real, imag = np.random.default_rng(n).normal(size=(2, length, 5)).astype(np.float32)
+    expected = np.fft.fft(real + 1j * imag, axis=0)
+    got = Columns.of(length).transformed(real, imag, np.empty((2, length, 5), np.float32))
+    np.testing.assert_allclose(got[0] + 1j * got[1], expected, atol=1e-4)
 
 
 def test_kernels_of_the_whole_scan_give_the_finished_image(shares):
@@ -103,7 +124,7 @@ def test_kernels_of_the_whole_scan_give_the_finished_image(shares):
     made = line_kernels(
         points, means, np.arange(means.size), LENS.coefficients(BEAM), BEAM, STEP, 39, SIDE, power
     )
-    assert made.components % 4 == 0
+    assert made.components % EIGHT == 0
     phase = GrowingPhase(made, (SIDE, SIDE))
     phase.add(np.arange(SIDE), lambda line: counts[line], np.ones((SIDE, SIDE), np.bool_))
     inner = (slice(8, -8), slice(8, -8))

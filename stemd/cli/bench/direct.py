@@ -89,7 +89,7 @@ def scan_of(patterns: NDArray[np.uint8], defocus: float) -> LivePhase:
         live.grow(defocus, lambda: wanted)
         live.image()
     while not live.lines.added.all():
-        live.grow(defocus, lambda: wanted)
+        live.grow(defocus, lambda: wanted, soon=True)
     return live
 
 

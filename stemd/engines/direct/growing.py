@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from stemd.engines.beside.positions_taken import PositionsTaken
 from stemd.engines.direct.line_kernels import LineKernels
 from stemd.engines.kernels.growing import add_lines, mix_cells
+from stemd.engines.kernels.transforms import Columns
 
 F32 = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -27,14 +28,19 @@ LATE_S = 0.05
 
 
 class GrowingPhase:
-    """An image float32 (ny, nx), kept transformed along x. One thread."""
+    """An image float32 (ny, nx), kept transformed along x, by frequencies and lines.
+
+    There it has as many lines more as kernels have rows, half of them before the first. One thread.
+    """
 
     def __init__(self, kernels: LineKernels, shape: tuple[int, int]) -> None:
         self.kernels = kernels
         self._shape = shape
-        self._real = np.zeros((shape[0], kernels.length // 2 + 1), np.float32)
-        self._imag = np.zeros_like(self._real)
-        self._mixed = np.zeros((AT_ONCE, kernels.components, shape[1]), np.float32)
+        frequencies, _, rows = kernels.real.shape
+        self._real, self._imag = np.zeros((2, frequencies, shape[0] + rows), np.float32)
+        self._columns = Columns.of(kernels.length)
+        lanes = kernels.components // 2
+        self._room = np.zeros(4 * AT_ONCE * lanes * kernels.length, np.float32)
 
     def add(self, lines: Lines, counts: Callable[[int], F32], chosen: Bools) -> None:
         """Add positions of some lines, (l,).
@@ -45,22 +51,27 @@ class GrowingPhase:
         kernels = self.kernels
         for first in range(0, lines.size, AT_ONCE):
             part = lines[first : first + AT_ONCE]
-            mixed = self._mixed[: part.size]
+            each = kernels.components // 2
+            size = 4 * kernels.length * part.size * each
+            room = self._room[:size].reshape(4, kernels.length, part.size * each)
+            real, imag = room[0], room[1]
+            real[self._shape[1] :] = imag[self._shape[1] :] = 0.0
             for number, line in enumerate(part):
                 mix_cells(
-                    counts(int(line)), kernels.columns, chosen[first + number], kernels.weights,
-                    kernels.offset, mixed[number],
+                    np.ascontiguousarray(counts(int(line))), kernels.columns,
+                    chosen[first + number], kernels.weights, kernels.offset, real, imag,
+                    number * each,
                 )  # fmt: skip
-            spectra = np.fft.rfft(mixed, kernels.length)
-            add_lines(
-                np.ascontiguousarray(spectra.real), np.ascontiguousarray(spectra.imag), part,
-                kernels.real, kernels.imag, self._real, self._imag,
-            )  # fmt: skip
+            real, imag = self._columns.transformed(real, imag, room[2:])
+            add_lines(real, imag, part, kernels.real, kernels.imag, self._real, self._imag)
 
     def image(self) -> F32:
         """The image as it is, in radian."""
-        whole = np.fft.irfft(self._real + np.complex64(1j) * self._imag, self.kernels.length)
-        return np.ascontiguousarray(whole[:, : self._shape[1]], np.float32)
+        before = self.kernels.rows // 2
+        lines = slice(before, before + self._shape[0])
+        spectra = self._real[:, lines] + np.complex64(1j) * self._imag[:, lines]
+        whole = np.fft.irfft(spectra, self.kernels.length, axis=0)
+        return np.ascontiguousarray(whole[: self._shape[1]].T, np.float32)
 
 
 class LinesToAdd:

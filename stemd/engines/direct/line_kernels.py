@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.beam import Beam
+from stemd.engines.kernels.line_products import EIGHT, ROWS
 from stemd.engines.kernels.overlaps import add_both, add_overlaps
 from stemd.engines.kernels.ricom import fast_length
+from stemd.engines.kernels.transforms import Columns, quick_length
 from stemd.engines.lens.absorption import not_shared, shared
 from stemd.engines.lens.estimate import Frequencies
 from stemd.engines.lens.weights import KINDS, Method, divisor, left_out
@@ -21,8 +23,6 @@ F64 = NDArray[np.float64]
 KEPT = 0.95
 """Part of the kernels' energy, weighted by the cells' noise, that the components hold: twice to
 four times as many, for 0.999, bring 0.003 of correlation with the true phase at most."""
-TOGETHER = 4
-"""Components are padded to a multiple of this (`kernels.growing.add_lines`)."""
 PRIOR_RADIAN = 0.1
 """Deviation of the phase that is taken for granted before the scan has said more: white up to the
 highest frequency that is transferred."""
@@ -34,8 +34,8 @@ class LineKernels:
 
     `columns` int64 (cells,): the used ones among the kept cells; `weights` float32 (cells,
     components), `offset` (components,): component j of a position with counts c in the used cells
-    is offset[j] + sum_k c_k weights[k, j]; `real`, `imag` float32 (n, components,
-    length // 2 + 1): the components' kernels, row d - n // 2 along y, transformed along x with
+    is offset[j] + sum_k c_k weights[k, j]; `real`, `imag` float32 (length // 2 + 1, components,
+    rows or more): half the components' kernels, row d - rows // 2 along y, transformed along x with
     `length` points, long enough that nothing wraps around. `deviation`: standard error of the
     finished image in radian, as `Linear.deviation` has it.
     """
@@ -47,11 +47,8 @@ class LineKernels:
     imag: F32
     length: int
     deviation: float
-
-    @property
-    def rows(self) -> int:
-        """Height of the kernels in positions."""
-        return int(self.real.shape[0])
+    rows: int
+    """Height of the kernels in positions."""
 
     @property
     def components(self) -> int:
@@ -94,18 +91,15 @@ def line_kernels(
     stays = left_out(method, transfer, by, each)
     kernels = _cut(at.images_of((seen / by).astype(np.complex64)), size)
     mixing, components = _together(kernels, np.sqrt(counts))
-    length = fast_length(nx + size // 2)
-    placed = np.zeros((size, len(components), length), np.float32)
-    placed[:, :, np.arange(-(size // 2), size // 2 + 1) % length] = components.transpose(1, 0, 2)
-    spectra = np.fft.rfft(placed)
+    length = quick_length(nx + size // 2)
     return LineKernels(
         columns,
         np.ascontiguousarray(mixing / counts[:, None], np.float32),
         -mixing.sum(axis=0).astype(np.float32),
-        np.ascontiguousarray(spectra.real, np.float32),
-        np.ascontiguousarray(spectra.imag, np.float32),
+        *_along_x(components, length),
         length,
         float(np.sqrt((at.twice * stays).sum()) / side),
+        size,
     )
 
 
@@ -157,17 +151,39 @@ def _cut(kernels: F32, size: int) -> F32:
     return np.asarray(cut - cut.mean(axis=(1, 2), keepdims=True))
 
 
+def _along_x(components: F32, length: int) -> tuple[F32, F32]:
+    """Half the kernels (components, n, n), transformed along x: (frequencies, components, rows)."""
+    count, size = components.shape[:2]
+    padded = -(-size // ROWS) * ROWS
+    # two rows go as the real and the imaginary part of one lane
+    real, imag = np.zeros((2, length, count, padded // 2), np.float32)
+    near = np.arange(-(size // 2), size // 2 + 1) % length
+    real[near, :, : (size + 1) // 2] = components[:, ::2].transpose(2, 0, 1)
+    imag[near, :, : size // 2] = components[:, 1::2].transpose(2, 0, 1)
+    lanes = length, count * padded // 2
+    room = np.empty((2, *lanes), np.float32)
+    re, im = Columns.of(length).transformed(real.reshape(lanes), imag.reshape(lanes), room)
+    frequencies = np.arange(length // 2 + 1)
+    p, m, a, b = re[frequencies], re[-frequencies], im[frequencies], im[-frequencies]
+    found = np.zeros((2, frequencies.size, count, padded), np.float32)
+    for part, even, odd in ((found[0], p + m, a + b), (found[1], a - b, m - p)):
+        part[..., ::2] = even.reshape(frequencies.size, count, -1)
+        part[..., 1::2] = odd.reshape(frequencies.size, count, -1)
+    found *= 0.25
+    return found[0], found[1]
+
+
 def _together(kernels: F32, root: F64) -> tuple[F64, F32]:
     """Mixing (cells, components) of relative counts, and the components' kernels (.., n, n).
 
-    As many components as hold KEPT of the energy, padded with zeros to a multiple of TOGETHER.
+    As many components as hold KEPT of the energy, padded with zeros to a multiple of EIGHT.
     """
     whitened = (kernels / root[:, None, None]).reshape(len(kernels), -1).astype(np.float64)
     energy, directions = np.linalg.eigh(whitened @ whitened.T)
     energy, directions = np.maximum(energy[::-1], 0.0), directions[:, ::-1]
     held = np.cumsum(energy) / max(float(energy.sum()), 1e-300)
     count = min(len(kernels), int(np.searchsorted(held, KEPT)) + 1)
-    padded = -(-count // TOGETHER) * TOGETHER
+    padded = -(-count // EIGHT) * EIGHT
     mixing = np.zeros((len(kernels), padded))
     mixing[:, :count] = directions[:, :count] * root[:, None]
     components = np.zeros((padded, *kernels.shape[1:]), np.float32)

@@ -70,14 +70,14 @@ class LivePhase:
         self._image_at = 0.0
         self._changed = False
 
-    def grow(self, key: object, wanted: Callable[[], Wanted | None]) -> bool:
+    def grow(self, key: object, wanted: Callable[[], Wanted | None], *, soon: bool = False) -> bool:
         """Add what has come; whether there was anything.
 
-        `wanted()` is asked for what kernels are to be made for, None where it is too early.
+        `wanted()` is asked for what kernels are to be made for, None where it is too early. Few
+        lines wait for the next copy of the image, since nobody sees them before, unless `soon`.
         """
         now = time.monotonic()
-        # nobody sees lines before the next copy of the image
-        soon = now >= self._image_at or self._phase is None or key != self._key
+        soon = soon or now >= self._image_at or self._phase is None or key != self._key
         lines, chosen = self.lines.take(now, 1 if soon else AT_ONCE)
         self._added += int(np.count_nonzero(chosen))
         due = self._added >= self._anew_at or key != self._key
