@@ -166,10 +166,8 @@ def made(
     **own: Any,
 ) -> tuple[Snapshot, list[Notice]]:
     """The finished images of a scan of POSITIONS x POSITIONS, and what the engine has said."""
-    optics = Optics(
-        energy_ev=300e3, convergence_semi_angle_mrad=20.0, pixel_size_mrad=20.0 / PER_ANGLE,
-        center=(17.0, 16.0), **told or {},
-    )  # fmt: skip
+    here = {"energy_ev": 300e3, "convergence_semi_angle_mrad": 20.0, "center": (17.0, 16.0)}
+    optics = Optics(pixel_size_mrad=20.0 / PER_ANGLE, **here | (told or {}))
     choice = engine("direct", **own)
     acquisition = acquisition_of(
         patterns, (POSITIONS, POSITIONS), step_size_angstrom=field / POSITIONS
@@ -228,6 +226,16 @@ def test_a_lens_that_is_told_is_used_and_agrees(scan):
     again, said = made(camera(scan, 3000.0), told=told)
     assert not said
     assert again.results[0].extra["measured"]["sure"]
+
+
+@pytest.mark.parametrize("lens", ["measured", "told"])
+def test_the_image_is_made_with_the_disc_that_the_lens_is_measured_with(scan, lens):
+    told = {"convergence_semi_angle_mrad": 17.5}
+    about = made(camera(scan, 3000.0), told=told, lens=lens, search_defocus_nm=1.0)[0].results[0]
+    expected = 20.0 if lens == "measured" else 17.5
+    assert about.extra["semi_angle_mrad"] == pytest.approx(expected, rel=0.06)
+    if lens == "told":
+        assert about.extra["semi_angle_mrad"] == 17.5
 
 
 def test_parts_of_a_scan_give_the_same_image(scan):

@@ -156,6 +156,8 @@ class BrightFieldEngine(KeepsDiscs):
         optics, whole = self._settings.optics, lines == self._maps.shape[0]
         discs, vectors = self._discs(optics, lines, whole=whole)
         if whole and self._measures:
+            if self._own.uses_measured_lens:  # that goes with the disc that is seen
+                discs, vectors = self._optics.about_disc(discs, vectors, optics)
             self._measure(discs, vectors, go_on)
             if self._own.uses_measured_lens and (found := self.lens_found) and found.turned:
                 optics = found.in_optics(optics)
@@ -179,6 +181,7 @@ class BrightFieldEngine(KeepsDiscs):
         image[: result.image.shape[0]] = result.image
         extra = {
             "center": list(discs.center),
+            "semi_angle_mrad": round(discs.beam.convergence_semi_angle_mrad, 4),
             "rotation_deg": optics.rotation_deg,
             "flip": optics.flip,
             "cells_per_angle": round(discs.radius / discs.cell, 3),

@@ -25,9 +25,10 @@ from stemd.engines.vectors import resolve_centre, shifts, to_scan_axes
 MOST_LARGER = 1.4
 """Times the disc that was told beyond which an edge is not the disc's: no more than that is kept of
 a pattern, and a search through so large an aperture would have no end."""
-OFF_CENTER, OTHER_SIZE, CLEARLY = 0.5, 0.015, 4.0
-"""Pixels by which the disc is not where it was told, and the part and the standard errors by which
-it has another size, from which on the lens is measured with the disc as it is seen."""
+OFF_CENTER, OTHER_SIZE, CLEARLY = 0.5, 0.08, 4.0
+"""Pixels by which the disc is not where it was told, and the pixels of its radius and the standard
+errors by which it has another size, from which on it is taken as it is seen. A point spread of a
+pixel makes a disc of any size look smaller by up to 0.08."""
 SHARE = 0.5
 """Of the time beside a camera goes into measuring at most, where no image needs it: of scans that
 follow each other faster some are not measured."""
@@ -118,8 +119,7 @@ class OpticsMeasurement:
             return False
         if self._bounded and began < _rest_until.get(self._name, 0.0):
             return False
-        self._disc = disc_found(self.sum.counts, self._maps.masked)
-        discs, vectors = self._about_disc(discs, vectors, optics)
+        discs, vectors = self.about_disc(discs, vectors, optics)
 
         def sooner(lens: LensFound) -> None:
             self.lens = lens
@@ -136,16 +136,19 @@ class OpticsMeasurement:
             _rest_until[self._name] = ended + (ended - began) * (1.0 / SHARE - 1.0)
         return True
 
-    def _about_disc(self, discs: Discs, vectors: Vectors, optics: Optics) -> tuple[Discs, Vectors]:
-        """The same for the disc that is seen, where it is clearly not the one that was told."""
-        disc = self._disc
+    def about_disc(self, discs: Discs, vectors: Vectors, optics: Optics) -> tuple[Discs, Vectors]:
+        """The same for the disc that is seen, where it is clearly not the one that was told.
+
+        `discs`: of the whole scan.
+        """
+        disc = self._disc = disc_found(self.sum.counts, self._maps.masked)
         if disc is None:
             return discs, vectors
         aside = math.dist(disc.center, discs.center)
         larger = disc.radius / discs.radius
         # one that wanders is smeared, and its edge with it
-        other = discs.wanders is None and abs(larger - 1.0) > max(
-            OTHER_SIZE, CLEARLY * disc.radius_sigma / discs.radius
+        other = discs.wanders is None and abs(disc.radius - discs.radius) > max(
+            OTHER_SIZE, CLEARLY * disc.radius_sigma
         )
         if (aside < OFF_CENTER and not other) or not 1.0 / MOST_LARGER < larger < MOST_LARGER:
             return discs, vectors
