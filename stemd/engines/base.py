@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,6 +16,7 @@ from stemd.pixels import Mask
 from stemd.results import Result
 from stemd.settings import Settings
 
+Sums = NDArray[np.signedinteger[Any]]
 Positions = tuple[int, int]
 """Probe positions first..stop-1 (flat indices) that are complete."""
 
@@ -30,23 +32,40 @@ class PositionMaps:
     Where the scan has `repeats`, y runs over all of them, or (`frames`) they were added up.
     `masked` (y, x): detector pixels that are in none of the sums, None where all are; it is known
     before the first block is consumed. Hits on them have no position; of whole patterns an engine
-    leaves them out itself.
+    leaves them out itself. `narrow` maps are int32 until a sum does not fit: who adds to them asks
+    for `wide` ones, or adds under `changing` what fits.
     """
 
-    def __init__(self, acquisition: Acquisition, detectors: Sequence[str] = ()) -> None:
+    def __init__(
+        self, acquisition: Acquisition, detectors: Sequence[str] = (), *, narrow: bool = False
+    ) -> None:
         self.shape = (acquisition.scan.lines, acquisition.scan.shape[1])
-        n = acquisition.scan.positions
-        self.total: NDArray[np.int64] = np.zeros(n, np.int64)
-        self.moment_y: NDArray[np.int64] = np.zeros(n, np.int64)
-        self.moment_x: NDArray[np.int64] = np.zeros(n, np.int64)
+        n, kind = acquisition.scan.positions, np.int32 if narrow else np.int64
+        self.changing = threading.Lock()
+        self.total: Sums = np.zeros(n, kind)
+        self.moment_y: Sums = np.zeros(n, kind)
+        self.moment_x: Sums = np.zeros(n, kind)
         self.done: NDArray[np.bool_] = np.zeros(n, np.bool_)
         self.detector_names: tuple[str, ...] = tuple(detectors)
-        self.detector_sums: NDArray[np.int64] = np.zeros((len(detectors), n), np.int64)
+        self.detector_sums: Sums = np.zeros((len(detectors), n), kind)
         self.masked: Mask | None = None
         self.frames: int | None = None
         """Frames that have been added up, where a place was scanned several times."""
         self.counts: NDArray[np.int32] | None = None
         """Then: positions (ny*nx,) that have been added at each place."""
+
+    @property
+    def narrow(self) -> bool:
+        """Whether the sums have 32 bits."""
+        return self.total.dtype == np.int32
+
+    def wide(self) -> None:
+        """Make the sums int64, if they are not. The caller holds `changing` if others add."""
+        if self.narrow:
+            self.moment_y = self.moment_y.astype(np.int64)
+            self.moment_x = self.moment_x.astype(np.int64)
+            self.detector_sums = self.detector_sums.astype(np.int64)
+            self.total = self.total.astype(np.int64)
 
     def evened(
         self, sums: NDArray[Any], first: int = 0, stop: int | None = None
@@ -59,7 +78,7 @@ class PositionMaps:
         return image
 
     @property
-    def detectors(self) -> Mapping[str, NDArray[np.int64]]:
+    def detectors(self) -> Mapping[str, Sums]:
         """Sum over each virtual detector by name, flat (ny*nx,)."""
         names, sums = self.detector_names, self.detector_sums
         return {name: sums[index] for index, name in enumerate(names)}
@@ -67,7 +86,7 @@ class PositionMaps:
     def rename_detectors(self, names: Sequence[str]) -> None:
         """Other virtual detectors from now on; those that stay keep their image."""
         old = self.detectors
-        sums = np.zeros((len(names), self.total.size), np.int64)
+        sums = np.zeros((len(names), self.total.size), self.total.dtype)
         for index, name in enumerate(names):
             if name in old:
                 sums[index] = old[name]

@@ -24,6 +24,7 @@ from stemd.engines.kernels.moments import reduce_frames
 from stemd.engines.kernels.nearness import NEAREST, nearness_once
 from stemd.engines.kernels.tiles import PatternPlan, plan_of
 from stemd.engines.kernels.vectors import aligned, scratch_bytes, sums_count
+from stemd.engines.narrow_sums import add_sums
 from stemd.pixels import Mask
 
 CENTRE_FRAMES = 64
@@ -186,6 +187,8 @@ class Reducer:
         if self._lookup is None:
             self._lookup = membership(self._masks(), self._shape)
         maps = self._maps
+        with maps.changing:
+            maps.wide()  # hits are added one by one: none of them may be one too many
         accumulate(
             block.probe[start:stop],
             block.yx[start:stop],
@@ -250,8 +253,15 @@ class Reducer:
             )
 
     def _run(self, block: FrameBlock, start: int, stop: int) -> None:
+        maps = self._maps
+        probe, narrow = block.probe[start:stop], maps.narrow
+        to = (maps.total, maps.moment_y, maps.moment_x, maps.detector_sums)
+        at = probe
+        if narrow:
+            sums = np.zeros((3 + len(maps.detector_names), stop - start), np.int64)
+            to, at = (*sums[:3], sums[3:]), np.where(probe < 0, -1, np.arange(stop - start))
         kind = block.dtype, block.big_endian
-        maps, plan = self._maps, self._plans.get(kind)
+        plan = self._plans.get(kind)
         if plan is None:
             plan = self._plans[kind] = self._plan(*kind)
         reduce_frames(
@@ -263,16 +273,15 @@ class Reducer:
             stop - start,
             self._shape[0],
             self._shape[1],
-            block.probe[start:stop],
+            at,
             self._discs,
-            maps.total,
-            maps.moment_y,
-            maps.moment_x,
-            maps.detector_sums,
+            *to,
             self._scratch,
             self._sums,
             *plan,
         )
+        if narrow:
+            add_sums(maps, probe, sums)
 
     def _plan(self, dtype: str, big_endian: bool) -> PatternPlan:
         """The plan for the discs that the virtual detectors are made of, none of them twice."""

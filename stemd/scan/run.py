@@ -10,6 +10,7 @@ from typing import Any, Literal
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block, EndReason, FrameBlock, ImageBlock, Message, Notice
 from stemd.engines.base import Gathered, PositionMaps
+from stemd.engines.growing import LARGE
 from stemd.engines.reduction import Reducer
 from stemd.errors import ConfigError
 from stemd.results import Result, Snapshot
@@ -59,7 +60,9 @@ class ScanRun:
         settings = settings.with_known(acquisition.optics)
         self.settings = settings
         detectors = settings.masks()
-        self.recorded = PositionMaps(acquisition, tuple(detectors))
+        scan = acquisition.scan
+        narrow = scan.positions >= LARGE and scan.repeats == 1
+        self.recorded = PositionMaps(acquisition, tuple(detectors), narrow=narrow)
         """What the reader has summed, of all frames."""
         self.repeats = Repeats(acquisition, self.recorded) if acquisition.scan.repeats > 1 else None
         self.maps = self.recorded if self.repeats is None else self.repeats.maps

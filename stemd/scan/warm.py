@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
 from stemd.blocks import Ended, EventBlock, FrameBlock, ImageBlock, Message, Started
 from stemd.engines.base import PositionMaps
-from stemd.engines.kernels import masked
+from stemd.engines.kernels import masked, narrow
 from stemd.plugins import Plugin
 from stemd.scan.engines import EngineChoice
 from stemd.scan.repeats import Repeats
@@ -101,6 +101,7 @@ def warm_adapter(
     for each in engines:
         _exhaust(each.plugin.warm(each.settings))
     masked.warm()
+    narrow.warm()
     for scan in _scans(plugin.warm(settings)):
         found = True
         _scan(scan, engines, optics)

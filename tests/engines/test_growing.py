@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
 from stemd.engines import growing, ricom
+from stemd.scan import run
 from stemd.scan.run import ScanRun
 from tests.engines.scenes import engine, settings_of
 
@@ -20,6 +21,7 @@ ENGINES = ("com", "sum", "virtual_detector", "ricom")
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every scan is a large one."""
     monkeypatch.setattr(growing, "LARGE", 1)
+    monkeypatch.setattr(run, "LARGE", 1)
     monkeypatch.setattr(ricom, "LARGE", 1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -30,10 +31,12 @@ def reduced(
     probes: NDArray[np.int64] | None = None,
     positions: int = 0,
     masked: Mask | None = None,
+    *,
+    narrow: bool = False,
 ) -> PositionMaps:
     detector = Detector("t", patterns.shape[1:], f"u{patterns.dtype.itemsize}", 0)
     acquisition = Acquisition(Scan(shape=(1, positions or len(patterns))), detector)
-    maps = PositionMaps(acquisition, tuple(detectors))
+    maps = PositionMaps(acquisition, tuple(detectors), narrow=narrow)
     maps.masked = masked
     reducer = Reducer(acquisition, Optics(center=center), maps, detectors)
     for block in blocks_of(acquisition, patterns, (3, 1, 5), probes, header):
@@ -103,7 +106,49 @@ def test_nothing_overflows_at_the_maximum_count(
     patterns[3, ::2, ::3] = 0
     center = (shape[0] / 2, shape[1] / 2)
     detectors = {"all": (0.0, 2000.0), "ring": (20.0, 200.0)}
-    expect_equal(reduced(patterns, detectors, center), patterns, detectors, center)
+    for narrow in (False, True):
+        maps = reduced(patterns, detectors, center, narrow=narrow)
+        expect_equal(maps, patterns, detectors, center)
+
+
+def test_maps_are_narrow_until_a_sum_does_not_fit() -> None:
+    """The seventh pattern's moments need 33 bits, its sum does not; the fourth has no position."""
+    patterns = np.full((9, 64, 64), 8, "u4")
+    patterns[6] = 20000
+    probes = np.array([0, 1, 2, -1, 3, 3, 5, 6, 7])
+    ring = {"ring": (5.0, 20.0)}
+    maps = reduced(patterns, ring, (31.5, 31.5), probes=probes, positions=9, narrow=True)
+    assert not maps.narrow
+    plain = reduced(patterns, ring, (31.5, 31.5), probes=probes, positions=9)
+    assert plain.moment_x[5] > 2**31 > plain.total[5]
+    assert plain.total[3] == 2 * plain.total[0]
+    for name in ("total", "moment_y", "moment_x", "detector_sums"):
+        np.testing.assert_array_equal(getattr(maps, name), getattr(plain, name))
+    few = reduced(patterns[:6], ring, (31.5, 31.5), probes=probes[:6], positions=9, narrow=True)
+    assert few.narrow
+    few.rename_detectors(("other", "ring"))
+    assert few.detector_sums.dtype == np.int32
+    np.testing.assert_array_equal(few.detectors["ring"][:4], plain.detectors["ring"][:4])
+
+
+def test_threads_that_add_while_maps_become_wide_lose_nothing() -> None:
+    patterns = np.full((400, 32, 32), 1, "u4")
+    patterns[100::50] = 2**31
+    acquisition = Acquisition(Scan(shape=(1, 400)), Detector("t", (32, 32), "u4", 0))
+    plain = reduced(patterns, {}, (15.5, 15.5))
+    for _ in range(5):
+        maps = PositionMaps(acquisition, narrow=True)
+
+        def add(part: int, maps: PositionMaps = maps) -> None:
+            reducer = Reducer(acquisition, Optics(center=(15.5, 15.5)), maps, {})
+            for number, block in enumerate(blocks_of(acquisition, patterns, (4,))):
+                if number % 4 == part:
+                    reducer.reduce(block)
+
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(add, range(4)))
+        for name in ("total", "moment_y", "moment_x"):
+            np.testing.assert_array_equal(getattr(maps, name), getattr(plain, name))
 
 
 def test_detectors_of_single_pixels_overflow_nowhere() -> None:

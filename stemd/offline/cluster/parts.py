@@ -93,6 +93,7 @@ class Part:
         """
         here = slice(self.low, self.low + self.done.size)
         maps = run.recorded
+        maps.wide()
         maps.total[here] += self.total
         maps.moment_y[here] += self.moment_y
         maps.moment_x[here] += self.moment_x
