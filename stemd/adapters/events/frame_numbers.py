@@ -24,6 +24,8 @@ class Frames:
         """Number of the frame at hand, as the lines count; -1 between scans."""
         self.ended_ticks = NEVER
         """When the frame before the one that is waited for was over."""
+        self.next_line_ticks = NEVER
+        """When the line after the last of the scan before would have begun; it may be none."""
 
     def begin(self, number: int) -> None:
         """The scan begins with the frame of this number."""
@@ -64,9 +66,9 @@ class Frames:
 
     def state(self) -> NDArray[np.float64]:
         """What `restore` of another one takes."""
-        return np.array([self._first, self.at, self.ended_ticks])
+        return np.array([self._first, self.at, self.ended_ticks, self.next_line_ticks])
 
     def restore(self, state: NDArray[np.float64]) -> None:
         """Go on where the one that gave this out was."""
         self._first, self.at = int(state[0]), int(state[1])
-        self.ended_ticks = float(state[2])
+        self.ended_ticks, self.next_line_ticks = float(state[2]), float(state[3])

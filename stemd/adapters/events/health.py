@@ -51,6 +51,7 @@ class SyncHealth:
         self._before: dict[str, int] = {}
         self._told: set[str] = set()
         self._scan_start: dict[str, int] = {}
+        self._followed = False
         self._pulses = self._hits_before = 0
         """Line pulses, and hits up to the newest of them."""
 
@@ -58,6 +59,22 @@ class SyncHealth:
         """A new scan: doubts may be told again."""
         self._told.clear()
         self._scan_start = dict(counters)
+
+    def followed(self, late_us: float, period_us: float) -> Iterator[Notice]:
+        """Notices about a scan that began so long after one more line of the one before was due.
+
+        The beam needs time to go back to the first line, and where a pulse tells of each scan none
+        is a line of the one before. Told once a stream: there are generators without a pause.
+        """
+        told = self._settings.tdc.frame_input is not None or self._scan.repeats > 1
+        if not told and abs(late_us) < INTERVAL_TOLERANCE * period_us and not self._followed:
+            self._followed = True
+            yield Notice(
+                "no_pause",
+                "the scan began without a pause, as one more line of the scan before would have",
+                remedy=f"check scan.shape: if there are more than {self._scan.shape[0]} lines, or "
+                "the two numbers are transposed, several of these scans are one",
+            )
 
     def counted(
         self, counters: Mapping[str, int], faults: NDArray[Any], tallies: Tallies

@@ -18,6 +18,7 @@ from stemd.adapters.events.pulses.state import NEVER
 from stemd.adapters.events.settings import EventSettings
 from stemd.adapters.events.sync import CLOSED, DONE, RESET, Output, ScanSync
 from stemd.adapters.events.sync_start import SYNC_FILE, SyncStart
+from stemd.adapters.events.ticks import TICKS_PER_US
 from stemd.adapters.tally import Tallies
 from stemd.blocks import Buffer, Ended, EndReason, EventBlock, Message, Started
 
@@ -228,6 +229,10 @@ class ScanPlacer:
         self.scans += 1
         self.health.scan_began(self.counters())
         yield Started(acquisition)
+        due, self.frames.next_line_ticks = self.frames.next_line_ticks, NEVER
+        if due != NEVER:
+            late_us = (self.sync.began_ticks - due) / TICKS_PER_US
+            yield from self.health.followed(late_us, self.sync.line_period_us)
         out = Output.within(np.empty(0, np.uint8), 0)
         skip = self._front.record_start(first.data)
         for wire in self._history.wires:
@@ -258,7 +263,9 @@ class ScanPlacer:
             self.frames.ended_ticks = self.sync.ended_ticks
             self.sync.close_scan()
             return
+        next_line = self.sync.next_line_ticks if reason == "complete" else NEVER
         yield from self._end(reason)
+        self.frames.next_line_ticks = next_line
 
     def _end(self, reason: EndReason, *, close: bool = True) -> Iterator[Message]:
         """Of the open scan. `close`: its lines are over as well."""

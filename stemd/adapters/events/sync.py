@@ -242,6 +242,13 @@ class ScanSync:
         """When the last line of the scan ended that `assign` reported as complete."""
         return float(self._state["close_at"][0]) - self.window_ticks
 
+    @property
+    def next_line_ticks(self) -> float:
+        """When a line behind the last one of the scan that is complete would begin; by pulses."""
+        if self._state["mode"][0] == pulses.CLOCK:
+            return NEVER
+        return self.ended_ticks + float(self._state["period"][0] - self._state["duration"][0])
+
     def is_long_after(self, time_ticks: float, since_ticks: float) -> bool:
         """Whether so much time without a line ends what was scanned."""
         return bool(time_ticks - since_ticks > self._state["idle"][0])
