@@ -8,57 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 from stemd.compilation import intrinsic, later
+from stemd.engines.kernels.floats import Floats, data_of
 
-ir, types = later("llvmlite.ir"), later("numba.core.types")
+types = later("numba.core.types")
 cgutils = later("numba.core.cgutils")
 
 EIGHT, HALF = 8, 4
 ROWS = 32
 """Rows of a kernel that are added at once; kernels are padded to a multiple of it."""
-
-
-class _Floats:
-    """Instructions on vectors of float32."""
-
-    def __init__(self, builder: Any) -> None:
-        self.b = builder
-        self.float, self.long = ir.FloatType(), ir.IntType(64)
-
-    def number(self, value: int) -> Any:
-        return ir.Constant(self.long, value)
-
-    def vector(self, pointer: Any, lanes: int) -> Any:
-        """So many numbers from a pointer to the first, at any address."""
-        kind = ir.VectorType(self.float, lanes)
-        loaded = self.b.load(self.b.bitcast(pointer, kind.as_pointer()))
-        loaded.align = 4
-        return loaded
-
-    def store(self, value: Any, pointer: Any) -> None:
-        self.b.store(value, self.b.bitcast(pointer, value.type.as_pointer())).align = 4
-
-    def everywhere(self, value: Any, lanes: int) -> Any:
-        """A vector of the same number."""
-        nothing = ir.Constant(ir.VectorType(self.float, lanes), ir.Undefined)
-        one = self.b.insert_element(nothing, value, ir.Constant(ir.IntType(32), 0))
-        first = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-        return self.b.shuffle_vector(one, nothing, first)
-
-    def part(self, vector: Any, first: int, lanes: int) -> Any:
-        """Some of the lanes."""
-        kind = ir.VectorType(ir.IntType(32), lanes)
-        chosen = ir.Constant(kind, list(range(first, first + lanes)))
-        return self.b.shuffle_vector(vector, vector, chosen)
-
-    def add_product(self, variable: Any, one: Any, other: Any, *, minus: bool = False) -> None:
-        """Add to a variable what two vectors give, or take it off."""
-        product = self.b.fmul(one, other, flags=["contract"])
-        combine = self.b.fsub if minus else self.b.fadd
-        self.b.store(combine(self.b.load(variable), product, flags=["contract"]), variable)
-
-
-def _data(context: Any, b: Any, signature: Any, arguments: Any, index: int) -> Any:
-    return context.make_array(signature.args[index])(context, b, arguments[index]).data
 
 
 def _mix_eight(
@@ -87,9 +44,9 @@ def _mix_eight(
     """
 
     def codegen(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        f = _Floats(b)
+        f = Floats(b)
         counts, columns, weights, offset, there, real, imag = (
-            _data(context, b, signature, arguments, index) for index in (0, 4, 5, 8, 9, 10, 11)
+            data_of(context, b, signature, arguments, index) for index in (0, 4, 5, 8, 9, 10, 11)
         )
         first, last, kept, components, at, lanes, to = (
             arguments[index] for index in (1, 2, 3, 6, 7, 12, 13)
@@ -145,9 +102,9 @@ def _add_rows(
     """
 
     def codegen(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        f = _Floats(b)
+        f = Floats(b)
         kernel_real, kernel_imag, real, imag, image_real, image_imag = (
-            _data(context, b, signature, arguments, index) for index in (0, 1, 4, 5, 8, 9)
+            data_of(context, b, signature, arguments, index) for index in (0, 1, 4, 5, 8, 9)
         )
         kernel, rows, first, components, to = (arguments[index] for index in (2, 3, 6, 7, 10))
         goals = [b.gep(image, [to]) for image in (image_real, image_imag)]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.compilation import njit
+from stemd.engines.kernels.window_rows import BLOCK, TOGETHER, add_two_rows, make_two_rows
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -46,58 +47,64 @@ def ricom_kernel(
     return filtered(kernel_y), filtered(kernel_x)
 
 
-TOGETHER = 4
-"""Neighbouring positions of a line that are added in one go over the image."""
-
-
 def padded(kernel: F64) -> F32:
     """A kernel component as `add_positions` wants it: float32, zeros on both sides of each row."""
-    return np.pad(kernel, ((0, 0), (TOGETHER - 1, TOGETHER - 1))).astype(np.float32)
+    blocks = -(-(kernel.shape[1] + TOGETHER - 1) // BLOCK)
+    right = blocks * BLOCK - kernel.shape[1]
+    return np.pad(kernel, ((0, 0), (TOGETHER - 1, right))).astype(np.float32)
 
 
-@njit(nogil=True, cache=True, fastmath={"contract"})
+@njit(nogil=True, cache=True)
+def _add(values, first, pixels, to, count):
+    """Add some numbers to some others, which are in another array."""
+    for i in range(count):
+        pixels[np.uintp(to + i)] += values[np.uintp(first + i)]
+
+
+@njit(nogil=True, cache=True)
 def add_positions(image, kernel_y, kernel_x, first, stop, vector_y, vector_x):
     """Add the riCOM contributions of positions first..stop-1 (flat, row-major) to an image.
 
     Eq. 3.4 from the position's side: image[r + d] += K_y(d) v_y(r) + K_x(d) v_x(r) for all d in
     the window; what falls outside the image is dropped. image: float32 (ny, nx), added to;
-    kernel_y, kernel_x: float32 (n, n + 6) from `padded`; vector_y, vector_x: float32
-    (stop - first,) COM shifts in scan axes. Four positions of a line share each load and store
-    of the image: n (n + 3) / 4 of these and 2 n (n + 3) multiply-adds a position.
+    kernel_y, kernel_x: float32 (n, n + 3 and more) from `padded`, odd and even along y;
+    vector_y, vector_x: float32 (stop - first,) COM shifts in scan axes. Four positions of a line,
+    and the rows above and below, share each load: n (n + 3) multiply-adds a position.
     """
     ny, nx = image.shape
-    half = kernel_y.shape[0] // 2
+    half, long = kernel_y.shape[0] // 2, kernel_y.shape[1]
+    blocks = long // BLOCK
+    wide = blocks * BLOCK
+    pixels, k_y, k_x = image.reshape(-1), kernel_y.reshape(-1), kernel_x.reshape(-1)
+    vectors, room = np.zeros(2 * TOGETHER, np.float32), np.zeros(2 * wide, np.float32)
     position = first
     while position < stop:
         y, x = position // nx, position % nx
         count = min(TOGETHER, nx - x, stop - position)
-        at = position - first
-        y0, x0 = vector_y[at], vector_x[at]
-        y1 = x1 = y2 = x2 = y3 = x3 = np.float32(0.0)
-        if count > 1:
-            y1, x1 = vector_y[at + 1], vector_x[at + 1]
-        if count > 2:
-            y2, x2 = vector_y[at + 2], vector_x[at + 2]
-        if count > 3:
-            y3, x3 = vector_y[at + 3], vector_x[at + 3]
-        left, right = max(0, x - half), min(nx, x + half + TOGETHER)
-        shift = left - x + half
-        width = right - left
-        for row in range(max(0, y - half), min(ny, y + half + 1)):
-            line = image[row, left:right]
-            ky = kernel_y[row - y + half, shift : shift + width + 3]
-            kx = kernel_x[row - y + half, shift : shift + width + 3]
-            for i in range(width):
-                line[i] += (
-                    ky[i + 3] * y0
-                    + kx[i + 3] * x0
-                    + ky[i + 2] * y1
-                    + kx[i + 2] * x1
-                    + ky[i + 1] * y2
-                    + kx[i + 1] * x2
-                    + ky[i] * y3
-                    + kx[i] * x3
-                )
+        for p in range(TOGETHER):
+            at = position - first + p
+            vectors[p] = vector_y[at] if p < count else np.float32(0.0)
+            vectors[TOGETHER + p] = vector_x[at] if p < count else np.float32(0.0)
+        left = x - half
+        inside = left >= 0 and left + wide <= nx
+        skipped, stopped = max(0, -left), min(wide, nx - left)
+        block = skipped // BLOCK * BLOCK
+        some = (stopped - block + BLOCK - 1) // BLOCK
+        for d in range(half + 1):
+            below, above = y + d < ny, d > 0 and y >= d
+            if not (below or above):
+                break
+            kernel, under, over = (half + d) * long, (y + d) * nx + left, (y - d) * nx + left
+            if inside and below and above:
+                add_two_rows(k_y, k_x, kernel, vectors, blocks, pixels, under, pixels, over)
+                continue
+            make_two_rows(
+                k_y, k_x, kernel + block, vectors, some, room, block, room, wide + block
+            )  # fmt: skip
+            if below:
+                _add(room, skipped, pixels, under + skipped, stopped - skipped)
+            if above:
+                _add(room, wide + skipped, pixels, over + skipped, stopped - skipped)
         position += count
 
 
