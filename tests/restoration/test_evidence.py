@@ -33,8 +33,8 @@ from stemd.engines.restoration.evidence.columns import (
 from stemd.engines.restoration.evidence.everywhere import height_map
 from stemd.engines.restoration.evidence.faithful import AROUND, faithful
 from stemd.engines.restoration.evidence.noise import pixel_variance, without_tail
-from stemd.engines.restoration.evidence.order import texture
 from stemd.engines.restoration.evidence.places import put_back
+from stemd.engines.restoration.evidence.texture import texture
 
 Image = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -95,19 +95,22 @@ def test_columns_that_were_made_alike_have_their_own_heights_again() -> None:
     assert after > 0.95
 
 
+@pytest.mark.parametrize("dose", [5e2, 2e3])
 @pytest.mark.parametrize("amorphous", [False, True])
-def test_ghosts_beyond_an_edge_are_gone(amorphous: bool) -> None:
+def test_ghosts_beyond_an_edge_are_gone(dose: float, amorphous: bool) -> None:
     left = []
-    for seed in map(fresh_seed, (4, 44, 45)):
+    for seed in map(fresh_seed, (4, 44, 45, 46, 47)):
         scene = surface(np.random.default_rng(seed), amorphous=amorphous)
-        dose = 2e3 if amorphous else 500.0  # the more there is beyond, the more noise
         data, truth, electrons = recorded(scene, dose, seed)
         ghosts = Columns(np.round(scene.beyond).astype(np.int64), profile_of(2.8))
         height = 0.1 * electrons
         shown_ = truth + ghosts.drawn(np.full(len(scene.beyond), 0.1 * height), truth.shape)
-        found = faithful(data, shown_).image
-        left.append(heights(found - truth, scene.beyond).mean() / height)
-    assert abs(np.mean(left)) < (0.02 if not amorphous else 0.03)  # of the tenth that was drawn
+        # what noise makes of an image without ghosts is none of them
+        found = faithful(data, shown_).image - faithful(data, truth).image
+        left.append(heights(found, scene.beyond).mean() / height)
+    # of the tenth that was drawn; of 500 e/A^2 noise makes two fifths of a column here and there
+    assert abs(np.median(left)) < 0.01
+    assert abs(np.mean(left)) < (0.01 if dose > 1e3 else 0.02)
 
 
 def test_an_amorphous_field_is_no_worse_than_after_the_best_gaussian() -> None:

@@ -9,12 +9,20 @@ import numpy as np
 import pytest
 
 from benchmarks.restoration.corrected import Recorded, alike
-from benchmarks.restoration.defects import disulfide, film, strained, surface
+from benchmarks.restoration.defects import (
+    PIXEL_ANGSTROM,
+    Scene,
+    disulfide,
+    film,
+    strained,
+    surface,
+)
 from benchmarks.restoration.measures import psnr
 from benchmarks.restoration.score import Network
 from benchmarks.restoration.truthful import CONDITIONS, fresh_seed, measured, shown
 from stemd.engines.restoration.correction import find_shifts
 from stemd.engines.restoration.distortions import distort
+from stemd.engines.restoration.evidence.faithful import faithful
 
 SHIPPED = Path(__file__).parents[2] / "stemd" / "models" / "restoration.onnx"
 
@@ -41,30 +49,52 @@ def test_defects_keep_nine_tenths_of_what_the_recorded_image_shows(
         assert part > min(0.9, recorded - deviation), kind
 
 
-def test_no_row_of_atoms_stands_beyond_an_edge(network: Network) -> None:
-    scene = surface(np.random.default_rng(fresh_seed(11)))
-    truth = scene.electrons(2e3)
-    data = distort(truth, CONDITIONS["still"], np.random.default_rng(1))
-    scale = float(truth.max() / scene.truth.max())
-    assert abs(measured(network(data), scene, scale)["ghost %"]) < 1.0
-
-
-def test_what_a_network_draws_beside_a_crystal_is_taken_back(network: Network) -> None:
-    added, invented = [], []
-    for number in range(3):
-        rng = np.random.default_rng(fresh_seed(14 + number))
-        scene = surface(rng, amorphous=True)
-        truth = scene.electrons(2e3)
+@pytest.mark.parametrize("dose", [5e2, 2e3])
+def test_no_row_of_atoms_stands_beyond_an_edge(network: Network, dose: float) -> None:
+    left = []
+    for number in range(4):
+        rng = np.random.default_rng(fresh_seed(11 + number))
+        scene = surface(rng)
+        truth = scene.electrons(dose)
         data = distort(truth, CONDITIONS["still"], rng)
         scale = float(truth.max() / scene.truth.max())
-        recorded, alone, found = (
+        left.append(measured(network(data), scene, scale)["ghost %"])
+    assert abs(np.mean(left)) < 1.0
+
+
+@pytest.mark.parametrize(("dose", "images"), [(5e2, 8), (2e3, 4)])
+def test_what_a_network_draws_beside_a_crystal_is_taken_back(
+    network: Network, dose: float, images: int
+) -> None:
+    added, invented = [], []
+    for number in range(images):
+        rng = np.random.default_rng(fresh_seed(14 + number))
+        scene = surface(rng, amorphous=True)
+        truth = scene.electrons(dose)
+        data = distort(truth, CONDITIONS["still"], rng)
+        scale = float(truth.max() / scene.truth.max())
+        # what noise and filter make of an image in which the crystal ends where it does
+        ended = faithful(data, beyond_flat(truth, scene))
+        recorded, alone, found, without = (
             measured(image, scene, scale)["ghost %"]
-            for image in (data, network.alone(data), network(data))
+            for image in (data, network.alone(data), network(data), ended.image)
         )
-        added.append(found - recorded)
+        added.append(found - without)
         invented.append(alone - recorded)
     assert np.mean(invented) > 8.0, "else the test says nothing"
-    assert abs(np.mean(added)) < 2.0
+    assert abs(np.median(added)) < 1.0
+    # at 500 e/A^2 noise makes two fifths of a column here and there, which is shown
+    assert abs(np.mean(added)) < (1.0 if dose > 1e3 else 2.0)
+
+
+def beyond_flat(truth: Any, scene: Scene) -> Any:
+    """The truth without its texture beyond the crystal."""
+    across = np.arange(truth.shape[1])
+    last = scene.columns[:, 1].max()
+    beyond = across > last + 0.4 * 3.905 / PIXEL_ANGSTROM
+    image = truth.copy()
+    image[:, beyond] = truth[:, beyond].mean()
+    return image
 
 
 def test_a_texture_is_no_worse_than_after_the_best_gaussian(network: Network) -> None:

@@ -1,9 +1,7 @@
-"""Where an image is a crystal or a shape, and where it is only a texture: Wiener's filter there.
+"""Where an image is a crystal or a shape, and where it is only a texture.
 
 A network, and waves over an image, show order. In an amorphous field there is none, and what they
-show of it is plastic with specks: single coefficients that were by chance above a threshold. A
-texture's coefficients all have the power of their spatial frequency, and none of them is more
-certain than the others; the filter of least error gives all of them one gain.
+show of it is plastic with specks: single coefficients that were by chance above a threshold.
 """
 
 from __future__ import annotations
@@ -13,89 +11,38 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.compilation import njit
 from stemd.engines.restoration.estimate.least_squares import Waves
 from stemd.engines.restoration.estimate.peaks import lone
 from stemd.engines.restoration.estimate.waves import find_waves
 from stemd.engines.restoration.evidence.everywhere import gaussian_line, separable
+from stemd.engines.restoration.evidence.texture import texture
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
-C64 = NDArray[np.complex64]
-I64 = NDArray[np.int64]
 
-SIDE = 64
-HOP = SIDE // 2
-RINGS = 46
 WAVES = 75
 """That are looked for, the strongest first."""
 NEAR_PX = 12.0
 """Over which order and disorder are compared."""
 CERTAINLY_TEXTURE, CERTAINLY_ORDER = 0.15, 0.4
 """Part of the power in waves."""
-COLUMN = 2.0
+COLUMN = 2.5
 """Widths of a column over which it is looked whether it is there."""
 LACKING = 1.5
 """Deviations from which on a column is not there; at twice these it certainly is not."""
-SOME, MOST = 0.4, 0.7
+WIDELY_PX, ALONE, TOGETHER = 24.0, 0.12, 0.3
+"""Width over which columns are looked at together, and the parts of what is around that lack them
+from which on, and at which, all do."""
+EASIER, PARTLY = 0.9, 2.0
+"""Part of `LACKING` that is not needed there, and four times the part of a column that may be."""
+SOME, MOST = 0.25, 0.4
 """Part of what is around that must lack its columns for a crystal to have ended."""
+ELSEWHERE = 3.0
+"""One over the part of columns that are seen from which on a crystal may not have ended."""
 BESIDE = 4.0
 """Bins around a wave in which weaker ones belong to it."""
 CHANCE = 200.0
 """Power of waves that there may be in noise alone: a few of the weakest that are taken for one."""
-EVEN, UNEVEN = 2.45, 2.9
-"""Mean square of a ring's powers over their mean's square. It is 2 for a texture, whose powers are
-exponentially distributed; shapes with edges have few high ones."""
-ENOUGH = 30.0
-"""Coefficients with a signal that a window must have to be judged."""
-COARSEST = 3
-"""Rings below this hold the image's slow changes, of which nothing is judged."""
-DOUBT = 0.6
-"""Deviations of a ring's mean power that may be chance, and are no signal."""
-ALIKE = 0.5
-"""How much like a texture a window is that tells of all others."""
-INDEPENDENT = 5.0
-"""Coefficients of neighbouring windows that count, a coefficient of one window."""
-
-
-def texture(image: F32, variance: F32) -> tuple[F32, F32]:
-    """The image (ny, nx) by Wiener's filter, and how much like a texture it is, 0 to 1.
-
-    `variance` (ny, nx) of its white noise. In windows of 64 x 64, half overlapping, the power of
-    each ring of spatial frequencies, averaged over neighbouring windows and rings, and over all
-    that are no less alike than chance lets them be, gives the ring's gain 1 - noise / power, which
-    falls from ring to ring. Cost: four Fourier transforms of 4 times
-    the image, a row of windows after the other.
-    """
-    ny, nx = image.shape
-    widths = [(HOP, HOP + -side % HOP + max(0, SIDE - side)) for side in (ny, nx)]
-    middle = np.float32(image.mean(dtype=np.float64))
-    padded = np.pad(image - middle, widths, "symmetric")
-    noise = np.pad(variance, widths, "symmetric")
-    taper = np.sin(np.pi * (np.arange(SIDE) + 0.5) / SIDE)
-    window = (taper[:, None] * taper[None]).astype(np.float32)
-    ring = _rings()
-    rows, across = (side // HOP - 1 for side in padded.shape)
-    level, square = np.empty((2, rows, across, RINGS))
-    for row in range(rows):
-        power = _power(_transformed(padded, row, window), _noise(noise, row, window))
-        _means(power, ring, level[row], square[row])
-    count = np.maximum(np.bincount(ring.ravel(), minlength=RINGS), 1.0)
-    level, square = _even(_even(level)), _even(_even(square))
-    chance = 1.0 + DOUBT / np.sqrt(INDEPENDENT * count)
-    gain = np.maximum(0.0, 1.0 - chance / np.maximum(level, 1e-6))
-    like = _like_texture(level, square, gain * count)
-    level = _together(level, like, 1.0 / (INDEPENDENT * count))
-    gain = _falling(np.maximum(0.0, 1.0 - chance / np.maximum(_between(level), 1e-6)))
-    total, known, share = (np.zeros_like(padded) for _ in range(3))
-    for row in range(rows):
-        lines = np.s_[row * HOP : row * HOP + SIDE]
-        f = _transformed(padded, row, window) * gain[row][:, ring].astype(np.float32)
-        parts = np.fft.irfft2(f, s=(SIDE, SIDE)).astype(np.float32)
-        _add(parts, like[row], window, total[lines], known[lines], share[lines])
-    inner = np.s_[HOP : HOP + ny, HOP : HOP + nx]
-    filtered = total[inner] / share[inner] + middle
-    return filtered.astype(np.float32), (known[inner] / share[inner]).astype(np.float32)
 
 
 class Judged(NamedTuple):
@@ -136,11 +83,14 @@ def judged(image: F32, restored: F32, seen: F32, variance: F32) -> Judged:
     absent = np.float32(1.0) - present
     # a column that is not there, or not whole, is a defect; where all around lack, the crystal ends
     around = (separable(absent, line) - np.float32(SOME)) / np.float32(MOST - SOME)
-    absent *= np.clip(around, 0.0, 1.0)
+    ended = np.clip(around, 0.0, 1.0)
+    # nor has one whose columns are there, but not where the lattice of the rest has them
+    ended *= np.clip(2.0 - np.float32(ELSEWHERE) * separable(seen, line), 0.0, 1.0)
+    absent *= ended
     recorded = image - separable(image, line)
     ghost = _ghost(lattice, crystal, recorded, variance, absent, line)
     crystal -= ghost
-    there = known * np.maximum(present, seen)
+    there = known * np.maximum(present, seen) * (np.float32(1.0) - ended)
     # a crystal nearby is no reason to see a shape, nor to filter less
     crystal *= there
     filtered, like = texture(image - crystal, variance)
@@ -193,125 +143,13 @@ def _present(found: Waves, image: F32, variance: F32) -> tuple[F32, F32]:
     clear = lacking / np.sqrt(np.maximum(noise, np.float32(1e-30)))
     part = lacking / np.maximum(whole, np.float32(1e-30))
     # what is there in part, such as a thin crystal or one of two grains, is believed
-    absent = np.clip(clear / LACKING - 1.0, 0.0, 1.0) * np.clip(4.0 * part - 1.4, 0.0, 1.0)
+    whole = np.clip(4.0 * part - 1.4, 0.0, 1.0)
+    absent = np.clip(clear / LACKING - 1.0, 0.0, 1.0) * whole
+    # by single columns noise alone says here and there that one is present: not where most around
+    # are absent, and this one is rather so
+    around = (separable(absent, gaussian_line(WIDELY_PX)) - ALONE) / (TOGETHER - ALONE)
+    around = np.clip(around, 0.0, 1.0)
+    less = 1.0 - EASIER * around
+    whole = np.clip(4.0 * part - 1.4 + PARTLY * around, 0.0, 1.0)
+    absent = np.clip(clear / (LACKING * less) - 1.0, 0.0, 1.0) * whole
     return shown, np.asarray(1.0 - absent, np.float32)
-
-
-def _rings() -> I64:
-    """Number of the ring of each coefficient (64, 33), from 0 to RINGS - 1."""
-    y = np.fft.fftfreq(SIDE) * SIDE
-    x = np.arange(SIDE // 2 + 1)
-    radius = np.round(np.hypot(y[:, None], x[None])).astype(np.int64)
-    return np.asarray(np.minimum(radius, RINGS - 1), np.int64)
-
-
-def _windows(image: F32, row: int) -> F32:
-    lines = image[row * HOP : row * HOP + SIDE]
-    views = np.lib.stride_tricks.sliding_window_view(lines, SIDE, axis=1)[:, ::HOP]
-    found: F32 = views.transpose(1, 0, 2)
-    return found
-
-
-def _transformed(image: F32, row: int, window: F32) -> C64:
-    f: C64 = np.fft.rfft2(_windows(image, row) * window).astype(np.complex64, copy=False)
-    return f
-
-
-def _noise(variance: F32, row: int, window: F32) -> F64:
-    """Mean power of the noise in each window of a row."""
-    found: F64 = (_windows(variance, row) * window**2).sum(axis=(1, 2), dtype=np.float64)
-    return np.asarray(np.maximum(found, 1e-30), np.float64)
-
-
-def _power(f: C64, noise: F64) -> F32:
-    power = (f.real**2 + f.imag**2) / noise[:, None, None]
-    return np.asarray(np.minimum(power, 1e15), np.float32)
-
-
-def _between(level: F64) -> F64:
-    """The level of each ring beside its neighbours', weights 1 2 1: textures have no sharp ring."""
-    wide = np.pad(level, ((0, 0), (0, 0), (1, 1)), "edge")
-    even: F64 = 0.25 * wide[..., :-2] + 0.5 * wide[..., 1:-1] + 0.25 * wide[..., 2:]
-    even[..., :COARSEST] = level[..., :COARSEST]
-    return even
-
-
-def _together(level: F64, like: F64, chance: F64) -> F64:
-    """Levels of rings (rows, across, RINGS) drawn to those of all textures of the image.
-
-    As much as they differ by chance, whose variance of a level over its mean is `chance` (RINGS,):
-    chance / (chance + what they differ by beyond it), over all rings in which there is a signal.
-    """
-    some = like > ALIKE
-    if np.count_nonzero(some) < 2:
-        return level
-    mean = level[some].mean(axis=0)
-    weight = np.maximum(mean - 1.0, 0.0) / mean / chance
-    weight[:COARSEST] = 0.0
-    apart = np.square(level / mean - 1.0)
-    # each window by itself: a small field of another texture has its own filter
-    beyond = (weight * (apart - chance)).sum(axis=-1) / max(float(weight.sum()), 1e-30)
-    part = chance / (chance + np.maximum(beyond, 0.0)[..., None])
-    drawn: F64 = level + part * like[..., None] * (mean - level)
-    return drawn
-
-
-def _falling(gain: F64) -> F64:
-    """No finer ring of a texture has more gain than a coarser one: what seems so is chance."""
-    gain[..., COARSEST:] = np.minimum.accumulate(gain[..., COARSEST:], axis=-1)
-    return gain
-
-
-def _like_texture(level: F64, square: F64, signal: F64) -> F64:
-    """How much like a texture each window is, 0 to 1; `signal` is the weight of each ring."""
-    weight = signal.copy()
-    weight[..., :COARSEST] = 0.0
-    total = weight.sum(axis=-1)
-    uneven = (weight * square / np.maximum(level, 1e-6) ** 2).sum(axis=-1)
-    uneven /= np.maximum(total, 1e-30)
-    like = np.clip((UNEVEN - uneven) / (UNEVEN - EVEN), 0.0, 1.0)
-    return np.asarray(like * np.clip(total / ENOUGH, 0.0, 1.0), np.float64)
-
-
-@njit(nogil=True, cache=True)
-def _means(power: F32, ring: I64, level: F64, square: F64) -> None:
-    """Mean power of each ring, and mean of its square, (windows, RINGS) each."""
-    n, ny, nx = power.shape
-    count = np.zeros(RINGS)
-    level[:] = 0.0
-    square[:] = 0.0
-    for j in range(ny):
-        for i in range(nx):
-            count[ring[j, i]] += 1.0
-    for k in range(n):
-        for j in range(ny):
-            for i in range(nx):
-                level[k, ring[j, i]] += power[k, j, i]
-                square[k, ring[j, i]] += power[k, j, i] * power[k, j, i]
-        for r in range(RINGS):
-            level[k, r] /= max(count[r], 1.0)
-            square[k, r] /= max(count[r], 1.0)
-
-
-def _even(values: F64) -> F64:
-    """Means over each window and its neighbours, (rows, across, ...), weights 1 2 1."""
-    for axis in (0, 1):
-        widths = [(1, 1) if a == axis else (0, 0) for a in range(values.ndim)]
-        wide = np.pad(values, widths, "edge")
-        n = values.shape[axis]
-        first, middle, last = (wide.take(range(k, k + n), axis) for k in range(3))
-        values = 0.25 * first + 0.5 * middle + 0.25 * last
-    return values
-
-
-@njit(nogil=True, cache=True)
-def _add(parts: F32, like: F64, window: F32, total: F32, known: F32, share: F32) -> None:
-    """Add a row of windows, and what they are like, to their lines (64, width)."""
-    for k in range(parts.shape[0]):
-        x0 = k * HOP
-        for j in range(SIDE):
-            for i in range(SIDE):
-                weight = window[j, i] * window[j, i]
-                total[j, x0 + i] += window[j, i] * parts[k, j, i]
-                known[j, x0 + i] += np.float32(like[k]) * weight
-                share[j, x0 + i] += weight
