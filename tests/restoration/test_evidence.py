@@ -108,8 +108,7 @@ def test_ghosts_beyond_an_edge_are_gone(dose: float, amorphous: bool) -> None:
         # what noise makes of an image without ghosts is none of them
         found = faithful(data, shown_).image - faithful(data, truth).image
         left.append(heights(found, scene.beyond).mean() / height)
-    # of the tenth that was drawn; of 500 e/A^2 noise makes two fifths of a column here and there
-    assert abs(np.median(left)) < 0.01
+    # of the tenth that was drawn: at 500 e/A^2 five electrons a column
     assert abs(np.mean(left)) < (0.01 if dose > 1e3 else 0.02)
 
 

@@ -43,6 +43,8 @@ PERIODIC = 0.5
 nothing is shown: an atom that was taken out has left the slightest of maxima."""
 ABSENT = 0.9
 """How certainly there is no lattice where its places are none."""
+NO_TEXTURE = 0.5
+"""How much there must be no texture for what is no crystal to be vacuum."""
 AROUND = 24.0
 """Widths of a column within which others are its neighbours."""
 APART = 1.5
@@ -130,7 +132,8 @@ def _in_tile(recorded: F32, restored: F32) -> _Tile:
     image = put_back(data, image, variance, there.shaped, usual)
     keep = (height > VISIBLE * deviation) & (there.shaped[at] > SHAPED)
     keep |= there.periodic[at] > PERIODIC
-    keep &= there.absent[at] < ABSENT
+    # in vacuum the columns themselves say that they are not there
+    keep &= (there.absent[at] < ABSENT) | (there.shaped[at] > NO_TEXTURE)
     place, height, deviation = place[keep], height[keep], deviation[keep]
     error = deviation_map(variance, profile)
     electron = electron_of(variance, restored)
