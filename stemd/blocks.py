@@ -45,8 +45,9 @@ class Buffer:
     )  # fmt: skip
 
     def __init__(self, owner: BlockPool | None, size: int, frames: int, unpacked: int) -> None:
-        self.bytes: NDArray[np.uint8] = np.zeros(size, np.uint8)
-        self.unpacked: NDArray[np.uint8] = np.zeros(unpacked, np.uint8)
+        # recycled memory is never read before it is written, and zeros would cost 25 ms a pool
+        self.bytes: NDArray[np.uint8] = np.empty(size, np.uint8)
+        self.unpacked: NDArray[np.uint8] = np.empty(unpacked, np.uint8)
         self.sequence: NDArray[np.int64] = np.zeros(frames, np.int64)
         self.probe: NDArray[np.int64] = np.zeros(frames, np.int64)
         self.taken: float | None = None
@@ -119,7 +120,7 @@ class BlockPool:
             unpacked = []
             if unpacked_frame_bytes:
                 half, size = self.total_bytes // 2, frames * unpacked_frame_bytes
-                unpacked = [np.zeros(size, np.uint8) for _ in range(max(4, half // size))]
+                unpacked = [np.empty(size, np.uint8) for _ in range(max(4, half // size))]
                 count = max(len(unpacked), min(1024, half // max(1, frames * frame_bytes)))
             fresh = [Buffer(self, frames * frame_bytes, frames, 0) for _ in range(count)]
             with self._condition:
