@@ -3,10 +3,12 @@
     python -m benchmarks.airpi.sustained --scan 256x256 --rate 4000 --busy 1
 
 A virtual camera sends frames over loopback to a daemon of its own; both and the `--busy` processes
-beside them share whatever processors there are. Prints a line of JSON: whether every electron is in
-the image, how coarse it became, how long after the camera's last frame it was written, what was
-told, processor time and resident memory of the daemon. Give it a quiet computer: a scan of
-256 x 256 takes 17 s, all of it some 35 s.
+beside them share whatever processors there are. The frames are those of a specimen, rendered before
+and kept for the next time (`--specimen none`: 64 frames over and over, in which there is nothing to
+see, so that the search for the lens is the longest there is). Prints a line of JSON: whether every
+electron is in the image, how coarse it became, how long after the camera's last frame it was
+written, what was told, processor time and resident memory of the daemon. Give it a quiet computer:
+a scan of 256 x 256 takes 17 s, all of it some 35 s.
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ from typing import Any
 import psutil
 
 from benchmarks.running import Daemon, free_port
+from stemd.acquisition import Scan
+from stemd.adapters.merlin.encoder import Camera, encode_frame
 from stemd.storage.archive import read_tiff
+from stemd.virtual import diffraction, microscope
 
 CONFIG = """
 [daemon]
@@ -36,7 +41,7 @@ name = "merlin"
 [pipeline.adapter]
 type = "merlin"
 data_port = {port}
-scan = {{ shape = [{ny}, {nx}], step_size_angstrom = 0.3 }}
+scan = {{ shape = [{ny}, {nx}], step_size_angstrom = {step} }}
 
 [pipeline.optics]
 energy_ev = 300e3
@@ -55,6 +60,9 @@ raw = true
 """
 PIXELS_MRAD = 160.0
 """Across the detector."""
+STEP_ANGSTROM, ELECTRONS = 0.3, 1000.0
+FRAMES = Path.home() / ".cache" / "stemd" / "sustained"
+"""Where rendered frames are kept."""
 BUSY = "while True: pass"
 
 
@@ -63,6 +71,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--scan", default="256x256")
     parser.add_argument("--detector", type=int, default=128)
+    parser.add_argument("--specimen", default="mos2_twisted")
+    parser.add_argument("--frames", type=Path, default=FRAMES, help="folder of rendered frames")
     parser.add_argument("--rate", type=float, default=4000.0)
     parser.add_argument("--busy", type=int, default=0, help="processes that only take time")
     parser.add_argument("--wait", type=float, default=60.0, help="seconds for the image")
@@ -76,14 +86,25 @@ def measured(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     ny, nx = (int(n) for n in options.scan.split("x"))
     port = free_port()
     camera = [
-        sys.executable, "-m", "stemd", "virtual", "merlin", "--scan", options.scan,
-        "--detector", f"{options.detector}x{options.detector}", "--rate", str(options.rate),
-        "--port", str(port), "--control-port", "0", "--pool", "64",
-        "--scans", "1", "--dose", "1000",
-        "--pixel-size-mrad", str(PIXELS_MRAD / options.detector), "--stay",
+        sys.executable, "-m", "stemd", "virtual", "merlin", "--rate", str(options.rate),
+        "--port", str(port), "--control-port", "0", "--scans", "1", "--stay",
     ]  # fmt: skip
+    if options.specimen == "none":
+        camera += [
+            "--scan", options.scan, "--detector", f"{options.detector}x{options.detector}",
+            "--pool", "64", "--dose", str(ELECTRONS),
+            "--pixel-size-mrad", str(PIXELS_MRAD / options.detector),
+        ]  # fmt: skip
+    else:
+        record = rendered(options.frames, options.specimen, (ny, nx), options.detector)
+        camera += ["--file", str(record)]
     config = CONFIG.format(
-        data=folder / "data", port=port, ny=ny, nx=nx, pixel=PIXELS_MRAD / options.detector
+        data=folder / "data",
+        port=port,
+        ny=ny,
+        nx=nx,
+        step=STEP_ANGSTROM,
+        pixel=PIXELS_MRAD / options.detector,
     )
     daemon = Daemon(folder, config)
     started: list[subprocess.Popen[bytes]] = []
@@ -97,6 +118,29 @@ def measured(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         for process in started:
             process.kill()
             process.wait()
+
+
+def rendered(folder: Path, specimen: str, scan: tuple[int, int], side: int) -> Path:
+    """A .mib file of a scan of this specimen; made, in some minutes, if it is not there yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{specimen}-{scan[0]}x{scan[1]}-{side}.mib"
+    if path.exists():
+        return path
+    setup = microscope.Setup(
+        scan=Scan(shape=scan, step_size_angstrom=STEP_ANGSTROM),
+        specimen=specimen,
+        camera=diffraction.Camera((side, side), PIXELS_MRAD / side),
+        dose=ELECTRONS,
+    )
+    camera, number = Camera((side, side), depth=12), 0
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        for part in microscope.Microscope(setup).counts(0, 0, scan[0] * scan[1], limit=4095):
+            for pattern in part:
+                number += 1
+                file.write(encode_frame(pattern, camera, number))
+    partial.replace(path)
+    return path
 
 
 def _watched(daemon: Daemon, folder: Path, seconds: float) -> dict[str, Any]:

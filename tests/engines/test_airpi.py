@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -448,7 +449,8 @@ def test_a_network_that_is_held_up_makes_the_same_image_later(
 ) -> None:
     shape = (60, 11)
     patterns = random_patterns(660)
-    unhurried = images_of(patterns, chosen(model), shape=shape)
+    choice = chosen(model, batch=64)  # of four each would take longer to hand over than to make
+    unhurried = images_of(patterns, choice, shape=shape)
     # the queue has room for one block of the camera's memory: all others have to be copied
     monkeypatch.setattr(
         "stemd.engines.beside.block_queue.BlockQueue.__init__.__defaults__", (1, 1 << 28)
@@ -456,7 +458,7 @@ def test_a_network_that_is_held_up_makes_the_same_image_later(
     gate = _Gate(monkeypatch)
     notices: list[Notice] = []
     acquisition = acquisition_of(patterns, shape, step_size_angstrom=STEP)
-    run, errors = run_of(acquisition, chosen(model), OPTICS, live=True, notice=notices.append)
+    run, errors = run_of(acquisition, choice, OPTICS, live=True, notice=notices.append)
     for block in blocks_of(acquisition, patterns, [7]):
         run.reduce(block)
     assert gate.entered.wait(60.0)
@@ -470,6 +472,42 @@ def test_a_network_that_is_held_up_makes_the_same_image_later(
     assert run.lacking() == {}
     assert final["airpi_phase"].extra["groups"] == 660
     same(unhurried, final)
+
+
+def test_what_a_slow_network_has_left_when_the_scan_is_over_gets_coarser_until_it_is_in_time(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stemd.engines.airpi.making.LATEST_S", 0.5)
+    monkeypatch.setattr("stemd.engines.airpi.making.LEAST_S", 0.1)
+    begin = Loaded.begin
+
+    def slow(loaded: Loaded, features: Any) -> Callable[[], Any]:
+        wait = begin(loaded, features)
+
+        def waited() -> Any:
+            time.sleep(0.02 * len(features))  # 660 groups would take 13 s
+            return wait()
+
+        return waited
+
+    monkeypatch.setattr(Loaded, "begin", slow)
+    shape = (60, 11)
+    patterns = random_patterns(660)
+    acquisition = acquisition_of(patterns, shape, step_size_angstrom=STEP)
+    run, errors = run_of(acquisition, chosen(model), OPTICS, live=True)
+    for block in blocks_of(acquisition, patterns, [7]):
+        run.reduce(block)
+    run.end("complete")
+    began = time.monotonic()
+    final = {result.name: result for result in run.serve(lambda s: None, lambda: 1.0).results}
+    assert time.monotonic() - began < 5.0
+    assert not errors
+    extra = final["airpi_phase"].extra
+    assert extra["every"] > 1
+    assert extra["left_out"] == 0, "coarser, not with holes"
+    assert 0 < extra["groups"] < 330
+    assert "airpi_coarser" in run.counters
+    assert 0 < run.lacking()["airpi"] <= 660
 
 
 def test_a_scan_that_is_given_up_gives_every_block_back(

@@ -51,11 +51,15 @@ def patterns(truth: NDArray[np.float64]) -> NDArray[np.uint16]:
     return rng.poisson(shares * ELECTRONS).astype(np.uint16).reshape(-1, side, side)
 
 
-def run_of(patterns: NDArray[Any], model: str, notices: list[Notice], **table: Any) -> ScanRun:
+def run_of(
+    patterns: NDArray[Any], model: str, notices: list[Notice], live: bool = False, **table: Any
+) -> ScanRun:
     acquisition = acquisition_of(patterns, (POSITIONS, POSITIONS), step_size_angstrom=STEP)
     own = {"backend": "onnxruntime", "repetition": 1, "use_centre_of_mass": False, **table}
     choices = [engine("airpi", model=model, **own)]
-    run = ScanRun(acquisition, settings_of(choices, OPTICS), choices, notice=notices.append)
+    run = ScanRun(
+        acquisition, settings_of(choices, OPTICS), choices, notice=notices.append, live=live
+    )
     for block in blocks_of(acquisition, patterns, [50]):
         run.reduce(block)
     run.end("complete")
@@ -96,6 +100,25 @@ def test_what_the_network_does_not_see_comes_from_the_data_through_the_measured_
     error = (seen - seen.mean()) - (true - true.mean())
     assert 0.5 < uncertainty.image.max() / error.std() < 2.0
     assert [notice.kind for notice in notices] == ["airpi_lens_disagrees"]
+
+
+def test_beside_a_camera_the_image_does_not_wait_for_a_lens_that_takes_long(
+    nothing: str, patterns: NDArray[np.uint16], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is told then, and that the record makes a better image."""
+    for until_s, hurried in ((60.0, False), (0.0, True)):
+        monkeypatch.setattr("stemd.engines.airpi.keeper.LENS_BY_S", until_s)
+        monkeypatch.setattr("stemd.engines.airpi.keeper.LEAST_LENS_S", 0.0)
+        notices: list[Notice] = []
+        run = run_of(patterns, nothing, notices, live=True, when_slow="skip")
+        final = run.serve(lambda snapshot: None, lambda: 100.0)
+        found = {result.name: result for result in final.results}
+        held = found["airpi_phase"].extra["held_to"]
+        assert held["lens"] == ("told" if hurried else "measured")
+        assert "airpi_uncertainty" in found
+        kind = "airpi_hurried" if hurried else "airpi_lens_disagrees"
+        assert [notice.kind for notice in notices] == [kind]
+        assert run.lacking() == ({"airpi": POSITIONS**2} if hurried else {})
 
 
 def test_parts_of_a_scan_are_held_to_the_whole(nothing: str, patterns: NDArray[np.uint16]) -> None:

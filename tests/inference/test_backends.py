@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from stemd.errors import ConfigError, ModelError, ModelMemoryError
 from stemd.inference import choice
 from stemd.inference.base import TOLERANCE, Network, Options
 from stemd.inference.model_file import model_of
+from stemd.inference.openvino import is_faster
 from tests.inference import models
 
 USABLE = [plugin.name for plugin in choice.best_first() if plugin.why_not() is None]
@@ -259,6 +262,27 @@ threading._shutdown()
 from openvino.tools.ovc import telemetry_utils
 print(len(forks), sys.modules["openvino_telemetry"], telemetry_utils.tm.__name__)
 """
+
+
+class _Timed:
+    """A compiled network whose batches take so many milliseconds."""
+
+    def __init__(self, *times_ms: float) -> None:
+        self._times_ms = itertools.cycle(times_ms)
+
+    def create_infer_request(self) -> _Timed:
+        return self
+
+    def infer(self, inputs: Any, *, share_inputs: bool) -> None:
+        time.sleep(next(self._times_ms) / 1e3)
+
+
+def test_bfloat16_is_taken_only_where_it_is_clearly_faster() -> None:
+    batch = noise((1, 4))
+    assert is_faster(_Timed(5.0), _Timed(20.0), batch)
+    assert is_faster(_Timed(60.0, 5.0), _Timed(20.0), batch), "it was held up now and then"
+    assert not is_faster(_Timed(20.0), _Timed(5.0), batch)
+    assert not is_faster(_Timed(20.0), _Timed(20.0), batch), "not worth its rounding"
 
 
 @pytest.mark.skipif("openvino" not in USABLE, reason="OpenVINO is not installed")

@@ -5,6 +5,8 @@ The bright field of every pattern is kept as `direct` keeps it, and gives the sa
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +19,7 @@ from stemd.beam import Beam
 from stemd.engines.bright_field.engine import BrightFieldEngine
 from stemd.engines.bright_field.seen_cells import cells_of
 from stemd.engines.bright_field.settings import BrightFieldSettings
-from stemd.engines.bright_field.view import Discs
+from stemd.engines.bright_field.view import Discs, Vectors
 from stemd.engines.direct.averaged import parts_of
 from stemd.engines.lens.absorption import Absorbing
 from stemd.engines.lens.estimate import Frequencies, Linear
@@ -83,25 +85,41 @@ class HeldTo(BrightFieldEngine):
     """Keeps the bright field in its owner's thread, and makes `Evidence` of it when asked to."""
 
     _evidence: Sequence[Evidence] = ()
+    _until = math.inf
+    hurried = False
+    """Whether there was no time to look for the lens."""
 
     def place(self, center: tuple[float, float]) -> None:
         """Keep the cells about this place, in detector pixels, if it was not known before."""
         if self._kept.origin is None:
             self._kept.place(center)
 
-    def evidence(self, go_on: Callable[[], bool]) -> Sequence[Evidence]:
+    def evidence(self, go_on: Callable[[], bool], until: float = math.inf) -> Sequence[Evidence]:
         """Of the whole scan, the likeliest lens first; nothing where `go_on` said no.
 
-        Where the data are sure of no lens it is through each that may be the true one and the one
-        told, as `direct` makes its image: see `averaged.parts_of`. Raises StemdError.
+        At the time `until`, of the monotonic clock, the search for the lens ends: what has been
+        found by then stands, else what was told. Where the data are sure of no lens it is through
+        each that may be the true one and the one told, as `direct` makes its image: see
+        `averaged.parts_of`. Raises StemdError.
         """
         self._settle()
-        self._evidence = ()
+        self._evidence, self._until, self.hurried = (), until, False
         try:
             self._make(self._maps.shape[0], go_on)
         except StoppedError:
             return ()
         return self._evidence
+
+    def _measure(self, discs: Discs, vectors: Vectors, go_on: Callable[[], bool]) -> None:
+        late = False
+
+        def in_time() -> bool:
+            nonlocal late
+            late = late or time.monotonic() > self._until
+            return go_on() and not late
+
+        super()._measure(discs, vectors, in_time)
+        self.hurried = late and self.lens_found is None
 
     def _images_of(self, discs: Discs, go_on: Callable[[], bool]) -> Sequence[Result] | None:
         told, found = Aberrations.of_optics(self._settings.optics), self.lens_found

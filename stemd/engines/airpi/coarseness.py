@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import statistics
-from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,41 +16,32 @@ AUTO_STEP = 0.55
 MOST_AUTO = 8
 LADDER = (1, 2, 3, 4, 6, 8, 12, 16)
 """Steps between the positions that are made, along both axes."""
-LATEST_S = 2.5
-"""Seconds that working off the backlog may take: later than this an image should not be."""
+LATEST_S, LEAST_S = 1.5, 0.5
+"""Seconds after a scan by which the network is to be done; so many it has always, so that one that
+was held up and then goes on makes the same image."""
+LAG_S = 5.0
+"""Seconds of work that may wait for it during the scan: what is shown is not older."""
+SPARE = 1.2
+"""Times the work that is expected, for which there is to be time."""
 FULL = 0.5
 """Part of the room for waiting lines from which on it decides, too, whatever the time."""
-PACE_LINES, LEAST_LINES = 15, 5
-"""Lines of which the middle pace is believed: one that was held up says nothing of the others."""
 
 
 Repetition = Literal["auto"] | int
 
 
-class Pace:
-    """How long the network takes for a group, by the last lines."""
-
-    def __init__(self) -> None:
-        self._lines: deque[float] = deque(maxlen=PACE_LINES)
-
-    def add(self, seconds: float, groups: int) -> None:
-        """A line of so many groups took so long."""
-        if groups > 0:
-            self._lines.append(seconds / groups)
-
-    @property
-    def group_s(self) -> float:
-        """Seconds a group, 0 while too little is known."""
-        return statistics.median(self._lines) if len(self._lines) >= LEAST_LINES else 0.0
-
-
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits for the network: `lines` of the `room` there is, and the pace of the last."""
+    """What waits for the network: `lines` of the `room` there is, and the pace of the last.
+
+    `left` lines of the scan, those that are still to come included, are to be made within `left_s`.
+    """
 
     lines: int = 0
     room: int = 1
     group_s: float = 0.0
+    left: int = 0
+    left_s: float = math.inf
 
 
 class Coarseness:
@@ -109,12 +99,16 @@ class Coarseness:
         return Neighbourhood(self._nx, m, n)
 
     def _step(self, backlog: Backlog) -> int:
-        """The step at which what waits is made in time and finds room."""
-        whole_s = backlog.lines * self._nx * backlog.group_s
-        in_time = next((step for step in LADDER if whole_s <= LATEST_S * step**2), LADDER[-1])
+        """The step at which what waits is made soon, what is left in time, and both find room.
+
+        What is left may be made in time with the next step: then there is some time for this one.
+        """
+        line_s = self._nx * backlog.group_s
+        soon = _first(LADDER, backlog.lines * line_s / LAG_S)
+        in_time = _first([*LADDER[1:], LADDER[-1]], SPARE * backlog.left * line_s / backlog.left_s)
         beyond = (backlog.lines / backlog.room - FULL) / (1.0 - FULL)
         full = LADDER[max(0, min(len(LADDER) - 1, int(beyond * len(LADDER))))]
-        return max(in_time, full)
+        return max(soon, in_time, full)
 
     def _repetition(self, asked: Repetition) -> int:
         return self._dose if asked == "auto" else min(asked, self._nx)
@@ -123,3 +117,10 @@ class Coarseness:
 def _covering(every: int) -> int:
     """Width of a box of which three, side by side, reach from one position made to the next."""
     return -(-every // 3)
+
+
+def _first(steps: Sequence[int], times: float) -> int:
+    """The first step of the ladder at which there are so many times fewer positions by `steps`."""
+    return next(
+        (step for step, made in zip(LADDER, steps, strict=True) if made**2 >= times), LADDER[-1]
+    )

@@ -7,7 +7,6 @@ chapter 4. The method is the subject of patent application EP4075126A1.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,9 +15,9 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block, EventBlock
-from stemd.engines.airpi.bright import Evidence, about_lenses
-from stemd.engines.airpi.coarseness import Backlog, Pace
+from stemd.engines.airpi.bright import Evidence
 from stemd.engines.airpi.keeper import Keeper
+from stemd.engines.airpi.making import Making
 from stemd.engines.airpi.model import Loaded, find_model
 from stemd.engines.airpi.object import ExitWaveObject
 from stemd.engines.airpi.setup import (
@@ -29,6 +28,7 @@ from stemd.engines.airpi.setup import (
     found_in,
     prepared,
 )
+from stemd.engines.airpi.showing import shown
 from stemd.engines.airpi.slopes import slopes_of
 from stemd.engines.airpi.warnings import Warnings
 from stemd.engines.base import Gathered, PositionMaps
@@ -67,8 +67,6 @@ class AirpiEngine(BesideScan):
         self._begins = True
         self._any = self._of_events = False
         self._warnings = Warnings(self._say)
-        self._pace = Pace()
-        self._whole = np.zeros(acquisition.scan.shape[0], np.bool_)
         self._turned = settings.optics
         self._masked: Mask | None = None
         self._beam, self._pixel_mrad, self._step = phase_beam(acquisition, settings.optics)
@@ -81,6 +79,8 @@ class AirpiEngine(BesideScan):
             shared_thread=self._is_beside,
             device=own.device,
         )
+        lines = acquisition.scan.shape[0]
+        self._making = Making(self._network, lines, beside=self._is_beside)
         self._keeper = Keeper(self.name, own.memory_mb, self._warnings.not_held)
         self._keeper.start(acquisition, settings, maps)
         self._first = FirstPatterns(acquisition, self._acceptance_ns, lambda: maps.masked)
@@ -95,6 +95,13 @@ class AirpiEngine(BesideScan):
         self._own = self._settings_in(settings).model_copy(update=kept)
         self._settings = settings
         self._keeper.update(settings)
+
+    def finish(self) -> None:
+        """No more blocks will come: there is so much time for the image."""
+        if self._is_beside and not self._ending:
+            self._making.end()
+            self._keeper.end()
+        super().finish()
 
     def snapshot(self, *, final: bool) -> Sequence[Result]:
         """Phase and weight, float32, of the object's own size. Raises what has gone wrong."""
@@ -113,27 +120,10 @@ class AirpiEngine(BesideScan):
                 self._maps, self._settings.optics, self._acquisition.detector.shape,
                 of.beam, of.pixels_per_angle, of.step_size_angstrom,
             )  # fmt: skip
-        evidence = self._evidence() if final else ()
-        made = thing.images(self._own.least_transfer, slopes, evidence)
-        if evidence:
-            self._warnings.thick(evidence[0].thick)
-        if made.gain is not None:
-            self._warnings.gain(made.gain)
-        size, extra = of.pixel_angstrom, self._about(thing)
-        if evidence:
-            extra["held_to"] = {
-                **about_lenses(evidence), "network": round(made.believed or 0.0, 3)
-            }  # fmt: skip
-            self._warnings.other_lens(evidence[0].disagrees)
-        phase, weight, uncertainty = self._own.outputs(self.name)
-        results = [
-            Result(phase, made.phase, "rad", "scan", size, extra),
-            Result(weight, made.weight, "1", "scan", size, extra),
-        ]
-        if made.sigma is not None:
-            error = np.where(made.phase != 0.0, np.float32(made.sigma), np.float32(0.0))
-            results.append(Result(uncertainty, error, "rad", "scan", size, extra))
-        return results
+        return shown(
+            thing, self._own.outputs(self.name), self._own.least_transfer, slopes,
+            self._evidence() if final else (), self._about(thing), self._warnings,
+        )  # fmt: skip
 
     # engines.base.FindingEngine
 
@@ -265,31 +255,22 @@ class AirpiEngine(BesideScan):
         thing = self._object
         if thing is None:
             return False
-        coarseness, own = self._prepared.coarseness, self._own
-        backlog = Backlog()
-        if self._is_beside:
-            backlog = Backlog(thing.backlog, self._prepared.backlog_lines, self._pace.group_s)
-        thing.neighbourhood = coarseness.choose(own.repetition, own.every, backlog)
-        line = thing.waiting()
-        if line is None:
-            if thing.lines.over and self._is_beside:
-                self._evidence()  # here, where nothing waits for it
-            return False
-        if coarseness.gave_way:
-            self._warnings.coarser(line, thing.neighbourhood, self._remedy)
-        # a line that found no room counts as made: nobody will ask for it again
-        held = thing.lines.slot(line) >= 0
-        began, groups = time.monotonic(), thing.counts["groups"]
-        thing.make(line, self._network.begin)
-        self._pace.add(time.monotonic() - began, thing.counts["groups"] - groups)
-        self._whole[line] = held and not coarseness.gave_way
-        return True
+        if self._making.next(self._prepared, self._own):
+            if self._making.coarser is not None:
+                self._warnings.coarser(*self._making.coarser, self._remedy)
+            return True
+        if thing.lines.over and self._is_beside:
+            self._evidence()  # here, where nothing waits for it
+        return False
 
     def _evidence(self) -> Sequence[Evidence]:
         """What the bright field of the whole scan says of it, if that is wanted."""
         if not self._own.use_bright_field:
             return ()
-        return self._keeper.evidence(self._settings, lambda: not self._given_up)
+        evidence = self._keeper.evidence(self._settings, lambda: not self._given_up)
+        if self._keeper.hurried:
+            self._warnings.hurried(self._remedy)
+        return evidence
 
     @property
     def _lost(self) -> int:
@@ -298,7 +279,9 @@ class AirpiEngine(BesideScan):
 
     @property
     def _in_image(self) -> NDArray[np.bool_]:
-        return np.repeat(self._whole, self._maps.shape[1]) & ~self._seen.left_out
+        if self._keeper.hurried:
+            return np.zeros_like(self._seen.left_out)
+        return np.repeat(self._making.whole, self._maps.shape[1]) & ~self._seen.left_out
 
     # What must be known before
 

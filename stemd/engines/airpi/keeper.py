@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -15,6 +17,9 @@ from stemd.errors import StemdError
 from stemd.settings import Settings
 
 T = TypeVar("T")
+LENS_BY_S, LEAST_LENS_S = 3.5, 1.0
+"""Seconds after a scan beside a camera by which the search for its lens ends, so that the image
+comes; it has so many at least, however long the network has taken."""
 PREFIX = "held_"
 """Before the names of what is gathered of the bright field."""
 
@@ -30,6 +35,11 @@ class Keeper:
         self._held: HeldTo | None = HeldTo(f"{name}_held", own)
         self._fails = fails
         self._made: tuple[Settings, Sequence[Evidence]] | None = None
+        self._lens_by = math.inf
+
+    def end(self) -> None:
+        """The scan beside a camera is over: the time to look for its lens runs from now on."""
+        self._lens_by = time.monotonic() + LENS_BY_S
 
     def _with(self, call: Callable[[HeldTo], T]) -> T | None:
         if self._held is None:
@@ -82,5 +92,11 @@ class Keeper:
     def evidence(self, settings: Settings, go_on: Callable[[], bool]) -> Sequence[Evidence]:
         """Of the whole scan, made once for the same settings; nothing where `go_on` said no."""
         if self._made is None or self._made[0] is not settings:
-            self._made = settings, self._with(lambda held: held.evidence(go_on)) or ()
+            until = max(self._lens_by, time.monotonic() + LEAST_LENS_S)
+            self._made = settings, self._with(lambda held: held.evidence(go_on, until)) or ()
         return self._made[1]
+
+    @property
+    def hurried(self) -> bool:
+        """Whether there was no time to look for the lens."""
+        return self._held is not None and self._held.hurried

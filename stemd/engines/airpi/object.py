@@ -183,11 +183,11 @@ class ExitWaveObject:
 
     @property
     def backlog(self) -> int:
-        """Lines that could be made now, as long as others are still to come."""
+        """Lines that could be made now, but for the next."""
         with self.lock:
             ready = self.lines.ready(self.neighbourhood.reach)
             first = self.lines.waiting(self.neighbourhood.reach)
-            return 0 if self.lines.over or first is None else ready.stop - first - 1
+            return 0 if first is None else ready.stop - first - 1
 
     def make(self, line: int, begin: Begin) -> None:
         """Run the network on a line, add the result to the object. Raises what `begin` raises."""

@@ -7,6 +7,7 @@ from types import MethodType
 from typing import Protocol, cast
 
 from stemd.beam import Beam
+from stemd.engines.airpi.keeper import LENS_BY_S
 from stemd.engines.airpi.neighbourhoods import Neighbourhood
 from stemd.engines.first_patterns import Found
 
@@ -99,6 +100,15 @@ class Warnings:
             f"{chosen.every**2} positions{each}"
         )
         self._once("coarser", text, f"{remedy}; {FASTER}")
+
+    def hurried(self, remedy: str) -> None:
+        """There was no time to look for the lens."""
+        self._once(
+            "hurried",
+            f"the search for the lens was ended {LENS_BY_S:g} s after the scan: the image is held "
+            "to the data through the lens that was told",
+            f"{remedy}; a faster processor looks for it in time",
+        )
 
     def not_held(self, why: str, remedy: str) -> None:
         """The bright field cannot be kept."""
