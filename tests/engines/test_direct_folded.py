@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from stemd.aberrations import Aberrations
+from stemd.engines.direct import finished
 from stemd.engines.lens.cells import Cells
 from stemd.engines.lens.estimate import Cell, Frequencies
+from stemd.engines.lens.finer import grid_times, times_for
 from stemd.engines.lens.folded import Folded
 from stemd.engines.lens.measure import Search, StoppedError
 from tests.engines import weak_phase
@@ -71,3 +73,36 @@ def test_the_engine_shows_such_a_scan_through_its_lens(scan: np.ndarray) -> None
     assert final.results[0].extra["defocus_nm"] == pytest.approx(LENS.defocus / 10, abs=0.7)
     image, reached = (each.results[0].image.ravel() for each in (final, best))
     assert np.corrcoef(image, reached)[0, 1] > 0.95
+
+
+@pytest.mark.parametrize(("reach", "seen"), [(80.0, True), (18.0, False)])
+def test_what_steps_fold_is_told_apart_where_the_cells_say_so(
+    monkeypatch: pytest.MonkeyPatch, reach: float, seen: bool
+) -> None:
+    """Steps of 0.58 Airy radii hold 20 waves across the field, the lens transfers 28."""
+    field = 14.0
+    truth = weak_phase.random_phase(128, 80, 0.05, 5, reach)
+    scan = weak_phase.patterns(truth, field, POSITIONS, BEAM, LENS, PER_ANGLE)
+    spectrum, k = np.fft.fft2(truth), np.fft.fftfreq(128, 1 / 128)
+    spectrum[np.hypot(k[:, None], k) > 2.0 * BEAM.aperture * field] = 0.0
+    waves = np.exp(2j * np.pi * np.arange(POSITIONS)[:, None] / POSITIONS * k)
+    expected = (waves @ spectrum @ waves.T).real
+
+    def reached() -> tuple[bool, float]:
+        known = {**LENS.as_optics(), "measured": "off"}
+        phase = made(camera(scan, 3e4), told=known, field=field)[0].results[0]
+        return phase.extra["steps_fold"], np.corrcoef(phase.image.ravel(), expected.ravel())[0, 1]
+
+    folds, correlation = reached()
+    assert folds is seen
+    monkeypatch.setattr(finished, "folds_seen", lambda *_: not seen)
+    folds, other = reached()
+    assert folds is not seen
+    assert correlation > (other + 0.05 if seen else other - 0.001)
+
+
+def test_a_grid_is_as_fine_as_what_is_transferred() -> None:
+    nyquist = 0.25 / BEAM.aperture
+    assert [grid_times(BEAM, step * nyquist) for step in (0.99, 1.01, 2.01, 9.0)] == [1, 2, 3, 4]
+    assert times_for(BEAM, 0.59 * BEAM.airy_radius) == 1
+    assert times_for(BEAM, 0.61 * BEAM.airy_radius) == 2

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from stemd.aberrations import Aberrations
 from stemd.acquisition import Optics
 from stemd.engines.bright_field.view import Discs, Vectors
-from stemd.engines.lens.cells import Cells
+from stemd.engines.lens.cells import TURN, Cells
 from stemd.engines.lens.estimate import Cell, Frequencies
-from stemd.engines.lens.finer import times_for
+from stemd.engines.lens.finer import CLEARLY_FOLDED, Finer, grid_times, times_for
 from stemd.engines.lens.folded import Folded
 from stemd.engines.lens.found import DiscFound, LensFound
 from stemd.engines.lens.jointly import Patterns
@@ -141,6 +141,20 @@ def _told_apart(
         if all(folded.apart(other, top) for top in possible):
             possible.append(other)
     return replace(found, found=best, possible=tuple(possible))
+
+
+def folds_seen(discs: Discs, lens: Aberrations) -> bool:
+    """Whether the middle of a scan clearly shows waves that its steps fold, through this lens."""
+    used, points = usable_cells(discs)
+    times = grid_times(discs.beam, discs.step_angstrom)
+    if times == 1 or not used.size or min(discs.done.shape) < LEAST_SIDE:
+        return False
+    plain, whole = (_part(discs, used, points, REFINED_SIDE, whole=each) for each in (False, True))
+    place = np.append(lens.coefficients(discs.beam), 0.0)
+    apart = Finer(whole.at, discs.beam, discs.step_angstrom, times, place[:TURN])
+    for cell in whole:
+        apart.add(cell)
+    return apart.solved()[2] > plain.evidence(place) + CLEARLY_FOLDED
 
 
 def _without_descan(found: Measured, discs: Discs, stands: Optics) -> Measured:

@@ -164,9 +164,10 @@ class DirectEngine(BrightFieldEngine):
     def _images_of(self, discs: Discs, go_on: Callable[[], bool]) -> Sequence[Result] | None:
         _, lens, measured = self._through()
         own, found = self._own, self.lens_found
-        exact = ExactImage(discs, own.method, self._times, own.memory_mb * 1e6)
         others = own.method == "wiener" and own.uses_measured_lens and not measured
         possible = found.possible if found is not None and others else ()
+        exact = ExactImage(discs, own.method, self._times, own.memory_mb * 1e6)
+        exact = exact.for_lenses([lens, *possible])
         made = averaged(exact, lens, possible, go_on)
         if made is None:
             return None
@@ -177,7 +178,8 @@ class DirectEngine(BrightFieldEngine):
             made.phase, made.variance, discs.done, discs, mostly, measured=measured,
             apart=made.apart,
         )  # fmt: skip
-        return [replace(each, extra={**each.extra, **made.about()}) for each in results]
+        about = {**made.about(), "steps_fold": exact.apart > 1}
+        return [replace(each, extra={**each.extra, **about}) for each in results]
 
     def _tell_unsure(self, words: str) -> None:
         """Say that no lens is sure, each time it is new."""

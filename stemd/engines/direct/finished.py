@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stemd.aberrations import Aberrations
+from stemd.engines.bright_field.measuring import folds_seen
 from stemd.engines.bright_field.seen_cells import cells_of
 from stemd.engines.bright_field.view import Discs
 from stemd.engines.direct.uncertainty import variance_of
 from stemd.engines.lens.absorption import Absorbing
 from stemd.engines.lens.estimate import Frequencies, Linear
-from stemd.engines.lens.finer import Finer, times_for
+from stemd.engines.lens.finer import Finer, grid_times, times_for
 from stemd.engines.lens.weights import Method
 from stemd.errors import StemdError
 
@@ -33,12 +34,28 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class ExactImage:
-    """How the finished image is made: `times` x `times` pixels a position, within this memory."""
+    """How the finished image is made: `times` x `times` pixels a position, within this memory.
+
+    `apart`: likewise, of the grid on which waves that the steps fold are told apart, 1 where that
+    is not done.
+    """
 
     discs: Discs
     method: Method
     times: int
     most_bytes: float
+    apart: int = 1
+
+    def for_lenses(self, lenses: Sequence[Aberrations]) -> ExactImage:
+        """With folded waves told apart where the steps are coarse, or where that clearly explains
+        the cells better through one of these lenses: alike for all, so that they compare."""
+        discs, times = self.discs, grid_times(self.discs.beam, self.discs.step_angstrom)
+        needed = Finer.bytes_for((discs.done.shape[0], discs.done.shape[1]), times)
+        if self.method != "wiener" or self.times > 1 or needed > self.most_bytes:
+            return self
+        coarse = times_for(discs.beam, discs.step_angstrom) > 1
+        seen = coarse or any(folds_seen(discs, lens) for lens in lenses)
+        return replace(self, apart=times) if seen else self
 
     def through(self, lens: Aberrations, go_on: Callable[[], bool]) -> Made | None:
         """The image through a lens; None once `go_on` says no.
@@ -47,13 +64,12 @@ class ExactImage:
         """
         if self.times > 1:
             return self._finer(lens, self.times, go_on)
-        folded = self._folded()
-        if folded == 1:
+        if self.apart == 1:
             return self._plain(lens, go_on)
-        made = self._finer(lens, folded, go_on)
+        made = self._finer(lens, self.apart, go_on)
         if made is None:
             return None
-        at_positions = np.ascontiguousarray(made.phase[::folded, ::folded])
+        at_positions = np.ascontiguousarray(made.phase[:: self.apart, :: self.apart])
         return Made(at_positions, made.variance, made.evidence)
 
     def _plain(self, lens: Aberrations, go_on: Callable[[], bool]) -> Made | None:
@@ -72,13 +88,6 @@ class ExactImage:
         estimate = both.phase()
         variance = variance_of(estimate, discs.step_angstrom * discs.beam.aperture)
         return Made(estimate.phase(), variance, both.evidence())
-
-    def _folded(self) -> int:
-        """How much finer a grid is made for what the steps fold back; 1 where it is not."""
-        discs = self.discs
-        times = times_for(discs.beam, discs.step_angstrom) if self.method == "wiener" else 1
-        needed = Finer.bytes_for((discs.done.shape[0], discs.done.shape[1]), times)
-        return times if needed <= self.most_bytes else 1
 
     def _finer(self, lens: Aberrations, times: int, go_on: Callable[[], bool]) -> Made | None:
         """On a grid `times` finer."""

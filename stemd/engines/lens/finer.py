@@ -27,9 +27,12 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 FOLDS, MOST_TIMES = 0.6, 4
-"""Radii of the Airy disc to a step from which on what the scan folds together is told apart, and
-pixels a position at most: with finer steps absorption, which is taken out only else, matters more.
-"""
+"""Radii of the Airy disc to a step from which on so much folds back that it misleads the search for
+a lens, and pixels a position at most."""
+CLEARLY_FOLDED = 15.0
+"""Evidence by which folded waves, told apart, explain the cells better than none. Of 15 draws in
+which nothing folds it was 14 at most, and the image the worse for it by up to 0.004 of its
+correlation with the truth, since absorption is taken out only else."""
 TURNS = 3
 """Of finding the specimen's power and the phase by each other (expectation maximisation)."""
 LEAST_SHARE = 1e-12
@@ -37,10 +40,12 @@ LEAST_SHARE = 1e-12
 
 
 def times_for(beam: Beam, step_angstrom: float) -> int:
-    """How much finer a grid has to be that holds all that is transferred, where the scan's steps
-    fold so much back that this matters; else 1."""
-    if step_angstrom < FOLDS * beam.airy_radius:
-        return 1
+    """`grid_times` where the scan's steps fold so much back that it misleads a search; else 1."""
+    return grid_times(beam, step_angstrom) if step_angstrom >= FOLDS * beam.airy_radius else 1
+
+
+def grid_times(beam: Beam, step_angstrom: float) -> int:
+    """How much finer a grid has to be that holds all that is transferred; 1 where none folds."""
     return min(MOST_TIMES, math.ceil(2 * REACH * beam.aperture * step_angstrom))
 
 
