@@ -30,6 +30,19 @@ class PoolClosedError(Exception):
     """The pool was closed while somebody waited for a block: the reader is to end."""
 
 
+_LINE = 64
+
+
+def aligned(size: int) -> NDArray[np.uint8]:
+    """Memory that begins with a line of the caches, with anything in it.
+
+    What is read 64 bytes at a time lies in one line each, and not in two.
+    """
+    room = np.empty(size + _LINE - 1, np.uint8)
+    first = -room.ctypes.data % _LINE
+    return room[first : first + size]
+
+
 _NO_BYTES: NDArray[np.uint8] = np.zeros(0, np.uint8)
 
 
@@ -46,8 +59,8 @@ class Buffer:
 
     def __init__(self, owner: BlockPool | None, size: int, frames: int, unpacked: int) -> None:
         # recycled memory is never read before it is written, and zeros would cost 25 ms a pool
-        self.bytes: NDArray[np.uint8] = np.empty(size, np.uint8)
-        self.unpacked: NDArray[np.uint8] = np.empty(unpacked, np.uint8)
+        self.bytes: NDArray[np.uint8] = aligned(size)
+        self.unpacked: NDArray[np.uint8] = aligned(unpacked)
         self.sequence: NDArray[np.int64] = np.zeros(frames, np.int64)
         self.probe: NDArray[np.int64] = np.zeros(frames, np.int64)
         self.taken: float | None = None
@@ -120,7 +133,7 @@ class BlockPool:
             unpacked = []
             if unpacked_frame_bytes:
                 half, size = self.total_bytes // 2, frames * unpacked_frame_bytes
-                unpacked = [np.empty(size, np.uint8) for _ in range(max(4, half // size))]
+                unpacked = [aligned(size) for _ in range(max(4, half // size))]
                 count = max(len(unpacked), min(1024, half // max(1, frames * frame_bytes)))
             fresh = [Buffer(self, frames * frame_bytes, frames, 0) for _ in range(count)]
             with self._condition:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Optics
-from stemd.blocks import Block, EventBlock, FrameBlock
+from stemd.blocks import Block, EventBlock, FrameBlock, aligned
 from stemd.engines.base import PositionMaps, Positions
 from stemd.engines.kernels.annuli import annuli
 from stemd.engines.kernels.events import accumulate, membership
@@ -23,7 +23,7 @@ from stemd.engines.kernels.masked import (
 from stemd.engines.kernels.moments import reduce_frames
 from stemd.engines.kernels.nearness import NEAREST, nearness_once
 from stemd.engines.kernels.tiles import PatternPlan, plan_of
-from stemd.engines.kernels.vectors import aligned, scratch_bytes, sums_count
+from stemd.engines.kernels.vectors import scratch_bytes, sums_count
 from stemd.engines.narrow_sums import add_sums
 from stemd.pixels import Mask
 

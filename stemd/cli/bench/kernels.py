@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
-from stemd.blocks import BLOCK_BYTES, FrameBlock
+from stemd.blocks import BLOCK_BYTES, FrameBlock, aligned
 from stemd.cli.bench.harness import Case, Context, Row, repeat
 from stemd.cli.bench.limits import PARTS, memory_read, memory_reader
 from stemd.engines.base import PositionMaps
@@ -38,7 +38,8 @@ def block_of(dtype: str, big_endian: bool, size: int, total_bytes: int) -> Frame
     count = max(4, total_bytes // stride)
     order = ">" if big_endian else "<"
     pattern = np.random.default_rng(1).poisson(9.0, size * size).astype(order + dtype)
-    wire = np.zeros(count * stride, np.uint8)
+    wire = aligned(count * stride)
+    wire[:] = 0
     wire.reshape(count, stride)[:, HEADER:] = pattern.view(np.uint8)
     acquisition = Acquisition(Scan(shape=(1, count)), Detector("b", (size, size), dtype, 0))
     return FrameBlock(

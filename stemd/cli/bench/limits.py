@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stemd.blocks import aligned
 from stemd.cli.bench.harness import Case, Context, Row, Timing, in_turn, repeat
 from stemd.compilation import njit
 from stemd.engines.kernels.intrinsics import prefetch
@@ -54,7 +55,8 @@ class MemoryReader:
     part_bytes = BUFFER_BYTES // PARTS
 
     def __init__(self, seconds: float) -> None:
-        self._parts = np.ones((PARTS, self.part_bytes // 8), np.uint64)
+        self._parts = aligned(BUFFER_BYTES).view(np.uint64).reshape(PARTS, -1)
+        self._parts[:] = 1
         loops = (_sum_words, _sum_words_ahead, _numpy_or, np.sum)
         calls = [partial(self._call, loop) for loop in loops]
         self.timing, self.read = min(

@@ -7,8 +7,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from stemd.blocks import aligned
 from stemd.engines.kernels.rims import EVENT, PART, SLOT_BYTES, UNROLLED
-from stemd.engines.kernels.vectors import CELL, COLUMN_BYTES, ENTRIES, GROUP_SHIFT, STRIP, aligned
+from stemd.engines.kernels.vectors import CELL, COLUMN_BYTES, ENTRIES, GROUP_SHIFT, STRIP
 from stemd.pixels import Mask
 
 _CELLS = STRIP // CELL

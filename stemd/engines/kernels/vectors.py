@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from stemd.compilation import later
 
 ir, cgutils = later("llvmlite.ir"), later("numba.core.cgutils")
@@ -41,15 +38,8 @@ TILE = (
 """What a tile's row of numbers is, see `tiles`."""
 
 
-def aligned(size: int) -> NDArray[np.uint8]:
-    """Zeros that begin with a line of the caches: a vector that lies in two takes twice as long."""
-    room = np.zeros(size + STRIP - 1, np.uint8)
-    first = -room.ctypes.data % STRIP
-    return room[first : first + size]
-
-
 def scratch_bytes(channels: int) -> int:
-    """What `add_tile` needs to write in, `aligned`."""
+    """What `add_tile` needs to write in, best `blocks.aligned`."""
     return (2 + channels) * MAX_STRIPS * COLUMN_BYTES + 2 * channels * (COLUMN_BYTES + STRIP)
 
 
