@@ -6,13 +6,25 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from stemd.acquisition import Acquisition, Scan
 from stemd.blocks import Block, BlockPool, FrameBlock, Message, Notice
+
+
+def _host(value: str) -> str:
+    if not value or any(letter.isspace() or letter in "/[]" for letter in value):
+        raise ValueError("must be a name or an IP address")
+    if value.count(":") == 1:
+        raise ValueError("must be without a port, which has a key of its own")
+    return value
+
+
+HostName = Annotated[str, AfterValidator(_host)]
+"""A computer's name or address."""
 
 
 class AdapterSettings(BaseModel):

@@ -57,7 +57,10 @@ def is_recording(path: Path) -> bool:
     if path.suffix.lower() in _openers():
         return True
     try:
-        return kind_of(path) is not None or (path.is_file() and not looks_like_text(path))
+        if kind_of(path) is not None:
+            return True
+        named_config = path.suffix.lower() == ".toml"  # perhaps in another encoding than UTF-8
+        return not named_config and path.is_file() and not looks_like_text(path)
     except OSError:
         return False
 

@@ -85,10 +85,12 @@ def _refuse_a_stranger(path: Path) -> None:
     """Raise FormatError for a file that is neither a recording nor written as a config."""
     from stemd.adapters.recordings.strangers import stranger
 
+    if path.suffix.lower() == ".toml":
+        return
     with contextlib.suppress(OSError):
         if (error := stranger(path)) is not None:
             raise error
-    if path.suffix.lower() == ".toml" or not path.is_file():
+    if not path.is_file():
         return
     import tomli
 

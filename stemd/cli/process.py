@@ -31,7 +31,7 @@ MOST_SCANS = 100
 
 EXAMPLE = (
     "stemd process scan.mib --scan 256x256 --engine ricom:kernel_size=61 "
-    "--engine virtual_detector:detectors_px={bf=[0,40]} --out results"
+    "--engine 'virtual_detector:detectors_px={bf=[0,40]}' --out results"
 )
 
 

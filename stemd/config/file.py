@@ -299,6 +299,8 @@ def load(path: Path) -> Config:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: there is no such file", "name a config file") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is no UTF-8: {error}", "save it as UTF-8") from error
+    except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error}", "check the file") from error
     return parse(text, str(path))

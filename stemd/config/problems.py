@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -73,7 +73,7 @@ def problems_of(
         where = tuple(part for part in item["loc"] if not _is_union_tag(part))
         value = "" if isinstance(item["input"], dict) else repr(item["input"])
         message, remedy = item["msg"].removeprefix("Value error, "), ""
-        message = message[:1].lower() + message[1:]
+        message = (message[:1].lower() + message[1:]).replace("tuple", "array")
         if item["type"] == "extra_forbidden":
             message, value = "unknown key", ""
             key = item["loc"][-1]  # whatever it looks like, it is the user's
@@ -86,12 +86,16 @@ def problems_of(
         elif item["type"] == "string_pattern_mismatch":
             remedy = f"allowed: {item['ctx']['pattern']}"
         problem = Problem((*prefix, *where), message, value, remedy)
-        problems.setdefault(problem.path, problem)
+        known = problems.setdefault(problem.path, problem)
+        if known.message != message and len(where) < len(item["loc"]):  # another thing it may be
+            problems[problem.path] = replace(known, message=f"{known.message}, or {message}")
     return list(problems.values())
 
 
 def _is_union_tag(part: str | int) -> bool:
-    return isinstance(part, str) and ("[" in part or part.startswith(("literal", "tuple", "func")))
+    return isinstance(part, str) and (
+        "[" in part or part.startswith(("literal", "tuple", "func", "constrained-"))
+    )
 
 
 def _known_keys(model: type[BaseModel], where: tuple[str | int, ...]) -> list[str]:

@@ -68,6 +68,20 @@ class DaemonTable(_Table):
     reserve_mb: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 64.0
     retention: RetentionTable = RetentionTable()
 
+    @field_validator("data_dir", mode="after")
+    @classmethod
+    def _a_folder(cls, value: Path) -> Path:
+        if value.parts and value.parts[0].startswith("~"):
+            raise ValueError("'~' is not replaced: the daemon may be another user; give it in full")
+        return value
+
+    @field_validator("data_dir", mode="before")
+    @classmethod
+    def _not_empty(cls, value: Any) -> Any:
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("must name a folder")
+        return value
+
 
 class PublishTable(_Table):
     """`[pipeline.publish]`: snapshots a second at most, which images (default: all), pictures."""

@@ -1,6 +1,8 @@
-"""Positions without a single count, where chance cannot have made them: a blanked beam, lost data.
+"""Positions whose patterns no experiment makes.
 
-Their pixels are 0 in every image, as those of missing positions, but they are counted as done.
+Without a single count, where chance cannot have made them: a blanked beam, lost data. Their pixels
+are 0 in every image, as those of missing positions, but they are counted as done. Or with negative
+counts, of a background that was taken off, that outweigh the others.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from stemd.blocks import Notice
 from stemd.engines.base import PositionMaps
+from stemd.engines.vectors import stretches
 
 ENOUGH_ELECTRONS = 16.0
 """So many expected in a dark place make none of them a chance of 1e-7."""
@@ -49,6 +52,30 @@ def blank_notices(maps: PositionMaps) -> Sequence[Notice]:
         f"positions (y, x) {where}"
     )
     return [Notice("blank_patterns", text, count=count, remedy=REMEDY)]
+
+
+def negative_notices(maps: PositionMaps, detector_shape: tuple[int, int]) -> Sequence[Notice]:
+    """What to say of patterns whose negative counts leave them without a centre of mass.
+
+    That of counts is on the detector; only negative ones can move it off, or make the sum of a
+    pattern negative.
+    """
+    count = 0
+    for first, stop in stretches(0, maps.total.size):
+        part = slice(first, stop)
+        total = maps.total[part].astype(np.int64)
+        lost = total < 0
+        for moments, side in zip((maps.moment_y, maps.moment_x), detector_shape, strict=True):
+            lost |= (moments[part] < 0) | (moments[part] > (side - 1) * total)
+        count += int(np.count_nonzero(lost & maps.done[part]))
+    if not count:
+        return []
+    text = (
+        f"{count:,} of {int(maps.done.sum()):,} patterns have so many negative counts that they "
+        "have no centre of mass on the detector"
+    )
+    remedy = "take off less background, or set counts below 0 to 0: their pixels mean nothing"
+    return [Notice("negative_patterns", text, count=count, remedy=remedy)]
 
 
 def darkest_electrons(totals: NDArray[np.int64]) -> float:

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 from stemd.acquisition import Optics, Scan
+from stemd.adapters.recordings.mask_file import read_mask
 from stemd.beam import Beam
 from stemd.errors import ConfigError
+from stemd.pixels import mask_of
+from stemd.scan.masking import AUTO, NONE
 from stemd.settings import Settings, masks_of
 
 Shape = tuple[int, int]
@@ -31,6 +35,7 @@ def doubts_of(settings: Settings, shape: Shape | None) -> list[str]:
     """All of them for live settings and a detector of `shape` (height, width), if it is known."""
     optics, scan = settings.optics, settings.scan
     return [
+        *mask_doubts(optics, shape),
         *beam_doubts(optics),
         *centre_doubts(optics, shape),
         *angle_doubts(optics, shape),
@@ -50,6 +55,24 @@ def grave_doubts_of(settings: Settings, shape: Shape) -> list[str]:
         *blind_doubts(settings, shape),
         *step_doubts(settings.optics, settings.scan),
     ]
+
+
+def mask_doubts(optics: Optics, shape: Shape | None) -> Iterator[str]:
+    """Listed pixels that the detector has not: scans would be made without the mask."""
+    if isinstance(optics.mask, tuple) and shape is not None:
+        try:
+            mask_of(optics.mask, shape)
+        except ValueError as error:
+            yield f"scans would be made without optics.mask: {error}"
+
+
+def mask_file_doubts(optics: Optics) -> Iterator[str]:
+    """A file of a mask that cannot be read now; the disk is looked at."""
+    if isinstance(optics.mask, str) and optics.mask not in (AUTO, NONE):
+        try:
+            read_mask(Path(optics.mask))
+        except ConfigError as error:
+            yield f"scans would be made without a mask: {error.message}"
 
 
 def beam_doubts(optics: Optics) -> Iterator[str]:

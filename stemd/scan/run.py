@@ -14,7 +14,7 @@ from stemd.engines.growing import LARGE
 from stemd.engines.reduction import Reducer
 from stemd.errors import ConfigError
 from stemd.results import Result, Snapshot
-from stemd.scan.blank import blank_notices
+from stemd.scan.blank import blank_notices, negative_notices
 from stemd.scan.counters import Said
 from stemd.scan.doubts import grave_doubts_of
 from stemd.scan.engines import EngineChoice, Report, ScanEngines
@@ -67,10 +67,10 @@ class ScanRun:
         self.repeats = Repeats(acquisition, self.recorded) if acquisition.scan.repeats > 1 else None
         self.maps = self.recorded if self.repeats is None else self.repeats.maps
         """Those of the place, which the images are made of."""
-        self.mask = self._mask_of(acquisition, settings, live=live, notice=notice)
+        self._said = Said(notice)
+        self.mask = self._mask_of(acquisition, settings, live=live, tell=self._said.tell)
         self.maps.masked = self.recorded.masked = self.mask.mask
         self.reducer = Reducer(acquisition, settings.optics, self.recorded, detectors, centre)
-        self._said = Said(notice)
         self.engines = ScanEngines(
             acquisition if self.repeats is None else self.repeats.place,
             settings,
@@ -105,7 +105,7 @@ class ScanRun:
         settings: Settings,
         *,
         live: bool,
-        notice: Callable[[Notice], None],
+        tell: Callable[[Notice], None],
     ) -> ScanMask:
         """The scan's mask. A camera does not wait for one that cannot be used: that is told."""
         try:
@@ -114,7 +114,7 @@ class ScanRun:
             if not live:
                 raise
             text = f"{error.message}; the scan is made without it"
-            notice(Notice("mask", text, level="error", remedy=error.remedy))
+            tell(Notice("mask", text, level="error", remedy=error.remedy))
             return ScanMask(acquisition, settings.optics.model_copy(update={"mask": None}))
 
     def _mask_is_known(self) -> None:
@@ -223,8 +223,11 @@ class ScanRun:
         self.ended.set()
 
     def blank(self) -> Sequence[Notice]:
-        """What is to be said of patterns without counts; nothing of images, or of no pattern."""
-        return [] if self.is_empty or self.intake.images() else blank_notices(self.recorded)
+        """What is to be said of patterns that no experiment makes; nothing of images."""
+        if self.is_empty or self.intake.images():
+            return []
+        shape = self.acquisition.detector.shape
+        return [*blank_notices(self.recorded), *negative_notices(self.recorded, shape)]
 
     # Any thread
 

@@ -80,6 +80,46 @@ def test_all_errors_are_listed_at_once_with_line_and_remedy() -> None:
     assert found["pipeline[0].optics.pixel_size_mrad"][0] == 15
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "key", "words"),
+    [
+        ('host = "127.0.0.1"', 'host = ""', "pipeline[0].adapter.host", "a name or an IP"),
+        ('host = "127.0.0.1"', 'host = "my camera"', "pipeline[0].adapter.host", "a name or"),
+        ('host = "127.0.0.1"', 'host = "cam:6342"', "pipeline[0].adapter.host", "without a port"),
+        ("[daemon]", '[daemon]\ndata_dir = "~/x"', "daemon.data_dir", "'~' is not replaced"),
+        ("[daemon]", '[daemon]\ndata_dir = ""', "daemon.data_dir", "must name a folder"),
+        (
+            "pixel_size_mrad = 0.5",
+            'pixel_size_mrad = 0.5\ncenter = "middle"',
+            "pipeline[0].optics.center",
+            "'auto', or input should be a valid array",
+        ),
+    ],
+)
+def test_what_can_be_no_host_folder_or_centre_is_refused(
+    old: str, new: str, key: str, words: str
+) -> None:
+    found = problems(GOOD.replace(old, new))
+    assert list(found) == [key]
+    assert words in found[key][1]
+
+
+@pytest.mark.parametrize("host", ["::1", "fe80::1%eth0", "cam-1.lab.example", "camera_2"])
+def test_names_and_addresses_of_cameras_are_taken(host: str) -> None:
+    parse(GOOD.replace("127.0.0.1", host))
+
+
+def test_a_config_in_another_encoding_is_a_config_to_check(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "cam.toml"
+    path.write_bytes(GOOD.replace("titan", "µ").encode("latin-1"))
+    assert main(["check", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert "is no UTF-8" in said
+    assert "save it as UTF-8" in said
+
+
 def test_an_unknown_adapter_names_the_nearest_one() -> None:
     found = problems(GOOD.replace('type = "merlin"', 'type = "merlinn"'))
     assert "did you mean 'merlin'" in found["pipeline[0].adapter.type"][2]

@@ -103,6 +103,9 @@ def test_a_scan_has_the_doubts_of_its_own_detector() -> None:
     ]
     sound = Optics(energy_ev=300e3, convergence_semi_angle_mrad=20, center=(20, 3))
     assert not ScanRun(acquisition, Settings(sound), []).notices
+    masked = sound.model_copy(update={"mask": "none.npy"})
+    (lost,) = ScanRun(acquisition, Settings(masked), [], live=True).notices
+    assert (lost["kind"], lost["level"]) == ("mask", "error")
 
 
 def test_a_key_that_stands_twice_is_refused() -> None:

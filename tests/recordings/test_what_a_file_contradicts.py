@@ -179,3 +179,21 @@ def test_real_numbers_of_any_size_are_counts_for_what_takes_counts(
     recording.close()
     worth = found.sum() / data.sum(dtype=np.float64)
     np.testing.assert_allclose(found, data * worth, atol=0.51 if worth < 100 else worth * unit)
+
+
+@pytest.mark.parametrize(
+    ("scan", "left_out"),
+    [
+        (Scan(shape=(6, 4)), 24),
+        (Scan(shape=(4, 12)), 0),
+        (Scan(shape=(6, 4), flyback=4), 0),
+        (None, 0),
+    ],
+)
+def test_flyback_that_only_the_number_of_patterns_tells_of_is_told(
+    tmp_path: Path, scan: Scan | None, left_out: int
+) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, counts((48, 8, 9)))
+    _, notices = read(path, scan=scan)
+    assert [n.count for n in notices if n.kind == "flyback_guessed"] == [left_out] * bool(left_out)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan
 from stemd.engines.base import PositionMaps
-from stemd.scan.blank import blank_notices
+from stemd.scan.blank import blank_notices, negative_notices
 
 
 def maps_of(totals: NDArray[np.integer]) -> PositionMaps:
@@ -63,3 +63,25 @@ def test_missing_positions_are_not_blank() -> None:
     maps.total[7:90] = 0
     maps.done[7:90] = False
     assert not blank_notices(maps)
+
+
+def test_negative_counts_that_leave_no_centre_of_mass_are_told() -> None:
+    rng = np.random.default_rng(4)
+    patterns = rng.integers(0, 4, (6, 5, 8, 8))
+    y, x = np.mgrid[:8, :8]
+
+    def told(values: NDArray[np.integer]) -> list[int | None]:
+        maps = maps_of(values.sum((2, 3)))
+        maps.moment_y[:] = (values * y).sum((2, 3)).ravel()
+        maps.moment_x[:] = (values * x).sum((2, 3)).ravel()
+        return [notice.count for notice in negative_notices(maps, (8, 8))]
+
+    assert not told(patterns)
+    assert not told(np.zeros_like(patterns))
+    assert not told(patterns * (y == 7) * (x == 7)), "in the corner, but on the detector"
+    weak = patterns.copy()
+    weak[0, 0, 3, 3] = -1
+    assert not told(weak), "some negative counts do no harm"
+    patterns[2, 1] -= 4
+    patterns[4] -= np.where(y < 4, 9, 0)
+    assert told(patterns) == [6]

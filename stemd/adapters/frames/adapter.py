@@ -12,7 +12,7 @@ from typing import Annotated, Any, Protocol, Self, TypeVar
 from pydantic import Field, model_validator
 
 from stemd.acquisition import Acquisition, Scan
-from stemd.adapters.base import AdapterSettings, CameraReading, Decoder
+from stemd.adapters.base import AdapterSettings, CameraReading, Decoder, HostName
 from stemd.adapters.connection import Connection
 from stemd.adapters.frames.decoder import FrameDecoder
 from stemd.adapters.frames.format import FrameFormat
@@ -46,7 +46,7 @@ class FrameSettings(AdapterSettings):
     that bring frames of one scan, two or more, each frame by one of them.
     """
 
-    host: str = "127.0.0.1"
+    host: HostName = "127.0.0.1"
     links: Annotated[tuple[LinkAddress, ...], Field(max_length=64)] = ()
     idle_timeout_s: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 2.0
     pause_timeout_s: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 30.0

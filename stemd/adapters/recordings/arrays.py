@@ -97,7 +97,12 @@ class ArrayRecording:
             optics=about.calibration.optics(),
         )
         self._unwritten = about.unwritten
-        self._told = (*about.notices, *_notices(self._scan, shape, about))
+        guessed = scan is not None and scan.flyback is None
+        self._told = (
+            *about.notices,
+            *_notices(self._scan, shape, about),
+            *(_guessed(self._scan, shape) if guessed else ()),
+        )
         self.splits = True
 
     @property
@@ -237,6 +242,23 @@ def _notices(scan: Scan, shape: tuple[int, ...], about: About) -> Iterator[Messa
             "if the file is right, the scan's shape or flyback is wrong: is it lines x columns?"
         )
         yield Notice("scan_shape", text, remedy=remedy)
+
+
+def _guessed(scan: Scan, shape: tuple[int, ...]) -> Iterator[Message]:
+    """What was left out because the scan has fewer patterns than there are, and fits with flyback.
+
+    Where the array's own axes say how long a line is, they say it.
+    """
+    if not scan.flyback_frames or (len(shape) == 4 and shape[1] == scan.line_frames):
+        return
+    left_out = scan.shape[0] * scan.flyback_frames
+    yield Notice(
+        "flyback_guessed",
+        f"{left_out:,} patterns are left out as flyback, {scan.flyback_frames} after each line of "
+        f"{scan.shape[1]}: only their number tells of it",
+        count=left_out,
+        remedy="tell scan.flyback (--flyback); 0 where all patterns are of the scan",
+    )
 
 
 def open_npy(path: RecordingPath, scan: Scan | None = None) -> ArrayRecording:

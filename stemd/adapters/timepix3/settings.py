@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from stemd.adapters.base import HostName
 from stemd.adapters.events.layout import Layout
 from stemd.adapters.events.settings import EventSettings, Part
 
@@ -28,7 +29,7 @@ class Timepix3Settings(EventSettings):
     `serval_url`: SERVAL's REST address, for start, stop and health; None: only receive.
     """
 
-    host: str = "127.0.0.1"
+    host: HostName = "127.0.0.1"
     port: Port = 8451
     mode: Literal["connect", "listen"] = "connect"
     stream: Literal["words", "csr"] = "words"
