@@ -19,7 +19,7 @@ I64 = NDArray[np.int64]
 SIDE = 64
 HOP = SIDE // 2
 RINGS = 46
-EVEN, UNEVEN = 2.45, 2.9
+EVEN, UNEVEN = 2.5, 2.95
 """Mean square of a ring's powers over their mean's square. It is 2 for a texture, whose powers are
 exponentially distributed; shapes with edges have few high ones."""
 ENOUGH = 30.0
