@@ -41,7 +41,9 @@ def test_lines_that_begin_beside_their_place_are_put_back(make: Any) -> None:
     assert psnr(put_back[EDGE], truth[EDGE]) > psnr(still[EDGE], truth[EDGE]) - 3.0
     np.testing.assert_allclose(put_back[:, 100:], data[:, 100:], atol=1e-3)
     scan = Scan(shape=truth.shape, serpentine=True)
-    assert steadied_scan(data, scan)[0] is data
+    same, told = steadied_scan(data, scan)
+    assert same is data
+    assert told == {"not_looked_for": ["hum", "flagging"]}
 
 
 def test_nothing_is_moved_where_lines_begin_at_their_place() -> None:

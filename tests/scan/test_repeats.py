@@ -272,6 +272,20 @@ def test_the_command_line_aligns_files_and_repeats(
     assert "there is one frame only" in capsys.readouterr().err
 
 
+def test_what_reads_patterns_of_repeats_twice_is_refused_on_a_cluster(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(saved(tmp_path / "all.npy", np.zeros((2, 40 * 40, PATTERN, PATTERN), np.uint16)))
+    images = ["--engine", "ssb", "--engine", "direct", "--step-size-angstrom", "0.2"]
+    optics = "energy_ev=200e3,convergence_semi_angle_mrad=21,pixel_size_mrad=7"
+    size = ["--scan", "40x40", "--repeats", "2", "--optics", optics]
+    # refused before anybody is called at that address
+    assert main(["process", path, *size, *images, "--cluster", "tcp://127.0.0.1:9"]) == 2
+    assert (
+        "ssb, direct of 2 frames of one place is not made on a cluster" in capsys.readouterr().err
+    )
+
+
 def test_a_scan_that_was_stopped_has_its_whole_frames(tmp_path: Path) -> None:
     data, _ = patterns()
     path = saved(tmp_path / "scan.npy", data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,12 +169,12 @@ class RestorationEngine:
                 raise CancelledError
             file, network = thread.network(model, own.backend, own.threads, device=own.device)
             image, error = np.zeros_like(source.image), np.zeros_like(source.image)
-            told: dict[str, float] = {}
+            told: dict[str, Any] = {}
             lines = np.flatnonzero(done.any(axis=1))
             if lines.size:
                 part = slice(int(lines[0]), int(lines[-1]) + 1)
                 whole = without_holes(source.image[part], done[part])
-                undone: dict[str, float] = {}
+                undone: dict[str, Any] = {}
                 if urgent and self._maps.frames is None and whole.shape == self._maps.shape:
                     whole, undone = steadied_scan(whole, self._scan)
                 cancelled = (lambda: False) if urgent else (lambda: self._abandoned)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,10 @@ from stemd.engines.restoration.estimate.hum import steadied_image
 F32 = NDArray[np.float32]
 
 
-def steadied_scan(image: F32, scan: Scan) -> tuple[F32, dict[str, float]]:
-    """An image (ny, nx) of a scan as `steadied`; as it is where lines run both ways."""
+def steadied_scan(image: F32, scan: Scan) -> tuple[F32, dict[str, Any]]:
+    """An image (ny, nx) of a scan as `steadied`; not, which is told, where lines run both ways."""
     if scan.serpentine:
-        return image, {}
+        return image, {"not_looked_for": ["hum", "flagging"]}
     dwell_us = scan.dwell_time_us
     pixel_s = None if dwell_us is None else dwell_us * 1e-6
     return steadied(image, pixel_s and pixel_s * scan.line_frames, pixel_s)
