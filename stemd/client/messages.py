@@ -88,6 +88,7 @@ class Optics:
     """The optics of a scan as its data have them; None where they cannot say.
 
     `preliminary`: measured in the first `lines` lines of a scan that goes on; the whole follows.
+    `agrees`: whether what was told has the data's agreement; None where they do not show the lens.
     `quality` (0 to 1) tells how clearly the lens stands out; `usable` are keys of the settings'
     section `optics` with what was measured and is not as told.
     """
@@ -95,7 +96,7 @@ class Optics:
     scan: str
     started_ns: int
     quality: float | None
-    agrees: bool
+    agrees: bool | None
     usable: Mapping[str, Any]
     defocus_nm: Measured | None
     astigmatism_nm: Measured | None
@@ -188,7 +189,7 @@ def optics_of(document: Json) -> Optics:
         scan=str(document["scan"]),
         started_ns=int(document["started_ns"]),
         quality=document["quality"],
-        agrees=bool(document["agrees"]),
+        agrees=document["agrees"],
         usable=dict(document["usable"]),
         preliminary=bool(document.get("preliminary", False)),
         lines=document.get("lines"),

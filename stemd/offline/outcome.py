@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stemd.acquisition import Acquisition, Optics, iso_utc
 from stemd.config.tables import DEFAULT_RESULTS
 from stemd.results import Snapshot
-from stemd.scan.measured_optics import measured_optics
+from stemd.scan.measured_optics import measured_optics, other_than_told
 from stemd.scan.run import ScanRun
 from stemd.settings import Settings
 from stemd.storage.folder import ScanFolder, ScanSummary
@@ -48,6 +48,11 @@ class Outcome:
 
 def outcome_of(run: ScanRun) -> Outcome:
     """What is to be said of a run that has ended."""
+    measured = run.measured
+    if measured is None:
+        measured = measured_optics(run)
+        if measured is not None and (said := other_than_told(measured)) is not None:
+            run.tell(said)
     return Outcome(
         run.acquisition,
         run.status,
@@ -59,7 +64,7 @@ def outcome_of(run: ScanRun) -> Outcome:
         run.mask.document(),
         run.notices,
         {choice.name: choice.plugin.name for choice in run.engines.choices},
-        run.measured if run.measured is not None else measured_optics(run),
+        measured,
     )
 
 

@@ -162,7 +162,8 @@ class _Health(Collector):
             optics = document.get("optics")
             if optics is None:
                 continue
-            agree.add_metric([pipeline], float(optics["agrees"]))
+            if optics["agrees"] is not None:
+                agree.add_metric([pipeline], float(optics["agrees"]))
             for name, each in optics["numbers"].items():
                 value.add_metric([pipeline, name], float(each["value"]))
                 if each["sigma"] is not None:

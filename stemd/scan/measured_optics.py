@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stemd.aberrations import Aberrations
 from stemd.acquisition import Optics, iso_utc
+from stemd.blocks import Notice
 from stemd.engines.base import MeasuringEngine
 from stemd.engines.lens.found import DISAGREES, LEAST_TURN_DEG, PHYSICS_ANGSTROM, OpticsFound
 from stemd.engines.vectors import descan_of
@@ -66,11 +67,16 @@ def measured_optics(run: ScanRun, before: Seen | None = None) -> Json | None:
     if run.repeats is not None:
         document["drift_nm_per_s"] = _drift_of_frames(run.repeats.about())
     document["usable"] = usable
-    document["agrees"] = all(
-        each["agrees"] is not False for each in document.values() if isinstance(each, Mapping)
-        and "agrees" in each
-    )  # fmt: skip
+    document["agrees"] = _agrees(document)
     return document
+
+
+def _agrees(document: Json) -> bool | None:
+    """Whether the data have what was told; None where nothing differs but the lens is not known."""
+    entries = [each for each in document.values() if isinstance(each, Mapping) and "agrees" in each]
+    if any(each["agrees"] is False for each in entries):
+        return False
+    return True if document["defocus_nm"] is not None else None
 
 
 def _found(run: ScanRun) -> tuple[OpticsFound | None, str | None]:
@@ -225,8 +231,15 @@ _WORDS = {
 }
 
 
-def words_of(document: Json) -> str:
-    """What disagrees beside defocus, astigmatism and rotation; empty where nothing does."""
+def other_than_told(document: Json) -> Notice | None:
+    """What disagrees beside what `usable` has, or nothing; engines tell of defocus and rotation."""
+    text = _words_of(document)
+    if not text or document["usable"]:
+        return None
+    return Notice("optics", text, remedy="correct it in the optics")
+
+
+def _words_of(document: Json) -> str:
     parts = [
         text.format(**document[name])
         for name, text in _WORDS.items()

@@ -16,7 +16,7 @@ from stemd.engines.bright_field.measuring import disc_found
 from stemd.engines.lens.found import DiscFound
 from stemd.engines.vectors import descan_of
 from stemd.scan.drift import Seen, drift_between
-from stemd.scan.measured_optics import NAMES, lines_measured, measured_optics, words_of
+from stemd.scan.measured_optics import NAMES, lines_measured, measured_optics, other_than_told
 from stemd.scan.run import ScanRun
 from stemd.virtual.diffraction import Camera
 from stemd.virtual.microscope import Microscope, Setup
@@ -102,7 +102,10 @@ def test_the_camera_is_found_turned_and_the_disc_where_it_is(document):
     assert center["agrees"] is False
     assert near(document["convergence_semi_angle_mrad"], 20.0, 0.3)
     assert document["convergence_semi_angle_mrad"]["agrees"] is True
-    assert "the disc at [16." in words_of(document)
+    said = other_than_told(document | {"usable": {}})
+    assert said is not None
+    assert "the disc at [16." in said.text
+    assert other_than_told(document) is None, "what is usable is told by the engine"
 
 
 def test_a_scan_that_goes_on_is_measured_and_says_that_it_is_not_the_whole():
@@ -180,6 +183,7 @@ def test_dose_and_descan_need_no_engine(document):
     assert plain is not None
     assert plain["defocus_nm"] is None
     assert plain["engine"] is None
+    assert plain["agrees"] is None, "nobody has looked at the lens"
     assert plain["dose_e_per_square_angstrom"]["value"] == pytest.approx(900 / STEP**2, rel=0.02)
     assert plain["masked_pixels"]["value"] == 0
     assert plain["drift_nm_per_s"] is None
@@ -198,6 +202,7 @@ def test_vacuum_claims_no_lens():
     assert found["defocus_nm"] is None
     assert found["rotation_deg"] is None
     assert found["usable"] == {}
+    assert found["agrees"] is None
     assert found["convergence_semi_angle_mrad"]["agrees"] is True
 
 

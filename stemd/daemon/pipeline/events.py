@@ -15,7 +15,6 @@ from stemd.daemon.sessions.sessions import Sessions
 from stemd.errors import StemdError
 from stemd.events import Hub, Json
 from stemd.logs import get_logger
-from stemd.scan.measured_optics import words_of
 from stemd.scan.run import ScanRun
 from stemd.storage.scan_files import ScanFiles
 
@@ -175,9 +174,6 @@ class Events:
         before = self._hub.view(self._pipeline).optics
         if measured["engine"] is not None or before.get("engine") is None:
             self._hub.optics(self._pipeline, measured)
-        text = words_of(measured)
-        if text and not measured["usable"]:
-            self._troubles.tell("warning", text, "correct it in the optics", "optics")
         if measured["usable"] and run.settings.optics.measured == "use":
             self._use_measured(run.acquisition.id, measured["usable"])
         elif measured["usable"] and (names := _through_lens_told(run)):
