@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stemd.beam import Beam
-from stemd.engines.airpi.bright import Evidence
+from stemd.engines.airpi.bright import Evidence, misfit_of
 from stemd.engines.airpi.joined import AMPLITUDE, NOISY, compromise, joined
 from stemd.engines.airpi.seen import WIDE, Seen
 from stemd.engines.airpi.slopes import Frame, Slopes
@@ -210,3 +210,15 @@ def test_a_strong_wave_of_noise_among_few_gives_no_power() -> None:
         linear.numerator = np.where(coarsest, np.sqrt(1.0 + beyond) * noise, rest)
         powers.append(linear.power()[coarsest].max())
     assert 0.0 <= powers[0] < 0.3 * powers[1]
+
+
+def test_a_disagreement_that_may_be_chance_is_none_and_another_counts_wholly() -> None:
+    at = Frequencies(np.ones((40, 40), np.bool_), Beam(300e3, 20.0), 0.25)
+    cells, rng = 60, np.random.default_rng(5)
+    # chi-square of the cells beside two fitted numbers, a complex wave each
+    noise = at.positions * rng.gamma(cells - 2, size=at.index.size)
+    nothing = np.zeros_like(noise)
+    assert (misfit_of(at, noise, nothing, cells) == 1.0).mean() > 0.99
+    wrong = misfit_of(at, 1.5 * noise, nothing, cells)
+    np.testing.assert_allclose(wrong, 1.5, rtol=0.15)
+    assert (misfit_of(at, 1.5 * noise, nothing, 7) == 1.0).all(), "too few cells to tell"

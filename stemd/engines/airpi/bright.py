@@ -40,6 +40,8 @@ e/angstrom^2: 100 angstrom of silicon 0.86 and 0.55; a particle on carbon 0.53 a
 of 12 to 30 angstrom 0.28 and 0.18; two sheets of a dichalcogenide 0.14 and 0.24."""
 CLEAR = 5.0
 """Standard errors of the cells' disagreement that are taken for noise."""
+BY_CHANCE = 3.0
+"""Standard errors of a ring's disagreement from which on it is none."""
 FITTED = 2
 """Numbers that are found for each frequency, phase and absorption, which take so much noise in."""
 
@@ -153,7 +155,7 @@ class HeldTo(BrightFieldEngine):
         )
         made = [
             Evidence(
-                sums[n].phase(), _misfit(at, power, explained[n], cells),
+                sums[n].phase(), misfit_of(at, power, explained[n], cells),
                 {**lenses[n].as_optics(), "lens": name}, blurred[n], disagrees, lenses[n],
                 float(parts[n]), min(rest) if thick else 0.0,
             )
@@ -181,17 +183,21 @@ def _apart(one: Aberrations, other: Aberrations, beam: Beam) -> float:
     return float(abs(change[0]) + np.hypot(change[1], change[2]))
 
 
-def _misfit(at: Frequencies, power: F64, explained: F64, cells: int) -> F64:
+def misfit_of(at: Frequencies, power: F64, explained: F64, cells: int) -> F64:
     """How many times more than Poisson noise the cells disagree on one specimen, (n,), by rings.
 
+    1 where that may be chance, which in rings of few waves is some per cent: of noise alone half of
+    the rings would be doubted, and the coarsest most.
     `power`: sum over the cells of their mean counts times |spectrum|^2; `explained` of it by phase
     and absorption.
     """
     if cells < LEAST_CELLS:
         return np.ones(at.index.size)
     left = np.bincount(at.ring, at.twice * (power - explained))
-    noise = np.bincount(at.ring, at.twice) * at.positions * (cells - FITTED)
-    return np.asarray(np.maximum(left / np.maximum(noise, 1.0), 1.0)[at.ring])
+    waves, squares = np.bincount(at.ring, at.twice), np.bincount(at.ring, at.twice**2)
+    times = left / np.maximum(waves * at.positions * (cells - FITTED), 1.0)
+    chance = BY_CHANCE * np.sqrt(squares / (cells - FITTED)) / np.maximum(waves, 1.0)
+    return np.asarray(np.where(times > 1.0 + chance, times, 1.0)[at.ring])
 
 
 def _unexplained(at: Frequencies, power: F64, explained: F64, cells: int) -> float:
