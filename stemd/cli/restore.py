@@ -164,7 +164,7 @@ def _report(document: dict[str, object], written: list[Path]) -> Iterator[str]:
         y, x = drift["value"]
         yield f"  drift {y:+.3g}, {x:+.3g} nm/s (y, x)"
     for key, unit in (("resolution_nm", "nm"), ("resolution_px", "pixels")):
-        value = document[key]
+        value = document.get(key)
         if isinstance(value, float):
             yield f"  resolution {value:.3g} {unit} (ring correlation of halves)"
             break

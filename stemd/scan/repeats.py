@@ -131,6 +131,8 @@ class Repeats:
                     "the frames show too little to tell how they have moved: they are added as "
                     "they came, and the sum is not aligned",
                 )
+            if found.kinds is not None:
+                yield _two_kinds([n + 1 for n in np.array(whole)[found.kinds.second]])
             lines = np.zeros((self._repeats, self.maps.shape[0], 2))
             used = np.zeros(self._repeats, np.bool_)
             lines[whole], used[whole] = found.lines, found.used
@@ -300,3 +302,12 @@ class Repeats:
                 places.add_to(sums, values[self._part(n)], n)
         maps.done[:] = places.counts > 0
         maps.counts, maps.frames = places.counts, places.frames
+
+
+def _two_kinds(frames: list[int]) -> Notice:
+    listed = ", ".join(map(str, frames[:20])) + (", ..." if len(frames) > 20 else "")
+    return Notice(
+        "frames_of_two_kinds",
+        f"frames {listed} show something else than the others do: the sum is of both",
+        remedy="did the place or the specimen change? Make the images of each part by itself",
+    )

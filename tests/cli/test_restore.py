@@ -180,3 +180,69 @@ def test_what_cannot_be_done_is_said_in_words(
         tifffile.imwrite(tmp_path / path, image(0))
     assert main(["restore", *arguments]) in (1, 2)
     assert says in capsys.readouterr().err
+
+
+def test_pixels_without_a_value_stay_without_one_and_are_counted(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    holed = image(1).astype(np.float32)
+    holed[20:22] = np.nan
+    holed[40, 7] = np.inf
+    path = tmp_path / "holed.tif"
+    tifffile.imwrite(path, holed)
+    assert main(["restore", str(path), "--model", model, "--out", str(tmp_path)]) == 0
+    assert "161 pixels were no finite numbers: they stay so" in capsys.readouterr().err
+    for name in ("restored", "uncertainty"):
+        found = tifffile.imread(tmp_path / "holed" / f"image_{name}.tif")
+        np.testing.assert_array_equal(np.isnan(found), ~np.isfinite(holed))
+
+
+def test_frames_that_show_nothing_or_something_else_are_told(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = np.flip(image(9), 0) + 5 * image(10)[:, ::-1]
+    frames = np.stack([image(n) for n in range(4)] + [other, other[::-1]] * 2).astype(np.float32)
+    frames[4:] = np.random.default_rng(2).poisson(frames[4])
+    frames = np.insert(frames, 2, np.nan, axis=0)
+    path = tmp_path / "frames.tif"
+    tifffile.imwrite(path, frames)
+    command = ["restore", str(path), "--model", model, "--out", str(tmp_path), "--frames", "align"]
+    assert main(command) == 0
+    said = capsys.readouterr().err
+    assert "without a single finite value were left out, and count nowhere: 2" in said
+    document = json.loads((tmp_path / "frames" / "image_restored.json").read_text())
+    told_apart = document.get("two_kinds", {}).get("second") == [4, 5, 6, 7]
+    assert told_apart or document.get("left_out") == [4, 5, 6, 7]
+    tifffile.imwrite(path, np.full((5, 72, 80), np.nan, np.float32))
+    assert main(command) == 1
+    assert f"{path}: no pixel is a finite number" in capsys.readouterr().err
+    tifffile.imwrite(path, image(3).astype(np.float32) * 1e20)
+    assert main(["restore", str(path), "--model", model, "--out", str(tmp_path)]) == 1
+    assert "e+21 are more than 1e+12" in capsys.readouterr().err
+
+
+def test_frames_of_noise_are_added_as_they_come_and_said_to_be_so(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "noise.tif"
+    tifffile.imwrite(path, np.random.default_rng(3).poisson(20.0, (6, 72, 80)).astype(np.float32))
+    command = ["restore", str(path), "--model", model, "--out", str(tmp_path), "--frames", "align"]
+    assert main(command) == 0
+    captured = capsys.readouterr()
+    assert "6 of 6 frames" in captured.out
+    assert "the sum is not aligned" in captured.err
+
+
+def test_a_stack_that_was_cut_off_is_refused_with_its_name(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "stack.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for n in range(6):
+            writer.write(image(n), contiguous=False)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    assert main(["restore", str(path), "--model", model, "--out", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert f"{path}: is cut off or damaged" in said
+    assert "copy it again" in said

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import logging
+import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -147,12 +149,12 @@ def decoded(text: Any, scan_id: str) -> Picture:
 def read_tiff(data: bytes) -> list[Stack]:
     """The images of a TIFF file: its first page, and those of the same size and type behind it.
 
-    Smaller copies and thumbnails are left out. Raises FormatError for colours and for files that
-    would take too much memory.
+    Smaller copies and thumbnails are left out. Raises FormatError for colours, for files that
+    would take too much memory, and where pages are missing.
     """
     import tifffile
 
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
+    with _Complaints() as complaints, tifffile.TiffFile(io.BytesIO(data)) as file:
         first = file.pages.first
         _refuse_large((first.imagelength, first.imagewidth))
         if first.samplesperpixel > 1:
@@ -165,12 +167,38 @@ def read_tiff(data: bytes) -> list[Stack]:
             size = ANGSTROM[unit] * resolution.value[1] / resolution.value[0]
         kind = (first.shape, first.dtype)
         pages = [page for page in file.pages if (page.shape, page.dtype) == kind]
+        if complaints.said:
+            raise FormatError(
+                f"is cut off or damaged after {len(pages)} images: {complaints.said[0]}",
+                "copy it again, or save the images that are whole",
+            )
         _refuse_large((len(pages), *first.shape[-2:]))
         for page in pages:
             _refuse_bomb(page, data)
         images = np.stack([page.asarray() for page in pages])
         times = of_stemd(about.get("stemd"), (images.shape[-2], images.shape[-1]))
         return [Stack("image", images.reshape(-1, *images.shape[-2:]), size, times)]
+
+
+class _Complaints(logging.Handler):
+    """What the reader of TIFF files logs instead of raising, in this thread."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.said: list[str] = []
+        self._thread = threading.get_ident()
+
+    def __enter__(self) -> _Complaints:
+        logging.getLogger("tifffile").addHandler(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        logging.getLogger("tifffile").removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler`."""
+        if record.thread == self._thread:
+            self.said.append(record.getMessage())
 
 
 def _refuse_large(shape: tuple[int, ...]) -> None:

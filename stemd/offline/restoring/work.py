@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from stemd.documents import to_json
 from stemd.engines.restoration.evidence.faithful import Faithful
 from stemd.engines.restoration.finished import finished
 from stemd.engines.restoration.frames.aligned import Aligned, align
+from stemd.engines.restoration.frames.kinds import Kinds
 from stemd.engines.restoration.steady import steadied
 from stemd.errors import ModelError
 from stemd.inference.worker import shared
@@ -29,6 +30,10 @@ from stemd.storage.png import encode_png
 from stemd.storage.tiff import describe, write_tiff
 
 F32 = NDArray[np.float32]
+
+
+LARGEST = 1e12
+"""Their squares, summed over an image, are numbers of 32 bits still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +76,16 @@ def restored(series: Series, choice: Choice) -> Restored:
     The images are called `<name>_restored` and `<name>_uncertainty`, and, of several frames,
     `<name>_sum`: the aligned sum itself.
     """
+    series, blank = _with_values(series)
     first = series.pictures[0]
     size = choice.pixel_size_angstrom or first.pixel_size_angstrom
     images: dict[str, F32] = {}
     document: dict[str, Any] = {"source": first.source, "frames": len(series.pictures)}
+    if blank:
+        document["without_values"] = blank
+    unknown = sum(int(np.count_nonzero(~np.isfinite(p.pixels))) for p in series.pictures)
+    if unknown:
+        document["pixels_without_value"] = unknown
     pixels = first.pixels
     if len(series.pictures) > 1:
         frames = align([_finite(picture.pixels) for picture in series.pictures])
@@ -87,8 +98,12 @@ def restored(series: Series, choice: Choice) -> Restored:
         pixels, undone = steadied(_finite(pixels), *known)
         document |= undone
     found, about = _through_the_network(pixels, choice)
-    images[f"{series.name}_restored"] = found.image
-    images[f"{series.name}_uncertainty"] = found.uncertainty
+    # of several frames the others know what one does not
+    unseen = ~np.isfinite(first.pixels) if len(series.pictures) == 1 else None
+    for name, image in (("restored", found.image), ("uncertainty", found.uncertainty)):
+        if unseen is not None:
+            image[unseen] = np.nan
+        images[f"{series.name}_{name}"] = image
     document |= about
     document["pixel_size_angstrom"] = size
     document["strays"] = found.strays
@@ -119,8 +134,35 @@ def described(
         "corner": list(frames.corner),
         "resolution_px": finest,
         "resolution_nm": finest * nm if finest is not None and nm is not None else None,
+        **({} if frames.kinds is None else {"two_kinds": _kinds(frames.kinds)}),
         **drift,
     }
+
+
+def _kinds(kinds: Kinds) -> dict[str, Any]:
+    return {
+        "second": [int(n) for n in np.flatnonzero(kinds.second)],
+        "likeness": round(kinds.likeness, 4),
+    }
+
+
+def _with_values(series: Series) -> tuple[Series, list[int]]:
+    """The series without frames that have no value at all, and the numbers of these.
+
+    Raises ModelError where no frame has one, or they are too large to be squared.
+    """
+    largest = max(float(np.abs(each.pixels[np.isfinite(each.pixels)]).max(initial=0.0))
+                  for each in series.pictures)  # fmt: skip
+    if largest > LARGEST:
+        raise ModelError(
+            f"{series.source}: values up to {largest:.3g} are more than {LARGEST:g}",
+            "is it an image? Divide it by a number",
+        )
+    blank = [n for n, each in enumerate(series.pictures) if not np.isfinite(each.pixels).any()]
+    if len(blank) == len(series.pictures):
+        raise ModelError(f"{series.source}: no pixel is a finite number", "check the image")
+    left = tuple(each for n, each in enumerate(series.pictures) if n not in blank)
+    return replace(series, pictures=left), blank
 
 
 def write(made: Restored, folder: Path, *, pictures: bool) -> list[Path]:
@@ -156,6 +198,20 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
         yield (
             "the frames show too little to tell how they have moved: they were added as they "
             "came, and the sum is not aligned"
+        )
+    if "two_kinds" in document:
+        numbers = ", ".join(str(n) for n in document["two_kinds"]["second"][:20])
+        yield (
+            f"frames {numbers} show something else than the others do: the sum is of both; did the "
+            "place or the specimen change? Restore each part by itself"
+        )
+    if "without_values" in document:
+        numbers = ", ".join(str(n) for n in document["without_values"][:20])
+        yield f"frames without a single finite value were left out, and count nowhere: {numbers}"
+    if "pixels_without_value" in document:
+        yield (
+            f"{document['pixels_without_value']:,} pixels were no finite numbers: "
+            + ("they stay so" if document["frames"] == 1 else "their frame's mean stands for them")
         )
     left_out = document.get("left_out") or []
     if left_out:

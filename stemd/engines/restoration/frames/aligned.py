@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.engines.restoration.estimate.channels import shown_of
+from stemd.engines.restoration.frames.kinds import Kinds, kinds_of
 from stemd.engines.restoration.frames.places import Places, add_frame, places_of
 from stemd.engines.restoration.frames.rigid import Rigid
 from stemd.engines.restoration.frames.rings import resolution
@@ -45,7 +46,8 @@ class Aligned:
     of each frame in pixels and `lines` (n, ny, 2) of its lines, such that line j of frame n shows
     the first frame's place (j + y, i + x). `used` (n,). `resolution_px`: the finest period that
     both halves show (`rings.resolution`), None where they show nothing alike or there is one.
-    `moved`: whether the frames show where they are; else all are added as they came.
+    `moved`: whether the frames show where they are; else all are added as they came. `kinds`: where
+    they show two different things, which frame shows which.
     """
 
     image: F32
@@ -58,6 +60,7 @@ class Aligned:
     resolution_px: float | None
     places: Places
     moved: bool = True
+    kinds: Kinds | None = None
 
     def drift(self, frame_time_s: float) -> tuple[tuple[float, float], float]:
         """Drift (y, x) in pixels a second, and its standard error: a line through the shifts."""
@@ -163,7 +166,7 @@ def _result(
     finest = resolution(halves[0], halves[1]) if places.frames > 1 else None
     return Aligned(
         image, (halves[0], halves[1]), (rows[0], columns[0]), shifts, lines, likeness, used,
-        finest, places, moved,
+        finest, places, moved, kinds_of(frames, lines, used),
     )  # fmt: skip
 
 
