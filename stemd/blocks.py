@@ -327,6 +327,7 @@ class Started:
     number: int = 0
 
 
+Level = Literal["info", "warning", "error"]
 EndReason = Literal["complete", "idle", "disconnected", "restarted", "stopped", "replaced"]
 
 
@@ -349,7 +350,7 @@ class Notice:
 
     kind: str
     text: str
-    level: Literal["info", "warning", "error"] = "warning"
+    level: Level = "warning"
     count: int = 1
     remedy: str = ""
 

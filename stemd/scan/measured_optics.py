@@ -236,7 +236,12 @@ def other_than_told(document: Json) -> Notice | None:
     text = _words_of(document)
     if not text or document["usable"]:
         return None
-    return Notice("optics", text, remedy="correct it in the optics")
+    remedy = "correct it in the optics"
+    angle = document["convergence_semi_angle_mrad"]
+    if document["defocus_nm"] is None and angle is not None and angle["agrees"] is False:
+        remedy += ": the semi-angle, or the pixel size; until then no lens is claimed where they "
+        remedy += "are far off"
+    return Notice("optics", text, remedy=remedy)
 
 
 def _words_of(document: Json) -> str:

@@ -12,6 +12,7 @@ from stemd.aberrations import Aberrations
 from stemd.acquisition import Optics, Scan
 from stemd.beam import Beam
 from stemd.engines.base import PositionMaps
+from stemd.engines.bright_field import optics as bright_field_optics
 from stemd.engines.bright_field.measuring import disc_found
 from stemd.engines.lens.found import DiscFound
 from stemd.engines.vectors import descan_of
@@ -40,6 +41,7 @@ def run_of(
     scan: int = 0,
     engines: tuple[str, ...] = ("direct",),
     lines: int = SIDE,
+    live: bool = False,
     **told: Any,
 ) -> ScanRun:
     """A finished scan of the microscope, with what is told of the optics."""
@@ -59,7 +61,7 @@ def run_of(
     acquisition = acquisition_of(
         counts.astype(np.uint16), setup.scan.shape, step_size_angstrom=STEP
     )
-    run = ScanRun(acquisition, settings_of(choices, optics), choices)
+    run = ScanRun(acquisition, settings_of(choices, optics), choices, live=live)
     counts = counts[: lines * setup.scan.shape[1]]
     for block in blocks_of(acquisition, counts.astype(np.uint16), (90, 31)):
         run.reduce(block)
@@ -194,6 +196,31 @@ def test_nothing_is_measured_where_that_is_switched_off_or_nothing_has_come():
     assert measured_optics(run_of(SETUP, engines=("ricom",), measured="off")) is None
     optics = Optics()
     assert measured_optics(ScanRun(an_acquisition(), settings_of([], optics), [])) is None
+
+
+def test_where_the_disc_has_another_size_than_told_no_lens_is_claimed():
+    run = run_of(replace(SETUP, scan=SMALL), pixel_size_mrad=1.25)
+    found = measured_optics(run)
+    assert found is not None
+    assert found["convergence_semi_angle_mrad"]["value"] == pytest.approx(10.0, rel=0.03)
+    assert found["defocus_nm"] is None
+    assert found["usable"] == {}
+    said = other_than_told(found)
+    assert said is not None
+    assert "semi-angle of" in said.text
+    assert "pixel size" in said.remedy
+
+
+def test_a_scan_whose_lens_there_was_no_time_to_measure_says_so(monkeypatch):
+    monkeypatch.setitem(bright_field_optics._rest_until, "measured_optics", np.inf)
+    run = run_of(replace(SETUP, scan=SMALL), engines=("measured_optics",), live=True)
+    found = measured_optics(run)
+    assert found is not None
+    assert found["defocus_nm"] is None
+    assert found["agrees"] is None
+    (said,) = [n for n in run.notices if n["kind"] == "measured_optics_not_measured"]
+    assert said["level"] == "info"
+    assert "follow each other" in said["text"]
 
 
 def test_vacuum_claims_no_lens():

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Optics
 from stemd.beam import Beam
-from stemd.blocks import Block, Notice
+from stemd.blocks import Block, Level, Notice
 from stemd.engines.base import PositionMaps, Positions
 from stemd.engines.beside.positions_taken import PositionsTaken
 from stemd.engines.beside.worker import Beside
@@ -142,9 +142,11 @@ class BesideScan(ABC):
             f"records and {self.name}.complete is on, else with stemd process"
         )
 
-    def _say(self, kind: str, text: str, count: int = 1, remedy: str = "") -> None:
+    def _say(
+        self, kind: str, text: str, count: int = 1, remedy: str = "", level: Level = "warning"
+    ) -> None:
         remedy = remedy or self._remedy
-        self._tell(Notice(f"{self.name}_{kind}", f"{self.name}: {text}", "warning", count, remedy))
+        self._tell(Notice(f"{self.name}_{kind}", f"{self.name}: {text}", level, count, remedy))
 
 
 def phase_beam(acquisition: Acquisition, optics: Optics) -> tuple[Beam, float, float]:

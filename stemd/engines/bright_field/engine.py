@@ -98,6 +98,13 @@ class BrightFieldEngine(KeepsDiscs):
         optics = self._settings.optics
         measured = self._optics.measure(discs, vectors, optics, self._own.search, go_on)
         lens = self.lens_found
+        if self._optics.rested:
+            self._say(
+                "not_measured",
+                "the lens of this scan was not measured: scans follow each other faster than it is",
+                level="info",
+                remedy="stemd process measures it in the scan's record",
+            )
         if measured and lens is not None and (lens.disagrees or lens.turned):
             self._say(
                 "lens_disagrees",

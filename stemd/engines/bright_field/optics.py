@@ -29,6 +29,9 @@ OFF_CENTER, OTHER_SIZE, CLEARLY = 0.5, 0.08, 4.0
 """Pixels by which the disc is not where it was told, and the pixels of its radius and the standard
 errors by which it has another size, from which on it is taken as it is seen. A point spread of a
 pixel makes a disc of any size look smaller by up to 0.08."""
+OTHER_SCALE = 1.2
+"""Times the disc that was told, or its part, from which on pixel size or semi-angle must be wrong:
+nobody knows which, and the aberrations go with the pixel's square, so none is claimed."""
 SHARE = 0.5
 """Of the time beside a camera goes into measuring at most, where no image needs it: of scans that
 follow each other faster some are not measured."""
@@ -54,6 +57,8 @@ class OpticsMeasurement:
         self._name, self._maps, self._detector, self._bounded = name, maps, detector, bounded
         self._made_with: tuple[Optics, Search] | None = None
         self._so_far: OpticsFound | None = None
+        self.rested = False
+        """Whether the lens of the whole scan was not looked for, for want of time."""
 
     def found(self) -> OpticsFound | None:
         """What was measured of this scan; None where it has not been looked for.
@@ -118,8 +123,14 @@ class OpticsMeasurement:
         if self._made_with == made_with:
             return False
         if self._bounded and began < _rest_until.get(self._name, 0.0):
+            self.rested = True
             return False
+        told_radius = discs.radius
         discs, vectors = self.about_disc(discs, vectors, optics)
+        seen = told_radius if self._disc is None else self._disc.radius
+        if not 1.0 / OTHER_SCALE < seen / told_radius < OTHER_SCALE:
+            self.lens, self._made_with = None, made_with
+            return True
 
         def sooner(lens: LensFound) -> None:
             self.lens = lens
