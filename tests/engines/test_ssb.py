@@ -373,6 +373,7 @@ def test_a_slow_ssb_never_holds_the_reader_up_and_says_what_it_leaves_out(
     monkeypatch.setattr(
         "stemd.engines.beside.block_queue.BlockQueue.__init__.__defaults__", (8 * line, 12 * line)
     )
+    monkeypatch.setattr("stemd.engines.bright_field.optics._rest_until", {})
     gate, told = _Gate(monkeypatch), list[Notice]()
     run, users = held_up(patterns, phase.shape, gate, notice=told.append)
     run.end("complete")
