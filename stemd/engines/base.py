@@ -62,10 +62,9 @@ class PositionMaps:
     def wide(self) -> None:
         """Make the sums int64, if they are not. The caller holds `changing` if others add."""
         if self.narrow:
-            self.moment_y = self.moment_y.astype(np.int64)
-            self.moment_x = self.moment_x.astype(np.int64)
-            self.detector_sums = self.detector_sums.astype(np.int64)
-            self.total = self.total.astype(np.int64)
+            self.moment_y, self.moment_x = _wider(self.moment_y), _wider(self.moment_x)
+            self.detector_sums = _wider(self.detector_sums)
+            self.total = _wider(self.total)
 
     def evened(
         self, sums: NDArray[Any], first: int = 0, stop: int | None = None
@@ -91,6 +90,11 @@ class PositionMaps:
             if name in old:
                 sums[index] = old[name]
         self.detector_names, self.detector_sums = tuple(names), sums
+
+
+def _wider(sums: Sums) -> Sums:
+    """The same in 64 bits; of nothing, memory that is not touched."""
+    return sums.astype(np.int64) if sums.any() else np.zeros(sums.shape, np.int64)
 
 
 class Engine(Protocol):

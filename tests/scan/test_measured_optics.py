@@ -198,11 +198,13 @@ def test_nothing_is_measured_where_that_is_switched_off_or_nothing_has_come():
     assert measured_optics(ScanRun(an_acquisition(), settings_of([], optics), [])) is None
 
 
-def test_where_the_disc_has_another_size_than_told_no_lens_is_claimed():
-    run = run_of(replace(SETUP, scan=SMALL), pixel_size_mrad=1.25)
+@pytest.mark.parametrize("pixel_size_mrad", [1.25, 3.25])
+def test_where_the_disc_has_another_size_than_told_no_lens_is_claimed(pixel_size_mrad):
+    run = run_of(replace(SETUP, scan=SMALL), pixel_size_mrad=pixel_size_mrad)
     found = measured_optics(run)
     assert found is not None
-    assert found["convergence_semi_angle_mrad"]["value"] == pytest.approx(10.0, rel=0.03)
+    angle = 20.0 * pixel_size_mrad / 2.5
+    assert found["convergence_semi_angle_mrad"]["value"] == pytest.approx(angle, rel=0.03)
     assert found["defocus_nm"] is None
     assert found["usable"] == {}
     said = other_than_told(found)

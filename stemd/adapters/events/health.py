@@ -63,8 +63,8 @@ class SyncHealth:
     def followed(self, late_us: float, period_us: float) -> Iterator[Notice]:
         """Notices about a scan that began so long after one more line of the one before was due.
 
-        The beam needs time to go back to the first line, and where a pulse tells of each scan none
-        is a line of the one before. Told once a stream: there are generators without a pause.
+        The beam needs time to go back to the first line. Where a pulse of its own announces each
+        scan there is nothing to doubt. Told once a stream: there are generators without a pause.
         """
         told = self._settings.tdc.frame_input is not None or self._scan.repeats > 1
         if not told and abs(late_us) < INTERVAL_TOLERANCE * period_us and not self._followed:

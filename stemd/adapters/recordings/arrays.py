@@ -251,7 +251,7 @@ def _guessed(scan: Scan, shape: tuple[int, ...]) -> Iterator[Message]:
     """
     if not scan.flyback_frames or (len(shape) == 4 and shape[1] == scan.line_frames):
         return
-    left_out = scan.shape[0] * scan.flyback_frames
+    left_out = scan.lines * scan.flyback_frames
     yield Notice(
         "flyback_guessed",
         f"{left_out:,} patterns are left out as flyback, {scan.flyback_frames} after each line of "

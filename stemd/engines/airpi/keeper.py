@@ -92,7 +92,9 @@ class Keeper:
     def evidence(self, settings: Settings, go_on: Callable[[], bool]) -> Sequence[Evidence]:
         """Of the whole scan, made once for the same settings; nothing where `go_on` said no."""
         if self._made is None or self._made[0] is not settings:
+            # only the first time a camera waits
             until = max(self._lens_by, time.monotonic() + LEAST_LENS_S)
+            until = math.inf if self._made is not None else until
             self._made = settings, self._with(lambda held: held.evidence(go_on, until)) or ()
         return self._made[1]
 

@@ -78,12 +78,14 @@ class OpticsMeasurement:
         go_on: Callable[[], bool],
     ) -> None:
         """Measure the lines that there are; nothing comes of it where `go_on` says no."""
-        try:
-            turns = self._turns(optics)
-            lens = lens_found(discs, vectors, turns, optics, search, go_on, None)
-        except StoppedError:
-            return
         disc = disc_found(self.sum.counts.copy(), self._maps.masked)
+        lens = None
+        if not _of_another_scale(disc, optics):
+            try:
+                turns = self._turns(optics)
+                lens = lens_found(discs, vectors, turns, optics, search, go_on, None)
+            except StoppedError:
+                return
         self.lens, self._so_far = lens, OpticsFound(lens, disc, discs.done.shape[0])
 
     def center(self, optics: Optics, *, whole: bool) -> tuple[float, float]:
@@ -120,17 +122,19 @@ class OpticsMeasurement:
         Where `go_on` says no, what has been found until then stands.
         """
         made_with, began = (optics, search), time.monotonic()
+        self.rested = False
         if self._made_with == made_with:
             return False
         if self._bounded and began < _rest_until.get(self._name, 0.0):
             self.rested = True
             return False
-        told_radius = discs.radius
         discs, vectors = self.about_disc(discs, vectors, optics)
-        seen = told_radius if self._disc is None else self._disc.radius
-        if not 1.0 / OTHER_SCALE < seen / told_radius < OTHER_SCALE:
+        if _of_another_scale(self._disc, optics):
             self.lens, self._made_with = None, made_with
             return True
+
+        if self._made_with is not None:
+            self.lens = None  # it was found with other settings
 
         def sooner(lens: LensFound) -> None:
             self.lens = lens
@@ -196,3 +200,10 @@ class OpticsMeasurement:
             for found in [estimate_rotation(y, x, rotation_deg=optics.rotation_deg, flip=flip)]
         }
         return sorted(hands)
+
+
+def _of_another_scale(disc: DiscFound | None, optics: Optics) -> bool:
+    """Whether the disc has quite another radius than the one that was told."""
+    alpha, pixel = beam_angles(optics)
+    larger = 1.0 if disc is None else disc.radius * pixel / alpha
+    return not 1.0 / OTHER_SCALE < larger < OTHER_SCALE

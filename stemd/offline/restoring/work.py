@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,9 @@ def restored(series: Series, choice: Choice) -> Restored:
     The images are called `<name>_restored` and `<name>_uncertainty`, and, of several frames,
     `<name>_sum`: the aligned sum itself.
     """
-    series, blank = _with_values(series)
+    numbers = _with_values(series)
+    blank = sorted(set(range(len(series.pictures))) - set(numbers))
+    series = replace(series, pictures=tuple(series.pictures[n] for n in numbers))
     first = series.pictures[0]
     size = choice.pixel_size_angstrom or first.pixel_size_angstrom
     images: dict[str, F32] = {}
@@ -91,7 +93,7 @@ def restored(series: Series, choice: Choice) -> Restored:
         frames = align([_finite(picture.pixels) for picture in series.pictures])
         pixels = images[f"{series.name}_sum"] = frames.image
         document |= {"sources": [picture.source for picture in series.pictures]}
-        document |= described(frames, size, choice.frame_time_s)
+        document |= described(frames, size, choice.frame_time_s, numbers)
     else:
         times = choice.times(first)
         known = () if times is None else (times.line_s, times.pixel_s)
@@ -112,9 +114,15 @@ def restored(series: Series, choice: Choice) -> Restored:
 
 
 def described(
-    frames: Aligned, pixel_size_angstrom: float | None, frame_time_s: float | None
+    frames: Aligned,
+    pixel_size_angstrom: float | None,
+    frame_time_s: float | None,
+    numbers: Sequence[int],
 ) -> dict[str, Any]:
-    """What was found of the frames, as JSON: lengths in nm where the pixel size is known."""
+    """What was found of the frames, as JSON: lengths in nm where the pixel size is known.
+
+    `numbers` (n,): what each frame is called, from 0.
+    """
     if not frames.moved:
         return {"aligned": False, "used": [True] * len(frames.used)}
     nm = None if pixel_size_angstrom is None else pixel_size_angstrom / 10.0
@@ -128,41 +136,41 @@ def described(
     finest = frames.resolution_px
     return {
         "used": [bool(each) for each in frames.used],
-        "left_out": [int(n) for n in np.flatnonzero(~frames.used)],
+        "left_out": [numbers[int(n)] for n in np.flatnonzero(~frames.used)],
         "likeness": [round(float(each), 4) for each in frames.likeness],
         "shifts_px": [[round(float(v), 3) for v in shift] for shift in frames.shifts],
         "corner": list(frames.corner),
         "resolution_px": finest,
         "resolution_nm": finest * nm if finest is not None and nm is not None else None,
-        **({} if frames.kinds is None else {"two_kinds": _kinds(frames.kinds)}),
+        **({} if frames.kinds is None else {"two_kinds": _kinds(frames.kinds, numbers)}),
         **drift,
     }
 
 
-def _kinds(kinds: Kinds) -> dict[str, Any]:
+def _kinds(kinds: Kinds, numbers: Sequence[int]) -> dict[str, Any]:
     return {
-        "second": [int(n) for n in np.flatnonzero(kinds.second)],
+        "second": [numbers[int(n)] for n in np.flatnonzero(kinds.second)],
         "likeness": round(kinds.likeness, 4),
     }
 
 
-def _with_values(series: Series) -> tuple[Series, list[int]]:
-    """The series without frames that have no value at all, and the numbers of these.
+def _with_values(series: Series) -> list[int]:
+    """The numbers of the frames that have any value, from 0.
 
     Raises ModelError where no frame has one, or they are too large to be squared.
     """
-    largest = max(float(np.abs(each.pixels[np.isfinite(each.pixels)]).max(initial=0.0))
-                  for each in series.pictures)  # fmt: skip
-    if largest > LARGEST:
+    largest = [
+        float(np.abs(each.pixels[np.isfinite(each.pixels)]).max(initial=-1.0))
+        for each in series.pictures
+    ]
+    if max(largest) > LARGEST:
         raise ModelError(
-            f"{series.source}: values up to {largest:.3g} are more than {LARGEST:g}",
+            f"{series.source}: values up to {max(largest):.3g} are more than {LARGEST:g}",
             "is it an image? Divide it by a number",
         )
-    blank = [n for n, each in enumerate(series.pictures) if not np.isfinite(each.pixels).any()]
-    if len(blank) == len(series.pictures):
+    if max(largest) < 0.0:
         raise ModelError(f"{series.source}: no pixel is a finite number", "check the image")
-    left = tuple(each for n, each in enumerate(series.pictures) if n not in blank)
-    return replace(series, pictures=left), blank
+    return [n for n, value in enumerate(largest) if value >= 0.0]
 
 
 def write(made: Restored, folder: Path, *, pictures: bool) -> list[Path]:
@@ -207,7 +215,7 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
         )
     if "without_values" in document:
         numbers = ", ".join(str(n) for n in document["without_values"][:20])
-        yield f"frames without a single finite value were left out, and count nowhere: {numbers}"
+        yield f"frames without a single finite value were left out: {numbers}"
     if "pixels_without_value" in document:
         yield (
             f"{document['pixels_without_value']:,} pixels were no finite numbers: "

@@ -262,12 +262,12 @@ class LinkedAdapter:
         if scan is None or order is None or not order.holds:
             return
         limit_s = self.settings.idle_timeout_s
-        slow = [
+        expected = [
             thread.number
             for thread in waited_for(self._threads, scan, now, limit_s)
             if now - max(thread.heard, scan.began) <= limit_s
         ]
-        yield from order.ready(scan.until(slow))
+        yield from order.ready(scan.until(expected))
 
     def _close_scan(self, why: EndReason) -> Iterator[Message]:
         scan, order = self._scan, self._order

@@ -76,32 +76,34 @@ def _written(dataset: Any) -> _Grid:
 def _of_sources(dataset: Any) -> _Grid:
     """Of a virtual dataset: each index of all axes but the last two, by what its sources hold.
 
-    A source whose place is no plain box, or grows, counts as written unless all of it lacks.
+    A source whose place is no plain box, or grows, counts as written where any source is.
     """
     import h5py
 
     shape = dataset.shape
     grid = np.ones([*shape[:-2], 1, 1], np.bool_)
+    sides = (*([1] * (len(shape) - 2)), *shape[-2:])
+    some = False
     for source in dataset.virtual_sources():
         near = source.file_name == "."
         beside = Path(dataset.file.filename).parent / source.file_name
         with nullcontext(dataset.file) if near else h5py.File(beside, "r") as file:
             item = file[source.dset_name]
-            if item.ndim < 3:
-                continue
+            if item.ndim < 2:
+                return _Grid(np.ones_like(grid), sides)
             written, size = _written(item), item.shape
+        some |= bool(written.seen.any())
         if written.seen.all():
             continue
         here, there = _box(source.vspace, shape), _box(source.src_space, size)
         if here is None or there is None:
-            if not written.seen.any():
-                grid[...] = False
             continue
         seen = _stretched(written, size, range(len(size) - 2))[there[:-2]].all((-2, -1))
         place = grid[..., 0, 0][here[:-2]]
         if place.size == seen.size:
             place &= seen.reshape(place.shape)
-    return _Grid(grid, (*([1] * (len(shape) - 2)), *shape[-2:]))
+    grid &= some
+    return _Grid(grid, sides)
 
 
 def _box(space: Any, shape: Sequence[int]) -> tuple[slice, ...] | None:

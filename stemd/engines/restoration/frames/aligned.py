@@ -166,7 +166,7 @@ def _result(
     finest = resolution(halves[0], halves[1]) if places.frames > 1 else None
     return Aligned(
         image, (halves[0], halves[1]), (rows[0], columns[0]), shifts, lines, likeness, used,
-        finest, places, moved, kinds_of(frames, lines, used),
+        finest, places, moved, kinds_of(frames, lines, used) if moved else None,
     )  # fmt: skip
 
 
