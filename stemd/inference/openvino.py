@@ -91,6 +91,7 @@ class OpenVinoNetwork:
             # one that fails says why when it gets a batch that somebody wants
             with contextlib.suppress(Exception):
                 half = is_faster(other, self._compiled, batch)
+            # anew: the one that was timed keeps the memory that its batch took
             self._compiled = other if half else compiled("f32")
         self._compile = partial(compiled, "bf16" if half else "f32")
         self._requests = threading.local()

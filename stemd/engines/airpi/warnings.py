@@ -7,7 +7,6 @@ from types import MethodType
 from typing import Protocol, cast
 
 from stemd.beam import Beam
-from stemd.engines.airpi.keeper import LENS_BY_S
 from stemd.engines.airpi.neighbourhoods import Neighbourhood
 from stemd.engines.first_patterns import Found
 
@@ -105,8 +104,8 @@ class Warnings:
         """There was no time to look for the lens."""
         self._once(
             "hurried",
-            f"the search for the lens was ended {LENS_BY_S:g} s after the scan: the image is held "
-            "to the data through the lens that was told",
+            "there was no time to find the lens after the scan: the image is held to the data through "
+            "the lens that was told",
             f"{remedy}; a faster processor looks for it in time",
         )
 
