@@ -38,6 +38,8 @@ ROWS = {
     "live/timepix3-40M-hits/ricom61+annulus": "Timepix3 live at a link's 40,000,000 hits/s",
 }
 """What stands in the table, by the name of the row of `stemd bench`."""
+LEAST_SHARE = 0.1
+"""What is farther from a limit is bounded by something else."""
 
 Rows = Mapping[str, Mapping[str, Any]]
 
@@ -76,13 +78,15 @@ def table(rows: Rows) -> str:
 
 
 def _line(title: str, row: Mapping[str, Any]) -> str:
-    cpu, fraction = row["cpu_us_per_frame"], row["fraction"]
+    cpu, fraction, limit = row["cpu_us_per_frame"], row["fraction"], str(row["limit_name"])
+    if fraction is not None and fraction < LEAST_SHARE:
+        fraction, limit = None, ""
     cells = [
         title,
         f"{_number(row['value'])} {row['unit']}",
         "" if cpu is None else f"{cpu:.2g} µs" if cpu < 10 else f"{cpu:.1f} µs",
         "" if fraction is None else f"{fraction:.0%}".replace("%", " %"),
-        str(row["limit_name"]),
+        limit,
     ]
     return f"| {' | '.join(cells)} |".replace("|  |", "| |").replace("|  |", "| |")
 
