@@ -121,7 +121,8 @@ class HeldTo(BrightFieldEngine):
             return go_on() and not late
 
         super()._measure(discs, vectors, in_time)
-        self.hurried = late and self.lens_found is None
+        # one that was found before the search was ended is not the one that the record tells
+        self.hurried = late
 
     def _images_of(self, discs: Discs, go_on: Callable[[], bool]) -> Sequence[Result] | None:
         told, found = Aberrations.of_optics(self._settings.optics), self.lens_found

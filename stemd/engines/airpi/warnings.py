@@ -104,8 +104,8 @@ class Warnings:
         """There was no time to look for the lens."""
         self._once(
             "hurried",
-            "there was no time to find the lens after the scan: the image is held to the data "
-            "through the lens that was told",
+            "there was no time to measure the lens to the end after the scan: the image is held to "
+            "the data through what was known of it until then",
             f"{remedy}; a faster processor looks for it in time",
         )
 
