@@ -37,9 +37,7 @@ class View:
 
     def newest_first(self) -> Iterator[Snapshot]:
         """Where to look for the newest image of a name: the first that has it."""
-        for snapshot in (self.snapshot, self.growing, self.last_final):
-            if snapshot is not None:
-                yield snapshot
+        yield from {id(s): s for s in (self.snapshot, self.growing, self.last_final) if s}.values()
 
     def _unfinished(self, newest: Snapshot) -> Snapshot | None:
         """Growing images of the same scan that `newest` does not have."""

@@ -88,7 +88,7 @@ class Optics:
     """The optics of a scan as its data have them; None where they cannot say.
 
     `preliminary`: measured in the first `lines` lines of a scan that goes on; the whole follows.
-    `agrees`: whether what was told has the data's agreement; None where they do not show the lens.
+    `agrees`: whether the data have what was told; None where they do not show the lens.
     `quality` (0 to 1) tells how clearly the lens stands out; `usable` are keys of the settings'
     section `optics` with what was measured and is not as told.
     """
