@@ -7,6 +7,7 @@ import importlib.util
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from io import BytesIO
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.errors import ModelError
+from stemd.inference import kept
 from stemd.inference.base import (
     Batch,
     Info,
@@ -26,6 +28,7 @@ from stemd.inference.base import (
     only,
 )
 from stemd.inference.model_file import ModelFile
+from stemd.logs import get_logger
 from stemd.plugins import NoSettings, Plugin
 
 LEAST_THREADS = 2
@@ -39,8 +42,12 @@ ROUNDS = 3
 """Batches of which the fastest tells how fast a precision is."""
 GAIN = 0.8
 """Of float32's time: bfloat16 must take less, or it is not worth its rounding."""
+FULL, HALF = "f32", "bf16"
+"""OpenVINO's words for the precisions."""
 SIDE = 128
 """Of the batch that is timed, where the model leaves a side open."""
+
+log = get_logger(__name__)
 
 
 def imported() -> Any:
@@ -73,7 +80,7 @@ class OpenVinoNetwork:
         with blamed(model.name, "load it with OpenVINO"):
             graph = core.read_model(BytesIO(model.data))
             compiled = partial(_compiled, core, graph, settings)
-            self._compiled: Any = compiled("f32")
+            self._compiled: Any = compiled(FULL)
         shapes = only(
             model.name,
             [_shape(port) for port in self._compiled.inputs],
@@ -83,24 +90,32 @@ class OpenVinoNetwork:
             raise ModelError(
                 f"model {model.name} does not take float32 numbers", "name another model"
             )
-        half = False
+        version = openvino.__version__.split("-")[0]
+        device = core.get_property("CPU", "FULL_DEVICE_NAME").strip()
+        chosen = FULL
         if "BF16" in able and not options.exact:
-            with blamed(model.name, "load it with OpenVINO"):
-                other = compiled("bf16")
-            batch = np.full(_timed_shape(shapes[0], multiple_of(model), options), 0.5, np.float32)
-            # one that fails says why when it gets a batch that somebody wants
-            with contextlib.suppress(Exception):
-                half = is_faster(other, self._compiled, batch)
+
+            def timed() -> str:
+                with blamed(model.name, "load it with OpenVINO"):
+                    other = compiled(HALF)
+                sides = _timed_shape(shapes[0], multiple_of(model), options)
+                # one that fails says why when it gets a batch that somebody wants
+                with contextlib.suppress(Exception):
+                    if is_faster(other, self._compiled, np.full(sides, 0.5, np.float32)):
+                        return HALF
+                return FULL
+
+            chosen = once(timed, f"{model.sha256[:32]}-{version}-{device}")
             # anew: the one that was timed keeps the memory that its batch took
-            self._compiled = other if half else compiled("f32")
-        self._compile = partial(compiled, "bf16" if half else "f32")
+            self._compiled = compiled(chosen)
+        self._compile = partial(compiled, chosen)
         self._requests = threading.local()
         self.info = Info(
             model.name,
             "openvino",
-            openvino.__version__.split("-")[0],
-            core.get_property("CPU", "FULL_DEVICE_NAME").strip(),
-            "bfloat16" if half else "float32",
+            version,
+            device,
+            "bfloat16" if chosen == HALF else "float32",
             *shapes,
             multiple_of(model),
         )
@@ -123,6 +138,30 @@ class OpenVinoNetwork:
                 self._compiled = self._compile()
                 raise
             return np.array(request.get_output_tensor(0).data, np.float32)
+
+
+def once(timed: Callable[[], str], what: str) -> str:
+    """The precision that was chosen for a network when it was first loaded on this processor.
+
+    By time, a processor that is nearly as fast in both would choose now the one, now the other:
+    the image that a daemon shows and the one that is made of its record would differ. Where
+    nothing can be kept it is float32.
+    """
+    place = kept.folder("openvino") / f"{kept.plain(what)}.precision"
+    known = kept.read(place).decode(errors="replace")
+    try:
+        if known not in (FULL, HALF):
+            # what is there is not ours to believe, or nothing is
+            place.unlink(missing_ok=True)
+            known = kept.keep_first(place, timed().encode()).decode(errors="replace")
+    except OSError as error:
+        log.warning(
+            "the faster precision of a network cannot be kept: float32 is used",
+            file=str(place), error=str(error),
+            remedy="let the environment variable XDG_CACHE_HOME name a folder that stemd may write",
+        )  # fmt: skip
+        return FULL
+    return known if known in (FULL, HALF) else FULL
 
 
 def is_faster(other: Any, than: Any, batch: NDArray[np.float32]) -> bool:

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from stemd.errors import ConfigError, ModelError, ModelMemoryError
-from stemd.inference import choice
+from stemd.inference import choice, kept
 from stemd.inference.base import TOLERANCE, Network, Options
 from stemd.inference.model_file import model_of
-from stemd.inference.openvino import is_faster
+from stemd.inference.openvino import FULL, HALF, is_faster, once
 from tests.inference import models
 
 USABLE = [plugin.name for plugin in choice.best_first() if plugin.why_not() is None]
@@ -27,6 +27,12 @@ SHAPES = [(1, 1, 16, 16), (1, 1, 33, 64), (4, 1, 50, 17), (2, 1, 128, 96), (1, 1
 
 STANDING_IN = [] if "tensorrt" in USABLE else ["tensorrt"]
 """Tested on a stand-in for the GPU and its libraries where there is none."""
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing is kept of other tests."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture(params=[*USABLE, *STANDING_IN])
@@ -254,7 +260,7 @@ SILENT = """
 import os, sys, threading
 forks = []
 os.register_at_fork(before=lambda: forks.append(1))
-from stemd.inference import choice
+from stemd.inference import choice, kept
 from tests.inference.models import model, smoother
 choice.load(model(smoother()), "openvino")
 # as at the interpreter's end: whatever is sent in a thread has been sent then
@@ -285,6 +291,42 @@ def test_bfloat16_is_taken_only_where_it_is_clearly_faster() -> None:
     assert not is_faster(_Timed(20.0), _Timed(20.0), batch), "not worth its rounding"
 
 
+def test_a_precision_is_chosen_once_for_every_process() -> None:
+    assert once(lambda: HALF, "network-processor") == HALF
+    assert once(lambda: FULL, "network-processor") == HALF, "images would differ by the process"
+    assert once(lambda: FULL, "network-another") == FULL
+    assert once(lambda: HALF, "network-another") == FULL
+
+
+def test_of_processes_that_start_at_once_the_first_to_have_chosen_decides() -> None:
+    def slower() -> str:
+        once(lambda: HALF, "network-processor")
+        return FULL
+
+    assert once(slower, "network-processor") == HALF
+
+
+def test_a_kept_precision_that_is_torn_is_chosen_again() -> None:
+    once(lambda: HALF, "network-processor")
+    (place,) = kept.folder("openvino").iterdir()
+    place.write_bytes(b"b\xff")
+    assert once(lambda: HALF, "network-processor") == HALF
+    assert [each.read_bytes() for each in kept.folder("openvino").iterdir()] == [b"bf16"]
+
+
+def test_where_nothing_can_be_kept_it_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    assert once(lambda: HALF, "network-processor") == FULL
+
+
+def test_a_service_keeps_its_files_where_systemd_lets_it_write(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("CACHE_DIRECTORY", f"{tmp_path}/first:{tmp_path}/second")
+    assert kept.folder("openvino") == tmp_path / "first" / "openvino"
+
+
 @pytest.mark.skipif("openvino" not in USABLE, reason="OpenVINO is not installed")
 def test_openvino_reports_to_nobody_and_forks_no_process() -> None:
     done = subprocess.run(
@@ -301,7 +343,7 @@ SIZES = """
 from pathlib import Path
 import numpy as np
 from stemd.daemon.arenas import few_arenas
-from stemd.inference import choice
+from stemd.inference import choice, kept
 from stemd.inference.base import Options
 from stemd.inference.catalogue import find
 from stemd.inference.model_file import read_model

@@ -22,7 +22,8 @@ from stemd.errors import DeviceLostError, ModelError, ModelMemoryError
 from stemd.events import Hub
 from stemd.inference import activity, choice, fallback
 from stemd.inference.base import TOLERANCE, Network, Options
-from stemd.inference.tensorrt import PLUGIN, engine, gpu
+from stemd.inference.kept import folder
+from stemd.inference.tensorrt import PLUGIN, gpu
 from stemd.inference.tensorrt.network import TensorRtNetwork
 from tests.inference import models
 from tests.inference.fake_cuda import World
@@ -52,7 +53,7 @@ def on_gpu(data: bytes, **options: Any) -> TensorRtNetwork:
 
 
 def kept(kind: str = "*.engine") -> list[Path]:
-    return sorted(engine._folder().glob(kind))
+    return sorted(folder("tensorrt").glob(kind))
 
 
 def test_numbers_are_those_of_the_reference_within_float16(world: World) -> None:

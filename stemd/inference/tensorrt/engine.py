@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stemd.errors import ModelError
+from stemd.inference import kept
 from stemd.inference.base import Options, Shape, multiple_of, only
 from stemd.inference.half import Precision
 from stemd.inference.model_file import ModelFile
@@ -110,14 +110,17 @@ def _build(
         profile = builder.create_optimization_profile()
         profile.set_shape(source.name, wanted.smallest, wanted.usual, wanted.largest)
         config.add_optimization_profile(profile)
-    timings = _folder() / f"timings-{_plain(f'{trt.__version__}-{gpu.name}-{gpu.capability}')}"
-    cache = config.create_timing_cache(_read(timings))
+    timings = (
+        kept.folder("tensorrt")
+        / f"timings-{kept.plain(f'{trt.__version__}-{gpu.name}-{gpu.capability}')}"
+    )
+    cache = config.create_timing_cache(kept.read(timings))
     if not config.set_timing_cache(cache, False):
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, False)
     log.info(
         "TensorRT builds an engine, which can take minutes; it is kept",
-        model=model.name, device=gpu.name, precision=precision, cache=str(_folder()),
+        model=model.name, device=gpu.name, precision=precision, cache=str(kept.folder("tensorrt")),
     )  # fmt: skip
     progress = messages.monitor(trt, model.name, gpu.name)
     config.progress_monitor = progress
@@ -191,26 +194,17 @@ def _shape(dims: Any) -> Shape:
     return tuple(None if side < 0 else int(side) for side in dims)
 
 
-def _folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "stemd" / "tensorrt"
-
-
 def _place(gpu: Gpu, model: ModelFile, options: Options, precision: Precision) -> Path:
     import tensorrt as trt
 
     sides = "x".join(map(str, options.largest)) if options.largest else "any"
     device = f"{trt.__version__}-{gpu.name}-{gpu.capability}-{sides}-{SCHEME}-{precision}"
-    return _folder() / f"{model.sha256[:32]}-{_plain(device)}.engine"
-
-
-def _plain(text: str) -> str:
-    return "".join(c if c.isalnum() or c == "." else "-" for c in text.lower())
+    return kept.folder("tensorrt") / f"{model.sha256[:32]}-{kept.plain(device)}.engine"
 
 
 def _kept(runtime: Any, logger: Any, place: Path) -> Any:
     """The engine kept from an earlier start, None when there is none that can be used."""
-    data = _read(place)
+    data = kept.read(place)
     engine = runtime.deserialize_cuda_engine(data) if data else None
     if data and engine is None:
         log.warning("a kept engine cannot be used: built again", file=str(place),
@@ -220,19 +214,9 @@ def _kept(runtime: Any, logger: Any, place: Path) -> Any:
     return engine
 
 
-def _read(place: Path) -> bytes:
-    try:
-        return place.read_bytes()
-    except OSError:
-        return b""
-
-
 def _keep(place: Path, data: bytes) -> None:
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        part = place.with_name(f"{place.name}.{os.getpid()}.part")
-        part.write_bytes(data)
-        part.replace(place)
+        kept.keep(place, data)
     except OSError as error:  # costs time at the next start, nothing else
         log.warning("the engine cannot be kept: it is built again at every start",
                     file=str(place), error=str(error))  # fmt: skip
