@@ -25,6 +25,11 @@ def lock_path(data_dir: Path, name: str) -> Path:
     return data_dir / _LOCKS / f"{name}.lock"
 
 
+def instrument_lock(data_dir: Path, instrument: str) -> Path:
+    """Where the lock of the daemon of an instrument lies."""
+    return lock_path(data_dir, f"instrument-{instrument}")
+
+
 def take_lock(path: Path) -> int:
     """Lock a file, made on first use; the descriptor holds the lock. Raises OSError."""
     path.parent.mkdir(exist_ok=True)
@@ -79,7 +84,7 @@ def take_instrument(data_dir: Path, instrument: str) -> int:
 
     Raises TakenError that names the process which has it, SinkError for any other reason.
     """
-    path = lock_path(data_dir, f"instrument-{instrument}")
+    path = instrument_lock(data_dir, instrument)
     try:
         fd = take_lock(path)
     except BlockingIOError as error:

@@ -43,7 +43,7 @@ class InForce:
         self.told: list[str] = []
         self.settings = SettingsInForce(
             parse(CONFIG).pipelines[0], Hub(), lambda scan: None, lambda entry: None,
-            KeptSettings(folder, "cam"), self.told.append, lambda: (32, 32),
+            KeptSettings(folder, "scope", "cam", "merlin"), self.told.append, lambda: (32, 32),
         )  # fmt: skip
 
     def change(self, **change: Any) -> list[str]:

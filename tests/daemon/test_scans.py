@@ -104,7 +104,7 @@ class Bench:
             self.hub,
             lambda scan: None,
             lambda entry: self.scans.note_change(entry),
-            KeptSettings(store.data_dir / "state", "cam"),
+            KeptSettings(store.data_dir, "scope", "cam", "merlin"),
         )
         self.images = PublishedImages("cam", self.hub, lambda: self.settings.live, self.post)
         self.finishing = Finishing("cam", self.settings, self.images, self.heard)

@@ -13,7 +13,10 @@ from stemd.config.file import load, parse
 from stemd.config.live import LiveSettings
 from stemd.config.save import save_settings
 from stemd.daemon.pipeline.kept_settings import KeptSettings
+from stemd.daemon.pipeline.settings import SettingsInForce
 from stemd.errors import ConfigError
+from stemd.events import Hub
+from stemd.storage.locks import take_instrument
 from tests.conftest import Mosquitto, wait_until
 from tests.daemon.rig import MerlinRig, Rig, make_frames
 from tests.daemon.test_config import GOOD
@@ -30,7 +33,7 @@ def test_tuned_settings_are_in_force_after_reload_restart_and_kill_until_reset(
     try:
         rig.start()
         assert rig.settings(**TUNED)["ok"]
-        kept = rig.data / "state" / "settings-cam.json"
+        kept = rig.data / "state" / "settings-rig.cam.json"
         wait_until(
             lambda: kept.exists() and len(json.loads(kept.read_text())["changed"]) == 3,
             "they are kept",
@@ -75,12 +78,12 @@ def test_tuned_settings_are_in_force_after_reload_restart_and_kill_until_reset(
 
 
 async def test_kept_settings_that_the_config_no_longer_allows_are_left_out(tmp_path: Path) -> None:
-    kept = KeptSettings(tmp_path / "state", "cam")
+    kept = KeptSettings(tmp_path, "scope", "cam", "merlin")
     for number in range(50):
         kept.keep({"ricom.kernel_size": 2 * number + 1, "optics.rotation_deg": 5.0})
     kept.keep({"ricom.kernel_size": 9, "optics.rotation_deg": 5.0, "gone.x": 1, "optics.nix": 2})
     await kept.close()
-    found = KeptSettings(tmp_path / "state", "cam").read()
+    found = KeptSettings(tmp_path, "scope", "cam", "merlin").read()
     live, refused = LiveSettings.of(parse(GOOD).pipelines[0]).as_far_as_allowed(found)
     assert set(refused) == {"gone.x", "optics.nix"}
     assert live.as_json()["ricom"]["kernel_size"] == 9
@@ -90,12 +93,47 @@ async def test_kept_settings_that_the_config_no_longer_allows_are_left_out(tmp_p
     assert list((tmp_path / "state").iterdir()) == []
 
 
+async def test_settings_of_another_camera_or_instrument_are_not_taken_over_and_told(
+    tmp_path: Path,
+) -> None:
+    config = parse(GOOD).pipelines[0]
+
+    def begun(instrument: str, pipeline: str, camera: str) -> SettingsInForce:
+        kept = KeptSettings(tmp_path, instrument, pipeline, camera)
+        return SettingsInForce(config, Hub(), lambda scan: None, lambda entry: None, kept)
+
+    first = begun("titan", "cam", "merlin")
+    first.change({"optics": {"rotation_deg": 33.5}})
+    await first.close()
+    again = begun("titan", "cam", "merlin")
+    assert (again.live.engines.optics.rotation_deg, again.left_out()) == (33.5, [])
+    for other, words in (
+        (begun("talos", "cam", "merlin"), ("titan", "talos")),
+        (begun("titan", "cam", "timepix3"), ("merlin", "timepix3", "optics.rotation_deg")),
+    ):
+        assert other.live.engines.optics.rotation_deg == config.optics.rotation_deg
+        ((key, text, remedy),) = other.left_out()
+        assert (key, bool(remedy)) == ("", True)
+        assert all(word in text for word in words), text
+    assert begun("titan", "cam2", "merlin").left_out() == []
+    # an instrument that runs now is no former name of this one
+    lock = take_instrument(tmp_path, "titan")
+    assert begun("talos", "cam", "merlin").left_out() == []
+    os.close(lock)
+    theirs = begun("talos", "cam", "merlin")
+    theirs.change({"optics": {"rotation_deg": -5.0}})
+    await theirs.close()
+    assert begun("titan", "cam", "merlin").live.engines.optics.rotation_deg == 33.5
+    assert begun("talos", "cam", "merlin").live.engines.optics.rotation_deg == -5.0
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"[1]", b"\xff", b'{"changed": [1]}', b'{"changed": "x"}']
 )
 def test_a_damaged_file_of_kept_settings_is_not_an_error(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "settings-cam.json").write_bytes(content)
-    assert KeptSettings(tmp_path, "cam").read() == {}
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "settings-scope.cam.json").write_bytes(content)
+    assert KeptSettings(tmp_path, "scope", "cam", "merlin").read() == {}
 
 
 def test_saved_settings_keep_every_comment_and_all_else(tmp_path: Path) -> None:

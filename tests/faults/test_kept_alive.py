@@ -197,7 +197,7 @@ def test_idle_threads_that_die_are_begun_again(scene: Scene, row: Rows) -> None:
 
     wait_until(entered, "the catalogue has the scan", BACK_S)
     assert rig.settings(ricom={"kernel_size": 7})["ok"]
-    kept = rig.data / "state" / "settings-cam.json"
+    kept = rig.data / "state" / "settings-rig.cam.json"
     wait_until(lambda: kept.exists() and "kernel_size" in kept.read_text(), "settings are kept")
     rig.order("reset")
     scene.green()

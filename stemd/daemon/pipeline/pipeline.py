@@ -39,7 +39,7 @@ from stemd.logs import get_logger
 from stemd.request_queue import is_urgent
 from stemd.results import Snapshot
 from stemd.storage.description import describe
-from stemd.storage.files import STATE_FOLDER, FileRecord
+from stemd.storage.files import FileRecord
 from stemd.storage.store import Store
 from stemd.tasks import Tasks
 
@@ -78,7 +78,7 @@ class Pipeline:
             hub,
             lambda scan: self.reader.set_scan(scan),
             lambda entry: self._scans.note_change(entry),
-            KeptSettings(store.data_dir / STATE_FOLDER, config.name),
+            KeptSettings(store.data_dir, store.instrument, config.name, config.adapter_plugin.name),
             lambda doubt: self.troubles.tell("warning", doubt, "", "settings"),
             lambda: config.adapter.detector_shape() or self._scans.detector_shape,
         )
@@ -142,9 +142,7 @@ class Pipeline:
         """Begin to read the camera, and go on with sessions."""
         self.status.start()
         self.settings.begin()
-        for key, error in self.settings.refused.items():
-            text = f"{key} was changed live, and is not any more: {error.message}"
-            remedy = error.remedy or "set it again, or `reset`"
+        for key, text, remedy in self.settings.left_out():
             self.troubles.tell("warning", text, remedy, "settings", of=key)
         self.reader.start()
         self.tasks.keep(

@@ -36,8 +36,7 @@ class SettingsInForce:
         doubted: Callable[[str], None] = lambda doubt: None,
         detector_shape: Callable[[], tuple[int, int] | None] = lambda: None,
     ) -> None:
-        before, self.refused = LiveSettings.of(config).as_far_as_allowed(kept.read())
-        """`refused`: what was kept, and is left out since the config of today does not allow it."""
+        before, self._refused = LiveSettings.of(config).as_far_as_allowed(kept.read())
         self.live = before.renumbered(1)
         self._config, self._hub, self._kept = config, hub, kept
         self._set_scan, self._note = set_scan, note
@@ -54,6 +53,23 @@ class SettingsInForce:
         shape = self._detector_shape()
         old = doubts_of(before.engines, shape)
         return [doubt for doubt in doubts_of(after.engines, shape) if doubt not in old]
+
+    def left_out(self) -> list[tuple[str, str, str]]:
+        """What was kept and is not in force: its key, what is to be said, and a remedy.
+
+        The config of today does not allow it, or it is another camera's ("" for the key).
+        """
+        found = [
+            (
+                key,
+                f"{key} was changed live, and is not any more: {error.message}",
+                error.remedy or "set it again, or `reset`",
+            )
+            for key, error in self._refused.items()
+        ]
+        if foreign := self._kept.foreign:
+            found.append(("", foreign, "set them again if they are right for this camera"))
+        return found
 
     def reset(self) -> None:
         """The config's settings again, under a new revision."""
