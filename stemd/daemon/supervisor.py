@@ -38,6 +38,7 @@ from stemd.logs import get_logger
 from stemd.storage.disk_watch import DiskWatch
 from stemd.storage.recovery import enter_missing, finish_intentions, recover
 from stemd.storage.store import Store
+from stemd.storage.unended import end_unended
 from stemd.tasks import Tasks
 
 CLOSE_S = 6.0
@@ -217,6 +218,7 @@ class Daemon:
         """Take up what earlier daemons left; while the catalogue is held, try again."""
         steps: tuple[Callable[[], Awaitable[object]], ...] = (
             lambda: beside(recover, store.catalogue),
+            lambda: beside(end_unended, store),
             lambda: beside(finish_intentions, store),
             lambda: beside(enter_missing, store.catalogue, store.instrument, self.started_ns),
             completer.resume,

@@ -57,7 +57,8 @@ class Database:
         self.path = data_dir / CATALOGUE_FILE
         self.owner = ""
         self.fresh = False
-        """Set when a new file was begun: rows may lack that the folders have."""
+        """Set when a new file was begun, or another lies in its place: rows may lack that the
+        folders have."""
         self._writing = writing
         self._lock = threading.Lock()
         self._owner_fd = -1
@@ -138,7 +139,8 @@ class Database:
             return self._db
         if not self._writing:
             raise SinkError(f"{self.path}: is closed", "open the catalogue again")
-        if self._db is not None:
+        away = self._db is not None
+        if away:
             text = "the catalogue was removed while it was open: it is made again from the folders"
             log.warning(text, path=str(self.path))
         # where the file was removed while it was open, what is written to it would be lost; an
@@ -161,7 +163,7 @@ class Database:
         except (SinkError, sqlite3.Error):
             self._release_lock()
             raise
-        self.fresh = self.fresh or new
+        self.fresh = self.fresh or new or away
         return db
 
     def _is_there(self) -> bool:

@@ -15,10 +15,11 @@ from stemd.errors import SinkError
 from stemd.events import Json
 from stemd.logs import get_logger
 from stemd.storage.clock import SureClock
-from stemd.storage.recovery import enter_missing, enter_sessions
+from stemd.storage.recovery import enter_missing, enter_sessions, recover
 from stemd.storage.retention import retain, surplus_of
 from stemd.storage.store import Store
 from stemd.storage.trial import trial
+from stemd.storage.unended import end_unended
 
 RETENTION_PERIOD_S = 60.0
 
@@ -109,12 +110,17 @@ class DiskWatch:
         )
 
     def _rebuild(self) -> None:
-        """Enter again what a catalogue that was begun anew, or took no rows, does not know."""
+        """Enter again what a catalogue that was begun anew, or took no rows, does not know.
+
+        So, too, after the data folder was away: what came back does not know what ended meanwhile.
+        """
         database, rows = self._store.catalogue.database, self._store.rows
         if not (database.fresh or rows.lost):
             return
         database.fresh = rows.lost = False
         try:
+            end_unended(self._store)
+            recover(self._store.catalogue, self._store.unwritten())
             enter_missing(self._store.catalogue, self._store.instrument, self._began_ns)
             enter_sessions(self._store.catalogue)
         except SinkError as error:

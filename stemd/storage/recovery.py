@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,8 @@ _WRONG = (OSError, StemdError, ValueError, KeyError, TypeError, AttributeError)
 log = get_logger(__name__)
 
 
-def recover(catalogue: Catalogue) -> list[str]:
-    """Close the scans that an earlier daemon was acquiring; returns their ids.
+def recover(catalogue: Catalogue, busy: Collection[str] = ()) -> list[str]:
+    """Close the scans that an earlier daemon was acquiring, but for `busy`; returns their ids.
 
     First every row becomes `aborted`, so that the catalogue is true at once. Then the raw
     records (`.part`) get their names, half-written small files go, and scan.json lists with
@@ -46,7 +46,7 @@ def recover(catalogue: Catalogue) -> list[str]:
     Reads whole records: call it from a worker thread. A folder that cannot be mended is logged
     and left as it is. Raises SinkError if the catalogue fails.
     """
-    abandoned = catalogue.abandoned()
+    abandoned = [scan for scan in catalogue.abandoned() if scan.scan_id not in busy]
     now = time.time_ns()
     for scan in abandoned:
         catalogue.mark_aborted(scan.scan_id, now)
@@ -58,7 +58,7 @@ def recover(catalogue: Catalogue) -> list[str]:
                 "a scan cut off earlier could not be mended", scan=scan.scan_id, error=str(error)
             )
             continue
-        if _entered(catalogue, scan.folder, document, scan.scan_id):
+        if entered_row(catalogue, scan.folder, document, scan.scan_id):
             log.warning(
                 "a scan was cut off when the daemon ended",
                 scan=scan.scan_id,
@@ -69,7 +69,7 @@ def recover(catalogue: Catalogue) -> list[str]:
     return [scan.scan_id for scan in abandoned]
 
 
-def _entered(catalogue: Catalogue, folder: Path, document: Json, scan_id: str) -> bool:
+def entered_row(catalogue: Catalogue, folder: Path, document: Json, scan_id: str) -> bool:
     """Whether the catalogue takes the row; one that it never will is logged. Raises SinkError."""
     try:
         catalogue.end(scan_id, document, folder)
@@ -115,7 +115,7 @@ def enter_missing(catalogue: Catalogue, instrument: str, before_ns: int) -> list
     """
     known = catalogue.known()
     entered = []
-    for folder in _scan_folders(catalogue.data_dir):
+    for folder in scan_folders(catalogue.data_dir):
         if folder.name in known:
             continue
         try:
@@ -123,7 +123,7 @@ def enter_missing(catalogue: Catalogue, instrument: str, before_ns: int) -> list
         except _WRONG as error:
             log.warning("a scan cannot be entered", folder=str(folder), error=str(error))
             continue
-        if document is not None and _entered(catalogue, folder, document, folder.name):
+        if document is not None and entered_row(catalogue, folder, document, folder.name):
             entered.append(folder.name)
             log.info("a scan was added to the catalogue", scan=folder.name)
     return entered
@@ -148,7 +148,7 @@ def enter_sessions(catalogue: Catalogue) -> None:
             log.warning("a session cannot be entered", folder=str(folder), error=str(error))
 
 
-def _scan_folders(data_dir: Path) -> Iterator[Path]:
+def scan_folders(data_dir: Path) -> Iterator[Path]:
     """Folders in folders of days, by name; what cannot be read is passed over."""
     for day in _folders(data_dir):
         if len(day.name) == 10 and day.name[4] == day.name[7] == "-":
@@ -175,7 +175,7 @@ def _unknown(folder: Path, instrument: str, before_ns: int) -> Json | None:
     if document["status"] == "acquiring":
         if document["started_ns"] >= before_ns:
             return None
-        document = _mend(folder, document, time.time_ns(), _DIED)
+        document = mend(folder, document, time.time_ns(), _DIED)
     return document
 
 
@@ -183,7 +183,7 @@ def _closed(scan: Abandoned, now_ns: int) -> Json:
     document = _document(scan.folder)
     if document.get("status") in _OVER:  # the end was written, only the catalogue not
         return document
-    return _mend(scan.folder, document, now_ns, _STOPPED if scan.stopped else _DIED)
+    return mend(scan.folder, document, now_ns, _STOPPED if scan.stopped else _DIED)
 
 
 def _document(folder: Path) -> Json:
@@ -199,7 +199,7 @@ def _document(folder: Path) -> Json:
         return {}
 
 
-def _mend(folder: Path, before: Json, now_ns: int, why: str) -> Json:
+def mend(folder: Path, before: Json, now_ns: int, why: str) -> Json:
     """Rename, clear away and describe what is in the folder."""
     for part in sorted(folder.glob(f"*{PART}")):
         name = part.with_name(part.name.removesuffix(PART))
