@@ -7,8 +7,9 @@ not decide, a pixel that never changes, as no beam of electrons does, is the cam
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,53 +101,50 @@ def _always(
     return full
 
 
-def _neighbours(image: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """The eight neighbours of every pixel, each (y, x), one direction after the other; 0 beyond."""
+def _around(
+    image: NDArray[np.int64], y: NDArray[np.intp], x: NDArray[np.intp]
+) -> NDArray[np.int64]:
+    """The eight neighbours of some pixels (n,), in ascending order, (8, n); 0 beyond the edges."""
     padded = np.pad(image, 1)
-    height, width = image.shape
-    for y in range(3):
-        for x in range(3):
-            if (y, x) != (1, 1):
-                yield padded[y : y + height, x : x + width]
+    steps = [(dy, dx) for dy in (0, 1, 2) for dx in (0, 1, 2) if (dy, dx) != (1, 1)]
+    return np.sort([padded[y + dy, x + dx] for dy, dx in steps], axis=0)
 
 
-def _two_largest(image: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Of the eight neighbours of every pixel the largest and the second largest, (y, x)."""
-    first, second = np.zeros_like(image), np.zeros_like(image)
-    for each in _neighbours(image):
-        np.maximum(second, np.minimum(first, each), out=second)
-        np.maximum(first, each, out=first)
-    return first, second
+def _beside(image: NDArray[np.int64], choose: Any) -> NDArray[np.int64]:
+    """np.minimum or np.maximum of the neighbours to the left and right, (y, x); 0 beyond.
 
-
-def _second_smallest(image: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Of the eight neighbours of every pixel, (y, x)."""
-    first = np.full_like(image, np.iinfo(np.int64).max)
-    second = first.copy()
-    for each in _neighbours(image):
-        np.minimum(second, np.maximum(first, each), out=second)
-        np.minimum(first, each, out=first)
-    return second
+    No more than the second largest of all eight, and no less than the second smallest: pixels that
+    do not stand out of these two, nearly all, need not be held against the others.
+    """
+    found = np.zeros_like(image)
+    if image.shape[1] > 2:
+        choose(image[:, :-2], image[:, 2:], out=found[:, 1:-1])
+    if choose is np.maximum and image.shape[1] > 1:
+        found[:, 0], found[:, -1] = image[:, 1], image[:, -2]
+    return found
 
 
 def _hot(counts: NDArray[np.int64]) -> Mask:
     found = np.zeros(counts.shape, np.bool_)
     if counts.max(initial=0) < LEAST_COUNTS:
         return found
-    largest, second = _two_largest(counts)
-    excess = counts - second
-    alone = (counts > TIMES_NEIGHBOURS * second) & (excess >= LEAST_COUNTS)
-    for y, x in np.argwhere(alone):
-        if excess[y, x] <= SIGMAS * np.sqrt(counts[y, x] + second[y, x]):
+    here = counts >= LEAST_COUNTS
+    here &= counts > TIMES_NEIGHBOURS * _beside(counts, np.minimum)
+    ys, xs = np.nonzero(here)
+    for y, x, second, largest in zip(ys, xs, *_around(counts, ys, xs)[-2:], strict=True):
+        excess = counts[y, x] - second
+        if counts[y, x] <= TIMES_NEIGHBOURS * second or excess < LEAST_COUNTS:
+            continue
+        if excess <= SIGMAS * np.sqrt(counts[y, x] + second):
             continue
         near = counts[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2]
         wide = counts[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3]
         # another hot pixel beside it is none of its electrons
-        next_to = near.sum() - counts[y, x] - largest[y, x]
+        next_to = near.sum() - counts[y, x] - largest
         rest = wide.size - near.size
         level = (wide.sum() - near.sum()) / rest if rest else 0.0
         spread = next_to - level * (near.size - 2)
-        found[y, x] = spread < SPREAD * excess[y, x]
+        found[y, x] = spread < SPREAD * excess
     return found
 
 
@@ -181,5 +179,10 @@ def _calm(hot: Mask, patterns: Sequence[NDArray[np.unsignedinteger]]) -> Mask:
 def _dead(counts: NDArray[np.int64], bad: Mask) -> Mask:
     if counts.max(initial=0) < DEAD_EXPECTED:
         return np.zeros(counts.shape, np.bool_)
-    second = _second_smallest(np.where(bad, 0, counts))
-    return np.asarray((second >= DEAD_EXPECTED) & (counts < DEAD_PART * second) & ~bad)
+    good = np.where(bad, 0, counts)
+    beside = _beside(good, np.maximum)
+    here = (beside >= DEAD_EXPECTED) & (counts < DEAD_PART * beside) & ~bad
+    ys, xs = np.nonzero(here)
+    second = _around(good, ys, xs)[1]
+    here[ys, xs] = (second >= DEAD_EXPECTED) & (counts[ys, xs] < DEAD_PART * second)
+    return np.asarray(here)

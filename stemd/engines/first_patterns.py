@@ -71,7 +71,7 @@ class FirstPatterns:
         self._positions: set[int] = set()
         self._hits = 0
         self.kept: list[Block] = []
-        """Copies of what has come; whoever has found out what there is takes them up again."""
+        """What has come; whoever has found out what there is takes them up again."""
 
     @property
     def enough(self) -> bool:
@@ -84,8 +84,8 @@ class FirstPatterns:
         return bool(self._sum.any())
 
     def add(self, block: Block) -> None:
-        """Keep a copy of a block, and sum up as much of it as is still wanted."""
-        self.kept.append(copied(block))
+        """Keep a block, copied where its memory is recycled, and sum up what is still wanted."""
+        self.kept.append(_lasting(block))
         if isinstance(block, EventBlock):
             used = np.flatnonzero(block.probe[: block.count] >= 0)
             if self._acceptance_ns > 0.0:
@@ -98,8 +98,8 @@ class FirstPatterns:
             return
         used = np.flatnonzero(block.probe[: block.count] >= 0)[: self._wanted - self._patterns]
         masked = self._masked()
-        for pattern in whole_counts(block).patterns()[used]:
-            self._sum += pattern.astype(np.int64)
+        for pattern in _some(whole_counts(block).patterns(), used):
+            np.add(self._sum, pattern, out=self._sum, dtype=np.int64, casting="unsafe")
         if masked is not None:
             self._sum[masked] = 0
         self._patterns += used.size
@@ -110,7 +110,7 @@ class FirstPatterns:
         for block in self.kept:
             if isinstance(block, FrameBlock) and wanted:
                 used = np.flatnonzero(block.probe[: block.count] >= 0)[:wanted]
-                patterns.append(whole_counts(block).patterns()[used])
+                patterns.append(_some(whole_counts(block).patterns(), used))
                 wanted -= used.size
         return self._sum, patterns
 
@@ -130,6 +130,20 @@ class FirstPatterns:
     def disc(self) -> Disc:
         """The undiffracted disc. Raises StemdError where there is none to be seen."""
         return fit_disc(self._sum.astype(np.float64))
+
+
+def _some(patterns: NDArray[Any], used: NDArray[np.intp]) -> NDArray[Any]:
+    """Those of these numbers, ascending; a view where no others lie between them."""
+    if used.size and used[-1] - used[0] + 1 == used.size:
+        return patterns[used[0] : used[-1] + 1]
+    return patterns[used]
+
+
+def _lasting(block: Block) -> Block:
+    """The same block in memory that is not written again, without bytes for a recorder."""
+    if isinstance(block, FrameBlock) and block.buffer is None:
+        return replace(block, wire=block.wire[:0])
+    return copied(block)
 
 
 def copied(block: Block) -> Block:

@@ -20,8 +20,9 @@ from stemd.adapters.recordings.remote import RemoteBytes
 from stemd.blocks import BLOCK_BYTES, BlockPool, Buffer
 from stemd.errors import FormatError
 
-FILE_BLOCK_BYTES = 4 * 1024 * 1024
-"""Larger than a block from a camera: these pixels come from memory in any case."""
+FILE_BLOCK_BYTES = 16 * 1024 * 1024
+"""Larger than a block from a camera: these pixels come from memory in any case, and each block
+costs 0.05 ms of Python, which is 3 % of the time of 4 MiB a core."""
 POOL_BYTES = 16 * BLOCK_BYTES
 _NORESERVE = 0x4000  # Linux; the mmap module names it from Python 3.13 on
 
