@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import platform
-import secrets
 import signal
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from stemd import __version__
-from stemd.acquisition import iso_utc
 from stemd.config.doubts import doubts
 from stemd.config.resolved import Config
 from stemd.daemon import systemd
@@ -30,6 +26,7 @@ from stemd.daemon.pipelines import Pipelines
 from stemd.daemon.preload import preload
 from stemd.daemon.red import Red
 from stemd.daemon.requests import Requests
+from stemd.daemon.state import State
 from stemd.daemon.workers import Workers, watch_workers
 from stemd.errors import ConfigError, SinkError, StemdError
 from stemd.events import Hub, Json
@@ -84,14 +81,14 @@ class Daemon:
         )
         self.outlets = Outlets(self.hub, self.health.verdict, self.pipelines.config_of, broker_port)
         self._config_requests = ConfigRequests(config_file, lambda: self.config, self.reload)
-        self.boot_id = secrets.token_hex(8)
-        self.started_ns = time.time_ns()
         self._reload = reload
         self._stop = asyncio.Event()
         self._store: Store | None = None
         self._completer: Completer | None = None
         self._reloading = asyncio.Lock()
-        self._told: Json = {}
+        self._state = State(
+            self.hub, self.pipelines, self.outlets, self.health, config.daemon.instrument
+        )
 
     def stop(self) -> None:
         """End the daemon; returns at once."""
@@ -153,14 +150,14 @@ class Daemon:
         completer.start()
         self.hub.expect(pipeline.name for pipeline in config.pipelines)
         self.hub.handler = Requests(running, self._config_requests)
-        self._publish_state()
+        self._state.publish()
         await self.outlets.start(config)
         self._watch()
         self.health.red.starting = "stemd is starting: kernels are compiled"
         systemd.notify("STATUS=compiling kernels")
         self._tasks.start(_tell_doubts(config), "doubts")
         await self.pipelines.start(config, store, completer)
-        self._publish_state()
+        self._state.publish()
         keep = self._tasks.keep
         keep(lambda: watch_disk(disk, running, self.health.red), "disk")
         keep(lambda: self._recover(store, completer), "recover", endless=False)
@@ -176,7 +173,7 @@ class Daemon:
         keep, health = self._tasks.keep, self.health
         keep(
             lambda: watch_health(
-                self.hub, health, self.pipelines.status_line, self._publish_changes
+                self.hub, health, self.pipelines.status_line, self._state.publish_changes
             ),
             "health",
         )
@@ -220,7 +217,9 @@ class Daemon:
             lambda: beside(recover, store.catalogue),
             lambda: beside(end_unended, store),
             lambda: beside(finish_intentions, store),
-            lambda: beside(enter_missing, store.catalogue, store.instrument, self.started_ns),
+            lambda: beside(
+                enter_missing, store.catalogue, store.instrument, self._state.started_ns
+            ),
             completer.resume,
         )
         for step in steps:
@@ -260,7 +259,7 @@ class Daemon:
             if self._completer is not None:
                 # beside: what the new config says holds, whether the disk answers or not
                 self._tasks.start(_until_done(self._completer.resume), "resume completions")
-            self._publish_state()
+            self._state.publish()
             self.health.red.told.pop("config", None)
             log.info("config read again", pipelines=list(self.pipelines.running))
         except StemdError as error:
@@ -273,49 +272,6 @@ class Daemon:
             self.health.red.told["config"] = StemdError(text, "restart stemd; see the daemon's log")
         finally:
             systemd.notify(f"READY=1\nSTATUS={self.pipelines.status_line()}")
-
-    # State
-
-    def _publish_state(self) -> None:
-        now = time.time_ns()
-        red = self.health.red.all()
-        self._told = self._what_may_change(red)
-        self.hub.daemon(
-            {
-                "version": __version__,
-                "boot_id": self.boot_id,
-                "instrument": self.config.daemon.instrument,
-                "since": iso_utc(self.started_ns),
-                "since_ns": self.started_ns,
-                "pipelines": list(self.pipelines.running),
-                "broker": self.outlets.broker_status(),
-                "page": self.outlets.page_url,
-                "sinks": self._sink_errors(),
-                "red": red,
-                "host": platform.node(),
-                "time": iso_utc(now),
-                "time_ns": now,
-            }
-        )
-
-    def _publish_changes(self, red: list[Json]) -> None:
-        self.pipelines.broker(self.outlets.broker_status())
-        if self._what_may_change(red) != self._told:
-            self._publish_state()
-
-    def _what_may_change(self, red: list[Json]) -> Json:
-        """What is a state, not a counter."""
-        broker = self.outlets.broker_status() or {}
-        keys = ("connected", "images_connected", "version", "error")
-        return {
-            **{key: broker.get(key) for key in keys},
-            "sinks": self._sink_errors(),
-            "red": red,
-        }
-
-    def _sink_errors(self) -> Json:
-        """By name what is wrong with a sink now, null where all is well."""
-        return {name: status["error"] for name, status in self.hub.sinks().items()}
 
 
 async def _tell_doubts(config: Config) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -14,40 +13,20 @@ from stemd import plugins
 from stemd.acquisition import Acquisition, Optics
 from stemd.config.tables import DEFAULT_RESULTS
 from stemd.errors import SinkError, StemdError
-from stemd.logs import get_logger
 from stemd.results import Snapshot
 from stemd.scan.run import ScanRun
 from stemd.storage.completions import OUTSTANDING, outstanding
+from stemd.storage.failures import Failures
 from stemd.storage.files import FileRecord, disk_error
 from stemd.storage.folder import ScanFolder, ScanSummary, scan_document
 from stemd.storage.intentions import IMAGES
+from stemd.storage.opening import Opening
 from stemd.storage.recorder import RawRecorder
 from stemd.storage.store import Store
 from stemd.storage.writers import writers_of
 
 ROW_S = 1.0
 """How long the end of a scan waits for its row in the catalogue."""
-
-log = get_logger(__name__)
-
-
-class Failures:
-    """What the disk has not done of one scan, in words, each told to `listener`.
-
-    The recorder knows it and not the ScanFiles, which knows the recorder: no circle keeps memory.
-    """
-
-    def __init__(self, listener: Callable[[StemdError], None]) -> None:
-        self.failed = False
-        self.notes: list[str] = []
-        """For scan.json."""
-        self._listener = listener
-
-    def report(self, error: StemdError) -> None:
-        """Something has failed. By any thread."""
-        self.failed = True
-        self.notes.append(str(error))
-        self._listener(error)
 
 
 class ScanFiles:
@@ -77,9 +56,8 @@ class ScanFiles:
         self._camera, self._engines = camera, engines or {}
         self._store = store
         self._failures = Failures(on_error)
-        self._usable = self._asked = False
-        self._made = threading.Event()
-        self._opened = threading.Event()
+        self._opening = Opening(self.folder, store, self._failures)
+        self._asked = False
 
     @property
     def id(self) -> str:
@@ -97,10 +75,17 @@ class ScanFiles:
         `live` are the live settings, as scan.json is to show them.
         """
         self._store.begun(self.id)
-        work = threading.Thread(
-            target=self._open, args=(live, optics or Optics()), name="scan-folder", daemon=True
+        nothing = np.zeros(self.folder.acquisition.scan.positions, np.bool_)
+        summary = ScanSummary(
+            "acquiring",
+            nothing,
+            optics=optics or Optics(),
+            settings=live,
+            session=self.session,
+            camera=self._camera,
+            engines=self._engines,
         )
-        work.start()
+        self._opening.start(summary)
         self._asked = bool(live.get("record", {}).get("raw", True))
         if self._asked:
             try:
@@ -111,51 +96,8 @@ class ScanFiles:
                 text = f"{self.folder.path}: the record cannot be begun: {error}"
                 self._failures.report(SinkError(text, "see the daemon's log"))
                 return
-            recorder.start(self.folder.acquisition, self.folder.path, self._is_made)
+            recorder.start(self.folder.acquisition, self.folder.path, self._opening.is_made)
             self.recorder = recorder
-
-    def _open(self, live: Mapping[str, Any], optics: Optics) -> None:
-        folder = self.folder
-        nothing = np.zeros(folder.acquisition.scan.positions, np.bool_)
-        try:
-            self._store.check()
-            summary = ScanSummary(
-                "acquiring",
-                nothing,
-                optics=optics,
-                settings=live,
-                session=self.session,
-                camera=self._camera,
-                engines=self._engines,
-            )
-            folder.make(summary)
-            self._store.rows.put(
-                self.id,
-                lambda catalogue: catalogue.begin(
-                    folder.acquisition, folder.pipeline, folder.instrument, folder.path
-                ),
-            )
-            self._made.set()  # frames go to the disk while it makes the rest durable
-            folder.create(summary)
-            self._usable = True
-        except SinkError as error:
-            self._failures.report(error)
-        except BaseException as error:  # whatever it is: nobody else would hear of it
-            log.exception("a scan's folder could not be made", scan=self.id)
-            self._failures.report(SinkError(f"{folder.path}: {error!r}", "see the daemon's log"))
-        finally:
-            self._made.set()
-            self._opened.set()
-
-    def _is_made(self) -> bool:
-        """Whether there is a folder for the record; waits until that is known."""
-        self._made.wait()
-        return self.folder.path.is_dir() and not self.failed
-
-    def _is_open(self) -> bool:
-        """Whether there is a folder to write to; waits until that is known."""
-        self._opened.wait()
-        return self._usable
 
     def close(
         self,
@@ -179,7 +121,7 @@ class ScanFiles:
         done = run.recorded.done
         if done.any():
             counters["counts_per_position"] = round(float(run.recorded.total[done].mean()), 3)
-        self._is_open()
+        self._opening.is_open()
         whole = self.record_is_whole = self._finish_record()
         written = self._write_final(final, settings)
         kept = whole if self._asked else written
@@ -231,7 +173,7 @@ class ScanFiles:
     def _write_final(self, final: Snapshot, settings: Mapping[str, Any]) -> bool:
         """Whether all finished images are on the disk."""
         writers = writers_of(settings)
-        if self._usable:
+        if self._opening.usable:
             failures = self.folder.write_results(final, settings, writers).errors
             for failure in failures:
                 self._failures.report(failure)
@@ -248,7 +190,7 @@ class ScanFiles:
 
         By the writers of `record.results`, and where these are none as TIFF.
         """
-        if not self._is_open():
+        if not self._opening.is_open():
             raise SinkError(
                 f"{self.folder.path}: the folder of this scan could not be made",
                 "see the pipeline's last error; the next scan tries again",
@@ -318,13 +260,13 @@ class ScanFiles:
         )
         try:
             self._store.check()
-            if not self._usable:
+            if not self._opening.usable:
                 folder.path.mkdir(parents=True, exist_ok=True)
             document = folder.write_summary(self.summary)
         except OSError as error:
             return self._wait_for_disk(document, disk_error(error, "make the folder", folder.path))
         except SinkError as error:
-            if self._usable:
+            if self._opening.usable:
                 self._failures.report(error)
             return self._wait_for_disk(document, error)
         self._store.enter(document, folder.path)
