@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
-import secrets
 import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, Coroutine, Mapping
@@ -15,14 +14,13 @@ from numpy.typing import ArrayLike
 
 from stemd.client.address import Address
 from stemd.client.commands import Commands
-from stemd.client.errors import ClientError, NotConnectedError, TimedOutError
+from stemd.client.errors import NotConnectedError, TimedOutError
 from stemd.client.images import Image, decode_image
 from stemd.client.link import Link
-from stemd.client.messages import Optics, Reply, Scan, State, read, reply_of
+from stemd.client.messages import Optics, Reply, Scan, State
 from stemd.client.news import ImageQueue, News
+from stemd.client.replies import Replies
 from stemd.client.told import Told
-from stemd.documents import to_json
-from stemd.errors import FormatError
 
 FOREVER_S = 1e9
 OTHERS_S = 0.2
@@ -62,7 +60,7 @@ class AsyncClient(Told, Commands[Coroutine[Any, Any, Reply]]):
 
     async def __aenter__(self) -> Self:
         self._news = News()  # anew, where it is entered a second time
-        self._replies: dict[str, asyncio.Future[Reply]] = {}
+        self._replies = Replies()
         self._there: set[str] = set()
         self._link = Link(self._address, self._take, self._lost)
         try:
@@ -210,25 +208,10 @@ class AsyncClient(Told, Commands[Coroutine[Any, Any, Reply]]):
                 f"stemd of instrument {self.instrument} does not run",
                 "start it, and check its connection to the broker",
             )
-        request = secrets.token_hex(8)
         wait_s = self._timeout_s if timeout_s is None else timeout_s
-        reply = asyncio.get_running_loop().create_future()
-        self._replies[request] = reply
-        try:
-            async with asyncio.timeout(wait_s):
-                payload = to_json({**body, "id": request}).encode()
-                await self._link.publish(f"{self._base}/{topic}", payload)
-                found: Reply = await reply
-                return found
-        except TimeoutError:
-            raise TimedOutError(
-                f"stemd has not replied within {wait_s:g} s; it may still do what it was told",
-                "look at its state; wait longer with timeout_s",
-            ) from None
-        finally:
-            self._replies.pop(request, None)
-            if reply.done() and not reply.cancelled():
-                reply.exception()  # looked at, so that asyncio does not complain of it later
+        return await self._replies.ask(
+            body, lambda payload: self._link.publish(f"{self._base}/{topic}", payload), wait_s
+        )
 
     # Messages
 
@@ -284,32 +267,12 @@ class AsyncClient(Told, Commands[Coroutine[Any, Any, Reply]]):
             return
         what = rest.removeprefix(f"{self._pipeline}/")
         if what == "reply":
-            self._reply(payload)
+            self._replies.take(payload)
         elif not (retained and what == "scan"):
             self._news.take(what, payload)
 
-    def _reply(self, payload: bytes) -> None:
-        try:
-            asked = read(payload, lambda document: document["id"], "a reply")
-        except FormatError:
-            return
-        waiting = self._replies.get(asked) if isinstance(asked, str) else None
-        if waiting is None or waiting.done():
-            return  # another client's
-        try:
-            waiting.set_result(read(payload, reply_of, "a reply"))
-        except (ClientError, FormatError) as error:
-            waiting.set_exception(error)
-
     def _lost(self) -> None:
-        for waiting in self._replies.values():
-            if not waiting.done():
-                waiting.set_exception(
-                    NotConnectedError(
-                        "the connection to the broker was lost before stemd replied",
-                        "look at its state: it may have done what it was told",
-                    )
-                )
+        self._replies.lost()
         self._news.forget_pipeline()
 
 

@@ -26,6 +26,7 @@ from stemd.client.address import Address
 from stemd.client.images import decode_image
 from stemd.client.link import Link
 from stemd.client.messages import QUANTITIES, optics_of, read, scan_of
+from stemd.client.replies import Replies
 from stemd.daemon.pipeline.commands import ARGUMENTS
 from stemd.documents import refused
 from stemd.errors import FormatError, UsageError
@@ -367,7 +368,7 @@ async def test_a_request_that_is_lost_with_the_connection_is_told_once() -> None
             client._lost()
             raise NotConnectedError("lost", "")
 
-    client._link, client._replies = Lost(), {}  # type: ignore[assignment]
+    client._link, client._replies = Lost(), Replies()  # type: ignore[assignment]
     client._news.online = True
     with pytest.raises(NotConnectedError):
         await client.stop()
