@@ -15,6 +15,7 @@ from stemd.engines.reduction import Reducer
 from stemd.errors import ConfigError
 from stemd.results import Result, Snapshot
 from stemd.scan.blank import blank_notices, negative_notices
+from stemd.scan.clipped import ClippedCounts
 from stemd.scan.counters import Said
 from stemd.scan.doubts import grave_doubts_of
 from stemd.scan.engines import EngineChoice, Report, ScanEngines
@@ -70,6 +71,7 @@ class ScanRun:
         self._said = Said(notice)
         self.mask = self._mask_of(acquisition, settings, live=live, tell=self._said.tell)
         self.maps.masked = self.recorded.masked = self.mask.mask
+        self.clipped = ClippedCounts(acquisition.detector, scan.positions)
         self.reducer = Reducer(acquisition, settings.optics, self.recorded, detectors, centre)
         self.engines = ScanEngines(
             acquisition if self.repeats is None else self.repeats.place,
@@ -145,7 +147,7 @@ class ScanRun:
         settings have changed: then blocks are needed in order. Engines that need patterns get it by
         `take_in`.
         """
-        return self.links.reduce(
+        taken = self.links.reduce(
             block,
             link,
             settings,
@@ -157,6 +159,9 @@ class ScanRun:
             ),
             self._reducer_for,
         )
+        if taken:
+            self.clipped.look(block, self.recorded.masked)
+        return taken
 
     def _reducer_for(self, settings: Settings) -> Reducer:
         """One more reducer into the same maps."""
@@ -196,6 +201,7 @@ class ScanRun:
 
     def _reduce(self, block: Block) -> None:
         complete = self.reducer.reduce(block)
+        self.clipped.look(block, self.recorded.masked)
         self.engines.take_in(block)
         self.intake.add(block, complete)
 
@@ -227,7 +233,11 @@ class ScanRun:
         if self.is_empty or self.intake.images():
             return []
         shape = self.acquisition.detector.shape
-        return [*blank_notices(self.recorded), *negative_notices(self.recorded, shape)]
+        return [
+            *blank_notices(self.recorded),
+            *negative_notices(self.recorded, shape),
+            *self.clipped.notices(),
+        ]
 
     # Any thread
 

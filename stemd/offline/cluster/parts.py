@@ -13,6 +13,7 @@ from stemd.adapters.base import Checkpoint
 from stemd.blocks import Notice
 from stemd.engines.base import Gathered, SpreadEngine
 from stemd.offline.cluster.recipe import built
+from stemd.scan.clipped import CLIPPED
 from stemd.scan.run import ScanRun
 
 Centre = tuple[float, float] | None
@@ -54,7 +55,7 @@ class Part:
         """What a run has summed in a span of its file."""
         run.settle()
         maps = run.recorded
-        gathered = {}
+        gathered: dict[str, Gathered] = {CLIPPED: run.clipped.gathered()}
         for choice, engine in zip(run.engines.choices, run.engines.every, strict=True):
             if choice.settings.needs == "patterns" and engine.name not in run.failed:
                 try:
@@ -101,6 +102,7 @@ class Part:
         maps.done[here] |= self.done
         run.intake.add_part(frames=self.frames, positions=self.positions)
         run.count(self.notices)
+        run.clipped.merge(self.gathered.get(CLIPPED, {}))
         for name, why in self.failed.items():
             run.engines.note_failure(name, why)
         for choice, engine in zip(run.engines.choices, run.engines.every, strict=True):

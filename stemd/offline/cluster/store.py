@@ -151,8 +151,9 @@ def _read(path: Path) -> Part | None:
             for kind, names in (("gathered", "engines"), ("found", "finders"))
         }
         for name in [name for name in arrays if name.startswith(("gathered.", "found."))]:
-            kind, engine, array = name.split(".", 2)
-            kinds[kind][engine][array] = arrays.pop(name)
+            kind, rest = name.split(".", 1)
+            engine = max((e for e in kinds[kind] if rest.startswith(f"{e}.")), key=len)
+            kinds[kind][engine][rest[len(engine) + 1 :]] = arrays.pop(name)
         centre = about.pop("centre")
         about["notices"] = tuple(Notice(**notice) for notice in about.pop("notices", ()))
         fields: dict[str, Any] = {**about, **arrays, **kinds}

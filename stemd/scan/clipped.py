@@ -1,0 +1,141 @@
+"""Counters at their maximum: counts that were not counted make every sum and centre wrong.
+
+Some hundred patterns of a scan are looked at, always the same ones, however the scan is cut.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.acquisition import Detector
+from stemd.blocks import Block, FrameBlock, Notice
+from stemd.engines.base import Gathered
+from stemd.pixels import Mask, alone_or_together
+
+CLIPPED = "patterns.clipped"
+"""Name of these numbers among what a part of a scan has gathered."""
+LOOKED_AT = 128
+MOST_PIXELS = 1 << 18
+"""Of a larger pattern every second row is looked at, or every third, ..."""
+LEAST_SHARE = 0.02
+"""This part of all counts is worth a word. Pixels that stand alone have notices of their own."""
+PILED, NEAR = 20, 0.9
+"""A depth that nobody tells shows: so many pixels have one value, just below a power of two, and
+more than have the values down to this part of it."""
+LEAST_DEPTH = 6
+LEAST_OF_ONE_BIT, LOST_OF_ONE_BIT = 16, 0.1
+"""Patterns of one bit that are needed to say anything, and the lost part that is worth a word."""
+REMEDY = (
+    "less dose, a shorter dwell time or a deeper counter; sums, virtual detectors and centres of "
+    "mass are too small there"
+)
+
+
+class ClippedCounts:
+    """What is at its maximum in patterns of one scan. `look` may be called by several threads.
+
+    A look costs 2 us a block, and 0.04 ms for each of the patterns of 256 x 256.
+    """
+
+    def __init__(self, detector: Detector, positions: int) -> None:
+        size = 8 * np.dtype(detector.dtype).itemsize - (detector.dtype[0] == "i")
+        self._largest = 2 ** min(detector.bit_depth or size, size) - 1
+        self._step = max(1, -(-positions // LOOKED_AT))
+        self._rows = max(1, -(-detector.shape[0] * detector.shape[1] // MOST_PIXELS))
+        self._real_numbers = detector.scale != 1.0
+        self._lock = threading.Lock()
+        # patterns, of which wholly at the maximum; pixels, counts, the value at which they end
+        self._numbers = np.zeros(5, np.float64)
+        self._full = np.zeros(detector.shape, np.int64)[:: self._rows]
+        """How often each pixel was at the maximum."""
+
+    def look(self, block: Block, masked: Mask | None) -> None:
+        """A block on its way into the sums; `masked` pixels (y, x) do not count."""
+        if not isinstance(block, FrameBlock) or not block.count or self._real_numbers:
+            return
+        ends = int(block.probe[0]), int(block.probe[block.count - 1])
+        if min(ends) >= 0 and max(ends) // self._step == (min(ends) - 1) // self._step:
+            return
+        probe = block.probe[: block.count]
+        for index in np.flatnonzero((probe >= 0) & (probe % self._step == 0)):
+            pattern = block.patterns()[index, :: self._rows]
+            pattern = pattern.astype(pattern.dtype.newbyteorder("="))
+            pixels = pattern.size
+            if masked is not None:
+                left_out = masked[:: self._rows]
+                pattern[left_out] = 0
+                pixels -= int(np.count_nonzero(left_out))
+            with self._lock:
+                self._add(pattern, pixels)
+
+    def _add(self, pattern: NDArray[np.integer], pixels: int) -> None:
+        top = int(pattern.max(initial=0))
+        now = self._numbers
+        now[0] += 1
+        now[2] += pixels
+        now[3] += int(pattern.sum())
+        if self._may_be_clipped(pattern, top):
+            full = pattern == top
+            self._full += full
+            now[1] += np.count_nonzero(full) == pixels
+            now[4] = max(now[4], top)
+
+    def _may_be_clipped(self, pattern: NDArray[np.integer], top: int) -> bool:
+        if top >= self._largest:
+            return True
+        if top + 1 < 1 << LEAST_DEPTH or (top + 1) & top:
+            return False
+        piled = np.count_nonzero(pattern == top)
+        return bool(piled >= PILED and 2 * piled > np.count_nonzero(pattern >= NEAR * top))
+
+    def gathered(self) -> Gathered:
+        """All of it, for `merge` elsewhere."""
+        return {"numbers": self._numbers, "full": self._full}
+
+    def merge(self, gathered: Gathered) -> None:
+        """Add what was seen of another part of the same scan."""
+        if not gathered:
+            return
+        top = max(self._numbers[4], gathered["numbers"][4])
+        self._numbers += gathered["numbers"]
+        self._numbers[4] = top
+        self._full += gathered["full"]
+
+    def notices(self) -> list[Notice]:
+        """What is to be said of the scan; nothing where nothing of weight is at its maximum."""
+        seen, whole, pixels, counts, top = self._numbers
+        if not seen:
+            return []
+        if self._largest == 1:
+            return self._of_one_bit(int(seen))
+        _, together = alone_or_together(self._full > 0)
+        full = int(self._full[together].sum())
+        if not full or (full * top < LEAST_SHARE * counts and not whole):
+            return []
+        share = full * top / counts
+        text = (
+            f"pixels are at the counter's maximum of {top:,.0f}: {full / pixels:.1%} of those in "
+            f"{seen:,.0f} patterns that were looked at, with {share:.0%} of the counts"
+        )
+        if whole:
+            text += f"; in {whole:,.0f} of them all pixels are"
+        text += ". What came beyond was not counted"
+        return [Notice("clipped_counts", text, remedy=REMEDY)]
+
+    def _of_one_bit(self, seen: int) -> list[Notice]:
+        """Hits on pixels that had one already, by Poisson's law from how often each was hit."""
+        if seen < LEAST_OF_ONE_BIT:
+            return []
+        often = np.minimum(self._full / seen, 1.0 - 0.5 / seen)
+        came = float(-np.log1p(-often).sum())
+        lost = 1.0 - float(often.sum()) / came if came else 0.0
+        if lost < LOST_OF_ONE_BIT:
+            return []
+        text = (
+            f"about {lost:.0%} of the electrons fell on pixels that had one already, which a "
+            f"counter of 1 bit does not count (in {seen:,} patterns that were looked at)"
+        )
+        return [Notice("clipped_counts", text, remedy=REMEDY)]
