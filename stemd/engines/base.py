@@ -49,6 +49,9 @@ class PositionMaps:
         self.detector_names: tuple[str, ...] = tuple(detectors)
         self.detector_sums: Sums = np.zeros((len(detectors), n), kind)
         self.masked: Mask | None = None
+        self.mixed: Mapping[str, Sequence[Mapping[str, Any]]] = {}
+        """Virtual detectors that were changed in mid-scan, by name: `positions` done by then, with
+        the radii `inner_px` and `outer_px` (None: not summed) around `center`."""
         self.frames: int | None = None
         """Frames that have been added up, where a place was scanned several times."""
         self.counts: NDArray[np.int32] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -108,11 +108,14 @@ class VirtualDetectorEngine:
             for first, stop in parts:
                 image[first:stop] = maps.evened(sums[name], first, stop) * scale
         results = []
+        extra: dict[str, Any]
         for unit, table in (("mrad", self._own.detectors), ("px", self._own.detectors_px)):
             for name, radii in table.items():
                 if name in images:
                     image = images[name].reshape(maps.shape)
                     extra = {"inner": radii[0], "outer": radii[1], "radius_units": unit}
+                    if before := maps.mixed.get(name):
+                        extra["mixed"] = [dict(ring) for ring in before]
                     results.append(Result(name, image, "counts", "scan", step, extra))
         return results
 

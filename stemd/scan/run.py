@@ -23,6 +23,7 @@ from stemd.scan.images import Publish, ScanImages
 from stemd.scan.intake import Intake
 from stemd.scan.links import LinkReducers
 from stemd.scan.masking import MASK, ScanMask
+from stemd.scan.mixed import MixedDetectors
 from stemd.scan.repeats import Repeats
 from stemd.settings import Settings
 
@@ -71,6 +72,7 @@ class ScanRun:
         self._said = Said(notice)
         self.mask = self._mask_of(acquisition, settings, live=live, tell=self._said.tell)
         self.maps.masked = self.recorded.masked = self.mask.mask
+        self._mixed = MixedDetectors(self.maps, self.recorded)
         self.clipped = ClippedCounts(acquisition.detector, scan.positions)
         self.reducer = Reducer(acquisition, settings.optics, self.recorded, detectors, centre)
         self.engines = ScanEngines(
@@ -215,8 +217,13 @@ class ScanRun:
     def change(self, settings: Settings) -> None:
         """New settings from the next block on; called by the reader's thread."""
         with self.links.paused():
+            before, centre = self.settings, self.reducer.centre
             self.reducer.update(settings.optics, settings.masks())
             self.settings = settings
+            centres = centre, self.reducer.centre
+            said = self._mixed.changed(before, settings, centres, self.positions_done)
+        for notice in said:
+            self.tell(notice)
 
     def end(self, reason: EndReason) -> None:
         """No more blocks will come."""

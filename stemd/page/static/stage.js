@@ -186,10 +186,10 @@ export class Stage {
     const about = this.gridMode ? "" : aboutImage(this.model.main ?? "", this.model.rings);
     if (id("image-about").textContent !== about) id("image-about").textContent = about;
     const note = id("image-note");
-    const old = this.isOld(frame);
-    note.hidden = !old;
     const before = frame?.meta.kept ? "of the last scan, from the disk" : "from the scan before";
-    note.textContent = !old ? "" : this.model.past ? "as it was kept" : before;
+    const old = !this.isOld(frame) ? "" : this.model.past ? "as it was kept" : before;
+    note.textContent = [old, mixedWords(frame?.meta)].filter(Boolean).join("; ");
+    note.hidden = !note.textContent;
     if (!frame) return;
     const [h, w] = frame.meta.full_shape;
     this.canvas.setAttribute("aria-label", `${heading}, ${h} by ${w} pixels`);
@@ -254,6 +254,14 @@ export class Stage {
     if (at) this.readout(at);
     id("spoken").textContent = id("readout").textContent;
   }
+}
+
+/** An image that is made of two rings is not what its ring of now says. */
+function mixedWords(meta) {
+  const first = meta?.extra?.mixed?.[0];
+  if (!first) return "";
+  const what = first.inner_px === null ? "0 before" : "another ring or centre before";
+  return `changed in mid-scan: ${what} ${number(first.positions)} of ${number(meta.positions_total)} positions`;
 }
 
 /** How far from the first position, in nm. */
