@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from stemd.compilation import later
+from stemd.engines.kernels.nearness import ONCE, SECOND
 from stemd.engines.kernels.vectors import (
     CELL,
     COLUMN_BYTES,
@@ -62,7 +63,7 @@ def add_rims(
         group = b.lshr(band, v.number(GROUP_SHIFT))
         first = tile.table("group_first")
         with v.loop(v.index(first, b.add(group, one)), v.index(first, group)) as (part, _):
-            _add_rows(v, tile, part, v.at(rims, columns_end), channels)
+            _add_rows(v, tile, part, v.at(rims, columns_end), channels, _ahead(v, tile, following))
 
 
 def _add_columns(v: Vectors, tile: TileCode, event: Any, columns: Any, rims: Any) -> None:
@@ -84,8 +85,23 @@ def _add_columns(v: Vectors, tile: TileCode, event: Any, columns: Any, rims: Any
         v.store(b.add(v.load(here, v.cell_shorts), signed), here)
 
 
-def _add_rows(v: Vectors, tile: TileCode, part: Any, slots: Any, channels: Any) -> None:
+def _ahead(v: Vectors, tile: TileCode, band: Any) -> Any:
+    """Where the next memory is that nobody has asked for before this band."""
+    rows = v.b.mul(tile.number["rows"], tile.row_bytes)
+    return v.at(tile.base, v.b.mul(band, rows), tile.number["ahead"])
+
+
+def _ask_ahead(v: Vectors, tile: TileCode, line: Any) -> None:
+    """Ask for a line of memory that is read once; what is received into stays in the caches."""
+    for nearness in (SECOND, ONCE):
+        with v.b.if_then(v.b.icmp_signed("==", tile.nearness, v.number(nearness))):
+            v.prefetch(line, nearness)
+
+
+def _add_rows(v: Vectors, tile: TileCode, part: Any, slots: Any, channels: Any, ahead: Any) -> None:
     """Add rows of cells, each with its mask, to the sums of their slots.
+
+    Each turn asks for a line of what comes next, at `ahead`: the memory is not to wait for rims.
 
     One turn adds UNROLLED rows of a slot. Turns of the same slot lie apart, since a sum that was
     stored a moment ago is waited for.
@@ -98,6 +114,7 @@ def _add_rows(v: Vectors, tile: TileCode, part: Any, slots: Any, channels: Any) 
 
     def add_all(flip: Any) -> None:
         with v.loop(stop, first) as (turn, _):
+            _ask_ahead(v, tile, v.at(ahead, b.mul(b.sub(turn, first), v.number(STRIP))))
             row = b.mul(turn, v.number(UNROLLED))
             offsets = [
                 v.index(tile.table("offsets"), b.add(row, v.number(index)))
