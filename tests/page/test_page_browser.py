@@ -416,6 +416,40 @@ def test_a_network_that_lags_behind_leaves_blank_what_it_has_not_reached(
     assert (seen(tab)[21:30] == BLANK).all()
 
 
+def test_an_image_that_comes_later_says_so_instead_of_being_black(served: Served, tab: Any) -> None:
+    def show(value: float) -> None:
+        snapshot = served.scope.snapshot(2048)
+        phase = Result("direct_phase", np.full((64, 64), value, np.float32), "rad", "scan", 0.2)
+        both = replace(snapshot, results=[*snapshot.results, phase])
+        served.do(lambda: served.scope.hub.snapshot("merlin", both))
+
+    show(0.0)
+    served.do(lambda: served.scope.tell_state("acquiring"))
+    thumb(tab, "Direct phase")
+    eventually(lambda: tab.locator("#empty").is_visible())
+    assert "No result yet" in tab.text_content("#empty-words")
+    assert "after the scan" in tab.text_content("#empty-more")
+    show(0.25)
+    eventually(lambda: tab.locator("#empty").is_hidden())
+
+
+def test_an_image_of_two_rings_says_so_above_it(served: Served, tab: Any) -> None:
+    snapshot = served.scope.snapshot(2048)
+    extra = {"mixed": [{"positions": 1024, "inner_px": 3.0, "outer_px": 9.0, "center": None}]}
+    results = [replace(result, extra={**result.extra, **extra}) for result in snapshot.results]
+    served.do(lambda: served.scope.hub.snapshot("merlin", replace(snapshot, results=results)))
+    eventually(lambda: "changed in mid-scan" in tab.text_content("#image-note"))
+    assert tab.locator("#image-note").is_visible()
+
+
+def test_the_log_is_in_the_order_of_time_not_of_coming(served: Served, tab: Any) -> None:
+    for second, text in ((5, "first"), (9, "third"), (7, "second"), (9, "fourth")):
+        entry = {"level": "warning", "message": text, "time": f"2026-01-01T00:00:0{second}.000000Z"}
+        served.do(lambda entry=entry: served.scope.hub.log("merlin", entry))
+    expected = ["fourth", "third", "second", "first"]
+    eventually(lambda: tab.locator("#log li span").all_text_contents()[-4:] == expected)
+
+
 def test_the_help_says_what_every_image_is(served: Served, tab: Any) -> None:
     served.grow(4096)
     eventually(lambda: tab.text_content("#image-about").startswith("Projected potential"))

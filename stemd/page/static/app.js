@@ -4,6 +4,7 @@ import { About } from "./about.js";
 import { Archive } from "./archive.js";
 import { MAPS, kindOf } from "./colormap.js";
 import { Commands, mayReplace } from "./commands.js";
+import { isEmpty } from "./contrast.js";
 import { ContrastPanel } from "./contrastpanel.js";
 import { ConfigFile } from "./config.js";
 import { Controls } from "./controls.js";
@@ -166,13 +167,17 @@ function lockedWords() {
   return model.past ? "The settings of this scan. Replay it from its record to try others." : "";
 }
 
+const LATER = ["No result yet", "This image comes when its engine has seen enough of the scan, or after the scan."];
+
 function emptyWords() {
   if (model.past) {
     id("empty-words").textContent = "Reading the images of this scan …";
     id("empty-more").textContent = "";
     return;
   }
-  const [text, more] = connection.open ? waitingWords(model.live.state) : ["Connecting to the microscope …", ""];
+  const { frame } = stage.main;
+  const words = () => (frame && isEmpty(frame) ? LATER : waitingWords(model.live.state));
+  const [text, more] = connection.open ? words() : ["Connecting to the microscope …", ""];
   id("empty-words").textContent = text;
   id("empty-more").textContent = more;
 }
@@ -297,6 +302,7 @@ const link = new Link({
     source.frames.set(name, frame);
     if (pipeline === model.pipeline && !model.past) {
       stage.update();
+      emptyWords();
       commands.stale(tunable());
     }
     redraw();

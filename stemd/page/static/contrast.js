@@ -39,6 +39,15 @@ export function blanks({ meta, w, h }) {
   return { soft: Math.min(soft, end), hard: end };
 }
 
+const empty = new WeakMap();
+
+/** Whether an unfinished image has no value yet: its engine has not got so far. */
+export function isEmpty(frame) {
+  if (frame.meta.final) return false;
+  if (!empty.has(frame)) empty.set(frame, frame.data.every((value) => value === 0 || value !== value));
+  return empty.get(frame);
+}
+
 /** How an image is shown until somebody changes it. */
 export function defaults(meta, map) {
   const log = meta.axes === "detector";

@@ -1,6 +1,6 @@
 // The images on the page: a large one, thumbnails of all, or all side by side in lock-step.
 
-import { turn } from "./contrast.js";
+import { isEmpty, turn } from "./contrast.js";
 import { colourBar } from "./contrastpanel.js";
 import { distance, number, title, units } from "./format.js";
 import { attach } from "./gestures.js";
@@ -180,7 +180,7 @@ export class Stage {
   /** Words for the image: heading, badge, what a screen reader hears. */
   describe() {
     const { frame } = this.main;
-    id("empty").hidden = Boolean(frame) || this.gridMode;
+    id("empty").hidden = (frame && !isEmpty(frame)) || this.gridMode;
     const heading = this.gridMode ? "All images" : this.model.main ? title(this.model.main) : "No image yet";
     id("image-title").textContent = heading;
     const about = this.gridMode ? "" : aboutImage(this.model.main ?? "", this.model.rings);

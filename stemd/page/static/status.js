@@ -140,7 +140,8 @@ function numbers(state) {
   id("scan-id").title = scan ? scanTime(scan) : "";
 }
 
-/** One line more in the log, the newest on top. */
+/** One line more in the log, the newest on top by its own time: what a scan's end says may come
+ * later than what was noticed after it. */
 export function logLine(root, pipeline, entry, level) {
   const item = document.createElement("li");
   item.dataset.level = level;
@@ -157,7 +158,9 @@ export function logLine(root, pipeline, entry, level) {
     item.append(remedy);
   }
   item.title = pipeline;
-  root.prepend(item);
+  item.dataset.at = moment.getTime();
+  const older = [...root.children].find((line) => Number(line.dataset.at) <= moment.getTime());
+  root.insertBefore(item, older ?? null);
   while (root.children.length > MAX_LOG) root.lastElementChild.remove();
 }
 
