@@ -310,7 +310,7 @@ class FrameRecording:
             table = self._whole_table()
             return table[0][first:last], table[1][first:last]
         if bad:
-            text = f"{bad} of the frames {first} to {last - 1} have no header"
+            text = f"{bad} of the frames {first} to {last - 1} have no header and are missing"
             self._note("bad_header", text, bad)
         return sequence, probe
 
