@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from stemd.acquisition import Acquisition, Scan
+from stemd.addresses import host_fault
 from stemd.blocks import Block, BlockPool, FrameBlock, Message, Notice
 
 
 def _host(value: str) -> str:
-    if not value or any(letter.isspace() or letter in "/[]" for letter in value):
-        raise ValueError("must be a name or an IP address")
-    if value.count(":") == 1:
-        raise ValueError("must be without a port, which has a key of its own")
+    if fault := host_fault(value):
+        raise ValueError(fault)
     return value
 
 

@@ -6,9 +6,8 @@ import ssl
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from stemd.addresses import BROKER_PORTS, broker_fault
 from stemd.errors import UsageError
-
-PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +29,16 @@ class Address:
         tls: ssl.SSLContext | None = None,
     ) -> Address:
         """The address in `mqtt://host:port`, or `mqtts://host:port`. Raises UsageError."""
-        try:
-            parts = urlsplit(url)
-            scheme, host, port = parts.scheme, parts.hostname, parts.port
-            sound = scheme in PORTS and "@" not in parts.netloc
-        except ValueError:
-            sound, host = False, None
-        if not sound or not host:
+        if fault := broker_fault(url):
             raise UsageError(
-                f"{url!r} is no address of a broker",
+                f"{url!r} is no address of a broker: {fault}",
                 "mqtt://host:port, or mqtts://host:port (TLS); username and password are arguments",
             )
+        parts = urlsplit(url)
+        scheme, host = parts.scheme, parts.hostname or ""
         if scheme == "mqtts" and tls is None:
             tls = ssl.create_default_context()
-        return cls(host, port or PORTS[scheme], username, password, tls)
+        return cls(host, parts.port or BROKER_PORTS[scheme], username, password, tls)
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"

@@ -9,10 +9,10 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from stemd.addresses import BROKER_PORTS, broker_fault
 from stemd.errors import SinkError
 
 EMBEDDED = "embedded"
-_PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
 class _TidySocket(ssl.SSLSocket):
@@ -51,19 +51,10 @@ class MqttSettings(BaseModel):
     def _is_a_broker(cls, url: str) -> str:
         if url == EMBEDDED:
             return url
-        parts = urlsplit(url)
-        if "@" in parts.netloc:
-            raise ValueError("no login in the url: use username and password_file")
-        if parts.scheme not in _PORTS or not parts.hostname:
-            raise ValueError('must be "mqtt://host:port", "mqtts://host:port" or "embedded"')
-        if parts.path.strip("/") or parts.query or parts.fragment:
-            raise ValueError("nothing may follow host and port")
-        try:
-            port = parts.port
-        except ValueError:
-            port = 0
-        if port == 0:
-            raise ValueError("the port must be 1..65535")
+        if fault := broker_fault(url):
+            more = ', or "embedded"' if fault.startswith("must be") else ""
+            login = ": use username and password_file" if "@" in url else ""
+            raise ValueError(f"{fault}{more}{login}")
         return url
 
     @model_validator(mode="after")
@@ -98,7 +89,7 @@ class MqttSettings(BaseModel):
     @property
     def port(self) -> int:
         """TCP port of the broker."""
-        return self._parts.port or _PORTS.get(self._parts.scheme, 1883)
+        return self._parts.port or BROKER_PORTS.get(self._parts.scheme, 1883)
 
     def at_embedded(self, url: str) -> MqttSettings:
         """These settings for the embedded broker, once its port is known; it speaks 3.1.1."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stemd.acquisition import Optics, Scan
+from stemd.addresses import host_fault
 from stemd.errors import UsageError
 
 if TYPE_CHECKING:  # both compile kernels, which --help need not wait for
@@ -58,6 +59,13 @@ def probability(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} must be from 0 to 1")
     return value
+
+
+def host(text: str) -> str:
+    """A name or address of this computer."""
+    if fault := host_fault(text):
+        raise argparse.ArgumentTypeError(f"{text!r} {fault}")
+    return text
 
 
 def count(text: str) -> int:
@@ -175,7 +183,10 @@ def add_server(parser: argparse.ArgumentParser) -> None:
     """Arguments of the server: where, how fast, how often."""
     group = parser.add_argument_group("server")
     group.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)"
+        "--host",
+        type=host,
+        default="127.0.0.1",
+        help="address to listen on (default: 127.0.0.1)",
     )
     group.add_argument(
         "--rate", type=not_negative, default=1000.0, metavar="HZ", help="frames/s; 0: no limit"

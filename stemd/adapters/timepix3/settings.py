@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from stemd.adapters.base import HostName
 from stemd.adapters.events.layout import Layout
 from stemd.adapters.events.settings import EventSettings, Part
+from stemd.addresses import url_fault
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _server(url: str) -> str:
+    if fault := url_fault(url, ("http", "https")):
+        raise ValueError(fault)
+    return url
 
 
 class ColumnCorrection(Part):
@@ -36,7 +43,7 @@ class Timepix3Settings(EventSettings):
     layout: Literal["single", "quad"] = "quad"
     gap: Annotated[int, Field(ge=0, le=16)] = 0
     time_correction: tuple[ColumnCorrection, ...] = ()
-    serval_url: str | None = Field(default=None, pattern=r"^https?://[^\s]+$")
+    serval_url: Annotated[str, AfterValidator(_server)] | None = None
 
     @property
     def detector_layout(self) -> Layout:
