@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -17,6 +18,9 @@ ROOT = Path(__file__).parents[1]
 
 SLOW = ("numba", "llvmlite", "scipy", "structlog", "aiohttp", "aiomqtt", "dask", "h5py", "tifffile")
 """What `stemd check` of a config has no use for; each takes 20 to 200 ms to import."""
+
+OF_SCANS = {"stemd.engines.reduction", "stemd.engines.lens.measure", "stemd.engines.bad_pixels"}
+"""What is for scans that run."""
 
 MODULES = """
 import sys
@@ -54,6 +58,7 @@ def _printed(code: str, *arguments: str) -> str:
 def test_check_reads_no_library_that_it_does_not_need(example: str) -> None:
     modules = set(_printed(MODULES, str(ROOT / "config" / f"{example}.toml")).split())
     assert not modules & set(SLOW)
+    assert not modules & OF_SCANS
 
 
 def test_check_reads_the_adapter_that_the_config_names_and_no_other() -> None:
@@ -123,3 +128,21 @@ def test_progress_can_be_asked_while_another_thread_imports_the_compiler(
     monkeypatch.setitem(sys.modules, begun.__name__, begun)
     assert compilation.compiled() == 0
     assert compilation.last_progress() <= time.monotonic()
+
+
+def test_check_shows_every_value_of_a_config_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    from stemd.cli.check import resolved
+    from stemd.cli.main import main
+    from stemd.config.file import load
+
+    path = ROOT / "config" / "merlin.toml"
+    assert main(["check", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{path}: no errors"
+    document = resolved(load(path))
+    adapter = document["pipelines"][0]["adapter"]
+    shown = [line.lstrip("│├└─ ") for line in lines]
+    for table in (document["daemon"], adapter, document["pipelines"][0]["optics"]):
+        for key, value in table.items():
+            assert value is None or key == "type" or f"{key} = {value!r}" in shown, key
+    assert gc.isenabled()

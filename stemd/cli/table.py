@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 GAP = "  "
 LEAST = 6
 """A column is not cut below so many characters; it is left out instead."""
-COLOURS = {"green": 32, "yellow": 33, "red": 31, "cyan": 36}
+COLOURS = {"green": 32, "yellow": 33, "red": 31, "cyan": 36, "bold": 1}
 
 
 def table(

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block, Notice
-from stemd.engines.lens.found import OpticsFound
 from stemd.pixels import Mask
 from stemd.results import Result
 from stemd.settings import Settings
+
+if TYPE_CHECKING:
+    from stemd.engines.lens.found import OpticsFound
 
 Sums = NDArray[np.signedinteger[Any]]
 Positions = tuple[int, int]

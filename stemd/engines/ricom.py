@@ -29,6 +29,8 @@ from stemd.plugins import Plugin
 from stemd.results import Result
 from stemd.settings import EngineSettings, Settings
 
+STILL_PX = 0.001
+"""Pixels that an automatic zero moves by before a large growing image is built anew."""
 Frequency = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
@@ -92,7 +94,7 @@ class RicomEngine:
             self._runs.append(item)
         self._added += stop - first
         is_due = self._settings.optics.center == "auto" and self._added >= self._rebuild_at
-        if is_due or self._is_released:
+        if self._is_released or (is_due and self._has_moved()):
             self._rebuild()
         else:
             self._add(first, stop)
@@ -108,6 +110,7 @@ class RicomEngine:
             "flip": optics.flip,
         }
         if final or self._is_released:
+            self._zero = self._resolve()
             self._integrate()
         extra |= self._zero.about()
         step = self._acquisition.scan.step_size_angstrom
@@ -144,20 +147,30 @@ class RicomEngine:
     def _rebuild(self) -> None:
         """All positions so far with today's centre and settings, by the cheaper way."""
         self._rebuild_at = max(1, 2 * self._added)
+        self._zero = self._resolve(self._runs)
         positions = self._maps.total.size
         if self._added * self._own.kernel_size**2 > 64 * positions * max(1, np.log2(positions)):
             self._integrate()
             return
-        self._zero = self._resolve()
         self._image = np.zeros(self._maps.shape, np.float32)
         for first, stop in self._runs:
             self._add(first, stop)
 
-    def _resolve(self) -> Zero:
-        return resolve_zero(self._maps, self._settings.optics, self._acquisition.detector.shape)
+    def _has_moved(self) -> bool:
+        """Whether the zero is another one by now; of a small scan the image is built anew anyway.
+
+        If not it is looked at again when twice as many positions have come.
+        """
+        if self._maps.total.size < LARGE or self._resolve(self._runs).apart(self._zero) > STILL_PX:
+            return True
+        self._rebuild_at = 2 * self._added
+        return False
+
+    def _resolve(self, runs: Sequence[Positions] | None = None) -> Zero:
+        optics, shape = self._settings.optics, self._acquisition.detector.shape
+        return resolve_zero(self._maps, optics, shape, runs)
 
     def _integrate(self) -> None:
-        self._zero = self._resolve()
         lines = scan_lines(self._maps, self._zero, self._settings.optics)
         self._release()
         self._image = integrate(lines, self._maps.shape, *self._kernel)

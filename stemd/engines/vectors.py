@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,17 +38,20 @@ def centre_of_mass(maps: PositionMaps, first: int = 0, stop: int | None = None) 
 
 
 def resolve_centre(
-    maps: PositionMaps, optics: Optics, detector_shape: tuple[int, int]
+    maps: PositionMaps,
+    optics: Optics,
+    detector_shape: tuple[int, int],
+    runs: Sequence[Positions] | None = None,
 ) -> tuple[float, float]:
     """The zero of the COM (y, x) in detector pixels.
 
     Given, or with "auto" the mean COM of all positions done that have counts (the geometric
-    centre of the detector while there is none).
+    centre of the detector while there is none). `runs`: all positions that are done are in these.
     """
     if optics.center != "auto":
         return (float(optics.center[0]), float(optics.center[1]))
     sums, count = np.zeros(2), 0
-    for part in stretches(0, maps.total.size):
+    for part in _parts(maps, runs):
         com_y, com_x = centre_of_mass(maps, *part)
         known = np.isfinite(com_y)
         sums += com_y[known].sum(), com_x[known].sum()
@@ -106,10 +109,9 @@ def descan_of(maps: PositionMaps) -> Descan | None:
     than DESCAN_SIDE lines or columns have counts.
     """
     ny, nx = maps.shape
-    known = maps.done & (maps.total > 0)
     # an odd step does not always meet the same columns
-    flat = np.arange(0, known.size, known.size // DESCAN_MOST | 1)
-    flat = flat[known[flat]]
+    step = slice(None, None, maps.total.size // DESCAN_MOST | 1)
+    flat = np.flatnonzero(maps.done[step] & (maps.total[step] > 0)) * step.step
     rows, columns = np.divmod(flat, nx)
     if min(np.unique(rows).size, np.unique(columns).size) < DESCAN_SIDE:
         return None
@@ -149,26 +151,42 @@ class Zero:
             about["descan_px"] = [[round(float(part), 4) for part in row] for row in self.across]
         return about
 
+    def apart(self, other: Zero) -> float:
+        """By how many pixels two of them differ in the corner of a scan where they do most."""
+        centre = np.subtract(self.centre, other.centre)
+        return float(np.hypot(*(np.abs(centre) + np.abs(self.across - other.across).sum(1) / 2)))
 
-def resolve_zero(maps: PositionMaps, optics: Optics, detector_shape: tuple[int, int]) -> Zero:
+
+def resolve_zero(
+    maps: PositionMaps,
+    optics: Optics,
+    detector_shape: tuple[int, int],
+    runs: Sequence[Positions] | None = None,
+) -> Zero:
     """The zero of the COM that is integrated.
 
     As `resolve_centre`; with "auto" clear descan is in it too: a plane through the COM, which
     would become a bowl that hides the image. A centre that is given is taken as it is.
     """
-    centre = resolve_centre(maps, optics, detector_shape)
+    centre = resolve_centre(maps, optics, detector_shape, runs)
     found = descan_of(maps) if optics.center == "auto" else None
     across: F64 = np.zeros((2, 2)) if found is None else found.clear
     if across.any():
-        middle = across @ _middle_of_known(maps)
+        middle = across @ _middle_of_known(maps, runs)
         centre = (centre[0] - float(middle[0]), centre[1] - float(middle[1]))
     return Zero(centre, across)
 
 
-def _middle_of_known(maps: PositionMaps) -> F64:
+def _parts(maps: PositionMaps, runs: Sequence[Positions] | None) -> Iterator[Positions]:
+    """The positions of these runs, or all, in parts of bounded memory."""
+    for run in [(0, maps.total.size)] if runs is None else runs:
+        yield from stretches(*run)
+
+
+def _middle_of_known(maps: PositionMaps, runs: Sequence[Positions] | None) -> F64:
     """Where the positions with counts are in the scan on average, along y and x."""
     sums, count = np.zeros(2), 0
-    for part in stretches(0, maps.total.size):
+    for part in _parts(maps, runs):
         known = maps.done[slice(*part)] & (maps.total[slice(*part)] > 0)
         sums += [at[known].sum() for at in _in_scan(maps, *part)]
         count += int(np.count_nonzero(known))

@@ -15,7 +15,7 @@ from stemd.adapters.recordings.mask_file import read_mask
 from stemd.beam import Beam
 from stemd.errors import ConfigError
 from stemd.pixels import mask_of
-from stemd.scan.masking import AUTO, NONE
+from stemd.scan.given_mask import AUTO, NONE
 from stemd.settings import Settings, masks_of
 
 Shape = tuple[int, int]

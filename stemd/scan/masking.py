@@ -2,57 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from stemd.acquisition import Acquisition, Optics
-from stemd.adapters.recordings.mask_file import read_mask
 from stemd.blocks import Block, Notice
 from stemd.engines.bad_pixels import BadPixels, find_bad_pixels
 from stemd.engines.base import Gathered
 from stemd.engines.first_patterns import FirstPatterns
-from stemd.errors import ConfigError
-from stemd.pixels import Mask, listed, mask_of, rectangles_of
+from stemd.pixels import Mask, listed, rectangles_of
+from stemd.scan.given_mask import AUTO, given_mask
 
-AUTO, NONE = "auto", "none"
 MASK = "optics.mask"
 """Name of the mask among what the first patterns of a scan have told."""
-
-
-def given_mask(optics: Optics, acquisition: Acquisition) -> Mask | None:
-    """What the camera masks and what `optics.mask` lists, (y, x); None where all pixels count.
-
-    Raises ConfigError for a file that cannot be read, and for pixels that the detector has not.
-    """
-    if optics.mask == NONE:
-        return None
-    detector = acquisition.detector
-    masks = [] if detector.mask is None else [np.asarray(detector.mask, np.bool_)]
-    if isinstance(optics.mask, str) and optics.mask != AUTO:
-        masks.append(read_mask(Path(optics.mask)))
-        if masks[-1].shape != detector.shape:
-            raise ConfigError(
-                f"optics.mask: {optics.mask} has {_size(masks[-1].shape)} pixels, the patterns "
-                f"have {_size(detector.shape)}",
-                "give the mask of this detector, or optics.mask = 'auto'",
-            )
-    elif isinstance(optics.mask, tuple):
-        try:
-            masks.append(mask_of(optics.mask, detector.shape))
-        except ValueError as error:
-            raise ConfigError(f"optics.mask: {error}", "rows come before columns") from error
-    mask = np.logical_or.reduce(masks) if masks else None
-    return mask if mask is not None and mask.any() else None
-
-
-def mask_identity(optics: Optics) -> str | None:
-    """A checksum of a mask that is a file, whose content may change; None for any other."""
-    if not isinstance(optics.mask, str) or optics.mask in (AUTO, NONE):
-        return None
-    return hashlib.sha256(np.packbits(read_mask(Path(optics.mask))).tobytes()).hexdigest()
 
 
 class ScanMask:
@@ -221,7 +184,3 @@ def _doubtful(mask: Mask, level: Literal["info", "warning"]) -> Notice:
 def _found(words: str, count: int) -> Notice:
     text = f"pixels found in the first patterns and masked: {words}"
     return Notice("masked_pixels", text, level="info", count=count)
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return " x ".join(str(n) for n in shape)

@@ -336,7 +336,8 @@ class ScanRun:
                 shown = self._shown_now()
                 publish(self.snapshot(final=False))
                 rested = now + (time.monotonic() - now) / SNAPSHOT_SHARE
-                next_time = max(now + 1.0 / rate_hz(), rested)
+                period = 1.0 / rate_hz()  # from when it was due: what came late is not added up
+                next_time = max(now + period - (now - next_time) % period, rested)
         self.settle_repeats()
         return self.images.finals(self.settings, publish_final)
 

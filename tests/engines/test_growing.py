@@ -128,3 +128,71 @@ def test_finished_images_are_those_of_a_scan_that_was_never_looked_at(
         np.testing.assert_array_equal(image, expected[name], err_msg=name)
     again = scan.images(final=True)
     assert not np.shares_memory(again["com_y"], finished["com_y"])
+
+
+@pytest.mark.usefixtures("large")
+def test_the_first_images_are_written_where_positions_have_come() -> None:
+    scan = Growing(Optics())
+    scan.run.recorded.total[500:] = 9  # hits of positions that are not complete
+    scan.come(300)
+    images = scan.images()
+    np.testing.assert_array_equal(images["sum"].reshape(-1)[:300], scan.total[:300])
+    for name in ("sum", "ring", "com_y", "com_x"):
+        assert not images[name].reshape(-1)[300:].any(), name
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize(("wander", "anew"), [(0.0, False), (3.0, True)])
+def test_ricom_is_built_anew_where_its_zero_has_moved(
+    wander: float, anew: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ricom, "STILL_PX", 0.3)
+    scan = Growing(Optics(), wander)
+    scan.come(300)
+    before = scan.images()["ricom"]
+    scan.come(600)
+    assert np.shares_memory(before, scan.images()["ricom"]) != anew
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_joined_runs_hold_all_positions_and_the_smallest_gaps(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    firsts = rng.integers(0, 3000, 80)
+    runs = [(int(first), int(first + rng.integers(1, 9))) for first in firsts]
+    held = np.zeros(3100, np.bool_)
+    for first, stop in runs:
+        held[first:stop] = True
+    for most in (1, 2, 7, 1000):
+        found = growing.joined(runs, most)
+        assert len(found) <= most
+        assert found == sorted(found)
+        filled = np.zeros_like(held)
+        for first, stop in found:
+            filled[first:stop] = True
+        assert filled[held].all()
+        assert held[[first for first, _ in found]].all()
+        if most == 1000:
+            np.testing.assert_array_equal(filled, held)
+            continue
+        inside = np.flatnonzero(held)
+        gaps = np.sort(np.diff(inside) - 1)[::-1]
+        assert np.count_nonzero(filled & ~held) <= gaps[most - 1 :].sum() + most * gaps[most - 1]
+
+
+def test_many_runs_that_came_apart_are_remembered_as_a_few(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(growing, "LARGE", 1)
+    monkeypatch.setattr(growing, "MOST_RUNS", 16)
+    scan = Growing(Optics())
+    images = growing.Growing(scan.run.maps)
+    images.take(["a"], final=False)
+    for first in range(0, 900, 9):
+        images.came(first, first + 2)
+    images.anew()
+    _, parts = images.take(["a"], final=False)
+    written = np.zeros(SIZE, np.bool_)
+    for first, stop in parts:
+        written[first:stop] = True
+    assert len(parts) <= 16
+    assert all(written[first : first + 2].all() for first in range(0, 900, 9))

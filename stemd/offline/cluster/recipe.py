@@ -14,7 +14,7 @@ from stemd.config.resolved import EngineConfig
 from stemd.engines.base import FindingEngine, SlowEngine, SpreadEngine
 from stemd.errors import ConfigError
 from stemd.scan.engines import EngineChoice
-from stemd.scan.masking import AUTO, mask_identity
+from stemd.scan.given_mask import AUTO, mask_identity
 from stemd.settings import EngineSettings, Settings
 
 LATE_OPTICS = {
