@@ -21,9 +21,8 @@ from stemd.engines.vectors import (
     Zero,
     resolve_zero,
     scan_lines,
-    shifts_from,
     stretches,
-    to_scan_axes,
+    vectors_of,
 )
 from stemd.plugins import Plugin
 from stemd.results import Result
@@ -139,9 +138,7 @@ class RicomEngine:
 
     def _add(self, first: int, stop: int) -> None:
         for part in stretches(first, stop):
-            shift_y, shift_x = shifts_from(self._maps, self._zero, *part)
-            scan_y, scan_x = to_scan_axes(shift_y, shift_x, self._settings.optics)
-            vectors = scan_y.astype(np.float32), scan_x.astype(np.float32)
+            vectors = vectors_of(self._maps, self._zero, self._settings.optics, *part)
             add_positions(self._image, *self._padded, *part, *vectors)
 
     def _rebuild(self) -> None:

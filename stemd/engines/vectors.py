@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Optics
 from stemd.engines.base import PositionMaps, Positions
+from stemd.engines.kernels.scan_vectors import scan_vectors
 
 F64 = NDArray[np.float64]
 
@@ -232,3 +233,22 @@ def shifts_from(
         for part, middle, slope in zip(com, zero.centre, zero.across, strict=True)
     )
     return y, x
+
+
+def vectors_of(
+    maps: PositionMaps, zero: Zero, optics: Optics, first: int, stop: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The vectors (y, x) of positions first..stop-1 in scan axes, float32, in one pass."""
+    angle = math.radians(optics.rotation_deg)
+    vectors = np.empty((2, stop - first), np.float32)
+    sums = [
+        np.asarray(each[first:stop], np.int64)
+        for each in (maps.total, maps.moment_y, maps.moment_x)
+    ]
+    centre, across = zero.centre, zero.across
+    slopes = (float(across[0, 0]), float(across[0, 1]), float(across[1, 0]), float(across[1, 1]))
+    scan_vectors(
+        *sums, maps.done[first:stop], first, maps.shape, (float(centre[0]), float(centre[1])),
+        slopes, optics.flip, math.cos(angle), math.sin(angle), vectors[0], vectors[1],
+    )  # fmt: skip
+    return vectors[0], vectors[1]

@@ -11,7 +11,8 @@ from functools import partial
 import numpy as np
 
 from stemd.adapters.base import Recording
-from stemd.blocks import EventBlock, FrameBlock, Notice
+from stemd.ahead import ahead
+from stemd.blocks import Block, EventBlock, FrameBlock, Notice
 from stemd.errors import UsageError
 from stemd.results import Result, Snapshot
 from stemd.scan.engines import EngineChoice, Report
@@ -52,7 +53,7 @@ def process_recording(
     if recording.splits:
         _reduce_frames(run, recording, jobs, progress, broken)
     else:
-        _reduce_stream(run, recording, progress, broken)
+        _reduce_stream(run, recording, jobs, progress, broken)
     for said in broken.hints():
         run.tell(said)
     run.end("complete")
@@ -99,11 +100,17 @@ def no_hits() -> Notice:
 
 
 def _reduce_stream(
-    run: ScanRun, recording: Recording, progress: Progress, broken: BrokenPixels
+    run: ScanRun, recording: Recording, jobs: int, progress: Progress, broken: BrokenPixels
 ) -> None:
-    """Blocks that need to know what came before them, one after the other."""
+    """Blocks that need to know what came before them, one after the other.
+
+    With several `jobs` they are made by one thread and taken into the sums by another.
+    """
     positions = 0
-    for block in recording.blocks(0, recording.frames):
+    blocks = recording.blocks(0, recording.frames)
+    if jobs > 1:
+        blocks = ahead(blocks, _release)
+    for block in blocks:
         for said in broken.look(block):
             run.tell(said)
         run.reduce(block)
@@ -111,6 +118,10 @@ def _reduce_stream(
             positions += sum(stop - first for first, stop in block.complete)
         progress(positions, recording.frames)
         block.release()
+
+
+def _release(block: Block) -> None:
+    block.release()
 
 
 def _reduce_frames(

@@ -65,9 +65,12 @@ def server() -> Iterator[socket.socket]:
         yield made
 
 
-def test_a_camera_that_comes_goes_and_comes_back_gives_every_scan(server: socket.socket) -> None:
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_camera_that_comes_goes_and_comes_back_gives_every_scan(
+    server: socket.socket, apart: bool
+) -> None:
     port = server.getsockname()[1]
-    reading = Reading(port=port)
+    reading = Reading(port=port, decode_apart=apart)
     sent = [electrons(SCAN, 6000, seed=seed) for seed in range(2)]
     random = np.random.default_rng(0)
     for scan in sent:

@@ -74,3 +74,17 @@ def pulse_line(s: Any, lines: Any, time: int) -> int:
             s.in_holes += 1
         return OUTSIDE
     return HOLD if line.scan != s.scan else k % LINES
+
+
+@njit(nogil=True, cache=True)
+def all_wait(s: Any, lines: Any, earliest: int, latest: int) -> bool:
+    """Whether `pulse_line` of all times between these two is HOLD: both are, at the same line.
+
+    What is not held between a line's begin and the next one's is not held to its end, or from it.
+    """
+    in_holes = s.in_holes
+    wait = pulse_line(s, lines, earliest) == HOLD
+    at = s.hint
+    wait = wait and pulse_line(s, lines, latest) == HOLD and s.hint == at
+    s.in_holes = in_holes  # nothing was placed
+    return bool(wait)

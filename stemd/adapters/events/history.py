@@ -79,8 +79,10 @@ class History:
         elif wire.buffer is not None:
             wire.buffer.retain()
         if wire.start_ticks != UNKNOWN:
-            for earlier in self.wires:
-                earlier.start_ticks = min(earlier.start_ticks, wire.start_ticks)
+            for earlier in reversed(self.wires):  # none begins after those behind it
+                if earlier.start_ticks <= wire.start_ticks:
+                    break
+                earlier.start_ticks = wire.start_ticks
         self.wires.append(kept)
         self._blocks += kept.buffer is not None
         self._bytes += kept.data.size

@@ -32,29 +32,69 @@ def _still_wanted(s: Any, lines: Any, waits: Any) -> Any:
 
 
 @njit(nogil=True, cache=True)
+def _give_up_old(s: Any, lines: Any, waits: Any, hold_time: Any) -> None:
+    """Give up the hits that have waited too long."""
+    if s.held == 0 or hold_time[s.head] >= float(s.now) - s.window:
+        return  # what is wanted is never younger than that
+    wanted = _still_wanted(s, lines, waits)
+    while s.held > 0 and hold_time[s.head] < wanted:
+        _give_up(s, hold_time.size)
+        s.outside += 1
+
+
+@njit(nogil=True, cache=True)
 def hold(
     s: Any, lines: Any, waits: Any, hold_time: Any, hold_place: Any, time: int, place: int
 ) -> None:
     """Keep a hit whose line is not known yet; first give up those that waited too long."""
     room = hold_time.size
+    _give_up_old(s, lines, waits, hold_time)
     if s.held == 0:
         s.head = 0
-    else:
-        wanted = _still_wanted(s, lines, waits)
-        while s.held > 0 and hold_time[s.head] < wanted:
-            _give_up(s, room)
-            s.outside += 1
     if s.held == room:
         _give_up(s, room)
         s.overflow += 1
-    at = (s.head + s.held) % room
+    at = s.head + s.held
+    at -= room if at >= room else 0
     hold_time[at] = time
     hold_place[at] = place
     s.held += 1
 
 
 @njit(nogil=True, cache=True)
+def hold_many(
+    s: Any,
+    lines: Any,
+    waits: Any,
+    hold_time: Any,
+    hold_place: Any,
+    times: Any,
+    places: Any,
+    first: int,
+    count: int,
+) -> None:
+    """As `hold` of one hit after the other, for which there is room.
+
+    What is wanted gets only younger, so that to look once, before the last hit, is the same. Those
+    that are given up are the first in any case: they are kept first, and then given up.
+    """
+    room = hold_time.size
+    if s.held == 0:
+        s.head = 0
+    at = s.head + s.held
+    for k in range(first, first + count):
+        at -= room if at >= room else 0
+        hold_time[at] = times[k]
+        hold_place[at] = places[k]
+        at += 1
+        s.held += 1
+        if k == first + count - 2:
+            _give_up_old(s, lines, waits, hold_time)
+
+
+@njit(nogil=True, cache=True)
 def _give_up(s: Any, room: int) -> None:
-    s.head = (s.head + 1) % room
+    s.head += 1
+    s.head -= room if s.head >= room else 0
     s.held -= 1
     s.drain = min(s.drain, s.held)

@@ -12,17 +12,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.adapters.events.find_line import HOLD, LATE, OUTSIDE, clock_line, pulse_line
-from stemd.adapters.events.hold import hold
+from stemd.adapters.events.find_line import HOLD, LATE, OUTSIDE, all_wait, clock_line, pulse_line
+from stemd.adapters.events.hold import hold, hold_many
 from stemd.adapters.events.pulses.edges import tdc_edge
-from stemd.adapters.events.pulses.state import CLOCK, NEVER, PULSES
+from stemd.adapters.events.pulses.state import CLOCK, LINES, NEVER, PULSES
 from stemd.adapters.events.pulses.track import overdue, settle
 from stemd.adapters.events.reopen import reopen, reopen_clock
 from stemd.adapters.events.ticks import CLOCK_RESET, TICK_NS
+from stemd.adapters.events.within_line import TOGETHER, place_within, span
 from stemd.compilation import njit
 
 DONE, FULL, CLOSED, RESET = 0, 1, 2, 3
 """Why the pass stopped: hits used up; output full; the scan is over; the clock was reset."""
+
+
+@njit(nogil=True, cache=True)
+def _from_left(s: Any, row: int) -> tuple[int, int]:
+    """Position of the first column of a line in time, and the step from one to the next."""
+    if s.serpentine and row & 1:
+        return row * s.nx + s.nx - 1, -1
+    return row * s.nx, 1
+
+
+@njit(nogil=True, cache=True)
+def _until(s: Any, lines: Any, line: Any) -> Any:
+    """When the line that was found last ends, or the next one begins before it does."""
+    if s.mode == PULSES and s.hint + 1 < s.lines:
+        return min(line.stop, lines[(s.hint + 1) % LINES].start)
+    return line.stop
 
 
 @njit(nogil=True, cache=True)
@@ -39,15 +56,37 @@ def _drain(
 ) -> int:
     """Look again at held hits after a line became known; returns hits in the output."""
     room = hold_time.size
+    singly = 0
     while s.drain > 0 and n < limit:
         time = hold_time[s.head]
         place = hold_place[s.head]
-        s.head = (s.head + 1) % room
+        k = clock_line(s, lines, time) if s.mode == CLOCK else pulse_line(s, lines, time)
+        if k >= 0 and singly == 0:
+            line = lines[k]
+            if min(s.drain, limit - n, room - s.head) >= TOGETHER:
+                earliest, latest = span(hold_time, s.head, TOGETHER)
+                if earliest >= line.start and latest < _until(s, lines, line):
+                    base, sign = _from_left(s, line.row)
+                    kept = place_within(
+                        hold_time, hold_place, s.head, TOGETHER, line.start, line.dwell, s.nx,
+                        base, sign, s.acceptance, probe, place_out, phase_out, n,
+                    )  # fmt: skip
+                    s.unaccepted += TOGETHER - kept
+                    n += kept
+                    s.head += TOGETHER
+                    s.head -= room if s.head >= room else 0
+                    s.held -= TOGETHER
+                    s.drain -= TOGETHER
+                    continue
+            singly = TOGETHER
+        singly = max(0, singly - 1)
+        s.head += 1
+        s.head -= room if s.head >= room else 0
         s.held -= 1
         s.drain -= 1
-        k = clock_line(s, lines, time) if s.mode == CLOCK else pulse_line(s, lines, time)
         if k == HOLD:
-            at = (s.head + s.held) % room
+            at = s.head + s.held
+            at -= room if at >= room else 0
             hold_time[at] = time
             hold_place[at] = place
             s.held += 1
@@ -101,7 +140,24 @@ def _place_run(
     start = end = dwell = -1.0
     base, sign = 0, 1
     why = DONE
+    one_by_one = held_singly = i
     while i < stop:
+        if i >= one_by_one:
+            together = min(stop - i, limit - n, TOGETHER)
+            if end > start and together == TOGETHER:
+                earliest, latest = span(times, i, together)
+                if earliest >= start and latest < end and latest <= max(alarm, now):
+                    kept = place_within(
+                        times, places, i, together, start, dwell, nx, base, sign, acceptance,
+                        probe, place_out, phase_out, n,
+                    )  # fmt: skip
+                    now = max(now, latest)
+                    unaccepted += together - kept
+                    n += kept
+                    i += together
+                    one_by_one = i
+                    continue
+            one_by_one = i + (TOGETHER if end > start else 1)
         time = times[i]
         if time > now:
             now = time
@@ -147,9 +203,7 @@ def _place_run(
             start = min(line.start, np.float64(time))
             end = max(line.stop, np.nextafter(np.float64(time), np.inf))
             dwell = line.dwell
-            base, sign = line.row * nx, 1
-            if s.serpentine and line.row & 1:
-                base, sign = base + nx - 1, -1
+            base, sign = _from_left(s, line.row)
             continue
         if k == HOLD:
             if s.held == hold_time.size and s.waiting > 0:
@@ -157,6 +211,19 @@ def _place_run(
                 if s.drain > 0:
                     why = FULL
                     break
+            together = min(stop - i, hold_time.size - s.held, TOGETHER)
+            if i >= held_singly and together == TOGETHER and s.mode == PULSES:
+                earliest, latest = span(times, i, together)
+                if latest <= max(alarm, now) and all_wait(s, lines, earliest, latest):
+                    now = max(now, latest)
+                    s.now = now
+                    hold_many(
+                        s, lines, waits, hold_time, hold_place, times, places, i, together
+                    )  # fmt: skip
+                    i += together
+                    one_by_one = i
+                    continue
+                held_singly = i + TOGETHER
             hold(s, lines, waits, hold_time, hold_place, time, places[i])
         elif k == OUTSIDE:
             s.outside += 1

@@ -19,7 +19,8 @@ from stemd.adapters.timepix3.front import WordsFront
 from stemd.adapters.timepix3.serval import ServalClient
 from stemd.adapters.timepix3.settings import Timepix3Settings
 from stemd.adapters.timepix3.words import NAME, RAW_NAME
-from stemd.blocks import BlockPool, EndReason, Message
+from stemd.ahead import ahead
+from stemd.blocks import BlockPool, EndReason, EventBlock, Message
 from stemd.errors import CameraError
 
 WAIT_S = 0.2
@@ -89,6 +90,12 @@ class StreamDecoder(Protocol):
         ...
 
 
+def _forget(message: Message) -> None:
+    """Give the memory of a message back that nobody takes."""
+    if isinstance(message, EventBlock):
+        message.release()
+
+
 class Timepix3Adapter:
     """Receives from SERVAL (connecting to it, or listening for it) and controls it by REST."""
 
@@ -113,6 +120,10 @@ class Timepix3Adapter:
 
     def read(self, pool: BlockPool, stop: threading.Event) -> Iterator[Message]:
         """See `adapters.base.Adapter`. Each connection is a stream of its own."""
+        messages = self._read(pool, stop)
+        return ahead(messages, _forget) if self._settings.decode_apart else messages
+
+    def _read(self, pool: BlockPool, stop: threading.Event) -> Iterator[Message]:
         link = self._connection
         try:
             while not link.over(stop):

@@ -12,6 +12,7 @@ from stemd.adapters.events.front import DONE, FULL, GARBAGE
 from stemd.adapters.events.layout import MASKED
 from stemd.adapters.events.strays import keep_stray, leap, release_strays
 from stemd.adapters.timepix3.stamps import global_time, tdc_pulse
+from stemd.adapters.timepix3.stretch import decode_stretch
 from stemd.adapters.timepix3.words import MAGIC
 from stemd.compilation import njit
 
@@ -272,10 +273,16 @@ def decode(
                 i = stop
                 continue
         begin = i
-        i, n, m, why = _decode_run(
-            words, i, stop, s, orientation[s.chip], mask, correction, strays, limit,
-            times, places, tots, n, items, m,
+        i, n, one_by_one = decode_stretch(
+            words, i, min(stop, i + limit - n), s, orientation[s.chip], mask, correction,
+            times, places, tots, n,
         )  # fmt: skip
+        why = DONE
+        if i < one_by_one:
+            i, n, m, why = _decode_run(
+                words, i, min(stop, one_by_one), s, orientation[s.chip], mask, correction, strays,
+                limit, times, places, tots, n, items, m,
+            )  # fmt: skip
         if s.left > 0:
             s.left -= i - begin
         if why == _HEADER:

@@ -34,6 +34,8 @@ class Timepix3Settings(EventSettings):
     `mode`: "connect" to host:port, or "listen" there for SERVAL to connect. `stream`: "words"
     (raw chunks) or "csr" (sparse scans made by SERVAL). `layout` and `gap` give the geometry.
     `serval_url`: SERVAL's REST address, for start, stop and health; None: only receive.
+    `decode_apart`: hits are decoded by one thread and summed by another, for rates that one core
+    cannot take; images are the same.
     """
 
     host: HostName = "127.0.0.1"
@@ -44,6 +46,7 @@ class Timepix3Settings(EventSettings):
     gap: Annotated[int, Field(ge=0, le=16)] = 0
     time_correction: tuple[ColumnCorrection, ...] = ()
     serval_url: Annotated[str, AfterValidator(_server)] | None = None
+    decode_apart: bool = False
 
     @property
     def detector_layout(self) -> Layout:

@@ -16,6 +16,7 @@ import numpy as np
 
 from stemd import plugins
 from stemd.acquisition import Scan
+from stemd.ahead import ahead
 from stemd.cli.bench.harness import Case, Context, Row, Timing
 from stemd.cli.bench.limits import memory_read
 from stemd.cli.bench.pipelines import LiveOwner, bare_receive, engines_of, settings_for
@@ -65,8 +66,13 @@ def event_file(hits_a_position: int, context: Context) -> Path:
     return path
 
 
-def process(hits_a_position: int, kernel: int, annuli: int, context: Context) -> Iterator[Row]:
-    """Decode, place, reduce and riCOM of a whole recorded scan, by one thread."""
+def process(
+    hits_a_position: int, kernel: int, annuli: int, threads: int, context: Context
+) -> Iterator[Row]:
+    """Decode, place, reduce and riCOM of a whole recorded scan.
+
+    By one thread, or decoded and placed by one and the rest by another, as `decode_apart` does.
+    """
     from stemd.adapters.timepix3.recording import open_recording
 
     path = event_file(hits_a_position, context)
@@ -83,16 +89,20 @@ def process(hits_a_position: int, kernel: int, annuli: int, context: Context) ->
             end = time.perf_counter() + context.seconds
         recording = open_recording(path, scan)
         run = ScanRun(recording.acquisition, settings, engines)
-        wall, cpu = time.perf_counter(), time.thread_time()
-        for block in recording.blocks(0, positions):
+        blocks = recording.blocks(0, positions)
+        if threads > 1:
+            blocks = ahead(blocks, lambda block: block.release())
+        wall, cpu = time.perf_counter(), time.process_time()
+        for block in blocks:
             run.reduce(block)
             run.feed()
             block.release()
         walls.append(time.perf_counter() - wall)
-        cpus.append(time.thread_time() - cpu)
+        cpus.append(time.process_time() - cpu)
         hits = run.intake.hits
         recording.close()
     name = f"events/tpx3/{hits_a_position}-hits/ricom{kernel}" + ("+annulus" if annuli else "")
+    name += f"/{threads}-threads" if threads > 1 else ""
     timing = Timing.of(walls[1:], cpus[1:])
     note = f"{timing.cpu_s / hits * 1e9:.1f} CPU ns a hit"
     limit = memory_read(context) / WORD_BYTES
@@ -173,9 +183,11 @@ def live(name: str, positions_s: int, context: Context) -> Iterator[Row]:
 def cases() -> dict[str, Case]:
     """All event cases by name."""
     return {
-        "events/tpx3/20-hits/ricom61+annulus": partial(process, 20, 61, 1),
-        "events/tpx3/100-hits/ricom61+annulus": partial(process, 100, 61, 1),
-        "events/tpx3/100-hits/ricom21": partial(process, 100, 21, 0),
+        "events/tpx3/20-hits/ricom61+annulus": partial(process, 20, 61, 1, 1),
+        "events/tpx3/20-hits/ricom61+annulus/2-threads": partial(process, 20, 61, 1, 2),
+        "events/tpx3/100-hits/ricom61+annulus": partial(process, 100, 61, 1, 1),
+        "events/tpx3/100-hits/ricom61+annulus/2-threads": partial(process, 100, 61, 1, 2),
+        "events/tpx3/100-hits/ricom21": partial(process, 100, 21, 0, 1),
         LIVE: partial(live, LIVE, 0),
         LIVE_LINK: partial(live, LIVE_LINK, LINK_HITS_S // 100),
     }
