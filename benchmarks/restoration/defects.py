@@ -19,6 +19,10 @@ SIGMA_ANGSTROM = 0.42
 """Width of a column (standard deviation): a probe of 1 angstrom."""
 
 
+BEYOND = 48
+"""Pixels of a texture beyond the image: else a filter that wraps around would know them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scene:
     """`truth` and what it would be without its defects, `perfect`: (SIZE, SIZE).
@@ -121,9 +125,9 @@ def surface(rng: np.random.Generator, *, amorphous: bool = False) -> Scene:
     ]))  # fmt: skip
 
 
-def film(rng: np.random.Generator) -> Scene:
-    """Amorphous SiO2 or carbon: a texture without order."""
-    image = 0.02 * np.maximum(0.1, 1.0 + 0.22 * _texture(rng, 2.0))
+def film(rng: np.random.Generator, sigma_px: float = 2.0) -> Scene:
+    """Amorphous SiO2 or carbon: a texture without order, smooth over `sigma_px`."""
+    image = 0.02 * np.maximum(0.1, 1.0 + 0.22 * _texture(rng, sigma_px))
     return Scene("amorphous", image, image)
 
 
@@ -226,8 +230,9 @@ def _columns(where: Numbers, height: Numbers) -> Numbers:
 
 
 def _texture(rng: np.random.Generator, sigma_px: float) -> Numbers:
-    """Noise of deviation 1, smooth over `sigma_px`."""
-    axis = np.fft.fftfreq(SIZE)
+    """Noise of deviation 1, smooth over `sigma_px`, cut from a field that goes on beyond."""
+    axis = np.fft.fftfreq(SIZE + BEYOND)
     low = np.exp(-2.0 * (np.pi * sigma_px) ** 2 * (axis[:, None] ** 2 + axis[None] ** 2))
-    field_ = np.fft.ifft2(np.fft.fft2(rng.standard_normal((SIZE, SIZE))) * low).real
+    white = rng.standard_normal((SIZE + BEYOND, SIZE + BEYOND))
+    field_ = np.fft.ifft2(np.fft.fft2(white) * low).real[:SIZE, :SIZE]
     return np.asarray(field_ / field_.std())

@@ -125,6 +125,39 @@ def test_an_amorphous_field_is_no_worse_than_after_the_best_gaussian() -> None:
     assert psnr(faithful(data, specks.astype(np.float32)).image, truth) > best - 0.1
 
 
+@pytest.mark.parametrize("told", [0.93, 1.0, 1.07])
+def test_noise_that_is_told_a_little_wrongly_is_filtered_as_what_it_is(told: float) -> None:
+    seed = fresh_seed(15)
+    data, truth, _ = recorded(film(np.random.default_rng(seed)), 5e2, seed)
+    variance = np.full_like(data, data.mean())
+    right, wrong = (
+        psnr(texture(data, np.float32(part) * variance)[0], truth) for part in (1.0, told)
+    )
+    assert wrong > right - 0.05
+
+
+def test_the_corners_of_a_texture_are_like_one() -> None:
+    # half mirrored windows have powers as uneven as those of a shape
+    for number in range(6):
+        seed = fresh_seed(60 + number)
+        data, _, _ = recorded(film(np.random.default_rng(seed)), 5e3, seed)
+        _, like = texture(data, np.full_like(data, data.mean()))
+        assert like.min() > 0.9
+
+
+def test_noise_does_not_grow_faster_with_brightness_than_electrons_do() -> None:
+    seed = fresh_seed(16)
+    data, truth, _ = recorded(film(np.random.default_rng(seed)), 1e3, seed)
+    # bright places are bright by their own noise, and less than they are
+    shown_ = truth.mean() + np.float32(0.4) * (smooth(data, 1.5) - truth.mean())
+    steep, counted = (
+        np.ptp(pixel_variance(data, shown_, counted=each)) / np.ptp(shown_)
+        for each in (False, True)
+    )
+    assert steep > 1.4, "else the test says nothing"
+    assert 0.8 < counted < 1.2
+
+
 def test_of_pure_noise_nothing_is_shown() -> None:
     data = np.random.default_rng(0).poisson(2.0, (192, 192)).astype(np.float32)
     found = faithful(data, np.full_like(data, 2.0))

@@ -17,6 +17,10 @@ PIECE_PX = 24
 """Pieces of a line that are compared: the even with the odd ones."""
 CERTAIN = 2.5
 """Deviations of chance by which both halves of the lines must agree that these have moved."""
+STEEPEST = 1.1
+"""A line may be steeper by this factor, the mean noise being known so well."""
+LOOKS = 4
+"""Fits of a line whose weights are those of the last fit."""
 LARGEST_Y_PX, LARGEST_X_PX = 1.0, 2.0
 """Standard deviations of displacements beyond which they are not believed."""
 
@@ -151,23 +155,39 @@ def noise_variance(image: F32, shown: F32) -> F32:
 
 
 def variance_over_brightness(
-    count: F64, bright: F64, square: F64, shown: F32, mean: float, total: float, least: float
+    count: F64,
+    bright: F64,
+    square: F64,
+    shown: F32,
+    mean: float,
+    total: float,
+    least: float,
+    darkest: float = -np.inf,
 ) -> F32:
     """Variance of each pixel (ny, nx): a line through mean squares over mean brightness.
 
     `count`, `bright`, `square`: how many of `total` pixels are in each bin of brightness, and sums
-    over them. `mean`: of all squares; the line is never below `least` of it.
+    over them. `mean`: of all squares; the line is never below `least` of it, nor steeper than one
+    that is 0 at the `darkest` value.
     """
     full = count >= max(16.0, 1e-4 * total)
     if full.sum() < 2:
         return np.full(shown.shape, mean, np.float32)
     n = count[full]
     x, v = bright[full] / n, square[full] / n
-    w = n / np.square(v + 0.05 * mean)
-    middle = float((w * x).sum() / w.sum())
-    spread = float((w * (x - middle) ** 2).sum())
-    slope = float((w * (x - middle) * v).sum() / spread) if spread > 0.0 else 0.0
-    offset = float((w * v).sum() / w.sum()) - slope * middle
+    line = np.full_like(v, mean)
+    slope = offset = 0.0
+    light = float(shown.mean(dtype=np.float64)) - darkest
+    steepest = STEEPEST * mean / light if 0.0 < light < np.inf else np.inf
+    # weights of the line itself: by their own squares, bins that are low by chance would count more
+    for _ in range(LOOKS):
+        w = n / np.square(np.maximum(line, 0.0) + 0.05 * mean)
+        middle = float((w * x).sum() / w.sum())
+        spread = float((w * (x - middle) ** 2).sum())
+        slope = float((w * (x - middle) * v).sum() / spread) if spread > 0.0 else 0.0
+        slope = min(slope, steepest)
+        offset = float((w * v).sum() / w.sum()) - slope * middle
+        line = slope * x + offset
     variance: F32 = np.float32(slope) * shown + np.float32(offset)
     return np.maximum(variance, np.float32(least * mean))
 

@@ -130,6 +130,8 @@ def _in_tile(recorded: F32, restored: F32) -> _Tile:
         there.shaped * (restored - there.ghost) + (np.float32(1.0) - there.shaped) * there.filtered
     )
     image = put_back(data, image, variance, there.shaped, usual)
+    counted = pixel_variance(data, restored, counted=True)
+    variance = counted + there.shaped * (variance - counted)
     keep = (height > VISIBLE * deviation) & (there.shaped[at] > SHAPED)
     keep |= there.periodic[at] > PERIODIC
     # in vacuum the columns themselves say that they are not there

@@ -64,13 +64,15 @@ def _falling(power: F64) -> F64:
     return falling
 
 
-def pixel_variance(image: F32, shown: F32) -> F32:
+def pixel_variance(image: F32, shown: F32, *, counted: bool = False) -> F32:
     """Variance (ny, nx) of the noise of each pixel of `image`, of which `shown` is the signal.
 
     A line through the squares of what is left, over brightness: counting gives its slope,
     electronics its offset. What is left is taken in differences of pixels (1, -2, 1 along both
     axes, of white noise 36 times the variance), so that columns that are not as they are shown do
-    not count as noise. Never below a hundredth of the mean.
+    not count as noise. Never below a hundredth of the mean. `counted`: the line is no steeper than
+    if there were no noise at the darkest value that was recorded. In a texture a bright place is
+    shown bright by its own noise, and that alone makes a steep line.
     """
     low, high = float(shown.min()), float(shown.max())
     count, bright, square = np.zeros(BINS), np.zeros(BINS), np.zeros(BINS)
@@ -79,7 +81,8 @@ def pixel_variance(image: F32, shown: F32) -> F32:
     # an image without noise has that of rounding
     least = LEAST**2 * float(shown.var(dtype=np.float64)) + 1e-20
     mean = max(float(square.sum()) / max(total, 1.0), least)
-    return variance_over_brightness(count, bright, square, shown, mean, total, 0.01)
+    darkest = float(image.min()) if counted else -np.inf
+    return variance_over_brightness(count, bright, square, shown, mean, total, 0.01, darkest)
 
 
 @njit(nogil=True, cache=True)

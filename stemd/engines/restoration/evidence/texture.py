@@ -19,19 +19,29 @@ I64 = NDArray[np.int64]
 SIDE = 64
 HOP = SIDE // 2
 RINGS = 46
-EVEN, UNEVEN = 2.5, 2.95
+EVEN, UNEVEN = 2.15, 2.5
 """Mean square of a ring's powers over their mean's square. It is 2 for a texture, whose powers are
 exponentially distributed; shapes with edges have few high ones."""
+FEW, BY_CHANCE = 300.0, 0.2
+"""Coefficients with a signal up to which both of these are higher by so much, and from twice which
+on no more: of few powers the mean square is more by chance, and of shapes it is far more."""
 ENOUGH = 30.0
 """Coefficients with a signal that a window must have to be judged."""
 COARSEST = 3
 """Rings below this hold the image's slow changes, of which nothing is judged."""
-DOUBT = 0.6
+DOUBT = 0.3
 """Deviations of a ring's mean power that may be chance, and are no signal."""
 ALIKE = 0.5
 """How much like a texture a window is that tells of all others."""
-INDEPENDENT = 5.0
-"""Coefficients of neighbouring windows that count, a coefficient of one window."""
+FINE, FINEST, BROAD = 10, 31, 6
+"""Rings from one of which on an image may have noise alone; those beyond the finest are missing
+where a window goes on as in a mirror. So many rings at least must say it."""
+CAREFUL, UNSURE = 1.0, 0.12
+"""Standard errors by which the noise may be more than they say, and the part by which its variance
+may be told wrongly: it is an estimate itself, and a restored image shows some of the noise."""
+INDEPENDENT = 1.25
+"""Coefficients of neighbouring windows that count, a coefficient of one window: windows overlap,
+and coefficients beside each other have the same noise."""
 
 
 def texture(image: F32, variance: F32) -> tuple[F32, F32]:
@@ -57,10 +67,12 @@ def texture(image: F32, variance: F32) -> tuple[F32, F32]:
         power = _power(_transformed(padded, row, window), _noise(noise, row, window))
         _means(power, ring, level[row], square[row])
     count = np.maximum(np.bincount(ring.ravel(), minlength=RINGS), 1.0)
-    level, square = _even(_even(level)), _even(_even(square))
     chance = 1.0 + DOUBT / np.sqrt(INDEPENDENT * count)
-    gain = np.maximum(0.0, 1.0 - chance / np.maximum(level, 1e-6))
-    like = _like_texture(level, square, gain * count)
+    inside, square = (_even(_even(_from_inside(each))) for each in (level, square))
+    gain = np.maximum(0.0, 1.0 - chance / np.maximum(inside, 1e-6))
+    like = _like_texture(inside, square, gain * count)
+    level = _even(_even(level))
+    level /= _quiet(level, like, count)
     level = _together(level, like, 1.0 / (INDEPENDENT * count))
     gain = _falling(np.maximum(0.0, 1.0 - chance / np.maximum(_between(level), 1e-6)))
     total, known, share = (np.zeros_like(padded) for _ in range(3))
@@ -105,6 +117,36 @@ def _power(f: C64, noise: F64) -> F32:
     return np.asarray(np.minimum(power, 1e15), np.float32)
 
 
+def _from_inside(values: F64) -> F64:
+    """Windows (rows, across, ...) at the image's edges take the values of those beside them.
+
+    They are half a mirror image, whose powers are as uneven as those of shapes; all of their pixels
+    are in the next window too.
+    """
+    inside = values.copy()
+    for turned in (inside, inside.swapaxes(0, 1)):
+        if len(turned) > 2:
+            turned[0], turned[-1] = turned[1], turned[-2]
+    return inside
+
+
+def _quiet(level: F64, like: F64, count: F64) -> float:
+    """Level of the noise in textures (rows, across, RINGS), over what is told: about 1.
+
+    Beyond some ring there is nothing else. The mean of all finer rings, and its standard error, is
+    no less than the noise; the least of these knows it best. Too little noise would cost far more
+    than too much, since it is shown in all rings that have no more.
+    """
+    if not like.sum() > 0.0:
+        return 1.0
+    mean = (like[..., None] * level).sum(axis=(0, 1)) / like.sum()
+    finer, of = (np.cumsum(each[FINE:FINEST][::-1])[::-1] for each in (mean * count, count))
+    # windows overlap by half along both axes
+    error = 1.0 / np.sqrt(of * np.maximum(like.sum() / 4.0, 1.0))
+    least = (finer / of * (1.0 + CAREFUL * error))[: FINEST - FINE - BROAD]
+    return float(np.clip(least.min(), 1.0 - UNSURE, 1.0 + UNSURE))
+
+
 def _between(level: F64) -> F64:
     """The level of each ring beside its neighbours', weights 1 2 1: textures have no sharp ring."""
     wide = np.pad(level, ((0, 0), (0, 0), (1, 1)), "edge")
@@ -146,7 +188,8 @@ def _like_texture(level: F64, square: F64, signal: F64) -> F64:
     total = weight.sum(axis=-1)
     uneven = (weight * square / np.maximum(level, 1e-6) ** 2).sum(axis=-1)
     uneven /= np.maximum(total, 1e-30)
-    like = np.clip((UNEVEN - uneven) / (UNEVEN - EVEN), 0.0, 1.0)
+    highest = UNEVEN + BY_CHANCE * np.clip(2.0 - total / FEW, 0.0, 1.0)
+    like = np.clip((highest - uneven) / (UNEVEN - EVEN), 0.0, 1.0)
     return np.asarray(like * np.clip(total / ENOUGH, 0.0, 1.0), np.float64)
 
 
