@@ -132,7 +132,7 @@ class Repeats:
                     "they came, and the sum is not aligned",
                 )
             if found.kinds is not None:
-                yield _two_kinds([n + 1 for n in np.array(whole)[found.kinds.second]])
+                yield _two_kinds([int(n) for n in np.array(whole)[found.kinds.second]])
             lines = np.zeros((self._repeats, self.maps.shape[0], 2))
             used = np.zeros(self._repeats, np.bool_)
             lines[whole], used[whole] = found.lines, found.used
@@ -141,7 +141,7 @@ class Repeats:
         for n in sorted(self._left_out):
             yield Notice(
                 "frame_left_out",
-                f"frame {n + 1} of {self._repeats} is not in the sum: "
+                f"frame {n} (from 0) of {self._repeats} is not in the sum: "
                 + (
                     "it does not fit the others, or shows too little to be placed"
                     if n in whole
@@ -215,7 +215,7 @@ class Repeats:
         scan = self.place.scan
         about: dict[str, Any] = {"frames": self.added, "of": self._repeats}
         if self._left_out:
-            about["left_out"] = [n + 1 for n in sorted(self._left_out)]
+            about["left_out"] = sorted(self._left_out)
         if self._image is not None:
             about["aligned_by"] = self._image
         shown: Aligned | SoFar | None = self._found if self.settled else self._so_far
@@ -308,6 +308,6 @@ def _two_kinds(frames: list[int]) -> Notice:
     listed = ", ".join(map(str, frames[:20])) + (", ..." if len(frames) > 20 else "")
     return Notice(
         "frames_of_two_kinds",
-        f"frames {listed} show something else than the others do: the sum is of both",
+        f"frames {listed} (from 0) show something else than the others do: the sum is of both",
         remedy="did the place or the specimen change? Make the images of each part by itself",
     )

@@ -124,11 +124,11 @@ def test_a_frame_that_does_not_fit_is_left_out_and_told(tmp_path: Path) -> None:
     chosen = engines()
     run, final = process_recording(recording, settings(chosen), chosen)
     about = final.results[0].extra["repeats"]
-    assert about["left_out"] == [4]
+    assert about["left_out"] == [3]
     assert about["frames"] == FRAMES - 1
     said = [notice for notice in run.notices if notice["kind"] == "frame_left_out"]
     assert [notice["text"] for notice in said] == [
-        f"frame 4 of {FRAMES} is not in the sum: it does not fit the others, "
+        f"frame 3 (from 0) of {FRAMES} is not in the sum: it does not fit the others, "
         "or shows too little to be placed"
     ]
 
@@ -175,7 +175,7 @@ def test_live_a_frame_that_does_not_fit_is_left_out_as_soon_as_it_is_over(tmp_pa
     run = ScanRun(recording.acquisition, settings(chosen), chosen, live=True)
     *_, shown = frame_by_frame(run, recording)
     about = shown.results[0].extra["repeats"]
-    assert about["left_out"] == [4]
+    assert about["left_out"] == [3]
     assert about["frames"] == about["of"] - 2  # the last one is not over
 
 
@@ -298,7 +298,7 @@ def test_a_scan_that_was_stopped_has_its_whole_frames(tmp_path: Path) -> None:
     final = run.snapshot(final=True)
     about = final.results[0].extra["repeats"]
     assert about["frames"] == 3
-    assert about["left_out"] == [4]
+    assert about["left_out"] == [3]
     assert run.status == "aborted"
 
 

@@ -121,7 +121,7 @@ class ScanTracker:
         flyback = m < 0 or rest > self._known_plan.scan.last_position_frame
         if n <= state[placing.LAST]:
             self.counters.repeated += 1
-            yield from self._tallies.add("repeated_frames", f"frame {n + 1} came again")
+            yield from self._tallies.add("repeated_frames", f"frame {n} (from 0) came again")
         elif m >= 0 and limit is not None and n >= limit:
             yield from self._extra(n)
             n = -1
@@ -139,7 +139,7 @@ class ScanTracker:
         self.counters.extra += 1
         yield from self._tallies.add(
             "extra_frames",
-            f"frame {number + 1} is beyond the last scan of the acquisition",
+            f"frame {number} (from 0) is beyond the last scan of the acquisition",
             remedy="set the camera's number of frames to that of the scan, flyback included",
         )
 

@@ -210,8 +210,8 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
     if "two_kinds" in document:
         numbers = ", ".join(str(n) for n in document["two_kinds"]["second"][:20])
         yield (
-            f"frames {numbers} show something else than the others do: the sum is of both; did the "
-            "place or the specimen change? Restore each part by itself"
+            f"frames {numbers} (from 0) show something else than the others do: the sum is of "
+            "both; did the place or the specimen change? Restore each part by itself"
         )
     if "without_values" in document:
         numbers = ", ".join(str(n) for n in document["without_values"][:20])
