@@ -38,7 +38,7 @@ def test_where_no_lens_is_sure_the_image_is_the_mean_through_those_that_may_be_i
     patterns = patterns.reshape(-1, *shares.shape[2:])
     monkeypatch.setattr(keeper, "HeldSettings", partial(HeldSettings, **NEAR))
 
-    def likeness(measured: str) -> tuple[float, dict[str, object]]:
+    def likeness(measured: str) -> tuple[float, dict[str, object], list[str]]:
         acquisition = acquisition_of(patterns, (side, side), step_size_angstrom=step)
         optics = test_airpi_held.OPTICS.model_copy(update={"measured": measured})
         choices = [engine("airpi", model=nothing, backend="onnxruntime", repetition=1)]
@@ -52,10 +52,13 @@ def test_where_no_lens_is_sure_the_image_is_the_mean_through_those_that_may_be_i
         place = place + image.extra["origin"][0]
         seen = image.image[np.ix_(place, place)].ravel()
         true = test_direct.on_scan(truth).ravel()
-        return float(np.corrcoef(seen, true)[0, 1]), image.extra["held_to"]
+        kinds = [str(each["kind"]) for each in run.notices]
+        return float(np.corrcoef(seen, true)[0, 1]), image.extra["held_to"], kinds
 
-    told, _ = likeness("off")
-    mean, held = likeness("report")
+    told, _, said = likeness("off")
+    assert "airpi_lens_unsure" not in said
+    mean, held, said = likeness("report")
+    assert said.count("airpi_lens_unsure") == 1
     assert held["lens"] == "averaged"
     lenses = held["lenses"]
     assert isinstance(lenses, list)

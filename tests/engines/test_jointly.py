@@ -23,13 +23,13 @@ DOSE = 3e3
 """Electrons a position in the disc."""
 
 
-def chi(y: np.ndarray, x: np.ndarray) -> np.ndarray:
+def chi(y: np.ndarray, x: np.ndarray, lens: Aberrations = LENS) -> np.ndarray:
     """The aberration function at (y, x) in apertures, as `Aberrations` has it."""
-    c = LENS.coefficients(BEAM)
+    c = lens.coefficients(BEAM)
     return np.asarray(c[0] * (y**2 + x**2) + c[1] * (x**2 - y**2) + c[2] * 2 * x * y)
 
 
-def _patterns() -> Patterns:
+def patterns_of(lens: Aberrations = LENS, step: float = STEP) -> Patterns:
     """By a probe that is moved over the specimen and transformed at each position."""
     rng = np.random.default_rng(11)
     k = np.fft.fftfreq(SIZE, PITCH) / BEAM.aperture
@@ -43,14 +43,14 @@ def _patterns() -> Patterns:
     points = np.array(inside)
     rows, columns = (np.searchsorted(ys, points[:, n]) for n in (0, 1))
     counts = np.zeros((len(points), SIDE, SIDE), np.float32)
-    first = (SIZE - round((SIDE - 1) * STEP / PITCH)) // 2
+    first = (SIZE - round((SIDE - 1) * step / PITCH)) // 2
     open_ = y**2 + x**2 < 1.0
     for i in range(SIDE):
         for j in range(SIDE):
-            at = (first + round(n * STEP / PITCH) for n in (i, j))
+            at = (first + round(n * step / PITCH) for n in (i, j))
             r = [n * PITCH * BEAM.aperture for n in at]
             probe = np.fft.ifft2(
-                open_ * np.exp(-1j * chi(y, x) - 2j * np.pi * (y * r[0] + x * r[1]))
+                open_ * np.exp(-1j * chi(y, x, lens) - 2j * np.pi * (y * r[0] + x * r[1]))
             )
             wave = np.fft.fftshift(np.fft.fft2(probe * through))
             counts[:, i, j] = np.abs(wave[rows, columns]) ** 2
@@ -63,7 +63,7 @@ def _patterns() -> Patterns:
 
 @pytest.fixture(scope="module")
 def patterns() -> Patterns:
-    return _patterns()
+    return patterns_of()
 
 
 def test_lens_and_rotation_are_found_where_the_weak_phase_model_is_wrong(

@@ -57,7 +57,8 @@ class Evidence:
     `disagrees`: how measured and told lens differ, in words, empty where they do not. `part`: of
     what is said through all lenses that may be the true one, where the data do not say which.
     `thick`: part of what the cells see that no thin specimen explains through any of the lenses,
-    where that is so much that the specimen is too thick, else 0.
+    where that is so much that the specimen is too thick, else 0. `unsure`: the lens was looked for,
+    and the data do not show it.
     """
 
     linear: Linear
@@ -68,6 +69,7 @@ class Evidence:
     lens: Aberrations | None = None
     part: float = 1.0
     thick: float = 0.0
+    unsure: bool = False
 
 
 class HeldSettings(BrightFieldSettings):
@@ -159,6 +161,7 @@ class HeldTo(BrightFieldEngine):
                 sums[n].phase(), misfit_of(at, power, explained[n], cells),
                 {**lenses[n].as_optics(), "lens": name}, blurred[n], disagrees, lenses[n],
                 float(parts[n]), min(rest) if thick else 0.0,
+                found is not None and not found.sure and not self.hurried,
             )
             for n in np.flatnonzero(parts)
         ]  # fmt: skip

@@ -36,6 +36,7 @@ def shown(
         lenses = about_lenses(evidence)
         extra["held_to"] = {**lenses, "network": round(made.believed or 0.0, 3)}
         warnings.other_lens(evidence[0].disagrees)
+        warnings.lens_unsure(evidence[0].unsure)
     phase, weight, uncertainty = names
     results = [
         Result(phase, made.phase, "rad", "scan", size, extra),

@@ -69,6 +69,17 @@ class Warnings:
                 'optics.measured = "use" does it by itself',
             )  # fmt: skip
 
+    def lens_unsure(self, unsure: bool) -> None:
+        """The data do not show the lens, if so, and no other reason was told."""
+        if unsure and not self._said & {"thick", "lens"}:
+            self._once(
+                "lens_unsure",
+                "the data do not show which lens they were taken with. The network believes the "
+                "one that was told: if the beam was not as told, the image shows what is not there",
+                "focus on a place that shows more, or scan with more dose, finer steps or a larger "
+                "field",
+            )
+
     def thick(self, part: float) -> None:
         """So large a part of what the bright field sees is no thin specimen's, if any."""
         if part > 0.0:

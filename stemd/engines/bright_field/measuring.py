@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stemd.aberrations import Aberrations
 from stemd.acquisition import Optics
 from stemd.engines.bright_field.view import Discs, Vectors
+from stemd.engines.lens.beyond import found_beyond, spreads_beyond
 from stemd.engines.lens.cells import TURN, Cells
 from stemd.engines.lens.estimate import Cell, Frequencies
 from stemd.engines.lens.finer import CLEARLY_FOLDED, Finer, grid_times, times_for
@@ -20,11 +21,13 @@ from stemd.engines.lens.found import DiscFound, LensFound
 from stemd.engines.lens.jointly import Patterns
 from stemd.engines.lens.measure import NOTHING_AT_TOP, STRONG, Measured, Search, measured
 from stemd.engines.lens.refined import refined
+from stemd.engines.lens.shifts import Shifts
 from stemd.engines.probe import RAYS, fit_disc
 from stemd.engines.vectors import to_scan_axes
 from stemd.errors import StemdError
 from stemd.pixels import Mask
 
+F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 SEARCHED_SIDE, FITTED_SIDE = 32, 96
@@ -41,6 +44,9 @@ SMALL_CELL = 1 / 6
 """Apertures; over a cell that is smaller the transfer is taken at its middle when measuring."""
 CONVINCING = 0.95
 """Quality of a peak from which on no other rotation of the camera is tried."""
+CLEAR = 6.0
+"""Times the scatter of all shifts that the best one must stand out before lens and phase are looked
+for by it, which takes some 20 s."""
 LEAST_CENTER, LEAST_RADIUS, LEAST_OVAL = 0.0125, 0.012, 0.05
 """Pixels by which the disc's edge is off beside its scatter: it is sampled by pixels."""
 
@@ -72,6 +78,11 @@ def lens_found(
         if second is not None and second.evidence > best.evidence + STRONG:
             best, stands = second, other
 
+    if not best.sure:
+        beyond = _found_beyond(discs, told, best, search, go_on)
+        if beyond is not None and beyond.sure:
+            best, stands, possible = beyond, optics, beyond.possible
+
     def found_with(lens: Measured) -> LensFound:
         lens = _without_descan(lens, discs, stands)
         return LensFound(
@@ -98,6 +109,11 @@ def lens_found(
 
 def _refined(found: Measured, discs: Discs, go_on: Callable[[], bool]) -> Measured:
     """What was found, made more exact on the middle of the scan."""
+    return refined(found, _patterns(discs), discs.beam, discs.step_angstrom, go_on)
+
+
+def _patterns(discs: Discs) -> Patterns:
+    """What cells count in the middle of the scan."""
     used, points = usable_cells(discs)
     width = discs.cell / discs.radius
     if width > SMALL_CELL:
@@ -105,18 +121,43 @@ def _refined(found: Measured, discs: Discs, go_on: Callable[[], bool]) -> Measur
     else:
         points = points.mean(axis=1, keepdims=True)
     every = -(-used.size * points.shape[1] // REFINED_POINTS)
+    counts, done = _counts(discs, used[::every])
+    seen = counts.sum(axis=(1, 2), where=done) > 0.0
+    return Patterns(counts[seen], points[::every][seen], width, done, discs.level)
+
+
+def _counts(discs: Discs, cells: NDArray[np.int64]) -> tuple[F32, NDArray[np.bool_]]:
+    """Of these cells in the middle of the scan, and which positions are there."""
     rows, columns = _middle(discs, REFINED_SIDE)
     ny, nx = discs.done.shape
-    done = np.ascontiguousarray(discs.done[rows, columns])
-    counts = np.stack(
-        [
-            discs.images(slice(int(cell), int(cell) + 1))[0].reshape(ny, nx)[rows, columns]
-            for cell in used[::every]
-        ]
-    )
-    seen = counts.sum(axis=(1, 2), where=done) > 0.0
-    patterns = Patterns(counts[seen], points[::every][seen], width, done, discs.level)
-    return refined(found, patterns, discs.beam, discs.step_angstrom, go_on)
+    each = [
+        discs.images(slice(int(cell), int(cell) + 1))[0].reshape(ny, nx)[rows, columns]
+        for cell in cells
+    ]
+    return np.stack(each), np.ascontiguousarray(discs.done[rows, columns])
+
+
+def _found_beyond(
+    discs: Discs, told: Aberrations, found: Measured, search: Search, go_on: Callable[[], bool]
+) -> Measured | None:
+    """The lens by the shifts of the cells, of a scan not much wider than the probe; else None."""
+    if times_for(discs.beam, discs.step_angstrom) > 1:
+        return None
+    used, points = usable_cells(discs)
+    counts, done = _counts(discs, used)
+    shifts = Shifts(counts, points.mean(axis=1), done, discs.beam, discs.step_angstrom)
+    at = shifts.place(told, search)
+    if at is None:
+        return None
+    place, clear = at
+    lens = Aberrations.of(place[:TURN], discs.beam)
+    width = min(discs.done.shape) * discs.step_angstrom
+    if clear < CLEAR or not spreads_beyond(lens, discs.beam, width):
+        return None
+    return found_beyond(
+        place, found.possible, told, _patterns(discs), discs.beam, discs.step_angstrom, search,
+        go_on,
+    )  # fmt: skip
 
 
 def _told_apart(

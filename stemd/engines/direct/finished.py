@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.aberrations import Aberrations
+from stemd.engines.bright_field.margin import with_margin
 from stemd.engines.bright_field.measuring import folds_seen
 from stemd.engines.bright_field.seen_cells import cells_of
 from stemd.engines.bright_field.view import Discs
@@ -25,7 +26,7 @@ F32 = NDArray[np.float32]
 @dataclass(frozen=True, slots=True)
 class Made:
     """A phase (ny, nx) in radian, its variance, and the evidence for the lens it was seen through:
-    0 where `method` has none."""
+    0 where `method` has none, or nobody asks."""
 
     phase: F32
     variance: float
@@ -37,7 +38,7 @@ class ExactImage:
     """How the finished image is made: `times` x `times` pixels a position, within this memory.
 
     `apart`: likewise, of the grid on which waves that the steps fold are told apart, 1 where that
-    is not done.
+    is not done. `compared`: the evidence for the lenses is asked for.
     """
 
     discs: Discs
@@ -45,17 +46,19 @@ class ExactImage:
     times: int
     most_bytes: float
     apart: int = 1
+    compared: bool = False
 
     def for_lenses(self, lenses: Sequence[Aberrations]) -> ExactImage:
         """With folded waves told apart where the steps are coarse, or where that clearly explains
         the cells better through one of these lenses: alike for all, so that they compare."""
+        alike = replace(self, compared=len(lenses) > 1)
         discs, times = self.discs, grid_times(self.discs.beam, self.discs.step_angstrom)
         needed = Finer.bytes_for((discs.done.shape[0], discs.done.shape[1]), times)
         if self.method != "wiener" or self.times > 1 or needed > self.most_bytes:
-            return self
+            return alike
         coarse = times_for(discs.beam, discs.step_angstrom) > 1
         seen = coarse or any(folds_seen(discs, lens) for lens in lenses)
-        return replace(self, apart=times) if seen else self
+        return replace(alike, apart=times) if seen else alike
 
     def through(self, lens: Aberrations, go_on: Callable[[], bool]) -> Made | None:
         """The image through a lens; None once `go_on` says no.
@@ -74,7 +77,7 @@ class ExactImage:
 
     def _plain(self, lens: Aberrations, go_on: Callable[[], bool]) -> Made | None:
         """At the scan's positions."""
-        discs = self.discs
+        discs, (ny, nx) = with_margin(self.discs, lens), self.discs.done.shape
         at = Frequencies(discs.done, discs.beam, discs.step_angstrom, level=discs.level)
         coefficients = lens.coefficients(discs.beam)
         both, alone = Absorbing(at, coefficients), Linear(at, coefficients, self.method)
@@ -84,10 +87,21 @@ class ExactImage:
                 return None
             sums.add(cell)
         if self.method != "wiener":
-            return Made(alone.phase(), alone.deviation() ** 2, 0.0)
+            return Made(_inside(alone.phase(), ny, nx), alone.deviation() ** 2, 0.0)
         estimate = both.phase()
         variance = variance_of(estimate, discs.step_angstrom * discs.beam.aperture)
-        return Made(estimate.phase(), variance, both.evidence())
+        return Made(
+            _inside(estimate.phase(), ny, nx),
+            variance,
+            self._evidence(lens) if self.compared else 0.0,
+        )
+
+    def _evidence(self, lens: Aberrations) -> float:
+        """Without a margin, as where lenses are searched for: what lies in it is known of no lens,
+        so that each has less against the others."""
+        discs = self.discs
+        at = Frequencies(discs.done, discs.beam, discs.step_angstrom, level=discs.level)
+        return Linear.of(at, cells_of(discs, at), lens.coefficients(discs.beam)).evidence()
 
     def _finer(self, lens: Aberrations, times: int, go_on: Callable[[], bool]) -> Made | None:
         """On a grid `times` finer."""
@@ -107,3 +121,9 @@ class ExactImage:
                 return None
             sums.add(cell)
         return Made(*sums.solved())
+
+
+def _inside(phase: F32, ny: int, nx: int) -> F32:
+    """The scan's own part of a phase, of zero mean."""
+    part = phase[:ny, :nx]
+    return np.ascontiguousarray(part - part.mean())

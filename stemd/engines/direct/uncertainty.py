@@ -47,7 +47,7 @@ def variance_of(estimate: Linear, step_apertures: float) -> float:
         np.asarray(np.bincount(at.ring, weights, count), np.float64)
         for weights in (
             at.twice * (np.abs(estimate.numerator) ** 2 - at.positions * estimate.denominator),
-            (at.twice * at.positions * estimate.denominator) ** 2,
+            (at.twice * at.positions * estimate.denominator) ** 2 / at.share,
             at.twice * estimate.denominator**2,
             at.twice,
         )
@@ -65,10 +65,10 @@ def variance_of(estimate: Linear, step_apertures: float) -> float:
     inside = power[at.ring] / (1.0 + power[at.ring] * estimate.denominator)
     edges = np.arange(count + 1) * RING
     # frequencies of the plane a ring, as far as they are beyond those of the scan
-    plane = np.pi * np.diff(edges**2) * at.positions * step_apertures**2
+    plane = np.pi * np.diff(edges**2) * at.done.size * step_apertures**2
     beyond = edges[:-1] > 0.5 / step_apertures
     outside = np.where(beyond, np.maximum(plane - here, 0.0), 0.0) * power
-    return float(((at.twice * inside).sum() + outside.sum()) / at.positions)
+    return float(((at.twice * inside).sum() + outside.sum()) / at.done.size)
 
 
 def model_error(explained: float | None) -> float:

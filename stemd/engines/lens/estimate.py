@@ -88,8 +88,14 @@ class Frequencies:
 
     @property
     def positions(self) -> int:
-        """Positions of the scan."""
-        return self.done.size
+        """Positions that were measured: noise has their number, and so has the specimen."""
+        return max(1, int(np.count_nonzero(self.done)))
+
+    @property
+    def share(self) -> float:
+        """The part of the positions that was measured: so many of the frequencies are independent
+        of each other."""
+        return self.positions / self.done.size
 
     def spectrum_of(self, image: F32) -> tuple[C64, float]:
         """Of a cell's counts (ny, nx): transform of counts / mean - 1, (n,), and the mean.
@@ -189,7 +195,8 @@ class Linear:
         s^3 / (s^2 + e^2), s what is beyond and e its standard error, so that rings without
         specimen give next to nothing. Where noise decides (`by_chance`) a ring has no more than the
         rings about it have together: one ring's noise, or one strong wave of it in a ring of few,
-        must not pass for detail that nobody could have seen.
+        must not pass for detail that nobody could have seen. A ring in which a small field has no
+        frequency lies between those about it: a specimen that goes on beyond the field has some.
         """
         at, noise = self.at, self.at.positions * self.denominator
         # of one frequency of a half plane |noise|^2 scatters by as much as its mean
@@ -197,7 +204,7 @@ class Linear:
             np.asarray(np.bincount(at.ring, weights), np.float64)
             for weights in (
                 at.twice * (np.abs(self.numerator) ** 2 - noise),
-                at.twice**2 * noise**2,
+                at.twice**2 * noise**2 / at.share,
                 at.twice * self.denominator**2,
                 at.twice * noise,
             )
@@ -206,7 +213,11 @@ class Linear:
         alone = shrunk(seen, error, most)
         waves = mean**2 / np.where(error > 0.0, error, 1.0)
         sure = seen > by_chance(waves) * np.sqrt(error)
-        return np.asarray(np.where(sure, alone, np.minimum(alone, together)))
+        rings = np.where(sure, alone, np.minimum(alone, together))
+        there = np.flatnonzero(np.bincount(at.ring, minlength=rings.size))
+        if there.size:
+            rings = np.interp(np.arange(rings.size), there, rings[there])
+        return np.asarray(rings)
 
     def phase(self) -> F32:
         """The phase in radian, float32 (ny, nx), of zero mean."""
@@ -218,7 +229,7 @@ class Linear:
         Of other methods than "wiener" of noise alone.
         """
         stays = left_out(self._method, self.denominator, self._divisor(), self._relative_power())
-        return float(np.sqrt((self.at.twice * stays).sum() / self.at.positions))
+        return float(np.sqrt((self.at.twice * stays).sum() / self.at.done.size))
 
     def _divisor(self) -> F64:
         return divisor(self._method, self.denominator, self._counts, self._relative_power())
@@ -239,7 +250,7 @@ class Linear:
         n, d, p = self.at.positions, self.denominator, self.power()
         each = np.abs(self.numerator) ** 2 / n * p / (n + p * d) - np.log1p(p * d / n)
         # a frequency and its negative are one number
-        weights = each * (self.at.twice / 2.0)
+        weights = each * (self.at.twice / 2.0) * self.at.share
         return np.asarray(np.bincount(self.at.sector, weights, self.at.sectors), np.float64)
 
     def signal(self) -> float:

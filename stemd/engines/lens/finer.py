@@ -126,7 +126,7 @@ class Finer:
         twice = self._twice()
         return (
             self._image(np.where(used.T, phase, 0.0)),
-            float((twice * np.where(used, variance.T, 0.0)).sum() / n**2),
+            float((twice * np.where(used, variance.T, 0.0)).sum() / (n * self._at.done.size)),
             float((twice / 2 * evidence).sum()),
         )
 

@@ -116,6 +116,17 @@ class Jointly:
         """Sum of the squared differences over their variance."""
         return self._product(self._differences, self._differences)
 
+    @property
+    def shown(self) -> float:
+        """The same with no specimen."""
+        return self._product(self._data, self._data)
+
+    @property
+    def evidence(self) -> float:
+        """By how much likelier the counts are with the specimen: a logarithm, without the power
+        that it was expected to have."""
+        return (self.shown - self.misfit) / 2
+
     # what is seen
 
     def _see(self) -> None:

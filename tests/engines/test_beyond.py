@@ -1,0 +1,97 @@
+"""The lens of a scan that is smaller than its probe: most of what cells see lies beyond it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from stemd.aberrations import Aberrations
+from stemd.engines.lens.beyond import found_beyond, spreads_beyond
+from stemd.engines.lens.estimate import Cell, Frequencies, Linear
+from stemd.engines.lens.jointly import Patterns
+from stemd.engines.lens.measure import Search
+from stemd.engines.lens.shifts import Shifts
+from tests.engines.test_jointly import BEAM, SIDE, TURN, patterns_of
+
+STEP = 0.3
+FIELD = SIDE * STEP
+LENS = Aberrations(250.0, 20.0, -25.0)
+"""Its probe is 12 angstrom wide, the scan 7.2."""
+SEARCH = Search()
+
+
+@pytest.fixture(scope="module")
+def patterns() -> Patterns:
+    return patterns_of(LENS, STEP)
+
+
+def shifts_of(patterns: Patterns) -> Shifts:
+    middles = patterns.points.mean(axis=1)
+    return Shifts(patterns.counts, middles, patterns.done, BEAM, STEP)
+
+
+def test_the_shifts_have_the_lens_and_the_rotation(patterns: Patterns) -> None:
+    assert spreads_beyond(LENS, BEAM, FIELD)
+    found = shifts_of(patterns).place(Aberrations(), SEARCH)
+    assert found is not None
+    place, clear = found
+    off = place - np.append(LENS.coefficients(BEAM), TURN)
+    assert np.linalg.norm(off[:3]) < 1.5
+    assert abs(math.degrees(off[8])) < 3.0
+    assert clear > 6.0
+
+
+def test_noise_has_no_shift(patterns: Patterns) -> None:
+    means = patterns.counts.mean(axis=(1, 2), keepdims=True)
+    counts = np.random.default_rng(3).poisson(means + 0.0 * patterns.counts).astype(np.float32)
+    found = shifts_of(replace(patterns, counts=counts)).place(Aberrations(), SEARCH)
+    assert found is not None
+    assert found[1] < 6.0
+
+
+def test_a_lens_is_claimed_where_the_linear_model_has_a_wrong_one(patterns: Patterns) -> None:
+    wrong = Aberrations(140.0, 30.0, 10.0)
+    found = shifts_of(patterns).place(Aberrations(), SEARCH)
+    assert found is not None
+    lens = found_beyond(
+        found[0], [wrong], Aberrations(), patterns, BEAM, STEP, SEARCH, lambda: True
+    )
+    assert lens is not None
+    assert lens.sure
+    off = np.abs(lens.aberrations.as_array() - LENS.as_array())[:3]
+    assert (off < 4.0).all()
+    assert (off < 3.0 * lens.sigma[:3]).all()
+    assert lens.turn_deg == pytest.approx(math.degrees(TURN), abs=0.6)
+    # from a lens that is far off nothing is claimed
+    start = np.append(LENS.seen_from_behind().coefficients(BEAM), 0.0)
+    other = found_beyond(start, [], LENS, patterns, BEAM, STEP, SEARCH, lambda: True)
+    assert other is not None
+    assert not other.sure
+
+
+def test_of_a_scan_that_shows_nothing_no_lens_is_claimed(patterns: Patterns) -> None:
+    flat = replace(patterns, counts=np.full_like(patterns.counts, 4.0))
+    start = np.append(LENS.coefficients(BEAM), 0.0)
+    assert found_beyond(start, [], LENS, flat, BEAM, STEP, SEARCH, lambda: True) is None
+
+
+def test_rings_without_a_frequency_of_a_small_field_have_power_too() -> None:
+    at = Frequencies(np.ones((16, 16), np.bool_), BEAM, 0.3)
+    there = np.bincount(at.ring) > 0
+    assert not there.all()
+    points = np.array([[[0.3, -0.2]], [[-0.4, 0.1]]])
+    rng = np.random.default_rng(5)
+    cells = [
+        Cell(rng.normal(size=(at.index.size, 2)).view(complex)[:, 0].astype(np.complex64), 1e3, one)
+        for one in points
+    ]
+    power = Linear.of(at, cells, LENS.coefficients(BEAM)).ring_power()
+    first, last = np.flatnonzero(there)[[0, -1]]
+    empty = np.flatnonzero(~there)
+    for ring in empty[(empty > first) & (empty < last)]:
+        near = power[[there[:ring].nonzero()[0][-1], ring + there[ring:].nonzero()[0][0]]]
+        assert near.min() <= power[ring] <= near.max()
+    assert power[0] == power[first]
