@@ -91,14 +91,17 @@ def test_what_steps_fold_is_told_apart_where_the_cells_say_so(
     def reached() -> tuple[bool, float]:
         known = {**LENS.as_optics(), "measured": "off"}
         phase = made(camera(scan, 3e4), told=known, field=field)[0].results[0]
-        return phase.extra["steps_fold"], np.corrcoef(phase.image.ravel(), expected.ravel())[0, 1]
+        # the specimen is periodic, as nothing real is: only what is told apart is made so, too
+        inner = (slice(8, -8), slice(8, -8))
+        likeness = np.corrcoef(phase.image[inner].ravel(), expected[inner].ravel())[0, 1]
+        return phase.extra["steps_fold"], likeness
 
     folds, correlation = reached()
     assert folds is seen
     monkeypatch.setattr(finished, "folds_seen", lambda *_: not seen)
     folds, other = reached()
     assert folds is not seen
-    assert correlation > (other + 0.05 if seen else other - 0.001)
+    assert correlation > (other + 0.05 if seen else other - 0.002)
 
 
 def test_a_grid_is_as_fine_as_what_is_transferred() -> None:
