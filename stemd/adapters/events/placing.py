@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan
+from stemd.adapters.events.ending import Ending
 from stemd.adapters.events.frame_numbers import Frames
 from stemd.adapters.events.front import Front, Hits
 from stemd.adapters.events.health import SyncHealth
@@ -21,27 +22,6 @@ from stemd.adapters.events.sync_start import SYNC_FILE, SyncStart
 from stemd.adapters.events.ticks import TICKS_PER_US
 from stemd.adapters.tally import Tallies
 from stemd.blocks import Buffer, Ended, EndReason, EventBlock, Message, Started
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How near the scan's end the last hit must be for the scan to be complete.
-
-    `gaps`: within so many mean gaps between hits; `part`: or in this last part of the last
-    position's time.
-    """
-
-    gaps: float
-    part: float
-
-
-QUIET = Ending(16.0, 0.5)
-"""The camera is there and sends nothing more."""
-CUT = Ending(6.0, 0.0)
-"""The camera has gone: nobody knows whether it had more to send. Of 400 whole scans one has its
-last hit farther away from its end."""
-LOST = Ending(0.0, 0.0)
-"""Something was not sent to its end: the scan is complete only if its time is over."""
 
 Bytes = NDArray[np.uint8]
 
@@ -98,7 +78,7 @@ class ScanPlacer:
         yield from self.health.doubts(
             counters,
             self.sync.pulse_age_s,
-            self.sync.line_period_us,
+            self.sync.times.line_period_us,
             scanning=self.acquisition is not None,
         )
 
@@ -126,7 +106,8 @@ class ScanPlacer:
                         carrier = None
                 acquisition = self.acquisition
                 if acquisition is not None:
-                    out.probe[:written] += self.frames.first_position
+                    if self.frames.first_position:
+                        out.probe[:written] += self.frames.first_position
                     upto = self.done
                     if why == CLOSED:
                         upto = self.sync.progress_when_closed()
@@ -150,7 +131,7 @@ class ScanPlacer:
             elif why == DONE:
                 waits = self.acquisition is not None and self.sync.open_scan < 0
                 if waits and self.sync.oldest_waiting is None:
-                    yield from self._end_after_a_pause(self.sync.now_ticks)
+                    yield from self._end_after_a_pause(self.sync.times.now_ticks)
                 return carrier
 
     def finish(
@@ -231,8 +212,8 @@ class ScanPlacer:
         yield Started(acquisition)
         due, self.frames.next_line_ticks = self.frames.next_line_ticks, NEVER
         if due != NEVER:
-            late_us = (self.sync.began_ticks - due) / TICKS_PER_US
-            yield from self.health.followed(late_us, self.sync.line_period_us)
+            late_us = (self.sync.times.began_ticks - due) / TICKS_PER_US
+            yield from self.health.followed(late_us, self.sync.times.line_period_us)
         out = Output.within(np.empty(0, np.uint8), 0)
         skip = self._front.record_start(first.data)
         for wire in self._history.wires:
@@ -246,7 +227,7 @@ class ScanPlacer:
         """Lines have begun: those of the open scan's next frame, or of another scan."""
         if self.acquisition is None:
             return
-        yield from self._end_after_a_pause(self.sync.began_ticks)
+        yield from self._end_after_a_pause(self.sync.times.began_ticks)
         if self.acquisition is not None:
             self.done = 0
             if not self.frames.goes_on(self.sync.open_scan):
@@ -254,16 +235,16 @@ class ScanPlacer:
 
     def _end_after_a_pause(self, now_ticks: float) -> Iterator[Message]:
         """A scan whose next frame has not come for long ends with those that it has."""
-        if self.sync.is_long_after(now_ticks, self.frames.ended_ticks):
+        if self.sync.times.is_long_after(now_ticks, self.frames.ended_ticks):
             yield from self._end("idle", close=False)
 
     def _closed(self, reason: EndReason) -> Iterator[Message]:
         """What is one scan for the lines is over: where others follow, a frame of it."""
         if reason == "complete" and self.frames.others_follow:
-            self.frames.ended_ticks = self.sync.ended_ticks
+            self.frames.ended_ticks = self.sync.times.ended_ticks
             self.sync.close_scan()
             return
-        next_line = self.sync.next_line_ticks if reason == "complete" else NEVER
+        next_line = self.sync.times.next_line_ticks if reason == "complete" else NEVER
         yield from self._end(reason)
         self.frames.next_line_ticks = next_line
 
@@ -279,7 +260,7 @@ class ScanPlacer:
         counters = self.counters()
         yield from self.health.counted(counters, self.sync.faults(), self._tallies)
         yield from self._tallies.rest()
-        yield from self.health.scan_ended(counters, self.sync.line_period_us, lines)
+        yield from self.health.scan_ended(counters, self.sync.times.line_period_us, lines)
         self.acquisition = None
         yield Ended(acquisition, reason)
 

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan
 from stemd.adapters.events import checkpoint
+from stemd.adapters.events.ending import CUT, LOST, QUIET
 from stemd.adapters.events.front import FULL, GARBAGE, Front
 from stemd.adapters.events.history import UNKNOWN, History, Wire
 from stemd.adapters.events.landing import Landing
-from stemd.adapters.events.placing import CUT, LOST, QUIET, Origin, ScanPlacer
+from stemd.adapters.events.placing import Origin, ScanPlacer
 from stemd.adapters.events.settings import EventSettings
 from stemd.adapters.events.sieve import Sieve
 from stemd.adapters.events.sync_start import SyncStart
@@ -132,7 +133,7 @@ class EventStream:
             wire,
             blocks=self._pool.buffers // 4,
             small=self.landing.block_bytes // 4,
-            before=before - 2 * sync.window_ticks,
+            before=before - 2 * sync.times.window_ticks,
             everything=sync.newer_scan_waits,
         )
 

@@ -14,13 +14,15 @@ from stemd.adapters.events import places
 from stemd.adapters.events import progress as over
 from stemd.adapters.events.front import Hits
 from stemd.adapters.events.history import UNKNOWN
+from stemd.adapters.events.line_times import LineTimes
 from stemd.adapters.events.places import CLOSED, DONE, FULL, RESET
 from stemd.adapters.events.pulses import ledger, track
 from stemd.adapters.events.pulses import state as pulses
 from stemd.adapters.events.pulses.state import COMPLETE, IDLE, NEVER
 from stemd.adapters.events.settings import EventSettings
 from stemd.adapters.events.sync_start import SyncStart
-from stemd.adapters.events.ticks import PIXEL_CLOCK_BITS, TICK_NS, TICKS_PER_US
+from stemd.adapters.events.sync_state import first_state
+from stemd.adapters.events.ticks import PIXEL_CLOCK_BITS, TICKS_PER_US
 
 __all__ = ["CLOSED", "DONE", "FULL", "RESET", "Output", "ScanSync"]
 
@@ -51,64 +53,18 @@ class ScanSync:
         self.scan = scan = scan.once if by_pulses else scan
         """What is one scan for the lines: a frame by pulses, between which there is a pause of any
         length; all frames by the dwell clock, which runs on."""
-        ny, nx = scan.lines, scan.shape[1]
-        self._state = np.zeros(1, pulses.STATE)
+        self._state = first_state(settings, scan, start)
         self._lines = np.zeros(pulses.LINES, pulses.LINE)
+        self.times = LineTimes(self._state, self._lines)
+        """When lines begin and end."""
         self._waits = np.zeros(pulses.WAITING, pulses.PULSE)
         self._faults = np.zeros(ledger.KINDS, ledger.FAULT)
         # a ring of which only what was written is read: 50 MB of zeros would cost 13 ms a scan
         self._hold_times = np.empty(settings.hold_hits, np.int64)
         self._hold_places = np.empty(settings.hold_hits, np.uint32)
-        dwell = (scan.dwell_time_us or 0.0) * TICKS_PER_US
-        idle = max(settings.idle_timeout_s * 1e6 * TICKS_PER_US, 8 * dwell * nx)
-        tdc = settings.tdc
-        delay = tdc.line_delay_us if by_pulses else settings.clock_origin_us
-        acceptance = settings.acceptance_time_ns
-        values = {
-            "mode": pulses.PULSES if by_pulses else pulses.CLOCK,
-            "ny": ny,
-            "nx": nx,
-            "line_slots": scan.line_frames,
-            "leading": scan.leading,
-            "serpentine": scan.serpentine,
-            "start_edge": tdc.start_edge,
-            "stop_edge": tdc.stop_edge,
-            "frame_edge": tdc.frame_edge,
-            "only_chip": -1 if tdc.chip is None else tdc.chip,
-            "chip_steps": 1 if tdc.stop_edge < 0 else 2,
-            "delay": delay * TICKS_PER_US,
-            "window": settings.reorder_window_us * TICKS_PER_US,
-            "acceptance": NEVER if acceptance is None else acceptance / TICK_NS,
-            "idle": idle,
-            "amid": max(settings.pause_timeout_s * 1e6 * TICKS_PER_US, idle),
-            "period": (tdc.line_time_us or 0.0) * TICKS_PER_US,
-            "pause": -1.0,
-            "last_pause": -1.0,
-            # with a pulse at the end of each line the lines tell their own duration
-            "dwell_given": 0.0 if by_pulses and tdc.stop_edge >= 0 else dwell,
-            "now": -(1 << 62),
-            "scan": -1,
-            "closed": -1,
-            "newest_scan": -1,
-            "close_at": NEVER,
-            "decide_at": NEVER,
-            "first_pulse": -1,
-        }
-        for name, value in values.items():
-            self._state[name] = value
-        if start is not None:
-            self._begin_at(start)
         self._first_time: int | None = None
         self.assigned = 0
         self.hits_of_scan = 0
-
-    def _begin_at(self, start: SyncStart) -> None:
-        self._state["first_pulse"] = start.first_pulse
-        self._state["first_row"] = start.first_row
-        if start.chip >= 0:
-            self._state["only_chip"] = start.chip
-        if self._state["mode"][0] == pulses.CLOCK:
-            self._state["closed"] = start.scan - 1
 
     def assign(
         self, hits: Hits, count: int, first: int, items: int, first_item: int, out: Output
@@ -160,17 +116,12 @@ class ScanSync:
             return "complete"
         return "idle" if reason == IDLE else "restarted"
 
-    @property
-    def window_ticks(self) -> int:
-        """The reorder window."""
-        return int(self._state["window"][0])
-
     def progress(self, *, settled: bool) -> int:
         """Positions of the open scan, in scan order, for which no hit is expected any more.
 
         `settled`: nothing older is to come, so the reorder window need not be waited for.
         """
-        behind = 0 if settled else self.window_ticks
+        behind = 0 if settled else self.times.window_ticks
         now = max(int(self._state["now"][0]), 0)
         return int(over.progress(self._state, self._lines, float(now - behind))[0])
 
@@ -210,7 +161,7 @@ class ScanSync:
             return self.scan.positions
         if self.end_reason == "idle":
             return self.progress(settled=True)
-        until = float(self._state["close_at"][0]) - self.window_ticks
+        until = float(self._state["close_at"][0]) - self.times.window_ticks
         return int(over.progress(self._state, self._lines, until)[0])
 
     def begins(self, time_ticks: int) -> SyncStart:
@@ -231,33 +182,6 @@ class ScanSync:
         return SyncStart(
             time_ticks, pulse, int(first["row"]), int(self._state["only_chip"][0]), self.open_scan
         )
-
-    @property
-    def began_ticks(self) -> float:
-        """When the first known line of the open scan began; by pulses."""
-        mine = self._lines["scan"] == self.open_scan
-        return float(self._lines["start"][mine].min(initial=pulses.NEVER))
-
-    @property
-    def ended_ticks(self) -> float:
-        """When the last line of the scan ended that `assign` reported as complete."""
-        return float(self._state["close_at"][0]) - self.window_ticks
-
-    @property
-    def next_line_ticks(self) -> float:
-        """When a line behind the last one of the scan that is complete would begin; by pulses."""
-        if self._state["mode"][0] == pulses.CLOCK:
-            return NEVER
-        return self.ended_ticks + float(self._state["period"][0] - self._state["duration"][0])
-
-    def is_long_after(self, time_ticks: float, since_ticks: float) -> bool:
-        """Whether so much time without a line ends what was scanned."""
-        return bool(time_ticks - since_ticks > self._state["idle"][0])
-
-    @property
-    def now_ticks(self) -> int:
-        """The newest time that nothing older is expected after."""
-        return int(self._state["now"][0]) - self.window_ticks
 
     def close_scan(self) -> None:
         """No more hits are given out for the open scan.
@@ -308,11 +232,6 @@ class ScanSync:
         return found
 
     @property
-    def line_period_us(self) -> float:
-        """Time from line to line as learnt, 0 while not known."""
-        return float(self._state["period"][0]) / TICKS_PER_US
-
-    @property
     def pulse_age_s(self) -> float:
         """Camera time since the last line pulse, or since the first hit where none came."""
         since = float(self._state["last_pulse"][0])
@@ -342,7 +261,7 @@ class ScanSync:
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Go on where the one that gave this out was."""
-        self._state = state["state"].copy()
+        self._state[:] = state["state"]
         self._lines[: state["lines"].size] = state["lines"]
         self._waits, self._faults = state["waits"].copy(), state["faults"].copy()
         held = state["hold_times"].size

@@ -7,24 +7,23 @@ from typing import Any
 import numpy as np
 
 from stemd.adapters.events.pulses import ledger
+from stemd.adapters.events.pulses.accept import accept
 from stemd.adapters.events.pulses.counts import (
     count_from,
-    counted,
     edges_between,
     in_step,
     lines_counted,
 )
-from stemd.adapters.events.pulses.lines import add_line, end_lines, line_lasted
+from stemd.adapters.events.pulses.lines import end_lines
 from stemd.adapters.events.pulses.relate import (
     ANEW,
     CONTINUES,
     FEW_LOST,
     FIRST,
-    PAUSE_FITS,
     SHIFTED,
     relate,
 )
-from stemd.adapters.events.pulses.rhythm import add_interval, is_regular, new_rhythm, tolerance
+from stemd.adapters.events.pulses.rhythm import new_rhythm, tolerance
 from stemd.adapters.events.pulses.runs import (
     find_run,
     is_on_time,
@@ -34,14 +33,13 @@ from stemd.adapters.events.pulses.runs import (
 )
 from stemd.adapters.events.pulses.state import (
     CHIPS,
-    LINES,
     MOST_MISSED,
     NEVER,
     NONE,
     PLACED,
     WAITING,
 )
-from stemd.adapters.events.pulses.waits import ignore, ignore_false_ahead, take_out
+from stemd.adapters.events.pulses.waits import ignore, take_out
 from stemd.compilation import njit
 
 _PATIENCE = 4.0
@@ -50,67 +48,6 @@ _FIRST = 3
 """So many pulses behind a gap tell by their counts how long it was."""
 _HEARD = 8
 """A chip that has told a pulse in so many lines is waited for."""
-
-
-@njit(nogil=True, cache=True)
-def _fill(s: Any, lines: Any, faults: Any, number: int, start: float, interval: float) -> None:
-    """Lines before this one whose pulses are missing: placed where the clock is regular."""
-    missing = number - s.last_line - 1
-    s.missed += missing
-    if not is_regular(s, interval):
-        s.holes += missing
-        ledger.note(faults, ledger.HOLE, s.last_line + 1, -1, missing, 0.0)
-        return
-    ledger.note(faults, ledger.MISSED, s.last_line + 1, -1, missing, 0.0)
-    s.holes += max(0, missing - LINES // 2)
-    for k in range(min(missing, LINES // 2), 0, -1):
-        add_line(s, lines, start - k * interval, number - k, NONE)
-
-
-@njit(nogil=True, cache=True)
-def _accept(s: Any, lines: Any, waits: Any, faults: Any, at: int, number: int, how: int) -> None:
-    """A waiting pulse is this line's."""
-    pulse = waits[at]
-    time = pulse.time
-    start = time + s.delay
-    for chip in range(CHIPS):
-        if pulse.counters[chip] >= 0:
-            counted(s, faults, chip, pulse.counters[chip], number)
-    gap = number - s.last_line
-    interval = (time - s.last_pulse) / gap if how == CONTINUES else 0.0
-    if how == CONTINUES:
-        add_interval(s, interval)
-        if gap > 1:
-            _fill(s, lines, faults, number, start, interval)
-    elif how == SHIFTED and gap > 1:
-        s.missed += gap - 1
-        s.holes += gap - 1
-        ledger.note(faults, ledger.HOLE, s.last_line + 1, -1, gap - 1, 0.0)
-    if gap == 1 and number % s.ny == 0 and how <= SHIFTED and s.period > 0.0 and not s.after_reset:
-        pause = max(0.0, (time - s.last_pulse) / s.period - 1.0)
-        s.pause = pause if abs(pause - s.last_pause) < PAUSE_FITS else -1.0
-        s.last_pause = pause
-    same_scan = number // s.ny == s.last_line // s.ny
-    if pulse.mark and number % s.ny:
-        number = (number // s.ny + 1) * s.ny
-        same_scan = False
-    if not (s.tracked and same_scan):
-        s.announced = pulse.mark
-    add_line(s, lines, start, number, time)
-    if pulse.stop > NONE:
-        line_lasted(s, lines, pulse.stop - time)
-    elif how == CONTINUES and same_scan and s.stop_edge < 0 and s.dwell_given == 0.0:
-        line_lasted(s, lines, interval * s.nx / s.line_slots)
-    s.tracked = 1
-    s.fresh = 0
-    s.after_reset = 0
-    s.last_pulse = time
-    s.last_line = number
-    s.line_pulses += 1
-    s.now = max(s.now, int(time))
-    s.drain = s.held
-    ignore_false_ahead(s, waits, faults, at)
-    take_out(s, waits, at)
 
 
 @njit(nogil=True, cache=True)
@@ -195,7 +132,7 @@ def _follow(s: Any, lines: Any, waits: Any, faults: Any, forced: bool) -> bool:
         for _ in range(at):
             ignore(s, waits, faults, 0)
         number = s.last_line + is_on_time(s, waits[0].time)
-        _accept(s, lines, waits, faults, 0, number, CONTINUES)
+        accept(s, lines, waits, faults, 0, number, CONTINUES)
         return True
     return False
 
@@ -261,7 +198,7 @@ def _adopt(
         if 0 < ahead <= 1 + MOST_MISSED and spread < 0.0:
             number = s.last_line + ahead
             count_from(s, waits[0], number)
-            _accept(s, lines, waits, faults, 0, number, CONTINUES)
+            accept(s, lines, waits, faults, 0, number, CONTINUES)
         elif holes and k == earliest - 1:
             s.odd_times += 1
             take_out(s, waits, 0)
@@ -283,7 +220,7 @@ def _adopt(
         s.begun_anew += 1
         _note_anew(s, waits[0], faults)
     count_from(s, waits[first], number + before)
-    _accept(s, lines, waits, faults, 0, number, how)
+    accept(s, lines, waits, faults, 0, number, how)
     return True
 
 
