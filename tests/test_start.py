@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from stemd import compilation
+from stemd.garbage import uncollected
 
 ROOT = Path(__file__).parents[1]
 
@@ -146,3 +147,26 @@ def test_check_shows_every_value_of_a_config_whole(capsys: pytest.CaptureFixture
         for key, value in table.items():
             assert value is None or key == "type" or f"{key} = {value!r}" in shown, key
     assert gc.isenabled()
+
+
+def test_garbage_is_looked_for_again_when_the_last_one_is_through() -> None:
+    assert gc.isenabled()
+    with uncollected():
+        with uncollected():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+        with pytest.raises(KeyError), uncollected():
+            raise KeyError
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with uncollected():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_a_process_reads_nothing_that_aligns_frames_unless_there_are_several() -> None:
+    code = "import sys, stemd.scan.processing; print(*sys.modules)"
+    assert "stemd.engines.restoration.frames.aligned" not in _printed(code).split()

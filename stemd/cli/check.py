@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from stemd.cli.scan_arguments import add_scan, scan_of
 from stemd.cli.table import coloured
 from stemd.errors import FormatError, StemdError, UsageError
+from stemd.garbage import uncollected
 
 EXAMPLE = "stemd check merlin.toml"
 
@@ -39,26 +39,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the resolved pipelines. Raises ConfigError listing all problems."""
-    gc.disable()  # modules and a config stay: to look through them takes a tenth of the time
-    try:
-        return _checked(args)
-    finally:
-        gc.enable()
+    with uncollected():
+        done = _config(args)
+    return _recording(args) if done is None else done
 
 
-def _checked(args: argparse.Namespace) -> int:
+def _config(args: argparse.Namespace) -> int | None:
+    """The exit code of a config; None for a recording."""
     from stemd.adapters.files import is_recording
 
     if args.file.is_dir() and not is_recording(args.file):
         args.file = _only_recording(args.file)
     if is_recording(args.file):
-        gc.enable()
-        return _recording(args)
+        return None
     _refuse_a_stranger(args.file)
-    return _config(args)
 
-
-def _config(args: argparse.Namespace) -> int:
     import json
 
     from stemd.config.doubts import doubts

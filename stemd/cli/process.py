@@ -16,6 +16,7 @@ from stemd.cli.interrupted import Undone, is_of_output
 from stemd.cli.scan_arguments import add_scan
 from stemd.engines import DEFAULT_ENGINES
 from stemd.errors import StemdError, UsageError
+from stemd.garbage import uncollected
 from stemd.portable import processors
 
 if TYPE_CHECKING:
@@ -136,6 +137,24 @@ def run(args: argparse.Namespace) -> int:
     An engine that fails is reported too: the images of all others are written, and the exit code
     is 1.
     """
+    with uncollected():
+        tasks, failures = _planned(args)
+    if args.cluster is not None:
+        from stemd.cli.process_cluster import process_on_cluster
+
+        return process_on_cluster(args, tasks) or int(failures > 0)
+    if args.sweep:
+        raise UsageError("--sweep needs --cluster", "add --cluster local to use this machine")
+    with Undone("process", "not processed", {task.path: task.path for task in tasks}) as undone:
+        failures += sum(_process(args, task, undone) for task in tasks)
+    return 1 if failures else 0
+
+
+def _planned(args: argparse.Namespace) -> tuple[list[Task], int]:
+    """What is to be done, and how many files cannot be: that is told."""
+    # what each scan needs is read here, too
+    import stemd.offline.outcome
+    import stemd.scan.processing  # noqa: F401
     from stemd.cli.process_inputs import inputs_of, of_scan, targets_of
     from stemd.cli.process_plan import Planner, Task
     from stemd.logs import warnings_to_stderr
@@ -168,15 +187,7 @@ def run(args: argparse.Namespace) -> int:
             continue
         for key in each.known.left_out if each.known else ():
             sys.stderr.write(f"stemd process: {each.path}: its scan.json's {key} is not known\n")
-    if args.cluster is not None:
-        from stemd.cli.process_cluster import process_on_cluster
-
-        return process_on_cluster(args, tasks) or int(failures > 0)
-    if args.sweep:
-        raise UsageError("--sweep needs --cluster", "add --cluster local to use this machine")
-    with Undone("process", "not processed", {task.path: task.path for task in tasks}) as undone:
-        failures += sum(_process(args, task, undone) for task in tasks)
-    return 1 if failures else 0
+    return tasks, failures
 
 
 def _frames_of(

@@ -8,11 +8,11 @@ takes long and what to do.
 
 from __future__ import annotations
 
-import gc
 import importlib
 import os
 import sys
 import time
+from contextlib import ExitStack
 from types import FunctionType
 from typing import Any
 
@@ -22,6 +22,7 @@ from numba.core.caching import FunctionCache
 from numba.core.registry import cpu_target
 
 from stemd.compilation.sources import stamp_of
+from stemd.garbage import uncollected
 
 REMEDY = "let the environment variable NUMBA_CACHE_DIR name a folder that stemd may write"
 _TOLD = "STEMD_CACHE_TOLD"
@@ -64,7 +65,7 @@ class _Progress(event.Listener):
         self.last = time.monotonic()
         self.compiled = 0
         self._depth = 0
-        self._collects = False
+        self._uncollected = ExitStack()
 
     def on_start(self, event: Any) -> None:
         """See `numba.core.event.Listener`.
@@ -74,8 +75,7 @@ class _Progress(event.Listener):
         """
         self.last = time.monotonic()
         if self._depth == 0:
-            self._collects = gc.isenabled()
-            gc.disable()
+            self._uncollected.enter_context(uncollected())
         self._depth += 1
 
     def on_end(self, event: Any) -> None:
@@ -83,8 +83,8 @@ class _Progress(event.Listener):
         self.last = time.monotonic()
         self.compiled += 1
         self._depth -= 1
-        if self._depth == 0 and self._collects:
-            gc.enable()
+        if self._depth == 0:
+            self._uncollected.close()
 
 
 def _without_blas() -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any, TypeVar, cast
 
+from stemd.garbage import uncollected
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _making = threading.RLock()
@@ -60,7 +62,10 @@ class Kernel:
 
     def __call__(self, *arguments: Any) -> Any:
         """Run it; compiled the first time, or taken from the cache."""
-        return (self._made or self.dispatcher)(*arguments)
+        if self._made is not None:
+            return self._made(*arguments)
+        with uncollected():
+            return self.dispatcher(*arguments)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name in ("_made", "_options", "function"):

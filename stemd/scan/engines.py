@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block, Notice
@@ -20,8 +20,10 @@ from stemd.errors import StemdError
 from stemd.logs import get_logger
 from stemd.plugins import Plugin
 from stemd.results import Result, checked_results
-from stemd.scan.repeats import Repeats
 from stemd.settings import EngineSettings, OfRepeats, Settings, SlowEngineSettings
+
+if TYPE_CHECKING:
+    from stemd.scan.repeats import Repeats
 
 log = get_logger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,8 +14,10 @@ from stemd.engines.base import Engine, ImageEngine, SlowEngine
 from stemd.results import Result, Snapshot, checked_results
 from stemd.scan.engines import ScanEngines
 from stemd.scan.intake import Intake
-from stemd.scan.repeats import Repeats
 from stemd.settings import Settings
+
+if TYPE_CHECKING:
+    from stemd.scan.repeats import Repeats
 
 WAIT_S = 0.5
 """Between two signs of life while an engine still works on finished images."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block, EndReason, FrameBlock, ImageBlock, Message, Notice
@@ -24,8 +24,10 @@ from stemd.scan.intake import Intake
 from stemd.scan.links import LinkReducers
 from stemd.scan.masking import MASK, ScanMask
 from stemd.scan.mixed import MixedDetectors
-from stemd.scan.repeats import Repeats
 from stemd.settings import Settings
+
+if TYPE_CHECKING:
+    from stemd.scan.repeats import Repeats
 
 POLL_S = 0.01
 """How often the engines look for new positions: often enough for the eye, rare enough to leave
@@ -66,7 +68,7 @@ class ScanRun:
         narrow = scan.positions >= LARGE and scan.repeats == 1
         self.recorded = PositionMaps(acquisition, tuple(detectors), narrow=narrow)
         """What the reader has summed, of all frames."""
-        self.repeats = Repeats(acquisition, self.recorded) if acquisition.scan.repeats > 1 else None
+        self.repeats = self._repeats_of(acquisition, self.recorded)
         self.maps = self.recorded if self.repeats is None else self.repeats.maps
         """Those of the place, which the images are made of."""
         self._said = Said(notice)
@@ -102,6 +104,15 @@ class ScanRun:
         ]
         for said in (*doubts, *self.mask.given_notices(), *self.engines.first_only()):
             self.tell(said)
+
+    @staticmethod
+    def _repeats_of(acquisition: Acquisition, recorded: PositionMaps) -> Repeats | None:
+        """The frames of a place that is scanned several times; None where it is scanned once."""
+        if acquisition.scan.repeats == 1:
+            return None
+        from stemd.scan.repeats import Repeats  # with all that aligns images
+
+        return Repeats(acquisition, recorded)
 
     @staticmethod
     def _mask_of(
