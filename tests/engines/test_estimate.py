@@ -207,3 +207,25 @@ def test_where_nothing_moves_all_waves_are_shown_not_only_those_of_the_first_loo
     # of the noise, 3 sqrt(4 n / pixels) comes with the fit; without forty waves it would be 9
     assert rms(known.waves - truth) < 0.5
     np.testing.assert_array_equal(known.aligned, image)
+
+
+def test_lines_through_columns_that_are_shown_too_wide_have_not_moved() -> None:
+    y, x = np.mgrid[:192, :192].astype(np.float64)
+
+    def rows(width: float) -> Image:
+        near = [((each + 13.0) % 26.0 - 13.0) / width for each in (y, x)]
+        bell = np.exp(-0.5 * (near[0] ** 2 + near[1] ** 2))
+        return np.asarray(0.1 + bell * (3.0 / width) ** 2, np.float32)
+
+    rng = np.random.default_rng(3)
+    dx = np.zeros(192)
+    still = rng.poisson(60.0 * rows(3.0)).astype(np.float32)
+    shown = np.float32(60.0) * rows(3.15)
+    variance = lines.noise_variance(still, shown)
+    nothing = np.zeros((192, 2))
+    assert lines.displacements(still, shown, variance, nothing)[0][:, 0].std() > 0.03
+    assert lines.displacements(still, shown, variance, nothing, own=True)[0][:, 0].std() < 0.01
+    dy = ar1(192, 0.5, 0.25, rng)
+    moved = rng.poisson(60.0 * displace_lines(rows(3.0), dy, dx, cubic=True)).astype(np.float32)
+    found, _ = lines.displacements(moved, shown, variance, nothing, own=True)
+    assert np.corrcoef(found[:, 0], dy)[0, 1] > 0.5

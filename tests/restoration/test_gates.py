@@ -137,3 +137,15 @@ def test_still_scans_stay_and_displaced_lines_are_half_corrected(network: Networ
     images = moved.image(), moved.image(found), moved.image(moved.shifts)
     before, after, best = (alike(image, moved.truth) for image in images)
     assert after - before > 0.5 * (best - before)
+
+
+def test_a_still_crystal_beside_an_amorphous_layer_stays_where_it_is(network: Network) -> None:
+    inner = np.s_[4:-4, 8:-8]
+    moved = []
+    for number in range(6):
+        rng = np.random.default_rng(fresh_seed(50 + number))
+        data = rng.poisson(surface(rng, amorphous=True).electrons(2e4)).astype(np.float32)
+        found = find_shifts(data, network(data))
+        moved.append(float(np.sqrt(np.mean(found.y[inner] ** 2 + found.x[inner] ** 2))))
+    assert np.median(moved) < 0.01
+    assert sum(each > 0.03 for each in moved) <= 1

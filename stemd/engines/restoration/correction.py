@@ -65,7 +65,7 @@ def find_shifts(distorted: NDArray[Any], restored: NDArray[Any]) -> Shifts:
     variance = noise_variance(d, r)
     lines = np.zeros((len(d), 2))
     for _ in range(TURNS):
-        lines, worth = displacements(d, r, variance, lines)
+        lines, worth = displacements(d, r, variance, lines, own=True)
         if worth == 0.0:
             break
     y = np.repeat(lines[:, :1], d.shape[1], 1)
@@ -134,6 +134,8 @@ def _within_lines(d: F32, r: F32, y: F64, x: F64, variance: F32) -> tuple[F64, F
         excess = float((pull**2).sum() - square * (information**2).sum())
         excess = max(1.0, excess / max(float(information.sum()), 1e-30))
         certain = both > CERTAIN * excess * np.sqrt(max(known, 1e-30))
+        if slope is slopes[0]:
+            certain &= _each_its_own(pull, information, excess)
         spread.append(min(square, LARGEST_PX**2) / excess if certain else 0.0)
     if not any(spread):
         return np.zeros_like(y), np.zeros_like(x)
@@ -148,6 +150,24 @@ def _within_lines(d: F32, r: F32, y: F64, x: F64, variance: F32) -> tuple[F64, F
     more_y = np.clip((xx * ly - xy * lx) / determinant, -limit, limit)
     more_x = np.clip((yy * lx - xy * ly) / determinant, -limit, limit)
     return more_y, more_x
+
+
+def _each_its_own(pull: F64, information: F64, excess: float) -> bool:
+    """Whether pieces (ny, n) agree with those beside them by more than with those a line further.
+
+    See `estimate.lines.displacements`, `own`: columns that are not quite as they are shown push
+    neighbouring lines alike.
+    """
+    one, other, sum_one, sum_other = (
+        (each[:, 1:] * each[:, :-1]).sum()
+        if same
+        else (each[1:, 1:] * each[:-1, :-1]).sum() + (each[1:, :-1] * each[:-1, 1:]).sum()
+        for each in (pull, information)
+        for same in (True, False)
+    )
+    known, beside = max(sum_one, 1e-30), max(sum_other, 1e-30)
+    apart = one / known - other / beside
+    return bool(apart > CERTAIN * excess * np.sqrt(1.0 / known + 1.0 / beside))
 
 
 def _pieces(values: F64) -> F64:

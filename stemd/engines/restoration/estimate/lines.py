@@ -25,14 +25,17 @@ LARGEST_Y_PX, LARGEST_X_PX = 1.0, 2.0
 """Standard deviations of displacements beyond which they are not believed."""
 
 
-def displacements(image: F32, shown: F32, variance: F32, before: F64) -> tuple[F64, float]:
+def displacements(
+    image: F32, shown: F32, variance: F32, before: F64, *, own: bool = False
+) -> tuple[F64, float]:
     """(ny, 2) shifts (y, x) in pixels such that line j of `image` is `shown` read there.
 
     `image`, `shown` (what there is to see, undisplaced) and `variance` (of the image's noise)
     are (ny, nx), `before` (ny, 2) are shifts to start from. Two steps of Gauss and Newton: each
     line's least squares, with a normal AR(1) prior along the lines (thesis 2.14) whose
     deviations are those that the lines themselves show beyond their noise. Where they show
-    none, nothing moves.
+    none, nothing moves. `own`: nor do they along y where neighbouring lines are moved alike, as
+    those through columns that are not quite as they are shown.
     """
     slope_y, slope_x = (np.ascontiguousarray(part) for part in np.gradient(shown))
     weight = (1.0 / variance).astype(np.float32)
@@ -48,6 +51,8 @@ def displacements(image: F32, shown: F32, variance: F32, before: F64) -> tuple[F
         _normal_equations(image, seen, gy, gx, weight, information, force)
         pull = force + np.einsum("hnij,nj->hni", information, shifts)
         spread, excess = _agreed(pull, information)
+        if own and not _each_its_own(pull[..., 0], information[..., 0, 0], excess):
+            spread[0] = 0.0
         if max(spread) < 1e-4:
             return np.zeros_like(before), 0.0
         spread = np.clip(spread, 1e-4, (LARGEST_Y_PX, LARGEST_X_PX))
@@ -75,6 +80,24 @@ def _agreed(pull: F64, information: F64) -> tuple[F64, float]:
     excess = max(float(noise / max(float(diagonal.sum()), 1e-30)), 1.0)
     certain = both > CERTAIN * excess * np.sqrt(known)
     return np.sqrt(square) * certain, excess
+
+
+def _each_its_own(pull: F64, information: F64, excess: float) -> bool:
+    """Whether lines are displaced apart from their neighbours, by both halves (2, n) and certainly.
+
+    What both halves say is, of one line, s^2; of one half of a line and the other half of the next
+    it is what neighbours have in common. Columns that are shown too wide, too narrow or too high
+    push the lines through them one way above their middles and the other way below: smoothly, and
+    in both halves.
+    """
+    same = (pull[0] * pull[1]).sum(), (information[0] * information[1]).sum()
+    beside = [
+        (each[0, 1:] * each[1, :-1]).sum() + (each[1, 1:] * each[0, :-1]).sum()
+        for each in (pull, information)
+    ]
+    known, known_beside = max(same[1], 1e-30), max(beside[1], 1e-30)
+    apart = same[0] / known - beside[0] / known_beside
+    return bool(apart > CERTAIN * excess * np.sqrt(1.0 / known + 1.0 / known_beside))
 
 
 @njit(nogil=True, cache=True)
