@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from stemd.aberrations import Aberrations
+from stemd.acquisition import Optics
+from stemd.engines.bright_field.measuring import lens_found
+from stemd.engines.bright_field.view import Discs
 from stemd.engines.lens.beyond import found_beyond, spreads_beyond
 from stemd.engines.lens.estimate import Cell, Frequencies, Linear
 from stemd.engines.lens.jointly import Patterns
-from stemd.engines.lens.measure import Search
+from stemd.engines.lens.measure import Measured, Search
 from stemd.engines.lens.shifts import Shifts
 from tests.engines.test_jointly import BEAM, SIDE, TURN, patterns_of
 
@@ -70,6 +73,25 @@ def test_a_lens_is_claimed_where_the_linear_model_has_a_wrong_one(patterns: Patt
     other = found_beyond(start, [], LENS, patterns, BEAM, STEP, SEARCH, lambda: True)
     assert other is not None
     assert not other.sure
+
+
+def test_the_optics_of_such_a_scan_are_measured_so(
+    patterns: Patterns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, points = patterns.counts.reshape(len(patterns.counts), -1), patterns.points[:, 0]
+    discs = Discs(
+        lambda cells: seen[cells], points, patterns.done, (0.0, 0.0), 25.0, 1, BEAM, STEP
+    )  # fmt: skip
+    optics = Optics(energy_ev=300e3, convergence_semi_angle_mrad=20.0, pixel_size_mrad=0.8)
+    # what the linear model is sure of is not asked again
+    monkeypatch.setattr(Measured, "sure", property(lambda found: found.explained > 0.9))
+    found = lens_found(discs, lambda turned: points, [], optics, SEARCH, lambda: True, None)
+    assert found is not None
+    assert found.sure
+    off = np.abs(found.found.aberrations.as_array() - LENS.as_array())[:3]
+    assert (off < 4.0).all()
+    assert found.rotation_deg == pytest.approx(math.degrees(TURN), abs=0.6)
+    assert found.disagrees
 
 
 def test_of_a_scan_that_shows_nothing_no_lens_is_claimed(patterns: Patterns) -> None:
