@@ -362,6 +362,10 @@ def main() -> None:
     parser.add_argument("--half", choices=("tune", "report", "all"), default="report")
     parser.add_argument("--only", nargs="+", choices=list(CLASSES), default=list(CLASSES))
     parser.add_argument("--engines", nargs="+", default=list(ENGINES))
+    parser.add_argument(
+        "--model", help="network of AIRPI: a name or a path, else the one that ships"
+    )
+    parser.add_argument("--cases", nargs="+", help="only these ways of looking at a draw, by name")
     parser.add_argument("--doses", nargs="+", type=float, default=list(DOSES))
     parser.add_argument("--simulate", action="store_true", help="make the scans, score nothing")
     options = parser.parse_args()
@@ -375,9 +379,13 @@ def main() -> None:
             if options.simulate:
                 continue
             for case in cases(scans, lenses(name, options.seed + number)):
+                if options.cases and case.name not in options.cases:
+                    continue
                 for dose in options.doses:
                     for engine in options.engines:
-                        row = scored(case, dose, engine)
+                        own = engine == "airpi" and options.model
+                        table = {"model": options.model} if own else {}
+                        row = scored(case, dose, engine, **table)
                         about = {"class": name, "draw": number, "case": case.name, "dose": dose}
                         print(json.dumps({**about, "engine": engine, **row}), flush=True)
 

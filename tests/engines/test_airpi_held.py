@@ -13,6 +13,8 @@ from stemd.aberrations import Aberrations
 from stemd.acquisition import Optics
 from stemd.beam import Beam
 from stemd.blocks import Notice
+from stemd.engines.airpi.slopes import Frame
+from stemd.engines.airpi.strong import Fitted, Strong
 from stemd.results import Result
 from stemd.scan.part import ScanPart
 from stemd.scan.run import ScanRun
@@ -119,6 +121,39 @@ def test_beside_a_camera_the_image_does_not_wait_for_a_lens_that_takes_long(
         kind = "airpi_hurried" if hurried else "airpi_lens_disagrees"
         assert [notice.kind for notice in notices] == [kind]
         assert run.lacking() == ({"airpi": POSITIONS**2} if hurried else {})
+
+
+def test_of_a_strong_specimen_the_record_makes_what_there_was_no_time_for(
+    nothing: str,
+    patterns: NDArray[np.uint16],
+    truth: NDArray[np.float64],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Beside a camera the image is the nearest to what was fitted in the middle, and it is told."""
+    seen = on_scan(truth)[8:-8, 8:-8].astype(np.float32)
+    found = Strong(1.0, 1.0, seen, Frame(STEP, (8 * STEP, 8 * STEP)), 1.0)
+    monkeypatch.setattr("stemd.engines.airpi.finishing.strong", lambda *of: found)
+    monkeypatch.setattr("stemd.engines.airpi.keeper.LENS_BY_S", 60.0)
+    notices: list[Notice] = []
+    run = run_of(patterns, nothing, notices, live=True, when_slow="skip")
+    live = {each.name: each for each in run.serve(lambda _: None, lambda: 100.0).results}
+    assert live["airpi_phase"].extra["held_to"]["specimen"] == "strong"
+    # the network shows nothing
+    image = at_positions(live["airpi_phase"])[8:-8, 8:-8]
+    assert np.corrcoef(image.ravel(), seen.ravel())[0, 1] > 0.9
+    assert sorted(each.kind for each in notices) == ["airpi_lens_disagrees", "airpi_unfitted"]
+    assert run.lacking() == {"airpi": POSITIONS**2}
+    made = np.full(live["airpi_phase"].image.shape, 0.5, np.float32)
+    made[::2] = -0.5
+    monkeypatch.setattr(
+        "stemd.engines.airpi.finishing.fitted",
+        lambda image, *of: Fitted(made[: image.shape[0], : image.shape[1]], 0.25),
+    )
+    notices.clear()
+    whole = results(run_of(patterns, nothing, notices))
+    assert np.abs(whole["airpi_phase"].image).max() == pytest.approx(0.5, abs=0.05)
+    assert whole["airpi_uncertainty"].image.max() == pytest.approx(0.25)
+    assert [each.kind for each in notices] == ["airpi_lens_disagrees"]
 
 
 def test_parts_of_a_scan_are_held_to_the_whole(nothing: str, patterns: NDArray[np.uint16]) -> None:

@@ -58,7 +58,8 @@ class Evidence:
     what is said through all lenses that may be the true one, where the data do not say which.
     `thick`: part of what the cells see that no thin specimen explains through any of the lenses,
     where that is so much that the specimen is too thick, else 0. `unsure`: the lens was looked for,
-    and the data do not show it.
+    and the data do not show it. `discs`: what the cells have counted, None where nothing more is to
+    be asked of it; `hasty`: the image is waited for.
     """
 
     linear: Linear
@@ -70,6 +71,8 @@ class Evidence:
     part: float = 1.0
     thick: float = 0.0
     unsure: bool = False
+    discs: Discs | None = None
+    hasty: bool = False
 
 
 class HeldSettings(BrightFieldSettings):
@@ -90,6 +93,7 @@ class HeldTo(BrightFieldEngine):
 
     _evidence: Sequence[Evidence] = ()
     _until = math.inf
+    _hasty = False
     hurried = False
     """Whether there was no time to look for the lens."""
 
@@ -98,16 +102,19 @@ class HeldTo(BrightFieldEngine):
         if self._kept.origin is None:
             self._kept.place(center)
 
-    def evidence(self, go_on: Callable[[], bool], until: float = math.inf) -> Sequence[Evidence]:
+    def evidence(
+        self, go_on: Callable[[], bool], until: float = math.inf, *, hasty: bool = False
+    ) -> Sequence[Evidence]:
         """Of the whole scan, the likeliest lens first; nothing where `go_on` said no.
 
         At the time `until`, of the monotonic clock, the search for the lens ends: what has been
-        found by then stands, else what was told. Where the data are sure of no lens it is through
-        each that may be the true one and the one told, as `direct` makes its image: see
-        `averaged.parts_of`. Raises StemdError.
+        found by then stands, else what was told. `hasty`: the image is waited for. Where the data
+        are sure of no lens it is through each that may be the true one and the one told, as
+        `direct` makes its image: see `averaged.parts_of`. Raises StemdError.
         """
         self._settle()
         self._evidence, self._until, self.hurried = (), until, False
+        self._hasty = hasty
         try:
             self._make(self._maps.shape[0], go_on)
         except StoppedError:
@@ -161,7 +168,7 @@ class HeldTo(BrightFieldEngine):
                 sums[n].phase(), misfit_of(at, power, explained[n], cells),
                 {**lenses[n].as_optics(), "lens": name}, blurred[n], disagrees, lenses[n],
                 float(parts[n]), min(rest) if thick else 0.0,
-                found is not None and not found.sure and not self.hurried,
+                found is not None and not found.sure and not self.hurried, discs, self._hasty,
             )
             for n in np.flatnonzero(parts)
         ]  # fmt: skip

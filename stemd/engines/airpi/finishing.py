@@ -17,6 +17,7 @@ from stemd.engines.airpi.joined import Joined, joined, waves_of
 from stemd.engines.airpi.measured_slopes import correction
 from stemd.engines.airpi.patch_offsets import image_of, restored_spectrum, without_mean
 from stemd.engines.airpi.slopes import Frame, Slopes, near_known
+from stemd.engines.airpi.strong import Strong, fitted, strong
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -39,7 +40,8 @@ class Images:
 
     `sigma`: standard error of the phase in radian, `gain`: slope of the data against the
     network's image, `believed`: part of the network's image that was used, 0 to 1; None where
-    nothing says how large they are.
+    nothing says how large they are. `strong`: the specimen is; `unfitted`: and there was no time to
+    fit the whole image to what the cells count.
     """
 
     phase: F32
@@ -47,6 +49,8 @@ class Images:
     sigma: float | None = None
     gain: float | None = None
     believed: float | None = None
+    strong: bool = False
+    unfitted: bool = False
 
 
 def finished(
@@ -95,18 +99,24 @@ def finished(
     if not evidence:
         whole[box] = without_mean(network.held(1.0, None), known)
         return Images(whole, sure)
-    made = [network.through(each) for each in evidence]
-    image = np.zeros(shape, np.float32)
-    variance = gain = believed = 0.0
-    for (both, belief_in), each in zip(made, evidence, strict=True):
-        image += np.float32(each.part) * both.phase
-        gain += each.part * both.gain
-        believed += each.part * belief_in
-    for (both, _), each in zip(made, evidence, strict=True):
-        apart = float(np.square(both.phase - image, dtype=np.float64).mean())
-        variance += each.part * (both.sigma**2 + apart)
+    joint = network.joined(evidence)
+    found = network.strong(evidence[0])
+    if found is None:
+        whole[box] = without_mean(joint.phase, known)
+        return Images(whole, sure, joint.sigma, joint.gain, joint.believed)
+    image, sigma, unfitted = network.of_strong(evidence[0], found, joint)
     whole[box] = without_mean(image, known)
-    return Images(whole, sure, math.sqrt(variance), gain, believed)
+    return Images(whole, sure, sigma, None, 1.0, strong=True, unfitted=unfitted)
+
+
+@dataclass(frozen=True, slots=True)
+class _Joint:
+    """A phase (h, w), the mean through all lenses that may be the true one; as of `Images`."""
+
+    phase: F32
+    sigma: float
+    gain: float
+    believed: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +146,50 @@ class _Network:
 
     def through(self, evidence: Evidence) -> tuple[Joined, float]:
         """Joined with the linear estimate through a lens; and how far it was believed before."""
-        step, beam = self.of.step_size_angstrom, self.of.beam
-        at = Frame(self.of.pixel_angstrom, (self.first[0] + self.line * step, self.first[1]))
+        step, beam, at = self.of.step_size_angstrom, self.of.beam, self._from_first()
         believed = belief(waves_of(self.image, at, evidence.linear.at, step, beam), evidence)
         image = self.held(believed, evidence.lens)
         return joined(image, at, evidence, step, beam, self.slopes), believed
+
+    def joined(self, evidence: Sequence[Evidence]) -> _Joint:
+        """Joined with the linear estimates; what they differ by is in the standard error."""
+        made = [self.through(each) for each in evidence]
+        image = np.zeros(self.image.shape, np.float32)
+        variance = gain = believed = 0.0
+        for (both, belief_in), each in zip(made, evidence, strict=True):
+            image += np.float32(each.part) * both.phase
+            gain += each.part * both.gain
+            believed += each.part * belief_in
+        for (both, _), each in zip(made, evidence, strict=True):
+            apart = float(np.square(both.phase - image, dtype=np.float64).mean())
+            variance += each.part * (both.sigma**2 + apart)
+        return _Joint(image, math.sqrt(variance), gain, believed)
+
+    def strong(self, evidence: Evidence) -> Strong | None:
+        """What counts say of a strong specimen, if it is one."""
+        return strong(self.image, self._from_first(), evidence)
+
+    def of_strong(
+        self, evidence: Evidence, found: Strong, joint: _Joint
+    ) -> tuple[F32, float, bool]:
+        """The phase of a strong specimen, its standard error, and whether it is not fitted.
+
+        As far as the linear estimate is wrong it is the fitted one, else the joined one.
+        Where there is no time for the whole scan it is the network's or the joined one: that which
+        is more like what was fitted in the middle.
+        """
+        at, wrong = self._from_first(), found.wrong
+        if not evidence.hasty:
+            made = fitted(self.image, at, evidence, found)
+            image = np.float32(wrong) * made.phase + np.float32(1.0 - wrong) * joint.phase
+            # the greater one: with the less of the two fewer of the true phases lay within
+            return image, max(made.sigma, joint.sigma), False
+        network = np.float32(found.scale) * self.image
+        image = max(network, joint.phase, key=lambda image: found.alike(image, at))
+        unlike = math.sqrt(max(0.0, 1.0 - found.alike(image, at) ** 2))
+        return image, max(joint.sigma, unlike * float(image.std())), True
+
+    def _from_first(self) -> Frame:
+        """Where the image lies from the scan's first position."""
+        step = self.of.step_size_angstrom
+        return Frame(self.of.pixel_angstrom, (self.first[0] + self.line * step, self.first[1]))

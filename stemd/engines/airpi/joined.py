@@ -119,7 +119,6 @@ def joined(
     linear = evidence.linear
     low, high = _split(image, frame.pixel, min(0.5 / step, REACH * beam.aperture))
     network = _at_positions(low, frame, linear.at.shape, step)
-    ny, nx = linear.at.shape
     spectrum = _spectrum(network, linear.at)
     found = compromise(spectrum, evidence)
     believed = 1.0
@@ -127,9 +126,9 @@ def joined(
         believed = trust(slopes, beam, network, linear.phase())
     kept = 1.0 + believed * (found.beyond - 1.0)
     change = np.float32(believed) * linear.at.image_of(found.waves - spectrum)
-    coefficients = _coefficients(change, (ny, nx))
+    spline = coefficients(change)
     y, x = ((frame.first[n] + frame.pixel * np.arange(image.shape[n])) / step for n in (0, 1))
-    phase = low + read_at(coefficients, y, x) + np.float32(kept) * high
+    phase = low + read_at(spline, y, x) + np.float32(kept) * high
     beyond = float(np.square(high, dtype=np.float64).mean()) * (1.0 - kept**2)
     strength = AMPLITUDE * float(phase.std())
     sigma = math.sqrt(found.variance + beyond + strength**2)
@@ -223,13 +222,13 @@ def _split(image: F32, pixel: float, cut: float) -> tuple[F32, F32]:
     return low, (image - low).astype(np.float32)
 
 
-def _coefficients(image: F32, shape: tuple[int, int]) -> F32:
-    """Of the spline through an image's pixels, mirrored half a pixel outside."""
-    h, w = shape
+def coefficients(image: F32) -> F32:
+    """Of the spline through an image's pixels (h, w), mirrored half a pixel outside."""
+    h, w = image.shape
     spectrum = np.fft.rfft2(mirrored(image))
     spectrum /= spline_response(2 * h, 2 * h)[:, None]
     spectrum /= spline_response(2 * w, w + 1)[None, :]
-    return image_of(spectrum.astype(np.complex64), shape)
+    return image_of(spectrum.astype(np.complex64), image.shape)
 
 
 def _spectrum(image: F32, at: Frequencies) -> C128:
@@ -240,6 +239,6 @@ def _spectrum(image: F32, at: Frequencies) -> C128:
 
 def _at_positions(image: F32, frame: Frame, scan: tuple[int, int], step: float) -> F32:
     """An image at the scan's positions."""
-    coefficients = _coefficients(image, image.shape)
+    spline = coefficients(image)
     y, x = ((step * np.arange(scan[n]) - frame.first[n]) / frame.pixel for n in (0, 1))
-    return read_at(coefficients, y, x)
+    return read_at(spline, y, x)

@@ -95,7 +95,9 @@ class Keeper:
             # only the first time a camera waits
             until = max(self._lens_by, time.monotonic() + LEAST_LENS_S)
             until = math.inf if self._made is not None else until
-            self._made = settings, self._with(lambda held: held.evidence(go_on, until)) or ()
+            hasty = math.isfinite(self._lens_by)
+            made = self._with(lambda held: held.evidence(go_on, until, hasty=hasty))
+            self._made = settings, made or ()
         return self._made[1]
 
     @property

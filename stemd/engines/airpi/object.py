@@ -71,6 +71,8 @@ class ExitWaveObject:
         """Groups made, and positions left out or late."""
         self.lock = threading.Lock()
         """For the books of `lines`."""
+        self.unfitted = False
+        """Whether the image shown last is not as exact as the counts allow."""
         self.lines = ScanLines((ny, nx), GRID.members.size, held, grows=grows, begins=begins)
         wave = probe(geometry.beam, SAMPLES, field_angstrom(geometry.beam))
         self.stitcher = Stitcher(wave, WINDOW, geometry.shape((ny, nx)), geometry.oversample)
@@ -242,10 +244,12 @@ class ExitWaveObject:
         with self._stitching:
             thing, weight = self.stitcher.object(), self.stitcher.weight
         averaged = Averaged(self.stitcher.probe_intensity, self.stitcher.patch_weight)
-        return finished(
+        made = finished(
             np.angle(thing).astype(np.float32), weight, np.flatnonzero(self.lines.made),
             self.geometry, self.lines.shape[1], averaged, least_transfer, slopes, evidence,
         )  # fmt: skip
+        self.unfitted = made.unfitted
+        return made
 
     def merge(self, other: ExitWaveObject) -> None:
         """Add another object's part of the same scan, a later one; lines between are made later."""

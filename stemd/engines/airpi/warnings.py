@@ -120,6 +120,15 @@ class Warnings:
             f"{remedy}; a faster processor looks for it in time",
         )
 
+    def unfitted(self) -> None:
+        """There was no time to fit the image of a strong specimen to what the cells count."""
+        self._once(
+            "unfitted",
+            "the phase of this specimen is too strong for the linear estimate, and there was no "
+            "time to fit the whole image to what the bright field counts: the middle of the scan "
+            "was fitted, and the image is the one nearest to it that was at hand",
+        )
+
     def not_held(self, why: str, remedy: str) -> None:
         """The bright field cannot be kept."""
         text = f"the image is held to the centre of mass alone: {why}"

@@ -1,0 +1,138 @@
+"""AIRPI's image of a strong specimen is fitted to what the cells count."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from stemd.aberrations import Aberrations
+from stemd.beam import Beam
+from stemd.engines.airpi import strong as module
+from stemd.engines.airpi.bright import Evidence
+from stemd.engines.airpi.slopes import Frame
+from stemd.engines.airpi.strong import fitted, strong
+from stemd.engines.bright_field.seen_cells import cells_of
+from stemd.engines.bright_field.view import Discs
+from stemd.engines.lens.absorption import Absorbing
+from stemd.engines.lens.estimate import Frequencies
+from tests.engines import weak_phase
+
+BEAM = Beam(300e3, 20.0)
+POSITIONS, FIELD, PER_ANGLE, FINE = 40, 10.0, 5, 80
+STEP, PIXEL = FIELD / POSITIONS, FIELD / FINE
+LENS = Aberrations(60.0, astigmatism_x=30.0)
+ELECTRONS = 500.0
+FRAME = Frame(PIXEL, (0.0, 0.0))
+
+
+def atoms() -> NDArray[np.float64]:
+    """Columns of up to 4 radian, at random, none near another."""
+    rng, places = np.random.default_rng(5), np.empty((0, 2))
+    while len(places) < 18:
+        new = rng.uniform(0.0, FIELD, 2)
+        apart = np.abs(places - new)
+        if np.hypot(*np.minimum(apart, FIELD - apart).T).min(initial=9.0) > 1.7:
+            places = np.vstack([places, new])
+    y, x = (np.arange(FINE) * PIXEL for _ in range(2))
+    phase = np.zeros((FINE, FINE))
+    for place, height in zip(places, rng.uniform(2.0, 4.0, len(places)), strict=True):
+        away = [np.abs(part - at) for part, at in zip((y, x), place, strict=True)]
+        near = [np.exp(-((np.minimum(a, FIELD - a) / 0.4) ** 2)) for a in away]
+        phase += height * np.outer(*near)
+    return phase - phase.mean()
+
+
+def evidence_of(phase: NDArray[np.float64]) -> Evidence:
+    """What a scan of it leaves of the bright field, through a lens that is known."""
+    shares = weak_phase.patterns(phase, FIELD, POSITIONS, BEAM, LENS, PER_ANGLE)
+    counts = np.random.default_rng(3).poisson(shares * ELECTRONS).astype(np.float32)
+    cells = np.ascontiguousarray(counts.reshape(POSITIONS**2, -1).T)
+    at = (np.arange(4 * PER_ANGLE + 1) - 2.0 * PER_ANGLE) / PER_ANGLE
+    vectors = np.stack(np.meshgrid(at, at, indexing="ij"), axis=-1).reshape(-1, 2)
+    discs = Discs(
+        lambda columns: cells[columns], vectors, np.ones((POSITIONS, POSITIONS), np.bool_),
+        (10.0, 10.0), float(PER_ANGLE), 1, BEAM, STEP,
+    )  # fmt: skip
+    frequencies = Frequencies(discs.done, BEAM, STEP)
+    both = Absorbing(frequencies, LENS.coefficients(BEAM))
+    for cell in cells_of(discs, frequencies):
+        both.add(cell)
+    linear = both.phase()
+    return Evidence(linear, np.ones(frequencies.index.size), {}, lens=LENS, discs=discs)
+
+
+@pytest.fixture(scope="module")
+def truth() -> NDArray[np.float64]:
+    return atoms()
+
+
+@pytest.fixture(scope="module")
+def evidence(truth: NDArray[np.float64]) -> Evidence:
+    return evidence_of(truth)
+
+
+def faint(truth: NDArray[np.float64]) -> NDArray[np.float32]:
+    """As a network shows what it is not sure of: too weak, saturated and not quite in place."""
+    low = np.tanh(truth) + 0.4 * weak_phase.random_phase(FINE, POSITIONS, 0.3, 9, 12.0)
+    return np.asarray(0.35 * low, np.float32)
+
+
+def alike(image: NDArray[np.floating], truth: NDArray[np.float64]) -> float:
+    """Correlation where cells see all of the specimen."""
+    inner = np.s_[8:-8, 8:-8]
+    return float(np.corrcoef(image[inner].ravel(), truth[inner].ravel())[0, 1])
+
+
+def test_the_phase_of_a_strong_specimen_is_what_its_cells_count(
+    truth: NDArray[np.float64], evidence: Evidence
+) -> None:
+    network = faint(truth)
+    found = strong(network, FRAME, evidence)
+    assert found is not None
+    made = fitted(network, FRAME, evidence, found)
+    linear = evidence.linear.phase()
+    assert alike(made.phase, truth) > 0.95
+    assert alike(made.phase, truth) > alike(network, truth) + 0.03
+    assert alike(made.phase, truth) > alike(linear, truth[::2, ::2]) + 0.05
+    inner = np.s_[8:-8, 8:-8]
+    slope = np.polyfit(truth[inner].ravel(), made.phase[inner].ravel(), 1)[0]
+    assert 0.85 < slope < 1.2
+    error = made.phase[inner] - truth[inner]
+    within = np.abs(error - error.mean()) < made.sigma
+    assert 0.55 < within.mean() < 0.95
+    # the middle that was fitted first says which of two images is nearer to the specimen
+    worse = np.asarray(np.roll(network, 12, axis=0), np.float32)
+    assert found.alike(network, FRAME) > found.alike(worse, FRAME) + 0.3
+
+
+def test_tiles_that_overlap_make_the_same_image(
+    truth: NDArray[np.float64], evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = faint(truth)
+    found = strong(network, FRAME, evidence)
+    assert found is not None
+    whole = fitted(network, FRAME, evidence, found).phase
+    monkeypatch.setattr(module, "TILE", 32)
+    stretches = module._cut(POSITIONS, 16)
+    assert len(stretches) > 1
+    assert {n for part in stretches for n in range(part.start, part.stop)} == set(range(POSITIONS))
+    tiles = fitted(network, FRAME, evidence, found).phase
+    assert alike(tiles, truth) > alike(whole, truth) - 0.02
+    assert alike(tiles, whole.astype(np.float64)) > 0.98
+
+
+def test_a_weak_or_unclear_specimen_is_left_to_the_linear_estimate(
+    truth: NDArray[np.float64], evidence: Evidence
+) -> None:
+    weak = evidence_of(0.05 * truth)
+    assert strong(np.asarray(0.05 * faint(truth)), FRAME, weak) is None
+    # a network that claims a strong specimen where the counts have none
+    assert strong(faint(truth), FRAME, weak) is None
+    network = faint(truth)
+    assert strong(network, FRAME, replace(evidence, part=0.4)) is None
+    assert strong(network, FRAME, replace(evidence, discs=None)) is None
+    # so far out of focus that every position sees what lies beyond the scan
+    assert strong(network, FRAME, replace(evidence, lens=Aberrations(300.0))) is None
