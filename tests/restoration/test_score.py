@@ -8,6 +8,7 @@ import pytest
 from benchmarks.restoration.measures import column_errors, fitted_columns, psnr
 from benchmarks.restoration.score import CONDITIONS, recorded, table
 from benchmarks.restoration.specimens import SIZE, specimens
+from benchmarks.restoration.truthful import gates
 
 
 def columns_image(positions, sigma: float, height: float, background: float) -> np.ndarray:
@@ -83,3 +84,19 @@ def test_the_table_holds_means_over_specimens():
         "still|500|b|network": {"psnr": 21.0},
     }
     assert "| still, 500 e/A^2 | 11.00 | 20.50 |" in table(rows, "psnr")
+
+
+def test_the_gate_of_a_defect_is_that_of_how_clearly_it_was_recorded() -> None:
+    rows = {
+        "still|500|MoS2|raw": {"half": 0.8, "half detected": 1.4},
+        "still|500|MoS2|stemd": {"half": 0.4, "half detected": 1.4},
+        "still|500|MoS2|other": {"half": 0.0, "half detected": 1.4},
+        "still|2000|MoS2|raw": {"half": 1.0, "half detected": 6.0},
+        "still|2000|MoS2|stemd": {"half": 0.89, "half detected": 6.0},
+    }
+    faint, clear = gates(rows, "stemd").splitlines()[2:]
+    assert "within 0.71" in faint
+    assert faint.endswith("| yes |")
+    assert "at least 0.9" in clear
+    assert clear.endswith("| NO |")
+    assert gates(rows, "other").splitlines()[2].endswith("| NO |")
