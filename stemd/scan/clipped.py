@@ -1,25 +1,15 @@
-"""Counters at their maximum: counts that were not counted make every sum and centre wrong.
-
-Some hundred patterns of a scan are looked at, always the same ones, however the scan is cut.
-"""
+"""Counters at their maximum: counts that were not counted make every sum and centre wrong."""
 
 from __future__ import annotations
-
-import threading
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Detector
-from stemd.blocks import Block, FrameBlock, Notice
+from stemd.blocks import Notice
 from stemd.engines.base import Gathered
-from stemd.pixels import Mask, alone_or_together
+from stemd.pixels import alone_or_together
 
-CLIPPED = "patterns.clipped"
-"""Name of these numbers among what a part of a scan has gathered."""
-LOOKED_AT = 128
-MOST_PIXELS = 1 << 18
-"""Of a larger pattern every second row is looked at, or every third, ..."""
 LEAST_SHARE = 0.02
 """This part of all counts is worth a word. Pixels that stand alone have notices of their own."""
 PILED, NEAR = 20, 0.9
@@ -35,43 +25,21 @@ REMEDY = (
 
 
 class ClippedCounts:
-    """What is at its maximum in patterns of one scan. `look` may be called by several threads.
+    """What is at its maximum in patterns of one scan; one thread at a time."""
 
-    A look costs 2 us a block, and 0.04 ms for each of the patterns of 256 x 256.
-    """
-
-    def __init__(self, detector: Detector, positions: int) -> None:
+    def __init__(self, detector: Detector, shape: tuple[int, int]) -> None:
         size = 8 * np.dtype(detector.dtype).itemsize - (detector.dtype[0] == "i")
         self._largest = 2 ** min(detector.bit_depth or size, size) - 1
-        self._step = max(1, -(-positions // LOOKED_AT))
-        self._rows = max(1, -(-detector.shape[0] * detector.shape[1] // MOST_PIXELS))
         self._real_numbers = detector.scale != 1.0
-        self._lock = threading.Lock()
         # patterns, of which wholly at the maximum; pixels, counts, the value at which they end
         self._numbers = np.zeros(5, np.float64)
-        self._full = np.zeros(detector.shape, np.int64)[:: self._rows]
+        self._full = np.zeros(shape, np.int64)
         """How often each pixel was at the maximum."""
 
-    def look(self, block: Block, masked: Mask | None) -> None:
-        """A block on its way into the sums; `masked` pixels (y, x) do not count."""
-        if not isinstance(block, FrameBlock) or not block.count or self._real_numbers:
+    def add(self, pattern: NDArray[np.integer], pixels: int) -> None:
+        """One more pattern (y, x), of which so many pixels count."""
+        if self._real_numbers:
             return
-        ends = int(block.probe[0]), int(block.probe[block.count - 1])
-        if min(ends) >= 0 and max(ends) // self._step == (min(ends) - 1) // self._step:
-            return
-        probe = block.probe[: block.count]
-        for index in np.flatnonzero((probe >= 0) & (probe % self._step == 0)):
-            pattern = block.patterns()[index, :: self._rows]
-            pattern = pattern.astype(pattern.dtype.newbyteorder("="))
-            pixels = pattern.size
-            if masked is not None:
-                left_out = masked[:: self._rows]
-                pattern[left_out] = 0
-                pixels -= int(np.count_nonzero(left_out))
-            with self._lock:
-                self._add(pattern, pixels)
-
-    def _add(self, pattern: NDArray[np.integer], pixels: int) -> None:
         top = int(pattern.max(initial=0))
         now = self._numbers
         now[0] += 1
@@ -97,8 +65,6 @@ class ClippedCounts:
 
     def merge(self, gathered: Gathered) -> None:
         """Add what was seen of another part of the same scan."""
-        if not gathered:
-            return
         top = max(self._numbers[4], gathered["numbers"][4])
         self._numbers += gathered["numbers"]
         self._numbers[4] = top

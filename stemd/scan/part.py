@@ -46,7 +46,7 @@ class ScanPart:
     def reduce(self, block: FrameBlock) -> None:
         """Take a block in."""
         complete = self._reducer.reduce(block)
-        self._run.clipped.look(block, self._run.recorded.masked)
+        self._run.sampled.look(block, self._run.recorded.masked)
         given = self._run.engines.given(block) if self._inline else {}
         for name, engine in list(self._inline.items()):
             part = given[name]

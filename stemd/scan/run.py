@@ -15,7 +15,6 @@ from stemd.engines.reduction import Reducer
 from stemd.errors import ConfigError
 from stemd.results import Result, Snapshot
 from stemd.scan.blank import blank_notices, negative_notices
-from stemd.scan.clipped import ClippedCounts
 from stemd.scan.counters import Said
 from stemd.scan.doubts import grave_doubts_of
 from stemd.scan.engines import EngineChoice, Report, ScanEngines
@@ -24,6 +23,7 @@ from stemd.scan.intake import Intake
 from stemd.scan.links import LinkReducers
 from stemd.scan.masking import MASK, ScanMask
 from stemd.scan.mixed import MixedDetectors
+from stemd.scan.sampled import SampledPatterns
 from stemd.settings import Settings
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class ScanRun:
         self.mask = self._mask_of(acquisition, settings, live=live, tell=self._said.tell)
         self.maps.masked = self.recorded.masked = self.mask.mask
         self._mixed = MixedDetectors(self.maps, self.recorded)
-        self.clipped = ClippedCounts(acquisition.detector, scan.positions)
+        self.sampled = SampledPatterns(acquisition.detector, scan.positions, files=not live)
         self.reducer = Reducer(acquisition, settings.optics, self.recorded, detectors, centre)
         self.engines = ScanEngines(
             acquisition if self.repeats is None else self.repeats.place,
@@ -173,7 +173,7 @@ class ScanRun:
             self._reducer_for,
         )
         if taken:
-            self.clipped.look(block, self.recorded.masked)
+            self.sampled.look(block, self.recorded.masked)
         return taken
 
     def _reducer_for(self, settings: Settings) -> Reducer:
@@ -214,7 +214,7 @@ class ScanRun:
 
     def _reduce(self, block: Block) -> None:
         complete = self.reducer.reduce(block)
-        self.clipped.look(block, self.recorded.masked)
+        self.sampled.look(block, self.recorded.masked)
         self.engines.take_in(block)
         self.intake.add(block, complete)
 
@@ -254,7 +254,7 @@ class ScanRun:
         return [
             *blank_notices(self.recorded),
             *negative_notices(self.recorded, shape),
-            *self.clipped.notices(),
+            *self.sampled.notices(self.recorded.total[self.recorded.done]),
         ]
 
     # Any thread

@@ -12,9 +12,9 @@ from stemd.acquisition import Acquisition, Detector, Optics, Scan
 from stemd.blocks import FrameBlock
 from stemd.offline.cluster.parts import Part
 from stemd.offline.cluster.store import PartStore
-from stemd.scan.clipped import LOOKED_AT
 from stemd.scan.part import ScanPart
 from stemd.scan.run import ScanRun
+from stemd.scan.sampled import LOOKED_AT
 from stemd.settings import Settings
 from tests.engines.scenes import blocks_of
 

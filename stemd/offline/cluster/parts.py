@@ -13,8 +13,8 @@ from stemd.adapters.base import Checkpoint
 from stemd.blocks import Notice
 from stemd.engines.base import Gathered, SpreadEngine
 from stemd.offline.cluster.recipe import built
-from stemd.scan.clipped import CLIPPED
 from stemd.scan.run import ScanRun
+from stemd.scan.sampled import SAMPLED
 
 Centre = tuple[float, float] | None
 
@@ -55,7 +55,7 @@ class Part:
         """What a run has summed in a span of its file."""
         run.settle()
         maps = run.recorded
-        gathered: dict[str, Gathered] = {CLIPPED: run.clipped.gathered()}
+        gathered: dict[str, Gathered] = {SAMPLED: run.sampled.gathered()}
         for choice, engine in zip(run.engines.choices, run.engines.every, strict=True):
             if choice.settings.needs == "patterns" and engine.name not in run.failed:
                 try:
@@ -102,7 +102,7 @@ class Part:
         maps.done[here] |= self.done
         run.intake.add_part(frames=self.frames, positions=self.positions)
         run.count(self.notices)
-        run.clipped.merge(self.gathered.get(CLIPPED, {}))
+        run.sampled.merge(self.gathered.get(SAMPLED, {}))
         for name, why in self.failed.items():
             run.engines.note_failure(name, why)
         for choice, engine in zip(run.engines.choices, run.engines.every, strict=True):

@@ -1,0 +1,131 @@
+"""Counts that are no counts of electrons as they stand: in another byte order, scaled, negative.
+
+And arrays whose axes somebody has taken the other way round.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.acquisition import Detector
+from stemd.blocks import Level, Notice
+from stemd.engines.base import Gathered
+
+_SOME = 4096
+"""Values of a pattern that are looked at for a common divisor."""
+DIFFERENT = 8
+"""Patterns of fewer different values are no measured ones: they say nothing of a divisor."""
+ROUGHER, ROUGH = 3.0, 0.2
+"""Bright pixels in the wrong byte order differ from their neighbours by so many times more, for
+their sum, and by this part of it at least."""
+LEAST_SAMPLES, LEAST_COUNTS = 4, 1000
+"""Fewer patterns and counts say nothing."""
+CONTRAST, TIMES = 0.7, 3.0
+"""Axes are doubted where the sums of the positions vary by so much of their mean, and so many times
+more than the pixels of the mean pattern."""
+
+
+class OddCounts:
+    """Adds patterns up in numbers that tell such things; one thread at a time."""
+
+    def __init__(self, detector: Detector, shape: tuple[int, int], *, files: bool) -> None:
+        self._real_numbers, self._files = detector.scale != 1.0, files
+        self._divisor = 0
+        # patterns, values, of which negative; counts, differences of neighbours; swapped likewise
+        self._numbers = np.zeros(7, np.float64)
+        self._sum = np.zeros(shape, np.float64)
+
+    def add(self, pattern: NDArray[np.integer[Any]]) -> None:
+        """One more pattern, (y, x), in the machine's byte order."""
+        now = self._numbers
+        now[0] += 1
+        now[1] += pattern.size
+        if pattern.dtype.kind == "i":
+            now[2] += np.count_nonzero(pattern < 0)
+        if self._divisor != 1:
+            some = np.unique(np.abs(pattern.ravel()[:: max(1, pattern.size // _SOME)]))
+            if some.size > DIFFERENT:
+                self._divisor = math.gcd(self._divisor, *map(int, some[some > 0]))
+        if not self._files:
+            return
+        self._sum += pattern
+        if pattern.dtype.kind == "u" and pattern.dtype.itemsize > 1:
+            now[3:5] += _rough(pattern)
+            now[5:7] += _rough(pattern.byteswap())
+
+    def gathered(self) -> Gathered:
+        """All of it, for `merge`."""
+        divisor = np.array([self._divisor], np.int64)
+        return {"odd": self._numbers, "divisor": divisor, "sum": self._sum}
+
+    def merge(self, gathered: Gathered) -> None:
+        """Add what was seen of another part."""
+        self._numbers += gathered["odd"]
+        self._divisor = math.gcd(self._divisor, int(gathered["divisor"][0]))
+        self._sum += gathered["sum"]
+
+    def notices(self, totals: NDArray[np.signedinteger[Any]]) -> list[Notice]:
+        """What is to be said of the scan; `totals`: counts of the positions that are done."""
+        seen, values, negative, counts, rough, swapped, rough_swapped = self._numbers
+        if seen < LEAST_SAMPLES or float(np.abs(totals).sum(dtype=np.float64)) < LEAST_COUNTS:
+            return []
+        said = []
+        rougher = rough > ROUGH * counts and rough * swapped > ROUGHER * rough_swapped * counts > 0
+        if rougher or (self._files and self._divisor % 256 == 0 and self._divisor):
+            text = "the bytes of the pixels are in the other order, as it seems: " + (
+                f"all counts are multiples of {self._divisor:,}"
+                if self._divisor % 256 == 0
+                else "neighbouring pixels differ far more than they would in that one"
+            )
+            remedy = "write the file again with the byte order that its header says"
+            said.append(Notice("byte_order", text, remedy=remedy))
+        elif self._divisor > 1 and not self._real_numbers:
+            text = (
+                f"all counts are multiples of {self._divisor:,}: they are no single electrons, and "
+                "doses and standard errors are wrong by as much"
+            )
+            remedy = f"divide the counts by {self._divisor:,} if that is one electron"
+            said.append(Notice("counts_in_steps", text, remedy=remedy))
+        if negative:
+            text = (
+                f"{negative / values:.1%} of the values are negative, as of a background that was "
+                "taken off: airpi, direct and ssb take them for 0, and sums do not"
+            )
+            level: Level = "info" if self._real_numbers else "warning"
+            remedy = "take off less, or set what is below 0 to 0"
+            said.append(Notice("negative_counts", text, level, remedy=remedy))
+        if self._files and self._are_swapped(totals):
+            text = (
+                "the sums of the positions vary more than the pixels of the mean pattern: are the "
+                "axes of the array (ky, kx, y, x)?"
+            )
+            remedy = "stemd takes (y, x, ky, kx): write the array with its axes in this order"
+            said.append(Notice("axes_doubted", text, remedy=remedy))
+        return said
+
+    def _are_swapped(self, totals: NDArray[np.signedinteger[Any]]) -> bool:
+        lit = totals[totals > 0].astype(np.float64)
+        if min(self._sum.shape) < 4 or lit.size < 64:
+            return False
+        positions, pixels = _contrast(lit), _contrast(self._sum)
+        return positions > CONTRAST and positions > TIMES * pixels
+
+
+def _rough(pattern: NDArray[np.integer[Any]]) -> tuple[float, float]:
+    """Of neighbours that are both brighter than the mean: the sum, and that of their differences.
+
+    There neighbours are alike, but for chance; the edges of a disc are no sign of anything.
+    """
+    values = pattern.astype(np.float64)
+    left, right = values[:, :-1], values[:, 1:]
+    lit = np.minimum(left, right) > values.mean()
+    return float(left[lit].sum()), float(np.abs(left - right)[lit].sum())
+
+
+def _contrast(values: NDArray[np.float64]) -> float:
+    mean = float(values.mean())
+    return float(values.std()) / mean if mean > 0.0 else 0.0

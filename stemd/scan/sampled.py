@@ -1,0 +1,74 @@
+"""What some of a scan's patterns say of all of them: clipped, swapped, scaled or negative counts.
+
+Some hundred patterns of a scan are looked at, always the same ones, however the scan is cut.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.acquisition import Detector
+from stemd.blocks import Block, FrameBlock, Notice
+from stemd.engines.base import Gathered
+from stemd.pixels import Mask
+from stemd.scan.clipped import ClippedCounts
+from stemd.scan.odd_counts import OddCounts
+
+SAMPLED = "patterns.sampled"
+"""Name of these numbers among what a part of a scan has gathered."""
+LOOKED_AT = 128
+MOST_PIXELS = 1 << 18
+"""Of a larger pattern every second row is looked at, or every third, ..."""
+
+
+class SampledPatterns:
+    """Looks at patterns of one scan. `look` may be called by several threads.
+
+    A look costs 2 us a block, and some 0.1 ms for each of the patterns of 256 x 256. `files`:
+    whether the patterns are of a file, whose axes and byte order somebody may have mistaken.
+    """
+
+    def __init__(self, detector: Detector, positions: int, *, files: bool) -> None:
+        self._step = max(1, -(-positions // LOOKED_AT))
+        self._rows = max(1, -(-detector.shape[0] * detector.shape[1] // MOST_PIXELS))
+        self._lock = threading.Lock()
+        shape = (-(-detector.shape[0] // self._rows), detector.shape[1])
+        self._clipped = ClippedCounts(detector, shape)
+        self._odd = OddCounts(detector, shape, files=files)
+
+    def look(self, block: Block, masked: Mask | None) -> None:
+        """A block on its way into the sums; `masked` pixels (y, x) do not count."""
+        if not isinstance(block, FrameBlock) or not block.count:
+            return
+        ends = int(block.probe[0]), int(block.probe[block.count - 1])
+        if min(ends) >= 0 and max(ends) // self._step == (min(ends) - 1) // self._step:
+            return
+        probe = block.probe[: block.count]
+        for index in np.flatnonzero((probe >= 0) & (probe % self._step == 0)):
+            pattern = block.patterns()[index, :: self._rows]
+            pattern = pattern.astype(pattern.dtype.newbyteorder("="))
+            pixels = pattern.size
+            if masked is not None:
+                left_out = masked[:: self._rows]
+                pattern[left_out] = 0
+                pixels -= int(np.count_nonzero(left_out))
+            with self._lock:
+                self._clipped.add(pattern, pixels)
+                self._odd.add(pattern)
+
+    def gathered(self) -> Gathered:
+        """All of it, for `merge` elsewhere."""
+        return {**self._clipped.gathered(), **self._odd.gathered()}
+
+    def merge(self, gathered: Gathered) -> None:
+        """Add what was seen of another part of the same scan."""
+        if gathered:
+            self._clipped.merge(gathered)
+            self._odd.merge(gathered)
+
+    def notices(self, totals: NDArray[np.signedinteger]) -> list[Notice]:
+        """What is to be said of the scan; `totals`: counts of the positions that are done."""
+        return [*self._clipped.notices(), *self._odd.notices(totals)]

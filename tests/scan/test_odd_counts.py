@@ -1,0 +1,59 @@
+"""Counts in another byte order, in steps, negative, and axes the other way round are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from stemd.acquisition import Optics, Scan
+from stemd.adapters.files import open_recording
+from stemd.scan.processing import process_recording
+from stemd.settings import Settings
+
+KINDS = ("byte_order", "counts_in_steps", "negative_counts", "axes_doubted")
+
+
+def discs(mean: float, background: float = 0.02) -> NDArray[np.int64]:
+    """Counts (12, 10, 20, 24) of a disc that wanders over the detector."""
+    y, x = np.mgrid[:20, :24]
+    j, i = np.mgrid[:12, :10]
+    far = np.hypot(
+        y - 9.5 - np.sin(j / 3)[..., None, None], x - 11.5 - np.cos(i / 4)[..., None, None]
+    )
+    expected = np.where(far < 6.0, mean, background * mean)
+    return np.random.default_rng(2).poisson(expected)
+
+
+def told(folder: Path, patterns: NDArray[Any]) -> list[str]:
+    np.save(folder / "scan.npy", patterns)
+    recording = open_recording(folder / "scan.npy", Scan(shape=patterns.shape[:2]))
+    run, _ = process_recording(recording, Settings(Optics()), [])
+    recording.close()
+    return [notice["kind"] for notice in run.notices if notice["kind"] in KINDS]
+
+
+@pytest.mark.parametrize("mean", [3.0, 40.0, 900.0])
+@pytest.mark.parametrize("dtype", ["<u2", ">u2", "<u4", "<i4", "<f4"])
+def test_good_counts_are_no_news(tmp_path: Path, mean: float, dtype: str) -> None:
+    assert told(tmp_path, discs(mean).astype(dtype)) == []
+
+
+@pytest.mark.parametrize("mean", [20.0, 900.0, 5000.0])
+def test_pixels_whose_bytes_are_in_the_other_order_are_told(tmp_path: Path, mean: float) -> None:
+    assert told(tmp_path, discs(mean).astype("<u2").byteswap()) == ["byte_order"]
+
+
+def test_counts_in_steps_negative_ones_and_swapped_axes_are_told(tmp_path: Path) -> None:
+    counts = discs(20.0)
+    assert told(tmp_path, (4 * counts).astype("<u2")) == ["counts_in_steps"]
+    assert told(tmp_path, (counts - 1).astype("<i4")) == ["negative_counts"]
+    axes = np.ascontiguousarray(counts.transpose(2, 3, 0, 1)).astype("<u2")
+    assert told(tmp_path, axes) == ["axes_doubted"]
+
+
+def test_patterns_of_few_values_say_nothing_of_steps(tmp_path: Path) -> None:
+    assert told(tmp_path, np.full((12, 10, 20, 24), 6, "<u2")) == []
