@@ -7,18 +7,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from stemd.aberrations import Aberrations
 from stemd.acquisition import Optics
 from stemd.engines.bright_field.measuring import lens_found
 from stemd.engines.bright_field.view import Discs
-from stemd.engines.lens.beyond import found_beyond, spreads_beyond
+from stemd.engines.lens.beyond import found_beyond, may_spread_beyond, spreads_beyond
 from stemd.engines.lens.estimate import Cell, Frequencies, Linear
 from stemd.engines.lens.jointly import Patterns
-from stemd.engines.lens.measure import Measured, Search
-from stemd.engines.lens.shifts import Shifts
+from stemd.engines.lens.measure import Measured, Search, StoppedError
+from stemd.engines.lens.shifts import CHUNK, HALVED, Shifts
 from tests.engines.test_jointly import BEAM, SIDE, TURN, patterns_of
 
+F64 = NDArray[np.float64]
 STEP = 0.3
 FIELD = SIDE * STEP
 LENS = Aberrations(250.0, 20.0, -25.0)
@@ -45,6 +47,32 @@ def test_the_shifts_have_the_lens_and_the_rotation(patterns: Patterns) -> None:
     assert np.linalg.norm(off[:3]) < 1.5
     assert abs(math.degrees(off[8])) < 3.0
     assert clear > 6.0
+
+
+def test_a_wide_search_is_bounded_and_ends_when_it_is_told_to(
+    patterns: Patterns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shifts, looked_at = shifts_of(patterns), []
+    heights = Shifts._heights_of
+
+    def counted(self: Shifts, numbers: F64) -> F64:
+        looked_at.append(len(numbers))
+        return heights(self, numbers)
+
+    monkeypatch.setattr(Shifts, "_heights_of", counted)
+    monkeypatch.setattr("stemd.engines.lens.shifts.MOST_PLACES", 50_000)
+    found = shifts.place(Aberrations(200.0), Search(100_000.0, 10_000.0))
+    assert found is not None
+    assert 5_000 < sum(looked_at) <= 50_000 + HALVED * 81
+    assert max(looked_at) <= CHUNK
+    with pytest.raises(StoppedError):
+        shifts.place(Aberrations(), SEARCH, lambda: False)
+
+
+def test_of_a_field_that_no_probe_of_the_search_leaves_the_shifts_are_not_asked() -> None:
+    assert may_spread_beyond(Aberrations(), SEARCH, BEAM, FIELD)
+    assert not may_spread_beyond(Aberrations(), SEARCH, BEAM, 40.0)
+    assert may_spread_beyond(Aberrations(600.0), SEARCH, BEAM, 40.0)
 
 
 def test_noise_has_no_shift(patterns: Patterns) -> None:

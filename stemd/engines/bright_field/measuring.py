@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stemd.aberrations import Aberrations
 from stemd.acquisition import Optics
 from stemd.engines.bright_field.view import Discs, Vectors
-from stemd.engines.lens.beyond import found_beyond, spreads_beyond
+from stemd.engines.lens.beyond import found_beyond, may_spread_beyond, spreads_beyond
 from stemd.engines.lens.cells import TURN, Cells
 from stemd.engines.lens.estimate import Cell, Frequencies
 from stemd.engines.lens.finer import CLEARLY_FOLDED, Finer, grid_times, times_for
@@ -141,17 +141,18 @@ def _found_beyond(
     discs: Discs, told: Aberrations, found: Measured, search: Search, go_on: Callable[[], bool]
 ) -> Measured | None:
     """The lens by the shifts of the cells, of a scan not much wider than the probe; else None."""
-    if times_for(discs.beam, discs.step_angstrom) > 1:
+    width = min(discs.done.shape) * discs.step_angstrom
+    folds = times_for(discs.beam, discs.step_angstrom) > 1
+    if folds or not may_spread_beyond(told, search, discs.beam, width):
         return None
     used, points = usable_cells(discs)
     counts, done = _counts(discs, used)
     shifts = Shifts(counts, points.mean(axis=1), done, discs.beam, discs.step_angstrom)
-    at = shifts.place(told, search)
+    at = shifts.place(told, search, go_on)
     if at is None:
         return None
     place, clear = at
     lens = Aberrations.of(place[:TURN], discs.beam)
-    width = min(discs.done.shape) * discs.step_angstrom
     if clear < CLEAR or not spreads_beyond(lens, discs.beam, width):
         return None
     return found_beyond(

@@ -26,6 +26,8 @@ F64 = NDArray[np.float64]
 
 FIELD_SHARE = 0.25
 """Of the field's width, the radius to which the probe spreads, from which on this is needed."""
+WIDER = 1.1
+"""A lens that is found through a camera that is turned may lie so much beyond a search's limits."""
 MOST_RIVALS = 2
 """Other lenses that are tried, each of which takes some seconds."""
 
@@ -33,6 +35,13 @@ MOST_RIVALS = 2
 def spreads_beyond(lens: Aberrations, beam: Beam, field_angstrom: float) -> bool:
     """Whether cells see so much beyond the edges of a field so wide that the linear model fails."""
     return lens.reach(beam) > FIELD_SHARE * field_angstrom
+
+
+def may_spread_beyond(told: Aberrations, search: Search, beam: Beam, field_angstrom: float) -> bool:
+    """Whether any lens within the limits of a search may do so."""
+    alpha = beam.convergence_semi_angle_mrad * 1e-3
+    aside = alpha * (search.defocus + search.astigmatism)
+    return WIDER * (told.reach(beam) + aside) > FIELD_SHARE * field_angstrom
 
 
 def found_beyond(

@@ -11,6 +11,7 @@ positions that they share, needs no border. In focus nothing is shifted and noth
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from stemd.aberrations import Aberrations
 from stemd.beam import Beam
 from stemd.engines.lens.cells import TURN
 from stemd.engines.lens.estimate import Frequencies
-from stemd.engines.lens.measure import Search
+from stemd.engines.lens.measure import Search, StoppedError
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -38,7 +39,11 @@ STEP_AIRY = 0.35
 """Radii of the Airy disc by which the most distant cells are shifted between two places."""
 HALVED = 4
 """Times that the steps about the best place are halved."""
+MOST_PLACES = 1 << 21
+"""Of the grid, of which a third are looked at, in some 2 s. They grow with the eighth power of the
+aperture."""
 CHUNK = 1 << 14
+"""Places at a time."""
 
 
 class Shifts:
@@ -88,9 +93,14 @@ class Shifts:
         self._apart = np.array(apart).reshape(-1, 2)
         self._maps = np.array(maps).reshape(-1, *size)
 
-    def place(self, told: Aberrations, search: Search) -> tuple[F64, float] | None:
+    def place(
+        self, told: Aberrations, search: Search, go_on: Callable[[], bool] = lambda: True
+    ) -> tuple[F64, float] | None:
         """The place (9,) at which the shifts agree best, as of `lens.cells.Cells.evidence`, and
         how many times the scatter of all places this is above their median; None without cells.
+
+        Limits of the search within which there are more than MOST_PLACES are drawn closer. Raises
+        StoppedError once `go_on` says no.
         """
         if not len(self._maps):
             return None
@@ -98,14 +108,14 @@ class Shifts:
         step = STEP_AIRY * self._beam.airy_radius / (APART * POOL)
         defocus, aside = alpha * search.defocus, alpha * search.astigmatism
         start = alpha * np.array([told.defocus, told.astigmatism_x, -told.astigmatism_y, 0.0])
-        turned = math.tan(MOST_TURN) * (abs(start[0]) + defocus)
-        each = np.stack(
-            np.meshgrid(*(_grid(reach, step) for reach in (defocus, aside, aside, turned)),
-                        indexing="ij"), axis=-1,
-        ).reshape(-1, 4)  # fmt: skip
+        grids = _grids(defocus, aside, abs(start[0]), step)
+        while math.prod(map(len, grids)) > MOST_PLACES and defocus > step:
+            defocus, aside = 0.95 * defocus, 0.95 * aside
+            grids = _grids(defocus, aside, abs(start[0]), step)
+        each = np.stack(np.meshgrid(*grids, indexing="ij"), axis=-1).reshape(-1, 4)
         each = each[np.hypot(each[:, 1], each[:, 2]) <= aside * 1.001] + start
         each = each[np.abs(each[:, 3]) <= math.tan(MOST_TURN) * np.abs(each[:, 0]) + step]
-        heights = self._heights(each)
+        heights = self._heights(each, go_on)
         middle = float(np.median(heights))
         scatter = 1.48 * float(np.median(np.abs(heights - middle)))
         best, height = each[int(np.argmax(heights))], float(heights.max())
@@ -113,7 +123,7 @@ class Shifts:
         for _ in range(HALVED):
             step /= 2.0
             about = best + step * near
-            heights = self._heights(about)
+            heights = self._heights(about, go_on)
             best, height = about[int(np.argmax(heights))], max(height, float(heights.max()))
         clear = (height - middle) / scatter if scatter > 0.0 else 0.0
         return self._place_of(best / alpha, told), clear
@@ -128,11 +138,20 @@ class Shifts:
         )
         return np.append(lens.coefficients(self._beam)[:TURN], angle)
 
-    def _heights(self, numbers: F64) -> F64:
+    def _heights(self, numbers: F64, go_on: Callable[[], bool]) -> F64:
         """The correlations (n,) where cells an aperture apart are shifted by matrices in angstrom.
 
         `numbers` (n, 4): z, x, y and w of ((z + x, y - w), (y + w, z - x)).
         """
+        heights = np.empty(len(numbers))
+        for first in range(0, len(numbers), CHUNK):
+            if not go_on():
+                raise StoppedError
+            some = slice(first, first + CHUNK)
+            heights[some] = self._heights_of(numbers[some])
+        return heights
+
+    def _heights_of(self, numbers: F64) -> F64:
         z, x, y, w = numbers.T
         total = np.zeros(len(numbers))
         for (dy, dx), found in zip(self._apart, self._maps, strict=True):
@@ -140,6 +159,12 @@ class Shifts:
             at_x = ((y + w) * dy + (z - x) * dx) / self._step + self._shape[1]
             total += _between(found, at_y, at_x)
         return total
+
+
+def _grids(defocus: float, aside: float, told: float, step: float) -> list[F64]:
+    """The values of each of the four numbers of a matrix, about those told."""
+    turned = math.tan(MOST_TURN) * (told + defocus)
+    return [_grid(reach, step) for reach in (defocus, aside, aside, turned)]
 
 
 def _grid(reach: float, step: float) -> F64:
