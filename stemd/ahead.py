@@ -10,8 +10,9 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 AHEAD = 4
-"""Blocks that are made ahead: enough that neither thread waits for each single one of the other,
-few enough that they are still in a cache when their turn comes."""
+"""Blocks that are kept for whoever takes them, and are taken together: enough that neither thread
+waits for each single one of the other, few enough that they are still in a cache when their turn
+comes."""
 
 
 class _Source(Generic[T]):
@@ -80,7 +81,10 @@ class _Source(Generic[T]):
 def ahead(
     items: Iterator[T], forget: Callable[[T], object], most: int = AHEAD
 ) -> Generator[T, None, None]:
-    """The same items in the same order, made by a thread of their own, at most `most` ahead.
+    """The same items in the same order, made by a thread of their own.
+
+    At most `most` are kept for whoever takes them, who has taken as many together: 2 * `most` items
+    are ahead at most, with the one that waits for room.
 
     What making them raises is raised behind the items before it. `forget` is called with each item
     that was made and not taken. When this is closed the thread has ended, and `items` is closed.

@@ -27,8 +27,10 @@ class MixedDetectors:
     def changed(
         self, before: Settings, after: Settings, centres: tuple[Centre, Centre], done: int
     ) -> list[Notice]:
-        """What is to be said of a change after `done` positions; `centres`: before and after it."""
-        total = self._maps[0].total.size
+        """What is to be said of a change after `done` positions, those of all repeats of a place;
+        `centres`: before and after it.
+        """
+        total = max(maps.total.size for maps in self._maps)
         if not 0 < done < total:
             return []
         where = f"after {done:,} of {total:,} positions"

@@ -16,7 +16,8 @@ from stemd.blocks import Level, Notice
 from stemd.engines.base import Gathered
 
 _SOME = 4096
-"""Values of a pattern that are looked at for a common divisor."""
+"""Values of a pattern that are looked at for a common divisor, and in whole rows for the byte
+order."""
 DIFFERENT = 8
 """Patterns of fewer different values are no measured ones: they say nothing of a divisor."""
 ROUGHER, ROUGH = 3.0, 0.2
@@ -27,6 +28,11 @@ LEAST_SAMPLES, LEAST_COUNTS = 4, 1000
 CONTRAST, TIMES = 0.7, 3.0
 """Axes are doubted where the sums of the positions vary by so much of their mean, and so many times
 more than the pixels of the mean pattern."""
+
+OF_BYTES = "write the file again with the byte order that its header says"
+OF_STEPS = "divide the counts by that number if it is one electron"
+OF_NEGATIVE = "take off less, or set what is below 0 to 0"
+OF_AXES = "stemd takes (y, x, ky, kx): write the array with its axes in this order"
 
 
 class OddCounts:
@@ -54,8 +60,9 @@ class OddCounts:
             return
         self._sum += pattern
         if pattern.dtype.kind == "u" and pattern.dtype.itemsize > 1:
-            now[3:5] += _rough(pattern)
-            now[5:7] += _rough(pattern.byteswap())
+            rows = pattern[:: max(1, pattern.size // _SOME)]
+            now[3:5] += _rough(rows)
+            now[5:7] += _rough(rows.byteswap())
 
     def gathered(self) -> Gathered:
         """All of it, for `merge`."""
@@ -78,33 +85,29 @@ class OddCounts:
         if rougher or (self._files and self._divisor % 256 == 0 and self._divisor):
             text = "the bytes of the pixels are in the other order, as it seems: " + (
                 f"all counts are multiples of {self._divisor:,}"
-                if self._divisor % 256 == 0
+                if self._divisor and self._divisor % 256 == 0
                 else "neighbouring pixels differ far more than they would in that one"
             )
-            remedy = "write the file again with the byte order that its header says"
-            said.append(Notice("byte_order", text, remedy=remedy))
+            said.append(Notice("byte_order", text, remedy=OF_BYTES))
         elif self._divisor > 1 and not self._real_numbers:
             text = (
                 f"all counts are multiples of {self._divisor:,}: they are no single electrons, and "
                 "doses and standard errors are wrong by as much"
             )
-            remedy = f"divide the counts by {self._divisor:,} if that is one electron"
-            said.append(Notice("counts_in_steps", text, remedy=remedy))
+            said.append(Notice("counts_in_steps", text, remedy=OF_STEPS))
         if negative:
             text = (
                 f"{negative / values:.1%} of the values are negative, as of a background that was "
                 "taken off: airpi, direct and ssb take them for 0, and sums do not"
             )
             level: Level = "info" if self._real_numbers else "warning"
-            remedy = "take off less, or set what is below 0 to 0"
-            said.append(Notice("negative_counts", text, level, remedy=remedy))
+            said.append(Notice("negative_counts", text, level, remedy=OF_NEGATIVE))
         if self._files and self._are_swapped(totals):
             text = (
                 "the sums of the positions vary more than the pixels of the mean pattern: are the "
                 "axes of the array (ky, kx, y, x)?"
             )
-            remedy = "stemd takes (y, x, ky, kx): write the array with its axes in this order"
-            said.append(Notice("axes_doubted", text, remedy=remedy))
+            said.append(Notice("axes_doubted", text, remedy=OF_AXES))
         return said
 
     def _are_swapped(self, totals: NDArray[np.signedinteger[Any]]) -> bool:

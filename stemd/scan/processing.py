@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 
@@ -107,17 +108,18 @@ def _reduce_stream(
     With several `jobs` they are made by one thread and taken into the sums by another.
     """
     positions = 0
-    blocks = recording.blocks(0, recording.frames)
-    if jobs > 1:
-        blocks = ahead(blocks, _release)
-    for block in blocks:
-        for said in broken.look(block):
-            run.tell(said)
-        run.reduce(block)
-        if isinstance(block, EventBlock):
-            positions += sum(stop - first for first, stop in block.complete)
-        progress(positions, recording.frames)
-        block.release()
+    with ExitStack() as closed:
+        blocks = recording.blocks(0, recording.frames)
+        if jobs > 1:
+            blocks = closed.enter_context(closing(ahead(blocks, _release)))
+        for block in blocks:
+            for said in broken.look(block):
+                run.tell(said)
+            run.reduce(block)
+            if isinstance(block, EventBlock):
+                positions += sum(stop - first for first, stop in block.complete)
+            progress(positions, recording.frames)
+            block.release()
 
 
 def _release(block: Block) -> None:

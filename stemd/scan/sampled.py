@@ -27,7 +27,7 @@ MOST_PIXELS = 1 << 18
 class SampledPatterns:
     """Looks at patterns of one scan. `look` may be called by several threads.
 
-    A look costs 2 us a block, and some 0.1 ms for each of the patterns of 256 x 256. `files`:
+    A look costs some 3 us a block, and some 0.15 ms for each of the patterns of 256 x 256. `files`:
     whether the patterns are of a file, whose axes and byte order somebody may have mistaken.
     """
 
@@ -43,10 +43,10 @@ class SampledPatterns:
         """A block on its way into the sums; `masked` pixels (y, x) do not count."""
         if not isinstance(block, FrameBlock) or not block.count:
             return
-        ends = int(block.probe[0]), int(block.probe[block.count - 1])
-        if min(ends) >= 0 and max(ends) // self._step == (min(ends) - 1) // self._step:
-            return
         probe = block.probe[: block.count]
+        first, last = max(0, int(probe.min())), int(probe.max())  # lines may run backwards
+        if last // self._step == (first - 1) // self._step:
+            return
         for index in np.flatnonzero((probe >= 0) & (probe % self._step == 0)):
             pattern = block.patterns()[index, :: self._rows]
             pattern = pattern.astype(pattern.dtype.newbyteorder("="))

@@ -29,17 +29,22 @@ def discs(count: int, mean: float, radius: float = 12.0) -> NDArray[np.int64]:
 
 
 def run_of(
-    patterns: NDArray[Any], depth: int, mask: tuple[Any, ...] | None = None, scale: float = 1.0
+    patterns: NDArray[Any],
+    depth: int,
+    mask: tuple[Any, ...] | None = None,
+    scale: float = 1.0,
+    lines: Scan | None = None,
 ) -> ScanRun:
     kind = f"{patterns.dtype.kind}{patterns.dtype.itemsize}"
     detector = Detector("test", patterns.shape[1:], kind, depth, scale=scale)
-    acquisition = Acquisition(Scan(shape=(1, len(patterns))), detector)
+    acquisition = Acquisition(lines or Scan(shape=(1, len(patterns))), detector)
     return ScanRun(acquisition, Settings(Optics(mask=mask)), [])
 
 
 def said_of(patterns: NDArray[Any], depth: int, sizes: tuple[int, ...] = (7,), **more: Any) -> str:
     run = run_of(patterns, depth, **more)
-    for block in blocks_of(run.acquisition, patterns, sizes):
+    probes = run.acquisition.scan.probes(np.arange(len(patterns)))
+    for block in blocks_of(run.acquisition, patterns, sizes, probes):
         run.reduce(block)
     run.end("complete")
     found = [n["text"] for n in run.notices if n["kind"] == "clipped_counts"]
@@ -64,6 +69,14 @@ def test_a_disc_at_the_maximum_of_the_counter_is_told_with_its_share(
     assert said_of(patterns, depth, (300,)) == said_of(patterns, depth, (1,)) == text
     below = np.minimum(discs(300, 0.3 * largest), largest).astype(dtype)
     assert said_of(below, depth) == ""
+
+
+def test_the_same_patterns_are_looked_at_where_lines_run_backwards() -> None:
+    scan = Scan(shape=(6, 50), serpentine=True)
+    patterns = np.minimum(discs(300, 300.0), 255).astype("u1")
+    one, many = (said_of(patterns, 8, sizes, lines=scan) for sizes in ((300,), (49, 51)))
+    assert "in 100 patterns" in one
+    assert one == many
 
 
 def test_patterns_all_of_whose_pixels_are_at_the_maximum_are_told() -> None:

@@ -76,6 +76,18 @@ def test_a_detector_that_comes_in_mid_scan_and_a_centre_that_moves_are_told() ->
     assert len(told(dose)) == 1
 
 
+def test_a_change_while_a_place_is_scanned_again_is_told_too() -> None:
+    own = engine("virtual_detector", detectors_px=OLD)
+    acquisition = acquisition_of(PATTERNS, (5, 6), repeats=2)
+    run = ScanRun(acquisition, settings(OLD), [own])
+    for number, block in enumerate(blocks_of(acquisition, PATTERNS, (6,))):
+        if number == 7:
+            run.change(settings(NEW))
+        run.reduce(block)
+    (text,) = told(run)
+    assert "after 42 of 60 positions" in text
+
+
 @pytest.mark.parametrize("positions", [0, 60])
 def test_a_change_before_the_first_or_after_the_last_position_mixes_nothing(
     positions: int,

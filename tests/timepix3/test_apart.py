@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 
@@ -77,3 +80,23 @@ def test_two_threads_make_the_images_of_one(
     one, two = images(path, 1), images(path, 2)
     assert one == two
     assert one["hits"] > 10_000
+
+
+def test_whatever_ends_the_work_no_thread_reads_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "scan.tpx3"
+    path.write_bytes(faulty_stream(1, 1_000_000, 0.0, [], 0))
+    recording = open_recording(path, SCAN)
+    blocks = recording.blocks
+    endless = (block for _ in itertools.count() for block in blocks(0, recording.frames))
+    monkeypatch.setattr(type(recording), "blocks", lambda *_: endless)
+
+    def stopped(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        process_recording(recording, Settings(), [], 2, stopped)
+    assert not [thread for thread in threading.enumerate() if thread.name == "ahead"]
+    assert caught.traceback  # holds on to all that was there
+    recording.close()
