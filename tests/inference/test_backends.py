@@ -260,7 +260,7 @@ SILENT = """
 import os, sys, threading
 forks = []
 os.register_at_fork(before=lambda: forks.append(1))
-from stemd.inference import choice, kept
+from stemd.inference import choice
 from tests.inference.models import model, smoother
 choice.load(model(smoother()), "openvino")
 # as at the interpreter's end: whatever is sent in a thread has been sent then
@@ -343,7 +343,7 @@ SIZES = """
 from pathlib import Path
 import numpy as np
 from stemd.daemon.arenas import few_arenas
-from stemd.inference import choice, kept
+from stemd.inference import choice
 from stemd.inference.base import Options
 from stemd.inference.catalogue import find
 from stemd.inference.model_file import read_model
