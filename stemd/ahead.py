@@ -79,7 +79,11 @@ class _Source(Generic[T]):
 
 
 def ahead(
-    items: Iterator[T], forget: Callable[[T], object], most: int = AHEAD
+    items: Iterator[T],
+    forget: Callable[[T], object],
+    most: int = AHEAD,
+    *,
+    hurry: Callable[[], object] = lambda: None,
 ) -> Generator[T, None, None]:
     """The same items in the same order, made by a thread of their own.
 
@@ -87,7 +91,8 @@ def ahead(
     are ahead at most, with the one that waits for room.
 
     What making them raises is raised behind the items before it. `forget` is called with each item
-    that was made and not taken. When this is closed the thread has ended, and `items` is closed.
+    that was made and not taken. When this is closed the thread has ended, and `items` is closed;
+    where that is before the end `hurry` is called, so that none is waited for that never comes.
     """
     source = _Source(items, most, forget)
     source.start()
@@ -97,6 +102,9 @@ def ahead(
             taken.extend(some)
             while taken:
                 yield taken.popleft()
+    except GeneratorExit:
+        hurry()
+        raise
     finally:
         for item in taken:
             forget(item)

@@ -64,3 +64,20 @@ def test_who_stops_taking_ends_the_thread_and_forgets_each_item_once() -> None:
     assert closed.is_set()
     assert sorted(taken + forgotten) == made
     assert not [thread for thread in threading.enumerate() if thread.name == "ahead"]
+
+
+def test_who_stops_taking_does_not_wait_for_what_never_comes() -> None:
+    hurried = threading.Event()
+
+    def source() -> Iterator[int]:
+        yield 1
+        assert hurried.wait(60)
+
+    items = ahead(source(), lambda item: None, hurry=hurried.set)
+    assert next(items) == 1
+    assert not hurried.is_set()
+    items.close()
+    assert hurried.is_set()
+    ended = threading.Event()
+    assert list(ahead(numbers(9), lambda item: None, hurry=ended.set)) == list(range(9))
+    assert not ended.is_set()

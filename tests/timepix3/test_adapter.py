@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
@@ -102,6 +102,19 @@ def test_the_adapter_can_wait_for_serval_to_connect() -> None:
     assert reading.thread.is_alive()
     reading.end()
     assert (reading.got.hits() == expected(sent)).all()
+
+
+def test_who_reads_apart_can_leave_a_camera_that_sends_nothing(server: socket.socket) -> None:
+    adapter = Timepix3Adapter(
+        settings(SCAN, port=server.getsockname()[1], mode="connect", decode_apart=True)
+    )
+    messages = adapter.read(BlockPool(16 << 20), threading.Event())
+    assert isinstance(next(messages), Link)
+    client, _ = server.accept()
+    with client:
+        assert isinstance(messages, Generator)
+        messages.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "ahead"]
 
 
 def test_a_scan_that_stops_in_silence_ends_as_idle(server: socket.socket) -> None:

@@ -121,7 +121,10 @@ class Timepix3Adapter:
     def read(self, pool: BlockPool, stop: threading.Event) -> Iterator[Message]:
         """See `adapters.base.Adapter`. Each connection is a stream of its own."""
         messages = self._read(pool, stop)
-        return ahead(messages, _forget) if self._settings.decode_apart else messages
+        if not self._settings.decode_apart:
+            return messages
+        # of a camera that sends nothing the other thread would never come back
+        return ahead(messages, _forget, hurry=self._connection.close)
 
     def _read(self, pool: BlockPool, stop: threading.Event) -> Iterator[Message]:
         link = self._connection
