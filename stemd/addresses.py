@@ -31,6 +31,9 @@ def url_fault(url: str, schemes: tuple[str, ...]) -> str:
     except ValueError:
         return f"must be {allowed}; an IPv6 address stands in brackets, [::1]"
     if scheme not in schemes or not host:
+        named, _, rest = url.partition(":")
+        if named.lower() in schemes and rest.strip("/"):
+            return f'must be {allowed}; is "{named.lower()}://{rest.strip("/")}" meant?'
         if "://" not in url and not host_fault(url.rpartition(":")[0] or url):
             return f'must be {allowed}; is "{schemes[0]}://{url}" meant?'
         return f"must be {allowed}"

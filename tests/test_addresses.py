@@ -20,6 +20,8 @@ from stemd.virtual.arguments import host
     [
         ("broker.lab", 'is "mqtt://broker.lab" meant?'),
         ("broker.lab:1883", 'is "mqtt://broker.lab:1883" meant?'),
+        ("mqtt:broker.lab", 'is "mqtt://broker.lab" meant?'),
+        ("MQTT:/broker.lab", 'is "mqtt://broker.lab" meant?'),
         ("tcp://broker:1883", "must be"),
         ("mqtt://broker:1883:1883", "port must be"),
         ("mqtt://broker:0", "port must be"),

@@ -18,7 +18,15 @@ def folder(backend: str) -> Path:
     named = os.environ.get("XDG_CACHE_HOME")
     service = os.environ.get("CACHE_DIRECTORY", "").split(":")[0]
     base = Path(named) / "stemd" if named else Path(service) if service else None
-    return (base or Path.home() / ".cache" / "stemd") / backend
+    return (base or _home() / ".cache" / "stemd") / backend
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        # a user without a home keeps nothing: a path that cannot be made says so when it is tried
+        return Path(os.devnull) / str(error)
 
 
 def plain(text: str) -> str:

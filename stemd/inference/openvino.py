@@ -149,11 +149,13 @@ def once(timed: Callable[[], str], what: str) -> str:
     """
     place = kept.folder("openvino") / f"{kept.plain(what)}.precision"
     known = kept.read(place).decode(errors="replace")
+    if known in (FULL, HALF):
+        return known
+    found = timed()
     try:
-        if known not in (FULL, HALF):
-            # what is there is not ours to believe, or nothing is
-            place.unlink(missing_ok=True)
-            known = kept.keep_first(place, timed().encode()).decode(errors="replace")
+        if not known:
+            return kept.keep_first(place, found.encode()).decode(errors="replace")
+        kept.keep(place, found.encode())  # what was there is not to be believed
     except OSError as error:
         log.warning(
             "the faster precision of a network cannot be kept: float32 is used",
@@ -161,7 +163,7 @@ def once(timed: Callable[[], str], what: str) -> str:
             remedy="let the environment variable XDG_CACHE_HOME name a folder that stemd may write",
         )  # fmt: skip
         return FULL
-    return known if known in (FULL, HALF) else FULL
+    return found
 
 
 def is_faster(other: Any, than: Any, batch: NDArray[np.float32]) -> bool:

@@ -28,6 +28,8 @@ LEAST_SAMPLES, LEAST_COUNTS = 4, 1000
 CONTRAST, TIMES = 0.7, 3.0
 """Axes are doubted where the sums of the positions vary by so much of their mean, and so many times
 more than the pixels of the mean pattern."""
+RARE = 1e-3
+"""Part of the values: fewer that are negative are marks of broken pixels."""
 
 OF_BYTES = "write the file again with the byte order that its header says"
 OF_STEPS = "divide the counts by that number if it is one electron"
@@ -95,7 +97,7 @@ class OddCounts:
                 "doses and standard errors are wrong by as much"
             )
             said.append(Notice("counts_in_steps", text, remedy=OF_STEPS))
-        if negative:
+        if negative > RARE * values:
             text = (
                 f"{negative / values:.1%} of the values are negative, as of a background that was "
                 "taken off: airpi, direct and ssb take them for 0, and sums do not"
