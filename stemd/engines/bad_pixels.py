@@ -3,6 +3,7 @@
 What a camera adds stands alone: real electrons are spread by the camera over at least two pixels,
 and a diffraction disc is many pixels wide. So a pixel is judged by its neighbours. Where that does
 not decide, a pixel that never changes, as no beam of electrons does, is the camera's own.
+A whole row or column is judged by the two beside it: its pixels are neighbours of each other.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stemd.engines.bad_lines import lines_of
 from stemd.pixels import Mask, alone_or_together, listed
 
 TIMES_NEIGHBOURS = 4.0
@@ -43,6 +45,7 @@ class BadPixels:
     `doubtful`: alone as hot ones are, but they may be the direct beam, and are not masked.
     `beam`: saturated in every pattern, but so many together that they are the beam. `too_many`: so
     many stand out of their neighbours that they are what was seen, and none of them is masked.
+    `dead_lines`: those of `dead` that are rows and columns.
     """
 
     hot: Mask
@@ -50,6 +53,7 @@ class BadPixels:
     saturated: Mask
     doubtful: Mask
     beam: Mask
+    dead_lines: Mask
     too_many: int = 0
 
     @property
@@ -79,14 +83,24 @@ def find_bad_pixels(
     nothing = np.zeros(total.shape, np.bool_)
     full = _always(total, patterns, largest) if largest is not None else nothing
     saturated, beam = alone_or_together(full)
-    counts = np.where(saturated, 0, total)
-    hot = _hot(counts)
+    hot_lines, dead_lines = lines_of(total, saturated)
+    counts = np.where(saturated | hot_lines, 0, total)
+    hot = _hot(counts) & ~_next_to(dead_lines)
     lonely = hot & _lonely(counts, hot) & ~_calm(hot, patterns)
-    dead = _dead(counts, hot | saturated)
-    many = int(np.count_nonzero(hot | dead))
+    dead = _dead(counts, hot | saturated | hot_lines)
+    many = int(np.count_nonzero((hot | dead) & ~dead_lines))
     if many > max(MOST_PIXELS, MOST_PART * total.size):
-        return BadPixels(nothing, nothing, saturated, nothing, beam, many)
-    return BadPixels(hot & ~lonely, dead, saturated, lonely, beam)
+        return BadPixels(hot_lines, dead_lines, saturated, nothing, beam, dead_lines, many)
+    return BadPixels(
+        hot & ~lonely | hot_lines, dead | dead_lines, saturated, lonely, beam, dead_lines
+    )
+
+
+def _next_to(lines: Mask) -> Mask:
+    """Pixels beside these, whose neighbours are too few to say that they stand out."""
+    around = np.pad(lines, 1)
+    sides = around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:]
+    return np.asarray(np.logical_or.reduce(sides) & ~lines)
 
 
 def _always(

@@ -48,7 +48,6 @@ def integrate_gradient(lines: Lines, shape: tuple[int, int]) -> NDArray[np.float
         even[part] = (np.fft.rfft(_mirrored(gradient_y, 1, 1.0)) / phase).real
         odd[part] = -(np.fft.rfft(_mirrored(gradient_x, 1, -1.0)) / phase).imag
     ky = np.fft.fftfreq(2 * ny)[:, None]
-    highest: NDArray[np.float64] = np.zeros(nx + 1)
     for first in range(0, nx + 1, LINES):
         columns = slice(first, first + LINES)
         square = ky**2 + kx[columns] ** 2
@@ -56,15 +55,12 @@ def integrate_gradient(lines: Lines, shape: tuple[int, int]) -> NDArray[np.float
         spectrum = ky * np.fft.fft(_mirrored(even[:, columns], 0, -1.0), axis=0)
         spectrum -= 1j * kx[columns] * np.fft.fft(_mirrored(odd[:, columns], 0, 1.0), axis=0)
         spectrum *= -1j / (2 * np.pi * square)
-        # the highest frequency is its own mirror image: the only part that is not real
-        highest[columns] = spectrum[ny].imag / (2 * ny)
+        spectrum[ny] = 0.0  # an even image has none of the highest frequency
         even[:, columns] = np.fft.ifft(spectrum, axis=0)[:ny].real
-    edge = np.fft.irfft(1j * phase * highest, 2 * nx)[:nx]
     image = np.empty(shape, np.float32)
     for first in range(0, ny, LINES):
         part = slice(first, min(ny, first + LINES))
-        sign = 1.0 - 2.0 * (np.arange(first, part.stop) % 2)
-        image[part] = np.fft.irfft(phase * even[part], 2 * nx)[:, :nx] + sign[:, None] * edge
+        image[part] = np.fft.irfft(phase * even[part], 2 * nx)[:, :nx]
     return image
 
 

@@ -166,7 +166,7 @@ class BrokenPixels:
         if found is None:
             return []
         said = [_doubtful(found.doubtful, "info")] if found.doubtful.any() else []
-        if found.hot.any() or found.saturated.any():
+        if (found.hot | found.saturated | found.dead_lines).any():
             text = f"pixels that look broken are not masked: {found.in_words()}"
             remedy = "set optics.mask = 'auto', or list them there"
             said.append(Notice("broken_pixels", text, remedy=remedy))

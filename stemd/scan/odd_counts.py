@@ -1,4 +1,4 @@
-"""Counts that are no counts of electrons as they stand: in another byte order, scaled, negative.
+"""Counts that are none of electrons as they stand: other byte order, scaled, negative, all alike.
 
 And arrays whose axes somebody has taken the other way round.
 """
@@ -6,6 +6,7 @@ And arrays whose axes somebody has taken the other way round.
 from __future__ import annotations
 
 import math
+import zlib
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,17 @@ _SOME = 4096
 """Values of a pattern that are looked at for a common divisor, and in whole rows for the byte
 order."""
 DIFFERENT = 8
-"""Patterns of fewer different values are no measured ones: they say nothing of a divisor."""
+"""Patterns of fewer different values are no measured ones: they say nothing of a divisor, and
+where all are alike it is no news."""
 ROUGHER, ROUGH = 3.0, 0.2
 """Bright pixels in the wrong byte order differ from their neighbours by so many times more, for
 their sum, and by this part of it at least."""
+_NONE = -1
+"""No pattern's checksum."""
 LEAST_SAMPLES, LEAST_COUNTS = 4, 1000
 """Fewer patterns and counts say nothing."""
+LEAST_ALIKE = 16
+"""So many patterns that are the same to the count are no chance."""
 CONTRAST, TIMES = 0.7, 3.0
 """Axes are doubted where the sums of the positions vary by so much of their mean, and so many times
 more than the pixels of the mean pattern."""
@@ -33,6 +39,7 @@ RARE = 1e-3
 
 OF_BYTES = "write the file again with the byte order that its header says"
 OF_STEPS = "divide the counts by that number if it is one electron"
+OF_ALIKE = "does the camera send its test pattern, or one pattern again and again?"
 OF_NEGATIVE = "take off less, or set what is below 0 to 0"
 OF_AXES = "stemd takes (y, x, ky, kx): write the array with its axes in this order"
 
@@ -43,6 +50,7 @@ class OddCounts:
     def __init__(self, detector: Detector, shape: tuple[int, int], *, files: bool) -> None:
         self._real_numbers, self._files = detector.scale != 1.0, files
         self._divisor = 0
+        self._checksum, self._alike, self._measured = _NONE, True, False
         # patterns, values, of which negative; counts, differences of neighbours; swapped likewise
         self._numbers = np.zeros(7, np.float64)
         self._sum = np.zeros(shape, np.float64)
@@ -52,12 +60,15 @@ class OddCounts:
         now = self._numbers
         now[0] += 1
         now[1] += pattern.size
+        if self._alike:
+            self._compare(zlib.crc32(pattern.tobytes()))
         if pattern.dtype.kind == "i":
             now[2] += np.count_nonzero(pattern < 0)
         if self._divisor != 1:
             some = np.unique(np.abs(pattern.ravel()[:: max(1, pattern.size // _SOME)]))
             if some.size > DIFFERENT:
                 self._divisor = math.gcd(self._divisor, *map(int, some[some > 0]))
+                self._measured = True
         if not self._files:
             return
         self._sum += pattern
@@ -69,13 +80,23 @@ class OddCounts:
     def gathered(self) -> Gathered:
         """All of it, for `merge`."""
         divisor = np.array([self._divisor], np.int64)
-        return {"odd": self._numbers, "divisor": divisor, "sum": self._sum}
+        alike = np.array([self._checksum, self._alike, self._measured], np.int64)
+        return {"odd": self._numbers, "divisor": divisor, "sum": self._sum, "alike": alike}
 
     def merge(self, gathered: Gathered) -> None:
         """Add what was seen of another part."""
         self._numbers += gathered["odd"]
         self._divisor = math.gcd(self._divisor, int(gathered["divisor"][0]))
         self._sum += gathered["sum"]
+        checksum, alike, measured = map(int, gathered["alike"])
+        self._compare(checksum)
+        self._alike = self._alike and bool(alike)
+        self._measured = self._measured or bool(measured)
+
+    def _compare(self, checksum: int) -> None:
+        if _NONE not in (checksum, self._checksum):
+            self._alike = self._alike and checksum == self._checksum
+        self._checksum = max(checksum, self._checksum)
 
     def notices(self, totals: NDArray[np.signedinteger[Any]]) -> list[Notice]:
         """What is to be said of the scan; `totals`: counts of the positions that are done."""
@@ -97,6 +118,12 @@ class OddCounts:
                 "doses and standard errors are wrong by as much"
             )
             said.append(Notice("counts_in_steps", text, remedy=OF_STEPS))
+        if self._alike and self._measured and seen >= LEAST_ALIKE:
+            text = (
+                f"all {seen:,.0f} patterns that were looked at are the same to the count, as no "
+                "electrons make them: no image shows anything of a specimen"
+            )
+            said.append(Notice("identical_patterns", text, remedy=OF_ALIKE))
         if negative > RARE * values:
             text = (
                 f"{negative / values:.1%} of the values are negative, as of a background that was "

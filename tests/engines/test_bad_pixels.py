@@ -1,4 +1,4 @@
-"""Broken pixels are those that a comparison with all neighbours of all pixels finds."""
+"""Broken pixels are those that a comparison with all neighbours of all pixels finds; and lines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stemd.engines import bad_pixels
+from stemd.engines import bad_lines, bad_pixels
 from stemd.engines.bad_pixels import find_bad_pixels
 
 
@@ -60,3 +60,43 @@ def test_hot_and_dead_pixels_are_those_of_a_comparison_with_every_neighbour(seed
         hot_found, dead_found = hot_found + hot.sum(), dead_found + dead.sum()
     assert hot_found > 10
     assert dead_found > 10
+
+
+def _disc(seed: int) -> NDArray[np.int64]:
+    """Counts (48, 40) of a disc and what it scatters."""
+    y, x = np.mgrid[:48, :40]
+    expected = np.where(np.hypot(y - 24, x - 19) < 11, 400.0, 8.0)
+    return np.random.default_rng(seed).poisson(expected).astype(np.int64)
+
+
+@pytest.mark.parametrize("place", [0, 1, 8, 19, 33, 39])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_row_or_column_that_is_hot_or_dead_as_a_whole_is_found(place: int, turned: bool) -> None:
+    expected = np.zeros((48, 40), np.bool_)
+    expected[:, place] = True
+    hot = _disc(place)
+    hot[:, place] += 2000
+    hot[5, 7] = 9000
+    lit = _disc(place) + 300
+    lit[:, place] = 0
+    for image, kind in ((hot, "hot"), (lit, "dead")):
+        here, wanted = (image.T, expected.T) if turned else (image, expected)
+        found = find_bad_pixels(here, [])
+        np.testing.assert_array_equal(found.dead_lines, wanted & (kind == "dead"))
+        np.testing.assert_array_equal(found.dead, found.dead_lines)
+        wanted = wanted & (kind == "hot")
+        wanted[(7, 5) if turned else (5, 7)] |= kind == "hot"
+        np.testing.assert_array_equal(found.hot, wanted)
+
+
+def test_what_electrons_draw_is_no_broken_line() -> None:
+    plain, edge, half, streak, gap = (_disc(seed) for seed in range(5))
+    edge[:, :12] += 5000
+    half[:24] = 0
+    streak[:, 20] += 3000
+    streak[:, [19, 21]] += 300
+    gap[:, 20:22] = 0
+    for image in (plain, edge, half, streak, gap, np.minimum(plain, 1), plain[:9], plain[:, :2]):
+        hot, dead = bad_lines.lines_of(image, np.zeros(image.shape, np.bool_))
+        assert not hot.any()
+        assert not dead.any()

@@ -81,6 +81,23 @@ def test_the_evidence_of_folded_waves_is_largest_for_the_true_lens(scan):
     assert true > max(evidence(lens) for lens in (off, aside, Aberrations())) + 100.0
 
 
+@pytest.mark.parametrize("counts", [0.0, 7.0])
+def test_where_no_pattern_differs_nothing_is_seen_of_a_specimen(scan, counts):
+    found = Frequencies(np.ones((12, 9), np.bool_), BEAM, 3 * FIELD / POSITIONS, whole=True)
+    sums = Finer(found, BEAM, 3 * FIELD / POSITIONS, TIMES, LENS.coefficients(BEAM))
+    for point in ((0.0, 0.0), (0.5, 0.0), (-0.3, 0.6)):
+        spectrum = found.spectrum_of(np.full((12, 9), counts, np.float32))
+        sums.add(Cell(*spectrum, np.array([point])))
+    phase, variance, evidence = sums.solved()
+    assert phase.shape == (12 * TIMES, 9 * TIMES)
+    assert not phase.any()
+    assert variance == evidence == 0.0
+    # and so it is in a whole scan, whose lens is looked for
+    alike = np.broadcast_to(camera(scan[:1, :1], 1e4), (POSITIONS**2, 34, 34)).copy()
+    final, _ = made(alike, field=3 * FIELD, upsample=TIMES)
+    assert not final.results[0].image.any()
+
+
 def test_a_finer_image_is_refused_where_memory_or_method_do_not_do(scan):
     with pytest.raises(ConfigProblemsError, match="upsample"):
         engine("direct", upsample=2, method="ssb")

@@ -1,4 +1,4 @@
-"""Counts in another byte order, in steps, negative, and axes the other way round are told."""
+"""Counts in another byte order, in steps, negative, all alike, and swapped axes are told."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stemd.acquisition import Optics, Scan
+from stemd.acquisition import Detector, Optics, Scan
 from stemd.adapters.files import open_recording
+from stemd.scan.odd_counts import OddCounts
 from stemd.scan.processing import process_recording
 from stemd.settings import Settings
 
-KINDS = ("byte_order", "counts_in_steps", "negative_counts", "axes_doubted")
+KINDS = ("byte_order", "counts_in_steps", "negative_counts", "axes_doubted", "identical_patterns")
 
 
 def discs(mean: float, background: float = 0.02) -> NDArray[np.int64]:
@@ -57,3 +58,23 @@ def test_counts_in_steps_negative_ones_and_swapped_axes_are_told(tmp_path: Path)
 
 def test_patterns_of_few_values_say_nothing_of_steps(tmp_path: Path) -> None:
     assert told(tmp_path, np.full((12, 10, 20, 24), 6, "<u2")) == []
+
+
+def test_one_pattern_again_and_again_is_told_however_the_scan_is_cut(tmp_path: Path) -> None:
+    alike = np.broadcast_to(discs(20.0)[3, 4], (12, 10, 20, 24)).astype("<u2")
+    assert told(tmp_path, alike) == ["identical_patterns"]
+    other = alike.copy()
+    other[-1, -1, 0, 0] += 1
+    assert told(tmp_path, other) == []
+    assert told(tmp_path, np.zeros_like(alike)) == []
+    detector = Detector("test", (20, 24), "u2", 16)
+    for patterns, alone in ((alike, True), (other, False)):
+        parts = [OddCounts(detector, (20, 24), files=True) for _ in range(4)]
+        flat = patterns.reshape(-1, 20, 24)
+        for part, some in zip(parts, (flat[:50], flat[50:], flat[:0]), strict=False):
+            for pattern in some:
+                part.add(pattern)
+        for part in parts[1:]:
+            parts[0].merge(part.gathered())
+        kinds = [notice.kind for notice in parts[0].notices(flat.sum(axis=(1, 2), dtype=np.int64))]
+        assert kinds == ["identical_patterns"] * alone

@@ -97,7 +97,8 @@ class Finer:
         than with none, b^H phi / N - ln det(1 + A P / N), with nothing folded.
 
         A ring's power is the mean of what is estimated there and of its own variance, both found
-        in turn.
+        in turn. Where no ring has any, as in a scan of one pattern again and again, nothing is to
+        be seen: phase, variance and evidence are 0.
         """
         n, known = self._at.positions, np.diagonal(self._products, axis1=1, axis2=2).real.T
         used = known > LEAST_SHARE * known.max(initial=1e-300)
@@ -111,9 +112,11 @@ class Finer:
                 for each in (np.abs(self._seen.T[used]) ** 2 - noise, noise**2, known[used] ** 2)
             )
         )
+        if not power.any():
+            return self._image(np.zeros_like(self._seen)), 0.0, 0.0
         eye = np.eye(self._times**2)
         for _ in range(TURNS):
-            least = np.maximum(power, LEAST_SHARE * power.max(initial=1e-300))
+            least = np.maximum(power, LEAST_SHARE * power.max())
             left = np.where(used, n / least[ring], 1.0).T
             matrix = self._products * self._both(used) + left[:, :, None] * eye
             inverse, seen = np.linalg.inv(matrix), np.where(used.T, self._seen, 0.0)

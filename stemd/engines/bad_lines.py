@@ -1,0 +1,98 @@
+"""Rows and columns of a detector that are hot or dead as a whole.
+
+Their pixels do not stand alone, so that no comparison of pixels with all of their neighbours finds
+them. But nothing that electrons draw is one pixel wide and goes from one edge to the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemd.pixels import Mask
+
+LEAST_LINE, PART = 16, 0.9
+"""A row or column of at least so many pixels is broken where this part of them is."""
+TIMES, LEAST_COUNTS, SIGMAS = 4.0, 48, 8.0
+"""All of a hot line has so many times the counts of the line beside it that has more, and so many
+counts more; each of its pixels has more than the two beside it have, and all have it together more
+than chance gives."""
+SPREAD = 0.08
+"""Part of its counts that a real streak has at least in the lines beside it."""
+DEAD_PART, DEAD_EXPECTED = 0.05, 100
+"""A dead line has less than this part of the lines beside it, where these have so many a pixel."""
+
+
+def lines_of(total: NDArray[np.int64], known: Mask) -> tuple[Mask, Mask]:
+    """Hot and dead rows and columns of `total` (y, x), as masks; `known` pixels say nothing.
+
+    A row or column at the edge is held against the next two.
+    """
+    hot = _broken(total, known, _hot_line)
+    return hot, _broken(total, known | hot, _dead_line)
+
+
+def _broken(
+    total: NDArray[np.int64],
+    known: Mask,
+    is_broken: Callable[[NDArray[np.int64], int, Mask], bool],
+) -> Mask:
+    found = np.zeros(total.shape, np.bool_)
+    for counts, left_out, its in ((total, known, found), (total.T, known.T, found.T)):
+        for number in _candidates(counts):
+            judged: Mask = np.asarray(~left_out[:, _three(counts, number)].any(axis=1))
+            if np.count_nonzero(judged) >= LEAST_LINE:
+                its[:, number] |= is_broken(counts, number, judged)
+    return found
+
+
+def _three(counts: NDArray[np.int64], number: int) -> list[int]:
+    """A column and those beside it; at an edge the next two."""
+    first = min(max(number - 1, 0), counts.shape[1] - 3)
+    return [number, *(k for k in range(first, first + 3) if k != number)]
+
+
+def _candidates(counts: NDArray[np.int64]) -> list[int]:
+    """Columns that as a whole stand out of the two beside them, nearly always none."""
+    sums = counts.sum(axis=0)
+    if len(counts) < LEAST_LINE or len(sums) < 3:
+        return []
+    lower = np.concatenate([sums[2:3], sums[:-1]])
+    upper = np.concatenate([sums[1:], sums[-3:-2]])
+    out = sums > TIMES * np.maximum(lower, upper)
+    out |= sums < DEAD_PART * np.minimum(lower, upper)
+    return [int(number) for number in np.flatnonzero(out)]
+
+
+def _hot_line(counts: NDArray[np.int64], number: int, judged: Mask) -> bool:
+    here, lower, upper = counts[judged][:, _three(counts, number)].T
+    beside = np.maximum(lower, upper)
+    more, sums = here - beside, float(here.sum() + beside.sum())
+    enough = max(LEAST_COUNTS, SIGMAS * np.sqrt(sums))
+    most = np.count_nonzero(more > 0) >= PART * more.size
+    return bool(most and more.sum() > enough and not _spreads(counts, number))
+
+
+def _spreads(counts: NDArray[np.int64], number: int) -> bool:
+    """Whether the lines beside one have what electrons leave there, above those behind them.
+
+    By the median of its pixels, so that a lone hot pixel beside it does not decide.
+    """
+    near, behind = (
+        np.mean(
+            [counts[:, k] for k in ks if 0 <= k < counts.shape[1]] or [0 * counts[:, 0]], axis=0
+        )
+        for ks in ((number - 1, number + 1), (number - 2, number + 2))
+    )
+    left = 2.0 * float(np.median(near - behind))
+    return left > SPREAD * float(np.median(counts[:, number] - near))
+
+
+def _dead_line(counts: NDArray[np.int64], number: int, judged: Mask) -> bool:
+    here, lower, upper = counts[judged][:, _three(counts, number)].T
+    beside = np.minimum(lower, upper)
+    lit = beside >= DEAD_EXPECTED
+    dark = here[lit] < DEAD_PART * beside[lit]
+    return bool(dark.size >= LEAST_LINE and np.count_nonzero(dark) >= PART * dark.size)
