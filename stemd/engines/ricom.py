@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from stemd.acquisition import Acquisition
+from stemd.acquisition import Acquisition, Detector, Optics, Scan
 from stemd.blocks import Block
 from stemd.engines.base import PositionMaps, Positions
 from stemd.engines.growing import LARGE
@@ -174,11 +174,12 @@ class RicomEngine:
 
 
 def _warm(settings: RicomSettings) -> Iterable[object]:
-    """The kernel of growing images: a tiny scan's image is made in the other way."""
+    """The kernels of growing images: a tiny scan's image is made in the other way."""
     kernel_y, kernel_x = ricom_kernel(settings.kernel_size, settings.band_pass, 4)
-    vectors = np.zeros((2, 4), np.float32)
+    maps = PositionMaps(Acquisition(Scan(shape=(2, 2)), Detector("warm-up", (2, 2), "u1", 8)), ())
+    vectors = vectors_of(maps, Zero((0.0, 0.0), np.zeros((2, 2))), Optics(), 0, 4)
     image = np.zeros((2, 2), np.float32)
-    add_positions(image, padded(kernel_y), padded(kernel_x), 0, 4, vectors[0], vectors[1])
+    add_positions(image, padded(kernel_y), padded(kernel_x), 0, 4, *vectors)
     return ()
 
 
