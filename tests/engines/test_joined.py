@@ -12,7 +12,8 @@ from stemd.engines.airpi.bright import Evidence, misfit_of
 from stemd.engines.airpi.joined import AMPLITUDE, NOISY, compromise, joined
 from stemd.engines.airpi.seen import WIDE, Seen
 from stemd.engines.airpi.slopes import Frame, Slopes
-from stemd.engines.lens.estimate import Frequencies, Linear, by_chance
+from stemd.engines.lens.estimate import Frequencies, Linear
+from stemd.engines.lens.rings import by_chance
 
 BEAM, STEP, SIDE = Beam(300e3, 20.0), 0.25, 64
 AT = Frequencies(np.ones((SIDE, SIDE), np.bool_), BEAM, STEP)

@@ -26,11 +26,11 @@ def test_no_aperture_is_searched_for_minutes(energy_ev: float, semi_angle_mrad: 
 def test_places_are_counted_as_they_are_tried() -> None:
     tried: list[float] = []
 
-    def height(place: np.ndarray) -> float:
-        tried.append(float(place[0]))
-        return -float(np.square(place).sum())
+    def heights(places: np.ndarray) -> np.ndarray:
+        tried.extend(places[:, 0])
+        return -np.square(places).sum(axis=1)
 
-    peaks, floor = searched(height, np.zeros(8), (40.0, 9.0, 9.0), 9.001, 3)
+    peaks, floor = searched(heights, np.zeros(8), (40.0, 9.0, 9.0), 9.001, 3)
     assert [each for each, _ in peaks] == [0.0, -4.0, -4.0], "apart from each other"
     assert floor < -25.0
     assert len(tried) == pytest.approx(places((40.0, 9.0, 9.0)), rel=0.15)

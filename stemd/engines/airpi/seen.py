@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.engines.airpi.bright import Evidence
-from stemd.engines.lens.estimate import Linear, by_chance
+from stemd.engines.lens.estimate import Linear
+from stemd.engines.lens.rings import by_chance
 from stemd.engines.lens.weights import LEAST_SHARE
 
 F64 = NDArray[np.float64]

@@ -22,7 +22,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.engines.lens.estimate import REACH, RING, SURE, Linear
+from stemd.engines.lens.estimate import REACH, RING, Linear
+from stemd.engines.lens.rings import SURE
 
 Bools = NDArray[np.bool_]
 F32 = NDArray[np.float32]

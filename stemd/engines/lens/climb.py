@@ -54,7 +54,7 @@ class Peak:
 
 
 def searched(
-    height_of: Callable[[F64], float],
+    heights_of: Callable[[F64], F64],
     start: F64,
     reach: Sequence[float],
     most_aside: float,
@@ -62,21 +62,23 @@ def searched(
 ) -> tuple[list[tuple[float, F64]], float]:
     """The `most` highest peaks of a coarse search about `start`, and the floor.
 
-    `reach`: of the first three numbers; the second and third together go no further than
+    `heights_of`: the evidence at places (m, ..) that differ by equal steps of the first number,
+    (m,). `reach`: of the first three numbers; the second and third together go no further than
     `most_aside`. The floor is the median evidence of places far from the best one.
     """
-    tried: list[tuple[float, F64]] = []
-    steps = [_steps(each) for each in reach]
-    for x in steps[1]:
-        for y in steps[2]:
+    lines, found = [], []
+    along, *steps = [_steps(each) for each in reach]
+    for x in steps[0]:
+        for y in steps[1]:
             if math.hypot(x, y) <= most_aside:
-                for z in steps[0]:
-                    place = start.copy()
-                    place[:3] += z, x, y
-                    tried.append((height_of(place), place))
-    heights = np.array([height for height, _ in tried])
+                line = np.tile(start, (along.size, 1))
+                line[:, 0] += along
+                line[:, 1:3] += x, y
+                lines.append(line)
+                found.append(heights_of(line))
+    heights, tried = np.concatenate(found), np.concatenate(lines)
     order = np.argsort(-heights, kind="stable")
-    heights, at = heights[order], np.array([place for _, place in tried])[order]
+    heights, at = heights[order], tried[order]
     away = np.linalg.norm(at - at[0], axis=1)
     far = heights[away >= min(FAR_RADIAN, float(away.max()))]
     peaks: list[tuple[float, F64]] = []

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stemd.beam import Beam
 from stemd.engines.kernels.overlaps import add_cells, add_overlaps
+from stemd.engines.lens.rings import ring_powers
 from stemd.engines.lens.weights import KINDS, LEAST_SHARE, Method, divisor, left_out
 
 C64 = NDArray[np.complex64]
@@ -30,9 +31,6 @@ SECTORS, SECTOR_RING = 12, 1 / 4
 rings so wide, apertures."""
 COARSE_AIRY = 0.9
 """Radii of the Airy disc to a step from which on it is coarse."""
-SURE, ABOUT = 3.0, 3
-"""Standard errors from which on a ring's power is taken as it is; rings on either side that bound
-it else."""
 REACH = 2.0
 """Largest scan frequency that the bright field transfers, apertures."""
 
@@ -192,11 +190,8 @@ class Linear:
     def ring_power(self) -> F64:
         """The specimen's |phi(q)|^2 in each ring: what it has beyond its known noise.
 
-        s^3 / (s^2 + e^2), s what is beyond and e its standard error, so that rings without
-        specimen give next to nothing. Where noise decides (`by_chance`) a ring has no more than the
-        rings about it have together: one ring's noise, or one strong wave of it in a ring of few,
-        must not pass for detail that nobody could have seen. A ring in which a small field has no
-        frequency lies between those about it: a specimen that goes on beyond the field has some.
+        See `rings.ring_powers`. A ring in which a small field has no frequency lies between those
+        about it: a specimen that goes on beyond the field has some.
         """
         at, noise = self.at, self.at.positions * self.denominator
         # of one frequency of a half plane |noise|^2 scatters by as much as its mean
@@ -209,11 +204,7 @@ class Linear:
                 at.twice * noise,
             )
         )
-        together = shrunk(_added(seen), _added(error), _added(most))
-        alone = shrunk(seen, error, most)
-        waves = mean**2 / np.where(error > 0.0, error, 1.0)
-        sure = seen > by_chance(waves) * np.sqrt(error)
-        rings = np.where(sure, alone, np.minimum(alone, together))
+        rings = ring_powers(seen, error, most, mean)
         there = np.flatnonzero(np.bincount(at.ring, minlength=rings.size))
         if there.size:
             rings = np.interp(np.arange(rings.size), there, rings[there])
@@ -261,33 +252,9 @@ class Linear:
         return float((self.at.twice[known] * each).sum())
 
 
-def by_chance(waves: F64) -> F64:
-    """Standard errors by which noise of so many waves together is exceeded once in 740 times.
-
-    |noise|^2 of a wave falls off exponentially: of one wave 5.7, of many SURE (the approximation of
-    Wilson and Hilferty, Proc. Natl. Acad. Sci. 17 (1931) 684, at so many standard deviations).
-    """
-    n = np.maximum(waves, 1.0)
-    cube = (1.0 - 1.0 / (9.0 * n) + SURE / 3.0 / np.sqrt(n)) ** 3
-    return np.asarray(np.sqrt(n) * (cube - 1.0))
-
-
 def _planes(done: NDArray[np.bool_]) -> tuple[F32, F64]:
     """1, y and x over the scan's positions (3, ny, nx), and the inverse of their products."""
     y, x = np.indices(done.shape) / max(done.shape) - 0.5
     slopes = np.stack([done, done * y, done * x]).astype(np.float32)
     flat = slopes.reshape(3, -1).astype(np.float64)
     return slopes, np.asarray(np.linalg.pinv(flat @ flat.T), np.float64)
-
-
-def _added(rings: F64) -> F64:
-    """Each ring with those about it."""
-    return np.asarray(np.convolve(rings, np.ones(2 * ABOUT + 1))[ABOUT:][: rings.size], np.float64)
-
-
-def shrunk(seen: F64, error: F64, most: F64) -> F64:
-    """Power of rings: what was seen, as far as it is more than its squared error would make."""
-    beyond = np.maximum(seen, 0.0)
-    known = (most > 0.0) & (beyond > 0.0)
-    divisor = np.where(known, (beyond**2 + error) * most, 1.0)
-    return np.where(known, beyond**3 / divisor, 0.0)

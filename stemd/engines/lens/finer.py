@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from stemd.beam import Beam
 from stemd.engines.kernels.overlaps import GAMMA, add_overlaps
-from stemd.engines.lens.estimate import REACH, RING, Cell, Frequencies, shrunk
+from stemd.engines.lens.estimate import REACH, RING, Cell, Frequencies
+from stemd.engines.lens.rings import shrunk
 
 C64 = NDArray[np.complex64]
 F32 = NDArray[np.float32]

@@ -58,7 +58,8 @@ class Folded:
         unit = scales(self.beam)
         near = affordable(search, unit, MOST_PLACES)
         peaks, _ = searched(
-            lambda place: float(self._at(place)[0]), told.coefficients(self.beam),
+            lambda line: np.concatenate([self._at(place) for place in line]),
+            told.coefficients(self.beam),
             near.reach(unit), near.astigmatism * unit[1] * 1.001, RIVALS,
         )  # fmt: skip
         if peaks[0][0] < least:

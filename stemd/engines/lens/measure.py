@@ -18,10 +18,11 @@ from stemd.aberrations import Aberrations, scales
 from stemd.beam import Beam
 from stemd.engines.lens.cells import TURN, Cells
 from stemd.engines.lens.climb import APART_RADIAN, Peak, climbed, places, searched
+from stemd.engines.lens.lines import Lines
 
 F64 = NDArray[np.float64]
 MOST_PLACES = 10_000
-"""Of one search, each of which costs about a millisecond."""
+"""Of one search, each of which costs some 40 microseconds."""
 
 SYSTEMATIC, SYSTEMATIC_ASTIGMATISM = (0.025, 2.0), (0.002, 0.2)
 """Part of defocus and angstrom by which the evidence's peak is off beside what its width says: the
@@ -160,9 +161,15 @@ def measured(
     unit = scales(beam)
     search = affordable(search, unit)
     start = np.append(told.coefficients(beam), 0.0)
-    rough = parts_of(coarse.coarser())
+    lines = Lines(coarse.coarser())
+
+    def heights(places: F64) -> F64:
+        if not go_on():
+            raise StoppedError
+        return lines.evidence(places)
+
     peaks, floor = searched(
-        lambda place: float(rough(place).sum()),
+        heights,
         start,
         search.reach(unit),
         search.astigmatism * unit[1] * 1.001,
