@@ -8,11 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
 
 from stemd.aberrations import Aberrations
 from stemd.acquisition import Optics
 from stemd.engines.bright_field.measuring import lens_found
 from stemd.engines.bright_field.view import Discs
+from stemd.engines.kernels.shifted import add_shifted
 from stemd.engines.lens.beyond import found_beyond, may_spread_beyond, spreads_beyond
 from stemd.engines.lens.estimate import Cell, Frequencies, Linear
 from stemd.engines.lens.jointly import Patterns
@@ -73,6 +75,24 @@ def test_of_a_field_that_no_probe_of_the_search_leaves_the_shifts_are_not_asked(
     assert may_spread_beyond(Aberrations(), SEARCH, BEAM, FIELD)
     assert not may_spread_beyond(Aberrations(), SEARCH, BEAM, 40.0)
     assert may_spread_beyond(Aberrations(600.0), SEARCH, BEAM, 40.0)
+
+
+def test_correlations_are_taken_between_pixels_and_end_with_the_map() -> None:
+    rng = np.random.default_rng(8)
+    maps, apart = rng.normal(size=(5, 12, 10)), rng.uniform(-1.0, 1.0, (5, 2))
+    numbers = rng.uniform(-3.0, 3.0, (200, 4))
+    z, x, y, w = numbers.T
+    expected = np.zeros(200)
+    for found, (dy, dx) in zip(maps, apart, strict=True):
+        at = np.stack([(z + x) * dy + (y - w) * dx, (y + w) * dy + (z - x) * dx]) / 0.5
+        at += np.array([[6.0], [5.0]])
+        inside = ((at >= 0.0) & (at < np.array([[11.0], [9.0]]))).all(axis=0)
+        expected += np.where(inside, map_coordinates(found, at, order=1), 0.0)
+    assert inside.sum() > 20
+    assert (~inside).sum() > 20
+    got = np.zeros(200)
+    add_shifted(maps, apart, numbers, 0.5, got)
+    np.testing.assert_allclose(got, expected, atol=1e-12)
 
 
 def test_noise_has_no_shift(patterns: Patterns) -> None:
@@ -145,3 +165,13 @@ def test_rings_without_a_frequency_of_a_small_field_have_power_too() -> None:
         near = power[[there[:ring].nonzero()[0][-1], ring + there[ring:].nonzero()[0][0]]]
         assert near.min() <= power[ring] <= near.max()
     assert power[0] == power[first]
+
+
+def test_of_noise_no_phase_is_sought(patterns: Patterns, monkeypatch: pytest.MonkeyPatch) -> None:
+    means = patterns.counts.mean(axis=(1, 2), keepdims=True)
+    counts = np.random.default_rng(5).poisson(means + 0.0 * patterns.counts).astype(np.float32)
+    monkeypatch.setattr("stemd.engines.lens.beyond.Jointly.improve", None)
+    start = np.append(LENS.coefficients(BEAM), 0.0)
+    noise = replace(patterns, counts=counts)
+    found = found_beyond(start, (), Aberrations(), noise, BEAM, STEP, SEARCH, lambda: True)
+    assert found is None

@@ -62,16 +62,19 @@ def found_beyond(
 
     peaks: list[Peak] = []
 
-    def improved(place: F64) -> Jointly:
-        joint = Jointly(patterns, beam, step_angstrom, place, go_on)
+    def at(place: F64) -> Jointly:
+        return Jointly(patterns, beam, step_angstrom, place, go_on)
+
+    def improved(joint: Jointly) -> Jointly:
         peaks.append(joint.improve(AXIAL))
         return joint
 
-    best = improved(start)
+    best = at(start)
     number = patterns.counts.shape[0] * int(np.count_nonzero(patterns.done))
     seen = best.shown - number
     if seen <= SEEN * math.sqrt(2.0 * number):
-        return None
+        return None  # the best of many shifts of noise may be clear: no fit is asked for seconds
+    best = improved(best)
     peak = peaks[0]
     lens = Aberrations.of(peak.place[:TURN], beam)
     width = min(patterns.done.shape) * step_angstrom
@@ -80,11 +83,11 @@ def found_beyond(
     if errors is not None:
         sigma[:3] = errors[0]
     behind = np.append(lens.seen_from_behind().coefficients(beam), peak.place[TURN])
-    floor = improved(behind).evidence
+    floor = improved(at(behind)).evidence
     lead = best.evidence - floor
     others = [each for each in (told, *rivals) if _apart(each, lens, beam) > APART_RADIAN]
     for other in others[:MOST_RIVALS]:
-        joint = improved(np.append(other.coefficients(beam), 0.0))
+        joint = improved(at(np.append(other.coefficients(beam), 0.0)))
         if _apart(Aberrations.of(joint.place[:TURN], beam), lens, beam) > APART_RADIAN / 2:
             lead = min(lead, best.evidence - joint.evidence)
     off = np.abs(lens.as_array() - told.as_array())

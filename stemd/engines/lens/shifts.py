@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from stemd.aberrations import Aberrations
 from stemd.beam import Beam
+from stemd.engines.kernels.shifted import add_shifted
 from stemd.engines.lens.cells import TURN
 from stemd.engines.lens.estimate import Frequencies
 from stemd.engines.lens.measure import Search, StoppedError
@@ -40,7 +41,7 @@ STEP_AIRY = 0.35
 HALVED = 4
 """Times that the steps about the best place are halved."""
 MOST_PLACES = 1 << 21
-"""Of the grid, of which a third are looked at, in some 2 s. They grow with the eighth power of the
+"""Of the grid, of which a third are looked at, in 0.6 s. They grow with the eighth power of the
 aperture."""
 CHUNK = 1 << 14
 """Places at a time."""
@@ -152,12 +153,8 @@ class Shifts:
         return heights
 
     def _heights_of(self, numbers: F64) -> F64:
-        z, x, y, w = numbers.T
         total = np.zeros(len(numbers))
-        for (dy, dx), found in zip(self._apart, self._maps, strict=True):
-            at_y = ((z + x) * dy + (y - w) * dx) / self._step + self._shape[0]
-            at_x = ((y + w) * dy + (z - x) * dx) / self._step + self._shape[1]
-            total += _between(found, at_y, at_x)
+        add_shifted(self._maps, self._apart, numbers, self._step, total)
         return total
 
 
@@ -180,15 +177,3 @@ def _half_disc(radius: int) -> list[tuple[int, int]]:
         for dx in range(radius + 1)
         if (dx > 0 or dy > 0) and math.hypot(dy, dx) <= radius
     ]
-
-
-def _between(image: F64, y: F64, x: F64) -> F64:
-    """Values between pixels; 0 beyond the image."""
-    row, column = np.floor(y).astype(int), np.floor(x).astype(int)
-    inside = (row >= 0) & (column >= 0) & (row < image.shape[0] - 1) & (column < image.shape[1] - 1)
-    row, column = np.where(inside, row, 0), np.where(inside, column, 0)
-    v, u = y - row, x - column
-    found = (1 - v) * ((1 - u) * image[row, column] + u * image[row, column + 1]) + v * (
-        (1 - u) * image[row + 1, column] + u * image[row + 1, column + 1]
-    )
-    return np.where(inside, found, 0.0)
