@@ -241,6 +241,7 @@ def test_columns_are_judged_by_their_neighbours_of_one_kind() -> None:
     height = np.where(np.arange(n) % 2, 10.0, 1.0)
     deviation = rng.uniform(0.2, 0.5, n)
     residual = rng.normal(0.0, deviation) - np.where(height < 5.0, 0.8, 0.0)
+    doubt = rng.normal(0.0, 0.2, n)
     radius = AROUND * 2.5
     expected = np.empty(n)
     for k in range(n):
@@ -251,10 +252,12 @@ def test_columns_are_judged_by_their_neighbours_of_one_kind() -> None:
         part *= max(0.0, 1.0 - 1.0 / (part**2 * information))
         scatter = np.mean(((residual[like] - part * height[like]) / deviation[like]) ** 2)
         own = residual[k] - part * height[k]
+        seen = np.clip((doubt[k] * np.sign(own) / deviation[k] - 0.2) / 0.2, 0.0, 1.0)
         furthest = 0.7 if height[k] > 0.7 * deviation[k] else 1.0
+        furthest += seen * (0.2 - furthest)
         c2, z2 = (furthest / max(scatter, 1.0)) ** 2, (own / deviation[k]) ** 2
         expected[k] = part * height[k] + (max(0.0, 1.0 - c2 / z2) * own)
-    found = agreement.believed(residual, deviation, height, places, radius)
+    found = agreement.believed(residual, deviation, height, doubt, places, radius)
     np.testing.assert_allclose(found, expected, atol=1e-9)
 
 

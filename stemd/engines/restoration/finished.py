@@ -33,7 +33,9 @@ def finished(
         image = np.where(finite, image, image[finite].mean()).astype(np.float32)
     seen = normalise(image)
     expected = (restored - np.float32(seen.mean)) / np.float32(seen.deviation)
-    found = faithful(seen.values, expected, cancelled)
+    # whole, since spikes are told from columns by what is shown, which the scale cannot know
+    recorded = (image - np.float32(seen.mean)) / np.float32(seen.deviation)
+    found = faithful(recorded, expected, cancelled)
     values = found.image - np.float32(found.image.mean(dtype=np.float64) - seen.values.mean())
     return Faithful(
         seen.undone(values), found.uncertainty * np.float32(seen.deviation), found.departure,

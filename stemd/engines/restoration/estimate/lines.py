@@ -186,12 +186,13 @@ def variance_over_brightness(
     total: float,
     least: float,
     darkest: float = -np.inf,
+    brightest: float = np.inf,
 ) -> F32:
     """Variance of each pixel (ny, nx): a line through mean squares over mean brightness.
 
     `count`, `bright`, `square`: how many of `total` pixels are in each bin of brightness, and sums
     over them. `mean`: of all squares; the line is never below `least` of it, nor steeper than one
-    that is 0 at the `darkest` value.
+    that is 0 at the `darkest` value, or, falling as in inverted contrast, at the `brightest`.
     """
     full = count >= max(16.0, 1e-4 * total)
     if full.sum() < 2:
@@ -200,15 +201,18 @@ def variance_over_brightness(
     x, v = bright[full] / n, square[full] / n
     line = np.full_like(v, mean)
     slope = offset = 0.0
-    light = float(shown.mean(dtype=np.float64)) - darkest
-    steepest = STEEPEST * mean / light if 0.0 < light < np.inf else np.inf
+    middle = float(shown.mean(dtype=np.float64))
+    rising, falling = (
+        STEEPEST * mean / light if 0.0 < light < np.inf else np.inf
+        for light in (middle - darkest, brightest - middle)
+    )
     # weights of the line itself: by their own squares, bins that are low by chance would count more
     for _ in range(LOOKS):
         w = n / np.square(np.maximum(line, 0.0) + 0.05 * mean)
         middle = float((w * x).sum() / w.sum())
         spread = float((w * (x - middle) ** 2).sum())
         slope = float((w * (x - middle) * v).sum() / spread) if spread > 0.0 else 0.0
-        slope = min(slope, steepest)
+        slope = min(max(slope, -falling), rising)
         offset = float((w * v).sum() / w.sum()) - slope * middle
         line = slope * x + offset
     variance: F32 = np.float32(slope) * shown + np.float32(offset)

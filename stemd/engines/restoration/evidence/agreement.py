@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.compilation import njit
+from stemd.engines.restoration.evidence.crowding import cells
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -13,49 +14,46 @@ I64 = NDArray[np.int64]
 FURTHEST, FAINT_FURTHEST = 0.7, 1.0
 """Deviations of its noise by which a column may be drawn to the expected, at most; and a place
 where less than `VISIBLE` deviations are shown."""
+SEEN_FURTHEST = 0.2
+"""The same where the restored image itself shows the column unlike those of the lattice."""
+SLIGHT, CLEAR = 0.2, 0.4
+"""Deviations by which it is shown so, up to which that is nothing and from which on it counts."""
 VISIBLE = 0.7
+"""Deviations from which on a column is shown at all."""
 LIKE = 2.0
 """Columns whose heights differ by less than this factor are of one kind."""
 
 
-def believed(residual: F64, deviation: F64, height: F64, places: I64, radius_px: float) -> F64:
+def believed(
+    residual: F64, deviation: F64, height: F64, doubt: F64, places: I64, radius_px: float
+) -> F64:
     """The part of each column's `residual` height that is no noise: (n,).
 
-    `deviation` of its noise, `height` that is shown, `places` (n, 2). First what the columns of
-    its kind within `radius_px` miss together, as a part of their height: ghosts beyond an edge
-    are missed by all of them. Then what the column itself misses, by the nonnegative garrote
-    (Breiman, Technometrics 37 (1995) 373): x (1 - c^2 / z^2) for z = x / deviation above c, so
-    that no column is drawn further than c deviations from what was recorded, and the less the
-    clearer it differs. c is `FURTHEST` where the columns around differ from each other by their
-    noise only, and less where they really differ: `FURTHEST` / mean z^2.
+    `deviation` of its noise, `height` that is shown, `doubt`: what the restored image itself shows
+    more there than the lattice; `places` (n, 2). First what the columns of its kind within
+    `radius_px` miss together, as a part of their height: ghosts beyond an edge are missed by all
+    of them. Then what the column itself misses, by the nonnegative garrote (Breiman, Technometrics
+    37 (1995) 373): x (1 - c^2 / z^2) for z = x / deviation above c, so that no column is drawn
+    further than c deviations from what was recorded, and the less the clearer it differs. c is
+    `FURTHEST` where the columns around differ from each other by their noise only, and less where
+    they really differ: `FURTHEST` / mean z^2; and less where the restored image has begun to show
+    the same against the lattice, which chance seldom does.
     """
     if not len(residual):
         return residual
     together, scatter = np.empty(len(residual)), np.empty(len(residual))
-    order, first = _cells(places, radius_px)
+    order, first = cells(places, radius_px)
     _neighbours(residual, deviation, height, places, radius_px, order, first, together, scatter)
     own = residual - together
     z2 = np.square(own / deviation)
+    unsure = doubt * np.sign(own) / deviation
+    seen = np.clip((unsure - SLIGHT) / (CLEAR - SLIGHT), 0.0, 1.0)
     furthest = np.where(height > VISIBLE * deviation, FURTHEST, FAINT_FURTHEST)
+    furthest += seen * (SEEN_FURTHEST - furthest)
     c2 = np.square(furthest / np.maximum(scatter, 1.0))
     kept = np.where(z2 > c2, 1.0 - c2 / np.maximum(z2, 1e-30), 0.0)
     result: F64 = together + kept * own
     return result
-
-
-def _cells(places: I64, side: float) -> tuple[I64, I64]:
-    """Places by square cells: their numbers in the order of cells, and each cell's first.
-
-    `first` is (cells along y, cells along x + 1).
-    """
-    cell = (places // max(1, int(np.ceil(side)))).astype(np.int64)
-    across = int(cell[:, 1].max()) + 1
-    key = cell[:, 0] * across + cell[:, 1]
-    order = np.argsort(key, kind="stable")
-    down = int(cell[:, 0].max()) + 1
-    edges = np.searchsorted(key[order], np.arange(down * across + 1))
-    index = np.arange(down)[:, None] * across + np.arange(across + 1)[None]
-    return order, edges[index]
 
 
 @njit(nogil=True, cache=True)

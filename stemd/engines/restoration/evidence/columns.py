@@ -16,6 +16,8 @@ I64 = NDArray[np.int64]
 
 NARROWEST_PX, USUAL_PX, WIDEST_PX = 0.8, 2.5, 8.0
 REACH = 4.0
+DARK = 0.2
+"""Skewness of an image's bends from which on the other way its columns are dark."""
 TURNS = 12
 """Steps of conjugate gradients: neighbouring columns overlap, but not by much."""
 RIDGE = 2e-3
@@ -72,7 +74,7 @@ class Columns:
         return image
 
     def deviations(self, variance: F32) -> F64:
-        """Standard deviation (n,) of each height for the noise's `variance` (ny, nx)."""
+        """Standard deviation (n,) of each column by itself for the noise's `variance` (ny, nx)."""
         square = np.square(self.centred)
         total: F64 = np.sqrt(gathered(variance, self.places, square)) / float(square.sum())
         return total
@@ -108,6 +110,20 @@ def usual_width(height: F64, width: F64) -> float:
     share = np.cumsum(np.square(height[by_width]))
     middle = by_width[min(int(np.searchsorted(share, 0.5 * share[-1])), len(width) - 1)]
     return float(np.clip(width[middle], NARROWEST_PX, WIDEST_PX))
+
+
+def dark(image: F32) -> bool:
+    """Whether the columns of an image (ny, nx) are darker than their ground, as in bright field.
+
+    Columns are narrow and ground is wide, so the sharpest bends are those of columns: their mean
+    cube, over their mean square, has the sign of the columns.
+    """
+    bend = 4.0 * image[1:-1, 1:-1]
+    for part in (image[:-2, 1:-1], image[2:, 1:-1], image[1:-1, :-2], image[1:-1, 2:]):
+        bend = bend - part
+    square = float(np.mean(np.square(bend), dtype=np.float64))
+    cube = float(np.mean(np.square(bend) * bend, dtype=np.float64))
+    return bool(cube < -DARK * square**1.5)
 
 
 @njit(nogil=True, cache=True)

@@ -14,6 +14,8 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 
+FAINT = 1e-6
+"""Height of columns, as a part of the image's deviation, below which none are shown."""
 HIGH = 0.9
 """Part of all columns that are lower than those that a column is compared with."""
 
@@ -38,12 +40,12 @@ def deviation_map(variance: F32, profile: F64) -> F32:
 
 
 def electron_of(variance: F32, shown: F32) -> float:
-    """Value of one electron: how much variance grows with brightness."""
+    """Value of one electron: how much variance grows with brightness; below 0 where it falls."""
     spread = float(shown.var(dtype=np.float64))
     if spread <= 0.0:
         return 0.0
     both = float(np.mean((variance - variance.mean()) * (shown - shown.mean()), dtype=np.float64))
-    return max(0.0, both / spread)
+    return both / spread
 
 
 def squares(height: Any, deviation: Any, electron: float, profile: F64) -> Any:
@@ -53,7 +55,7 @@ def squares(height: Any, deviation: Any, electron: float, profile: F64) -> Any:
     """
     centred = profile - profile.mean()
     own = electron * float((profile * centred**2).sum()) / float((centred**2).sum()) ** 2
-    return np.square(height) / (np.square(deviation) + np.float32(own) * np.maximum(height, 0.0))
+    return np.square(height) / (np.square(deviation) + np.maximum(np.float32(own) * height, 0.0))
 
 
 def peaks(image: F32, least: float, known: I64, apart: float) -> I64:
@@ -76,7 +78,9 @@ def seen(image: F32, shown: F32, variance: F32, places: I64, profile: F64) -> F3
         return total
     height, high = height_map(image, profile)[at], np.maximum(height_map(shown, profile)[at], 0.0)
     clear = height / deviation_map(variance, profile)[at]
-    usual = np.float32(max(float(np.quantile(high, HIGH)), 1e-30))
+    usual = np.float32(np.quantile(high, HIGH))
+    if not float(usual) > FAINT * float(image.std()):
+        return total
     certain = np.clip(0.5 * clear - 1.0, 0.0, 1.0) * np.clip(5.0 * height / usual - 1.5, 0.0, 1.0)
     weight[at] = np.square(high / usual)
     total[at] = weight[at] * certain

@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from stemd.engines.restoration.distortions import displace_lines
 from stemd.engines.restoration.estimate.lines import displacements, noise_variance
 from stemd.engines.restoration.evidence.agreement import VISIBLE, believed
-from stemd.engines.restoration.evidence.columns import Columns, maxima, profile_of, usual_width
+from stemd.engines.restoration.evidence.columns import (
+    Columns,
+    dark,
+    maxima,
+    profile_of,
+    usual_width,
+)
+from stemd.engines.restoration.evidence.crowding import crowded
 from stemd.engines.restoration.evidence.everywhere import (
     deviation_map,
     electron_of,
@@ -27,7 +34,7 @@ from stemd.engines.restoration.evidence.everywhere import (
     seen,
     squares,
 )
-from stemd.engines.restoration.evidence.noise import pixel_variance, without_tail
+from stemd.engines.restoration.evidence.noise import pixel_variance, without_outliers, without_tail
 from stemd.engines.restoration.evidence.order import judged
 from stemd.engines.restoration.evidence.places import put_back
 from stemd.engines.restoration.tiling import CancelledError, share, tiles
@@ -92,6 +99,9 @@ def faithful(
     if min(ny, nx) < SMALLEST_PX:
         nothing = np.zeros_like(restored)
         return Faithful(restored, nothing, nothing, 0)
+    if dark(restored):
+        turned = faithful(-recorded, -restored, cancelled)
+        return Faithful(-turned.image, turned.uncertainty, -turned.departure, turned.strays)
     image, error, departure = (np.zeros_like(restored) for _ in range(3))
     strays = 0
     for y in tiles(ny, TILE_PX, HALO_PX, 1):
@@ -118,7 +128,8 @@ class _Tile(NamedTuple):
 
 
 def _in_tile(recorded: F32, restored: F32) -> _Tile:
-    data = _aligned(without_tail(recorded, restored), restored)
+    data = without_outliers(recorded, restored)
+    data = _aligned(without_tail(data, restored), restored)
     variance = pixel_variance(data, restored)
     place, height, width = maxima(restored)
     usual = usual_width(height, width)
@@ -146,8 +157,10 @@ def _in_tile(recorded: F32, restored: F32) -> _Tile:
     columns = Columns(np.concatenate([place, strays]), profile)
     residual = columns.heights(data - image)
     count = len(place)
+    deviation = deviation * crowded(columns.places, columns.centred)[:count]
     given = np.empty_like(residual)
-    given[:count] = believed(residual[:count], deviation, height, place, AROUND * usual)
+    doubt = height_map(restored - there.waves, profile)[place[:, 0], place[:, 1]].astype(np.float64)
+    given[:count] = believed(residual[:count], deviation, height, doubt, place, AROUND * usual)
     # a place in a texture that looks like a shape by chance is none of a column
     given[:count] *= np.minimum(1.25 * there.shaped[place[:, 0], place[:, 1]], 1.0)
     z2 = squares(residual[count:], error[strays[:, 0], strays[:, 1]], electron, profile)

@@ -8,12 +8,20 @@ from numpy.typing import NDArray
 from stemd.compilation import njit
 from stemd.engines.restoration.estimate.lines import variance_over_brightness
 from stemd.engines.restoration.estimate.noise import spectrum, taper
+from stemd.engines.restoration.evidence.everywhere import electron_of
+from stemd.engines.restoration.evidence.outliers import LOOKS, outliers
+from stemd.engines.restoration.robust_scale import normalise
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 EVEN = 0.6
 """Lowest power of the noise along the lines, as a part of its highest, that passes for white."""
+WORTH = 0.03
+"""Power, as a part of the highest, that is not made more of: a box has none at some frequencies,
+and of what is there nothing can be known."""
+TOLD = 0.3
+"""Deviation of the pixels' variance, as a part of its mean, from which on it tells an electron."""
 SMALLEST_LINE_PX = 32
 LEAST = 1e-4
 """Deviation of the noise, as a part of the image's, below which there is none."""
@@ -56,12 +64,48 @@ def without_tail(image: F32, shown: F32) -> F32:
 
 
 def _falling(power: F64) -> F64:
-    """The power made to fall from frequency to frequency, as that of a tail does: smooth."""
+    """The power made to fall from frequency to frequency, as that of a tail does: smooth.
+
+    Nowhere less than is `WORTH` undoing.
+    """
     width = max(3, len(power) // 24) | 1
     padded = np.pad(np.log(power), width // 2, "reflect")
     smooth = np.exp(np.convolve(padded, np.full(width, 1.0 / width), "valid"))
     falling: F64 = np.minimum.accumulate(smooth)
-    return falling
+    bounded: F64 = np.maximum(falling, WORTH * falling[0])
+    return bounded
+
+
+def without_outliers(image: F32, shown: F32) -> F32:
+    """The image (ny, nx) without what is no evidence: its `outliers` are what is `shown` there."""
+    # the noise is looked for with spikes cut down: whole, they would be most of it
+    seen = normalise(image)
+    cut = seen.undone(seen.values)
+    for _ in range(LOOKS):
+        variance = pixel_variance(cut, shown)
+        electron = _electron(cut, shown, variance)
+        if electron < 0.0:
+            found = outliers(-image, -shown, variance, -electron)
+        else:
+            found = outliers(image, shown, variance, electron)
+        before = cut
+        cut = np.where(found, shown, cut)
+        if np.array_equal(before, cut):
+            break
+    return cut
+
+
+def _electron(image: F32, shown: F32, variance: F32) -> float:
+    """Value of one electron, as it is seen in single pixels; below 0 in inverted contrast.
+
+    By how noise grows with brightness, or, where next to all is equally bright, by how much further
+    it reaches up than down: of counts the third moment is the second one times an electron.
+    """
+    mean = float(variance.mean(dtype=np.float64))
+    if float(variance.std(dtype=np.float64)) > TOLD * mean:
+        return electron_of(variance, shown)
+    rest = (image - shown).astype(np.float64)
+    return float(np.mean(rest**3)) / max(float(np.mean(rest**2)), 1e-30)
 
 
 def pixel_variance(image: F32, shown: F32, *, counted: bool = False) -> F32:
@@ -71,7 +115,8 @@ def pixel_variance(image: F32, shown: F32, *, counted: bool = False) -> F32:
     electronics its offset. What is left is taken in differences of pixels (1, -2, 1 along both
     axes, of white noise 36 times the variance), so that columns that are not as they are shown do
     not count as noise. Never below a hundredth of the mean. `counted`: the line is no steeper than
-    if there were no noise at the darkest value that was recorded. In a texture a bright place is
+    if there were no noise at the darkest value that was recorded, or, where contrast is inverted,
+    at the brightest. In a texture a bright place is
     shown bright by its own noise, and that alone makes a steep line.
     """
     low, high = float(shown.min()), float(shown.max())
@@ -81,8 +126,8 @@ def pixel_variance(image: F32, shown: F32, *, counted: bool = False) -> F32:
     # an image without noise has that of rounding
     least = LEAST**2 * float(shown.var(dtype=np.float64)) + 1e-20
     mean = max(float(square.sum()) / max(total, 1.0), least)
-    darkest = float(image.min()) if counted else -np.inf
-    return variance_over_brightness(count, bright, square, shown, mean, total, 0.01, darkest)
+    ends = (float(image.min()), float(image.max())) if counted else (-np.inf, np.inf)
+    return variance_over_brightness(count, bright, square, shown, mean, total, 0.01, *ends)
 
 
 @njit(nogil=True, cache=True)

@@ -48,13 +48,14 @@ CHANCE = 200.0
 class Judged(NamedTuple):
     """(ny, nx) each: how much is `periodic`, how much is no texture, `shaped`; `filtered`.
 
-    `absent`: how certainly the recorded image has no lattice; `ghost`: what the restored one has of
-    it there.
+    `waves`: what is periodic over the image, without its mean. `absent`: how certainly the recorded
+    image has no lattice; `ghost`: what the restored one has of it there.
     """
 
     periodic: F32
     shaped: F32
     filtered: F32
+    waves: F32
     absent: F32
     ghost: F32
 
@@ -96,7 +97,7 @@ def judged(image: F32, restored: F32, seen: F32, variance: F32) -> Judged:
     filtered, like = texture(image - crystal, variance)
     filtered += crystal
     shaped = np.float32(1.0) - (np.float32(1.0) - there) * like
-    return Judged(there, shaped, filtered, absent, ghost)
+    return Judged(there, shaped, filtered, waves, absent, ghost)
 
 
 def _height(waves: F32, image: F32, line: F64) -> F32:
