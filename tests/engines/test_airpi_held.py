@@ -131,7 +131,7 @@ def test_of_a_strong_specimen_the_record_makes_what_there_was_no_time_for(
 ) -> None:
     """Beside a camera the image is the nearest to what was fitted in the middle, and it is told."""
     seen = on_scan(truth)[8:-8, 8:-8].astype(np.float32)
-    found = Strong(1.0, 1.0, seen, Frame(STEP, (8 * STEP, 8 * STEP)), 1.0)
+    found = Strong(1.0, 1.0, seen, Frame(STEP, (8 * STEP, 8 * STEP)), 1.0, 1.0)
     monkeypatch.setattr("stemd.engines.airpi.finishing.strong", lambda *of: found)
     monkeypatch.setattr("stemd.engines.airpi.keeper.LENS_BY_S", 60.0)
     notices: list[Notice] = []

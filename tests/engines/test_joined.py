@@ -7,11 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from stemd.aberrations import Aberrations
 from stemd.beam import Beam
 from stemd.engines.airpi.bright import Evidence, misfit_of
+from stemd.engines.airpi.inner import Inner, rim_of
 from stemd.engines.airpi.joined import AMPLITUDE, NOISY, compromise, joined
 from stemd.engines.airpi.seen import WIDE, Seen
 from stemd.engines.airpi.slopes import Frame, Slopes
+from stemd.engines.bright_field.view import Discs
 from stemd.engines.lens.estimate import Frequencies, Linear
 from stemd.engines.lens.rings import by_chance
 
@@ -223,3 +226,44 @@ def test_a_disagreement_that_may_be_chance_is_none_and_another_counts_wholly() -
     wrong = misfit_of(at, 1.5 * noise, nothing, cells)
     np.testing.assert_allclose(wrong, 1.5, rtol=0.15)
     assert (misfit_of(at, 1.5 * noise, nothing, 7) == 1.0).all(), "too few cells to tell"
+
+
+def test_what_is_wrong_at_the_border_is_not_taken_for_the_networks_error() -> None:
+    """Positions there see beyond the scan. The network is right, and the data are noisy."""
+    said = TRUTH + 0.1 * waves(3)
+    evidence = evidence_of(TRUTH, FAINT)
+    discs = Discs(
+        lambda columns: np.zeros((0, SIDE**2), np.float32), np.zeros((0, 2)), AT.done,
+        (0.0, 0.0), 5.0, 1, BEAM, STEP,
+    )  # fmt: skip
+    rim = rim_of(discs, Aberrations())
+    assert 2 <= rim <= SIDE // 8
+    wrong = AT.image_of(waves(6, 0.3))
+    inner = np.s_[rim : SIDE - rim, rim : SIDE - rim]
+    wrong[inner] = 0.0
+    evidence.linear.numerator += FAINT * np.fft.rfft2(wrong).ravel()[AT.index]
+    found = [
+        AT.image_of(compromise(said, each).waves - TRUTH)[inner].std()
+        for each in (evidence, replace(evidence, discs=discs, lens=Aberrations()))
+    ]
+    assert found[1] < 0.85 * found[0]
+
+
+def test_waves_of_the_middle_have_the_power_of_the_whole() -> None:
+    rng = np.random.default_rng(2)
+    noise = 1.0 + 99.0 * (AT.ring > AT.ring.max() // 2)
+    middle = Inner(AT, noise, 6)
+    assert 0.3 < middle.share < 0.9
+    power = np.zeros(AT.index.size)
+    for _ in range(40):
+        white = np.fft.rfft2(rng.normal(size=(SIDE, SIDE))).ravel()[AT.index] / SIDE
+        power += np.abs(middle.of(np.sqrt(noise) * white)) ** 2 / 40
+    # quiet rings beside loud ones stay quiet
+    quiet = (AT.ring > 2) & (AT.ring < AT.ring.max() - 2)
+    assert np.average((power / noise)[quiet], weights=AT.twice[quiet]) == pytest.approx(
+        1.0, abs=0.1
+    )
+    edge = np.abs(AT.ring - AT.ring.max() // 2 + 1) < 1
+    assert (power / noise)[edge].mean() == pytest.approx(1.0, abs=0.35)
+    # of a scan that is hardly larger than its border all is compared
+    np.testing.assert_array_equal(Inner(AT, noise, 25).of(TRUTH), TRUTH)

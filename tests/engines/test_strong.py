@@ -12,6 +12,7 @@ from stemd.aberrations import Aberrations
 from stemd.beam import Beam
 from stemd.engines.airpi import strong as module
 from stemd.engines.airpi.bright import Evidence
+from stemd.engines.airpi.full_model import Part
 from stemd.engines.airpi.slopes import Frame
 from stemd.engines.airpi.strong import fitted, strong
 from stemd.engines.bright_field.seen_cells import cells_of
@@ -45,10 +46,10 @@ def atoms() -> NDArray[np.float64]:
     return phase - phase.mean()
 
 
-def evidence_of(phase: NDArray[np.float64]) -> Evidence:
+def evidence_of(phase: NDArray[np.float64], electrons: float = ELECTRONS) -> Evidence:
     """What a scan of it leaves of the bright field, through a lens that is known."""
     shares = weak_phase.patterns(phase, FIELD, POSITIONS, BEAM, LENS, PER_ANGLE)
-    counts = np.random.default_rng(3).poisson(shares * ELECTRONS).astype(np.float32)
+    counts = np.random.default_rng(3).poisson(shares * electrons).astype(np.float32)
     cells = np.ascontiguousarray(counts.reshape(POSITIONS**2, -1).T)
     at = (np.arange(4 * PER_ANGLE + 1) - 2.0 * PER_ANGLE) / PER_ANGLE
     vectors = np.stack(np.meshgrid(at, at, indexing="ij"), axis=-1).reshape(-1, 2)
@@ -136,3 +137,32 @@ def test_a_weak_or_unclear_specimen_is_left_to_the_linear_estimate(
     assert strong(network, FRAME, replace(evidence, discs=None)) is None
     # so far out of focus that every position sees what lies beyond the scan
     assert strong(network, FRAME, replace(evidence, lens=Aberrations(300.0))) is None
+
+
+def test_where_the_linear_estimate_is_good_the_dose_decides(
+    truth: NDArray[np.float64], evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ENOUGH", 0.02)
+    monkeypatch.setattr(module, "WRONG", 0.01)  # whatever it is, it counts as good
+    network = faint(truth)
+    many = strong(network, FRAME, evidence)
+    assert many is not None
+    assert many.better == 1.0
+    few = strong(network, FRAME, evidence_of(truth, 15.0))
+    assert few is not None
+    assert 0.3 < few.better < 0.9
+    assert strong(network, FRAME, evidence_of(truth, 4.0)) is None
+
+
+def test_half_of_the_cells_say_what_all_would_leave_open(
+    truth: NDArray[np.float64], evidence: Evidence
+) -> None:
+    assert evidence.discs is not None
+    all_of_it = slice(0, POSITIONS)
+    spline = module.coefficients(faint(truth))
+    left = []
+    for stride, cells in ((1, 1.0), (2, 2.0), (2, 1.0)):
+        part = Part(evidence.discs, LENS, all_of_it, all_of_it, 0, stride)
+        left.append(part.fitted(part.thought(spline, FRAME), 1.0, cells)[2])
+    assert left[1] == pytest.approx(left[0], rel=0.15)
+    assert left[2] > 1.2 * left[0]

@@ -174,18 +174,21 @@ class _Network:
     ) -> tuple[F32, float, bool]:
         """The phase of a strong specimen, its standard error, and whether it is not fitted.
 
-        As far as the linear estimate is wrong it is the fitted one, else the joined one.
+        As far as that is better it is the fitted one, else the joined one.
         Where there is no time for the whole scan it is the network's or the joined one: that which
-        is more like what was fitted in the middle.
+        is more like what was fitted in the middle. That began at the network's, so where the linear
+        estimate is not wrong it is the joined one.
         """
-        at, wrong = self._from_first(), found.wrong
+        at, better = self._from_first(), found.better
         if not evidence.hasty:
             made = fitted(self.image, at, evidence, found)
-            image = np.float32(wrong) * made.phase + np.float32(1.0 - wrong) * joint.phase
+            image = np.float32(better) * made.phase + np.float32(1.0 - better) * joint.phase
             # the greater one: with the less of the two fewer of the true phases lay within
             return image, max(made.sigma, joint.sigma), False
         network = np.float32(found.scale) * self.image
-        image = max(network, joint.phase, key=lambda image: found.alike(image, at))
+        image = joint.phase
+        if found.wrong > 0.0:
+            image = max(network, joint.phase, key=lambda image: found.alike(image, at))
         unlike = math.sqrt(max(0.0, 1.0 - found.alike(image, at) ** 2))
         return image, max(joint.sigma, unlike * float(image.std())), True
 

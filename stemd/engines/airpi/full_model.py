@@ -76,13 +76,14 @@ class Part:
         """
         return -self._fit.misfit_of(phase, absorption, rim) / 2.0
 
-    def fitted(self, thought: F32, part: float) -> tuple[F32, F32, float]:
+    def fitted(self, thought: F32, part: float, cells: float = 1.0) -> tuple[F32, F32, float]:
         """The phase near one that is thought, its absorption, and the variance of the phase.
 
         `part`: of the power of what is thought that its error has. Up to twice the semi-angle; of
-        finer detail what is thought stays.
+        finer detail what is thought stays. The variance is that which `cells` times as many cells
+        would leave.
         """
-        return self._fit.near(thought, part)
+        return self._fit.near(thought, part, cells)
 
     def linear(self) -> F32:
         """The linear estimate of the same cells on the pixels of the fit."""
@@ -124,15 +125,16 @@ class _About(Jointly):
         level = inner - inner.mean(axis=(1, 2), keepdims=True)
         return self._product(level, level)
 
-    def near(self, thought: F32, part: float) -> tuple[F32, F32, float]:
+    def near(self, thought: F32, part: float, cells: float) -> tuple[F32, F32, float]:
         """See `Part.fitted`."""
         self._powers[0], self._steps_by = part * self._power_of(thought), None
         self._object[0], self._object[1] = thought, 0.0
         self._thought = self._object.copy()
         self._improve_phase(STEPS)
         self._thought = None
-        self._powers[0] *= max(part, LEAST_ERROR) / part
-        variance = float(super()._prior_and_divisors()[0].mean(dtype=np.float64))
+        # 1 / (cells t + 1 / P) is 1 / (t + 1 / (cells P)) over cells
+        self._powers[0] *= cells * max(part, LEAST_ERROR) / part
+        variance = float(super()._prior_and_divisors()[0].mean(dtype=np.float64)) / cells
         return self._object[0].copy(), self._object[1].copy(), variance
 
     def _prior_and_divisors(self) -> F32:
@@ -160,11 +162,6 @@ class _About(Jointly):
 def times_of(discs: Discs) -> int:
     """Pixels of the specimen to a step of the scan."""
     return max(1, math.ceil(discs.step_angstrom / (FINEST * discs.beam.airy_radius)))
-
-
-def rim_of(discs: Discs, lens: Aberrations) -> int:
-    """Positions at a border that see what lies beyond it."""
-    return math.ceil((lens.reach(discs.beam) + discs.beam.airy_radius) / discs.step_angstrom)
 
 
 def points_of(discs: Discs) -> int:

@@ -146,13 +146,14 @@ def compromise(network: C128, evidence: Evidence) -> Compromise:
     seen = Seen(evidence)
     at = seen.at
     weight = at.twice / (seen.power_beside(network) + seen.noise)
-    own = _about(at.ring, weight * np.abs(network) ** 2)
-    both = _about(at.ring, weight * (network.conj() * seen.waves).real)
+    inner = seen.middle.of(network)
+    own = _about(at.ring, weight * np.abs(inner) ** 2)
+    both = _about(at.ring, weight * (inner.conj() * seen.inner).real)
     power = seen.power_beside(np.zeros_like(network))
     clear = _mean(at, weight, power / (power + seen.noise))
     seen.scale(_faint(seen, weight, own, both, clear))
     power, noise = seen.power_beside(np.zeros_like(network)), seen.noise
-    both = _about(at.ring, weight * (network.conj() * seen.waves).real)
+    both = _about(at.ring, weight * (inner.conj() * seen.inner).real)
     thought, noisy = (0.0, NOISY_BLURRED) if evidence.blurred else (1.0, NOISY)
     # of what the two have in common that which is specimen; without a clear one, what is thought
     alike = both * _mean(at, weight, power / np.maximum(power + noisy * noise, TINY))
@@ -165,7 +166,7 @@ def compromise(network: C128, evidence: Evidence) -> Compromise:
     course = power + (np.bincount(at.ring, np.abs(waves) ** 2) / count)[at.ring]
     # that part of the network's noise which is noise of the linear estimate, too
     common = np.clip(gain * shared, 0.0, MOST_COMMON)[at.ring] * finite
-    error = seen.error_of(waves, course, common)
+    error = seen.error_of(gain[at.ring] * inner, course, common)
     beyond = np.maximum(error - common, 0.0)
     share = beyond / np.maximum(beyond + noise - common, TINY)
     outer = np.unique(at.ring[at.ring >= OUTER * at.ring.max(initial=0)])
@@ -191,7 +192,7 @@ def _faint(seen: Seen, weight: F64, own: F64, both: F64, clear: F64) -> F64:
     It says too little of them. Where it and the network show the same, it is taken to be as strong.
     """
     finite = np.isfinite(seen.noise)
-    beyond = np.where(finite, np.abs(seen.waves) ** 2 - np.where(finite, seen.noise, 0.0), 0.0)
+    beyond = np.where(finite, np.abs(seen.inner) ** 2 - np.where(finite, seen.noise, 0.0), 0.0)
     there = np.maximum(_about(seen.at.ring, weight * beyond), TINY)
     alike = np.clip(np.maximum(both, 0.0) ** 2 / np.maximum(own * there, TINY), 0.0, 1.0)
     ratio = np.sqrt(there / np.maximum(own, TINY))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from stemd.engines.airpi.bright import Evidence
+from stemd.engines.airpi.inner import Inner, rim_of
 from stemd.engines.lens.estimate import Linear
 from stemd.engines.lens.rings import by_chance
 from stemd.engines.lens.weights import LEAST_SHARE
@@ -22,6 +25,9 @@ SURE = 4.0
 """Standard errors from which on a single ring decides about its own error."""
 WIDE = 13
 """Rings that together tell how strong a specimen may be that no single one sees."""
+STANDS_OUT = 0.6
+"""Part of the specimen's power above its noise from which on the middle alone is looked at: where
+noise decides, more waves count for more than the errors of the border."""
 TINY = 1e-150
 
 
@@ -37,11 +43,25 @@ class Seen:
         divisor = np.where(known, self._denominator, 1.0)
         self.waves = np.where(known, self._numerator / divisor, 0.0)
         self.noise = np.where(known, self.at.positions / divisor, np.inf)
+        discs, lens = evidence.discs, evidence.lens
+        rim = 0
+        if discs is not None and lens is not None and self._clear() > STANDS_OUT:
+            rim = rim_of(discs, lens)
+        self.middle = Inner(self.at, self.noise, rim)
+        self.inner = self.middle.of(self.waves)
+
+    def _clear(self) -> float:
+        """Part of the specimen's power that stands out of the noise."""
+        power, known = self.power_beside(np.zeros_like(self.waves)), np.isfinite(self.noise)
+        weight = np.where(known, self.at.twice * power, 0.0)
+        clear = weight * power / np.maximum(power + np.where(known, self.noise, 0.0), TINY)
+        return float(clear.sum()) / max(float(weight.sum()), TINY)
 
     def scale(self, faint: F64) -> None:
         """By rings, to what the linear estimate is in parts of the phase."""
         part = faint[self.at.ring]
         self.waves = self.waves / part
+        self.inner = self.inner / part
         self.noise = self.noise / part**2
         self._numerator = self._numerator * part
         self._denominator = self._denominator * part**2
@@ -87,23 +107,25 @@ class Seen:
         return np.asarray(np.maximum(most, 0.0)[at.ring])
 
     def error_of(self, waves: C128, course: F64, common: F64) -> F64:
-        """Power of the waves' error: a part of `course`, but where a ring clearly has another.
+        """Power of the error of waves (n,), of the middle: a part of `course`, but where a ring
+        clearly has another.
 
         `common`: covariance of the noise in the linear estimate and in the waves. The part is what
         explains the difference best, and `PART` where the data cannot tell. A ring by itself is
         believed from SURE standard errors on.
         """
-        at, noise = self.at, self.noise
+        at, noise, share = self.at, self.noise, self.middle.share
         weight = np.where(np.isfinite(noise), at.twice / (noise + course) ** 2, 0.0)
         noise = np.where(weight > 0, noise, 0.0)
-        beyond = np.where(weight > 0, np.abs(self.waves - waves) ** 2 - noise + 2.0 * common, 0.0)
-        there = PART[1] ** -2 + float((weight * course**2).sum())
-        part = (PART[0] * PART[1] ** -2 + float((weight * beyond * course).sum())) / there
+        beyond = np.where(weight > 0, np.abs(self.inner - waves) ** 2 - noise + 2.0 * common, 0.0)
+        there = PART[1] ** -2 + share * float((weight * course**2).sum())
+        part = share * float((weight * beyond * course).sum())
+        part = (PART[0] * PART[1] ** -2 + part) / there
         error = min(max(part, 0.0), 1.5) * course
         rings = np.bincount(at.ring, weight)
         apart = np.bincount(at.ring, weight * (beyond - error)) / np.maximum(rings, TINY)
         sigma = np.sqrt(np.bincount(at.ring, (weight * (noise + error)) ** 2)) / np.maximum(
-            rings, TINY
+            rings * math.sqrt(share), TINY
         )
         clear = np.where(np.abs(apart) > SURE * sigma, apart, 0.0)
         return np.asarray(np.maximum(error + clear[at.ring], 0.0))

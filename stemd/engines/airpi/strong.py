@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.engines.airpi.bright import Evidence
-from stemd.engines.airpi.full_model import Part, points_of, rim_of, times_of
+from stemd.engines.airpi.full_model import Part, points_of, times_of
+from stemd.engines.airpi.inner import rim_of
 from stemd.engines.airpi.joined import AMPLITUDE, coefficients
 from stemd.engines.airpi.slopes import Frame
+from stemd.engines.bright_field.view import Discs
 from stemd.engines.splines import read_at
 
 F32 = NDArray[np.float32]
@@ -45,6 +47,10 @@ ENOUGH, WRONG = 0.8, 0.6
 """Part of the strength of the fitted phase that the linear estimate of the same cells has, from
 which on it is good enough, and up to which it is wrong. Two sheets of a dichalcogenide 0.7 to 0.87,
 perovskites and particles 0.2 to 0.72."""
+OPEN, KNOWN = 0.16, 0.08
+"""Part of the power of the fitted phase that the counts leave open, from which on it is no better
+than the joined one where the linear estimate is good, and up to which it is. Sheets of a
+dichalcogenide at 500 e/angstrom^2 0.25 to 0.28, at 1e4 0.04 to 0.06."""
 CLEAR = 30.0
 """Logarithm of how much likelier the counts that were not used are with the fitted phase than
 without a specimen."""
@@ -55,8 +61,9 @@ class Strong:
     """What the middle of a scan says of a strong specimen.
 
     `scale` of the network's phase, `part`: see `PARTS`; `middle`: the fitted phase, with `frame`:
-    where its first pixel lies from the scan's first position; `wrong`: how wrong the linear
-    estimate is, up to 1 where nothing of it is to be used.
+    where its first pixel lies from the scan's first position; `wrong`: how wrong the
+    linear estimate is, 0 to 1; `better`: how far a fitted image is to be preferred to the joined
+    one, up to 1 where nothing of that is to be used.
     """
 
     scale: float
@@ -64,6 +71,7 @@ class Strong:
     middle: F32
     frame: Frame
     wrong: float
+    better: float
 
     def alike(self, image: F32, at: Frame) -> float:
         """Correlation of an image (h, w), which lies there, with what was fitted."""
@@ -110,8 +118,9 @@ def strong(image: F32, frame: Frame, evidence: Evidence) -> Strong | None:
     if float(thought.std()) < FAINT:
         return None
     unused = Part(discs, lens, rows, columns, stride // 2, stride)
-    fits = {part: used.fitted(thought, part)[:2] for part in PARTS}
-    likely = {part: unused.likely(*fit, rim=rim) for part, fit in fits.items()}
+    more = stride / _stride(discs)
+    fits = {part: used.fitted(thought, part, more) for part in PARTS}
+    likely = {part: unused.likely(*fit[:2], rim=rim) for part, fit in fits.items()}
     part = max(PARTS, key=lambda part: likely[part])
     linear, edge = used.linear(), rim * used.times
     phase, weak = (
@@ -123,12 +132,15 @@ def strong(image: F32, frame: Frame, evidence: Evidence) -> Strong | None:
     strength = float(phase.std())
     if likely[part] < least or strength < STRONG:
         return None
+    left = fits[part][2] / strength**2
     wrong = (ENOUGH - float(weak.std()) / strength) / (ENOUGH - WRONG)
-    if wrong <= 0.0:
+    wrong = min(1.0, max(0.0, wrong))
+    better = max(wrong, (OPEN - left) / (OPEN - KNOWN))
+    if better <= 0.0:
         return None
     step = discs.step_angstrom
     inner = Frame(step / used.times, ((rows.start + rim) * step, (columns.start + rim) * step))
-    return Strong(scale, part, phase, inner, min(1.0, wrong))
+    return Strong(scale, part, phase, inner, wrong, min(1.0, better))
 
 
 def fitted(image: F32, frame: Frame, evidence: Evidence, found: Strong) -> Fitted:
@@ -141,7 +153,7 @@ def fitted(image: F32, frame: Frame, evidence: Evidence, found: Strong) -> Fitte
     assert lens is not None
     image = np.float32(found.scale) * image
     spline = coefficients(image)
-    stride = max(1, math.ceil(points_of(discs) / (2 * POINTS)))
+    stride = _stride(discs)
     times = times_of(discs)
     change = np.zeros([(n - 1) * times + 1 for n in discs.done.shape])
     weight, variances = np.zeros_like(change), []
@@ -169,6 +181,11 @@ def fitted(image: F32, frame: Frame, evidence: Evidence, found: Strong) -> Fitte
     phase = image + read_at(spline, y, x)
     strength = AMPLITUDE * float(phase.std())
     return Fitted(phase, math.sqrt(float(np.mean(variances)) + strength**2))
+
+
+def _stride(discs: Discs) -> int:
+    """Every so many cells are fitted."""
+    return max(1, math.ceil(points_of(discs) / (2 * POINTS)))
 
 
 def _middle(positions: int, side: int) -> slice:
