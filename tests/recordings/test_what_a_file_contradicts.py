@@ -197,3 +197,22 @@ def test_flyback_that_only_the_number_of_patterns_tells_of_is_told(
     np.save(path, counts((48, 8, 9)))
     _, notices = read(path, scan=scan)
     assert [n.count for n in notices if n.kind == "flyback_guessed"] == [left_out] * bool(left_out)
+
+
+@pytest.mark.parametrize(
+    ("shape", "scan", "words"),
+    [
+        ((49, 8, 9), None, "7 lines of 7"),
+        ((48, 8, 9), None, "a single line"),
+        ((48, 8, 9), Scan(shape=(6, 8)), ""),
+        ((6, 8, 8, 9), None, ""),
+        ((1, 8, 9), None, ""),
+    ],
+)
+def test_a_size_that_nothing_tells_is_said_to_be_a_guess(
+    tmp_path: Path, shape: tuple[int, ...], scan: Scan | None, words: str
+) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, counts(shape))
+    said = [n.text for n in read(path, scan=scan)[1] if n.kind == "size_guessed"]
+    assert [text.rpartition("taken for ")[2] for text in said] == [words] * bool(words)

@@ -102,6 +102,7 @@ class ArrayRecording:
             *about.notices,
             *_notices(self._scan, shape, about),
             *(_guessed(self._scan, shape) if guessed else ()),
+            *(_size_guessed(self._scan) if scan is None and _says_nothing(shape, about) else ()),
         )
         self.splits = True
 
@@ -242,6 +243,23 @@ def _notices(scan: Scan, shape: tuple[int, ...], about: About) -> Iterator[Messa
             "if the file is right, the scan's shape or flyback is wrong: is it lines x columns?"
         )
         yield Notice("scan_shape", text, remedy=remedy)
+
+
+def _says_nothing(shape: tuple[int, ...], about: About) -> bool:
+    """Whether the file tells of patterns only, and of no lines."""
+    return len(shape) == 3 and shape[0] > 1 and about.lines is None
+
+
+def _size_guessed(scan: Scan) -> Iterator[Message]:
+    """Patterns one after the other are taken for a square where they can be, else for one line."""
+    ny, nx = scan.shape
+    yield Notice(
+        "size_guessed",
+        f"the file tells of {ny * nx:,} patterns and not of the scan's size: they are taken for "
+        + (f"{ny} lines of {nx}" if ny > 1 else "a single line"),
+        level="info" if ny > 1 else "warning",
+        remedy="tell the scan's size with --scan YxX",
+    )
 
 
 def _guessed(scan: Scan, shape: tuple[int, ...]) -> Iterator[Message]:
