@@ -20,7 +20,7 @@ EVEN = 0.6
 WORTH = 0.03
 """Power, as a part of the highest, that is not made more of: a box has none at some frequencies,
 and of what is there nothing can be known."""
-TOLD = 0.3
+TOLD = 0.03
 """Deviation of the pixels' variance, as a part of its mean, from which on it tells an electron."""
 SMALLEST_LINE_PX = 32
 LEAST = 1e-4

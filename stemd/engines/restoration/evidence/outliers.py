@@ -29,7 +29,7 @@ def outliers(image: F32, shown: F32, variance: F32, electron: float) -> NDArray[
     next to nothing is in the lines above and below. A column is wider than that.
     `electron` is the value of one, by which `variance` (ny, nx) grows. Of x / electron, m
     expected, the chance of more is exp(-2 (sqrt x - sqrt m)^2) or less, even where pulses are
-    exponentially distributed (Chernoff's bound), and that of less exp(-(sqrt m - sqrt x)^2).
+    exponentially distributed (Chernoff's bound), and that of less is below normal noise's.
     """
     least = math.log(image.size) + CERTAIN
     out = np.zeros(image.shape, np.bool_)
@@ -58,12 +58,13 @@ def _find(
             beyond = value - high if value > high else value - low if value < low else 0.0
             if beyond == 0.0:
                 continue
-            if electron > 1e-3 * math.sqrt(noise):
+            # of counts as of normal noise the chance of so much less is exp(-z^2 / 2) or less
+            unlikely = 0.5 * beyond * beyond / noise
+            if beyond > 0.0 and electron > 1e-3 * math.sqrt(noise):
                 expected = noise / (electron * electron)
-                root = math.sqrt(max(0.0, expected + beyond / electron)) - math.sqrt(expected)
-            else:
-                root = 0.5 * beyond / math.sqrt(noise)
-            if (2.0 if beyond > 0.0 else 1.0) * root * root < least:
+                root = math.sqrt(expected + beyond / electron) - math.sqrt(expected)
+                unlikely = 2.0 * root * root
+            if unlikely < least:
                 continue
             beside = lines = 0.0
             for y in (j - 1, j + 1):
