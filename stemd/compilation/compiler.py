@@ -21,7 +21,6 @@ from numba.core import event
 from numba.core.caching import FunctionCache
 from numba.core.registry import cpu_target
 
-from stemd.compilation.parts import Compiler
 from stemd.compilation.sources import stamp_of
 from stemd.garbage import uncollected
 
@@ -125,15 +124,6 @@ def dispatcher(function: FunctionType, options: dict[str, Any]) -> Any:
         except (RuntimeError, OSError) as error:
             _tell(error)
     return kernel
-
-
-def part(function: FunctionType, options: dict[str, Any]) -> Any:
-    """numba's dispatcher of a kernel for those that call it, in whose cache it is kept."""
-    options.pop("cache", None)
-    make: Any = numba.njit
-    return make(pipeline_class=Compiler, no_cfunc_wrapper=True, no_cpython_wrapper=True, **options)(
-        function
-    )
 
 
 def type_of_intrinsic(function: FunctionType, options: dict[str, Any]) -> Any:
