@@ -233,3 +233,23 @@ def test_a_cluster_that_works_is_not_talked_about_unless_nothing_ends() -> None:
     _look(watch, clock, lambda now: Workers(1, {"a": now}), STUCK_S + SILENT_S + 2.0)
     assert len(told) == 1
     assert "no part has ended for" in told[0]
+
+
+def test_workers_that_came_and_went_between_two_looks_are_gone() -> None:
+    clock, told = _Clock(), list[str]()
+    watch = Watch(lambda text, over=False: told.append(text), clock)
+    while clock.now < 5.0:
+        watch.look(Workers(), int(clock.now >= 1.0))
+        clock.now += 1.0
+    assert len(told) == 1
+    assert "all workers are gone" in told[0]
+    watch.over()
+    assert told[-1] == "the cluster works again: nothing is left to do"
+
+
+def test_the_end_of_a_cluster_that_worked_needs_no_word() -> None:
+    clock, told = _Clock(), list[str]()
+    watch = Watch(lambda text, over=False: told.append(text), clock)
+    _look(watch, clock, lambda now: Workers(1, {"a": now}), 10.0)
+    watch.over()
+    assert told == []

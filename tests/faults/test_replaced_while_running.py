@@ -151,7 +151,8 @@ def test_a_daemon_under_which_another_version_was_installed_goes_on_and_asks_for
     assert [status for status, _ in pages] == [200, 200]
     assert old.red() == []
     _update(old.package)
-    wait_until(old.red, "health is red", 30.0)
+    # while the files are being replaced it says that they are
+    wait_until(lambda: "was installed" in str(old.red()), "health is red", 30.0)
     (red,) = old.red()
     assert red["what"] == "version"
     assert f"stemd 9.9.9 was installed while {stemd.__version__} runs" in red["message"]

@@ -65,6 +65,7 @@ def run_files(
         progress(done, total, threads)
 
     queue.run(tick)
+    watch.over()
     for folder, file in spread.items():
         if not file.over:
             failed(folder, ClusterError("not everything was done", "repeat the command"))

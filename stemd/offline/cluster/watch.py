@@ -61,7 +61,8 @@ class Watch:
         """Called every second or so; `ended` counts the tasks that have come to an end."""
         now = self._clock()
         if ended != self._ended:
-            self._ended, self._ended_at = ended, now
+            # whoever did it was there, though it came and went between two looks
+            self._ended, self._ended_at, self._came = ended, now, True
         wrong = self._wrong(workers, now)
         if not wrong:
             if self._told is not None:
@@ -74,6 +75,11 @@ class Watch:
         if waited >= PATIENCE_S and (self._told is None or now - self._told >= AGAIN_S):
             self._told = now
             self._tell(wrong)
+
+    def over(self) -> None:
+        """All tasks have ended: what was wrong was over before it could be seen to be."""
+        if self._told is not None:
+            self._tell("the cluster works again: nothing is left to do", over=True)
 
     def _wrong(self, workers: Workers, now: float) -> str:
         if not workers.answered:
