@@ -24,6 +24,10 @@ F64 = NDArray[np.float64]
 C64 = NDArray[np.complex64]
 
 
+COARSE = 4.0
+"""Standard deviation, in positions, of the blur behind which the joined image is believed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Averaged:
     """Weights (p, p) on the object's pixels by which a patch's mean was `taken`, and by which
@@ -182,15 +186,34 @@ class _Network:
         at, better = self._from_first(), found.better
         if not evidence.hasty:
             made = fitted(self.image, at, evidence, found)
-            image = np.float32(better) * made.phase + np.float32(1.0 - better) * joint.phase
+            phase = self._coarse_of(joint.phase, made.phase)
+            image = np.float32(better) * phase + np.float32(1.0 - better) * joint.phase
             # the greater one: with the less of the two fewer of the true phases lay within
             return image, max(made.sigma, joint.sigma), False
-        network = np.float32(found.scale) * self.image
+        network = self._coarse_of(joint.phase, np.float32(found.scale) * self.image)
         image = joint.phase
         if found.wrong > 0.0:
             image = max(network, joint.phase, key=lambda image: found.alike(image, at))
         unlike = math.sqrt(max(0.0, 1.0 - found.alike(image, at) ** 2))
         return image, max(joint.sigma, unlike * float(image.std())), True
+
+    def _coarse_of(self, joint: F32, image: F32) -> F32:
+        """The image with the joined one's coarse structure in the place of its own.
+
+        Patches have no mean phase, and the fit in tiles begins at what they say and hardly moves
+        what is coarser than its surroundings: holes were brighter than the crystal about them.
+        """
+        sigma = COARSE * self.of.step_size_angstrom / self.of.pixel_angstrom
+        missing = np.pad(
+            joint - image, [(n // 2, n - n // 2) for n in image.shape], mode="symmetric"
+        )
+        frequency = np.hypot(
+            np.fft.fftfreq(missing.shape[0])[:, None], np.fft.rfftfreq(missing.shape[1])
+        )
+        passed = np.fft.rfft2(missing) * np.exp(-2.0 * (np.pi * sigma * frequency) ** 2)
+        smooth = np.fft.irfft2(passed, missing.shape)
+        inner = tuple(slice(n // 2, n // 2 + n) for n in image.shape)
+        return np.asarray(image + smooth[inner], np.float32)
 
     def _from_first(self) -> Frame:
         """Where the image lies from the scan's first position."""
