@@ -31,8 +31,8 @@ class ClippedCounts:
         size = 8 * np.dtype(detector.dtype).itemsize - (detector.dtype[0] == "i")
         self._largest = 2 ** min(detector.bit_depth or size, size) - 1
         self._real_numbers = detector.scale != 1.0
-        # patterns, of which wholly at the maximum; pixels, counts, the value at which they end
-        self._numbers = np.zeros(5, np.float64)
+        # patterns, of which wholly at the maximum; pixels, the value at which they end
+        self._numbers = np.zeros(4, np.float64)
         self._full = np.zeros(shape, np.int64)
         """How often each pixel was at the maximum."""
 
@@ -44,12 +44,11 @@ class ClippedCounts:
         now = self._numbers
         now[0] += 1
         now[2] += pixels
-        now[3] += int(pattern.sum())
         if self._may_be_clipped(pattern, top):
             full = pattern == top
             self._full += full
             now[1] += np.count_nonzero(full) == pixels
-            now[4] = max(now[4], top)
+            now[3] = max(now[3], top)
 
     def _may_be_clipped(self, pattern: NDArray[np.integer], top: int) -> bool:
         if top >= self._largest:
@@ -65,23 +64,27 @@ class ClippedCounts:
 
     def merge(self, gathered: Gathered) -> None:
         """Add what was seen of another part of the same scan."""
-        top = max(self._numbers[4], gathered["numbers"][4])
+        top = max(self._numbers[3], gathered["numbers"][3])
         self._numbers += gathered["numbers"]
-        self._numbers[4] = top
+        self._numbers[3] = top
         self._full += gathered["full"]
 
-    def notices(self) -> list[Notice]:
-        """What is to be said of the scan; nothing where nothing of weight is at its maximum."""
-        seen, whole, pixels, counts, top = self._numbers
+    def notices(self, totals: NDArray[np.signedinteger]) -> list[Notice]:
+        """What is to be said of the scan; nothing where nothing of weight is at its maximum.
+
+        `totals`: counts of the positions that are done.
+        """
+        seen, whole, pixels, top = self._numbers
         if not seen:
             return []
         if self._largest == 1:
             return self._of_one_bit(int(seen))
         _, together = alone_or_together(self._full > 0)
         full = int(self._full[together].sum())
-        if not full or (full * top < LEAST_SHARE * counts and not whole):
+        counts = seen * float(totals.mean()) if totals.size else 0.0
+        if not full or counts <= 0.0 or (full * top < LEAST_SHARE * counts and not whole):
             return []
-        share = full * top / counts
+        share = min(1.0, full * top / counts)
         text = (
             f"pixels are at the counter's maximum of {top:,.0f}: {full / pixels:.1%} of those in "
             f"{seen:,.0f} patterns that were looked at, with {share:.0%} of the counts"

@@ -53,10 +53,15 @@ class OddCounts:
         self._checksum, self._alike, self._measured = _NONE, True, False
         # patterns, values, of which negative; counts, differences of neighbours; swapped likewise
         self._numbers = np.zeros(7, np.float64)
-        self._sum = np.zeros(shape, np.float64)
+        # at least four rows are left, of the narrowest pattern that has as many
+        self._each = max(1, min(shape[0] // 4, shape[0] * shape[1] // _SOME))
+        self._sum = np.zeros((-(-shape[0] // self._each), shape[1]), np.float64)
 
-    def add(self, pattern: NDArray[np.integer[Any]]) -> None:
-        """One more pattern, (y, x), in the machine's byte order."""
+    def add(self, pattern: NDArray[np.integer[Any]], *, thorough: bool = True) -> None:
+        """One more pattern, (y, x), in the machine's byte order.
+
+        Only when `thorough` its values are looked at for their divisor and their roughness.
+        """
         now = self._numbers
         now[0] += 1
         now[1] += pattern.size
@@ -64,16 +69,16 @@ class OddCounts:
             self._compare(zlib.crc32(pattern.tobytes()))
         if pattern.dtype.kind == "i":
             now[2] += np.count_nonzero(pattern < 0)
-        if self._divisor != 1:
+        if thorough and self._divisor != 1:
             some = np.unique(np.abs(pattern.ravel()[:: max(1, pattern.size // _SOME)]))
             if some.size > DIFFERENT:
                 self._divisor = math.gcd(self._divisor, *map(int, some[some > 0]))
                 self._measured = True
         if not self._files:
             return
-        self._sum += pattern
-        if pattern.dtype.kind == "u" and pattern.dtype.itemsize > 1:
-            rows = pattern[:: max(1, pattern.size // _SOME)]
+        rows = pattern[:: self._each]
+        self._sum += rows
+        if thorough and pattern.dtype.kind == "u" and pattern.dtype.itemsize > 1:
             now[3:5] += _rough(rows)
             now[5:7] += _rough(rows.byteswap())
 

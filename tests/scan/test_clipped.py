@@ -63,8 +63,8 @@ def test_a_disc_at_the_maximum_of_the_counter_is_told_with_its_share(
     text = said_of(patterns, depth)
     assert f"maximum of {largest:,}" in text
     looked = patterns[:: -(-300 // LOOKED_AT)].astype(np.float64)
-    share = largest * (looked == largest).sum() / looked.sum()
-    assert f"{(looked == largest).mean():.1%} of those in 100 patterns that were looked at" in text
+    share = largest * (looked == largest).mean() / patterns.astype(np.float64).mean()
+    assert f"{(looked == largest).mean():.1%} of those in 60 patterns that were looked at" in text
     assert f"with {share:.0%} of the counts" in text
     assert said_of(patterns, depth, (300,)) == said_of(patterns, depth, (1,)) == text
     below = np.minimum(discs(300, 0.3 * largest), largest).astype(dtype)
@@ -75,14 +75,14 @@ def test_the_same_patterns_are_looked_at_where_lines_run_backwards() -> None:
     scan = Scan(shape=(6, 50), serpentine=True)
     patterns = np.minimum(discs(300, 300.0), 255).astype("u1")
     one, many = (said_of(patterns, 8, sizes, lines=scan) for sizes in ((300,), (49, 51)))
-    assert "in 100 patterns" in one
+    assert "in 60 patterns" in one
     assert one == many
 
 
 def test_patterns_all_of_whose_pixels_are_at_the_maximum_are_told() -> None:
     patterns = discs(200, 20.0).astype("<u2")
     patterns[100:] = 4095
-    assert "in 50 of them all pixels are" in said_of(patterns, 12)
+    assert "in 25 of them all pixels are" in said_of(patterns, 12)
 
 
 def test_a_depth_that_nobody_tells_shows_in_the_counts() -> None:
