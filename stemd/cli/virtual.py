@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import threading
 from typing import Any
 
 from stemd import plugins
@@ -37,6 +39,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         speaker.configure(sub)
+        sub.add_argument(
+            "--end-with-input",
+            action="store_true",
+            help="end when standard input ends: with the program that started this and holds it",
+        )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,4 +51,17 @@ def run(args: argparse.Namespace) -> int:
     from stemd.logs import set_up_logs
 
     set_up_logs("warning")
+    if args.end_with_input:
+        threading.Thread(target=_end_with_input, name="input", daemon=True).start()
     return int(_speakers()[args.protocol].run(args))
+
+
+def _end_with_input() -> None:
+    """End the process once nobody holds its input any more, also while it still renders.
+
+    A program that is killed cannot end its camera, but the system closes its pipes.
+    """
+    # the bare descriptor: at the end of the interpreter nobody may hold the lock of `sys.stdin`
+    while os.read(0, 4096):
+        pass
+    os._exit(0)

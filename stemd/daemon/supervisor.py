@@ -214,7 +214,7 @@ class Daemon:
     async def _recover(self, store: Store, completer: Completer) -> None:
         """Take up what earlier daemons left; while the catalogue is held, try again."""
         steps: tuple[Callable[[], Awaitable[object]], ...] = (
-            lambda: beside(recover, store.catalogue),
+            lambda: beside(recover, store),
             lambda: beside(end_unended, store),
             lambda: beside(finish_intentions, store),
             lambda: beside(

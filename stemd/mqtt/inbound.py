@@ -56,10 +56,10 @@ def _refuse(key: str, message: str, allowed: Any = None) -> NoReturn:
 
 
 class Gate:
-    """Lets a request through once; `folder` is where ids are kept for the next run."""
+    """Lets a request through once; `path` is the file where ids are kept for the next run."""
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self._ids = RequestIds(folder)
+    def __init__(self, path: Path | None = None) -> None:
+        self._ids = RequestIds(path)
 
     def read(self, message: Message, pipeline: str, kind: Inbound) -> Request:
         """The request that the message holds, with a problem if it must not be carried out."""

@@ -20,7 +20,6 @@ Key = tuple[str, str, str | int]
 
 DUPLICATE_SECONDS = 600.0
 MAX_REMEMBERED = 10_000
-FILE = "requests.jsonl"
 _MOST_BYTES = 16 * 1024 * 1024
 _WRITE_PATIENCE_SECONDS = 2.0
 """A command waits so long for a slow disk, and is then carried out."""
@@ -31,12 +30,13 @@ log = get_logger(__name__)
 class RequestIds:
     """Ids for ten minutes, so many and no more.
 
-    With a folder those of commands are also kept in a file there, and known to the next run.
+    With a file those of commands are also kept there, and known to the next run: a file of each
+    instrument, as several may share a data folder and call their pipelines alike.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None) -> None:
         self._seen: OrderedDict[Key, float] = OrderedDict()
-        self._path = folder / FILE if folder is not None else None
+        self._path = path
         self._unwritten: list[tuple[Key, float]] = []
         self._writing: asyncio.Task[None] | None = None
         self._lines = 0

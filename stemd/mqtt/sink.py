@@ -59,7 +59,8 @@ class MqttSink(Sink):
         complaints = Complaints(status, hub)
         self._documents = documents = Documents(topics, settings, status, complaints)
         self._images = ImagePublisher(topics, settings, complaints.not_delivered)
-        self._desk = RequestDesk(topics, hub, documents.reply, Gate(state_dir))
+        ids = state_dir / f"requests-{instrument}.jsonl" if state_dir is not None else None
+        self._desk = RequestDesk(topics, hub, documents.reply, Gate(ids))
         self._ghosts = Ghosts(topics, hub, documents.clear)
         self._line = line = Line(settings, complaints)
         name = settings.client_id or f"stemd-{instrument}"

@@ -29,6 +29,7 @@ class Abandoned(NamedTuple):
     folder: Path
     stopped: bool
     owner: str
+    instrument: str
 
 
 class Catalogue:
@@ -226,13 +227,20 @@ class Catalogue:
         """
         rows = self.database.run(
             lambda db: db.execute(
-                "SELECT id, folder, owner FROM scans WHERE owner != '' ORDER BY started_ns"
+                "SELECT id, folder, owner, instrument FROM scans WHERE owner != ''"
+                " ORDER BY started_ns"
             ).fetchall()
         )
         locks = {row["owner"]: lock_path(self.data_dir, row["owner"]) for row in rows}
         dead = {owner: was_stopped(path) for owner, path in locks.items() if holder_is_dead(path)}
         return [
-            Abandoned(row["id"], self.data_dir / row["folder"], dead[row["owner"]], row["owner"])
+            Abandoned(
+                scan_id=row["id"],
+                folder=self.data_dir / row["folder"],
+                stopped=dead[row["owner"]],
+                owner=row["owner"],
+                instrument=row["instrument"],
+            )
             for row in rows
             if row["owner"] in dead
         ]

@@ -53,6 +53,22 @@ def outstanding(
     return _stamped({**what, "optics": dict(optics)} if optics else what)
 
 
+def of_whole_record(document: Mapping[str, Any]) -> Json | None:
+    """Of a scan that was cut off with a whole record: every image is to be made from it.
+
+    But for those of engines with `complete = false`. None where no engine is left.
+    """
+    engines, settings = document.get("engines"), document.get("settings", {})
+    total = int(document.get("positions_total", 0))
+    lacking = {
+        str(name): total
+        for name in (engines if isinstance(engines, Mapping) else ())
+        if isinstance(values := settings.get(name), Mapping)
+        if values.get("complete") is not False
+    }
+    return outstanding(lacking, 0) if lacking else None
+
+
 def done(
     before: Mapping[str, Any],
     results: Sequence[Result],

@@ -120,7 +120,7 @@ class DiskWatch:
         database.fresh = rows.lost = False
         try:
             end_unended(self._store)
-            recover(self._store.catalogue, self._store.unwritten())
+            recover(self._store, self._store.unwritten())
             enter_missing(self._store.catalogue, self._store.instrument, self._began_ns)
             enter_sessions(self._store.catalogue)
         except SinkError as error:

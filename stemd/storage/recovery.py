@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from stemd.acquisition import Scan, iso_utc
-from stemd.adapters.files import open_recording
-from stemd.blocks import FrameBlock
 from stemd.documents import read_object, to_json
 from stemd.errors import SinkError, StemdError
 from stemd.logs import get_logger
 from stemd.storage.catalogue import Abandoned, Catalogue
+from stemd.storage.completions import is_outstanding
 from stemd.storage.database import RowError
-from stemd.storage.files import PART, TEMPORARY, FileRecord, fsync_folder, hash_file, write_atomic
-from stemd.storage.folder import MAX_MISSING_RUNS, SCAN_FILE, missing_runs
+from stemd.storage.files import TEMPORARY, disk_error, hash_file, write_atomic
+from stemd.storage.folder import SCAN_FILE
 from stemd.storage.intentions import DELETE
+from stemd.storage.locks import holder_is_dead, instrument_lock, lock_path, waiting_lock
+from stemd.storage.mending import mend, record_of
 from stemd.storage.retention import finish_deletion
 from stemd.storage.scan_document import read_scan_document
 from stemd.storage.store import Store
@@ -36,17 +35,35 @@ _WRONG = (OSError, StemdError, ValueError, KeyError, TypeError, AttributeError)
 log = get_logger(__name__)
 
 
-def recover(catalogue: Catalogue, busy: Collection[str] = ()) -> list[str]:
+def recover(store: Store, busy: Collection[str] = ()) -> list[str]:
     """Close the scans that an earlier daemon was acquiring, but for `busy`; returns their ids.
 
     First every row becomes `aborted`, so that the catalogue is true at once. Then the raw
     records (`.part`) get their names, half-written small files go, and scan.json lists with
     checksums what is there and how many positions the record holds: a scan all of whose positions
-    are in the record is complete, one whose scan.json says how it ended stays what that says.
-    Reads whole records: call it from a worker thread. A folder that cannot be mended is logged
-    and left as it is. Raises SinkError if the catalogue fails.
+    are in the record is complete and gets its images from it, one whose scan.json says how it
+    ended stays what that says. Scans of another instrument are left to its daemon where there is
+    one, and only one daemon of a data folder is at this at a time. Reads whole records: call it
+    from a worker thread. A folder that cannot be mended is logged and left as it is. Raises
+    SinkError if the catalogue fails or the data folder is not ours.
     """
-    abandoned = [scan for scan in catalogue.abandoned() if scan.scan_id not in busy]
+    store.check()
+    path = lock_path(store.data_dir, "recovery")
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(waiting_lock(path))
+        except OSError as error:
+            raise disk_error(error, "lock the data folder", path) from error
+        return _recover(store, busy)
+
+
+def _recover(store: Store, busy: Collection[str]) -> list[str]:
+    catalogue = store.catalogue
+    abandoned = [
+        scan
+        for scan in catalogue.abandoned()
+        if scan.scan_id not in busy and _is_ours(store, scan.instrument)
+    ]
     now = time.time_ns()
     for scan in abandoned:
         catalogue.mark_aborted(scan.scan_id, now)
@@ -64,9 +81,27 @@ def recover(catalogue: Catalogue, busy: Collection[str] = ()) -> list[str]:
                 scan=scan.scan_id,
                 status=document["status"],
                 kept=str(scan.folder),
+                **_remedy(document, scan.folder),
             )
     catalogue.forget(scan.owner for scan in abandoned)
     return [scan.scan_id for scan in abandoned]
+
+
+def _is_ours(store: Store, instrument: str) -> bool:
+    if instrument == store.instrument:
+        return True
+    return holder_is_dead(instrument_lock(store.data_dir, instrument))
+
+
+def _remedy(document: Json, folder: Path) -> dict[str, str]:
+    """What to do for the images that a scan lacks; nothing where it lacks none."""
+    names = [str(file["name"]) for file in document.get("files", ())]
+    record = record_of([folder / name for name in names])
+    if record is None or any(name.endswith(".tif") for name in names):
+        return {}
+    if is_outstanding(document):
+        return {"images": "are made from the record"}
+    return {"remedy": f"stemd process {record} makes its images of what came"}
 
 
 def entered_row(catalogue: Catalogue, folder: Path, document: Json, scan_id: str) -> bool:
@@ -134,7 +169,7 @@ def enter_sessions(catalogue: Catalogue) -> None:
 
     Raises SinkError if the catalogue fails.
     """
-    for folder in _folders(catalogue.data_dir / "sessions"):
+    for folder in folders_in(catalogue.data_dir / "sessions"):
         try:
             document = read_object(folder / "session.json")
             lists = ("scans", "events", "outages")
@@ -150,12 +185,17 @@ def enter_sessions(catalogue: Catalogue) -> None:
 
 def scan_folders(data_dir: Path) -> Iterator[Path]:
     """Folders in folders of days, by name; what cannot be read is passed over."""
-    for day in _folders(data_dir):
-        if len(day.name) == 10 and day.name[4] == day.name[7] == "-":
-            yield from _folders(day)
+    for day in day_folders(data_dir):
+        yield from folders_in(day)
 
 
-def _folders(place: Path) -> list[Path]:
+def day_folders(data_dir: Path) -> list[Path]:
+    """The folders of days, by name."""
+    return [d for d in folders_in(data_dir) if len(d.name) == 10 and d.name[4] == d.name[7] == "-"]
+
+
+def folders_in(place: Path) -> list[Path]:
+    """The folders in a place, by name; none where it cannot be read."""
     try:
         with os.scandir(place) as entries:
             names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
@@ -197,83 +237,6 @@ def _document(folder: Path) -> Json:
         log.warning("a scan.json is damaged", file=str(path), error=str(error))
         path.rename(path.with_name("scan.damaged.json"))
         return {}
-
-
-def mend(folder: Path, before: Json, now_ns: int, why: str) -> Json:
-    """Rename, clear away and describe what is in the folder."""
-    for part in sorted(folder.glob(f"*{PART}")):
-        name = part.with_name(part.name.removesuffix(PART))
-        if not name.exists():
-            part.rename(name)
-    for unfinished in folder.glob(f"*{TEMPORARY}"):
-        unfinished.unlink()
-    fsync_folder(folder)
-    kept = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name != SCAN_FILE]
-    found = _positions(kept, before)
-    whole = bool(found) and found["missing"] == 0
-    notes = before.get("notes")
-    document = {
-        **before,
-        "status": "complete" if whole else "aborted",
-        "finished": iso_utc(now_ns),
-        "finished_ns": now_ns,
-        "positions_done": before.get("positions_done", 0),
-        **found,
-        "notes": [*(notes if isinstance(notes, list) else ()), *_notes(kept, why, whole=whole)],
-        "files": [_cut_off(hash_file(path), whole=whole).as_json() for path in kept],
-    }
-    write_atomic(folder / SCAN_FILE, [(to_json(document, indent=1) + "\n").encode()])
-    return document
-
-
-def _notes(kept: Sequence[Path], why: str, *, whole: bool) -> list[str]:
-    notes = [f"{why}; its record has every position" if whole else why]
-    record = _record(kept)
-    if not any(path.suffix == ".tif" for path in kept):
-        how = f": stemd process {record.name} makes them" if record is not None else ""
-        notes.append(f"its images were not written{how}")
-    return notes
-
-
-def _record(kept: Sequence[Path]) -> Path | None:
-    names = (p for p in kept if p.name.startswith("raw.") and p.suffix not in (".hdr", ".tif"))
-    return next(names, None)
-
-
-def _positions(kept: Sequence[Path], document: Mapping[str, Any]) -> Json:
-    """What the record says of the positions, {} where there is none or it cannot be read."""
-    record = _record(kept)
-    if record is None:
-        return {}
-    try:
-        scan = Scan.model_validate(document["scan"])
-        recording = open_recording(record, scan)
-        done = np.zeros(scan.positions, np.bool_)
-        try:
-            for block in recording.blocks(0, recording.frames):
-                if isinstance(block, FrameBlock):
-                    done[block.probe[: block.count][block.probe[: block.count] >= 0]] = True
-                else:
-                    for first, stop in block.complete:
-                        done[first:stop] = True
-                block.release()
-        finally:
-            recording.close()
-    except (*_WRONG, IndexError) as error:
-        log.debug("positions of a record cut off are not known", error=str(error))
-        return {}
-    runs = missing_runs(done)
-    return {
-        "positions_done": int(np.count_nonzero(done)),
-        "missing": sum(stop - first for first, stop in runs),
-        "missing_runs": [list(run) for run in runs] if len(runs) <= MAX_MISSING_RUNS else None,
-    }
-
-
-def _cut_off(record: FileRecord, *, whole: bool) -> FileRecord:
-    """Results and sidecars are whole or absent; a record is as long as the daemon lived."""
-    complete = whole or record.name.endswith((".tif", ".hdr"))
-    return FileRecord(record.name, record.bytes, record.sha256, complete=complete)
 
 
 def _list_again(store: Store, scan_id: str) -> None:

@@ -3,6 +3,10 @@
 The end of a scan is written to where its folder is. Where the data folder was moved away or its
 disk was taken out meanwhile, or the daemon was killed before a disk in trouble took scan.json, the
 folder that comes back says `acquiring` for ever, and the catalogue need not know of it.
+
+A day whose scans have all ended is looked at again only when something is put into its folder: its
+time of change is kept in `state/ended-<instrument>.json`. A data folder of years is not read anew
+at each start.
 """
 
 from __future__ import annotations
@@ -10,16 +14,20 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from stemd.errors import StemdError
+from stemd.documents import read_object, to_json
+from stemd.errors import SinkError, StemdError
 from stemd.logs import get_logger
+from stemd.storage.files import STATE_FOLDER, write_atomic
 from stemd.storage.folder import SCAN_FILE
-from stemd.storage.recovery import entered_row, mend, scan_folders
+from stemd.storage.mending import mend
+from stemd.storage.recovery import day_folders, entered_row, folders_in
 from stemd.storage.scan_document import read_scan_document
 from stemd.storage.store import Store
 
 _WHY = "this scan was interrupted, or its data folder was away when it ended"
 _HEAD_BYTES = 512
 """The status stands at the top: not every scan.json of a full disk is read whole."""
+_SETTLED_NS = 10 * 10**9
 _WRONG = (OSError, StemdError, ValueError, KeyError, TypeError, AttributeError)
 
 log = get_logger(__name__)
@@ -31,15 +39,56 @@ def end_unended(store: Store) -> list[str]:
     What there is of each is described as in `recover`. Reads whole records: call it from a worker
     thread. Raises SinkError if the catalogue fails.
     """
-    return [f.name for f in scan_folders(store.data_dir) if _says_acquiring(f) and _end(store, f)]
+    path = store.data_dir / STATE_FOLDER / f"ended-{store.instrument}.json"
+    before, now, ended = _read(path), dict[str, int](), []
+    for day in day_folders(store.data_dir):
+        changed = _changed(day)
+        if changed is not None and before.get(day.name) == changed:
+            now[day.name] = changed
+            continue
+        says = {folder: _says_ended(folder) for folder in folders_in(day)}
+        ended += [f.name for f, over in says.items() if over is False and _end(store, f)]
+        if changed is not None and all(says.values()):
+            now[day.name] = changed
+    if now != before:
+        _write(path, now)
+    return ended
 
 
-def _says_acquiring(folder: Path) -> bool:
+def _changed(day: Path) -> int | None:
+    """When something was last put into a day's folder; None where that is too recent to tell."""
+    try:
+        changed = day.stat().st_mtime_ns
+    except OSError:
+        return None
+    # what comes within one tick of a coarse clock of the disk leaves the same time
+    return changed if abs(time.time_ns() - changed) > _SETTLED_NS else None
+
+
+def _says_ended(folder: Path) -> bool | None:
+    """Whether scan.json says that the scan is over; None where it cannot be read."""
     try:
         with (folder / SCAN_FILE).open("rb") as file:
-            return b'"status": "acquiring"' in file.read(_HEAD_BYTES)
+            return b'"status": "acquiring"' not in file.read(_HEAD_BYTES)
     except OSError:
-        return False
+        return None
+
+
+def _read(path: Path) -> dict[str, int]:
+    """The days that have ended, with their time of change; {} where that is not known."""
+    try:
+        days = read_object(path).get("days")
+    except (OSError, StemdError):
+        return {}
+    return days if isinstance(days, dict) else {}
+
+
+def _write(path: Path, days: dict[str, int]) -> None:
+    try:
+        path.parent.mkdir(exist_ok=True)
+        write_atomic(path, [to_json({"days": days}).encode()])
+    except (OSError, SinkError) as error:  # the next start reads them all again
+        log.debug("which days have ended cannot be kept", error=str(error))
 
 
 def _end(store: Store, folder: Path) -> bool:

@@ -24,6 +24,7 @@ from stemd.cli.main import main
 from stemd.config.tables import RetentionTable
 from stemd.storage.folder import SCAN_FILE
 from tests import ordinary_priority
+from tests.conftest import wait_until
 from tests.daemon.running import compile_kernels
 
 
@@ -102,6 +103,27 @@ def test_ctrl_c_ends_the_demo_at_once_whatever_it_does(
     assert seconds < 5.0, "two seconds, and some for a busy machine"
     _, alive = psutil.wait_procs(children, timeout=10.0)
     assert not alive, "microscope and broker end with it"
+
+
+@pytest.mark.parametrize("stage", ["starting the virtual microscope", "getting ready"])
+def test_a_killed_demo_takes_microscope_and_broker_with_it(stage: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "stemd", "demo", "--no-page", "--mqtt-port", "0"]
+    command += ["--data-dir", str(tmp_path), "--scan", "32x32", "--rate", "200"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = ""
+        while stage not in said:
+            line = process.stdout.readline()
+            assert line, said
+            said += line
+        parent = psutil.Process(process.pid)
+        wait_until(lambda: parent.children(recursive=True), "a microscope is there", 20.0)
+        children = parent.children(recursive=True)
+        process.kill()
+    _, alive = psutil.wait_procs(children, timeout=10.0)
+    for child in alive:
+        child.kill()
+    assert not alive, "they hold ports, and a processor"
 
 
 async def test_the_demo_says_once_why_no_scan_begins(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import tifffile
 
 from benchmarks.shutdown import STATES, run
 from stemd.daemon.systemd import notify
@@ -57,6 +59,47 @@ def test_what_a_killed_daemon_had_received_is_on_disk_and_the_next_start_says_so
     assert listed.returncode == 0, listed.stdout
     whole = line.heal(rig)
     line.count(rig, document, whole)
+
+
+def test_a_scan_killed_between_its_last_frame_and_its_images_gets_them_at_the_next_start(
+    make_rig: Callable[..., Rig], row: Rows
+) -> None:
+    line = row("SIGKILL before the images of a whole record")
+    rig = make_rig()
+    rig.start()
+    rig.camera.begin()
+    rig.camera.more(rig.camera.frames[:20])
+    rig.until_state(lambda s: s["state"] == "acquiring" and s["positions_done"] == 20, "20 came")
+    (begun,) = rig.data.glob("*/*/scan.json")
+    acquiring = begun.read_bytes()
+    rig.camera.more(rig.camera.frames[20:])
+    rig.finished(1)
+    rig.daemon.stop(signal.SIGKILL)
+    images = {path.name: path.read_bytes() for path in begun.parent.glob("*.tif")}
+    assert {"ricom.tif", "com_y.tif", "bf.tif"} <= set(images)
+    # the moment before: a whole record under its first name, no image but half a file
+    for name in images:
+        (begun.parent / name).unlink()
+    (begun.parent / "ricom.tif.tmp").write_bytes(b"half")
+    (begun.parent / "raw.mib").rename(begun.parent / "raw.mib.part")
+    begun.write_bytes(acquiring)
+    rig.start()
+
+    def made() -> bool:
+        return [(d["completion"] or {}).get("status") for d in rig.daemon.scans()] == ["done"]
+
+    wait_until(made, "its images are made from the record", 60.0)
+    (document,) = rig.daemon.scans()
+    assert document["status"] == "complete"
+    again = {path.name: tifffile.imread(path).tobytes() for path in begun.parent.glob("*.tif")}
+    assert again == {name: _pixels(content) for name, content in images.items()}
+    assert set(images) <= {file["name"] for file in document["files"]}
+    line.said = document["notes"][-1]
+    line.count(rig, document, line.heal(rig))
+
+
+def _pixels(content: bytes) -> bytes:
+    return tifffile.imread(io.BytesIO(content)).tobytes()
 
 
 def test_a_second_daemon_of_the_instrument_is_refused_and_the_first_goes_on(

@@ -23,6 +23,7 @@ from stemd.storage.archive import Archive
 from stemd.storage.catalogue import Catalogue
 from stemd.storage.folder import ScanFolder, ScanSummary
 from stemd.storage.recovery import enter_missing, recover
+from stemd.storage.store import Store
 from stemd.storage.verify import verify
 
 from .strategies import nested, spoilt, values, wire
@@ -131,12 +132,12 @@ def test_a_scan_cut_off_is_closed_whatever_its_scan_json_says(
     acquisition = Acquisition(Scan(shape=(2, 3), flyback=0), Detector("a", (4, 4), "u2", 16), ID)
     dead.begin(acquisition, "merlin", "microscope", folder)
     dead.close()
-    catalogue = Catalogue(root)
+    store = Store(root, "microscope")
     try:
-        assert recover(catalogue) == [ID]
-        assert [scan["status"] for scan in catalogue.list()] == ["aborted"]
+        assert recover(store) == [ID]
+        assert [scan["status"] for scan in store.catalogue.list()] == ["aborted"]
     finally:
-        catalogue.close()
+        store.close()
 
 
 @FUZZ

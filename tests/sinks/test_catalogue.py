@@ -19,8 +19,10 @@ from stemd.cli import scans
 from stemd.errors import SinkError, StemdError, UsageError
 from stemd.storage.catalogue import Catalogue
 from stemd.storage.folder import ScanFolder, ScanSummary
+from stemd.storage.locks import lock_path, waiting_lock
 from stemd.storage.recovery import recover
 from stemd.storage.scan_document import read_scan_document
+from stemd.storage.store import Store
 from tests.conftest import a_snapshot, an_acquisition
 
 DAY_NS = 86_400 * 10**9
@@ -123,9 +125,10 @@ def test_what_a_killed_daemon_was_acquiring_is_kept_named_and_marked_aborted(
         check=False,
     )
     killed = ran.stdout.strip()
-    catalogue = Catalogue(tmp_path)
+    store = Store(tmp_path, "titan")
+    catalogue = store.catalogue
     living = a_scan(catalogue, 2, end=False)
-    assert recover(catalogue) == [killed]
+    assert recover(store) == [killed]
     assert catalogue.get(living)["status"] == "acquiring"
     row = catalogue.get(killed)
     folder = tmp_path / row["folder"]
@@ -137,18 +140,49 @@ def test_what_a_killed_daemon_was_acquiring_is_kept_named_and_marked_aborted(
     assert document["scan"]["shape"] == [6, 9]
     (raw,) = document["files"]
     assert (raw["name"], raw["bytes"], raw["complete"]) == ("raw.mib", 6, False)
-    assert recover(catalogue) == []
-    catalogue.close()
+    assert recover(store) == []
+    store.close()
 
 
 def test_the_scans_of_a_daemon_that_still_lives_are_left_alone(tmp_path: Path) -> None:
-    first, second = Catalogue(tmp_path), Catalogue(tmp_path)
+    first, second = Catalogue(tmp_path), Store(tmp_path, "titan")
     running = a_scan(first, end=False)
     assert recover(second) == []
-    assert second.get(running)["status"] == "acquiring"
+    assert second.catalogue.get(running)["status"] == "acquiring"
     first.close()
     assert recover(second) == [running]
     second.close()
+
+
+def test_a_scan_of_another_instrument_is_closed_by_its_own_daemon_or_where_that_is_gone(
+    tmp_path: Path,
+) -> None:
+    dead = Catalogue(tmp_path)
+    scan = a_scan(dead, end=False)
+    dead.close()
+    own, other = Store(tmp_path, "titan"), Store(tmp_path, "tecnai")
+    assert recover(other) == []
+    assert own.catalogue.get(scan)["status"] == "acquiring"
+    own.close()
+    assert recover(other) == [scan]
+    other.close()
+
+
+def test_one_daemon_of_a_data_folder_closes_scans_at_a_time(tmp_path: Path) -> None:
+    dead = Catalogue(tmp_path)
+    scan = a_scan(dead, end=False)
+    dead.close()
+    store = Store(tmp_path, "titan")
+    closed: list[list[str]] = []
+    second = threading.Thread(target=lambda: closed.append(recover(store)))
+    with waiting_lock(lock_path(tmp_path, "recovery")):
+        second.start()
+        second.join(0.2)
+        assert second.is_alive(), "it waits for the one that is at it"
+        assert store.catalogue.get(scan)["status"] == "acquiring"
+    second.join(10.0)
+    assert closed == [[scan]]
+    store.close()
 
 
 def test_a_catalogue_that_is_missing_damaged_or_of_the_future_says_what_to_do(

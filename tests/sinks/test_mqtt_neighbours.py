@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,10 @@ def test_a_command_is_not_carried_out_again_by_the_next_run(
     client = outside(mosquitto.port)
     body = b'{"id": "once", "command": "start"}'
     replies: list[Any] = []
+    # another instrument of this data folder has heard the same id for a pipeline of that name
+    (tmp_path / "state").mkdir()
+    other = {"pipeline": "merlin", "id": "once", "time": time.time()}
+    (tmp_path / "state" / "requests-other.jsonl").write_text(json.dumps(other) + "\n")
     for run in (1, 2):
         sink = RunningSink(mosquitto.url, state_dir=tmp_path / "state")
         sink.connected()
@@ -138,7 +143,7 @@ def test_a_command_is_not_carried_out_again_by_the_next_run(
         heard = client.wait_for(f"{BASE}/merlin/reply", run)
         replies = [json.loads(m.payload) for m in heard]
         sink.close()
-        with (tmp_path / "state" / "requests.jsonl").open("ab") as file:
+        with (tmp_path / "state" / "requests-titan.jsonl").open("ab") as file:
             file.write(b'{"cut off')  # as by a power cut
     assert [reply["ok"] for reply in replies] == [True, False]
     assert "already been received" in replies[1]["error"]["message"]

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from stemd.config.tables import RetentionTable
+from stemd.storage import unended
 from stemd.storage.disk_watch import DiskWatch
 from stemd.storage.folder import ScanFolder, ScanSummary, scan_document
 from stemd.storage.store import Store
@@ -102,6 +103,57 @@ def test_a_scan_whose_end_no_disk_took_before_the_daemon_was_killed_is_ended_at_
     scene.end(written=False)
     restarted(scene)
     scene.is_ended()
+
+
+def test_a_day_whose_scans_have_ended_is_read_again_only_when_it_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(tmp_path)
+    scene.end()
+    read: list[str] = []
+    real = unended._says_ended
+
+    def seen(folder: Path) -> bool | None:
+        read.append(folder.name)
+        return real(folder)
+
+    monkeypatch.setattr(unended, "_says_ended", seen)
+    day, folder = scene.folder.path.parent, scene.folder.path
+    later = iter(range(10_000_000_000, 100_000_000_000, 10_000_000_000))
+
+    def looked() -> list[str]:
+        read.clear()
+        assert end_unended(scene.store) == []
+        return list(read)
+
+    def settled() -> None:
+        changed = next(later)
+        os.utime(day, ns=(changed, changed))
+
+    assert looked() == [scene.id], "it was changed just now: another scan may come unseen"
+    assert looked() == [scene.id]
+    settled()
+    assert looked() == [scene.id]
+    assert looked() == []
+    (day / "20991231T000000000Z-ffff").mkdir()
+    assert len(looked()) == 2
+    settled()
+    assert len(looked()) == 2
+    assert len(looked()) == 2, "a scan without scan.json may get one"
+    (day / "20991231T000000000Z-ffff").rmdir()
+    settled()
+    looked()
+    assert looked() == []
+    document = {**scene.document, "status": "acquiring", "instrument": "another"}
+    (folder / "scan.json").write_text(json.dumps(document))
+    settled()
+    assert looked() == [scene.id]
+    assert looked() == [scene.id], "a scan of another instrument runs"
+    (folder / "scan.json").write_text(json.dumps({**document, "instrument": "scope"}))
+    assert end_unended(scene.store) == [scene.id]
+    (scene.data / "state" / "ended-scope.json").write_text('{"days": [1]}')
+    assert looked() == [scene.id]
+    scene.store.close()
 
 
 def test_scans_that_run_that_wait_for_the_disk_or_are_of_others_are_left_alone(

@@ -37,8 +37,8 @@ def camera(kind: str, size: int) -> Iterator[int]:
     """A virtual DECTRIS camera in another process, as fast as it can; gives its data port."""
     command = module_command("stemd", "virtual", "dectris", "--pool", str(_POOL[size]))
     command += ["--rate", "0", "--detector", f"{size}x{size}", "--dtype", kind, "--dose", "1000"]
-    command += ["--scan", "256x256", "--port", "0", "--gap", "0", "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    command += ["--scan", "256x256", "--port", "0", "--gap", "0", "--json", "--end-with-input"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         for line in process.stdout:

@@ -127,8 +127,8 @@ def camera(positions_s: int) -> Iterator[int]:
         "--port",
         "0",
     ]
-    command += ["--gap", "0"]
-    process = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, text=True)
+    command += ["--gap", "0", "--json", "--end-with-input"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         for line in process.stdout:

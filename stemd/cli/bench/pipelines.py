@@ -87,8 +87,8 @@ def camera(size: int, dtype: str, scan: str = "256x256", rate: int = 0) -> Itera
     """
     command = module_command("stemd", "virtual", "merlin", "--pool", "64", "--rate", str(rate))
     command += ["--detector", f"{size}x{size}", "--dtype", dtype, "--scan", scan]
-    command += ["--port", "0", "--control-port", "0", "--gap", "0", "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    command += ["--port", "0", "--control-port", "0", "--gap", "0", "--json", "--end-with-input"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         for line in process.stdout:

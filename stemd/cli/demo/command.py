@@ -138,8 +138,9 @@ async def _camera(command: list[str]) -> AsyncIterator[tuple[asyncio.subprocess.
     """The virtual camera: a process of its own, and its ports."""
     camera = await asyncio.create_subprocess_exec(
         *module_command("stemd", *command, "--port", "0", "--control-port", "0", "--json"),
+        "--end-with-input",
         stdout=asyncio.subprocess.PIPE,
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.PIPE,  # held until this process ends, whatever ends it
         start_new_session=True,
     )
     try:
