@@ -16,12 +16,22 @@ from stemd.engines.restoration.distortions import (
     distort,
 )
 from stemd.engines.restoration.robust_scale import normalise
-from training.restoration import kernels
+from training.restoration.annotations import annotate
 from training.restoration.fields import blurred, field_scene, flat_scene, smooth_noise
 from training.restoration.lattices import lattice_scene, scattered_atoms
+from training.restoration.mixtures import SCENES
 
 Image = NDArray[np.float32]
 
+KINDS = {
+    "lattice": 0.28, "field": 0.18, "both": 0.06, "atoms": 0.05, "flat": 0.04, "fine": 0.13,
+    "blobs": 0.1, "grains": 0.05, "branches": 0.03, "slabs": 0.03, "texture": 0.05,
+}  # fmt: skip
+"""What an image shows, and how often."""
+SHAKEN = {"fine": 0.75, "blobs": 0.25, "texture": 0.2}
+"""How often the lines of these are displaced by pixels rather than by parts of one."""
+ANNOTATED = 0.35
+"""How often something is painted over an image that no detector wrote."""
 MARGIN = 12
 """Pixels drawn around each pair and cut off: lines move and smear across the border."""
 
@@ -43,8 +53,12 @@ def pair(seed: int, index: int, size: int) -> Pair:
     shape = (size + 2 * MARGIN, size + 2 * MARGIN)
     inner = slice(MARGIN, -MARGIN)
     while True:
-        truth = truth_scene(shape, rng)
-        noisy, wanted = (image[inner, inner] for image in _recorded(truth, rng))
+        kind = drawn_kind(rng)
+        truth = truth_scene(shape, rng, kind)
+        recorded = _recorded(truth, rng, shaken=rng.random() < SHAKEN.get(kind, 0.0))
+        noisy, wanted = (image[inner, inner].copy() for image in recorded)
+        if rng.random() < ANNOTATED:
+            annotate(noisy, wanted, rng)
         seen = normalise(noisy)
         scaled = ((wanted - seen.mean) / seen.deviation).astype(np.float32)
         # an image that was cut off almost everywhere teaches nothing: the next draw
@@ -52,15 +66,25 @@ def pair(seed: int, index: int, size: int) -> Pair:
             return Pair(seen.values, scaled)
 
 
-def truth_scene(shape: tuple[int, int], rng: np.random.Generator) -> Image:
-    """An undistorted image (ny, nx), finite, in [0, 1], with any contrast and background."""
-    kind = rng.choice(["lattice", "field", "both", "atoms", "flat"], p=[0.5, 0.3, 0.08, 0.07, 0.05])
+def drawn_kind(rng: np.random.Generator) -> str:
+    """What an image shows, as often as `KINDS` says."""
+    return str(rng.choice(list(KINDS), p=list(KINDS.values())))
+
+
+def truth_scene(shape: tuple[int, int], rng: np.random.Generator, kind: str | None = None) -> Image:
+    """An undistorted image (ny, nx), finite, in [0, 1], with any contrast and background.
+
+    `kind` is one of `KINDS`; without it one is drawn.
+    """
+    kind = drawn_kind(rng) if kind is None else kind
     if kind == "flat":
         return flat_scene(shape, rng) / np.float32(2.0)
     if kind == "lattice":
         image = lattice_scene(shape, rng)
     elif kind == "atoms":
         image = scattered_atoms(shape, rng)
+    elif kind in SCENES:
+        image = SCENES[kind](shape, rng)
     else:
         image = field_scene(shape, rng)
     if float(np.ptp(image)) < 1e-6:
@@ -84,7 +108,7 @@ def _contrast(image: Image, rng: np.random.Generator) -> Image:
         angle = rng.uniform(0.0, 2.0 * np.pi)
         gy, gx = np.gradient(image)
         image = _spread((np.cos(angle) * gy + np.sin(angle) * gx).astype(np.float32))
-    if rng.random() < 0.22:
+    if rng.random() < 0.33:
         image = 1.0 - image
     if rng.random() < 0.3:
         image = image ** np.float32(np.exp(rng.normal(0.0, 0.4)))
@@ -96,41 +120,47 @@ def _contrast(image: Image, rng: np.random.Generator) -> Image:
     return lit
 
 
-def _recorded(truth: Image, rng: np.random.Generator) -> tuple[Image, Image]:
-    """(noisy, wanted) in one unit: the truth through a random microscope."""
+def _recorded(truth: Image, rng: np.random.Generator, shaken: bool) -> tuple[Image, Image]:
+    """(noisy, wanted) in one unit: the truth through a random microscope.
+
+    `shaken`: lines are displaced by pixels, most often at a dose that lets them be found.
+    """
     mean, contrast = float(truth.mean()), float(truth.std())
     # the signal-to-noise ratio of a pixel is what makes an image hard, so it is drawn evenly;
     # the electrons a pixel follow from it: ratio = contrast / sqrt(mean / electrons)
-    ratio = np.exp(rng.uniform(np.log(0.1), np.log(60.0)))
+    low, high = (0.15, 4.0) if rng.random() < 0.4 else (0.1, 60.0)
+    if shaken and rng.random() < 0.7:
+        low, high = 0.6, 8.0
+    ratio = np.exp(rng.uniform(np.log(low), np.log(high)))
     electrons = float(np.clip((ratio * mean / max(contrast, 0.02 * mean)) ** 2, 0.02, 5e4))
     scale = np.float32(electrons / mean)
     wanted = truth * scale
-    what = _distortions(wanted, rng)
+    what = _distortions(wanted, rng, shaken)
     if rng.random() < 0.1:
         noisy = _additive(wanted, what, contrast * float(scale) / ratio, rng)
     else:
         noisy = distort(wanted, what, rng)
     if rng.random() < 0.08:
         noisy = blurred(noisy, rng.uniform(0.3, 0.8))
-    if rng.random() < 0.05:
-        _annotate(noisy, wanted, rng)
+    if rng.random() < 0.1:
+        noisy = along_lines(noisy, rng.uniform(0.4, 1.5))
     return noisy, wanted
 
 
-def _distortions(wanted: Image, rng: np.random.Generator) -> Distortions:
+def _distortions(wanted: Image, rng: np.random.Generator, shaken: bool) -> Distortions:
     top = float(wanted.max())
     ceiling = top + 3.0 * np.sqrt(top) + 1.0
     deviation = float(np.sqrt(max(wanted.mean(), 1e-6)))
     readout = deviation * rng.uniform(0.0, 0.7) if rng.random() < 0.3 else 0.0
     return Distortions(
-        jitter=_jitter(rng),
+        jitter=_large_jitter(rng) if shaken else _jitter(rng),
         tail=_tail(rng),
         detector=DetectorChain(
             gain_spread=rng.uniform(0.0, 1.0) if rng.random() < 0.7 else 0.0,
             readout=readout,
             line_noise=deviation * rng.uniform(0.0, 0.3) if rng.random() < 0.15 else 0.0,
             saturation=ceiling - np.ptp(wanted) * rng.uniform(0.0, 0.3)
-            if rng.random() < 0.05
+            if rng.random() < 0.12
             else np.inf,
             clip_black=rng.random() < (0.1 if readout > 0.0 else 0.5),
             step=ceiling / rng.integers(16, 256) if rng.random() < 0.2 else 0.0,
@@ -148,6 +178,24 @@ def _jitter(rng: np.random.Generator) -> Jitter | None:
         return Jitter(0.25, 0.5, 0.5, cubic)
     sigma = np.exp(rng.uniform(np.log(0.1), np.log(3.0 if rng.random() < 0.3 else 1.2)))
     return Jitter(sigma * rng.uniform(0.0, 0.8), sigma, rng.uniform(0.0, 0.9), cubic)
+
+
+def _large_jitter(rng: np.random.Generator) -> Jitter:
+    sigma = np.exp(rng.uniform(np.log(0.7), np.log(2.5)))
+    return Jitter(
+        sigma * rng.uniform(0.0, 0.5), sigma, rng.uniform(0.0, 0.8), bool(rng.random() < 0.5)
+    )
+
+
+def along_lines(image: Image, sigma_px: float) -> Image:
+    """Each line convolved with a gaussian: an amplifier that is slower than the scan, undelayed."""
+    reach = int(np.ceil(4.0 * sigma_px))
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma_px) ** 2)
+    weights /= weights.sum()
+    wide = np.pad(image, ((0, 0), (reach, reach)), mode="edge")
+    n = image.shape[1]
+    out = sum(np.float32(w) * wide[:, k : k + n] for k, w in enumerate(weights))
+    return np.asarray(out, np.float32)
 
 
 def _tail(rng: np.random.Generator) -> Tail | None:
@@ -174,22 +222,3 @@ def _additive(wanted: Image, what: Distortions, sigma: float, rng: np.random.Gen
     slope = rng.choice([0.0, rng.uniform(0.0, 1.0)])
     noise = smooth_noise(shape, slope, rng, finest=rng.choice([0.0, rng.uniform(0.0, 0.7)]))
     return moved + np.float32(sigma) * noise
-
-
-def _annotate(noisy: Image, wanted: Image, rng: np.random.Generator) -> None:
-    """Blank areas, frames and strokes that carry no noise, in both images alike."""
-    value = float(rng.choice([wanted.min(), wanted.max(), rng.uniform(wanted.min(), wanted.max())]))
-    shape = (wanted.shape[0], wanted.shape[1])
-    cover = np.zeros(shape, np.float32)
-    if rng.random() < 0.6:
-        sides = np.stack([np.arange(4) * np.pi / 2, rng.uniform(0.4, 1.0, 4)], axis=1)
-        size = rng.uniform(0.1, 0.6) * min(shape)
-        centre = (rng.uniform(-0.1, 1.1) * shape[0], rng.uniform(-0.1, 1.1) * shape[1])
-        angle = rng.choice([0.0, rng.uniform(0.0, 6.3)])
-        kernels.draw_shape(cover, centre, (size, size), angle, sides, 0.01, 0, 1.0, True)
-    else:
-        points = np.cumsum(rng.normal(0.0, 6.0, (2, 12)), axis=1)
-        points += rng.uniform(0.0, 1.0, (2, 1)) * np.array(shape)[:, None]
-        kernels.draw_stroke(cover, points[0], points[1], rng.uniform(0.5, 1.5), 1.0, True)
-    noisy += cover * (np.float32(value) - noisy)
-    wanted += cover * (np.float32(value) - wanted)
