@@ -11,22 +11,11 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from stemd.pixels import Mask, rectangles_of
+from stemd.typed import Angle, Length, PositiveFloat, Signed, Table
 
-
-def _no_truth(value: Any) -> Any:
-    """`true` is no number; it would be taken for 1."""
-    if isinstance(value, bool):
-        raise ValueError("must be a number, not true or false")
-    return value
-
-
-_Number = BeforeValidator(_no_truth)
-PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False), _Number]
-Length = Annotated[float, Field(ge=0.0, le=1e6, allow_inf_nan=False), _Number]
-FiniteFloat = Annotated[float, Field(allow_inf_nan=False), _Number]
 _Pixel = Annotated[int, Field(ge=0, le=65536)]
 Pixels = tuple[_Pixel, _Pixel] | tuple[_Pixel, _Pixel, _Pixel, _Pixel]
 """A detector pixel (y, x), or a rectangle (y_first, x_first, y_stop, x_stop)."""
@@ -35,7 +24,7 @@ MAX_POSITIONS = 1 << 26
 this is a mistake and must not become an allocation."""
 
 
-class Scan(BaseModel):
+class Scan(Table):
     """Scan geometry. Frame number n (from 0) is mapped to a probe position, (y, x) row-major.
 
     `leading` frames come before the first position; after each scan line come `flyback` frames
@@ -121,7 +110,7 @@ class Scan(BaseModel):
         return np.where(valid, line * nx + column, -1).astype(np.int64)
 
 
-class Optics(BaseModel):
+class Optics(Table):
     """Electron optics and the relation of detector to scan; see docs/conventions.md for signs.
 
     `rotation_deg` turns detector axes into scan axes (positive: counter-clockwise as displayed
@@ -146,18 +135,18 @@ class Optics(BaseModel):
     energy_ev: PositiveFloat | None = None
     convergence_semi_angle_mrad: PositiveFloat | None = None
     pixel_size_mrad: PositiveFloat | None = None
-    rotation_deg: FiniteFloat = 0.0
+    rotation_deg: Angle = 0.0
     flip: bool = False
-    center: Literal["auto"] | tuple[FiniteFloat, FiniteFloat] = "auto"
+    center: Literal["auto"] | tuple[Signed, Signed] = "auto"
     acceptance_time_ns: PositiveFloat | None = None
-    defocus_nm: FiniteFloat = 0.0
+    defocus_nm: Signed = 0.0
     astigmatism_nm: Length = 0.0
-    astigmatism_deg: FiniteFloat = 0.0
+    astigmatism_deg: Angle = 0.0
     coma_nm: Length = 0.0
-    coma_deg: FiniteFloat = 0.0
+    coma_deg: Angle = 0.0
     threefold_nm: Length = 0.0
-    threefold_deg: FiniteFloat = 0.0
-    cs_mm: FiniteFloat = 0.0
+    threefold_deg: Angle = 0.0
+    cs_mm: Signed = 0.0
     measured: Literal["off", "report", "use"] = "report"
     mask: Annotated[str, Field(min_length=1)] | tuple[Pixels, ...] | None = None
 

@@ -31,6 +31,7 @@ from pydantic_core import PydanticCustomError
 
 from stemd.errors import ConfigError
 from stemd.logs import set_up_delayed
+from stemd.typed import Table
 
 Kind = Literal["adapters", "engines", "sinks", "backends"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -42,7 +43,7 @@ _PLACES: Mapping[Kind, str] = {
 }
 
 
-class NoSettings(BaseModel):
+class NoSettings(Table):
     """Settings of a plugin that has none."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -7,15 +7,16 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from stemd.acquisition import Optics, Scan
 from stemd.errors import ConfigError
+from stemd.typed import Table
 
 OfRepeats = Literal["first", "any", "placed"]
 
 
-class EngineSettings(BaseModel):
+class EngineSettings(Table):
     """Base of every engine's settings, and what the engine declares by them before any scan.
 
     The defaults are those of an engine that makes one image, of its own name, from the integer

@@ -9,11 +9,12 @@ from enum import Enum
 from typing import Annotated, Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, ConfigDict
 
 from stemd.acquisition import Acquisition, Scan
 from stemd.addresses import host_fault
 from stemd.blocks import Block, BlockPool, FrameBlock, Message, Notice
+from stemd.typed import Table
 
 
 def _host(value: str) -> str:
@@ -26,7 +27,7 @@ HostName = Annotated[str, AfterValidator(_host)]
 """A computer's name or address."""
 
 
-class AdapterSettings(BaseModel):
+class AdapterSettings(Table):
     """Base of every adapter's config table (its `type` key is taken off before validation)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)

@@ -7,9 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from stemd import plugins
 from stemd.acquisition import Acquisition, Scan, new_scan_id
@@ -19,6 +19,7 @@ from stemd.adapters.recordings.kinds import CAMERAS, SUFFIXES, kind_of, looks_li
 from stemd.adapters.recordings.strangers import stranger
 from stemd.blocks import BlockPool, Ended, Link, Message, Started
 from stemd.errors import CameraError, ConfigError, FormatError
+from stemd.typed import PositiveFloat
 
 _STEP_S = 0.05  # a paced replay sends this much at a time
 
@@ -244,7 +245,7 @@ class FilesSettings(AdapterSettings):
 
     path: Path
     dataset: str | None = None
-    rate_hz: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
+    rate_hz: PositiveFloat | None = None
     repeat: bool = False
 
 

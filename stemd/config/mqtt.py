@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from stemd.addresses import BROKER_PORTS, broker_fault
 from stemd.errors import SinkError
+from stemd.typed import Table
 
 EMBEDDED = "embedded"
 
@@ -26,7 +27,7 @@ class _TidySocket(ssl.SSLSocket):
             raise
 
 
-class MqttSettings(BaseModel):
+class MqttSettings(Table):
     """Where the broker is and how to log in.
 
     `url` is `mqtt://host:port`, `mqtts://host:port` (TLS) or "embedded". `version` "auto" tries

@@ -6,9 +6,10 @@ import ipaddress
 import re
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import ConfigDict, field_validator
 
 from stemd.errors import ConfigError
+from stemd.typed import Table
 
 MIN_TOKEN = 8
 """Characters of the shortest operator's token that is accepted."""
@@ -18,7 +19,7 @@ _LISTEN = re.compile(
 )
 
 
-class PageSettings(BaseModel):
+class PageSettings(Table):
     """`listen` is "host:port" or "[ipv6]:port"; port 0 takes any free one.
 
     `token_file` holds the operator's token. Where it is given, or where `listen` is not a

@@ -5,15 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AwareDatetime, ConfigDict, Field, field_validator, model_validator
 
 from stemd.documents import jsonable
+from stemd.typed import Table
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Seconds = Annotated[float, Field(ge=0.0, le=30 * 86400.0)]
 
 
-class EndConditions(BaseModel):
+class EndConditions(Table):
     """What ends a session before its time.
 
     `failed_scans`: so many scans one after the other that are not complete. `lost_dose`: the
@@ -25,11 +26,11 @@ class EndConditions(BaseModel):
 
     failed_scans: Count | None = None
     lost_dose: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
-    min_free_gb: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = 1.0
+    min_free_gb: Annotated[float, Field(gt=0.0, le=1e9)] | None = 1.0
     silence_s: Annotated[float, Field(gt=0.0, le=30 * 86400.0)] | None = None
 
 
-class SessionPlan(BaseModel):
+class SessionPlan(Table):
     """A `[[session]]` of the config, or the `args` of a `session` command.
 
     Ends after `scans` scans (those that a fault cut off do not count), at `until` (UTC), or

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
     StringConstraints,
@@ -17,13 +16,14 @@ from pydantic import (
 
 from stemd import plugins
 from stemd.errors import ConfigError
+from stemd.typed import Table
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 DEFAULT_RESULTS = ("tiff",)
 ImageName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,60}$")]
 
 
-class _Table(BaseModel):
+class _Table(Table):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -33,7 +33,7 @@ def _no_daemon(name: str) -> str:
     return name
 
 
-class PipelineNamed(BaseModel):
+class PipelineNamed(Table):
     """What a pipeline is called: a level of its topics."""
 
     name: Annotated[Name, AfterValidator(_no_daemon)]
@@ -48,11 +48,11 @@ class RetentionTable(_Table):
     `max_share` of all scans old.
     """
 
-    max_age_days: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
-    max_scans: Annotated[int, Field(ge=1)] | None = None
-    min_free_gb: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
+    max_age_days: Annotated[float, Field(gt=0.0, le=1e6)] | None = None
+    max_scans: Annotated[int, Field(ge=1, le=10**12)] | None = None
+    min_free_gb: Annotated[float, Field(gt=0.0, le=1e9)] | None = None
     delete: Literal["raw", "scan"] = "raw"
-    warn_free_gb: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 10.0
+    warn_free_gb: Annotated[float, Field(ge=0.0, le=1e9)] = 10.0
     max_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25
 
 
@@ -65,7 +65,7 @@ class DaemonTable(_Table):
     instrument: Name = "stemd"
     data_dir: Path = Path("stemd-data")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    reserve_mb: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 64.0
+    reserve_mb: Annotated[float, Field(ge=0.0, le=1e12)] = 64.0
     retention: RetentionTable = RetentionTable()
 
     @field_validator("data_dir", mode="after")

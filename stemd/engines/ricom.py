@@ -30,7 +30,7 @@ from stemd.settings import EngineSettings, Settings
 
 STILL_PX = 0.001
 """Pixels that an automatic zero moves by before a large growing image is built anew."""
-Frequency = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Frequency = Annotated[float, Field(ge=0.0, le=1e9, allow_inf_nan=False)]
 
 
 class RicomSettings(EngineSettings):

@@ -17,7 +17,7 @@ from stemd.plugins import Plugin
 from stemd.results import Result
 from stemd.settings import EngineSettings, Settings
 
-Radius = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Radius = Annotated[float, Field(ge=0.0, le=1e9, allow_inf_nan=False)]
 MOST_DETECTORS = 32
 """Each is eight bytes a position, and an image that is published, written and shown."""
 DetectorName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]

@@ -9,7 +9,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from stemd.typed import Table
 
 MAX_INBOUND_BYTES = 320 * 1024
 """Longest message a viewer may send: the text of the longest config file, escaped."""
@@ -18,7 +20,7 @@ Name = Annotated[str, Field(min_length=1, max_length=80)]
 Side = Annotated[int, Field(ge=0, le=65536)]
 
 
-class _Inbound(BaseModel):
+class _Inbound(Table):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 

@@ -58,7 +58,9 @@ def test_units_ranges_and_defaults_come_from_the_settings_themselves() -> None:
     from stemd.engines.airpi.setup import AirpiSettings
 
     optics = {key.name: key for key in keys_of(Optics)}
-    assert (optics["energy_ev"].unit, optics["energy_ev"].allowed) == ("eV", "a number > 0")
+    assert (optics["energy_ev"].unit, optics["energy_ev"].allowed) == (
+        *("eV", "a number > 0 and <= 1,000,000,000"),
+    )
     assert optics["measured"].allowed == '"off", "report", "use"'
     assert optics["defocus_nm"].default == "0.0"
     rate, *_ = keys_of(PublishTable)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from stemd.acquisition import PositiveFloat
 from stemd.adapters.base import AdapterSettings
 from stemd.adapters.events.layout import Layout
 from stemd.adapters.events.ticks import TDC1_FALL, TDC1_RISE, TDC2_FALL, TDC2_RISE
+from stemd.typed import PositiveFloat, Signed, Table
 
 PixelIndex = Annotated[int, Field(ge=0, le=1023)]
 
 
-class Part(BaseModel):
+class Part(Table):
     """Base of a table within an adapter's table."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,7 +36,7 @@ class TdcSettings(Part):
     edge: Literal["rise", "fall", "both", "both_inverted"] = "rise"
     frame_input: Literal[1, 2] | None = None
     chip: Annotated[int, Field(ge=0, le=3)] | None = None
-    line_delay_us: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    line_delay_us: Signed = 0.0
     line_time_us: PositiveFloat | None = None
 
     @model_validator(mode="after")
@@ -85,7 +85,7 @@ class EventSettings(AdapterSettings):
     """
 
     sync: Literal["tdc", "dwell"] = "tdc"
-    clock_origin_us: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    clock_origin_us: Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)] = 0.0
     reorder_window_us: Annotated[float, Field(gt=0.0, le=1e6)] = 2000.0
     hold_hits: Annotated[int, Field(ge=1024, le=1 << 26)] = 1 << 22
     hot_pixels: Literal["learn"] | tuple[tuple[PixelIndex, PixelIndex], ...] = ()

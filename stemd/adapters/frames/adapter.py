@@ -48,8 +48,8 @@ class FrameSettings(AdapterSettings):
 
     host: HostName = "127.0.0.1"
     links: Annotated[tuple[LinkAddress, ...], Field(max_length=64)] = ()
-    idle_timeout_s: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 2.0
-    pause_timeout_s: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 30.0
+    idle_timeout_s: Annotated[float, Field(gt=0.0, le=30 * 86400.0)] = 2.0
+    pause_timeout_s: Annotated[float, Field(ge=0.0, le=30 * 86400.0)] = 30.0
     receive_buffer: Annotated[int, Field(ge=65536, le=1 << 30)] = 4 * 1024 * 1024
 
     @model_validator(mode="after")

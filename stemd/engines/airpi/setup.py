@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from stemd.aberrations import Aberrations
-from stemd.acquisition import Acquisition, Optics, PositiveFloat
+from stemd.acquisition import Acquisition, Optics
 from stemd.beam import Beam
 from stemd.engines.airpi.coarseness import Coarseness
 from stemd.engines.airpi.features import GRID
@@ -21,6 +21,7 @@ from stemd.engines.first_patterns import FirstPatterns, Found
 from stemd.engines.probe import disc_seen
 from stemd.inference.choice import BackendName
 from stemd.settings import SlowEngineSettings
+from stemd.typed import PositiveFloat
 
 MOST_REPETITION = 16
 TRAINED_KV, TRAINED_MRAD = (30.0, 300.0), (5.0, 30.0)

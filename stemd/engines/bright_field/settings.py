@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field
 
-from stemd.acquisition import Length
 from stemd.engines.lens.measure import Search
 from stemd.settings import EngineSettings, OfRepeats, Settings, SlowEngineSettings
+from stemd.typed import Length
 
 
 class BrightFieldSettings(SlowEngineSettings):
