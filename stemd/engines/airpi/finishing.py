@@ -18,6 +18,7 @@ from stemd.engines.airpi.measured_slopes import correction
 from stemd.engines.airpi.patch_offsets import image_of, restored_spectrum, without_mean
 from stemd.engines.airpi.slopes import Frame, Slopes, near_known
 from stemd.engines.airpi.strong import Strong, fitted, strong
+from stemd.engines.lens.estimate import REACH
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -186,34 +187,35 @@ class _Network:
         at, better = self._from_first(), found.better
         if not evidence.hasty:
             made = fitted(self.image, at, evidence, found)
-            phase = self._coarse_of(joint.phase, made.phase)
-            image = np.float32(better) * phase + np.float32(1.0 - better) * joint.phase
+            image = self._within(joint.phase, made.phase, better)
             # the greater one: with the less of the two fewer of the true phases lay within
             return image, max(made.sigma, joint.sigma), False
-        network = self._coarse_of(joint.phase, np.float32(found.scale) * self.image)
+        network = self._within(joint.phase, np.float32(found.scale) * self.image, 1.0)
         image = joint.phase
         if found.wrong > 0.0:
             image = max(network, joint.phase, key=lambda image: found.alike(image, at))
         unlike = math.sqrt(max(0.0, 1.0 - found.alike(image, at) ** 2))
         return image, max(joint.sigma, unlike * float(image.std())), True
 
-    def _coarse_of(self, joint: F32, image: F32) -> F32:
-        """The image with the joined one's coarse structure in the place of its own.
+    def _within(self, joint: F32, image: F32, part: float) -> F32:
+        """The joined image, and so much of what the other one has besides where counts decide.
 
-        Patches have no mean phase, and the fit in tiles begins at what they say and hardly moves
-        what is coarser than its surroundings: holes were brighter than the crystal about them.
+        Not of what is coarse: patches have no mean phase, and the fit in tiles begins at what they
+        say and hardly moves what is coarser than its surroundings, so that holes were brighter than
+        the crystal about them. Nor of what is finer than cells see: there a strength that the
+        counts have found for the coarser waves would make the network's errors stronger.
         """
-        sigma = COARSE * self.of.step_size_angstrom / self.of.pixel_angstrom
-        missing = np.pad(
-            joint - image, [(n // 2, n - n // 2) for n in image.shape], mode="symmetric"
-        )
+        more = np.pad(image - joint, [(n // 2, n - n // 2) for n in image.shape], mode="symmetric")
+        pixel = self.of.pixel_angstrom
         frequency = np.hypot(
-            np.fft.fftfreq(missing.shape[0])[:, None], np.fft.rfftfreq(missing.shape[1])
+            np.fft.fftfreq(more.shape[0], pixel)[:, None], np.fft.rfftfreq(more.shape[1], pixel)
         )
-        passed = np.fft.rfft2(missing) * np.exp(-2.0 * (np.pi * sigma * frequency) ** 2)
-        smooth = np.fft.irfft2(passed, missing.shape)
+        sigma = COARSE * self.of.step_size_angstrom
+        kept = part * (1.0 - np.exp(-2.0 * (np.pi * sigma * frequency) ** 2))
+        kept[frequency >= REACH * self.of.beam.aperture] = 0.0
+        more = np.fft.irfft2(np.fft.rfft2(more) * kept, more.shape)
         inner = tuple(slice(n // 2, n // 2 + n) for n in image.shape)
-        return np.asarray(image + smooth[inner], np.float32)
+        return np.asarray(joint + more[inner], np.float32)
 
     def _from_first(self) -> Frame:
         """Where the image lies from the scan's first position."""
