@@ -141,7 +141,7 @@ def test_the_corners_of_a_texture_are_like_one() -> None:
     for number in range(6):
         seed = fresh_seed(60 + number)
         data, _, _ = recorded(film(np.random.default_rng(seed)), 5e3, seed)
-        _, like = texture(data, np.full_like(data, data.mean()))
+        _, like, _ = texture(data, np.full_like(data, data.mean()))
         assert like.min() > 0.9
 
 
@@ -253,10 +253,10 @@ def test_columns_are_judged_by_their_neighbours_of_one_kind() -> None:
         scatter = np.mean(((residual[like] - part * height[like]) / deviation[like]) ** 2)
         own = residual[k] - part * height[k]
         seen = np.clip((doubt[k] * np.sign(own) / deviation[k] - 0.2) / 0.2, 0.0, 1.0)
-        furthest = 0.7 if height[k] > 0.7 * deviation[k] else 1.0
-        furthest += seen * (0.2 - furthest)
-        c2, z2 = (furthest / max(scatter, 1.0)) ** 2, (own / deviation[k]) ** 2
-        expected[k] = part * height[k] + (max(0.0, 1.0 - c2 / z2) * own)
+        furthest = (1.0 + seen * (0.2 - 1.0)) / max(scatter, 1.0)
+        z = abs(own) / deviation[k]
+        furthest *= 1.0 if z < 3.5 else max(0.0, 4.5 - z)
+        expected[k] = part * height[k] + max(0.0, 1.0 - furthest / z) * own
     found = agreement.believed(residual, deviation, height, doubt, places, radius)
     np.testing.assert_allclose(found, expected, atol=1e-9)
 
@@ -284,7 +284,7 @@ def test_a_texture_is_filtered_as_well_as_by_the_gaussian_that_the_truth_chooses
         rng = np.random.default_rng(fresh_seed(40 + number))
         truth = film(rng).electrons(5e2)
         data = rng.poisson(truth).astype(np.float32)
-        filtered, _ = texture(data, np.full(data.shape, data.mean(), np.float32))
+        filtered, _, _ = texture(data, np.full(data.shape, data.mean(), np.float32))
         best = max(psnr(smooth(data, width), truth) for width in np.arange(1.0, 4.5, 0.25))
         apart.append(psnr(filtered, truth) - best)
     assert np.mean(apart) > 0.0

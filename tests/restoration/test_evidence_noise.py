@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from benchmarks.restoration.measures import psnr
 from benchmarks.restoration.specimens import pyrite_boundary, strontium_titanate
@@ -144,3 +145,17 @@ def test_of_places_nearly_all_of_which_are_hollows_nothing_overflows() -> None:
     places = np.array([[32, 32], *([8 + 4 * n, 8] for n in range(12))])
     found = seen(image, image, np.ones_like(image), places, profile_of(1.5))
     assert np.isfinite(found).all()
+
+
+def test_noise_that_is_not_white_is_no_texture_and_shows_no_atoms() -> None:
+    y, x = np.mgrid[:192, :192]
+    truth = (200.0 + 60.0 * np.sin(x / 30.0) * np.cos(y / 25.0)).astype(np.float32)
+    rng = np.random.default_rng(fresh_seed(77))
+    for coloured in (False, True):
+        noise = rng.normal(0.0, 12.0, truth.shape)
+        if coloured:  # a third fine, the rest as an interpolated image has it
+            soft = ndimage.gaussian_filter(rng.normal(0.0, 12.0, truth.shape), (1.2, 0.8))
+            noise = 0.4 * noise + 2.5 * soft
+        found = faithful((truth + noise).astype(np.float32), truth)
+        assert found.strays <= 2
+        assert psnr(found.image, truth) > 35.0, coloured

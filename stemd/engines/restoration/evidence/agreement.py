@@ -11,11 +11,13 @@ from stemd.engines.restoration.evidence.crowding import cells
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
-FURTHEST, FAINT_FURTHEST = 0.7, 1.0
-"""Deviations of its noise by which a column may be drawn to the expected, at most; and a place
-where less than `VISIBLE` deviations are shown."""
+FURTHEST = 1.0
+"""Deviations of its noise by which a column may be drawn to the expected, at most."""
+DOUBTED, CERTAIN = 3.5, 4.5
+"""Deviations that a column misses up to which that may be chance, and from which on it is not
+drawn at all."""
 SEEN_FURTHEST = 0.2
-"""The same where the restored image itself shows the column unlike those of the lattice."""
+"""The most where the restored image itself shows the column unlike those of the lattice."""
 SLIGHT, CLEAR = 0.2, 0.4
 """Deviations by which it is shown so, up to which that is nothing and from which on it counts."""
 VISIBLE = 0.7
@@ -32,12 +34,12 @@ def believed(
     `deviation` of its noise, `height` that is shown, `doubt`: what the restored image itself shows
     more there than the lattice; `places` (n, 2). First what the columns of its kind within
     `radius_px` miss together, as a part of their height: ghosts beyond an edge are missed by all
-    of them. Then what the column itself misses, by the nonnegative garrote (Breiman, Technometrics
-    37 (1995) 373): x (1 - c^2 / z^2) for z = x / deviation above c, so that no column is drawn
-    further than c deviations from what was recorded, and the less the clearer it differs. c is
-    `FURTHEST` where the columns around differ from each other by their noise only, and less where
-    they really differ: `FURTHEST` / mean z^2; and less where the restored image has begun to show
-    the same against the lattice, which chance seldom does.
+    of them. Then what the column itself misses, shrunk by c deviations (of noise alone a seventh of
+    the power is left), so that no column is further than c deviations from what was recorded; and
+    firmly, so that what chance does not explain is kept whole (Gao and Bruce, Statistica Sinica 7
+    (1997) 855). c is `FURTHEST` where the columns around differ from each other by their noise
+    only, and less where they really differ: `FURTHEST` / mean z^2; and less where the restored
+    image has begun to show the same against the lattice, which chance seldom does.
     """
     if not len(residual):
         return residual
@@ -45,13 +47,12 @@ def believed(
     order, first = cells(places, radius_px)
     _neighbours(residual, deviation, height, places, radius_px, order, first, together, scatter)
     own = residual - together
-    z2 = np.square(own / deviation)
+    z = np.abs(own) / deviation
     unsure = doubt * np.sign(own) / deviation
     seen = np.clip((unsure - SLIGHT) / (CLEAR - SLIGHT), 0.0, 1.0)
-    furthest = np.where(height > VISIBLE * deviation, FURTHEST, FAINT_FURTHEST)
-    furthest += seen * (SEEN_FURTHEST - furthest)
-    c2 = np.square(furthest / np.maximum(scatter, 1.0))
-    kept = np.where(z2 > c2, 1.0 - c2 / np.maximum(z2, 1e-30), 0.0)
+    furthest = (FURTHEST + seen * (SEEN_FURTHEST - FURTHEST)) / np.maximum(scatter, 1.0)
+    drawn = furthest * np.clip((CERTAIN - z) / (CERTAIN - DOUBTED), 0.0, 1.0)
+    kept = 1.0 - np.minimum(1.0, drawn / np.maximum(z, 1e-30))
     result: F64 = together + kept * own
     return result
 

@@ -61,6 +61,8 @@ STRAY, PLACES = 4.0, 12_000.0
 many squared widths of a column: there noise alone reaches it once. In larger ones it is more."""
 DEPARTS = 5.0
 """Deviations from which on an image contradicts the recorded one."""
+NORMAL = 0.6745
+"""Median of the absolute value of normal numbers of deviation 1."""
 SMALLEST_PX = 16
 TILE_PX, HALO_PX = 768, 64
 
@@ -149,8 +151,11 @@ def _in_tile(recorded: F32, restored: F32) -> _Tile:
     keep &= (there.absent[at] < ABSENT) | (there.shaped[at] > NO_TEXTURE)
     place, height, deviation = place[keep], height[keep], deviation[keep]
     error = deviation_map(variance, profile)
+    missing = height_map(data - image, profile)
+    more = np.float32(1.0 + (1.0 - there.white) * (_spread(missing / error) - 1.0))
+    error, deviation = more * error, more * deviation
     electron = electron_of(variance, restored)
-    z2 = squares(height_map(data - image, profile), error, electron, profile)
+    z2 = squares(missing, error, electron, profile)
     even = STRAY**2 + 2.0 * np.log(max(1.0, z2.size / (PLACES * usual**2)))
     strays = peaks(z2, 0.6 * even, place, APART * usual)
     # all at once: what is missed beside a column is not to be found in the column
@@ -169,6 +174,11 @@ def _in_tile(recorded: F32, restored: F32) -> _Tile:
     image = image + columns.drawn(given, image.shape)
     departure = height_map(data - image, profile) / error
     return _Tile(image, error, departure, strays[certain > 0.5])
+
+
+def _spread(z: F32) -> float:
+    """Deviation of numbers of which most are noise: 1 where that is as it should be, or less."""
+    return max(1.0, float(np.median(np.abs(z))) / NORMAL)
 
 
 def _aligned(data: F32, restored: F32) -> F32:

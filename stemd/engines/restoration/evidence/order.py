@@ -49,7 +49,8 @@ class Judged(NamedTuple):
     """(ny, nx) each: how much is `periodic`, how much is no texture, `shaped`; `filtered`.
 
     `waves`: what is periodic over the image, without its mean. `absent`: how certainly the recorded
-    image has no lattice; `ghost`: what the restored one has of it there.
+    image has no lattice; `ghost`: what the restored one has of it there. `white`: how
+    white its noise is.
     """
 
     periodic: F32
@@ -58,6 +59,7 @@ class Judged(NamedTuple):
     waves: F32
     absent: F32
     ghost: F32
+    white: float
 
 
 def judged(image: F32, restored: F32, seen: F32, variance: F32) -> Judged:
@@ -68,7 +70,7 @@ def judged(image: F32, restored: F32, seen: F32, variance: F32) -> Judged:
     """
     found, mean, _ = find_waves(image, WAVES)
     waves = found.image()
-    rest, _ = texture(image - waves, variance)
+    rest, _, _ = texture(image - waves, variance)
     line = gaussian_line(NEAR_PX)
     # waves go on over edges and grains; here they are only as high as around the pixel
     here = _height(waves, image - np.float32(mean), line)
@@ -94,10 +96,10 @@ def judged(image: F32, restored: F32, seen: F32, variance: F32) -> Judged:
     there = known * np.maximum(present, seen) * (np.float32(1.0) - ended)
     # a crystal nearby is no reason to see a shape, nor to filter less
     crystal *= there
-    filtered, like = texture(image - crystal, variance)
+    filtered, like, white = texture(image - crystal, variance)
     filtered += crystal
     shaped = np.float32(1.0) - (np.float32(1.0) - there) * like
-    return Judged(there, shaped, filtered, waves, absent, ghost)
+    return Judged(there, shaped, filtered, waves, absent, ghost, white)
 
 
 def _height(waves: F32, image: F32, line: F64) -> F32:

@@ -39,13 +39,18 @@ where a window goes on as in a mirror. So many rings at least must say it."""
 CAREFUL, UNSURE = 1.0, 0.12
 """Standard errors by which the noise may be more than they say, and the part by which its variance
 may be told wrongly: it is an estimate itself, and a restored image shows some of the noise."""
+COLOURED, WHITE = 0.65, 0.8
+"""Lowest power of the finest frequencies along y, along x, and along both, over the highest, up to
+which noise certainly is not white, and from which on it passes for it."""
 INDEPENDENT = 1.25
 """Coefficients of neighbouring windows that count, a coefficient of one window: windows overlap,
 and coefficients beside each other have the same noise."""
 
 
-def texture(image: F32, variance: F32) -> tuple[F32, F32]:
-    """The image (ny, nx) by Wiener's filter, and how much like a texture it is, 0 to 1.
+def texture(image: F32, variance: F32) -> tuple[F32, F32, float]:
+    """The image (ny, nx) by Wiener's filter, how much like a texture it is, how white its noise.
+
+    Both from 0 to 1. Nothing is a texture as far as noise is not white.
 
     `variance` (ny, nx) of its white noise. In windows of 64 x 64, half overlapping, the power of
     each ring of spatial frequencies, averaged over neighbouring windows and rings, and over all
@@ -63,14 +68,17 @@ def texture(image: F32, variance: F32) -> tuple[F32, F32]:
     ring = _rings()
     rows, across = (side // HOP - 1 for side in padded.shape)
     level, square = np.empty((2, rows, across, RINGS))
+    mean_power = np.zeros((SIDE, SIDE // 2 + 1))
     for row in range(rows):
         power = _power(_transformed(padded, row, window), _noise(noise, row, window))
+        mean_power += power.sum(axis=0, dtype=np.float64)
         _means(power, ring, level[row], square[row])
     count = np.maximum(np.bincount(ring.ravel(), minlength=RINGS), 1.0)
     chance = 1.0 + DOUBT / np.sqrt(INDEPENDENT * count)
     inside, square = (_even(_even(_from_inside(each))) for each in (level, square))
     gain = np.maximum(0.0, 1.0 - chance / np.maximum(inside, 1e-6))
-    like = _like_texture(inside, square, gain * count)
+    white = _white(mean_power)
+    like = white * _like_texture(inside, square, gain * count)
     level = _even(_even(level))
     level /= _quiet(level, like, count)
     level = _together(level, like, 1.0 / (INDEPENDENT * count))
@@ -83,7 +91,8 @@ def texture(image: F32, variance: F32) -> tuple[F32, F32]:
         _add(parts, like[row], window, total[lines], known[lines], share[lines])
     inner = np.s_[HOP : HOP + ny, HOP : HOP + nx]
     filtered = total[inner] / share[inner] + middle
-    return filtered.astype(np.float32), (known[inner] / share[inner]).astype(np.float32)
+    textured = (known[inner] / share[inner]).astype(np.float32)
+    return filtered.astype(np.float32), textured, white
 
 
 def _rings() -> I64:
@@ -128,6 +137,21 @@ def _from_inside(values: F64) -> F64:
         if len(turned) > 2:
             turned[0], turned[-1] = turned[1], turned[-2]
     return inside
+
+
+def _white(power: F64) -> float:
+    """How certainly the noise is white, 0 to 1, by the mean power (64, 33) of all windows.
+
+    Noise that is not (of an image that was interpolated, or computed from patterns) may look like
+    a texture at every frequency, and nothing here could tell it from one.
+    """
+    folded = power[: SIDE // 2 + 1].copy()
+    folded[1:-1] = 0.5 * (folded[1:-1] + power[: SIDE // 2 : -1])
+    fine, middle = slice(3 * SIDE // 8, None), slice(COARSEST, 3 * SIDE // 16)
+    corner = slice(5 * SIDE // 16, None)
+    means = folded[fine, middle].mean(), folded[middle, fine].mean(), folded[corner, corner].mean()
+    ratio = min(means) / max(*means, 1e-30)
+    return float(np.clip((ratio - COLOURED) / (WHITE - COLOURED), 0.0, 1.0))
 
 
 def _quiet(level: F64, like: F64, count: F64) -> float:
