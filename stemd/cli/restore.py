@@ -42,6 +42,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--line-time-us", type=float, metavar="US",
         help="from line to line, the way back included (default: no way back)",
     )  # fmt: skip
+    parser.add_argument(
+        "--lines", choices=("auto", "x", "y"), default="auto",
+        help="axis along which the beam ran: x in an image as it was scanned, y in one that lies "
+        "on its side; auto: what displaced lines and slow detectors show (default)",
+    )  # fmt: skip
     parser.add_argument("--model", default="restoration", help="a name of `stemd models`, a path")
     parser.add_argument("--backend", default="auto", help="tensorrt, openvino or onnxruntime")
     parser.add_argument("--device", type=int, default=0, metavar="N", help="number of the GPU")
@@ -70,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         )
     choice = Choice(
         args.model, args.backend, args.threads, args.device, args.frame_time_s,
-        args.pixel_size_angstrom, args.dwell_time_us, args.line_time_us,
+        args.pixel_size_angstrom, args.dwell_time_us, args.line_time_us, args.lines,
     )  # fmt: skip
     files = files_of(args.files)
     folders = _folders(files, args.out)

@@ -64,6 +64,55 @@ def test_each_image_of_a_folder_gets_a_restored_one_with_a_picture_beside_it(
     assert 0.0 <= saved["departing"] <= 1.0
 
 
+def test_an_image_on_its_side_and_its_label_are_seen(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from stemd.engines.restoration.distortions import Distortions, Tail, distort
+
+    rng = np.random.default_rng(78)
+    truth = titanate(rng).electrons(2e4)
+    seen = distort(truth, Distortions(tail=Tail("exponential", 1.5)), rng)
+    seen[100:120, 40:90] = 7.0
+    for name, pixels in (("upright", seen), ("lying", seen.T)):
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.ascontiguousarray(pixels, np.float32))
+        arguments = ["restore", str(tmp_path / f"{name}.tif"), "--model", model]
+        assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().err
+    assert shown.count("ran along y") == 1
+    assert shown.count("not recorded") == 2
+    upright, lying = (
+        tifffile.imread(tmp_path / "out" / name / "image_restored.tif")
+        for name in ("upright", "lying")
+    )
+    np.testing.assert_allclose(lying, upright.T, rtol=1e-5)
+    np.testing.assert_array_equal(upright[100:120, 40:90], 7.0)
+    saved = json.loads((tmp_path / "out" / "lying" / "image_restored.json").read_text())
+    assert saved["lines_along"] == "y"
+    assert saved["blank"] == pytest.approx(1000 / seen.size, rel=0.01)
+    # what is told is believed
+    assert main([*arguments, "--lines", "x", "--out", str(tmp_path / "told")]) == 0
+    saved = json.loads((tmp_path / "told" / "lying" / "image_restored.json").read_text())
+    assert "lines_along" not in saved
+
+
+def test_frames_on_their_side_drift_as_they_lie(tmp_path: Path, model: str) -> None:
+    frames = np.stack([image(n, shift=n) for n in range(6)])
+    documents = []
+    for name, stack in (("upright", frames), ("lying", frames.transpose(0, 2, 1))):
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.ascontiguousarray(stack))
+        arguments = ["restore", str(tmp_path / f"{name}.tif"), "--model", model, "--frames"]
+        lines = {"upright": "x", "lying": "y"}[name]
+        assert main([*arguments, "align", "--lines", lines, "--out", str(tmp_path / "out")]) == 0
+        folder = tmp_path / "out" / name
+        documents.append(json.loads((folder / "image_restored.json").read_text()))
+        documents[-1]["shape"] = tifffile.imread(folder / "image_sum.tif").shape
+    upright, lying = documents
+    assert lying["drift_px_per_frame"] == upright["drift_px_per_frame"][::-1]
+    assert lying["shifts_px"] == [shift[::-1] for shift in upright["shifts_px"]]
+    assert lying["corner"] == upright["corner"][::-1]
+    assert lying["shape"] == upright["shape"][::-1]
+
+
 def test_mains_hum_is_undone_where_the_times_of_the_scan_are_known(
     tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -181,7 +181,7 @@ class RestorationEngine:
                 found = finished(whole, file, network, cancelled)
                 image[part], error[part] = found.image, found.uncertainty
                 image[~done] = error[~done] = 0.0
-                told = {"strays": found.strays, "departing": round(found.departing, 6), **undone}
+                told = {**found.told(), **undone}
             info = network.info
             extra = {
                 "input": source.name,

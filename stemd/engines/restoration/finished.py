@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.engines.restoration.evidence.faithful import Faithful, faithful
+from stemd.engines.restoration.blank import blank_parts, mirrored_into
+from stemd.engines.restoration.evidence.faithful import faithful
 from stemd.engines.restoration.robust_scale import normalise
 from stemd.engines.restoration.tiling import restore
 from stemd.inference.base import Network
@@ -16,28 +18,69 @@ from stemd.inference.model_file import ModelFile
 Image = NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """`image` and `uncertainty` (standard error), (ny, nx) in the unit of what was recorded.
+
+    `strays`, `departing`: see `evidence.faithful.Faithful`. `blank`: part of the image that was not
+    recorded, and is as it was (uncertainty 0).
+    """
+
+    image: Image
+    uncertainty: Image
+    strays: int
+    departing: float
+    blank: float
+
+    def told(self) -> dict[str, int | float]:
+        """What an image's description says of it."""
+        told: dict[str, int | float] = {
+            "strays": self.strays, "departing": round(self.departing, 6)
+        }  # fmt: skip
+        if self.blank:
+            told["blank"] = round(self.blank, 6)
+        return told
+
+
 def finished(
     image: Image,
     model: ModelFile,
     network: Network,
     cancelled: Callable[[], bool] = lambda: False,
-) -> Faithful:
+) -> Finished:
     """An image (ny, nx) restored by any network, in agreement with what was recorded.
 
-    In the unit and with the mean of `image`. Spikes (hot pixels, X-rays) are no evidence. Raises
-    what `tiling.restore` raises.
+    In the unit and with the mean of `image`. Spikes (hot pixels, X-rays) are no evidence; parts
+    that were not recorded, such as a label, are filled from beside them, and put back. Raises what
+    `tiling.restore` raises.
     """
-    restored = restore(image, model, network, cancelled)
     finite = np.isfinite(image)
     if not finite.all():
         image = np.where(finite, image, image[finite].mean()).astype(np.float32)
+    blank = blank_parts(image)
+    if not blank.any():
+        return _restored(image, model, network, cancelled)
+    found = _restored(mirrored_into(image, blank), model, network, cancelled)
+    return Finished(
+        np.where(blank, image, found.image),
+        np.where(blank, np.float32(0.0), found.uncertainty),
+        found.strays,
+        found.departing,
+        float(blank.mean()),
+    )
+
+
+def _restored(
+    image: Image, model: ModelFile, network: Network, cancelled: Callable[[], bool]
+) -> Finished:
+    restored = restore(image, model, network, cancelled)
     seen = normalise(image)
     expected = (restored - np.float32(seen.mean)) / np.float32(seen.deviation)
     # whole, since spikes are told from columns by what is shown, which the scale cannot know
     recorded = (image - np.float32(seen.mean)) / np.float32(seen.deviation)
     found = faithful(recorded, expected, cancelled)
     values = found.image - np.float32(found.image.mean(dtype=np.float64) - seen.values.mean())
-    return Faithful(
-        seen.undone(values), found.uncertainty * np.float32(seen.deviation), found.departure,
-        found.strays,
-    )  # fmt: skip
+    deviation = np.float32(seen.deviation)
+    return Finished(
+        seen.undone(values), found.uncertainty * deviation, found.strays, found.departing, 0.0
+    )

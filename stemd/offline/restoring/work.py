@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,10 @@ from stemd.acquisition import Acquisition, Detector, Scan
 from stemd.adapters.recordings.pictures import Picture
 from stemd.adapters.recordings.scan_times import ScanTimes
 from stemd.documents import to_json
-from stemd.engines.restoration.evidence.faithful import Faithful
-from stemd.engines.restoration.finished import finished
+from stemd.engines.restoration.finished import Finished, finished
 from stemd.engines.restoration.frames.aligned import Aligned, align
 from stemd.engines.restoration.frames.kinds import Kinds
+from stemd.engines.restoration.line_direction import along_y
 from stemd.engines.restoration.steady import steadied
 from stemd.errors import ModelError
 from stemd.inference.worker import shared
@@ -42,6 +42,7 @@ class Choice:
 
     `frame_time_s` from one frame's start to the next one's; `pixel_size_angstrom`,
     `dwell_time_us` and `line_time_us` (None: as long as its pixels) where the file does not say it.
+    `lines`: the axis along which the beam ran; auto: what the images show.
     """
 
     model: str = "restoration"
@@ -52,12 +53,13 @@ class Choice:
     pixel_size_angstrom: float | None = None
     dwell_time_us: float | None = None
     line_time_us: float | None = None
+    lines: Literal["auto", "x", "y"] = "auto"
 
-    def times(self, picture: Picture) -> ScanTimes | None:
+    def times(self, picture: Picture, line_pixels: int) -> ScanTimes | None:
         """What is told, else what the file says."""
         if self.dwell_time_us is None:
             return picture.times
-        line_us = self.line_time_us or self.dwell_time_us * picture.pixels.shape[1]
+        line_us = self.line_time_us or self.dwell_time_us * line_pixels
         return ScanTimes(self.dwell_time_us * 1e-6, line_us * 1e-6)
 
 
@@ -88,28 +90,37 @@ def restored(series: Series, choice: Choice) -> Restored:
     unknown = sum(int(np.count_nonzero(~np.isfinite(p.pixels))) for p in series.pictures)
     if unknown:
         document["pixels_without_value"] = unknown
-    pixels = first.pixels
-    if len(series.pictures) > 1:
-        frames = align([_finite(picture.pixels) for picture in series.pictures])
+    recorded = [_finite(picture.pixels) for picture in series.pictures]
+    turned = choice.lines == "y" or (choice.lines == "auto" and along_y(recorded))
+    if turned:
+        # all that follows knows lines along x only
+        recorded = [np.ascontiguousarray(pixels.T) for pixels in recorded]
+        document["lines_along"] = "y"
+    pixels = recorded[0]
+    if len(recorded) > 1:
+        frames = align(recorded)
         pixels = images[f"{series.name}_sum"] = frames.image
         document |= {"sources": [picture.source for picture in series.pictures]}
-        document |= described(frames, size, choice.frame_time_s, numbers)
+        document |= described(frames, size, choice.frame_time_s, numbers, turned=turned)
     else:
-        times = choice.times(first)
+        times = choice.times(first, pixels.shape[1])
         known = () if times is None else (times.line_s, times.pixel_s)
-        pixels, undone = steadied(_finite(pixels), *known)
+        pixels, undone = steadied(pixels, *known)
         document |= undone
     found, about = _through_the_network(pixels, choice)
     # of several frames the others know what one does not
     unseen = ~np.isfinite(first.pixels) if len(series.pictures) == 1 else None
-    for name, image in (("restored", found.image), ("uncertainty", found.uncertainty)):
-        if unseen is not None:
+    images |= {
+        f"{series.name}_restored": found.image, f"{series.name}_uncertainty": found.uncertainty
+    }  # fmt: skip
+    if turned:
+        images = {name: np.ascontiguousarray(image.T) for name, image in images.items()}
+    if unseen is not None:
+        for image in images.values():
             image[unseen] = np.nan
-        images[f"{series.name}_{name}"] = image
     document |= about
     document["pixel_size_angstrom"] = size
-    document["strays"] = found.strays
-    document["departing"] = round(found.departing, 6)
+    document |= found.told()
     return Restored(images, size, document)
 
 
@@ -118,15 +129,20 @@ def described(
     pixel_size_angstrom: float | None,
     frame_time_s: float | None,
     numbers: Sequence[int],
+    *,
+    turned: bool = False,
 ) -> dict[str, Any]:
     """What was found of the frames, as JSON: lengths in nm where the pixel size is known.
 
-    `numbers` (n,): what each frame is called, from 0.
+    `numbers` (n,): what each frame is called, from 0. `turned`: x and y were exchanged before.
     """
     if not frames.moved:
         return {"aligned": False, "used": [True] * len(frames.used)}
     nm = None if pixel_size_angstrom is None else pixel_size_angstrom / 10.0
     (y, x), error = frames.drift(frame_time_s or 1.0)
+    shifts, corner = frames.shifts, frames.corner
+    if turned:
+        (y, x), shifts, corner = (x, y), shifts[:, ::-1], corner[::-1]
     drift: dict[str, Any] = {f"drift_px_per_{'s' if frame_time_s else 'frame'}": [y, x]}
     if nm is not None and frame_time_s:
         drift["drift_nm_per_s"] = {
@@ -138,8 +154,8 @@ def described(
         "used": [bool(each) for each in frames.used],
         "left_out": [numbers[int(n)] for n in np.flatnonzero(~frames.used)],
         "likeness": [round(float(each), 4) for each in frames.likeness],
-        "shifts_px": [[round(float(v), 3) for v in shift] for shift in frames.shifts],
-        "corner": list(frames.corner),
+        "shifts_px": [[round(float(v), 3) for v in shift] for shift in shifts],
+        "corner": list(corner),
         "resolution_px": finest,
         "resolution_nm": finest * nm if finest is not None and nm is not None else None,
         **({} if frames.kinds is None else {"two_kinds": _kinds(frames.kinds, numbers)}),
@@ -198,6 +214,16 @@ def write(made: Restored, folder: Path, *, pictures: bool) -> list[Path]:
 
 def notes(document: Mapping[str, Any]) -> Iterator[str]:
     """What a person should know of the result, in sentences."""
+    if "lines_along" in document:
+        yield (
+            "the beam ran along y in this image, as its noise shows, or was said to: --lines x "
+            "if that is wrong"
+        )
+    if "blank" in document:
+        yield (
+            f"{100 * document['blank']:.2g} % of the image (a label, a frame, a masked part) was "
+            "not recorded: it is as it was"
+        )
     if "hum_px" in document:
         yield f"mains hum of {document['hum_px']:.2g} pixels rms was undone first"
     if "flagging_px" in document:
@@ -232,10 +258,10 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _through_the_network(pixels: F32, choice: Choice) -> tuple[Faithful, dict[str, Any]]:
+def _through_the_network(pixels: F32, choice: Choice) -> tuple[Finished, dict[str, Any]]:
     networks = shared()
 
-    def job() -> tuple[Faithful, dict[str, Any]]:
+    def job() -> tuple[Finished, dict[str, Any]]:
         began = time.perf_counter()
         file, network = networks.network(
             choice.model, choice.backend, choice.threads, device=choice.device
