@@ -1,4 +1,5 @@
-"""What some of a scan's patterns say of all of them: clipped, swapped, scaled or negative counts.
+"""What some of a scan's patterns say of all of them: clipped, swapped, scaled or negative counts,
+parts of the detector that are dark.
 
 Some patterns of a scan are looked at, always the same ones, however the scan is cut.
 """
@@ -15,6 +16,7 @@ from stemd.blocks import Block, FrameBlock, Notice
 from stemd.engines.base import Gathered
 from stemd.pixels import Mask
 from stemd.scan.clipped import ClippedCounts
+from stemd.scan.dark_parts import DarkParts
 from stemd.scan.odd_counts import OddCounts
 
 SAMPLED = "patterns.sampled"
@@ -40,6 +42,7 @@ class SampledPatterns:
         shape = (-(-detector.shape[0] // self._rows), detector.shape[1])
         self._clipped = ClippedCounts(detector, shape)
         self._odd = OddCounts(detector, shape, files=files)
+        self._dark = DarkParts(shape, self._rows, detector.dtype)
 
     def look(self, block: Block, masked: Mask | None) -> None:
         """A block on its way into the sums; `masked` pixels (y, x) do not count."""
@@ -52,7 +55,7 @@ class SampledPatterns:
         for index in np.flatnonzero((probe >= 0) & (probe % self._step == 0)):
             pattern = block.patterns()[index, :: self._rows]
             pattern = pattern.astype(pattern.dtype.newbyteorder("="))
-            pixels = pattern.size
+            pixels, left_out = pattern.size, None
             if masked is not None:
                 left_out = masked[:: self._rows]
                 pattern[left_out] = 0
@@ -61,17 +64,23 @@ class SampledPatterns:
             with self._lock:
                 self._clipped.add(pattern, pixels)
                 self._odd.add(pattern, thorough=thorough)
+                self._dark.add(pattern, left_out)
 
     def gathered(self) -> Gathered:
         """All of it, for `merge` elsewhere."""
-        return {**self._clipped.gathered(), **self._odd.gathered()}
+        return {**self._clipped.gathered(), **self._odd.gathered(), **self._dark.gathered()}
 
     def merge(self, gathered: Gathered) -> None:
         """Add what was seen of another part of the same scan."""
         if gathered:
             self._clipped.merge(gathered)
             self._odd.merge(gathered)
+            self._dark.merge(gathered)
 
     def notices(self, totals: NDArray[np.signedinteger]) -> list[Notice]:
         """What is to be said of the scan; `totals`: counts of the positions that are done."""
-        return [*self._clipped.notices(totals), *self._odd.notices(totals)]
+        return [
+            *self._clipped.notices(totals),
+            *self._odd.notices(totals),
+            *self._dark.notices(),
+        ]
