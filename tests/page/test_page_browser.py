@@ -450,6 +450,27 @@ def test_the_log_is_in_the_order_of_time_not_of_coming(served: Served, tab: Any)
     eventually(lambda: tab.locator("#log li span").all_text_contents()[-4:] == expected)
 
 
+def test_what_the_page_says_has_the_daemon_s_time_whatever_this_computer_s_clock_says(
+    served: Served, tab: Any
+) -> None:
+    """The daemon's clock is decades behind that of the browser, or the other way round."""
+    for second, text in ((5, "before"), (40, "after")):
+        entry = {"level": "warning", "message": text, "time": f"2006-01-01T00:00:{second:02}.000Z"}
+        served.do(lambda entry=entry: served.scope.hub.log("merlin", entry))
+    document = {"time": "2006-01-01T00:00:20.000Z", "viewers": 7177, "pipelines": {}}
+    served.do(lambda: served.scope.hub.healthy(document))
+    eventually(lambda: "177" in tab.text_content("#health"))
+    tab.evaluate(
+        """async () => {
+            const { logLine } = await import(new URL("status.js", document.querySelector(
+                "script[type=module]").src));
+            logLine(document.getElementById("log"), "", { text: "the page" }, "error");
+        }"""
+    )
+    lines = tab.locator("#log li span").all_text_contents()
+    assert lines[-3:] == ["after", "the page", "before"]
+
+
 def test_the_help_says_what_every_image_is(served: Served, tab: Any) -> None:
     served.grow(4096)
     eventually(lambda: tab.text_content("#image-about").startswith("Projected potential"))

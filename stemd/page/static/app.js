@@ -21,7 +21,7 @@ import { saveGrid, saveImage } from "./picture.js";
 import { Rings } from "./rings.js";
 import { Session } from "./session.js";
 import { Stage } from "./stage.js";
-import { Status, documentLine, logLine, waitingWords } from "./status.js";
+import { Status, daemonTime, documentLine, logLine, waitingWords } from "./status.js";
 import { glossary } from "./words.js";
 
 
@@ -218,6 +218,7 @@ const receive = {
   },
   health(_, document_) {
     model.health = document_;
+    daemonTime(document_.time);
     health(document_);
   },
   state(pipeline, document_) {

@@ -140,13 +140,21 @@ function numbers(state) {
   id("scan-id").title = scan ? scanTime(scan) : "";
 }
 
+/** How far the daemon's clock is ahead of this computer's, in ms: neither need be right. */
+let ahead = 0;
+
+/** The daemon has said just now what time it is there. */
+export function daemonTime(time) {
+  ahead = Date.parse(time) - Date.now() || 0;
+}
+
 /** One line more in the log, the newest on top by its own time: what a scan's end says may come
- * later than what was noticed after it. */
+ * later than what was noticed after it. What the page itself says has the daemon's time, too. */
 export function logLine(root, pipeline, entry, level) {
   const item = document.createElement("li");
   item.dataset.level = level;
   const time = document.createElement("time");
-  const moment = new Date(entry.time ?? Date.now());
+  const moment = new Date(entry.time ?? Date.now() + ahead);
   time.dateTime = moment.toISOString();
   time.textContent = moment.toLocaleTimeString();
   const text = document.createElement("span");
