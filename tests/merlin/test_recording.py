@@ -234,17 +234,33 @@ def test_frames_beyond_the_scan_and_holes_are_noticed(tmp_path: Path) -> None:
     assert read(recording)[0] == [0, 1, 3, 4, 5, -1]
 
 
-def test_a_frame_without_a_usable_header_has_no_position(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("what", "instead"),
+    [
+        (b"MQ1", b"???"),
+        (b"U16", b"U32"),
+        (b",01,", b",04,"),
+        (b"00384,", b"00512,"),
+        (b"000005", b"00000x"),
+    ],
+)
+def test_a_frame_without_a_usable_header_has_no_position_and_is_named(
+    tmp_path: Path, what: bytes, instead: bytes
+) -> None:
     path = write(tmp_path, list(range(1, 10)))
     data = bytearray(path.read_bytes())
     size = len(data) // 9
-    data[4 * size : 4 * size + 3] = b"???"
+    at = data.index(what, 4 * size)
+    assert at < 4 * size + 100
+    data[at : at + len(what)] = instead
     path.write_bytes(data)
     recording = open_recording(path, Scan(shape=(3, 3)))
     assert read(recording)[0] == [0, 1, 2, 3, -1, 5, 6, 7, 8]
     outcome = Outcome()
     outcome.take(recording.notices)
     assert outcome.notices == {"bad_header": 1}
+    (notice,) = recording.notices
+    assert "frame 4 of the file is the first" in str(notice)
 
 
 @pytest.mark.parametrize("frames", [None, 12])

@@ -205,8 +205,7 @@ class FrameRecording:
                     probe[chosen] = placed[chosen]
                 bad = int(np.count_nonzero(numbers == 0))
                 if bad:
-                    text = f"{bad} frames have no usable header"
-                    self._notices.append(Notice("bad_header", text, count=bad))
+                    self._notices.append(_without_header(bad, int(np.flatnonzero(numbers == 0)[0])))
                 repeated = numbers.size - bad - np.unique(numbers[numbers > 0]).size
                 if repeated:
                     text = f"{repeated} frames have the number of another one and are left out"
@@ -310,10 +309,20 @@ class FrameRecording:
             table = self._whole_table()
             return table[0][first:last], table[1][first:last]
         if bad:
-            text = f"{bad} of the frames {first} to {last - 1} have no header and are missing"
-            self._note("bad_header", text, bad)
+            where = first + int(np.flatnonzero(numbers < 0)[0])
+            self.say(_without_header(bad, where))
         return sequence, probe
 
     def close(self) -> None:
         """Close the file; where a block is still being read the map goes with its last reader."""
         self._storage.close()
+
+
+def _without_header(count: int, first: int) -> Notice:
+    """Frames of a file, counted from 0, that begin with other bytes than the first frame does."""
+    text = (
+        f"{count} frames have no header like that of the first frame, and are missing: frame "
+        f"{first} of the file is the first"
+    )
+    remedy = "copy the file again if it was copied; what was written there is damaged or another's"
+    return Notice("bad_header", text, count=count, remedy=remedy)
