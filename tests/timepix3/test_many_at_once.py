@@ -167,6 +167,27 @@ def test_hits_placed_together_have_the_positions_that_they_have_one_by_one(
     assert both[0][0][0].size > 2000 or drop or late > 30
 
 
+def test_what_is_due_within_hits_that_are_placed_together_is_done_before_the_last_of_them() -> None:
+    """A decision about line pulses is due at a time, however many hits follow one another."""
+    scan = Scan(shape=(11, 37), flyback=3, dwell_time_us=1.0)
+    sent = electrons(scan, 30_000, start=640_000)
+    data = np.frombuffer(bytearray(Camera().stream(sent)), np.uint8)
+    hits = Hits()
+    _, count, _, _ = WordsFront(QUAD).decode(data, 0, hits)
+    chosen = settings(scan, sync="dwell", clock_origin_us=1000.0)
+    sync, out = ScanSync(chosen, scan), Output.within(np.zeros(12 * 20_000, np.uint8), 20_000)
+    within = int(np.searchsorted(hits.times[:count], sent.line_starts[4])) + 200
+    hit, *_, why = sync.assign(hits, within, 0, 0, 0, out)
+    assert (hit, why) == (within, DONE)
+    last = within + 1 + within_line.TOGETHER
+    times = np.maximum.accumulate(hits.times[within:last])
+    sync._state["decide_at"] = due = float(times[20])
+    hit, _, written, why = sync.assign(hits, last, within, 0, 0, out)
+    assert (hit, written, why) == (last, last - within, DONE)
+    assert times[-1] > due, "it is overdue"
+    assert sync._state["decide_at"] > due, "it was looked at, and nothing is due any more"
+
+
 @pytest.mark.parametrize("detectors", [0, 1, 4, 7, 12])
 @pytest.mark.parametrize("reach", [1, 40, REACH, 3 * REACH])
 @pytest.mark.parametrize("acceptance", [0.0, 300.0])
