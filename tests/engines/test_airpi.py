@@ -76,6 +76,17 @@ def images_of(
     return {result.name: result for result in final.results}
 
 
+@pytest.mark.parametrize("live", [False, True])
+def test_a_scan_without_a_single_count_has_no_phase_and_no_weight(model: str, live: bool) -> None:
+    patterns = random_patterns(SHAPE[0] * SHAPE[1])
+    choice = chosen(model, use_centre_of_mass=True, use_bright_field=True)
+    some = images_of(patterns, choice, live=live)
+    assert some["airpi_weight"].image.any()
+    none = images_of(np.zeros_like(patterns), choice, live=live)
+    assert none["airpi_phase"].image.shape == some["airpi_phase"].image.shape
+    assert not any(result.image.any() for result in none.values())
+
+
 def same(a: dict[str, Result], b: dict[str, Result], within: float = 1e-5) -> None:
     for name in ("airpi_phase", "airpi_weight"):
         np.testing.assert_allclose(a[name].image, b[name].image, rtol=0, atol=within)

@@ -7,6 +7,7 @@ chapter 4. The method is the subject of patent application EP4075126A1.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,10 +48,15 @@ class AirpiEngine(AirpiScan):
                 self._maps, self._settings.optics, self._acquisition.detector.shape,
                 of.beam, of.pixels_per_angle, of.step_size_angstrom,
             )  # fmt: skip
-        return shown(
+        seen = bool(self._maps.total.any())
+        results = shown(
             thing, self._own.outputs(self.name), self._own.least_transfer, slopes,
-            self._evidence() if final else (), self._about(thing), self._warnings,
+            self._evidence() if final and seen else (), self._about(thing), self._warnings,
         )  # fmt: skip
+        if seen:
+            return results
+        # the network says something of no electrons, too; the scan itself tells that there are none
+        return [replace(each, image=np.zeros_like(each.image)) for each in results]
 
     # engines.base.FindingEngine
 
