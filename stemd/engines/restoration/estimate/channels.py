@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from stemd.engines.restoration.distortions import displace_lines
 from stemd.engines.restoration.estimate.lines import displacements, noise_variance
-from stemd.engines.restoration.estimate.waves import find_waves
+from stemd.engines.restoration.estimate.shaken import moved_back, unshaken
+from stemd.engines.restoration.estimate.waves import Found, find_waves
 from stemd.engines.restoration.estimate.windows import shrunk
 
 F32 = NDArray[np.float32]
@@ -22,6 +23,9 @@ FIRST, MOST = 75, 200
 into many: with more, waves would show the displacements themselves."""
 WORTH = 3.0
 """Information about a line's displacement, over what is known beforehand, for a second round."""
+CLEARLY = 0.98
+"""Part of what the usual estimate leaves of the image that one which begins with a steadied lattice
+may leave, to be believed: it straightens what is bent."""
 SMALLEST_PX = 64
 """Sides below this are continued as in a mirror: windows must fit."""
 LEAST_DEVIATION = 2e-3
@@ -61,27 +65,42 @@ def estimate(image: F32) -> Estimate:
             whole.waves[part], whole.shown[part], whole.aligned[part], whole.variance[part],
             whole.shifts[:ny],
         )  # fmt: skip
-    shifts = np.zeros((ny, 2))
-    aligned = image
-    known: F64 | None = None
+    first = find_waves(image, FIRST)
+    known = _looked_at(image, first, image, np.zeros((ny, 2)))
+    steadier = unshaken(image, first, FIRST)
+    if steadier is None:
+        return known
+    again = _looked_at(image, find_waves(steadier.aligned, FIRST), *steadier)
+    return again if _misfit(image, again) < CLEARLY * _misfit(image, known) else known
+
+
+def _looked_at(image: F32, found: Found, aligned: F32, shifts: F64) -> Estimate:
+    """The estimate that begins with the waves `found` in the `aligned` image."""
     worth = np.inf
     for turn in range(ROUNDS + 1):
-        most = FIRST if turn == 0 else MOST
-        found, mean, noise = find_waves(aligned, most, known)
-        known = found.frequency
-        waves = found.image() + np.float32(mean)
-        shown = waves + shrunk(aligned - waves, noise)
+        waves, mean, noise = found
+        periodic = waves.image() + np.float32(mean)
+        shown = periodic + shrunk(aligned - periodic, noise)
         if turn == ROUNDS or worth < WORTH:
             break
+        most = FIRST if turn == 0 else MOST
         shifts, worth = displacements(image, shown, noise_variance(aligned, shown), shifts)
         if worth == 0.0:
             aligned = image
-            if len(known) < most:  # nothing moves, and there are no more waves to be found
+            if (
+                len(waves.frequency) < most
+            ):  # nothing moves, and there are no more waves to be found
                 break
-            continue
-        sy, sx = np.ascontiguousarray(shifts[:, 0]), np.ascontiguousarray(shifts[:, 1])
-        aligned = image - (displace_lines(shown, sy, sx, cubic=True) - shown)
-    return Estimate(waves, shown, aligned, noise_variance(aligned, shown), shifts)
+        else:
+            aligned = moved_back(image, shown, shifts)
+        found = find_waves(aligned, MOST, waves.frequency)
+    return Estimate(periodic, shown, aligned, noise_variance(aligned, shown), shifts)
+
+
+def _misfit(image: F32, known: Estimate) -> float:
+    """Mean square of what an estimate, its lines displaced, leaves of the image."""
+    sy, sx = (np.ascontiguousarray(known.shifts[:, axis]) for axis in (0, 1))
+    return float(np.mean(np.square(image - displace_lines(known.shown, sy, sx, cubic=True))))
 
 
 def shown_of(image: F32) -> F32:

@@ -7,6 +7,8 @@ image is left to others (`windows`).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,7 +30,15 @@ APART = 1.2
 """Bins between a sum and its neighbours."""
 
 
-def find_waves(image: F32, most: int, known: F64 | None = None) -> tuple[Waves, float, Noise]:
+class Found(NamedTuple):
+    """Waves of an image, its mean, and the noise beside them."""
+
+    waves: Waves
+    mean: float
+    noise: Noise
+
+
+def find_waves(image: F32, most: int, known: F64 | None = None) -> Found:
     """Waves of an image (ny, nx), `most` of them, its mean, and the noise beside them.
 
     `known` frequencies (n, 2), from an earlier look at nearly the same image, are not searched
@@ -58,7 +68,7 @@ def find_waves(image: F32, most: int, known: F64 | None = None) -> tuple[Waves, 
         rest = centred - waves.image()
         power, noise = spectrum(rest * window, scale)
     _add_sums(waves, rest, noise, most)
-    return waves, mean, noise
+    return Found(waves, mean, noise)
 
 
 def _add_sums(waves: Waves, rest: F32, noise: Noise, most: int) -> None:

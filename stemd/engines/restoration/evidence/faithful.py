@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.engines.restoration.distortions import displace_lines
 from stemd.engines.restoration.estimate.lines import displacements, noise_variance
+from stemd.engines.restoration.estimate.shaken import moved_back
 from stemd.engines.restoration.evidence.agreement import VISIBLE, believed
 from stemd.engines.restoration.evidence.columns import (
     Columns,
@@ -131,7 +131,9 @@ class _Tile(NamedTuple):
 
 def _in_tile(recorded: F32, restored: F32) -> _Tile:
     data = without_outliers(recorded, restored)
-    data = _aligned(without_tail(data, restored), restored)
+    steady = _aligned(data, restored)
+    undone = without_tail(data, restored, steady - restored)
+    data = steady if undone is data else _aligned(undone, restored)
     variance = pixel_variance(data, restored)
     place, height, width = maxima(restored)
     usual = usual_width(height, width)
@@ -187,5 +189,4 @@ def _aligned(data: F32, restored: F32) -> F32:
     shifts, worth = displacements(data, restored, variance, np.zeros((len(data), 2)))
     if worth == 0.0:
         return data
-    sy, sx = np.ascontiguousarray(shifts[:, 0]), np.ascontiguousarray(shifts[:, 1])
-    return data - (displace_lines(restored, sy, sx, cubic=True) - restored)
+    return moved_back(data, restored, shifts)

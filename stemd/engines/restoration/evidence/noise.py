@@ -22,14 +22,20 @@ WORTH = 0.03
 and of what is there nothing can be known."""
 TOLD = 0.03
 """Deviation of the pixels' variance, as a part of its mean, from which on it tells an electron."""
+LEFT_PX = 0.5
+"""Displacement that may be left in lines that were put back: what is no more than it leaves of an
+image is not taken for noise."""
 SMALLEST_LINE_PX = 32
 LEAST = 1e-4
 """Deviation of the noise, as a part of the image's, below which there is none."""
 BINS = 48
 
 
-def without_tail(image: F32, shown: F32) -> F32:
+def without_tail(image: F32, shown: F32, rest: F32) -> F32:
     """The image (ny, nx) with the pulses' tails along its lines undone, if it has any.
+
+    `rest`: what the image, its lines put back, has beside what is `shown`. Where that is little,
+    it is what displacements have left, and no noise.
 
     A detector that is slower than the dwell time smears an electron's pulse over later pixels of
     its line (thesis 2.17, 2.18), after the electron has been counted: so the noise's spectrum
@@ -39,8 +45,9 @@ def without_tail(image: F32, shown: F32) -> F32:
     ny, nx = image.shape
     if nx < SMALLEST_LINE_PX or ny < SMALLEST_LINE_PX:
         return image
-    rest = image - shown
-    rest -= np.float32(rest.mean(dtype=np.float64))
+    rest = rest - np.float32(rest.mean(dtype=np.float64))
+    if float(rest.var()) < LEFT_PX**2 * float(np.gradient(shown, axis=1).var()):
+        return image
     window = taper(image.shape)
     scale = 1.0 / float(np.square(window, dtype=np.float64).sum())
     power = spectrum(rest * window, scale)[1].power
