@@ -86,6 +86,10 @@ class Documents:
         self._outbox.newest(Outgoing(topic, b"", 1, True))
         self._ready.set()
 
+    def keeps(self, topic: str) -> bool:
+        """Whether there is a document of ours that the broker is to keep on this topic."""
+        return topic in self._retained
+
     def forget(self, pipeline: str) -> None:
         """Take every retained document of a pipeline that is gone from the broker."""
         within = self._topics.of(pipeline, "")

@@ -61,7 +61,7 @@ class MqttSink(Sink):
         self._images = ImagePublisher(topics, settings, complaints.not_delivered)
         ids = state_dir / f"requests-{instrument}.jsonl" if state_dir is not None else None
         self._desk = RequestDesk(topics, hub, documents.reply, Gate(ids))
-        self._ghosts = Ghosts(topics, hub, documents.clear)
+        self._ghosts = Ghosts(topics, hub, documents.clear, documents.keeps)
         self._line = line = Line(settings, complaints)
         name = settings.client_id or f"stemd-{instrument}"
         self._control = ControlSession(

@@ -150,6 +150,53 @@ def test_a_command_is_not_carried_out_again_by_the_next_run(
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_retained_messages_of_others_on_stemd_s_own_topics_are_cleared_and_told(
+    mosquitto: Mosquitto, sink_at: Sinks, outside: Outside, version: str, capsys: Any
+) -> None:
+    before = outside(mosquitto.port)
+    foreign = {
+        f"{BASE}/merlin/{what}": payload
+        for what, payload in {
+            "scan": b'{"event": "finished"}',
+            "log": b"hello",
+            "reply": b"{}",
+            "session": b"\xff\xfe",
+            "optics": b"[1]",
+        }.items()
+    } | {f"{BASE}/daemon/health": b"{}"}
+    kept = {
+        f"{BASE}/merlin/state": b"garbage",  # which stemd's own replaces
+        f"{BASE}/soon/optics": b'{"scan": "of an earlier run"}',
+        f"{BASE}/merlin/image/ricom/last": b"an image",
+        f"{BASE}/merlin/notes": b"somebody's own",
+        "stemd/other/merlin/scan": b"{}",
+        "elsewhere/scan": b"{}",
+    }
+    for topic, payload in {**foreign, **kept}.items():
+        before.client.publish(topic, payload, 1, retain=True).wait_for_publish(10)
+    sink = sink_at(mosquitto.url, version=version, expected=["merlin", "soon"])
+    sink.connected()
+    sink.call(sink.hub.state, "merlin", {"state": "waiting"})
+
+    def left() -> dict[str, bytes]:
+        late = outside(mosquitto.port)
+        late.wait_for("elsewhere/scan")
+        late.wait_for(f"{BASE}/soon/optics")
+        return {m.topic: m.payload for m in late.messages if m.topic in {*foreign, *kept}}
+
+    wait_until(lambda: not left().keys() & foreign, "what is foreign is gone", 30.0)
+    found = left()
+    assert json.loads(found.pop(f"{BASE}/merlin/state"))["state"] == "waiting"
+    assert found == {topic: each for topic, each in kept.items() if topic in found}
+    assert found.keys() == kept.keys() - {f"{BASE}/merlin/state"}
+    said = capsys.readouterr().out
+    lines = [line for line in said.splitlines() if "is not stemd's own is cleared" in line]
+    told = {topic for topic in {*foreign, *kept} if any(topic in line for line in lines)}
+    assert set(foreign) <= told <= {*foreign, f"{BASE}/merlin/state"}
+    assert "hello" in said
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
 def test_ghosts_of_earlier_runs_are_cleared_and_nothing_else(
     mosquitto: Mosquitto, sink_at: Sinks, outside: Outside, version: str
 ) -> None:
