@@ -69,17 +69,19 @@ def test_a_third_of_the_images_has_parts_that_no_detector_wrote():
 
 @pytest.mark.parametrize("period", [4.0, 5.5, 7.0])
 def test_fine_lattices_have_their_period_and_lie_along_the_axes(period):
-    found = 0
+    lengths, angles = [], []
+    f = np.abs(np.fft.fftfreq(128))
     for seed in range(20):
         image = mixtures.fine_lattice((128, 128), np.random.default_rng(seed), period)
         power = np.abs(np.fft.fft2(image - image.mean())) ** 2
-        f = np.fft.fftfreq(128)
         # a perfect lattice that fills the field: its power stands in few places
         assert np.sort(power.ravel())[-60:].sum() > 0.5 * power.sum()
+        y, x = np.nonzero(power > 0.05 * power.max())
+        angles.append(np.arctan2(np.minimum(f[y], f[x]), np.maximum(f[y], f[x])).min())
         y, x = np.unravel_index(int(np.argmax(power)), power.shape)
-        away = min(abs(np.arctan2(abs(f[y]), abs(f[x])) - n * np.pi / 4) for n in range(3))
-        found += away < 0.2
-    assert found > 8
+        lengths.append(np.hypot(f[y], f[x]) * period)
+    assert 0.75 < np.median(lengths) < 1.15
+    assert np.mean(np.array(angles) < 0.2) > 0.8
 
 
 def test_shaken_lines_are_displaced_by_pixels_and_others_seldom():
