@@ -29,8 +29,8 @@ STREAK, OWN = 1.5, 0.1
 power from which on it is a peak of its own."""
 SLOW_LINES = 12
 """Lines before and after a line: what all of them have moved together is the specimen's."""
-LEAST_PX = 0.15
-"""Displacements, root mean square, that need no such beginning."""
+LEAST_RADIANS = 0.25
+"""Root mean square phase, in the lattice's waves, of displacements that need no such beginning."""
 
 
 class Steadied(NamedTuple):
@@ -52,11 +52,12 @@ def unshaken(image: F32, found: Found, most: int) -> Steadied | None:
         waves, mean, _ = find_waves(aligned, most) if turn else found
         if not len(waves.frequency):
             return None
-        shown = _peaks_alone(waves).image() + np.float32(mean)
+        peaks = _peaks_alone(waves)
+        shown = peaks.image() + np.float32(mean)
         shifts, worth = displacements(image, shown, noise_variance(aligned, shown), shifts)
         shifts[:, 0] = 0.0
         shifts[:, 1] -= _slow(shifts[:, 1])
-        if worth == 0.0 or float(shifts[:, 1].std()) < LEAST_PX:
+        if worth == 0.0 or _phase(peaks, shifts[:, 1]) < LEAST_RADIANS:
             return None
         aligned = moved_back(image, shown, shifts)
     return Steadied(aligned, shifts)
@@ -85,6 +86,13 @@ def _mark_streaks(bins_x: F64, power: F64, own: Mask) -> None:
             near = min(abs(bins_x[n] - bins_x[m]), abs(bins_x[n] + bins_x[m])) < STREAK
             if near and power[n] < OWN * power[m]:
                 own[n] = False
+
+
+def _phase(waves: Waves, shifts: F64) -> float:
+    """Root mean square phase by which `shifts` (ny,) along x change waves, by their power."""
+    power = np.square(np.abs(waves.amplitude))
+    square = float(power @ np.square(waves.frequency[:, 1])) / max(float(power.sum()), 1e-30)
+    return 2.0 * np.pi * float(np.sqrt(square) * shifts.std())
 
 
 def _slow(values: F64) -> F64:
