@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from stemd.daemon.beside import beside
 from stemd.errors import StemdError
 from stemd.logs import get_logger
 
@@ -127,10 +128,16 @@ async def watch_workers(workers: Workers, told: dict[str, StemdError]) -> None:
     loop.set_default_executor(workers)
     while True:
         answer = asyncio.ensure_future(loop.run_in_executor(None, time.monotonic))
-        began = time.monotonic()
-        while not answer.done() and time.monotonic() < began + LATE_S:
+        looks = 0
+        # looks and no seconds: a computer that stood still for a while has hung no thread
+        while not answer.done() and looks * LOOK_S < LATE_S:
             await asyncio.wait({answer}, timeout=LOOK_S)
             _revive(workers)
+            looks += 1
+        if not answer.done():
+            # on a busy computer every thread is late: these hang where a new one is sooner
+            with contextlib.suppress(RuntimeError):
+                await beside(time.monotonic, name="no worker")
         if answer.done():
             told.pop("workers", None)
             if not answer.cancelled():

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
+from stemd.daemon import workers as threads
 from stemd.daemon.pipeline.camera_control import MOST_WAITING, CameraControl
 from stemd.daemon.workers import MOST, Workers
 from stemd.errors import CameraError, StemdError
@@ -99,3 +101,51 @@ def test_when_all_threads_hang_new_ones_do_what_waits_and_the_end_waits_for_none
     finally:
         workers.shutdown()
         answer.set()
+
+
+class Silent(Workers):
+    """Whose threads never answer, unless somebody does it for them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Future[float]] = []
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **more: Any) -> Future[Any]:
+        self.asked.append(Future())
+        return self.asked[-1]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "LATE_S", 0.03)
+    monkeypatch.setattr(threads, "LOOK_S", 0.01)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_on_a_computer_that_is_so_busy_that_every_thread_is_late_no_worker_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told, late, others = dict[str, StemdError](), Silent(), list[int]()
+
+    async def as_late(*_: Any, **__: Any) -> None:
+        others.append(len(late.asked))
+        late.asked[-1].set_result(0.0)
+        await asyncio.sleep(0.0)  # the answer comes to the event loop
+
+    monkeypatch.setattr(threads, "beside", as_late)
+    watching = asyncio.ensure_future(threads.watch_workers(late, told))
+    while len(others) < 3:
+        await asyncio.sleep(0.01)
+        assert not told
+        assert not watching.done()
+    watching.cancel()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_workers_that_do_not_answer_where_a_new_thread_does_are_told() -> None:
+    told: dict[str, StemdError] = {}
+    watching = asyncio.ensure_future(threads.watch_workers(Silent(), told))
+    for _ in range(2000):
+        await asyncio.sleep(0.0 if told else 0.01)
+    assert "no worker thread has answered" in told["workers"].message
+    watching.cancel()
