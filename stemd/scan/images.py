@@ -127,6 +127,7 @@ class ScanImages:
     def _made_by(self, engine: Engine, before: list[Result], *, final: bool) -> list[Result]:
         """The images of a prompt engine; none if it fails, which is told."""
         if self._engines.works(engine):
+            self.beat()  # each for itself: on a busy computer all of them together take long
             try:
                 made = engine.snapshot(final=final)
                 return self._marked(engine, checked_results(engine.name, made, before))
@@ -177,6 +178,7 @@ class ScanImages:
     ) -> list[Result]:
         while final and not engine.wait(WAIT_S):
             self.beat()
+        self.beat()
         made = checked_results(engine.name, engine.snapshot(final=final), before)
         return self._marked(engine, made)
 
