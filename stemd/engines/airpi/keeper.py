@@ -27,12 +27,14 @@ PREFIX = "held_"
 class Keeper:
     """What `HeldTo` does, until it fails: that is told once, and nothing more is kept.
 
-    `fails(reason, remedy)` is called then.
+    `fails(reason, remedy)` is called then. `trial`: as `EngineSettings.for_trial`.
     """
 
-    def __init__(self, name: str, memory_mb: float, fails: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, name: str, memory_mb: float, fails: Callable[[str, str], None], *, trial: bool = False
+    ) -> None:
         own = HeldSettings(name=f"{name}_held", memory_mb=memory_mb, live=False, complete=False)
-        self._held: HeldTo | None = HeldTo(f"{name}_held", own)
+        self._held: HeldTo | None = HeldTo(f"{name}_held", own.for_trial() if trial else own)
         self._fails = fails
         self._made: tuple[Settings, Sequence[Evidence]] | None = None
         self._lens_by = math.inf

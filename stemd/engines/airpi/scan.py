@@ -69,7 +69,7 @@ class AirpiScan(BesideScan):
         )
         lines = acquisition.scan.shape[0]
         self._making = Making(self._network, lines, beside=self._is_beside)
-        self._keeper = Keeper(self.name, own.memory_mb, self._warnings.not_held)
+        self._keeper = Keeper(self.name, own.memory_mb, self._warnings.not_held, trial=own.is_trial)
         self._keeper.start(acquisition, settings, maps)
         self._first = FirstPatterns(acquisition, self._acceptance_ns, lambda: maps.masked)
         center = settings.optics.center

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from stemd.aberrations import Aberrations
 from stemd.acquisition import Acquisition, Optics
@@ -74,6 +74,19 @@ class AirpiSettings(SlowEngineSettings):
 
     whole_positions: ClassVar[bool] = True
     keeps_lens: ClassVar[bool] = True
+
+    _trial: bool = PrivateAttr(default=False)
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether `for_trial` made these: the lens is not looked for far away."""
+        return self._trial
+
+    def for_trial(self) -> Self:
+        """A trial looks for the lens near the one told only."""
+        trial = self.model_copy()
+        trial._trial = True
+        return trial
 
     def outputs(self, engine: str) -> tuple[str, ...]:
         """The phase, what it rests on, and its standard error."""

@@ -29,7 +29,7 @@ class BrightFieldSettings(SlowEngineSettings):
 
     def for_trial(self) -> Self:
         """A trial measures the lens, but does not look far for it."""
-        return self.model_copy(update={"search_defocus_nm": 2.0, "search_astigmatism_nm": 1.0})
+        return self.model_copy(update={"search_defocus_nm": 0.5, "search_astigmatism_nm": 0.2})
 
     @property
     def uses_measured_lens(self) -> bool:
