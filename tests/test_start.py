@@ -39,7 +39,7 @@ from stemd.scan.warm import steps
 for _, step in steps(load(Path(sys.argv[1])).pipelines[0]):
     step()
 made = (each for each in gc.get_objects() if isinstance(each, Kernel) and each.made)
-print(json.dumps({f"{k.__module__}.{k.__qualname__}": len(k.overloads) for k in made}))
+print(json.dumps({f"{k.__module__}.{k.__qualname__}": k.versions for k in made}))
 """
 
 PIXEL_TYPES = 3
@@ -120,6 +120,89 @@ def test_a_kernel_is_compiled_again_when_one_that_it_calls_has_changed(
     assert run(1, 2) == "14 0"
     assert run(1, 3) == "21 1"
     assert run(5, 3) == "105 1"
+
+
+PARTS = """
+from callee import twice
+from caller import made
+from numba.core.codegen import JITCodeLibrary as Library
+
+emit, emitted = Library._finalize_specific, []
+Library._finalize_specific = lambda self: (emitted.append(self.name), emit(self))
+first = made(7)
+alone = [name for name in emitted if "twice" in name]
+print(first, len(alone), twice.versions, twice(4), twice.versions)
+"""
+
+
+def test_machine_code_of_a_kernel_that_a_kernel_calls_is_made_in_that_one_only(
+    tmp_path: Path,
+) -> None:
+    callee = CALLEE.format(factor=1, times=2)
+    caller = CALLER.format(names="from callee import FACTOR, twice", place="")
+    (tmp_path / "callee.py").write_text(callee)
+    (tmp_path / "caller.py").write_text(caller.replace("print(", "0 and ("))
+    empty = f"import os; os.environ['NUMBA_CACHE_DIR'] = {str(tmp_path / 'cache')!r}"
+    code = f"{empty}; import sys; sys.path.insert(0, {str(tmp_path)!r})\n{PARTS}"
+    assert _printed(code) == "14 0 1 8 2"
+
+
+COLD = """
+from stemd.compilation import njit
+
+@njit(cold=COLD)
+def plus(x, y):
+    return x + y
+
+@njit()
+def both(x):
+    return plus(x, 1) + plus(x, 2)
+
+print(both(3), plus.versions)
+"""
+
+
+@pytest.mark.parametrize(("cold", "versions"), [(True, 1), (False, 2)])
+def test_one_version_of_a_cold_kernel_serves_all_constants_that_it_is_called_with(
+    tmp_path: Path, cold: bool, versions: int
+) -> None:
+    (tmp_path / "cold.py").write_text(COLD.replace("COLD", str(cold)))
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import cold"
+    assert _printed(code) == f"9 {versions}"
+
+
+QUICKER = """
+import sys
+import stemd.compilation.quicker as quicker
+if sys.argv[1] == "without":
+    quicker.make_quicker = lambda: None
+import numpy as np
+from stemd.compilation import njit
+
+@njit(nogil=True)
+def mixed(counts, weights):
+    total, most = 0.0, -1
+    for i in range(counts.size):
+        if i % 3 != 1 and counts[i] > np.uint16(2) or weights[i] <= 0.5:
+            total += weights[i] * counts[i] - (i << 1) / 7 + np.sqrt(weights[i])
+            most = max(most, int(counts[i]) ** 2 & 255)
+    return total, -most
+
+mixed(np.arange(9, dtype=np.uint16), np.linspace(0, 1, 9))
+from numba.core.compiler import Flags
+flags = Flags()
+flags.nrt = True
+assert flags.values() == {name: getattr(flags, name) for name in flags.options}
+assert flags == flags.copy() and hash(flags) == hash(flags.copy()) and flags != Flags()
+print(hash("".join(mixed.inspect_llvm().values())))
+"""
+
+
+def test_numba_makes_the_same_code_of_a_kernel_as_without_what_makes_it_quicker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONHASHSEED", "1")
+    assert _printed(QUICKER, "with") == _printed(QUICKER, "without")
 
 
 def test_progress_can_be_asked_while_another_thread_imports_the_compiler(

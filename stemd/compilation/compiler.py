@@ -21,6 +21,8 @@ from numba.core import event
 from numba.core.caching import FunctionCache
 from numba.core.registry import cpu_target
 
+from stemd.compilation.parts import ColdCompiler, Compiler
+from stemd.compilation.quicker import make_quicker
 from stemd.compilation.sources import stamp_of
 from stemd.garbage import uncollected
 
@@ -107,6 +109,7 @@ def _without_blas() -> None:
 
 
 _without_blas()
+make_quicker()
 progress = _Progress()
 event.register("numba:compile", progress)  # type: ignore[no-untyped-call]
 
@@ -114,6 +117,7 @@ event.register("numba:compile", progress)  # type: ignore[no-untyped-call]
 def dispatcher(function: FunctionType, options: dict[str, Any]) -> Any:
     """numba's dispatcher of a kernel; `cache` asks for a cache and is no condition."""
     cached = options.pop("cache", False)
+    options.pop("cold", None)
     # nobody calls a kernel as a C function: without that wrapper it is compiled once, not twice
     make: Any = numba.njit  # its types do not know this option
     kernel = make(no_cfunc_wrapper=True, **options)(function)
@@ -124,6 +128,35 @@ def dispatcher(function: FunctionType, options: dict[str, Any]) -> Any:
         except (RuntimeError, OSError) as error:
             _tell(error)
     return kernel
+
+
+def part(function: FunctionType, options: dict[str, Any]) -> Any:
+    """numba's dispatcher of a kernel for those that call it, in whose cache it is kept."""
+    options.pop("cache", None)
+    cold = options.pop("cold", False)
+    make: Any = numba.njit
+    kernel = make(
+        pipeline_class=ColdCompiler if cold else Compiler,
+        no_cfunc_wrapper=True,
+        no_cpython_wrapper=True,
+        **options,
+    )(function)
+    if cold:
+        _without_literals(kernel)
+    return kernel
+
+
+def _without_literals(kernel: Any) -> None:
+    """Have one version of a part serve all constants that it is called with."""
+    found = kernel.get_call_template
+
+    def template(arguments: Any, named: Any) -> Any:
+        general: Any = numba.types.unliteral
+        return found(
+            tuple(map(general, arguments)), {name: general(each) for name, each in named.items()}
+        )
+
+    kernel.get_call_template = template
 
 
 def type_of_intrinsic(function: FunctionType, options: dict[str, Any]) -> Any:

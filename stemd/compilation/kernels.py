@@ -44,6 +44,7 @@ class Kernel:
         functools.update_wrapper(self, function)
         self.function, self._options = function, options
         self._made: Any = None
+        self._part: Any = None
 
     @property
     def dispatcher(self) -> Any:
@@ -58,7 +59,13 @@ class Kernel:
     @property
     def made(self) -> bool:
         """Whether it has been used so far."""
-        return self._made is not None
+        return self._made is not None or self._part is not None
+
+    @property
+    def versions(self) -> int:
+        """How many have been compiled or read: for Python, and as parts of other kernels."""
+        used = (each for each in (self._made, self._part) if each is not None)
+        return sum(len(each.overloads) for each in used)
 
     def __call__(self, *arguments: Any) -> Any:
         """Run it; compiled the first time, or taken from the cache."""
@@ -68,14 +75,19 @@ class Kernel:
             return self.dispatcher(*arguments)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name in ("_made", "_options", "function"):
+        if name.startswith("__") or name in ("_part", "_made", "_options", "function"):
             raise AttributeError(name)
         return getattr(self.dispatcher, name)
 
     @property
     def _numba_type_(self) -> Any:
-        """What numba takes it for in another kernel."""
-        return self.dispatcher._numba_type_
+        """What numba takes it for in another kernel, of which it becomes a part."""
+        if self._part is None:
+            with _making:
+                if self._part is None:
+                    compiler = importlib.import_module(_COMPILER)
+                    self._part = compiler.part(self.function, dict(self._options))
+        return self._part._numba_type_
 
     def __deepcopy__(self, memo: Any) -> Kernel:
         return self
@@ -103,7 +115,11 @@ class Intrinsic:
 
 
 def njit(**options: Any) -> Any:
-    """`numba.njit` with these options; `cache` asks for a cache and is no condition."""
+    """`numba.njit` with these options; `cache` asks for a cache and is no condition.
+
+    `cold=True`, of what is seldom run: where other kernels call it one version serves all constants
+    that they call it with, of which numba makes one for each, and it is optimised in those alone.
+    """
 
     def kernel(function: F) -> F:
         return cast(F, Kernel(cast(FunctionType, function), options))

@@ -48,7 +48,7 @@ ENGINES: Sequence[tuple[str, dict[str, Any]]] = (
 def compiled() -> dict[str, int]:
     """Versions of each kernel of stemd that have been compiled, or loaded from the cache."""
     found = (each for each in gc.get_objects() if isinstance(each, Kernel) and each.made)
-    names = ((f"{k.py_func.__module__}.{k.py_func.__qualname__}", len(k.overloads)) for k in found)
+    names = ((f"{k.__module__}.{k.__qualname__}", k.versions) for k in found)
     return {name: count for name, count in names if name.startswith("stemd.")}
 
 

@@ -81,7 +81,7 @@ def new_state(
     return state
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def forget_clock(s: Any, now: int) -> None:
     """The clock began again and shows `now`."""
     s.old_clock = s.now & WRAP
@@ -93,7 +93,7 @@ def forget_clock(s: Any, now: int) -> None:
     s.resets += 1
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def put_item(items: Any, m: int, at: int, kind: Any, sixths: Any, counter: Any, chip: Any) -> int:
     """Append a pulse or a mark to the items; returns items."""
     items[m, 0] = at
@@ -104,13 +104,13 @@ def put_item(items: Any, m: int, at: int, kind: Any, sixths: Any, counter: Any, 
     return m + 1
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def signed34(step: Any) -> Any:
     """A difference of two clock readings as the shortest step, forward or back."""
     return ((step & WRAP) ^ HALF) - HALF
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def is_left_over(s: Any, raw: Any, step: Any) -> bool:
     """Whether a leap forward is a word from before a clock reset that another chip sent late."""
     if s.old_clock < 0 or step <= s.back_limit:

@@ -138,7 +138,7 @@ def _place_run(
     alarm = min(close_at, s.decide_at)
     unaccepted = 0
     start = end = dwell = -1.0
-    base, sign = 0, 1
+    base, sign = np.int64(0), np.int64(1)
     why = DONE
     one_by_one = held_singly = i
     while i < stop:
@@ -266,7 +266,7 @@ def assign(
     """
     s = s_array[0]
     limit = probe.size
-    n = 0
+    n: Any = np.int64(0)  # a plain 0 has what is called compiled for that very number, too
     if s.scan < 0 and s.mode == PULSES and s.lines > 0 and s.newest_scan > s.closed:
         reopen(s, lines)
     if s.scan < 0 and s.mode == CLOCK and s.held > 0:

@@ -10,7 +10,7 @@ from stemd.adapters.events.pulses.state import COMPLETE, IDLE, LINES, RESTARTED
 from stemd.compilation import njit
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def reopen(s: Any, lines: Any) -> None:
     """Open the next scan whose lines are already known."""
     scan = s.newest_scan
@@ -32,7 +32,7 @@ def reopen(s: Any, lines: Any) -> None:
             return
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def reopen_clock(s: Any, lines: Any, hold_time: Any) -> None:
     """Open the earliest scan of the dwell clock that has hits waiting."""
     earliest = hold_time[s.head]

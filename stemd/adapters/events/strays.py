@@ -13,7 +13,7 @@ from stemd.adapters.events.ticks import CLOCK_RESET
 from stemd.compilation import njit
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def give_out(
     s: Any, strays: Any, k: int, time: int, times: Any, places: Any, tots: Any, n: int,
     items: Any, m: int,
@@ -29,7 +29,7 @@ def give_out(
     return n, m
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def believe_strays(
     s: Any, strays: Any, times: Any, places: Any, tots: Any, n: int, items: Any, m: int
 ) -> Any:
@@ -42,7 +42,7 @@ def believe_strays(
     return n, m
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def release_strays(
     s: Any, time: int, strays: Any, times: Any, places: Any, tots: Any, n: int, items: Any, m: int
 ) -> Any:
@@ -66,7 +66,7 @@ def release_strays(
     return n, m
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def reset(
     s: Any,
     raw: Any,
@@ -93,7 +93,7 @@ def reset(
     return n, m
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def _keep(s: Any, strays: Any, raw: int, what: int, detail: int, edge: int, chip: int) -> Any:
     row = strays[s.strays]
     row[0], row[1], row[2], row[3], row[4] = raw, what, detail, edge, chip
@@ -103,7 +103,7 @@ def _keep(s: Any, strays: Any, raw: int, what: int, detail: int, edge: int, chip
     return row
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def _is_copy(s: Any, strays: Any, raw: int, edge: int, upto: int) -> bool:
     """Whether a kept pulse is the same as this one: it proves nothing."""
     for k in range(upto):
@@ -112,7 +112,7 @@ def _is_copy(s: Any, strays: Any, raw: int, edge: int, upto: int) -> bool:
     return False
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def keep_stray(
     s: Any,
     raw: Any,
@@ -159,7 +159,7 @@ def keep_stray(
     return reset(s, strays[0, 0], chip, strays, times, places, tots, n, items, m)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def leap(
     s: Any,
     raw: Any,

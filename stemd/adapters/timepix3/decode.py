@@ -246,7 +246,9 @@ def decode(
     `s_array[0]`.
     """
     s = s_array[0]
-    n = m = 0
+    # a plain 0 has what is called compiled for that very number, too
+    zero: Any = np.int64(0)
+    n = m = zero
     i = first
     while i < words.size:
         stop = words.size

@@ -12,7 +12,7 @@ _TDC_WRAP = (1 << 36) - 1
 _TDC_HALF = 1 << 35
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def tdc_pulse(
     s: Any,
     word: Any,
@@ -61,7 +61,7 @@ def tdc_pulse(
     return n, put_item(items, m, n, edge, time * 6 + fine, counter, chip)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def global_time(
     s: Any,
     word: Any,

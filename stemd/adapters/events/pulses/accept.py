@@ -14,7 +14,7 @@ from stemd.adapters.events.pulses.waits import ignore_false_ahead, take_out
 from stemd.compilation import njit
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def fill(s: Any, lines: Any, faults: Any, number: int, start: float, interval: float) -> None:
     """Lines before this one whose pulses are missing: placed where the clock is regular."""
     missing = number - s.last_line - 1
@@ -29,7 +29,7 @@ def fill(s: Any, lines: Any, faults: Any, number: int, start: float, interval: f
         add_line(s, lines, start - k * interval, number - k, NONE)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def accept(s: Any, lines: Any, waits: Any, faults: Any, at: int, number: int, how: int) -> None:
     """A waiting pulse is this line's."""
     pulse = waits[at]

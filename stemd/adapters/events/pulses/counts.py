@@ -9,14 +9,14 @@ from stemd.adapters.events.pulses.state import CHIPS, COUNTER
 from stemd.compilation import njit
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def edges_beyond(s: Any, chip: int, counter: int, line: int) -> Any:
     """Edges that a chip counted beyond those of the lines up to this one, modulo 4096."""
     lines = line - s.chip_line[chip]
     return (counter - s.chip_counter[chip] - s.chip_steps[chip] * lines) % COUNTER
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def in_step(s: Any, pulse: Any, line: int) -> bool:
     """Whether most chips that tell count this pulse as this line.
 
@@ -30,7 +30,7 @@ def in_step(s: Any, pulse: Any, line: int) -> bool:
     return known > 0 and 2 * votes >= known
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def lines_counted(s: Any, pulse: Any, strays: bool) -> Any:
     """Lines from the newest one to this pulse as its counter tells, -1 where none does.
 
@@ -48,7 +48,7 @@ def lines_counted(s: Any, pulse: Any, strays: bool) -> Any:
     return -1
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def edges_between(first: Any, second: Any) -> Any:
     """Edges from one pulse to a later one by a counter that both have; 0: none has."""
     for chip in range(CHIPS):
@@ -57,7 +57,7 @@ def edges_between(first: Any, second: Any) -> Any:
     return 0
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def count_from(s: Any, pulse: Any, line: int) -> None:
     """Begin the counts of the chips that saw this pulse with it."""
     for chip in range(CHIPS):
@@ -70,7 +70,7 @@ def count_from(s: Any, pulse: Any, line: int) -> None:
             s.chip_counter[chip] = pulse.counters[chip]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def counted(s: Any, faults: Any, chip: int, counter: int, line: int) -> None:
     """A chip counted a line. One count out of step is odd; two that agree are a new count."""
     if not s.chip_known[chip]:

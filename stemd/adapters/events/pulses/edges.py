@@ -19,7 +19,7 @@ _FITS = 0.1
 """A line's end is taken when its duration differs by less than this part from those before."""
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def tdc_edge(
     s: Any, lines: Any, waits: Any, faults: Any, kind: int, sixths: int, counter: int, chip: int
 ) -> None:
@@ -46,7 +46,7 @@ def tdc_edge(
         _line_pulse(s, lines, waits, faults, time, counter, chip)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def _has_begun(s: Any, time: int) -> bool:
     """Whether the recorded scan that is read again has begun: its first pulse is known."""
     if s.first_pulse < 0:
@@ -59,7 +59,7 @@ def _has_begun(s: Any, time: int) -> bool:
     return True
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def _line_pulse(
     s: Any, lines: Any, waits: Any, faults: Any, time: float, counter: int, chip: int
 ) -> None:
@@ -81,7 +81,7 @@ def _line_pulse(
     evaluate(s, lines, waits, faults)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def _line_ends(s: Any, lines: Any, waits: Any, time: float, chip: int) -> None:
     """The edge that ends a line belongs to the newest pulse of its chip before it."""
     for k in range(s.waiting - 1, -1, -1):

@@ -22,7 +22,7 @@ FAULT = np.dtype(
 )
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def note(faults: Any, kind: int, line: int, chip: int, seen: float, due: float) -> None:
     """Remember a fault if it is the first of its kind since the last report."""
     fault = faults[kind]

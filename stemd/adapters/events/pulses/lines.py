@@ -11,7 +11,7 @@ from stemd.adapters.events.pulses.state import COMPLETE, IDLE, LINES, NONE, REST
 from stemd.compilation import njit
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def add_line(s: Any, lines: Any, time: float, number: int, pulse: float) -> None:
     """Append a line; its dwell is 0 until the duration of a line is known."""
     start = np.floor(time)
@@ -37,13 +37,13 @@ def add_line(s: Any, lines: Any, time: float, number: int, pulse: float) -> None
     _open_or_close(s, line)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def waits_for_lines(s: Any, row: int) -> Any:
     """Ticks from the start of a scan's newest line after which it ends without another one."""
     return max(s.amid if row < s.ny - 2 else s.idle, 4 * s.period)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def _open_or_close(s: Any, line: Any) -> None:
     """What a new line says of the scan that hits are given out for."""
     if s.scan < 0 and line.scan > s.closed:
@@ -60,7 +60,7 @@ def _open_or_close(s: Any, line: Any) -> None:
             s.end_reason = COMPLETE
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def line_lasted(s: Any, lines: Any, duration: float) -> None:
     """A line's duration was measured: lines that waited for it get their end."""
     unknown = s.duration == 0.0
@@ -69,7 +69,7 @@ def line_lasted(s: Any, lines: Any, duration: float) -> None:
     end_lines(s, lines)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def end_lines(s: Any, lines: Any) -> None:
     """Give the lines of the newest scan that have no end one."""
     for k in range(max(0, s.lines - LINES), s.lines):
@@ -84,7 +84,7 @@ def end_lines(s: Any, lines: Any) -> None:
                 s.end_reason = COMPLETE
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def line_at(s: Any, lines: Any, pulse: float, within: float, filled: float) -> int:
     """Slot of the line whose pulse came at this time, -1 where none did.
 

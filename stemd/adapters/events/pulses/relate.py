@@ -17,7 +17,7 @@ PAUSE_FITS = 0.1
 FEW_LOST = 8
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def relate(s: Any, pulse: Any, holes: int) -> Any:
     """(line, how) of the first pulse of a run; `holes`: lines of its scan that came before it.
 
@@ -48,7 +48,7 @@ def relate(s: Any, pulse: Any, holes: int) -> Any:
     return line, how
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def _by_time_and_count(s: Any, pulse: Any, row: int, anew: int) -> Any:
     periods = (pulse.time - s.last_pulse) / s.period
     lines = int(periods + 0.5) if periods < 1e9 else 0
@@ -81,7 +81,7 @@ def _by_time_and_count(s: Any, pulse: Any, row: int, anew: int) -> Any:
     return anew, ANEW
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def _after_a_pause(s: Any, periods: float, counted: int, anew: int) -> Any:
     """The line by its count, where that has reached the next scan."""
     pause = periods - counted

@@ -26,7 +26,7 @@ REGULAR = 0.02
 """Lines may be interpolated where the intervals differ by less than this part of a dwell time."""
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def tolerance(s: Any, periods: float) -> Any:
     """Ticks by which a pulse may be early or late so many periods after the last one.
 
@@ -40,13 +40,13 @@ def tolerance(s: Any, periods: float) -> Any:
     return min(one * np.sqrt(max(periods, 1.0)), 1.2 * WIDE * s.period)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def loose_tolerance(period: float, periods: float) -> Any:
     """Ticks by which pulses may differ from a period that is hardly known."""
     return min(FINEST + LOOSE * period * np.sqrt(max(periods, 1.0)), WIDEST * period)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def add_interval(s: Any, interval: float) -> None:
     """One more interval of the line clock: the period is the median of the newest."""
     s.recent[s.intervals % RECENT] = interval
@@ -61,7 +61,7 @@ def add_interval(s: Any, interval: float) -> None:
     s.spread = spread
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def new_rhythm(s: Any, period: float, spread: float) -> None:
     """Another line period, found in pulses that agree; intervals are collected afresh."""
     s.period = period
@@ -69,7 +69,7 @@ def new_rhythm(s: Any, period: float, spread: float) -> None:
     s.intervals = 0
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def is_regular(s: Any, interval: float) -> bool:
     """Whether a line without a pulse may be placed between its neighbours.
 
@@ -84,14 +84,14 @@ def is_regular(s: Any, interval: float) -> bool:
     return bool(s.spread <= most)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def forget_durations(s: Any) -> None:
     """A scan begins: its timing is learnt from its own lines alone."""
     s.timed = 0
     s.duration = s.dwell_given * s.nx
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def add_duration(s: Any, duration: float) -> bool:
     """One more measured duration of a line; whether `s.duration` is known now."""
     s.times[s.timed % PLACED] = duration

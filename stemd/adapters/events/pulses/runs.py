@@ -24,7 +24,7 @@ DISPLACED = 0.5
 """A scan's first pulse may be false by so many periods and is still its first line."""
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def is_on_time(s: Any, time: float) -> int:
     """Lines from the newest one to a pulse at this time, 0 where it is on no line's time."""
     if s.period <= 0.0:
@@ -36,7 +36,7 @@ def is_on_time(s: Any, time: float) -> int:
     return lines
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def _agreeing(s: Any, waits: Any, first: int, period: float, steps: int) -> tuple[int, float, int]:
     """Waiting pulses in step with the first one, itself included; their spread; edges a line.
 
@@ -65,7 +65,7 @@ def _agreeing(s: Any, waits: Any, first: int, period: float, steps: int) -> tupl
     return (count if 2 * count > last - first + 1 else 1), spread, common
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def find_run(s: Any, waits: Any, fewer: int, least: int) -> tuple[int, float, float, int]:
     """The first pulse of a run among those that wait, -1 for none; its period, its spread, and
     the edges that are counted for a line.
@@ -91,7 +91,7 @@ def find_run(s: Any, waits: Any, fewer: int, least: int) -> tuple[int, float, fl
     return -1, 0.0, 0.0, 1
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def steps_of(s: Any, pulse: Any) -> Any:
     """Edges that the chip of a pulse counts for a line."""
     for chip in range(CHIPS):
@@ -100,7 +100,7 @@ def steps_of(s: Any, pulse: Any) -> Any:
     return 1
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def _own_period(s: Any, waits: Any, first: int, need: int) -> tuple[float, float, int]:
     """Period, spread and edges a line with which most pulses agree with the first one.
 
@@ -120,7 +120,7 @@ def _own_period(s: Any, waits: Any, first: int, need: int) -> tuple[float, float
     return best_period * steps, best_spread * steps, steps
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def _is_median(s: Any, waits: Any, first: int, period: float) -> bool:
     """Whether so many ticks an edge are what lies between most neighbours from this pulse on.
 
@@ -141,7 +141,7 @@ def _is_median(s: Any, waits: Any, first: int, period: float) -> bool:
     return bool(abs(middle - period) <= FINEST + DRIFT * period + 2.0 * spread)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def came_later(waits: Any, before: int, after: int) -> bool:
     """Whether a chip sent the pulse of the earlier time behind the other: then its time is false.
 
@@ -155,7 +155,7 @@ def came_later(waits: Any, before: int, after: int) -> bool:
     return False
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def overtaken(s: Any, waits: Any, at: int) -> bool:
     """Whether a chip sent this pulse behind one of a later time: one of the two times is false."""
     found = False
@@ -164,7 +164,7 @@ def overtaken(s: Any, waits: Any, at: int) -> bool:
     return found
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def lead_in(s: Any, waits: Any, first: int, steps: int) -> tuple[int, int, int]:
     """Pulses before a run that belong to it: (earliest one, its lines before the run, holes).
 

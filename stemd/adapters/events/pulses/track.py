@@ -50,7 +50,7 @@ _HEARD = 8
 """A chip that has told a pulse in so many lines is waited for."""
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def _others_may_tell(s: Any, waits: Any, at: int) -> bool:
     """Whether another chip may still send a pulse of the lines before this one."""
     pulse = waits[at]
@@ -68,7 +68,7 @@ def _others_may_tell(s: Any, waits: Any, at: int) -> bool:
     return False
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def _most_in_step(s: Any, waits: Any, at: int) -> bool:
     """Whether a waiting pulse is counted as its time tells, and most of the first that wait are.
 
@@ -85,7 +85,7 @@ def _most_in_step(s: Any, waits: Any, at: int) -> bool:
     return 2 * agree >= known
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def _has_own_rhythm(s: Any, waits: Any, stop: int) -> bool:
     """Whether two of the pulses before this one agree, in time and count, apart from the clock.
 
@@ -106,7 +106,7 @@ def _has_own_rhythm(s: Any, waits: Any, stop: int) -> bool:
     return False
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def _follow(s: Any, lines: Any, waits: Any, faults: Any, forced: bool) -> bool:
     """Take the next pulse that goes on with the line clock; whether there was one."""
     if not s.tracked or s.after_reset or s.fresh or s.period <= 0.0:
@@ -137,7 +137,7 @@ def _follow(s: Any, lines: Any, waits: Any, faults: Any, forced: bool) -> bool:
     return False
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def _several_chips(s: Any, waits: Any) -> bool:
     """Whether pulses of more than one chip were heard: earlier ones may come late."""
     heard = 0
@@ -149,7 +149,7 @@ def _several_chips(s: Any, waits: Any) -> bool:
     return heard > 1
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def _note_anew(s: Any, pulse: Any, faults: Any) -> None:
     """The lines were broken off: what the counter showed before and shows now."""
     for chip in range(CHIPS):
@@ -159,7 +159,7 @@ def _note_anew(s: Any, pulse: Any, faults: Any) -> None:
             return
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def _related(s: Any, waits: Any, first: int, before: int, steps: int, holes: int) -> Any:
     """(line, how) of a run's first pulse, `before` lines behind the first one that waits.
 
@@ -175,7 +175,7 @@ def _related(s: Any, waits: Any, first: int, before: int, steps: int, holes: int
     return relate(s, waits[first], holes + before)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def _adopt(
     s: Any, lines: Any, waits: Any, faults: Any, fewer: int, least: int, forced: bool
 ) -> bool:
@@ -224,7 +224,7 @@ def _adopt(
     return True
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def evaluate(s: Any, lines: Any, waits: Any, faults: Any) -> None:
     """Decide what can be decided of the waiting pulses."""
     s.decide_at = NEVER
@@ -241,7 +241,7 @@ def evaluate(s: Any, lines: Any, waits: Any, faults: Any) -> None:
         s.decide_at = min(s.decide_at, _patience_ends(s, waits))
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def _patience_ends(s: Any, waits: Any) -> Any:
     arrived = NONE
     for k in range(s.waiting):
@@ -249,7 +249,7 @@ def _patience_ends(s: Any, waits: Any) -> Any:
     return arrived + s.window + (_PATIENCE * s.period if s.period > 0.0 else s.idle)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def overdue(s: Any, lines: Any, waits: Any, faults: Any) -> None:
     """The time has come at which waiting pulses were to be looked at again."""
     ends = _patience_ends(s, waits) if s.waiting else NEVER
@@ -258,7 +258,7 @@ def overdue(s: Any, lines: Any, waits: Any, faults: Any) -> None:
         settle(s, lines, waits, faults, False)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def settle(s: Any, lines: Any, waits: Any, faults: Any, last: bool) -> None:
     """Decide all waiting pulses with what there is; `last`: no more will come.
 

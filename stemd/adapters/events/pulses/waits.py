@@ -9,7 +9,7 @@ from stemd.adapters.events.pulses.state import CHIPS, NEVER, NONE, SAME_PULSE
 from stemd.compilation import njit
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def wait(s: Any, waits: Any, time: float, counter: int, chip: int, mark: int) -> bool:
     """Let a pulse wait; False where a waiting one is the same pulse, seen by another chip."""
     at = s.waiting
@@ -37,7 +37,7 @@ def wait(s: Any, waits: Any, time: float, counter: int, chip: int, mark: int) ->
     return True
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def take_out(s: Any, waits: Any, at: int) -> None:
     """A pulse waits no longer; a frame pulse before one that was no line goes to the next."""
     for k in range(at, s.waiting - 1):
@@ -47,7 +47,7 @@ def take_out(s: Any, waits: Any, at: int) -> None:
         s.decide_at = NEVER
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def ignore(s: Any, waits: Any, faults: Any, at: int) -> None:
     """A pulse is on no line. Whether it was counted as well tells later what it was."""
     pulse = waits[at]
@@ -64,7 +64,7 @@ def ignore(s: Any, waits: Any, faults: Any, at: int) -> None:
     take_out(s, waits, at)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, cold=True)
 def ignore_false_ahead(s: Any, waits: Any, faults: Any, at: int) -> None:
     """A chip sends its pulses in order: one that came before a true one is not later than it."""
     for k in range(s.waiting - 1, at, -1):
