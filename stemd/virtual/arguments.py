@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stemd.acquisition import Optics, Scan
-from stemd.addresses import host_fault
+from stemd.addresses import broker_fault, host_fault
 from stemd.errors import UsageError
 
 if TYPE_CHECKING:  # both compile kernels, which --help need not wait for
@@ -39,7 +39,7 @@ def pair(text: str) -> tuple[float, float]:
 
 def positive(text: str) -> float:
     """A number above zero."""
-    value = _number(text)
+    value = number(text)
     if value <= 0:
         raise argparse.ArgumentTypeError(f"{text!r} must be above 0")
     return value
@@ -47,7 +47,7 @@ def positive(text: str) -> float:
 
 def not_negative(text: str) -> float:
     """A number of at least zero."""
-    value = _number(text)
+    value = number(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text!r} must not be below 0")
     return value
@@ -55,7 +55,7 @@ def not_negative(text: str) -> float:
 
 def probability(text: str) -> float:
     """A number from 0 to 1."""
-    value = _number(text)
+    value = number(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} must be from 0 to 1")
     return value
@@ -75,6 +75,20 @@ def count(text: str) -> int:
     return int(text)
 
 
+def port(text: str) -> int:
+    """A TCP port, 0 for any free one."""
+    if not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: 1 to 65535, or 0 for a free one")
+    return int(text)
+
+
+def broker(text: str) -> str:
+    """Where a broker is, mqtt://host:port."""
+    if fault := broker_fault(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: {fault}")
+    return text
+
+
 def repeats(text: str) -> int:
     """How often a place is scanned."""
     if (value := count(text)) < 1:
@@ -82,7 +96,8 @@ def repeats(text: str) -> int:
     return value
 
 
-def _number(text: str) -> float:
+def number(text: str) -> float:
+    """A finite number."""
     try:
         value = float(text)
     except ValueError:
@@ -99,9 +114,9 @@ def add_microscope(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--thickness", type=positive, default=7.81, metavar="A", help="angstrom")
     group.add_argument("--energy", type=positive, default=300e3, metavar="EV", help="300000 eV")
     group.add_argument("--convergence", type=positive, default=20.0, metavar="MRAD", help="20 mrad")
-    group.add_argument("--defocus", type=_number, default=0.0, metavar="A", help="underfocus > 0")
+    group.add_argument("--defocus", type=number, default=0.0, metavar="A", help="underfocus > 0")
     group.add_argument(
-        "--cs", type=_number, default=0.0, metavar="MM", help="spherical aberration, mm"
+        "--cs", type=number, default=0.0, metavar="MM", help="spherical aberration, mm"
     )
     for name, letter, text in (
         ("astigmatism", "A1", "two-fold astigmatism"),
@@ -112,7 +127,7 @@ def add_microscope(parser: argparse.ArgumentParser) -> None:
             f"--{name}", type=not_negative, default=0.0, metavar="A", help=f"{text} {letter}"
         )
         group.add_argument(
-            f"--{name}-deg", type=_number, default=0.0, metavar="DEG", help="its azimuth"
+            f"--{name}-deg", type=number, default=0.0, metavar="DEG", help="its azimuth"
         )
     group.add_argument(
         "--source-size", type=not_negative, default=0.0, metavar="A", help="standard deviation"
@@ -147,7 +162,7 @@ def add_microscope(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--pixel-size-mrad", type=positive, metavar="MRAD", help="default: 80 mrad across"
     )
-    group.add_argument("--rotation", type=_number, default=0.0, metavar="DEG", help="of the camera")
+    group.add_argument("--rotation", type=number, default=0.0, metavar="DEG", help="of the camera")
     group.add_argument("--flip", action="store_true", help="the camera sees y and x exchanged")
     group.add_argument(
         "--center-offset", type=pair, default=(0.0, 0.0), metavar="Y,X", help="pixels"
@@ -165,10 +180,10 @@ def add_microscope(parser: argparse.ArgumentParser) -> None:
         "--point-spread", type=not_negative, default=0.0, metavar="PX", help="standard deviation"
     )
     group.add_argument(
-        "--tilt", type=_number, default=0.0, metavar="DEG", help="of the detector's plane"
+        "--tilt", type=number, default=0.0, metavar="DEG", help="of the detector's plane"
     )
     group.add_argument(
-        "--tilt-to", type=_number, default=0.0, metavar="DEG", help="direction, from +x to +y"
+        "--tilt-to", type=number, default=0.0, metavar="DEG", help="direction, from +x to +y"
     )
     group.add_argument(
         "--seed", type=count, default=1, metavar="N", help="of all that is random (default: 1)"
@@ -205,7 +220,7 @@ def add_server(parser: argparse.ArgumentParser) -> None:
         help="close once, after N frames or positions",
     )
     group.add_argument(
-        "--drives", metavar="URL", help="move the lens by MQTT: mqtt://127.0.0.1:1883"
+        "--drives", type=broker, metavar="URL", help="move the lens by MQTT: mqtt://127.0.0.1:1883"
     )
     group.add_argument("--json", action="store_true", help="report as JSON lines")
 

@@ -126,6 +126,26 @@ def test_a_killed_demo_takes_microscope_and_broker_with_it(stage: str, tmp_path:
     assert not alive, "they hold ports, and a processor"
 
 
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        *(("--mqtt-port", value) for value in ("99999", "-1", "x")),
+        ("--page-port", "70000"),
+        *(("--rate", value) for value in ("nan", "-5")),
+        *(("--dose", value) for value in ("0", "-1", "inf")),
+        ("--defocus-nm", "inf"),
+    ],
+)
+def test_what_the_demo_cannot_do_is_said_before_anything_is_started(
+    argument: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", "--scans", "1", "--data-dir", str(tmp_path / "data"), f"{argument}={value}"])
+    assert ended.value.code == 2
+    assert f"stemd demo: error: argument {argument}: {value!r}" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
 async def test_the_demo_says_once_why_no_scan_begins(capsys: pytest.CaptureFixture[str]) -> None:
     reasons = ["it is busy", "it is busy", "no room"]
 

@@ -363,3 +363,16 @@ def test_mistakes_on_the_command_line_are_named(
     shown = capsys.readouterr().err
     assert hint in shown
     assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--port", "99999"], ["--control-port", "-1"], ["--drives", "mqtt://h:99999"]],
+)
+def test_a_port_that_no_computer_has_is_a_mistake_and_no_traceback(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["virtual", "merlin", "=".join(arguments)])
+    assert ended.value.code == 2
+    assert f"error: argument {arguments[0]}: {arguments[1]!r}" in capsys.readouterr().err

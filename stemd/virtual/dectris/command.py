@@ -25,11 +25,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     arguments.add_server(parser)
     group = parser.add_argument_group("DECTRIS")
     group.add_argument(
-        "--port", type=arguments.count, default=STREAM2_PORT, help="stream, 0: any (31001)"
+        "--port", type=arguments.port, default=STREAM2_PORT, help="stream, 0: any (31001)"
     )
     group.add_argument(
         "--control-port",
-        type=arguments.count,
+        type=arguments.port,
         help=f"SIMPLON, 0: any free one ({CONTROL_PORT}; any free one with --port 0)",
     )
     group.add_argument(

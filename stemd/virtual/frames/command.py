@@ -24,7 +24,9 @@ class FrameCommand:
         port = self._plugin.settings.model_fields["port"]
         usual = 0 if port.is_required() else port.default
         group = parser.add_argument_group("data")
-        group.add_argument("--port", type=count, default=usual, help=f"0: any free one ({usual})")
+        group.add_argument(
+            "--port", type=arguments.port, default=usual, help=f"0: any free one ({usual})"
+        )
         group = parser.add_argument_group("faults")
         group.add_argument(
             "--drop", type=probability, default=0.0, metavar="P", help="share of lost frames"

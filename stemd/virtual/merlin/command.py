@@ -28,10 +28,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     arguments.add_microscope(parser)
     arguments.add_server(parser)
     group = parser.add_argument_group("Merlin")
-    group.add_argument("--port", type=arguments.count, default=6342, help="data, 0: any (6342)")
+    group.add_argument("--port", type=arguments.port, default=6342, help="data, 0: any (6342)")
     group.add_argument(
         "--control-port",
-        type=arguments.count,
+        type=arguments.port,
         help=f"0: any free one ({CONTROL_PORT}; any free one with --port 0)",
     )
     group.add_argument("--dtype", choices=tuple(DEPTHS), default="U16", help="pixels (U16)")

@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         arguments.not_negative,
     )
     group = parser.add_argument_group("Timepix3")
-    group.add_argument("--port", type=count, default=8451, help="0: any free one (8451)")
+    group.add_argument("--port", type=arguments.port, default=8451, help="0: any free one (8451)")
     group.add_argument(
         "--layout", choices=("single", "quad"), default="single", help="one chip, or 2 x 2"
     )
