@@ -345,7 +345,8 @@ class Ended:
 class Notice:
     """Something the operator should know, counted: `kind` is a stable key, `text` for people.
 
-    `count` adds to the pipeline's counter of that kind.
+    `count` adds to the pipeline's counter of that kind. `mended`: by the scan's record, where there
+    is one; then nobody needs to be warned.
     """
 
     kind: str
@@ -353,6 +354,7 @@ class Notice:
     level: Level = "warning"
     count: int = 1
     remedy: str = ""
+    mended: bool = False
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from stemd.blocks import Message, Notice
@@ -76,10 +77,12 @@ class Said:
     in a circle keeps its memory until Python's collector happens to run.
     """
 
-    def __init__(self, listener: Callable[[Notice], None]) -> None:
+    def __init__(
+        self, listener: Callable[[Notice], None], recorded: Callable[[], bool] = lambda: False
+    ) -> None:
         self.counters = SharedCounters()
         self.notices = SharedNotices()
-        self._listener = listener
+        self._listener, self._recorded = listener, recorded
 
     def count(self, messages: Sequence[Message]) -> None:
         """Count and keep what was noticed outside of the blocks."""
@@ -87,6 +90,11 @@ class Said:
         self.notices.add(messages)
 
     def tell(self, notice: Notice) -> None:
-        """Count and keep what an engine has to say, and pass it on."""
+        """Count and keep what an engine has to say, and pass it on.
+
+        What the record mends by itself is no warning where the scan is `recorded`.
+        """
+        if notice.mended and notice.level == "warning" and self._recorded():
+            notice = replace(notice, level="info")
         self.count([notice])
         self._listener(notice)

@@ -46,7 +46,8 @@ class ScanRun:
     thread of its own, feeds the engines and makes snapshots until the scan has ended. Between
     the two stands the `intake`. A failing engine is reported once and left out, the others go
     on. With `live` a camera waits: slow engines work beside the scan, and their finished images
-    come after all others; `notice` is told what they have to say, by any thread.
+    come after all others; `notice` is told what they have to say, by any thread; `recorded` says
+    whether there is a record from which images are completed.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class ScanRun:
         *,
         live: bool = False,
         notice: Callable[[Notice], None] = lambda notice: None,
+        recorded: Callable[[], bool] = lambda: False,
     ) -> None:
         self.acquisition = acquisition
         settings = settings.with_known(acquisition.optics)
@@ -71,7 +73,7 @@ class ScanRun:
         self.repeats = self._repeats_of(acquisition, self.recorded)
         self.maps = self.recorded if self.repeats is None else self.repeats.maps
         """Those of the place, which the images are made of."""
-        self._said = Said(notice)
+        self._said = Said(notice, recorded)
         self.mask = self._mask_of(acquisition, settings, live=live, tell=self._said.tell)
         self.maps.masked = self.recorded.masked = self.mask.mask
         self._mixed = MixedDetectors(self.maps, self.recorded)

@@ -65,6 +65,11 @@ class ScanFiles:
         return self.folder.acquisition.id
 
     @property
+    def recording(self) -> bool:
+        """Whether the scan is being recorded. By any thread."""
+        return self.recorder is not None and self.recorder.recording
+
+    @property
     def failed(self) -> bool:
         """Whether the disk has not done something."""
         return self._failures.failed

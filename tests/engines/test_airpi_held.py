@@ -54,14 +54,20 @@ def patterns(truth: NDArray[np.float64]) -> NDArray[np.uint16]:
 
 
 def run_of(
-    patterns: NDArray[Any], model: str, notices: list[Notice], live: bool = False, **table: Any
+    patterns: NDArray[Any],
+    model: str,
+    notices: list[Notice],
+    live: bool = False,
+    recorded: bool = False,
+    **table: Any,
 ) -> ScanRun:
     acquisition = acquisition_of(patterns, (POSITIONS, POSITIONS), step_size_angstrom=STEP)
     own = {"backend": "onnxruntime", "repetition": 1, "use_centre_of_mass": False, **table}
     choices = [engine("airpi", model=model, **own)]
     run = ScanRun(
-        acquisition, settings_of(choices, OPTICS), choices, notice=notices.append, live=live
-    )
+        acquisition, settings_of(choices, OPTICS), choices, notice=notices.append, live=live,
+        recorded=lambda: recorded,
+    )  # fmt: skip
     for block in blocks_of(acquisition, patterns, [50]):
         run.reduce(block)
     run.end("complete")
@@ -133,15 +139,17 @@ def test_of_a_strong_specimen_the_record_makes_what_there_was_no_time_for(
     seen = on_scan(truth)[8:-8, 8:-8].astype(np.float32)
     found = Strong(1.0, 1.0, seen, Frame(STEP, (8 * STEP, 8 * STEP)), 1.0, 1.0)
     monkeypatch.setattr("stemd.engines.airpi.finishing.strong", lambda *of: found)
-    monkeypatch.setattr("stemd.engines.airpi.keeper.LENS_BY_S", 60.0)
+    monkeypatch.setattr("stemd.engines.airpi.keeper.LENS_BY_S", 6000.0)
     notices: list[Notice] = []
     run = run_of(patterns, nothing, notices, live=True, when_slow="skip")
     live = {each.name: each for each in run.serve(lambda _: None, lambda: 100.0).results}
-    assert live["airpi_phase"].extra["held_to"]["specimen"] == "strong"
+    held = live["airpi_phase"].extra["held_to"]
+    assert (held["specimen"], held["fitted"]) == ("strong", 0.0)
     # the network shows nothing
     image = at_positions(live["airpi_phase"])[8:-8, 8:-8]
     assert np.corrcoef(image.ravel(), seen.ravel())[0, 1] > 0.9
     assert sorted(each.kind for each in notices) == ["airpi_lens_disagrees", "airpi_unfitted"]
+    assert [each.level for each in notices if each.kind == "airpi_unfitted"] == ["warning"]
     assert run.lacking() == {"airpi": POSITIONS**2}
     shape = live["airpi_phase"].image.shape
     seen_by_cells = 0.5 * np.cos(2.0 * np.pi * np.arange(shape[0]) / 8.0)  # beyond: every other row
@@ -149,7 +157,9 @@ def test_of_a_strong_specimen_the_record_makes_what_there_was_no_time_for(
     monkeypatch.setattr(
         "stemd.engines.airpi.finishing.fitted",
         lambda image, *of: Fitted(
-            made[: image.shape[0], : image.shape[1]].astype(np.float32), 0.25
+            made[: image.shape[0], : image.shape[1]].astype(np.float32),
+            0.25,
+            np.ones(image.shape, np.bool_),
         ),
     )
     notices.clear()
@@ -162,6 +172,29 @@ def test_of_a_strong_specimen_the_record_makes_what_there_was_no_time_for(
     assert known[: known.shape[0] // 8 * 8].reshape(-1, 8, known.shape[1]).mean(axis=1).std() > 5e-3
     assert whole["airpi_uncertainty"].image.max() == pytest.approx(0.25)
     assert [each.kind for each in notices] == ["airpi_lens_disagrees"]
+
+
+@pytest.mark.parametrize(("complete", "level"), [(True, "info"), (False, "warning")])
+def test_nobody_is_warned_of_what_the_record_makes_by_itself(
+    nothing: str,
+    patterns: NDArray[np.uint16],
+    truth: NDArray[np.float64],
+    monkeypatch: pytest.MonkeyPatch,
+    complete: bool,
+    level: str,
+) -> None:
+    seen = on_scan(truth)[8:-8, 8:-8].astype(np.float32)
+    found = Strong(1.0, 1.0, seen, Frame(STEP, (8 * STEP, 8 * STEP)), 1.0, 1.0)
+    monkeypatch.setattr("stemd.engines.airpi.finishing.strong", lambda *of: found)
+    monkeypatch.setattr("stemd.engines.airpi.keeper.LENS_BY_S", 6000.0)
+    notices: list[Notice] = []
+    run = run_of(patterns, nothing, notices, live=True, recorded=True, complete=complete)
+    run.serve(lambda _: None, lambda: 100.0)
+    levels = {each.kind: each.level for each in notices}
+    assert levels["airpi_unfitted"] == level
+    assert levels["airpi_lens_disagrees"] == "warning"
+    told = [each for each in run.notices if each["kind"] == "airpi_unfitted"]
+    assert [each["level"] for each in told] == [level]
 
 
 def test_parts_of_a_scan_are_held_to_the_whole(nothing: str, patterns: NDArray[np.uint16]) -> None:

@@ -125,6 +125,57 @@ def test_tiles_that_overlap_make_the_same_image(
     assert alike(tiles, whole.astype(np.float64)) > 0.98
 
 
+def test_of_a_scan_with_many_tiles_the_middle_is_fitted(
+    truth: NDArray[np.float64], evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = faint(truth)
+    found = strong(network, FRAME, evidence)
+    assert found is not None
+    monkeypatch.setattr(module, "TILE", 20)
+    monkeypatch.setattr(module, "TOLD_S", 0.0)
+    told: list[int] = []
+    monkeypatch.setattr(module.log, "info", lambda text, tiles, done: told.append(done))
+    whole = fitted(network, FRAME, evidence, found)
+    assert whole.part == 1.0
+    assert whole.where.all()
+    tiles = len(module._cut(POSITIONS, 10)) ** 2
+    assert tiles > 4
+    assert told == list(range(tiles))
+    monkeypatch.setattr(module, "MOST_TILES", 1)
+    first = fitted(network, FRAME, evidence, found)
+    assert first.part == pytest.approx((20 / POSITIONS) ** 2)
+    y, x = np.nonzero(first.where)
+    middle = FINE // 2
+    assert abs(y.mean() - middle) < 2.0
+    assert abs(x.mean() - middle) < 2.0
+    assert first.where.mean() == pytest.approx(first.part, abs=0.05)
+    # beyond, what the network has
+    np.testing.assert_allclose(first.phase[0], np.float32(found.scale) * network[0], atol=1e-4)
+    assert np.abs(first.phase - np.float32(found.scale) * network)[first.where].max() > 0.05
+
+
+def test_steps_go_on_as_long_as_they_gain(
+    truth: NDArray[np.float64], evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the counts say much and the phase begins far from it many are needed, else few."""
+    all_of_it = slice(0, POSITIONS)
+    steps, gained = [], []
+    for each in (evidence, evidence_of(truth, 5.0)):
+        assert each.discs is not None
+        part = Part(each.discs, LENS, all_of_it, all_of_it, 0, 1)
+        thought = part.thought(module.coefficients(faint(truth)), FRAME)
+        seen: list[int] = []
+        back = part._fit._back
+        monkeypatch.setattr(part._fit, "_back", lambda d, b=back, s=seen: (s.append(1), b(d))[1])
+        best = part.likely(*part.fitted(thought, 1.0, 1.0, 60)[:2])
+        steps.append(len(seen))
+        gained.append(best - part.likely(*part.fitted(thought, 1.0, 1.0, 4)[:2]))
+    assert 8 < steps[0] < 60
+    assert 1 < steps[1] < steps[0]
+    assert gained[0] > 50.0
+    assert gained[1] < 5.0
+
+
 def test_a_weak_or_unclear_specimen_is_left_to_the_linear_estimate(
     truth: NDArray[np.float64], evidence: Evidence
 ) -> None:

@@ -86,8 +86,7 @@ class FinishedScan:
 
 def to_complete(run: ScanRun, files: ScanFiles) -> tuple[dict[str, int], frozenset[str]]:
     """Positions that images lack and the record has, by engine, and the names of the images."""
-    recorded = files.recorder is not None and files.recorder.recording
-    lacking = run.lacking() if recorded else {}
+    lacking = run.lacking() if files.recording else {}
     return lacking, frozenset(name for each in lacking for name in run.images.of_slow.get(each, ()))
 
 

@@ -48,12 +48,11 @@ class Report:
         """The state document of A3."""
         now = time.time_ns()
         files = self._scans.files
-        recorder = files.recorder if files is not None else None
         return {
             "state": self._status.state,
             **self._scan(),
             "positions_per_second": round(positions_per_second(self._scans.current), 1),
-            "recording": recorder is not None and recorder.recording,
+            "recording": files is not None and files.recording,
             "camera_connected": self._status.linked,
             "camera_commands": sorted(self._reader.commands),
             "camera_status": self.camera_status(),

@@ -122,16 +122,6 @@ class Scans:
     def _begin(self, acquisition: Acquisition) -> tuple[ScanRun, ScanFiles]:
         live, post, listener = self._settings.live, self._post, self._listener
         left_out = dict(self._left_out)
-        run = ScanRun(
-            acquisition,
-            live.engines,
-            [each for each in self._config.engines if each.name not in left_out],
-            report=partial(post, listener.engine_failed),
-            live=True,
-            notice=partial(post, listener.noticed),
-        )
-        for engine, error in left_out.items():
-            run.engines.leave_out(engine, error)
         files = ScanFiles(
             acquisition,
             self._store,
@@ -141,6 +131,17 @@ class Scans:
             camera_table(self._config.adapter_plugin.name, self._config.adapter),
             {engine.name: engine.plugin.name for engine in self._config.engines},
         )
+        run = ScanRun(
+            acquisition,
+            live.engines,
+            [each for each in self._config.engines if each.name not in left_out],
+            report=partial(post, listener.engine_failed),
+            live=True,
+            notice=partial(post, listener.noticed),
+            recorded=lambda: files.recording,
+        )
+        for engine, error in left_out.items():
+            run.engines.leave_out(engine, error)
         files.open(live.as_json(), live.engines.optics)
         post(self._began, run, files)
         self._served_by[run] = files, self._new_thread(self._serve, run, files)

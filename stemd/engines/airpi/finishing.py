@@ -45,8 +45,9 @@ class Images:
 
     `sigma`: standard error of the phase in radian, `gain`: slope of the data against the
     network's image, `believed`: part of the network's image that was used, 0 to 1; None where
-    nothing says how large they are. `strong`: the specimen is; `unfitted`: and there was no time to
-    fit the whole image to what the cells count.
+    nothing says how large they are. `fitted`: of a strong specimen, the part of the image that was
+    fitted to what the cells count, 0 where there was no time for more than its middle; None of any
+    other.
     """
 
     phase: F32
@@ -54,8 +55,7 @@ class Images:
     sigma: float | None = None
     gain: float | None = None
     believed: float | None = None
-    strong: bool = False
-    unfitted: bool = False
+    fitted: float | None = None
 
 
 def finished(
@@ -109,9 +109,9 @@ def finished(
     if found is None:
         whole[box] = without_mean(joint.phase, known)
         return Images(whole, sure, joint.sigma, joint.gain, joint.believed)
-    image, sigma, unfitted = network.of_strong(evidence[0], found, joint)
+    image, sigma, done = network.of_strong(evidence[0], found, joint)
     whole[box] = without_mean(image, known)
-    return Images(whole, sure, sigma, None, 1.0, strong=True, unfitted=unfitted)
+    return Images(whole, sure, sigma, None, 1.0, fitted=done)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +176,8 @@ class _Network:
 
     def of_strong(
         self, evidence: Evidence, found: Strong, joint: _Joint
-    ) -> tuple[F32, float, bool]:
-        """The phase of a strong specimen, its standard error, and whether it is not fitted.
+    ) -> tuple[F32, float, float]:
+        """The phase of a strong specimen, its standard error, and which part of it is fitted.
 
         As far as that is better it is the fitted one, else the joined one.
         Where there is no time for the whole scan it is the network's or the joined one: that which
@@ -187,15 +187,16 @@ class _Network:
         at, better = self._from_first(), found.better
         if not evidence.hasty:
             made = fitted(self.image, at, evidence, found)
-            image = self._within(joint.phase, made.phase, better)
+            best = np.where(made.where, made.phase, joint.phase)
+            image = self._within(joint.phase, best, better)
             # the greater one: with the less of the two fewer of the true phases lay within
-            return image, max(made.sigma, joint.sigma), False
+            return image, max(made.sigma, joint.sigma), made.part
         network = self._within(joint.phase, np.float32(found.scale) * self.image, 1.0)
         image = joint.phase
         if found.wrong > 0.0:
             image = max(network, joint.phase, key=lambda image: found.alike(image, at))
         unlike = math.sqrt(max(0.0, 1.0 - found.alike(image, at) ** 2))
-        return image, max(joint.sigma, unlike * float(image.std())), True
+        return image, max(joint.sigma, unlike * float(image.std())), 0.0
 
     def _within(self, joint: F32, image: F32, part: float) -> F32:
         """The joined image, and so much of what the other one has besides where counts decide.

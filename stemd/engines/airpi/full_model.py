@@ -25,8 +25,9 @@ from stemd.engines.splines import read_at
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-STEPS = 8
-"""Of conjugate gradients: more change nothing that counts."""
+STEPS, HASTY_STEPS, ENOUGH = 30, 8, 0.001
+"""Of conjugate gradients at most, and where the image is waited for; and the part of all that was
+gained, below which a step gains too little for another."""
 LEAST_ERROR = 0.5
 """Part of the power of what is thought that counts as its error for the uncertainty, where the
 counts say less: both have the noise of the same electrons, which makes them alike."""
@@ -76,14 +77,16 @@ class Part:
         """
         return -self._fit.misfit_of(phase, absorption, rim) / 2.0
 
-    def fitted(self, thought: F32, part: float, cells: float = 1.0) -> tuple[F32, F32, float]:
+    def fitted(
+        self, thought: F32, part: float, cells: float = 1.0, steps: int = STEPS
+    ) -> tuple[F32, F32, float]:
         """The phase near one that is thought, its absorption, and the variance of the phase.
 
         `part`: of the power of what is thought that its error has. Up to twice the semi-angle; of
         finer detail what is thought stays. The variance is that which `cells` times as many cells
         would leave.
         """
-        return self._fit.near(thought, part, cells)
+        return self._fit.near(thought, part, cells, steps)
 
     def linear(self) -> F32:
         """The linear estimate of the same cells on the pixels of the fit."""
@@ -104,7 +107,6 @@ class _About(Jointly):
     """The specimen with a phase about one that is thought of it, through a lens that stays."""
 
     _thought: F32 | None = None
-    _steps_by: F32 | None = None
 
     @property
     def times(self) -> int:
@@ -125,22 +127,17 @@ class _About(Jointly):
         level = inner - inner.mean(axis=(1, 2), keepdims=True)
         return self._product(level, level)
 
-    def near(self, thought: F32, part: float, cells: float) -> tuple[F32, F32, float]:
+    def near(self, thought: F32, part: float, cells: float, steps: int) -> tuple[F32, F32, float]:
         """See `Part.fitted`."""
-        self._powers[0], self._steps_by = part * self._power_of(thought), None
+        self._powers[0] = part * self._power_of(thought)
         self._object[0], self._object[1] = thought, 0.0
         self._thought = self._object.copy()
-        self._improve_phase(STEPS)
+        self._improve_phase(steps, ENOUGH)
         self._thought = None
         # 1 / (cells t + 1 / P) is 1 / (t + 1 / (cells P)) over cells
         self._powers[0] *= cells * max(part, LEAST_ERROR) / part
-        variance = float(super()._prior_and_divisors()[0].mean(dtype=np.float64)) / cells
+        variance = float(self._prior_and_divisors()[0].mean(dtype=np.float64)) / cells
         return self._object[0].copy(), self._object[1].copy(), variance
-
-    def _prior_and_divisors(self) -> F32:
-        if self._steps_by is None:  # else the lens is the same, and what is expected
-            self._steps_by = super()._prior_and_divisors()
-        return self._steps_by
 
     def _unlikely(self, images: F32) -> F32:
         if self._thought is not None and images is self._object:

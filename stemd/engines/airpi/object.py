@@ -248,7 +248,7 @@ class ExitWaveObject:
             np.angle(thing).astype(np.float32), weight, np.flatnonzero(self.lines.made),
             self.geometry, self.lines.shape[1], averaged, least_transfer, slopes, evidence,
         )  # fmt: skip
-        self.unfitted = made.unfitted
+        self.unfitted = made.fitted == 0.0
         return made
 
     def merge(self, other: ExitWaveObject) -> None:

@@ -107,6 +107,10 @@ class AirpiScan(BesideScan):
         return own
 
     @property
+    def _completes(self) -> bool:
+        return self._own.complete
+
+    @property
     def _acceptance_ns(self) -> float:
         return self._settings.optics.acceptance_time_ns or 0.0
 

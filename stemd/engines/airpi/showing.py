@@ -31,14 +31,14 @@ def shown(
         warnings.thick(evidence[0].thick)
     if made.gain is not None:
         warnings.gain(made.gain)
-    if made.unfitted:
-        warnings.unfitted()
+    if made.fitted is not None:
+        warnings.fitted(made.fitted)
     size, extra = thing.geometry.pixel_angstrom, dict(about)
     if evidence:
         lenses = about_lenses(evidence)
         extra["held_to"] = {**lenses, "network": round(made.believed or 0.0, 3)}
-        if made.strong:
-            extra["held_to"]["specimen"] = "strong"
+        if made.fitted is not None:
+            extra["held_to"] |= {"specimen": "strong", "fitted": round(made.fitted, 3)}
         warnings.other_lens(evidence[0].disagrees)
         warnings.lens_unsure(evidence[0].unsure)
     phase, weight, uncertainty = names

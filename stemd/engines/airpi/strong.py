@@ -11,22 +11,26 @@ has not been used. Only where the phase is strong does any of this matter.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stemd.engines.airpi.bright import Evidence
-from stemd.engines.airpi.full_model import Part, points_of, times_of
+from stemd.engines.airpi.full_model import HASTY_STEPS, STEPS, Part, points_of, times_of
 from stemd.engines.airpi.inner import rim_of
 from stemd.engines.airpi.joined import AMPLITUDE, coefficients
 from stemd.engines.airpi.slopes import Frame
 from stemd.engines.bright_field.view import Discs
 from stemd.engines.splines import read_at
+from stemd.logs import get_logger
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
+
+log = get_logger(__name__)
 
 MIDDLE, TILE = 48, 64
 """Positions across the part that decides, and across the tiles that are fitted."""
@@ -51,6 +55,11 @@ OPEN, KNOWN = 0.16, 0.08
 """Part of the power of the fitted phase that the counts leave open, from which on it is no better
 than the joined one where the linear estimate is good, and up to which it is. Sheets of a
 dichalcogenide at 500 e/angstrom^2 0.25 to 0.28, at 1e4 0.04 to 0.06."""
+MOST_TILES = 150
+"""Of a scan that are fitted, those in its middle: up to three minutes of one core. The number and
+not the time is limited, so that the image from a record does not depend on what else runs."""
+TOLD_S = 5.0
+"""Between two lines in the log about how far it is."""
 CLEAR = 30.0
 """Logarithm of how much likelier the counts that were not used are with the fitted phase than
 without a specimen."""
@@ -91,10 +100,15 @@ class Strong:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A phase (h, w) in radian and its standard error in radian."""
+    """A phase (h, w) in radian and its standard error in radian.
+
+    `where` (h, w): which pixels have been fitted. `part`: of the scan's positions.
+    """
 
     phase: F32
     sigma: float
+    where: NDArray[np.bool_]
+    part: float = 1.0
 
 
 def strong(image: F32, frame: Frame, evidence: Evidence) -> Strong | None:
@@ -119,7 +133,8 @@ def strong(image: F32, frame: Frame, evidence: Evidence) -> Strong | None:
         return None
     unused = Part(discs, lens, rows, columns, stride // 2, stride)
     more = stride / _stride(discs)
-    fits = {part: used.fitted(thought, part, more) for part in PARTS}
+    steps = HASTY_STEPS if evidence.hasty else STEPS
+    fits = {part: used.fitted(thought, part, more, steps) for part in PARTS}
     likely = {part: unused.likely(*fit[:2], rim=rim) for part, fit in fits.items()}
     part = max(PARTS, key=lambda part: likely[part])
     linear, edge = used.linear(), rim * used.times
@@ -146,7 +161,8 @@ def strong(image: F32, frame: Frame, evidence: Evidence) -> Strong | None:
 def fitted(image: F32, frame: Frame, evidence: Evidence, found: Strong) -> Fitted:
     """The network's image (h, w) of the whole scan, fitted to what all cells count.
 
-    In tiles, each with its surroundings as the network has them; `frame` as of `strong`.
+    In tiles, each with its surroundings as the network has them, from the middle of the scan
+    outwards, at most `MOST_TILES`; `frame` as of `strong`.
     """
     discs, lens = evidence.discs, evidence.lens
     assert discs is not None
@@ -157,7 +173,12 @@ def fitted(image: F32, frame: Frame, evidence: Evidence, found: Strong) -> Fitte
     times = times_of(discs)
     change = np.zeros([(n - 1) * times + 1 for n in discs.done.shape])
     weight, variances = np.zeros_like(change), []
-    for rows, columns in _tiles(discs.done.shape, rim_of(discs, lens)):
+    tiles = _from_middle(discs.done.shape, _tiles(discs.done.shape, rim_of(discs, lens)))
+    told = time.monotonic()
+    for number, (rows, columns) in enumerate(tiles[:MOST_TILES]):
+        if time.monotonic() > told + TOLD_S:
+            told = time.monotonic()
+            log.info("a strong specimen is fitted to its counts", tiles=len(tiles), done=number)
         tile = Part(discs, lens, rows, columns, 0, stride)
         thought = tile.thought(spline, frame)
         phase, _, variance = tile.fitted(thought, found.part)
@@ -170,7 +191,10 @@ def fitted(image: F32, frame: Frame, evidence: Evidence, found: Strong) -> Fitte
         ]
         change[place] += window * (moved - np.average(moved, weights=window))
         weight[place] += window
-    spline = coefficients((change / weight).astype(np.float32))
+    there = weight > 0.0
+    spline = coefficients(
+        np.where(there, change / np.where(there, weight, 1.0), 0.0).astype(np.float32)
+    )
     pixel = discs.step_angstrom / times
     y, x = (
         np.clip(
@@ -180,7 +204,9 @@ def fitted(image: F32, frame: Frame, evidence: Evidence, found: Strong) -> Fitte
     )
     phase = image + read_at(spline, y, x)
     strength = AMPLITUDE * float(phase.std())
-    return Fitted(phase, math.sqrt(float(np.mean(variances)) + strength**2))
+    sigma = math.sqrt(float(np.mean(variances)) + strength**2)
+    where = there[np.ix_(*(np.rint(places).astype(np.int64) for places in (y, x)))]
+    return Fitted(phase, sigma, where, float(there[::times, ::times].mean()))
 
 
 def _stride(discs: Discs) -> int:
@@ -199,6 +225,19 @@ def _tiles(shape: tuple[int, ...], rim: int) -> Iterator[tuple[slice, slice]]:
     for row in rows:
         for column in columns:
             yield row, column
+
+
+def _from_middle(
+    shape: tuple[int, ...], tiles: Iterable[tuple[slice, slice]]
+) -> list[tuple[slice, slice]]:
+    """The nearest to the middle of the scan first."""
+
+    def far(tile: tuple[slice, slice]) -> float:
+        return math.hypot(
+            *(part.start + part.stop - n for part, n in zip(tile, shape, strict=True))
+        )
+
+    return sorted(tiles, key=far)
 
 
 def _cut(positions: int, overlap: int) -> list[slice]:

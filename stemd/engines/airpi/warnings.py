@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import weakref
 from types import MethodType
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from stemd.beam import Beam
+from stemd.blocks import Level
 from stemd.engines.airpi.neighbourhoods import Neighbourhood
 from stemd.engines.first_patterns import Found
 
@@ -20,8 +21,16 @@ FASTER = "a faster processor, or fewer positions, makes it whole during the scan
 class Say(Protocol):
     """Tells a notice: its kind, its text, what to do about it (empty: what the record can do)."""
 
-    def __call__(self, kind: str, text: str, *, remedy: str = "") -> None:
-        """Tell it."""
+    def __call__(
+        self,
+        kind: str,
+        text: str,
+        *,
+        remedy: str = "",
+        level: Level = "warning",
+        mended: bool = False,
+    ) -> None:
+        """Tell it. `mended`: by a record, where there is one."""
         ...
 
 
@@ -35,12 +44,12 @@ class Warnings:
         self._say = weakref.WeakMethod(cast(MethodType, say))
         self._said = set[str]()
 
-    def _once(self, kind: str, text: str, remedy: str = "") -> None:
+    def _once(self, kind: str, text: str, remedy: str = "", **more: Any) -> None:
         if kind not in self._said:
             self._said.add(kind)
             say = self._say()
             if say is not None:
-                say(kind, text, remedy=remedy)
+                say(kind, text, remedy=remedy, **more)
 
     def angle(self, found: Found, beam: Beam, pixel_mrad: float) -> None:
         """The disc is not as large as the optics say, if so."""
@@ -120,14 +129,26 @@ class Warnings:
             f"{remedy}; a faster processor looks for it in time",
         )
 
-    def unfitted(self) -> None:
-        """There was no time to fit the image of a strong specimen to what the cells count."""
-        self._once(
-            "unfitted",
-            "the phase of this specimen is too strong for the linear estimate, and there was no "
-            "time to fit the whole image to what the bright field counts: the middle of the scan "
-            "was fitted, and the image is the one nearest to it that was at hand",
-        )
+    def fitted(self, part: float) -> None:
+        """So large a part of the image of a strong specimen was fitted to what the cells count."""
+        strong = "the phase of this specimen is too strong for the linear estimate, and "
+        if part == 0.0:
+            self._once(
+                "unfitted",
+                f"{strong}there was no time to fit the whole image to what the bright field "
+                "counts: the middle of the scan was fitted, and the image is the one nearest to it "
+                "that was at hand",
+                mended=True,
+            )
+        elif part < 1.0:
+            self._once(
+                "fitted_in_part",
+                f"{strong}the scan has so many positions that only {part:.0%} of them, those about "
+                "its middle, were fitted to what the bright field counts: outside of them the "
+                "image is joined with the linear estimate",
+                "scan a smaller field where the outer parts matter",
+                level="info",
+            )
 
     def not_held(self, why: str, remedy: str) -> None:
         """The bright field cannot be kept."""

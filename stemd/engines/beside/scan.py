@@ -142,11 +142,26 @@ class BesideScan(ABC):
             f"records and {self.name}.complete is on, else with stemd process"
         )
 
+    @property
+    def _completes(self) -> bool:
+        """Whether a record is to make what the image lacks."""
+        return True
+
     def _say(
-        self, kind: str, text: str, count: int = 1, remedy: str = "", level: Level = "warning"
+        self,
+        kind: str,
+        text: str,
+        count: int = 1,
+        remedy: str = "",
+        level: Level = "warning",
+        *,
+        mended: bool = False,
     ) -> None:
-        remedy = remedy or self._remedy
-        self._tell(Notice(f"{self.name}_{kind}", f"{self.name}: {text}", level, count, remedy))
+        """`mended`: a record, where there is one, makes it good by itself."""
+        remedy, mended = remedy or self._remedy, mended and self._completes
+        self._tell(
+            Notice(f"{self.name}_{kind}", f"{self.name}: {text}", level, count, remedy, mended)
+        )
 
 
 def phase_beam(acquisition: Acquisition, optics: Optics) -> tuple[Beam, float, float]:

@@ -92,6 +92,9 @@ class Jointly:
         self._powers = np.where(ring < rings.shape[1], rings[:, ring % rings.shape[1]], 0.0)
         self._powers[:, 0, 0] = 0.0
         self._object = np.zeros((2, *fine), np.float32)
+        self._transfers: F64 = np.zeros(self._powers.shape)
+        self._transfers_of: F64 | None = None
+        """The place that they are of: the object takes many steps at each."""
         self._see()
 
     def improve(self, free: Sequence[int]) -> Peak:
@@ -193,15 +196,22 @@ class Jointly:
 
     def _prior_and_divisors(self) -> F32:
         """What steps of the object are multiplied by: (2, Y, X) over the frequencies."""
+        if self._transfers_of is None or not np.array_equal(self._transfers_of, self.place):
+            self._transfers, self._transfers_of = self._transfers_now(), self.place.copy()
+        known = self._powers > 0.0
+        least = 1.0 / np.where(known, self._powers, 1.0)
+        divisors = np.where(known, 1.0 / (self._transfers + least), 0.0)
+        return np.asarray(divisors, np.float32)
+
+    def _transfers_now(self) -> F64:
+        """How well cells see phase and absorption: (2, Y, X) over the frequencies."""
         transfers = np.zeros(self._powers.shape)
         points = turned(self._points, float(self.place[TURN])).mean(axis=1)
         add_transfers(
             points, self._weights.astype(np.float64), self._y, self._x, self.place[:TURN],
             self._edge, transfers[0], transfers[1],
         )  # fmt: skip
-        known = self._powers > 0.0
-        least = 1.0 / np.where(known, self._powers, 1.0)
-        return np.where(known, 1.0 / (transfers / self._times**2 + least), 0.0).astype(np.float32)
+        return transfers / self._times**2
 
     def _filtered(self, images: F32, by: F32) -> F32:
         return np.asarray(np.fft.ifft2(np.fft.fft2(images) * by).real, np.float32)
@@ -213,10 +223,15 @@ class Jointly:
         )
         return self._filtered(images, by.astype(np.float32))
 
-    def _improve_phase(self, steps: int) -> None:
-        """Conjugate gradients (Polak, Ribiere)."""
+    def _improve_phase(self, steps: int, enough: float = 0.0) -> None:
+        """Conjugate gradients (Polak, Ribiere), at most so many steps.
+
+        No more where one has gained less than this part of what all have gained: half of the
+        squared differences, by the curvature.
+        """
         self._see()
         before, way, uphill = 0.0, np.zeros_like(self._object), np.zeros_like(self._object)
+        gained = 0.0
         for _ in range(steps):
             last, uphill = uphill, self._back(self._differences) - self._unlikely(self._object)
             to = self._filtered(uphill, self._divisors)
@@ -227,8 +242,13 @@ class Jointly:
             curvature = self._product(seen, seen) + _dot(way, self._unlikely(way))
             if not curvature > 0.0:
                 return
-            self._object += np.float32(_dot(way, uphill) / curvature) * way
+            along = _dot(way, uphill)
+            self._object += np.float32(along / curvature) * way
             self._see()
+            gain = along**2 / curvature / 2.0
+            gained += gain
+            if gain < enough * gained:
+                return
 
     # the lens
 
