@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from stemd.engines.restoration.distortions import displace_lines
 from stemd.engines.restoration.estimate.lines import displacements, noise_variance
-from stemd.engines.restoration.estimate.shaken import moved_back, unshaken
+from stemd.engines.restoration.estimate.phases import placed
+from stemd.engines.restoration.estimate.shaken import Steadied, moved_back, unshaken
 from stemd.engines.restoration.estimate.waves import Found, find_waves
 from stemd.engines.restoration.estimate.windows import shrunk
 
@@ -67,11 +68,23 @@ def estimate(image: F32) -> Estimate:
         )  # fmt: skip
     first = find_waves(image, FIRST)
     known = _looked_at(image, first, image, np.zeros((ny, 2)))
-    steadier = unshaken(image, first, FIRST)
+    steadier, enough = _placed_by_phase(image), 1.0
+    if steadier is None:
+        steadier, enough = unshaken(image, first, FIRST), CLEARLY
     if steadier is None:
         return known
     again = _looked_at(image, find_waves(steadier.aligned, FIRST), *steadier)
-    return again if _misfit(image, again) < CLEARLY * _misfit(image, known) else known
+    return again if _misfit(image, again) < enough * _misfit(image, known) else known
+
+
+def _placed_by_phase(image: F32) -> Steadied | None:
+    """The image with its lines moved back along x to where their phases say; None where none do."""
+    along = placed(image)
+    if not along.any():
+        return None
+    shifts = np.stack([np.zeros_like(along), along], axis=1)
+    aligned = displace_lines(image, shifts[:, 0].copy(), -along, cubic=True)
+    return Steadied(aligned, shifts)
 
 
 def _looked_at(image: F32, found: Found, aligned: F32, shifts: F64) -> Estimate:
