@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from stemd.aberrations import Aberrations
 from stemd.engines.airpi.joined import coefficients
 from stemd.engines.airpi.slopes import Frame
-from stemd.engines.bright_field.measuring import FINE, SMALL_CELL, usable_cells
+from stemd.engines.bright_field.counted import patterns_of
 from stemd.engines.bright_field.view import Discs
 from stemd.engines.lens.absorption import Absorbing
 from stemd.engines.lens.estimate import RING, Cell, Frequencies
-from stemd.engines.lens.jointly import FINEST, Jointly, Patterns
+from stemd.engines.lens.jointly import FINEST, Jointly
 from stemd.engines.splines import read_at
 
 F32 = NDArray[np.float32]
@@ -45,7 +45,7 @@ class Part:
         self, discs: Discs, lens: Aberrations, rows: slice, columns: slice, first: int, stride: int
     ) -> None:
         self.rows, self.columns = rows, columns
-        patterns = _patterns(discs, rows, columns, slice(first, None, stride))
+        patterns = patterns_of(discs, rows, columns, slice(first, None, stride))
         place = np.append(lens.coefficients(discs.beam), 0.0)
         self._fit = _About(patterns, discs.beam, discs.step_angstrom, place)
         self._discs, self._patterns, self._lens = discs, patterns, lens
@@ -159,29 +159,3 @@ class _About(Jointly):
 def times_of(discs: Discs) -> int:
     """Pixels of the specimen to a step of the scan."""
     return max(1, math.ceil(discs.step_angstrom / (FINEST * discs.beam.airy_radius)))
-
-
-def points_of(discs: Discs) -> int:
-    """Points of all cells together."""
-    used, points = usable_cells(discs)
-    return used.size * (1 if discs.cell / discs.radius <= SMALL_CELL else points.shape[1])
-
-
-def _patterns(discs: Discs, rows: slice, columns: slice, chosen: slice) -> Patterns:
-    """What some of the cells count in a rectangle of the scan."""
-    used, points = usable_cells(discs)
-    width = discs.cell / discs.radius
-    if width > SMALL_CELL:
-        width /= FINE
-    else:
-        points = points.mean(axis=1, keepdims=True)
-    ny, nx = discs.done.shape
-    done = np.ascontiguousarray(discs.done[rows, columns])
-    counts = np.stack(
-        [
-            discs.images(slice(int(cell), int(cell) + 1))[0].reshape(ny, nx)[rows, columns]
-            for cell in used[chosen]
-        ]
-    )
-    seen = counts.sum(axis=(1, 2), where=done) > 0.0
-    return Patterns(counts[seen], points[chosen][seen], width, done, discs.level)

@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.engines.airpi.bright import Evidence
-from stemd.engines.airpi.full_model import HASTY_STEPS, STEPS, Part, points_of, times_of
+from stemd.engines.airpi.full_model import HASTY_STEPS, STEPS, Part, times_of
 from stemd.engines.airpi.inner import rim_of
 from stemd.engines.airpi.joined import AMPLITUDE, coefficients
 from stemd.engines.airpi.slopes import Frame
+from stemd.engines.bright_field.counted import points_of
 from stemd.engines.bright_field.view import Discs
 from stemd.engines.splines import read_at
 from stemd.logs import get_logger

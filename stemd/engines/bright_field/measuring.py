@@ -11,6 +11,13 @@ from numpy.typing import NDArray
 
 from stemd.aberrations import Aberrations
 from stemd.acquisition import Optics
+from stemd.engines.bright_field.counted import (
+    SMALL_CELL,
+    counts_of,
+    patterns_of,
+    points_of,
+    usable_cells,
+)
 from stemd.engines.bright_field.view import Discs, Vectors
 from stemd.engines.lens.beyond import found_beyond, may_spread_beyond, spreads_beyond
 from stemd.engines.lens.cells import TURN, Cells
@@ -38,10 +45,6 @@ REFINED_SIDE, REFINED_POINTS = 48, 150
 """Likewise, and points of the disc, with which phase and lens are found together: 3 s."""
 LEAST_SIDE = 16
 """Positions across below which no lens is looked for."""
-FINE = 2
-"""Points across a cell, over which its transfer is averaged."""
-SMALL_CELL = 1 / 6
-"""Apertures; over a cell that is smaller the transfer is taken at its middle when measuring."""
 CONVINCING = 0.95
 """Quality of a peak from which on no other rotation of the camera is tried."""
 CLEAR = 6.0
@@ -114,27 +117,8 @@ def _refined(found: Measured, discs: Discs, go_on: Callable[[], bool]) -> Measur
 
 def _patterns(discs: Discs) -> Patterns:
     """What cells count in the middle of the scan."""
-    used, points = usable_cells(discs)
-    width = discs.cell / discs.radius
-    if width > SMALL_CELL:
-        width /= FINE
-    else:
-        points = points.mean(axis=1, keepdims=True)
-    every = -(-used.size * points.shape[1] // REFINED_POINTS)
-    counts, done = _counts(discs, used[::every])
-    seen = counts.sum(axis=(1, 2), where=done) > 0.0
-    return Patterns(counts[seen], points[::every][seen], width, done, discs.level)
-
-
-def _counts(discs: Discs, cells: NDArray[np.int64]) -> tuple[F32, NDArray[np.bool_]]:
-    """Of these cells in the middle of the scan, and which positions are there."""
-    rows, columns = _middle(discs, REFINED_SIDE)
-    ny, nx = discs.done.shape
-    each = [
-        discs.images(slice(int(cell), int(cell) + 1))[0].reshape(ny, nx)[rows, columns]
-        for cell in cells
-    ]
-    return np.stack(each), np.ascontiguousarray(discs.done[rows, columns])
+    every = -(-points_of(discs) // REFINED_POINTS)
+    return patterns_of(discs, *_middle(discs, REFINED_SIDE), slice(None, None, every))
 
 
 def _found_beyond(
@@ -146,7 +130,7 @@ def _found_beyond(
     if folds or not may_spread_beyond(told, search, discs.beam, width):
         return None
     used, points = usable_cells(discs)
-    counts, done = _counts(discs, used)
+    counts, done = counts_of(discs, used, *_middle(discs, REFINED_SIDE))
     shifts = Shifts(counts, points.mean(axis=1), done, discs.beam, discs.step_angstrom)
     at = shifts.place(told, search, go_on)
     if at is None:
@@ -259,17 +243,6 @@ def disc_found(pattern: NDArray[np.int64], masked: Mask | None) -> DiscFound | N
         (float(np.hypot(*disc.oval)), float(np.degrees(np.arctan2(*disc.oval[::-1]))) / 2),
         float(np.hypot(np.sqrt(8.0) * scatter, LEAST_OVAL) / disc.radius),
     )
-
-
-def usable_cells(discs: Discs) -> tuple[NDArray[np.int64], F64]:
-    """Cells that lie in the disc with all their points, and the points (cells, m, 2)."""
-    offsets = ((np.arange(FINE) + 0.5) / FINE - 0.5) * discs.cell / discs.radius
-    square = np.stack(np.meshgrid(offsets, offsets, indexing="ij"), axis=-1).reshape(1, -1, 2)
-    points = discs.vectors[:, None, :] + square
-    with np.errstate(invalid="ignore"):
-        inside = (np.hypot(points[..., 0], points[..., 1]) < 1.0).all(axis=1)
-    used = np.flatnonzero(inside)
-    return used, np.ascontiguousarray(points[used])
 
 
 def _middle(discs: Discs, side: int) -> tuple[slice, slice]:

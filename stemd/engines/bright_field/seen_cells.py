@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.engines.bright_field.measuring import FINE
+from stemd.engines.bright_field.counted import FINE
 from stemd.engines.bright_field.view import Discs
 from stemd.engines.lens.estimate import Cell, Frequencies
 

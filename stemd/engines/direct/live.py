@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from stemd.aberrations import Aberrations
 from stemd.acquisition import Optics
 from stemd.engines.beside.positions_taken import PositionsTaken
+from stemd.engines.bright_field.counted import usable_cells
 from stemd.engines.bright_field.discs import BrightField
-from stemd.engines.bright_field.measuring import FITTED_SIDE, usable_cells
+from stemd.engines.bright_field.measuring import FITTED_SIDE
 from stemd.engines.bright_field.view import Discs
 from stemd.engines.direct.growing import AT_ONCE, GrowingPhase, LinesToAdd
 from stemd.engines.direct.line_kernels import LineKernels, line_kernels
