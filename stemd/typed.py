@@ -11,6 +11,11 @@ LEAST, MOST = 1e-9, 1e9
 """No amount that a microscope has, in the units of the config, lies beyond these."""
 
 
+def meant(value: float | None) -> float | None:
+    """The amount that a file says, None where no table would take it: nobody can mean it."""
+    return value if value is not None and LEAST <= value <= MOST else None
+
+
 def _not_tiny(value: float) -> float:
     if value < LEAST:
         raise ValueError(f"must be at least {LEAST:g}")

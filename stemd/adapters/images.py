@@ -27,6 +27,7 @@ from stemd.adapters.recordings.pictures import (
 from stemd.blocks import BlockPool, Ended, ImageBlock, Link, Message, Notice, Started
 from stemd.errors import CameraError, FormatError
 from stemd.plugins import Plugin
+from stemd.typed import meant
 
 MAX_WAITING = 16
 WARM_SIDE = 32
@@ -111,7 +112,7 @@ class ImagesAdapter:
 def messages_of(picture: Picture, image: str) -> Iterator[Message]:
     """A picture as the scan of the image of this name."""
     ny, nx = picture.pixels.shape
-    size = picture.pixel_size_angstrom
+    size = meant(picture.pixel_size_angstrom)
     acquisition = Acquisition(
         scan=Scan(shape=(ny, nx), flyback=0, step_size_angstrom=size),
         detector=Detector("image", (1, 1), "f4", 32),

@@ -12,6 +12,7 @@ import pytest
 
 from stemd.acquisition import Scan
 from stemd.adapters.files import open_recording
+from stemd.adapters.recordings.calibration import Axis, calibration_of
 from stemd.blocks import FrameBlock, Notice
 from stemd.engines.whole_counts import whole_counts
 from stemd.errors import FormatError
@@ -216,3 +217,11 @@ def test_a_size_that_nothing_tells_is_said_to_be_a_guess(
     np.save(path, counts(shape))
     said = [n.text for n in read(path, scan=scan)[1] if n.kind == "size_guessed"]
     assert [text.rpartition("taken for ")[2] for text in said] == [words] * bool(words)
+
+
+@pytest.mark.parametrize("scale", [1e300, 1e-30])
+def test_a_step_that_nobody_can_mean_is_not_taken_and_ends_nothing(scale: float) -> None:
+    found = calibration_of(
+        [Axis("y", scale, "nm"), Axis("x", scale, "nm")], [Axis("k", scale, "mrad")]
+    )
+    assert (found.step_size_angstrom, found.pixel_size_mrad) == (None, None)

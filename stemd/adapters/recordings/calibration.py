@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from stemd.beam import Beam
+from stemd.typed import meant
 
 ANGSTROM = {"pm": 0.01, "A": 1.0, "Å": 1.0, "\u212b": 1.0, "angstrom": 1.0, "nm": 10.0, "um": 1e4}
 ANGSTROM |= {"µm": 1e4, "μm": 1e4, "mm": 1e7, "m": 1e10, "[n_m]": 10.0, "nanometer": 10.0}
@@ -98,8 +99,8 @@ def calibration_of(
         pixel = 1e3 * inverse * Beam(known.energy_ev).wavelength
     return replace(
         known,
-        step_size_angstrom=known.step_size_angstrom or step,
-        pixel_size_mrad=known.pixel_size_mrad or pixel,
+        step_size_angstrom=known.step_size_angstrom or meant(step),
+        pixel_size_mrad=known.pixel_size_mrad or meant(pixel),
     )
 
 

@@ -16,6 +16,7 @@ from stemd.adapters.recordings.calibration import (
     of_metadata,
     positive,
 )
+from stemd.typed import meant
 
 _MOST_TEXT = 4096
 _DECTRIS = "/entry/instrument/detector"
@@ -52,7 +53,7 @@ def master_of(file: Any, shape: tuple[int, int]) -> Master | None:
         mask=np.asarray(mask) != 0 if good else None,
         lines=(triggers, images) if triggers and images and min(triggers, images) > 1 else None,
         expected=triggers * images if triggers and images else None,
-        dwell_time_us=frame_time * 1e6 if frame_time else None,
+        dwell_time_us=meant(frame_time * 1e6) if frame_time else None,
         name=text_of(_value(detector, "description"))[:80] or "DECTRIS",
         other_mask="" if good or mask is None else " x ".join(map(str, np.shape(mask))),
     )
