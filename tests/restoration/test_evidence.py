@@ -254,7 +254,7 @@ def test_columns_are_judged_by_their_neighbours_of_one_kind() -> None:
         scatter = np.mean(((residual[like] - part * height[like]) / deviation[like]) ** 2)
         own = residual[k] - part * height[k]
         seen = np.clip((doubt[k] * np.sign(own) / deviation[k] - 0.2) / 0.2, 0.0, 1.0)
-        furthest = (1.0 + seen * (0.2 - 1.0)) / max(scatter, 1.0)
+        furthest = (1.0 + seen * (0.2 - 1.0)) / max(scatter, 1.0) ** 2
         z = abs(own) / deviation[k]
         furthest *= 1.0 if z < 3.5 else max(0.0, 4.5 - z)
         expected[k] = part * height[k] + max(0.0, 1.0 - furthest / z) * own

@@ -38,7 +38,7 @@ def believed(
     the power is left), so that no column is further than c deviations from what was recorded; and
     firmly, so that what chance does not explain is kept whole (Gao and Bruce, Statistica Sinica 7
     (1997) 855). c is `FURTHEST` where the columns around differ from each other by their noise
-    only, and less where they really differ: `FURTHEST` / mean z^2; and less where the restored
+    only, and less where they really differ: by the square of mean z^2; and less where the restored
     image has begun to show the same against the lattice, which chance seldom does.
     """
     if not len(residual):
@@ -50,7 +50,7 @@ def believed(
     z = np.abs(own) / deviation
     unsure = doubt * np.sign(own) / deviation
     seen = np.clip((unsure - SLIGHT) / (CLEAR - SLIGHT), 0.0, 1.0)
-    furthest = (FURTHEST + seen * (SEEN_FURTHEST - FURTHEST)) / np.maximum(scatter, 1.0)
+    furthest = (FURTHEST + seen * (SEEN_FURTHEST - FURTHEST)) / np.maximum(scatter, 1.0) ** 2
     drawn = furthest * np.clip((CERTAIN - z) / (CERTAIN - DOUBTED), 0.0, 1.0)
     kept = 1.0 - np.minimum(1.0, drawn / np.maximum(z, 1e-30))
     result: F64 = together + kept * own
