@@ -10,6 +10,7 @@ from stemd.engines.restoration.evidence.columns import RIDGE
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 
 NEXT, LEAST_OWN = 12, 0.05
 """Columns beside one that are looked at, and the least part of a column that is its own."""
@@ -33,6 +34,15 @@ def crowded(places: I64, profile: F64) -> F64:
     return factor
 
 
+def alone(places: I64, height: F64, shown: Mask, apart: float) -> Mask:
+    """Which of `places` (n, 2) are `shown`, or have no higher and no shown one within `apart`."""
+    out = shown.copy()
+    if len(places):
+        order, first = cells(places, apart)
+        _mark_alone(places, height, shown, apart, order, first, out)
+    return out
+
+
 def cells(places: I64, side: float) -> tuple[I64, I64]:
     """Places (n, 2) by square cells: their numbers in the order of cells, and each cell's first.
 
@@ -46,6 +56,26 @@ def cells(places: I64, side: float) -> tuple[I64, I64]:
     edges = np.searchsorted(key[order], np.arange(down * across + 1))
     index = np.arange(down)[:, None] * across + np.arange(across + 1)[None]
     return order, edges[index]
+
+
+@njit(nogil=True, cache=True)
+def _mark_alone(
+    places: I64, height: F64, shown: Mask, apart: float, order: I64, first: I64, out: Mask
+) -> None:
+    side = max(1, int(np.ceil(apart)))
+    rows, across = first.shape
+    for n in range(places.shape[0]):
+        if shown[n]:
+            continue
+        out[n] = True
+        row, column = places[n, 0] // side, places[n, 1] // side
+        for k in range(max(0, row - 1), min(rows, row + 2)):
+            for q in range(first[k, max(0, column - 1)], first[k, min(across - 1, column + 2)]):
+                m = order[q]
+                dy, dx = places[m, 0] - places[n, 0], places[m, 1] - places[n, 1]
+                higher = shown[m] or height[m] > height[n] or (height[m] == height[n] and m < n)
+                if m != n and higher and dy * dy + dx * dx < apart * apart:
+                    out[n] = False
 
 
 @njit(nogil=True, cache=True)

@@ -25,7 +25,7 @@ from stemd.engines.restoration.evidence.columns import (
     profile_of,
     usual_width,
 )
-from stemd.engines.restoration.evidence.crowding import crowded
+from stemd.engines.restoration.evidence.crowding import alone, crowded
 from stemd.engines.restoration.evidence.everywhere import (
     deviation_map,
     electron_of,
@@ -54,6 +54,9 @@ NO_TEXTURE = 0.5
 """How much there must be no texture for what is no crystal to be vacuum."""
 AROUND = 24.0
 """Widths of a column within which others are its neighbours."""
+FAINT_APART = 2.0
+"""Widths of a column within which a place where next to nothing is shown is none if a higher one is
+there: both would take from each other, and little be known of either."""
 APART = 1.5
 """Widths of a column from which on something beside it is none of it."""
 STRAY, PLACES = 4.0, 12_000.0
@@ -151,6 +154,9 @@ def _in_tile(recorded: F32, restored: F32) -> _Tile:
     keep |= there.periodic[at] > PERIODIC
     # in vacuum the columns themselves say that they are not there
     keep &= (there.absent[at] < ABSENT) | (there.shaped[at] > NO_TEXTURE)
+    keep[keep] = alone(
+        place[keep], height[keep], (height > VISIBLE * deviation)[keep], FAINT_APART * usual
+    )
     place, height, deviation = place[keep], height[keep], deviation[keep]
     error = deviation_map(variance, profile)
     missing = height_map(data - image, profile)
