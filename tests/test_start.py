@@ -205,6 +205,33 @@ def test_numba_makes_the_same_code_of_a_kernel_as_without_what_makes_it_quicker(
     assert _printed(QUICKER, "with") == _printed(QUICKER, "without")
 
 
+UNKNOWN = """
+import sys
+import numba
+from numba.core.codegen import CPUCodeLibrary
+numba.version_info = numba.version_info._replace(short=(0, 1))
+before = CPUCodeLibrary._optimize_functions
+from stemd.compilation import njit
+
+@njit(cold=True)
+def plus(x, y):
+    return x + y
+
+@njit(cache=True)
+def both(x):
+    return plus(x, 1) + plus(x, 2)
+
+changed = [name for name in ("parts", "quicker") if f"stemd.compilation.{name}" in sys.modules]
+print(both(3), changed, CPUCodeLibrary._optimize_functions is before)
+"""
+
+
+def test_the_inside_of_a_numba_that_has_not_been_tried_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "unknown.py").write_text(UNKNOWN)
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import unknown"
+    assert _printed(code) == "9 [] True"
+
+
 def test_progress_can_be_asked_while_another_thread_imports_the_compiler(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

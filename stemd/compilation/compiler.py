@@ -21,12 +21,14 @@ from numba.core import event
 from numba.core.caching import FunctionCache
 from numba.core.registry import cpu_target
 
-from stemd.compilation.parts import ColdCompiler, Compiler
-from stemd.compilation.quicker import make_quicker
 from stemd.compilation.sources import stamp_of
 from stemd.garbage import uncollected
 
 REMEDY = "let the environment variable NUMBA_CACHE_DIR name a folder that stemd may write"
+KNOWN = numba.version_info.short == (0, 68)
+"""Whether `parts` and `quicker` have been tried with this numba, whose inside they change. Any
+other one is used as it is, and compiles for longer.
+"""
 _TOLD = "STEMD_CACHE_TOLD"
 """In the environment, so that the processes which stemd starts do not say it again."""
 
@@ -109,7 +111,8 @@ def _without_blas() -> None:
 
 
 _without_blas()
-make_quicker()
+if KNOWN:
+    importlib.import_module("stemd.compilation.quicker").make_quicker()
 progress = _Progress()
 event.register("numba:compile", progress)  # type: ignore[no-untyped-call]
 
@@ -132,11 +135,14 @@ def dispatcher(function: FunctionType, options: dict[str, Any]) -> Any:
 
 def part(function: FunctionType, options: dict[str, Any]) -> Any:
     """numba's dispatcher of a kernel for those that call it, in whose cache it is kept."""
+    if not KNOWN:
+        return dispatcher(function, options)
+    parts = importlib.import_module("stemd.compilation.parts")
     options.pop("cache", None)
     cold = options.pop("cold", False)
     make: Any = numba.njit
     kernel = make(
-        pipeline_class=ColdCompiler if cold else Compiler,
+        pipeline_class=parts.ColdCompiler if cold else parts.Compiler,
         no_cfunc_wrapper=True,
         no_cpython_wrapper=True,
         **options,

@@ -1,4 +1,7 @@
-"""Kernels as parts of the kernels that call them: optimised, and made machine code there only."""
+"""Kernels as parts of the kernels that call them: optimised, and made machine code there only.
+
+For versions of numba that are `compiler.KNOWN` only.
+"""
 
 from __future__ import annotations
 

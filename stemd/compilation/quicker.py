@@ -1,6 +1,6 @@
 """What numba works out again and again while it compiles, worked out once: a fifth of its time.
 
-The code that it makes is the same. Each of these is left as it is in a numba that has not got it.
+The code that it makes is the same. For versions of numba that are `compiler.KNOWN` only.
 """
 
 from __future__ import annotations
@@ -15,10 +15,7 @@ _NOT_KNOWN = object()
 def make_quicker() -> None:
     """Change numba, which has been imported."""
     for change in (_flags, _declarations, _operators, _variables, _colours):
-        try:
-            change()
-        except (ImportError, AttributeError):
-            continue
+        change()
 
 
 def _flags() -> None:
@@ -55,7 +52,6 @@ def _declarations() -> None:
                 passes, builder = self._codegen._function_pass_manager()
                 passes.run(function, builder)
 
-    assert library._optimize_functions
     library._optimize_functions = optimise
 
 
@@ -106,5 +102,4 @@ def _variables() -> None:
 def _colours() -> None:
     """To find out what a call is, numba tries, and catches errors whose text it has coloured."""
     scheme: Any = importlib.import_module("numba.core.errors").HighlightColorScheme
-    assert scheme._markup
     scheme._markup = lambda self, text, *colours: text
