@@ -52,10 +52,9 @@ def test_what_is_painted_is_the_same_in_both_images_and_flat():
         changed = (noisy != before[0]) | (wanted != before[1])
         assert changed.any()
         solid = np.abs(noisy - wanted) < 1e-6
-        values, counts = np.unique(wanted[solid], return_counts=True)
+        _, counts = np.unique(wanted[solid], return_counts=True)
         # letters and rings may have soft edges: most of what is solid has few values
         assert counts.max() > 0.1 * counts.sum()
-        assert len(values) <= solid.sum()
         np.testing.assert_array_equal(noisy[~changed], before[0][~changed])
 
 

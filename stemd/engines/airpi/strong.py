@@ -175,8 +175,9 @@ def fitted(image: F32, frame: Frame, evidence: Evidence, found: Strong) -> Fitte
     change = np.zeros([(n - 1) * times + 1 for n in discs.done.shape])
     weight, variances = np.zeros_like(change), []
     tiles = _from_middle(discs.done.shape, _tiles(discs.done.shape, rim_of(discs, lens)))
+    tiles = tiles[:MOST_TILES]
     told = time.monotonic()
-    for number, (rows, columns) in enumerate(tiles[:MOST_TILES]):
+    for number, (rows, columns) in enumerate(tiles):
         if time.monotonic() > told + TOLD_S:
             told = time.monotonic()
             log.info("a strong specimen is fitted to its counts", tiles=len(tiles), done=number)
