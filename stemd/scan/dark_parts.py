@@ -37,14 +37,18 @@ REMEDY = (
 
 
 class DarkParts:
-    """Adds patterns of one scan up; one thread at a time. `rows`: every how many are given."""
+    """Adds patterns of one scan up; one thread at a time.
 
-    def __init__(self, shape: tuple[int, int], rows: int, dtype: str) -> None:
+    `detector`: its shape; `rows`: every how many of its rows are given.
+    """
+
+    def __init__(self, detector: tuple[int, int], rows: int, dtype: str) -> None:
+        shape = (-(-detector[0] // rows), detector[1])
         # 32 bits hold many thousand patterns of 16, and take a quarter of the time
         narrow = np.dtype(dtype).itemsize <= 2
         self._total = np.zeros(shape, np.int32 if narrow else np.int64)
         self._masked = np.zeros(shape, np.bool_)
-        self._rows = rows
+        self._rows, self._of = rows, detector[0]
         self._seen = np.zeros(1, np.int64)
 
     def add(self, pattern: NDArray[np.integer[Any]], masked: Mask | None) -> None:
@@ -74,7 +78,8 @@ class DarkParts:
         for y, x, y_stop, x_stop in found:
             dark[y:y_stop, x:x_stop] = True
         where = "; ".join(
-            f"rows {self._rows * y} to {self._rows * y_stop - 1}, columns {x} to {x_stop - 1}"
+            f"rows {self._rows * y} to {min(self._rows * y_stop, self._of) - 1}, "
+            f"columns {x} to {x_stop - 1}"
             for y, x, y_stop, x_stop in found
         )
         text = (

@@ -42,7 +42,7 @@ class SampledPatterns:
         shape = (-(-detector.shape[0] // self._rows), detector.shape[1])
         self._clipped = ClippedCounts(detector, shape)
         self._odd = OddCounts(detector, shape, files=files)
-        self._dark = DarkParts(shape, self._rows, detector.dtype)
+        self._dark = DarkParts(detector.shape, self._rows, detector.dtype)
 
     def look(self, block: Block, masked: Mask | None) -> None:
         """A block on its way into the sums; `masked` pixels (y, x) do not count."""
