@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.engines.restoration.distortions import displace_lines
-from stemd.engines.restoration.estimate.lines import displacements, noise_variance
+from stemd.engines.restoration.estimate.lines import displacements, moved_back, noise_variance
 from stemd.engines.restoration.estimate.phases import placed
-from stemd.engines.restoration.estimate.shaken import Steadied, moved_back, unshaken
 from stemd.engines.restoration.estimate.waves import Found, find_waves
 from stemd.engines.restoration.estimate.windows import shrunk
 
@@ -24,9 +23,6 @@ FIRST, MOST = 75, 200
 into many: with more, waves would show the displacements themselves."""
 WORTH = 3.0
 """Information about a line's displacement, over what is known beforehand, for a second round."""
-CLEARLY = 0.98
-"""Part of what the usual estimate leaves of the image that one which begins with a steadied lattice
-may leave, to be believed: it straightens what is bent."""
 SMALLEST_PX = 64
 """Sides below this are continued as in a mirror: windows must fit."""
 LEAST_DEVIATION = 2e-3
@@ -66,25 +62,14 @@ def estimate(image: F32) -> Estimate:
             whole.waves[part], whole.shown[part], whole.aligned[part], whole.variance[part],
             whole.shifts[:ny],
         )  # fmt: skip
-    first = find_waves(image, FIRST)
-    known = _looked_at(image, first, image, np.zeros((ny, 2)))
-    steadier, enough = _placed_by_phase(image), 1.0
-    if steadier is None:
-        steadier, enough = unshaken(image, first, FIRST), CLEARLY
-    if steadier is None:
-        return known
-    again = _looked_at(image, find_waves(steadier.aligned, FIRST), *steadier)
-    return again if _misfit(image, again) < enough * _misfit(image, known) else known
-
-
-def _placed_by_phase(image: F32) -> Steadied | None:
-    """The image with its lines moved back along x to where their phases say; None where none do."""
+    known = _looked_at(image, find_waves(image, FIRST), image, np.zeros((ny, 2)))
     along = placed(image)
     if not along.any():
-        return None
+        return known
     shifts = np.stack([np.zeros_like(along), along], axis=1)
     aligned = displace_lines(image, shifts[:, 0].copy(), -along, cubic=True)
-    return Steadied(aligned, shifts)
+    again = _looked_at(image, find_waves(aligned, FIRST), aligned, shifts)
+    return again if _misfit(image, again) < 0.98 * _misfit(image, known) else known
 
 
 def _looked_at(image: F32, found: Found, aligned: F32, shifts: F64) -> Estimate:

@@ -233,3 +233,10 @@ def _histogram(
             count[k] += 1.0
             bright[k] += value
             square[k] += r * r
+
+
+def moved_back(image: F32, shown: F32, shifts: F64) -> F32:
+    """An image (ny, nx) without what `shifts` (ny, 2) do to what it shows: its noise as it was."""
+    sy, sx = (np.ascontiguousarray(shifts[:, axis]) for axis in (0, 1))
+    moved: F32 = image - (displace_lines(shown, sy, sx, cubic=True) - shown)
+    return moved

@@ -1,8 +1,9 @@
 """Lines of a lattice that are displaced by pixels, placed by their phase.
 
-Lines displaced by a good part of a period smear a lattice's peaks along y, until hardly one stands
-above its own streak (`shaken` needs one that does). Along x the peaks are as sharp as before: there
-each line tells by its phase where it is.
+Lines displaced by a good part of a period smear a lattice's peaks along y into many, until hardly
+one stands above its own streak, and the first waves that are found show the displaced lattice
+itself: lines that are compared with these have not moved. Along x the peaks are as sharp as before:
+there each line tells by its phase where it is.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ COHERENT, AT_FIRST = 0.3, 0.15
 and after the first `LOOKS_AT_FIRST` looks: other images stay below, however their lines are placed.
 """
 LOOKS_AT_FIRST = 3
-GROWN = 1.4
+GROWN = 1.1
 """Factor by which the placing of lines must raise the part of the streaks' signal in waves."""
 AGREED = 0.35
 """Length of the mean of exp(i phase) between what the left and the right half of each line say, but
 for what is the same in all lines: a frequency between two is no displacement. 0 by chance."""
 FARTHEST = 0.1
 """Part of the lines that may be placed at the ends of what is tried."""
-JUMPS_PX = 0.5
+JUMPS_PX = 0.35
 """Deviation, by its median, of the difference between neighbouring lines, below which nothing is
 found: smaller ones are found without, and a bent crystal, or two on top of each other, is smooth.
 """

@@ -15,8 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.engines.restoration.estimate.lines import displacements, noise_variance
-from stemd.engines.restoration.estimate.shaken import moved_back
+from stemd.engines.restoration.estimate.lines import displacements, moved_back, noise_variance
 from stemd.engines.restoration.evidence.agreement import VISIBLE, believed
 from stemd.engines.restoration.evidence.columns import (
     Columns,
