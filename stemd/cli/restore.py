@@ -126,7 +126,8 @@ def _each(
 ) -> int:
     from stemd.cli.process_bar import FileBar
     from stemd.documents import to_json
-    from stemd.offline.restoring.work import notes, restored, write
+    from stemd.offline.restoring.notes import notes
+    from stemd.offline.restoring.work import restored, write
     from stemd.storage.files import DiskError
 
     try:

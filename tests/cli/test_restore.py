@@ -113,6 +113,22 @@ def test_frames_on_their_side_drift_as_they_lie(tmp_path: Path, model: str) -> N
     assert lying["shape"] == upright["shape"][::-1]
 
 
+def test_a_label_that_does_not_drift_holds_no_frame_back(tmp_path: Path, model: str) -> None:
+    frames = np.stack([image(n, shift=2 * n) for n in range(6)])
+    drifts = {}
+    for name in ("clean", "labelled"):
+        if name == "labelled":
+            frames[:, 4:14, 6:40] = 90
+        tifffile.imwrite(tmp_path / f"{name}.tif", frames)
+        arguments = ["restore", str(tmp_path / f"{name}.tif"), "--model", model, "--frames"]
+        assert main([*arguments, "align", "--lines", "x", "--out", str(tmp_path / "out")]) == 0
+        saved = json.loads((tmp_path / "out" / name / "image_restored.json").read_text())
+        drifts[name] = np.array(saved["drift_px_per_frame"])
+    assert saved["blank_in_frames"] == pytest.approx(340 / frames[0].size, rel=0.01)
+    np.testing.assert_allclose(drifts["labelled"], drifts["clean"], atol=0.15)
+    assert abs(drifts["clean"][0]) > 1.5
+
+
 def test_mains_hum_is_undone_where_the_times_of_the_scan_are_known(
     tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,6 +32,8 @@ LEAST_LEFT = 0.05
 """Part of an image that must have been recorded."""
 VALUES = 16
 """That parts may have, the most frequent ones first."""
+FAR = 1 << 24
+"""Further than any pixel."""
 TURNS = 8
 """Mirrors behind each other that are looked through, at most."""
 
@@ -141,34 +143,36 @@ def _regions(mask: Mask, least: float, most: float, islands: bool) -> Mask:
 
 @njit(nogil=True, cache=True)
 def _nearest(known: Mask) -> I64:
-    """The `known` pixel (2, ny, nx), y and x, that is nearest to each pixel (ny, nx)."""
+    """The `known` pixel (2, ny, nx), y and x, that is nearest to each pixel (ny, nx), or nearly.
+
+    Neighbours hand on what is nearest to them, once down and once up (Danielsson, Comput. Graph.
+    Image Process. 14 (1980) 227): a time that does not grow with the parts.
+    """
     ny, nx = known.shape
-    far = 2 * (ny + nx)
-    beside = np.full((ny, nx), far, np.int64)
-    for j in range(ny):
-        last = -far
-        for i in range(nx):
-            if known[j, i]:
-                last = i
-            beside[j, i] = last
-        last = far + nx
-        for i in range(nx - 1, -1, -1):
-            if known[j, i]:
-                last = i
-            if last - i < i - beside[j, i]:
-                beside[j, i] = last
     out = np.empty((2, ny, nx), np.int64)
     for j in range(ny):
         for i in range(nx):
-            best = (beside[j, i] - i) ** 2
-            out[0, j, i], out[1, j, i] = j, beside[j, i]
-            dy = 1
-            while dy * dy < best and (j - dy >= 0 or j + dy < ny):
-                for row in (j - dy, j + dy):
-                    if 0 <= row < ny:
-                        square = dy * dy + (beside[row, i] - i) ** 2
-                        if square < best:
-                            best = square
-                            out[0, j, i], out[1, j, i] = row, beside[row, i]
-                dy += 1
+            out[0, j, i] = j if known[j, i] else FAR
+            out[1, j, i] = i if known[j, i] else FAR
+    for step in (1, -1):
+        for a in range(ny):
+            j = a if step == 1 else ny - 1 - a
+            for b in range(nx):
+                i = b if step == 1 else nx - 1 - b
+                _take(out, j, i, j - step, i - 1, ny, nx)
+                _take(out, j, i, j - step, i, ny, nx)
+                _take(out, j, i, j - step, i + 1, ny, nx)
+                _take(out, j, i, j, i - step, ny, nx)
+            for b in range(nx):
+                i = nx - 1 - b if step == 1 else b
+                _take(out, j, i, j, i + step, ny, nx)
     return out
+
+
+@njit(inline="always")
+def _take(out: I64, j: int, i: int, y: int, x: int, ny: int, nx: int) -> None:
+    """What is nearest to (y, x), if it is nearer to (j, i) than what was known there."""
+    if 0 <= y < ny and 0 <= x < nx:
+        before = (out[0, j, i] - j) ** 2 + (out[1, j, i] - i) ** 2
+        if (out[0, y, x] - j) ** 2 + (out[1, y, x] - i) ** 2 < before:
+            out[0, j, i], out[1, j, i] = out[0, y, x], out[1, y, x]

@@ -29,7 +29,7 @@ def along_y(images: Sequence[F32]) -> bool:
     than the other way round. The medians of powers are compared, which the peaks of a crystal and
     the slopes of edges hardly change. Where neither is seen it makes no difference.
     """
-    if min(images[0].shape) < SMALLEST_PX:
+    if min(min(image.shape) for image in images) < SMALLEST_PX:
         return False
     step = -(-len(images) // FRAMES)
     across, along, both = np.mean([_powers(each) for each in images[::step]], axis=0)

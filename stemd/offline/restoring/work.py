@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from stemd.acquisition import Acquisition, Detector, Scan
 from stemd.adapters.recordings.pictures import Picture
 from stemd.adapters.recordings.scan_times import ScanTimes
 from stemd.documents import to_json
+from stemd.engines.restoration.blank import blank_parts, mirrored_into
 from stemd.engines.restoration.finished import Finished, finished
 from stemd.engines.restoration.frames.aligned import Aligned, align
 from stemd.engines.restoration.frames.kinds import Kinds
@@ -98,6 +99,9 @@ def restored(series: Series, choice: Choice) -> Restored:
         document["lines_along"] = "y"
     pixels = recorded[0]
     if len(recorded) > 1:
+        recorded, share = _without_labels(recorded)
+        if share:
+            document["blank_in_frames"] = round(share, 6)
         frames = align(recorded)
         pixels = images[f"{series.name}_sum"] = frames.image
         document |= {"sources": [picture.source for picture in series.pictures]}
@@ -122,6 +126,19 @@ def restored(series: Series, choice: Choice) -> Restored:
     document["pixel_size_angstrom"] = size
     document |= found.told()
     return Restored(images, size, document)
+
+
+def _without_labels(frames: list[F32]) -> tuple[list[F32], float]:
+    """Frames whose labels, which do not drift with what they show, are filled from beside them.
+
+    And the largest part of a frame that was.
+    """
+    blank = [blank_parts(frame) for frame in frames]
+    filled = [
+        mirrored_into(frame, part) if part.any() else frame
+        for frame, part in zip(frames, blank, strict=True)
+    ]
+    return filled, max(float(part.mean()) for part in blank)
 
 
 def described(
@@ -210,52 +227,6 @@ def write(made: Restored, folder: Path, *, pictures: bool) -> list[Path]:
     path = folder / f"{stem}_restored.json"
     write_atomic(path, [to_json(made.document).encode()])
     return [*written, path]
-
-
-def notes(document: Mapping[str, Any]) -> Iterator[str]:
-    """What a person should know of the result, in sentences."""
-    if "lines_along" in document:
-        yield (
-            "the beam ran along y in this image, as its noise shows, or was said to: --lines x "
-            "if that is wrong"
-        )
-    if "blank" in document:
-        yield (
-            f"{100 * document['blank']:.2g} % of the image (a label, a frame, a masked part) was "
-            "not recorded: it is as it was"
-        )
-    if "hum_px" in document:
-        yield f"mains hum of {document['hum_px']:.2g} pixels rms was undone first"
-    if "flagging_px" in document:
-        yield f"lines began {document['flagging_px']:.2g} pixels off: that was undone first"
-    if document.get("aligned") is False:
-        yield (
-            "the frames show too little to tell how they have moved: they were added as they "
-            "came, and the sum is not aligned"
-        )
-    if "two_kinds" in document:
-        numbers = ", ".join(str(n) for n in document["two_kinds"]["second"][:20])
-        yield (
-            f"frames {numbers} (from 0) show something else than the others do: the sum is of "
-            "both; did the place or the specimen change? Restore each part by itself"
-        )
-    if "without_values" in document:
-        numbers = ", ".join(str(n) for n in document["without_values"][:20])
-        yield f"frames without a single finite value were left out: {numbers}"
-    if "pixels_without_value" in document:
-        yield (
-            f"{document['pixels_without_value']:,} pixels were no finite numbers: "
-            + ("they stay so" if document["frames"] == 1 else "their frame's mean stands for them")
-        )
-    left_out = document.get("left_out") or []
-    if left_out:
-        numbers = ", ".join(str(n) for n in left_out[:20])
-        yield f"frames that do not fit, or show too little to be placed, were left out: {numbers}"
-    if document["departing"] > 1e-3:
-        yield (
-            f"{100 * document['departing']:.2g} % of the restored image contradicts the recorded "
-            "one by more than five standard errors: look at both"
-        )
 
 
 def _through_the_network(pixels: F32, choice: Choice) -> tuple[Finished, dict[str, Any]]:

@@ -1,0 +1,57 @@
+"""What a person should know of a restored image, from its document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def notes(document: Mapping[str, Any]) -> Iterator[str]:
+    """What a person should know of the result, in sentences."""
+    if "lines_along" in document:
+        yield (
+            "the beam ran along y in this image, as its noise shows, or was said to: --lines x "
+            "if that is wrong"
+        )
+    if "blank" in document:
+        yield (
+            f"{100 * document['blank']:.2g} % of the image (a label, a frame, a masked part) was "
+            "not recorded: it is as it was"
+        )
+    if "blank_in_frames" in document:
+        yield (
+            f"{100 * document['blank_in_frames']:.2g} % of a frame (a label, a frame, a masked "
+            "part) was not recorded: it was filled from beside it, in the sum too"
+        )
+    if "hum_px" in document:
+        yield f"mains hum of {document['hum_px']:.2g} pixels rms was undone first"
+    if "flagging_px" in document:
+        yield f"lines began {document['flagging_px']:.2g} pixels off: that was undone first"
+    if document.get("aligned") is False:
+        yield (
+            "the frames show too little to tell how they have moved: they were added as they "
+            "came, and the sum is not aligned"
+        )
+    if "two_kinds" in document:
+        numbers = ", ".join(str(n) for n in document["two_kinds"]["second"][:20])
+        yield (
+            f"frames {numbers} (from 0) show something else than the others do: the sum is of "
+            "both; did the place or the specimen change? Restore each part by itself"
+        )
+    if "without_values" in document:
+        numbers = ", ".join(str(n) for n in document["without_values"][:20])
+        yield f"frames without a single finite value were left out: {numbers}"
+    if "pixels_without_value" in document:
+        yield (
+            f"{document['pixels_without_value']:,} pixels were no finite numbers: "
+            + ("they stay so" if document["frames"] == 1 else "their frame's mean stands for them")
+        )
+    left_out = document.get("left_out") or []
+    if left_out:
+        numbers = ", ".join(str(n) for n in left_out[:20])
+        yield f"frames that do not fit, or show too little to be placed, were left out: {numbers}"
+    if document["departing"] > 1e-3:
+        yield (
+            f"{100 * document['departing']:.2g} % of the restored image contradicts the recorded "
+            "one by more than five standard errors: look at both"
+        )
