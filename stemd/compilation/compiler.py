@@ -11,8 +11,10 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import tempfile
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
@@ -29,6 +31,7 @@ KNOWN = numba.version_info.short == (0, 68)
 """Whether `parts` and `quicker` have been tried with this numba, whose inside they change. Any
 other one is used as it is, and compiles for longer.
 """
+_usable: set[str] = set()
 _TOLD = "STEMD_CACHE_TOLD"
 """In the environment, so that the processes which stemd starts do not say it again."""
 
@@ -41,6 +44,7 @@ class _Cache(FunctionCache):
     """
 
     def __init__(self, function: FunctionType) -> None:
+        _look_into_the_named_folder()
         super().__init__(function)  # type: ignore[no-untyped-call]
         self._cache_file._source_stamp = stamp_of(function)
 
@@ -172,6 +176,19 @@ def type_of_intrinsic(function: FunctionType, options: dict[str, Any]) -> Any:
     context = cpu_target.typing_context
     context.refresh()
     return context.resolve_value_type(made)
+
+
+def _look_into_the_named_folder() -> None:
+    """Raises OSError where NUMBA_CACHE_DIR names a folder that cannot be written.
+
+    numba would keep its kernels beside the code instead, without a word.
+    """
+    settings: Any = numba.config
+    folder = settings.CACHE_DIR
+    if folder and folder not in _usable:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        _usable.add(folder)
 
 
 def _forget(cache: FunctionCache) -> None:

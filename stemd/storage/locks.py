@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from stemd.storage.files import disk_error
 _LOCKS = ".locks"
 STOPPED = b"stopped"
 """In the lock file of a daemon that was told to stop: what it left undone is no death's work."""
+
+
+_MOMENT_S = 0.2
+"""For far less `holder_is_dead` has a lock, while another daemon looks after cut off scans."""
 
 
 class TakenError(SinkError):
@@ -86,7 +91,7 @@ def take_instrument(data_dir: Path, instrument: str) -> int:
     """
     path = instrument_lock(data_dir, instrument)
     try:
-        fd = take_lock(path)
+        fd = _take_after_a_moment(path)
     except BlockingIOError as error:
         with contextlib.suppress(OSError):
             holder = path.read_text(encoding="ascii", errors="replace").strip()
@@ -102,3 +107,12 @@ def take_instrument(data_dir: Path, instrument: str) -> int:
         os.ftruncate(fd, 0)
         os.write(fd, str(os.getpid()).encode())
     return fd
+
+
+def _take_after_a_moment(path: Path) -> int:
+    """Lock a file; who has it is asked twice. Raises OSError."""
+    try:
+        return take_lock(path)
+    except BlockingIOError:
+        time.sleep(_MOMENT_S)
+        return take_lock(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from stemd.daemon.pipeline.kept_settings import KeptSettings
 from stemd.daemon.pipeline.settings import SettingsInForce
 from stemd.errors import ConfigError
 from stemd.events import Hub
-from stemd.storage.locks import take_instrument
+from stemd.storage.locks import TakenError, instrument_lock, take_instrument, take_lock
 from tests.conftest import Mosquitto, wait_until
 from tests.daemon.rig import MerlinRig, Rig, make_frames
 from tests.daemon.test_config import GOOD
@@ -125,6 +126,20 @@ async def test_settings_of_another_camera_or_instrument_are_not_taken_over_and_t
     await theirs.close()
     assert begun("titan", "cam", "merlin").live.engines.optics.rotation_deg == 33.5
     assert begun("talos", "cam", "merlin").live.engines.optics.rotation_deg == -5.0
+
+
+def test_an_instrument_whose_lock_is_looked_at_for_a_moment_is_taken_a_held_one_is_not(
+    tmp_path: Path,
+) -> None:
+    path = instrument_lock(tmp_path, "titan")
+    looked_at = take_lock(path)
+    ending = threading.Timer(0.05, os.close, [looked_at])
+    ending.start()
+    lock = take_instrument(tmp_path, "titan")
+    ending.join()
+    with pytest.raises(TakenError, match=f"process {os.getpid()}"):
+        take_instrument(tmp_path, "titan")
+    os.close(lock)
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,14 @@ def test_where_nothing_can_be_written_kernels_are_compiled_at_each_start_and_it_
     _told_once(done.stderr, "no locator available")
 
 
+def test_a_cache_that_is_named_and_cannot_be_made_is_told_once_and_no_other_is_used(
+    program: Path,
+) -> None:
+    done = _run(program, NUMBA_CACHE_DIR="/proc/nope")
+    _told_once(done.stderr, "No such file or directory")
+    assert list(program.parent.rglob("*.nb?")) == []
+
+
 @pytest.mark.parametrize("limit", ["size=4k", "nr_inodes=3"], ids=["full", "no inodes"])
 def test_a_full_cache_is_told_once_and_nothing_fails(
     limit: str, program: Path, tmp_path: Path
