@@ -164,6 +164,8 @@ class Optics(Table):
     @field_validator("mask", mode="after")
     @classmethod
     def _rectangles_are_not_empty(cls, value: Any) -> Any:
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("holds the character \\u0000, which no file's name does")
         for entry in value if isinstance(value, tuple) else ():
             if len(entry) == 4 and not (entry[0] < entry[2] and entry[1] < entry[3]):
                 raise ValueError(

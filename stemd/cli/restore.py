@@ -60,13 +60,19 @@ def run(args: argparse.Namespace) -> int:
     from stemd.logs import warnings_to_stderr
     from stemd.offline.restoring.sources import files_of
     from stemd.offline.restoring.work import Choice
+    from stemd.typed import LEAST, MOST
 
     warnings_to_stderr()
     for key in _POSITIVE:
         value = getattr(args, key)
+        option = f"--{key.replace('_', '-')}"
         if value is not None and not 0 < value < float("inf"):
-            option = f"--{key.replace('_', '-')}"
             raise UsageError(f"{option} {value} must be above 0", f"give a number, or no {option}")
+        if value is not None and not LEAST <= value <= MOST:
+            raise UsageError(
+                f"{option} {value:g} must be from {LEAST:g} to {MOST:g}",
+                f"give it in the unit that it names, or no {option}",
+            )
     if args.line_time_us is not None and args.dwell_time_us is None:
         raise UsageError("--line-time-us needs --dwell-time-us", "give both")
     if args.backend not in ("auto", "tensorrt", "openvino", "onnxruntime"):

@@ -282,7 +282,8 @@ def parse(text: str, source: str = "config") -> Config:
     except tomli.TOMLDecodeError as error:
         raise ConfigError(f"{source}: is not TOML: {error}", "see https://toml.io") from error
     reader = _Reader()
-    config = reader.config(data)
+    reader.problems += _texts_with_nul(data)
+    config = None if reader.problems else reader.config(data)
     if config is None or reader.problems:
         lines = key_lines(text)
         placed = [
@@ -291,6 +292,19 @@ def parse(text: str, source: str = "config") -> Config:
         ]
         raise ConfigProblemsError(source, placed)
     return config
+
+
+def _texts_with_nul(data: Mapping[str, Any]) -> Iterable[Problem]:
+    """Texts that hold the character of number 0, which no file's name and no topic may."""
+    left: list[tuple[tuple[str | int, ...], Any]] = [((), data)]
+    while left:
+        path, value = left.pop()
+        if isinstance(value, str) and "\0" in value:
+            yield Problem(path, "holds the character \\u0000", repr(value), "remove it")
+        elif isinstance(value, dict):
+            left += [((*path, key), each) for key, each in value.items()]
+        elif isinstance(value, list):
+            left += [((*path, number), each) for number, each in enumerate(value)]
 
 
 def load(path: Path) -> Config:

@@ -12,9 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from stemd.acquisition import Optics, Scan
 from stemd.addresses import broker_fault, host_fault
 from stemd.errors import UsageError
+from stemd.typed import LEAST, MOST
 
 if TYPE_CHECKING:  # both compile kernels, which --help need not wait for
     from stemd.virtual.microscope import Microscope, Setup
@@ -26,6 +29,16 @@ def shape(text: str) -> tuple[int, int]:
     if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form 128x128 (rows x columns)")
     return int(parts[0]), int(parts[1])
+
+
+def rate(text: str) -> float:
+    """Frames a second, 0 for as many as can be."""
+    value = not_negative(text)
+    if value and not 1e6 / MOST <= value <= 1e6 / LEAST:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be 0 (no limit), or from {1e6 / MOST:g} to {1e6 / LEAST:g}"
+        )
+    return value
 
 
 def pair(text: str) -> tuple[float, float]:
@@ -204,7 +217,7 @@ def add_server(parser: argparse.ArgumentParser) -> None:
         help="address to listen on (default: 127.0.0.1)",
     )
     group.add_argument(
-        "--rate", type=not_negative, default=1000.0, metavar="HZ", help="frames/s; 0: no limit"
+        "--rate", type=rate, default=1000.0, metavar="HZ", help="frames/s; 0: no limit"
     )
     group.add_argument("--scans", type=count, default=0, metavar="N", help="0: until stopped")
     group.add_argument(
@@ -246,15 +259,7 @@ def setup(args: argparse.Namespace) -> Setup:
     from stemd.virtual.microscope import Setup
 
     frame_time = 1 / args.rate if args.rate > 0 else 1e-4
-    scan = Scan(
-        shape=args.scan,
-        flyback=args.flyback,
-        leading=args.leading,
-        serpentine=args.serpentine,
-        repeats=args.repeats,
-        step_size_angstrom=args.step,
-        dwell_time_us=frame_time * 1e6,
-    )
+    scan = _scan(args, frame_time)
     if args.convergence >= 200:
         raise UsageError(
             f"--convergence {args.convergence:g} mrad is not a probe", "typical are 5 to 30 mrad"
@@ -294,6 +299,31 @@ def setup(args: argparse.Namespace) -> Setup:
         drift_angstrom_per_s=args.drift,
         jitter=args.jitter,
     )
+
+
+def _scan(args: argparse.Namespace, frame_time_s: float) -> Scan:
+    """The scan that is asked for. Raises UsageError for one that a scan cannot be."""
+    try:
+        return Scan(
+            shape=args.scan,
+            flyback=args.flyback,
+            leading=args.leading,
+            serpentine=args.serpentine,
+            repeats=args.repeats,
+            step_size_angstrom=args.step,
+            dwell_time_us=frame_time_s * 1e6,
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0]) if first["loc"] else "shape"
+        option = {"shape": "scan", "step_size_angstrom": "step", "dwell_time_us": "rate"}
+        given = args.scan if key == "shape" else first["input"]
+        text = "{}x{}".format(*given) if key == "shape" else f"{given}"
+        message = first["msg"].removeprefix("Value error, ")
+        raise UsageError(
+            f"--{option.get(key, key)} {text}: {message[:1].lower()}{message[1:]}",
+            "ask for less, as --scan 128x128 --step 0.3",
+        ) from error
 
 
 def write_truth(microscope: Microscope, args: argparse.Namespace) -> None:

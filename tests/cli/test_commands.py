@@ -170,6 +170,17 @@ def test_the_demo_tells_each_kind_of_warning_once_in_words() -> None:
     assert PlainLines(terminal=True)(None, "error", {"event": "a"}).startswith("\r\x1b[K")
 
 
+@pytest.mark.parametrize("command", [["demo"], ["virtual", "merlin"], ["virtual", "timepix3"]])
+@pytest.mark.parametrize("rate", ["1e308", "1e-308"])
+def test_a_rate_that_no_camera_has_is_a_mistake(
+    command: list[str], rate: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--rate", rate])
+    assert ended.value.code == 2
+    assert f"argument --rate: {rate!r} must be 0 (no limit), or from" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("scans", ["0", "-3"])
 def test_the_demo_is_not_started_for_no_scan(
     scans: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -285,6 +285,33 @@ def test_frames_that_show_nothing_or_something_else_are_told(
     assert "e+21 are more than 1e+12" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("factor", "said"), [(1e300, "values up to"), (1e-300, "all values are below 1e-45")]
+)
+def test_values_that_32_bits_do_not_hold_are_told(
+    factor: float, said: str, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "frame.tif"
+    tifffile.imwrite(path, image(3).astype(np.float64) * factor)
+    assert main(["restore", str(path), "--model", model, "--out", str(tmp_path / "out")]) == 1
+    err = capsys.readouterr().err
+    assert f"{path}: {said}" in err
+    assert "Warning" not in err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("amount", ["2e9", "1e-10"])
+@pytest.mark.parametrize(
+    "option", ["--pixel-size-angstrom", "--frame-time-s", "--dwell-time-us", "--line-time-us"]
+)
+def test_an_amount_that_no_microscope_has_is_refused(
+    option: str, amount: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tifffile.imwrite(tmp_path / "frame.tif", image(3))
+    assert main(["restore", str(tmp_path / "frame.tif"), option, amount]) == 2
+    assert f"{option} {float(amount):g} must be from 1e-09 to 1e+09" in capsys.readouterr().err
+
+
 def test_frames_of_noise_are_added_as_they_come_and_said_to_be_so(
     tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

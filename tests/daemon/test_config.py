@@ -12,6 +12,7 @@ import tomli
 from stemd.cli.main import main
 from stemd.cli.schema import config_schema
 from stemd.config.file import load, parse
+from stemd.config.live import LiveSettings, RefusedError
 from stemd.config.problems import ConfigProblemsError
 from stemd.config.toml_lines import key_lines
 from stemd.errors import ConfigError
@@ -47,6 +48,23 @@ def problems(text: str) -> dict[str, tuple[int | None, str, str]]:
     with pytest.raises(ConfigProblemsError) as caught:
         parse(text, "test.toml")
     return {p.key: (p.line, p.message, p.remedy) for p in caught.value.problems}
+
+
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [("daemon", "data_dir"), ("pipeline.optics", "mask"), ("pipeline.adapter", "mask_file")],
+)
+def test_a_text_with_the_character_of_number_0_is_named_before_a_file_is_looked_for(
+    table: str, key: str
+) -> None:
+    text = GOOD.replace(f"[{table}]\n", f'[{table}]\n{key} = "a\\u0000b"\n')
+    ((found, (line, message, remedy)),) = problems(text).items()
+    assert found == f"{table}.{key}".replace("pipeline", "pipeline[0]")
+    assert text.splitlines()[(line or 0) - 1].startswith(key)
+    assert (message, remedy) == ("holds the character \\u0000", "remove it")
+    live = LiveSettings.of(parse(GOOD).pipelines[0])
+    with pytest.raises(RefusedError, match=r"optics\.mask: holds the character"):
+        live.changed({"optics": {"mask": "a\0b"}})
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

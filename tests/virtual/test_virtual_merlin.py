@@ -354,6 +354,10 @@ def test_the_command_reports_its_ports_writes_the_truth_and_ends_cleanly(tmp_pat
         (["--dtype", "R64"], "256x256"),
         (["--file", "nowhere.mib"], "nowhere.mib"),
         (["--pixel-size-mrad", "40", "--detector", "64x64"], "pixel-size"),
+        (["--scan", "99999999x9999999"], "--scan 99999999x9999999: "),
+        (["--scan", "65536x65536"], "--scan 65536x65536: a scan has at most 67108864 positions"),
+        (["--step", "2e9"], "--step 2000000000.0: "),
+        (["--flyback", "65537"], "--flyback 65537: "),
     ],
 )
 def test_mistakes_on_the_command_line_are_named(

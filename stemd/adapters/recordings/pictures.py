@@ -120,8 +120,29 @@ def _picture(
             f"holds {array.dtype} of shape {np.shape(pixels)}, not a grey image", "save one image"
         )
     _refuse_large(array.shape)
-    image = np.ascontiguousarray(array, np.float32)
+    image = _of_32_bits(array)
     return Picture(image, size, source, np.frombuffer(data, np.uint8), suffix, scan_id)
+
+
+def _of_32_bits(array: NDArray[Any]) -> NDArray[np.float32]:
+    """The image (y, x) in float32. Raises FormatError where that cannot hold its values."""
+    with np.errstate(over="ignore", under="ignore"):
+        image = np.ascontiguousarray(array, np.float32)
+    if array.dtype.kind != "f" or array.dtype.itemsize <= image.itemsize:
+        return image
+    limits = np.finfo(np.float32)
+    if np.count_nonzero(np.isfinite(array)) > np.count_nonzero(np.isfinite(image)):
+        largest = np.abs(array[np.isfinite(array)]).max()
+        raise FormatError(
+            f"values up to {largest:.3g} are more than {limits.max:.3g}",
+            "is it an image? Divide it by a number",
+        )
+    if array.any() and not image.any():
+        raise FormatError(
+            f"all values are below {limits.smallest_subnormal:.1g}, which 32 bits do not hold",
+            "multiply it by a number",
+        )
+    return image
 
 
 def decoded(text: Any, scan_id: str) -> Picture:

@@ -70,7 +70,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scan", default="128x128", metavar="YxX", help="default: 128x128")
     parser.add_argument(
         "--rate",
-        type=arguments.not_negative,
+        type=arguments.rate,
         default=4000.0,
         metavar="F",
         help="frames/s (default: 4000)",
