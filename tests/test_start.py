@@ -205,6 +205,17 @@ def test_numba_makes_the_same_code_of_a_kernel_as_without_what_makes_it_quicker(
     assert _printed(QUICKER, "with") == _printed(QUICKER, "without")
 
 
+def test_kernels_are_made_where_there_is_no_colorama(tmp_path: Path) -> None:
+    (tmp_path / "plain.py").write_text(
+        "from stemd.compilation import njit\n\n@njit(cache=True)\ndef twice(x):\n    return 2 * x\n"
+    )
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.modules['colorama'] = None; "
+        "import plain; print(plain.twice(4))"
+    )
+    assert _printed(code) == "8"
+
+
 UNKNOWN = """
 import sys
 import numba

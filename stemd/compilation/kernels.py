@@ -75,7 +75,10 @@ class Kernel:
             return self.dispatcher(*arguments)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name in ("_part", "_made", "_options", "function"):
+        # what its own attributes could not find is not to be looked for in them again
+        if name.startswith("__") or name in (
+            "_part", "_made", "_options", "function", "dispatcher",
+        ):  # fmt: skip
             raise AttributeError(name)
         return getattr(self.dispatcher, name)
 

@@ -101,5 +101,8 @@ def _variables() -> None:
 
 def _colours() -> None:
     """To find out what a call is, numba tries, and catches errors whose text it has coloured."""
-    scheme: Any = importlib.import_module("numba.core.errors").HighlightColorScheme
+    errors = importlib.import_module("numba.core.errors")
+    scheme: Any = getattr(errors, "HighlightColorScheme", None)
+    if scheme is None:  # without colorama it colours nothing
+        return
     scheme._markup = lambda self, text, *colours: text
