@@ -126,7 +126,13 @@ def test_what_a_killed_daemon_had_all_frames_of_is_complete(
     document = rig.daemon.scans()[-1]
     line.said = "; ".join(document["notes"])
     assert (document["positions_done"], document["missing"]) == (POSITIONS, 0)
-    assert any("images were not written" in note for note in document["notes"])
+    assert any("images are made from the record" in note for note in document["notes"])
+
+    def made() -> bool:
+        return (rig.daemon.scans()[-1]["completion"] or {}).get("status") == "done"
+
+    wait_until(made, "its images are made from the record", 60.0)
+    document = rig.daemon.scans()[-1]
     assert verify(rig.folder_of(document)) == []
     same(rig, document, rig.camera.frames)
     line.heal(rig)

@@ -48,7 +48,8 @@ class AirpiEngine(AirpiScan):
                 self._maps, self._settings.optics, self._acquisition.detector.shape,
                 of.beam, of.pixels_per_angle, of.step_size_angstrom,
             )  # fmt: skip
-        seen = bool(self._maps.total.any())
+        # a part of a scan that was summed elsewhere has no maps here
+        seen = bool(self._maps.total.any() or not self._maps.done.any())
         results = shown(
             thing, self._own.outputs(self.name), self._own.least_transfer, slopes,
             self._evidence() if final and seen else (), self._about(thing), self._warnings,
