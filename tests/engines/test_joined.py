@@ -252,7 +252,7 @@ def test_what_is_wrong_at_the_border_is_not_taken_for_the_networks_error() -> No
 def test_waves_of_the_middle_have_the_power_of_the_whole() -> None:
     rng = np.random.default_rng(2)
     noise = 1.0 + 99.0 * (AT.ring > AT.ring.max() // 2)
-    middle = Inner(AT, noise, 6)
+    middle = Inner(AT, noise, 6, AT.shape)
     assert 0.3 < middle.share < 0.9
     power = np.zeros(AT.index.size)
     for _ in range(40):
@@ -266,4 +266,4 @@ def test_waves_of_the_middle_have_the_power_of_the_whole() -> None:
     edge = np.abs(AT.ring - AT.ring.max() // 2 + 1) < 1
     assert (power / noise)[edge].mean() == pytest.approx(1.0, abs=0.35)
     # of a scan that is hardly larger than its border all is compared
-    np.testing.assert_array_equal(Inner(AT, noise, 25).of(TRUTH), TRUTH)
+    np.testing.assert_array_equal(Inner(AT, noise, 25, AT.shape).of(TRUTH), TRUTH)

@@ -17,15 +17,18 @@ from numpy.typing import NDArray
 from stemd.aberrations import Aberrations
 from stemd.beam import Beam
 from stemd.engines.bright_field.engine import BrightFieldEngine
+from stemd.engines.bright_field.margin import with_margin
 from stemd.engines.bright_field.seen_cells import cells_of
 from stemd.engines.bright_field.settings import BrightFieldSettings
 from stemd.engines.bright_field.view import Discs, Vectors
 from stemd.engines.direct.averaged import parts_of
+from stemd.engines.direct.finished import evidence_for
 from stemd.engines.lens.absorption import Absorbing
 from stemd.engines.lens.estimate import Frequencies, Linear
 from stemd.engines.lens.measure import StoppedError
 from stemd.results import Result
 
+F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 OTHER_RADIAN = 1.8
@@ -73,6 +76,17 @@ class Evidence:
     unsure: bool = False
     discs: Discs | None = None
     hasty: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The scan's positions, without the room about them that `linear` has."""
+        shape = self.linear.at.shape if self.discs is None else self.discs.done.shape
+        return shape[0], shape[1]
+
+    def inside(self, image: F32) -> F32:
+        """Of an image on the positions of `linear` those of the scan."""
+        ny, nx = self.shape
+        return np.ascontiguousarray(image[:ny, :nx])
 
 
 class HeldSettings(BrightFieldSettings):
@@ -135,45 +149,75 @@ class HeldTo(BrightFieldEngine):
 
     def _images_of(self, discs: Discs, go_on: Callable[[], bool]) -> Sequence[Result] | None:
         told, found = Aberrations.of_optics(self._settings.optics), self.lens_found
-        at = Frequencies(discs.done, discs.beam, discs.step_angstrom, level=discs.level)
-        if not at.index.size:
-            return []  # so few positions say nothing of any wave
         lenses, name, disagrees = [told], "told", ""
         if found is not None and found.sure:
             lenses, name = [found.found.apparent or found.found.aberrations], "measured"
             disagrees = found.words() if found.disagrees or found.turned else ""
         elif found is not None:
             lenses += found.possible
-        sums = [Absorbing(at, lens.coefficients(discs.beam)) for lens in lenses]
-        power, cells = np.zeros(at.index.size), 0
-        for cell in cells_of(discs, at):
-            for each in sums:
-                if not go_on():
-                    return None
-                each.add(cell)
-            power += cell.counts * np.abs(cell.spectrum) ** 2
-            cells += cell.counts > 0.0
-        parts = parts_of([each.evidence() for each in sums])
-        explained = [each.explained() for each in sums]
+        seen = [_through(discs, lens, go_on) for lens in lenses]
+        if any(each is None for each in seen):
+            return None
+        made = [each for each in seen if each is not None]
+        if not made[0].linear.at.index.size:
+            return []  # so few positions say nothing of any wave
+        parts = np.ones(1)
+        if len(lenses) > 1:
+            parts = parts_of([evidence_for(discs, lens) for lens in lenses])
         blurred = [
             any(_apart(lens, other, discs.beam) > OTHER_RADIAN for other in (told, Aberrations()))
             for lens in lenses
         ]
-        rest = [_unexplained(at, power, each, cells) for each in explained]
         thick = found is not None and all(
-            part > UNEXPLAINED[spread] for part, spread in zip(rest, blurred, strict=True)
+            each.rest > UNEXPLAINED[spread] for each, spread in zip(made, blurred, strict=True)
         )
-        made = [
+        rest = min(each.rest for each in made) if thick else 0.0
+        unsure = found is not None and not found.sure and not self.hurried
+        evidence = [
             Evidence(
-                sums[n].phase(), misfit_of(at, power, explained[n], cells),
-                {**lenses[n].as_optics(), "lens": name}, blurred[n], disagrees, lenses[n],
-                float(parts[n]), min(rest) if thick else 0.0,
-                found is not None and not found.sure and not self.hurried, discs, self._hasty,
+                made[n].linear, made[n].misfit, {**lenses[n].as_optics(), "lens": name},
+                blurred[n], disagrees, lenses[n], float(parts[n]), rest, unsure, discs,
+                self._hasty,
             )
             for n in np.flatnonzero(parts)
         ]  # fmt: skip
-        self._evidence = sorted(made, key=lambda each: -each.part)
+        self._evidence = sorted(evidence, key=lambda each: -each.part)
         return []
+
+
+@dataclass(frozen=True, slots=True)
+class _Through:
+    """What the bright field says through one lens: `linear` and `misfit` as of `Evidence`, and the
+    part that stays unexplained.
+    """
+
+    linear: Linear
+    misfit: F64
+    rest: float
+
+
+def _through(discs: Discs, lens: Aberrations, go_on: Callable[[], bool]) -> _Through | None:
+    """With room about the scan, as `direct` has it; None once `go_on` says no.
+
+    Without the room the opposite edges of the scan are neighbours, which spoils both: the estimate
+    that AIRPI was held to was worse than that of `direct` by up to 0.04 in correlation with the
+    true phase.
+    """
+    wide = with_margin(discs, lens)
+    at = Frequencies(wide.done, discs.beam, discs.step_angstrom, level=discs.level)
+    sums = Absorbing(at, lens.coefficients(discs.beam))
+    power, cells = np.zeros(at.index.size), 0
+    for cell in cells_of(wide, at):
+        if not go_on():
+            return None
+        sums.add(cell)
+        power += cell.counts * np.abs(cell.spectrum) ** 2
+        cells += cell.counts > 0.0
+    explained = sums.explained()
+    return _Through(
+        sums.phase(), misfit_of(at, power, explained, cells),
+        _unexplained(at, power, explained, cells),
+    )  # fmt: skip
 
 
 def about_lenses(evidence: Sequence[Evidence]) -> Mapping[str, Any]:
@@ -207,7 +251,7 @@ def misfit_of(at: Frequencies, power: F64, explained: F64, cells: int) -> F64:
     left = np.bincount(at.ring, at.twice * (power - explained))
     waves, squares = np.bincount(at.ring, at.twice), np.bincount(at.ring, at.twice**2)
     times = left / np.maximum(waves * at.positions * (cells - FITTED), 1.0)
-    chance = BY_CHANCE * np.sqrt(squares / (cells - FITTED)) / np.maximum(waves, 1.0)
+    chance = BY_CHANCE * np.sqrt(squares / at.share / (cells - FITTED)) / np.maximum(waves, 1.0)
     return np.asarray(np.where(times > 1.0 + chance, times, 1.0)[at.ring])
 
 
@@ -224,5 +268,5 @@ def _unexplained(at: Frequencies, power: F64, explained: F64, cells: int) -> flo
     frequencies = float(at.twice.sum())
     seen = float((at.twice * power).sum()) - n * cells * frequencies
     left = float((at.twice * (power - explained)).sum()) - n * (cells - FITTED) * frequencies
-    error = n * float(np.sqrt(cells * (at.twice**2).sum()))
+    error = n * float(np.sqrt(cells * (at.twice**2).sum() / at.share))
     return float(np.clip((left - CLEAR * error) / max(seen, error), 0.0, 1.0))

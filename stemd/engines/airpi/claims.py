@@ -39,7 +39,7 @@ def belief(network: C128, evidence: Evidence) -> float:
     noise = np.where(known, at.positions / divisor, 0.0)
     power = np.abs(np.where(known, linear.numerator / divisor, 0.0)) ** 2
     seen = float((weight * (power - noise)).sum())
-    error = math.sqrt(float((weight**2 * noise**2).sum()))
+    error = math.sqrt(float((weight**2 * noise**2).sum()) / at.share)
     if not error > 0.0:
         return 1.0
     claimed = float((weight * np.abs(network) ** 2).sum()) / (max(seen, 0.0) + error)

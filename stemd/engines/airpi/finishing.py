@@ -152,7 +152,7 @@ class _Network:
     def through(self, evidence: Evidence) -> tuple[Joined, float]:
         """Joined with the linear estimate through a lens; and how far it was believed before."""
         step, beam, at = self.of.step_size_angstrom, self.of.beam, self._from_first()
-        believed = belief(waves_of(self.image, at, evidence.linear.at, step, beam), evidence)
+        believed = belief(waves_of(self.image, at, evidence, step, beam), evidence)
         image = self.held(believed, evidence.lens)
         return joined(image, at, evidence, step, beam, self.slopes), believed
 

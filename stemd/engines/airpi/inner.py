@@ -30,19 +30,19 @@ class Inner:
 
     `noise` (n,): power of the noise, infinite where waves are not known and thus left out. Waves
     are divided by its root before, and multiplied with it after: so the noise of a ring does not
-    spread to those beside it, which may have far less. `share`: of the waves of the whole scan so
-    many are independent.
+    spread to those beside it, which may have far less. `shape`: the scan's positions, about which
+    `at` may have more. `share`: of the waves at these frequencies so many are independent.
     """
 
-    def __init__(self, at: Frequencies, noise: F64, rim: int) -> None:
-        self._at, self.share = at, 1.0
+    def __init__(self, at: Frequencies, noise: F64, rim: int, shape: tuple[int, int]) -> None:
+        self._at, self.share = at, at.share
         self._window: F64 | None = None
-        if min(at.shape) - 2 * rim < LEAST or rim <= 0:
+        if min(shape) - 2 * rim < LEAST or rim <= 0:
             return
-        window = np.outer(*(_window(n, rim) for n in at.shape))
-        mean = float(np.mean(window**2))
-        self._window = window / math.sqrt(mean)
-        self.share = mean**2 / float(np.mean(window**4))
+        window = np.zeros(at.shape)
+        window[: shape[0], : shape[1]] = np.outer(*(_window(n, rim) for n in shape))
+        self._window = window * math.sqrt(shape[0] * shape[1] / float(np.sum(window**2)))
+        self.share = float(np.mean(window**2)) ** 2 / float(np.mean(window**4))
         known = np.isfinite(noise) & (noise > 0.0)
         self._root = np.sqrt(np.where(known, noise, 0.0))
         self._inverse = np.where(known, 1.0 / np.where(known, self._root, 1.0), 0.0)

@@ -118,14 +118,15 @@ def joined(
     """
     linear = evidence.linear
     low, high = _split(image, frame.pixel, min(0.5 / step, REACH * beam.aperture))
-    network = _at_positions(low, frame, linear.at.shape, step)
+    network = _at_positions(low, frame, evidence.shape, step)
     spectrum = _spectrum(network, linear.at)
     found = compromise(spectrum, evidence)
     believed = 1.0
     if slopes is not None and not evidence.blurred:
-        believed = trust(slopes, beam, network, linear.phase())
+        believed = trust(slopes, beam, network, evidence.inside(linear.phase()))
     kept = 1.0 + believed * (found.beyond - 1.0)
-    change = np.float32(believed) * linear.at.image_of(found.waves - spectrum)
+    change = evidence.inside(linear.at.image_of(found.waves - spectrum))
+    change *= np.float32(believed)
     spline = coefficients(change)
     y, x = ((frame.first[n] + frame.pixel * np.arange(image.shape[n])) / step for n in (0, 1))
     phase = low + read_at(spline, y, x) + np.float32(kept) * high
@@ -135,17 +136,18 @@ def joined(
     return Joined(phase.astype(np.float32), sigma, 1.0 + believed * (found.gain - 1.0))
 
 
-def waves_of(image: F32, frame: Frame, at: Frequencies, step: float, beam: Beam) -> C128:
-    """The waves (n,) of an image (h, w) at the frequencies of a scan of this step in angstrom."""
+def waves_of(image: F32, frame: Frame, evidence: Evidence, step: float, beam: Beam) -> C128:
+    """The waves (n,) of an image (h, w) at the linear estimate's frequencies; step in angstrom."""
     low, _ = _split(image, frame.pixel, min(0.5 / step, REACH * beam.aperture))
-    return _spectrum(_at_positions(low, frame, at.shape, step), at)
+    return _spectrum(_at_positions(low, frame, evidence.shape, step), evidence.linear.at)
 
 
 def compromise(network: C128, evidence: Evidence) -> Compromise:
     """The network's waves (n,), at the linear estimate's frequencies, joined with it."""
     seen = Seen(evidence)
     at = seen.at
-    weight = at.twice / (seen.power_beside(network) + seen.noise)
+    # so many of the frequencies are independent of each other
+    weight = at.share * at.twice / (seen.power_beside(network) + seen.noise)
     inner = seen.middle.of(network)
     own = _about(at.ring, weight * np.abs(inner) ** 2)
     both = _about(at.ring, weight * (inner.conj() * seen.inner).real)
@@ -183,7 +185,7 @@ def _variance(at: Frequencies, error: F64, noise: F64) -> float:
     known = np.isfinite(noise)
     finite = np.where(known, noise, 0.0)
     left = np.where(known, error * finite / np.maximum(error + finite, TINY), error)
-    return float((at.twice * left).sum()) / at.positions**2
+    return float((at.twice * left).sum()) / (at.positions * at.done.size)
 
 
 def _faint(seen: Seen, weight: F64, own: F64, both: F64, clear: F64) -> F64:
@@ -233,8 +235,8 @@ def coefficients(image: F32) -> F32:
 
 
 def _spectrum(image: F32, at: Frequencies) -> C128:
-    """Of an image (ny, nx) at the scan's positions, (n,)."""
-    whole = np.fft.rfft2(image - image.mean(dtype=np.float64))
+    """Of an image (ny, nx) at the scan's positions, (n,); of mean 0 in the room about them."""
+    whole = np.fft.rfft2(image - image.mean(dtype=np.float64), at.shape)
     return np.asarray(whole.ravel()[at.index], np.complex128)
 
 

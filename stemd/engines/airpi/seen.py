@@ -47,7 +47,7 @@ class Seen:
         rim = 0
         if discs is not None and lens is not None and self._clear() > STANDS_OUT:
             rim = rim_of(discs, lens)
-        self.middle = Inner(self.at, self.noise, rim)
+        self.middle = Inner(self.at, self.noise, rim, evidence.shape)
         self.inner = self.middle.of(self.waves)
 
     def _clear(self) -> float:
@@ -83,8 +83,9 @@ class Seen:
             np.bincount(at.ring, values)
             for values in (at.twice * beyond, (at.twice * noise) ** 2, at.twice * noise)
         )
-        count = mean**2 / np.maximum(square, TINY)
-        stands_out = seen > by_chance(count) * np.sqrt(square)
+        error = square / at.share
+        count = mean**2 / np.maximum(error, TINY)
+        stands_out = seen > by_chance(count) * np.sqrt(error)
         most = np.minimum(power, self.power_at_most(waves))
         return np.asarray(np.where(stands_out[at.ring], power, most))
 
@@ -103,7 +104,7 @@ class Seen:
                 (weight * noise) ** 2,
             )
         )
-        most = (seen + np.sqrt(error)) / np.maximum(total, TINY)
+        most = (seen + np.sqrt(error / at.share)) / np.maximum(total, TINY)
         return np.asarray(np.maximum(most, 0.0)[at.ring])
 
     def error_of(self, waves: C128, course: F64, common: F64) -> F64:

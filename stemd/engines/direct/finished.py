@@ -93,15 +93,8 @@ class ExactImage:
         return Made(
             _inside(estimate.phase(), ny, nx),
             variance,
-            self._evidence(lens) if self.compared else 0.0,
+            evidence_for(self.discs, lens) if self.compared else 0.0,
         )
-
-    def _evidence(self, lens: Aberrations) -> float:
-        """Without a margin, as where lenses are searched for: what lies in it is known of no lens,
-        so that each has less against the others."""
-        discs = self.discs
-        at = Frequencies(discs.done, discs.beam, discs.step_angstrom, level=discs.level)
-        return Linear.of(at, cells_of(discs, at), lens.coefficients(discs.beam)).evidence()
 
     def _finer(self, lens: Aberrations, times: int, go_on: Callable[[], bool]) -> Made | None:
         """On a grid `times` finer."""
@@ -121,6 +114,16 @@ class ExactImage:
                 return None
             sums.add(cell)
         return Made(*sums.solved())
+
+
+def evidence_for(discs: Discs, lens: Aberrations) -> float:
+    """How well a lens explains the cells: see `Linear.evidence`.
+
+    Without a margin, as where lenses are searched for: what lies in it is known of no lens, so that
+    each has less against the others.
+    """
+    at = Frequencies(discs.done, discs.beam, discs.step_angstrom, level=discs.level)
+    return Linear.of(at, cells_of(discs, at), lens.coefficients(discs.beam)).evidence()
 
 
 def _inside(phase: F32, ny: int, nx: int) -> F32:
