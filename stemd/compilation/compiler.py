@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import FunctionType
@@ -23,6 +24,7 @@ from numba.core import event
 from numba.core.caching import FunctionCache
 from numba.core.registry import cpu_target
 
+from stemd.compilation.finished import possible
 from stemd.compilation.sources import stamp_of
 from stemd.garbage import uncollected
 
@@ -51,12 +53,21 @@ class _Cache(FunctionCache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled kernel, None where it is not there or cannot be used."""
         try:
-            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+            made = super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
         except Exception as error:  # pickle raises whatever the bytes make it do
             _forget(self)
             if isinstance(error, OSError):
                 _tell(error)
             return None
+
+        def code() -> bytes:
+            key = self._index_key(sig, target_context.codegen())  # type: ignore[no-untyped-call]
+            (_, _, (machine_code, _)), *_ = self._cache_file.load(key)  # type: ignore[no-untyped-call]
+            return bytes(machine_code)
+
+        if made is not None:
+            self._finish(sig, made, code)
+        return made
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep a compiled kernel for the next start."""
@@ -64,6 +75,18 @@ class _Cache(FunctionCache):
             super().save_overload(sig, data)  # type: ignore[no-untyped-call]
         except Exception as error:
             _tell(error)
+            return
+        self._finish(sig, data, lambda: bytes(data.library._get_compiled_object()))
+
+    def _finish(self, sig: Any, made: Any, code: Callable[[], bytes]) -> None:
+        """Keep its machine code for processes that do without numba, too."""
+        if not KNOWN or not possible():
+            return
+        keeping = importlib.import_module("stemd.compilation.keeping")
+        try:
+            keeping.keep(self._py_func, self._cache_file._source_stamp, sig, made, code)
+        except Exception as error:
+            _tell(error, "they are found more slowly at each start")
 
 
 class _Progress(event.Listener):
@@ -199,12 +222,14 @@ def _forget(cache: FunctionCache) -> None:
         _tell(error)
 
 
-def _tell(error: Exception) -> None:
+def _tell(
+    error: Exception,
+    so: str = "they are compiled at each start, which takes up to a minute",
+) -> None:
     if os.environ.get(_TOLD):
         return
     os.environ[_TOLD] = "1"
     why = getattr(error, "strerror", None) or str(error)
     sys.stderr.write(
-        f"stemd: warning: compiled kernels cannot be kept ({why}): they are compiled at each "
-        f"start, which takes up to a minute; remedy: {REMEDY}\n"
+        f"stemd: warning: compiled kernels cannot be kept ({why}): {so}; remedy: {REMEDY}\n"
     )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
 from stemd.blocks import Ended, EventBlock, FrameBlock, ImageBlock, Message, Started
+from stemd.compilation import with_numba
 from stemd.engines.base import PositionMaps
 from stemd.engines.kernels import masked, narrow
 from stemd.plugins import Plugin
@@ -114,6 +115,7 @@ def _exhaust(what: Iterable[object]) -> None:
 
 
 def _run(pipeline: Warmed, engines: Sequence[EngineChoice]) -> None:
+    with_numba()
     plugin, optics = pipeline.adapter_plugin, pipeline.optics
     if not warm_adapter(plugin, pipeline.adapter, engines, optics):
         warm_up(engines, optics, DTYPES)

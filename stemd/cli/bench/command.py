@@ -76,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print."""
     from stemd.cli.bench.comparing import read_rows
     from stemd.cli.environment import processor
+    from stemd.compilation import with_numba
     from stemd.logs import warnings_to_stderr
     from stemd.portable import processors
 
@@ -90,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
     if args.list:
         sys.stdout.write("\n".join(chosen) + "\n")
         return 0
+    with_numba()
     before = read_rows(args.compare) if args.compare else {}
     machine = f"{processor()}, {processors()} processors"
     for name in {row.get("machine", machine) for row in before.values()} - {machine}:
