@@ -29,6 +29,7 @@ STEP = FIELD / POSITIONS
 ELECTRONS = 500.0 * STEP**2
 LENSES = {
     "10 nm out of focus": Aberrations(defocus=100.0),
+    "10 nm on the other side": Aberrations(defocus=-100.0),
 }
 RIM = 4
 

@@ -12,7 +12,7 @@ from stemd.beam import Beam
 from stemd.engines.airpi.bright import Evidence, misfit_of
 from stemd.engines.airpi.inner import Inner, rim_of
 from stemd.engines.airpi.joined import AMPLITUDE, NOISY, compromise, joined
-from stemd.engines.airpi.seen import WIDE, Seen
+from stemd.engines.airpi.seen import PART, WIDE, Seen
 from stemd.engines.airpi.slopes import Frame, Slopes
 from stemd.engines.bright_field.view import Discs
 from stemd.engines.lens.estimate import Frequencies, Linear
@@ -198,7 +198,31 @@ def test_one_strong_wave_of_noise_does_not_pass_for_coarse_detail() -> None:
     strong = np.sqrt(1.0 + 0.9 * by_chance(np.array([count]))[0] / np.sqrt(count))
     evidence.linear.numerator[coarsest] = strong * noise
     got = compromise(0.0 * TRUTH, evidence).waves
-    assert np.abs(got[coarsest]).max() < 0.2 * strong * noise / FAINT
+    assert np.abs(got[coarsest]).max() < 0.4 * strong * noise / FAINT
+
+
+def test_a_ring_of_few_waves_decides_about_its_own_error_only_where_that_is_no_chance() -> None:
+    """Of three waves five standard errors are not rare: one ring of noise spoiled zeolites."""
+    coarsest, nothing = AT.ring == AT.ring.min(), np.zeros(AT.index.size)
+    count = float(AT.twice[coarsest].sum() ** 2 / (AT.twice[coarsest] ** 2).sum())
+    noise, errors = AT.positions / FAINT, []
+    for size in (5.0, 9.0):
+        linear = Linear(AT, np.zeros(8))
+        linear.denominator = np.full(AT.index.size, FAINT)
+        beyond = 1.0 + size / np.sqrt(count)
+        linear.numerator = FAINT * np.sqrt(noise * np.where(coarsest, beyond, 1.0)).astype(complex)
+        seen = Seen(Evidence(linear, np.ones(AT.index.size), {}))
+        errors.append(seen.error_of(0j * nothing, nothing, nothing, nothing)[coarsest].max())
+    assert errors[0] == 0.0
+    assert errors[1] == pytest.approx(9.0 / np.sqrt(count) * noise)
+
+
+def test_where_the_network_shows_nothing_its_error_is_the_specimen() -> None:
+    """It was taken for three tenths of it, so the image was smoother than that of `direct`."""
+    seen, power = Seen(evidence_of(TRUTH, 1e-6)), np.ones(AT.index.size)
+    for shown, wanted in ((0.0, 1.0), (1.0, 2.0 * PART), (0.5, 0.5 + 0.75 * PART)):
+        error = seen.error_of(0j * TRUTH, power, shown * power, 0.0 * power)
+        np.testing.assert_allclose(error, wanted, rtol=1e-3)
 
 
 def test_a_strong_wave_of_noise_among_few_gives_no_power() -> None:

@@ -154,7 +154,7 @@ class _Network:
         step, beam, at = self.of.step_size_angstrom, self.of.beam, self._from_first()
         believed = belief(waves_of(self.image, at, evidence, step, beam), evidence)
         image = self.held(believed, evidence.lens)
-        return joined(image, at, evidence, step, beam, self.slopes), believed
+        return joined(image, at, evidence, step, beam, self.slopes, believed), believed
 
     def joined(self, evidence: Sequence[Evidence]) -> _Joint:
         """Joined with the linear estimates; what they differ by is in the standard error."""

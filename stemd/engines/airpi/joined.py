@@ -108,32 +108,34 @@ def joined(
     step: float,
     beam: Beam,
     slopes: Slopes | None = None,
+    believed: float = 1.0,
 ) -> Joined:
     """The image (h, w), radian, joined with the linear estimate of the whole scan.
 
     `frame`: where the image lies; `step` of the scan, angstrom; `beam` that the network was told.
     `slopes` of the whole scan, where they may decide whom to believe: see `arbiter`. They do not
     where the lens is another one than was told, through which the image was held to them, or where
-    it spreads the probe: they say little then, and the image agrees with their noise.
+    it spreads the probe: they say little then, and the image agrees with their noise. `believed`:
+    how much of the network was held to them.
     """
     linear = evidence.linear
     low, high = _split(image, frame.pixel, min(0.5 / step, REACH * beam.aperture))
     network = _at_positions(low, frame, evidence.shape, step)
     spectrum = _spectrum(network, linear.at)
-    found = compromise(spectrum, evidence)
-    believed = 1.0
+    found = compromise(spectrum, evidence, believed)
+    trusted = 1.0
     if slopes is not None and not evidence.blurred:
-        believed = trust(slopes, beam, network, evidence.inside(linear.phase()))
-    kept = 1.0 + believed * (found.beyond - 1.0)
+        trusted = trust(slopes, beam, network, evidence.inside(linear.phase()))
+    kept = 1.0 + trusted * (found.beyond - 1.0)
     change = evidence.inside(linear.at.image_of(found.waves - spectrum))
-    change *= np.float32(believed)
+    change *= np.float32(trusted)
     spline = coefficients(change)
     y, x = ((frame.first[n] + frame.pixel * np.arange(image.shape[n])) / step for n in (0, 1))
     phase = low + read_at(spline, y, x) + np.float32(kept) * high
     beyond = float(np.square(high, dtype=np.float64).mean()) * (1.0 - kept**2)
     strength = AMPLITUDE * float(phase.std())
     sigma = math.sqrt(found.variance + beyond + strength**2)
-    return Joined(phase.astype(np.float32), sigma, 1.0 + believed * (found.gain - 1.0))
+    return Joined(phase.astype(np.float32), sigma, 1.0 + trusted * (found.gain - 1.0))
 
 
 def waves_of(image: F32, frame: Frame, evidence: Evidence, step: float, beam: Beam) -> C128:
@@ -142,8 +144,12 @@ def waves_of(image: F32, frame: Frame, evidence: Evidence, step: float, beam: Be
     return _spectrum(_at_positions(low, frame, evidence.shape, step), evidence.linear.at)
 
 
-def compromise(network: C128, evidence: Evidence) -> Compromise:
-    """The network's waves (n,), at the linear estimate's frequencies, joined with it."""
+def compromise(network: C128, evidence: Evidence, believed: float = 1.0) -> Compromise:
+    """The network's waves (n,), at the linear estimate's frequencies, joined with it.
+
+    So much of the network is `believed`; the rest of what it says are the slopes of the centre of
+    mass.
+    """
     seen = Seen(evidence)
     at = seen.at
     # so many of the frequencies are independent of each other
@@ -157,6 +163,8 @@ def compromise(network: C128, evidence: Evidence) -> Compromise:
     power, noise = seen.power_beside(np.zeros_like(network)), seen.noise
     both = _about(at.ring, weight * (inner.conj() * seen.inner).real)
     thought, noisy = (0.0, NOISY_BLURRED) if evidence.blurred else (1.0, NOISY)
+    # slopes show the noise as they show the specimen
+    noisy, most = (believed * part + 1.0 - believed for part in (noisy, MOST_COMMON))
     # of what the two have in common that which is specimen; without a clear one, what is thought
     alike = both * _mean(at, weight, power / np.maximum(power + noisy * noise, TINY))
     sure = np.minimum(1.0, CLEAR * _mean(at, weight, power / (power + noise)))
@@ -165,10 +173,10 @@ def compromise(network: C128, evidence: Evidence) -> Compromise:
     shared = (both - gain * own) / np.maximum(_about(at.ring, weight * finite), TINY)
     waves = gain[at.ring] * network
     count = np.maximum(np.bincount(at.ring), 1)
-    course = power + (np.bincount(at.ring, np.abs(waves) ** 2) / count)[at.ring]
+    shown = (np.bincount(at.ring, np.abs(waves) ** 2) / count)[at.ring]
     # that part of the network's noise which is noise of the linear estimate, too
-    common = np.clip(gain * shared, 0.0, MOST_COMMON)[at.ring] * finite
-    error = seen.error_of(gain[at.ring] * inner, course, common)
+    common = np.clip(gain * shared, 0.0, most)[at.ring] * finite
+    error = seen.error_of(gain[at.ring] * inner, power, shown, common)
     beyond = np.maximum(error - common, 0.0)
     share = beyond / np.maximum(beyond + noise - common, TINY)
     outer = np.unique(at.ring[at.ring >= OUTER * at.ring.max(initial=0)])
@@ -176,7 +184,9 @@ def compromise(network: C128, evidence: Evidence) -> Compromise:
         np.asarray(waves + share * (seen.waves - waves)),
         float(_gain((sure * alike)[::RINGS].sum(), (sure * own)[::RINGS].sum())),
         float(min(1.0, _gain((sure * alike)[outer].sum(), (sure * own)[outer].sum(), thought))),
-        _variance(at, np.maximum(error, FLOOR * np.maximum(course, seen.power_at_most())), noise),
+        _variance(
+            at, np.maximum(error, FLOOR * np.maximum(power + shown, seen.power_at_most())), noise
+        ),
     )
 
 

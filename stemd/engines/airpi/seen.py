@@ -18,11 +18,15 @@ C128 = NDArray[np.complex128]
 
 DOUBT = 4.0
 """Times the noise that the cells' misfit makes: they are not wrong independently of each other."""
-PART = 0.3, 0.2
-"""Of the power of what is seen that the network's error has, and its standard deviation, before
-anything is known."""
-SURE = 4.0
-"""Standard errors from which on a single ring decides about its own error."""
+PART, TIMES = 0.3, 1 / 3
+"""Of the power of what is seen that the network's error has, and the standard deviation of how many
+times that it is, before anything is known."""
+SURE = 4 / 3
+"""Times what chance makes of a ring, from which on a single one decides about its own error."""
+MOST = 1.5
+"""Of the power of what is seen that the error has at most."""
+ABOUT = 5
+"""Rings that together tell which part of a specimen a network shows."""
 WIDE = 13
 """Rings that together tell how strong a specimen may be that no single one sees."""
 STANDS_OUT = 0.6
@@ -107,28 +111,32 @@ class Seen:
         most = (seen + np.sqrt(error / at.share)) / np.maximum(total, TINY)
         return np.asarray(np.maximum(most, 0.0)[at.ring])
 
-    def error_of(self, waves: C128, course: F64, common: F64) -> F64:
-        """Power of the error of waves (n,), of the middle: a part of `course`, but where a ring
-        clearly has another.
+    def error_of(self, waves: C128, power: F64, shown: F64, common: F64) -> F64:
+        """Power of the error of waves (n,), of the middle.
 
-        `common`: covariance of the noise in the linear estimate and in the waves. The part is what
-        explains the difference best, and `PART` where the data cannot tell. A ring by itself is
-        believed from SURE standard errors on.
+        `power` of the specimen beside no waves, `shown` of these; `common`: covariance of the noise
+        in the linear estimate and in the waves. Of waves that show nothing the error is the
+        specimen itself, of those that show all of it PART of what is seen. How many times that it
+        is says the difference, and a ring by itself what clearly is no chance.
         """
         at, noise, share = self.at, self.noise, self.middle.share
+        several = [rings(at.ring, at.twice * each, ABOUT) for each in (shown, power)]
+        all_of_it = np.clip(several[0] / np.maximum(several[1], TINY), 0.0, 1.0)[at.ring]
+        course = power + shown
+        thought = (1.0 - all_of_it) * power + all_of_it * PART * course
         weight = np.where(np.isfinite(noise), at.twice / (noise + course) ** 2, 0.0)
         noise = np.where(weight > 0, noise, 0.0)
         beyond = np.where(weight > 0, np.abs(self.inner - waves) ** 2 - noise + 2.0 * common, 0.0)
-        there = PART[1] ** -2 + share * float((weight * course**2).sum())
-        part = share * float((weight * beyond * course).sum())
-        part = (PART[0] * PART[1] ** -2 + part) / there
-        error = min(max(part, 0.0), 1.5) * course
-        rings = np.bincount(at.ring, weight)
-        apart = np.bincount(at.ring, weight * (beyond - error)) / np.maximum(rings, TINY)
+        there = TIMES**-2 + share * float((weight * thought**2).sum())
+        times = (TIMES**-2 + share * float((weight * beyond * thought).sum())) / there
+        error = np.minimum(max(times, 0.0) * thought, MOST * course)
+        total, squares = np.bincount(at.ring, weight), np.bincount(at.ring, weight**2)
+        apart = np.bincount(at.ring, weight * (beyond - error)) / np.maximum(total, TINY)
         sigma = np.sqrt(np.bincount(at.ring, (weight * (noise + error)) ** 2)) / np.maximum(
-            rings * math.sqrt(share), TINY
+            total * math.sqrt(share), TINY
         )
-        clear = np.where(np.abs(apart) > SURE * sigma, apart, 0.0)
+        chance = by_chance(share * total**2 / np.maximum(squares, TINY))
+        clear = np.where(np.abs(apart) > SURE * chance * sigma, apart, 0.0)
         return np.asarray(np.maximum(error + clear[at.ring], 0.0))
 
 
