@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[1]
 
 SLOW = ("numba", "llvmlite", "scipy", "structlog", "aiohttp", "aiomqtt", "dask", "h5py", "tifffile")
 """What `stemd check` of a config has no use for; each takes 20 to 200 ms to import."""
+OTHERS = ("asyncio", "ssl", "urllib.request", "http.client", "xml.sax", "xml.etree.ElementTree")
+"""Of Python's own library, what neither `check` nor `process` has a use for; 4 to 12 ms each."""
 
 OF_SCANS = {"stemd.engines.reduction", "stemd.engines.lens.measure", "stemd.engines.bad_pixels"}
 """What is for scans that run."""
@@ -60,6 +62,19 @@ def test_check_reads_no_library_that_it_does_not_need(example: str) -> None:
     modules = set(_printed(MODULES, str(ROOT / "config" / f"{example}.toml")).split())
     assert not modules & set(SLOW)
     assert not modules & OF_SCANS
+    if example in ("merlin", "timepix3", "replay"):
+        assert not modules & set(OTHERS)
+
+
+def test_processing_reads_no_library_and_no_sink_that_it_does_not_need() -> None:
+    code = (
+        "import sys; from stemd.cli.forms import forms_of; from stemd.cli import process; "
+        "import stemd.offline.outcome, stemd.scan.processing, stemd.cli.process_inputs; "
+        "assert forms_of('tiff') == ('tiff',); print(*sys.modules)"
+    )
+    modules = set(_printed(code).split())
+    assert not modules & {*SLOW, *OTHERS}
+    assert {name for name in modules if name.startswith("stemd.sinks.")} == {"stemd.sinks.tiff"}
 
 
 def test_check_reads_the_adapter_that_the_config_names_and_no_other() -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import ssl
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -13,18 +12,10 @@ from stemd.addresses import BROKER_PORTS, broker_fault
 from stemd.errors import SinkError
 from stemd.typed import Table
 
+if TYPE_CHECKING:
+    import ssl
+
 EMBEDDED = "embedded"
-
-
-class _TidySocket(ssl.SSLSocket):
-    """Closes itself when the handshake fails, which paho leaves to the garbage collector."""
-
-    def do_handshake(self, block: bool = False) -> None:
-        try:
-            super().do_handshake(block)
-        except OSError:
-            self.close()
-            raise
 
 
 class MqttSettings(Table):
@@ -112,15 +103,13 @@ class MqttSettings(Table):
         """TLS as configured, checking the broker's certificate; None without. Raises SinkError."""
         if not self.tls:
             return None
+        from stemd.config.tls import context_of
+
         try:
-            context = ssl.create_default_context(cafile=self.ca_file)
-            context.sslsocket_class = _TidySocket
-            if self.cert_file is not None:
-                context.load_cert_chain(self.cert_file, self.key_file)
-        except (OSError, ssl.SSLError) as error:
+            return context_of(self.ca_file, self.cert_file, self.key_file)
+        except OSError as error:
             names = [str(p) for p in (self.ca_file, self.cert_file, self.key_file) if p]
             raise SinkError(
                 f"the TLS files of mqtt ({', '.join(names)}) cannot be used: {error}",
                 "check that they exist, are PEM, belong together and can be read by stemd's user",
             ) from error
-        return context

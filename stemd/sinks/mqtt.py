@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from stemd.config.mqtt import MqttSettings
-from stemd.events import Host, Sink
 from stemd.plugins import Plugin
 from stemd.storage.files import STATE_FOLDER
+
+if TYPE_CHECKING:
+    from stemd.events import Host, Sink
 
 
 def _build(settings: MqttSettings, host: Host) -> Sink:

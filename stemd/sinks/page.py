@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from stemd.config.page import PageSettings
-from stemd.events import Host, Sink
 from stemd.plugins import Plugin
+
+if TYPE_CHECKING:
+    from stemd.events import Host, Sink
 
 
 def _build(settings: PageSettings, host: Host) -> Sink:

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from stemd import image_frames
 from stemd.adapters.files import recording_suffixes
-from stemd.adapters.recordings.pictures import IMAGE_SUFFIXES
 from stemd.documents import Json, object_from_json
 from stemd.errors import FormatError
 from stemd.logs import get_logger
@@ -39,6 +38,8 @@ def records(names: Iterable[str]) -> list[str]:
     What a recorder writes and `open_recording` reads; raw.hdr and the like go with it. A raw.dm4
     and its like is the file of an image.
     """
+    from stemd.adapters.recordings.pictures import IMAGE_SUFFIXES
+
     known = {f"raw{suffix}" for suffix in recording_suffixes() if suffix not in IMAGE_SUFFIXES}
     return sorted(known.intersection(names))
 

@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,7 +146,7 @@ def _ome_xml(result: Result, snapshot: Snapshot, description: str, size_nm: floa
         for axis in "XY"
         if size_nm
     )
-    name = quoteattr(result.name.encode("ascii", "replace").decode())
+    name = _quoted(result.name.encode("ascii", "replace").decode())
     return (
         '<?xml version="1.0" encoding="UTF-8"?>'
         '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
@@ -156,7 +155,7 @@ def _ome_xml(result: Result, snapshot: Snapshot, description: str, size_nm: floa
         ' http://www.openmicroscopy.org/Schemas/OME/2016-06/ome.xsd" Creator="stemd">'
         f'<Image ID="Image:0" Name={name}>'
         f"<AcquisitionDate>{iso_utc(snapshot.acquisition.started_ns)}</AcquisitionDate>"
-        f"<Description>{escape(description)}</Description>"
+        f"<Description>{_escaped(description)}</Description>"
         '<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="float" BigEndian="false"'
         f' SizeX="{width}" SizeY="{height}" SizeC="1" SizeZ="1" SizeT="1"{physical}>'
         '<Channel ID="Channel:0:0" SamplesPerPixel="1"/>'
@@ -227,3 +226,12 @@ def _rational(value: Fraction) -> bytes:
     scale = max(1, value.__ceil__())
     near = value.limit_denominator(max(1, limit // scale))
     return struct.pack("<II", near.numerator or 1, near.denominator)
+
+
+def _escaped(text: str) -> str:
+    """As `xml.sax.saxutils`, which reads urllib for it."""
+    return text.replace("&", "&amp;").replace(">", "&gt;").replace("<", "&lt;")
+
+
+def _quoted(text: str) -> str:
+    return f'"{_escaped(text).replace(chr(34), "&quot;")}"'

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tomli
 
+from stemd import plugins
 from tests.conftest import wait_until
 from tests.daemon.running import RunningDaemon
 from tests.plugins.somebody_elses import GOOD, install
@@ -239,3 +240,20 @@ def test_a_foreign_writer_of_results_writes_and_a_broken_one_keeps_no_other_from
     with np.load(path.with_name("images.npz")) as images:
         assert images["sum"].tolist() == np.full((4, 5), 64 * 64).tolist()
     assert any("'torn' failed: RuntimeError: no ink" in note for note in document["notes"])
+
+
+def test_packages_are_looked_through_only_where_one_may_have_plugins(tmp_path: Path) -> None:
+    empty, other, own, zipped = (tmp_path / name for name in ("empty", "other", "own", "a.zip"))
+    for folder, text in ((other, "[console_scripts]\nstemd = stemd.cli"), (own, "[stemd.sinks]\n")):
+        info = folder / "package-1.0.dist-info"
+        info.mkdir(parents=True)
+        (folder / "without-1.0.dist-info").mkdir()
+        (folder / "old-1.0.egg-info").write_text("Name: old")
+        (info / "entry_points.txt").write_text(text)
+    empty.mkdir()
+    zipped.write_bytes(b"PK")
+    may = plugins._may_have_plugins
+    assert [may(str(each)) for each in (empty, other, own, zipped)] == [False, False, True, True]
+    assert not may(str(tmp_path / "missing"))
+    (empty / "old.egg").mkdir()
+    assert may(str(empty))

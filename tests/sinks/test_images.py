@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from pathlib import Path
+from xml.etree.ElementTree import fromstring
 
 import numpy as np
 import PIL.Image
@@ -18,7 +19,7 @@ from hypothesis.extra import numpy as hnp
 
 from stemd.errors import FormatError
 from stemd.results import Result, Snapshot
-from stemd.storage.tiff import encode_tiff, write_tiff
+from stemd.storage.tiff import _escaped, _quoted, encode_tiff, write_tiff
 from tests.conftest import a_snapshot, an_acquisition
 
 
@@ -127,3 +128,10 @@ def test_an_image_of_the_detector_plane_is_calibrated_in_mrad(tmp_path: Path) ->
         assert one / per_mrad == 0.5
         assert "PhysicalSize" not in file.ome_metadata
         assert np.array_equal(file.asarray(), pattern)
+
+
+@given(st.text(st.characters(codec="ascii", exclude_categories=["Cc"])))
+def test_any_name_and_any_description_come_back_from_the_xml_of_a_file(text: str) -> None:
+    element = fromstring(f"<a name={_quoted(text)}>{_escaped(text)}</a>")
+    assert element.get("name") == text
+    assert (element.text or "") == text
