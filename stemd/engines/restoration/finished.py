@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from stemd.engines.restoration.blank import blank_parts, mirrored_into
 from stemd.engines.restoration.evidence.faithful import faithful
 from stemd.engines.restoration.robust_scale import normalise
+from stemd.engines.restoration.slow_detector import undone
 from stemd.engines.restoration.tiling import restore
 from stemd.inference.base import Network
 from stemd.inference.model_file import ModelFile
@@ -23,7 +24,8 @@ class Finished:
     """`image` and `uncertainty` (standard error), (ny, nx) in the unit of what was recorded.
 
     `strays`, `departing`: see `evidence.faithful.Faithful`. `blank`: part of the image that was not
-    recorded, and is as it was (uncertainty 0).
+    recorded, and is as it was (uncertainty 0). `tail_px`: how late pulses of a slow detector came,
+    which was undone.
     """
 
     image: Image
@@ -31,6 +33,7 @@ class Finished:
     strays: int
     departing: float
     blank: float
+    tail_px: float
 
     def told(self) -> dict[str, int | float]:
         """What an image's description says of it."""
@@ -39,6 +42,8 @@ class Finished:
         }  # fmt: skip
         if self.blank:
             told["blank"] = round(self.blank, 6)
+        if self.tail_px:
+            told["tail_px"] = round(self.tail_px, 2)
         return told
 
 
@@ -51,8 +56,8 @@ def finished(
     """An image (ny, nx) restored by any network, in agreement with what was recorded.
 
     In the unit and with the mean of `image`. Spikes (hot pixels, X-rays) are no evidence; parts
-    that were not recorded, such as a label, are filled from beside them, and put back. Raises what
-    `tiling.restore` raises.
+    that were not recorded, such as a label, are filled from beside them, and put back; what a slow
+    detector did is undone first. Raises what `tiling.restore` raises.
     """
     finite = np.isfinite(image)
     if not finite.all():
@@ -67,12 +72,15 @@ def finished(
         found.strays,
         found.departing,
         float(blank.mean()),
+        found.tail_px,
     )
 
 
 def _restored(
     image: Image, model: ModelFile, network: Network, cancelled: Callable[[], bool]
 ) -> Finished:
+    detected = undone(image)
+    image = detected.image
     restored = restore(image, model, network, cancelled)
     seen = normalise(image)
     expected = (restored - np.float32(seen.mean)) / np.float32(seen.deviation)
@@ -82,5 +90,10 @@ def _restored(
     values = found.image - np.float32(found.image.mean(dtype=np.float64) - seen.values.mean())
     deviation = np.float32(seen.deviation)
     return Finished(
-        seen.undone(values), found.uncertainty * deviation, found.strays, found.departing, 0.0
+        seen.undone(values),
+        found.uncertainty * deviation,
+        found.strays,
+        found.departing,
+        0.0,
+        detected.tail_px,
     )

@@ -23,6 +23,11 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
             f"{100 * document['blank_in_frames']:.2g} % of a frame (a label, a frame, a masked "
             "part) was not recorded: it was filled from beside it, in the sum too"
         )
+    if "tail_px" in document:
+        yield (
+            "the detector is slower than the dwell time: its pulses came "
+            f"{document['tail_px']:.2g} pixels late on average, which was undone first"
+        )
     if "hum_px" in document:
         yield f"mains hum of {document['hum_px']:.2g} pixels rms was undone first"
     if "flagging_px" in document:

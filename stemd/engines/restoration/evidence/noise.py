@@ -36,6 +36,8 @@ def without_tail(image: F32, shown: F32, rest: F32) -> F32:
 
     `rest`: what the image, its lines put back, has beside what is `shown`. Where that is little,
     it is what displacements have left, and no noise.
+    Where `slow_detector` was sure it has undone them, and nothing is left. Here it is noise that
+    must become white, were it only that of an image that was interpolated.
 
     A detector that is slower than the dwell time smears an electron's pulse over later pixels of
     its line (thesis 2.17, 2.18), after the electron has been counted: so the noise's spectrum
