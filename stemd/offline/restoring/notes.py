@@ -28,6 +28,17 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
             "the detector is slower than the dwell time: its pulses came "
             f"{document['tail_px']:.2g} pixels late on average, which was undone first"
         )
+    if "at_lowest" in document:
+        yield (
+            f"{100 * document['at_lowest']:.2g} % of the pixels have the lowest value of all: the "
+            "black level cut them off, or nothing was counted there. In dark places noise was cut "
+            "off too, and they are shown brighter than they were"
+        )
+    if "at_highest" in document:
+        yield (
+            f"{100 * document['at_highest']:.2g} % of the pixels have the highest value of all: "
+            "the detector was saturated there, and they are shown darker than they were"
+        )
     if "hum_px" in document:
         yield f"mains hum of {document['hum_px']:.2g} pixels rms was undone first"
     if "flagging_px" in document:

@@ -24,6 +24,7 @@ from stemd.engines.restoration.line_direction import along_y
 from stemd.engines.restoration.steady import steadied
 from stemd.errors import ModelError
 from stemd.inference.worker import shared
+from stemd.offline.restoring.cut_off import cut_off
 from stemd.offline.restoring.sources import Series
 from stemd.results import Result, Snapshot
 from stemd.storage.files import write_atomic
@@ -92,6 +93,12 @@ def restored(series: Series, choice: Choice) -> Restored:
     if unknown:
         document["pixels_without_value"] = unknown
     recorded = [_finite(picture.pixels) for picture in series.pictures]
+    ends = np.mean([cut_off(each, ~blank_parts(each)) for each in recorded], axis=0)
+    document |= {
+        key: round(float(part), 6)
+        for key, part in zip(("at_lowest", "at_highest"), ends, strict=True)
+        if part
+    }
     turned = choice.lines == "y" or (choice.lines == "auto" and along_y(recorded))
     if turned:
         # all that follows knows lines along x only

@@ -1,0 +1,32 @@
+"""How much of an image lies at the ends of what its detector's electronics could tell."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+MANY = 0.005
+"""Part of the pixels at one end that is worth a word."""
+PILED = 3.0
+"""How many more there are at an end than at the levels beside it: a tail of noise has fewer."""
+LEVELS = 32
+"""Different values below which an image is of counted electrons, where none is none."""
+
+
+def cut_off(pixels: NDArray[np.float32], counts: NDArray[np.bool_]) -> tuple[float, float]:
+    """Parts of the pixels (ny, nx) that pile up at the lowest and at the highest value, or 0.
+
+    `counts`: pixels that were recorded, and are no label.
+    """
+    values, number = np.unique(pixels[counts & np.isfinite(pixels)], return_counts=True)
+    if values.size < LEVELS:
+        return 0.0, 0.0
+    low, high = (_piled(each) for each in (number, number[::-1]))
+    return low, high
+
+
+def _piled(number: NDArray[np.intp]) -> float:
+    """Part of all at the first level, if that is many more than at those that follow."""
+    part = float(number[0] / number.sum())
+    beside = float(number[1 : 1 + LEVELS // 4].max())
+    return part if part > MANY and number[0] > PILED * beside else 0.0
