@@ -184,6 +184,20 @@ def test_coarse_steps_that_have_few_rings_of_frequencies_have_each_in_its_place(
     np.testing.assert_allclose(found, np.array(wanted)[at.ring], rtol=1e-9)
 
 
+@pytest.mark.parametrize("errors", [-2.0, 0.0, 3.0])
+def test_a_power_that_nobody_sees_is_expected_to_be_what_it_may_be(errors: float) -> None:
+    """Against draws from what a measurement with this error leaves possible."""
+    linear, noise = Linear(AT, np.zeros(8)), AT.positions / FAINT
+    linear.denominator = np.full(AT.index.size, FAINT)
+    ring = AT.ring.max() // 2
+    twice = AT.twice[np.abs(AT.ring - ring) <= WIDE // 2]
+    error = noise * np.sqrt((twice**2).sum()) / twice.sum()
+    linear.numerator = FAINT * np.full(AT.index.size, np.sqrt(noise + errors * error), complex)
+    found = Seen(Evidence(linear, np.ones(AT.index.size), {})).power_expected()
+    may_be = np.random.default_rng(1).normal(errors * error, error, 1_000_000)
+    assert found[AT.ring == ring] == pytest.approx(may_be[may_be > 0.0].mean(), rel=0.01)
+
+
 def test_one_strong_wave_of_noise_does_not_pass_for_coarse_detail() -> None:
     """The coarsest ring has few waves: of many scans without a specimen some have a strong one."""
     rng = np.random.default_rng(1)

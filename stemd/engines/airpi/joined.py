@@ -70,7 +70,7 @@ CLEAR = 3.0
 """Times the part of a ring that is specimen: as far as that is one, its g is believed."""
 FAINTEST = 0.3
 """Part of a strong phase that the linear estimate has at least."""
-FLOOR = 0.45
+FLOOR = 0.3
 """Part of the power of what is seen, or may be there, that counts as the network's error for the
 uncertainty, where the difference says less: both have the noise of the same electrons, which makes
 them alike."""
@@ -185,7 +185,7 @@ def compromise(network: C128, evidence: Evidence, believed: float = 1.0) -> Comp
         float(_gain((sure * alike)[::RINGS].sum(), (sure * own)[::RINGS].sum())),
         float(min(1.0, _gain((sure * alike)[outer].sum(), (sure * own)[outer].sum(), thought))),
         _variance(
-            at, np.maximum(error, FLOOR * np.maximum(power + shown, seen.power_at_most())), noise
+            at, np.maximum(error, FLOOR * np.maximum(power + shown, seen.power_expected())), noise
         ),
     )
 

@@ -32,6 +32,8 @@ WIDE = 13
 STANDS_OUT = 0.6
 """Part of the specimen's power above its noise from which on the middle alone is looked at: where
 noise decides, more waves count for more than the errors of the border."""
+LEAST_CLEAR = -6.0
+"""Standard errors below 0 up to which a measured power is told from one that is even less."""
 TINY = 1e-150
 
 
@@ -97,6 +99,20 @@ class Seen:
         """What the specimen's power beside these waves may well be, at each frequency: that of many
         rings together, and a standard error more. Faint ones are not zero because nobody sees them.
         """
+        power, error = self._of_many_rings(waves)
+        return np.asarray(np.maximum(power + error, 0.0)[self.at.ring])
+
+    def power_expected(self) -> F64:
+        """The mean of what the specimen's power may be, at each frequency, as many rings together
+        have it: it is not below 0, whatever was measured."""
+        power, error = self._of_many_rings(0.0)
+        clear = np.clip(power / np.maximum(error, TINY), LEAST_CLEAR, -LEAST_CLEAR)
+        below = 0.5 * np.array([math.erfc(-each / math.sqrt(2.0)) for each in clear])
+        density = np.exp(-0.5 * clear**2) / math.sqrt(2.0 * math.pi)
+        return np.asarray(np.maximum(power + error * density / below, 0.0)[self.at.ring])
+
+    def _of_many_rings(self, waves: C128 | float) -> tuple[F64, F64]:
+        """Power beside these waves and its standard error, by rings, each with those about it."""
         at, known = self.at, np.isfinite(self.noise)
         noise = np.where(known, self.noise, 1.0)
         weight = np.where(known, at.twice / noise**2, 0.0)
@@ -108,8 +124,8 @@ class Seen:
                 (weight * noise) ** 2,
             )
         )
-        most = (seen + np.sqrt(error / at.share)) / np.maximum(total, TINY)
-        return np.asarray(np.maximum(most, 0.0)[at.ring])
+        total = np.maximum(total, TINY)
+        return seen / total, np.sqrt(error / at.share) / total
 
     def error_of(self, waves: C128, power: F64, shown: F64, common: F64) -> F64:
         """Power of the error of waves (n,), of the middle.
