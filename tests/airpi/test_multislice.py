@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra 'training'")
-pytest.importorskip("abtem", reason="training needs the extra 'training'")
 
 from stemd.beam import Beam  # noqa: E402
 from stemd.virtual.scattering import LOBATO, VOLT_ANGSTROM_SQUARED  # noqa: E402

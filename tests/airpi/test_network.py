@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra 'training'")
-pytest.importorskip("abtem", reason="training needs the extra 'training'")
 pytest.importorskip("onnx", reason="training needs the extra 'training'")
 
 from stemd.beam import Beam  # noqa: E402

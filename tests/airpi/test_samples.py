@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra 'training'")
-pytest.importorskip("abtem", reason="training needs the extra 'training'")
 
 from training.airpi import samples, shards, specimens  # noqa: E402
 

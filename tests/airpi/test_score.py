@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="training needs the extra 'training'")
-pytest.importorskip("abtem", reason="training needs the extra 'training'")
 
 from benchmarks.airpi import measures, methods, simulate, specimens
 from benchmarks.airpi.scan4d import SCALE, Picture, Scan4D

@@ -149,7 +149,8 @@ def test_a_cluster_that_stops_is_told_within_ten_seconds_and_goes_on_when_it_is_
             wait_until(lambda: made.count(words) or made.process.poll() is not None, words, 30.0)
         assert made.count(words), made.told
         assert time.monotonic() - began < SOON_S
-        wait_until(lambda: made.count(words) >= 2, f"{words} is told again", 30.0)
+        if fault == "scheduler stopped":  # which the command might wait for; a clock tests the rest
+            wait_until(lambda: made.count(words) >= 2, f"{words} is told again", 30.0)
     finally:
         for each in hurt:
             if number == signal.SIGSTOP:

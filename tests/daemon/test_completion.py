@@ -266,7 +266,7 @@ def test_without_a_record_or_when_it_is_not_wanted_a_notice_names_the_remedy(
     assert not slow.processes()
 
 
-def test_a_network_that_keeps_up_leaves_nothing_to_complete(
+def test_a_network_that_keeps_up_leaves_nothing_to_complete_but_for_another_lens(
     make_slow: Callable[..., SlowRig],
 ) -> None:
     slow = make_slow()
@@ -275,16 +275,6 @@ def test_a_network_that_keeps_up_leaves_nothing_to_complete(
     (scan,) = slow.rig.finished()
     assert scan["completion"] is None
     assert slow.rig.state()["completions_waiting"] == 0
-
-
-def test_an_image_that_keeps_its_lens_gets_another_one_from_the_record(
-    make_slow: Callable[..., SlowRig],
-) -> None:
-    slow = make_slow()
-    slow.rig.start()
-    slow.rig.order("start")
-    (scan,) = slow.rig.finished()
-    assert scan["completion"] is None
     before = slow.images(scan)
     optics = {"defocus_nm": 6.0}
     reply = slow.rig.order("recompute", write=True, settings={"optics": optics})

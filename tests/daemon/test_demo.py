@@ -34,7 +34,7 @@ def test_two_scans_end_complete_true_to_the_specimen_and_reproducible(tmp_path: 
     compile_kernels()
     data = tmp_path / "demo"
     command = [sys.executable, "-m", "stemd", "demo", "--scans", "2", "--no-page"]
-    command += ["--data-dir", str(data), "--mqtt-port", "0", "--scan", "96x128"]
+    command += ["--data-dir", str(data), "--mqtt-port", "0", "--scan", "64x96"]
     environment = os.environ | ordinary_priority.environment(tmp_path)
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -54,7 +54,7 @@ def test_two_scans_end_complete_true_to_the_specimen_and_reproducible(tmp_path: 
     assert len(folders) == 2
     for folder in folders:
         ricom = tifffile.imread(folder / "ricom.tif")
-        assert ricom.shape == truth.shape == (96, 128)
+        assert ricom.shape == truth.shape == (64, 96)
         assert np.corrcoef(ricom.ravel(), truth.ravel())[0, 1] > 0.9
         out = tmp_path / "again" / folder.name
         raw, config = str(folder / "raw.mib"), str(data / "demo.toml")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from stemd.acquisition import Scan
 from stemd.blocks import Ended, FrameBlock, Started
 from stemd.inference.worker import shared
 from stemd.scan.run import ScanRun
@@ -35,7 +36,7 @@ name = "cam"
 
 [pipeline.adapter]
 type = "merlin"
-scan = {{ shape = [24, 24], step_size_angstrom = 0.5 }}
+scan = {{ shape = [16, 16], step_size_angstrom = 0.5 }}
 
 [pipeline.optics]
 energy_ev = 200e3
@@ -53,6 +54,9 @@ ENGINES = {
     "direct": 'type = "direct"',
     "ssb": 'type = "ssb"',
 }
+
+SCAN = Scan(shape=(16, 16), flyback=0, step_size_angstrom=0.5, dwell_time_us=10.0)
+"""Who is held by whom does not depend on how many positions there are."""
 
 
 class NeverStops:
@@ -75,7 +79,7 @@ async def one_scan(bench: Bench) -> list[weakref.ref[object]]:
     run: ScanRun | None = None
     files: ScanFiles | None = None
     finished = len(bench.heard.finished)
-    for message in frames():
+    for message in frames(SCAN):
         if isinstance(message, Started):
             run, files = await asyncio.to_thread(bench.scans.begin, message.acquisition)
         elif isinstance(message, FrameBlock):

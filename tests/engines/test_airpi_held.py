@@ -129,17 +129,23 @@ def test_beside_a_camera_the_image_does_not_wait_for_a_lens_that_takes_long(
         assert run.lacking() == ({"airpi": POSITIONS**2} if hurried else {})
 
 
+@pytest.fixture
+def seen(truth: NDArray[np.float64], monkeypatch: pytest.MonkeyPatch) -> NDArray[np.float32]:
+    """The middle of the image, which a strong specimen's fit is said to have found."""
+    middle = on_scan(truth)[8:-8, 8:-8].astype(np.float32)
+    found = Strong(1.0, 1.0, middle, Frame(STEP, (8 * STEP, 8 * STEP)), 1.0, 1.0)
+    monkeypatch.setattr("stemd.engines.airpi.finishing.strong", lambda *of: found)
+    monkeypatch.setattr("stemd.engines.airpi.keeper.LENS_BY_S", 6000.0)
+    return middle
+
+
 def test_of_a_strong_specimen_the_record_makes_what_there_was_no_time_for(
     nothing: str,
     patterns: NDArray[np.uint16],
-    truth: NDArray[np.float64],
+    seen: NDArray[np.float32],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Beside a camera the image is the nearest to what was fitted in the middle, and it is told."""
-    seen = on_scan(truth)[8:-8, 8:-8].astype(np.float32)
-    found = Strong(1.0, 1.0, seen, Frame(STEP, (8 * STEP, 8 * STEP)), 1.0, 1.0)
-    monkeypatch.setattr("stemd.engines.airpi.finishing.strong", lambda *of: found)
-    monkeypatch.setattr("stemd.engines.airpi.keeper.LENS_BY_S", 6000.0)
     notices: list[Notice] = []
     run = run_of(patterns, nothing, notices, live=True, when_slow="skip")
     live = {each.name: each for each in run.serve(lambda _: None, lambda: 100.0).results}
@@ -174,19 +180,14 @@ def test_of_a_strong_specimen_the_record_makes_what_there_was_no_time_for(
     assert [each.kind for each in notices] == ["airpi_lens_disagrees"]
 
 
+@pytest.mark.usefixtures("seen")
 @pytest.mark.parametrize(("complete", "level"), [(True, "info"), (False, "warning")])
 def test_nobody_is_warned_of_what_the_record_makes_by_itself(
     nothing: str,
     patterns: NDArray[np.uint16],
-    truth: NDArray[np.float64],
-    monkeypatch: pytest.MonkeyPatch,
     complete: bool,
     level: str,
 ) -> None:
-    seen = on_scan(truth)[8:-8, 8:-8].astype(np.float32)
-    found = Strong(1.0, 1.0, seen, Frame(STEP, (8 * STEP, 8 * STEP)), 1.0, 1.0)
-    monkeypatch.setattr("stemd.engines.airpi.finishing.strong", lambda *of: found)
-    monkeypatch.setattr("stemd.engines.airpi.keeper.LENS_BY_S", 6000.0)
     notices: list[Notice] = []
     run = run_of(patterns, nothing, notices, live=True, recorded=True, complete=complete)
     run.serve(lambda _: None, lambda: 100.0)

@@ -23,6 +23,7 @@ from stemd.daemon.systemd import notify
 from tests.conftest import wait_until
 from tests.daemon.rig import CONFIG, POSITIONS, Rig
 from tests.daemon.running import RunningDaemon
+from tests.faults import short_periods
 from tests.faults.conftest import Row, same
 
 pytestmark = pytest.mark.mosquitto
@@ -189,6 +190,7 @@ def step():
         return 0.0
 time.time = lambda: real() + step()
 time.time_ns = lambda: real_ns() + int(step() * 1e9)
+{often}
 from stemd.cli.main import main
 sys.exit(main(["run", {config!r}]))
 """
@@ -200,7 +202,7 @@ class SteppedDaemon(RunningDaemon):
     def __init__(self, folder: Path, text: str, steps: Path) -> None:
         super().__init__(folder, text)
         super().stop(signal.SIGKILL)
-        program = CLOCK.format(path=str(steps), config=str(self.config))
+        program = CLOCK.format(path=str(steps), config=str(self.config), often=short_periods.SITE)
         self.process = subprocess.Popen(
             [sys.executable, "-c", program], stderr=self.log, stdout=self.log
         )
