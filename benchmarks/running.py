@@ -124,8 +124,8 @@ class Daemon:
 
     def _hear(self) -> None:
         with contextlib.suppress(OSError):
-            while True:
-                if b"READY=1" in self._channel.recv(4096):
+            while said := self._channel.recv(4096):  # nothing: it is shut
+                if b"READY=1" in said:
                     self._ready.set()
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[float, int]:

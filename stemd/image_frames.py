@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import struct
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.documents import Json, compact_json, object_from_json
+from stemd.drawing import LineChanges, parts_of
 from stemd.errors import StemdError
 from stemd.results import Result, Snapshot
 
@@ -47,11 +49,69 @@ def reduced(image: NDArray[np.float32], step: int, *, mean: bool) -> NDArray[np.
     """
     if step == 1:
         return image
-    height, width = (max(1, side // step) for side in image.shape)
+    height, width = reduced_shape(image.shape, step)
     if not mean or min(image.shape) < step:
         return image[::step, ::step][:height, :width]
     boxes = image[: height * step, : width * step].reshape(height, step, width, step)
     return np.asarray(boxes.mean(axis=(1, 3)), np.float32)
+
+
+def reduced_shape(shape: tuple[int, ...], step: int) -> tuple[int, int]:
+    """Pixels (y, x) of an image that is reduced by `step`."""
+    height, width = (max(1, side // step) for side in shape)
+    return height, width
+
+
+class ReducedImage:
+    """A result's image reduced by `step`, a part at a time. By any thread.
+
+    Of one that grows it is kept, and only lines that have changed since are reduced again.
+    """
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+        self._lock = threading.Lock()
+        self._image: NDArray[np.float32] = np.zeros((0, 0), np.float32)
+        self._changes: LineChanges | None = None
+        self._then = 0
+
+    def of(self, result: Result) -> NDArray[np.float32]:
+        """As it is now, in an array that nobody writes to any more."""
+        if self._step == 1:
+            return np.asarray(result.image, np.float32)
+        changes = result.changes
+        with self._lock:
+            if changes is None:
+                self._changes = None
+                self._image = np.zeros((0, 0), np.float32)
+                return self._made(result)
+            then, now = self._then, changes.now
+            if changes is not self._changes:
+                self._image, self._changes = self._made(result), changes
+            else:
+                for first, stop in changes.since(then):
+                    self._reduce(result, self._image, first, stop)
+            self._then = now
+            return self._image.copy()
+
+    def _made(self, result: Result) -> NDArray[np.float32]:
+        image = np.zeros(reduced_shape(result.shape, self._step), np.float32)
+        for first, stop in parts_of(result.shape, self._step):
+            self._reduce(result, image, first, stop)
+        return image
+
+    def _reduce(self, result: Result, image: NDArray[np.float32], first: int, stop: int) -> None:
+        """Lines first..stop-1, and those that are in the same boxes."""
+        (ny, nx), step = result.shape, self._step
+        mean = not is_angle(result) and min(ny, nx) >= step
+        row, end = first // step, min(image.shape[0], -(-stop // step))
+        if row >= end:
+            return  # of the remainder at the far edge
+        lines = result.lines(row * step, min(ny, end * step))
+        if mean:
+            image[row:end] = reduced(lines, step, mean=True)
+        else:
+            image[row:end] = lines[::step, ::step][: end - row, : image.shape[1]]
 
 
 def is_angle(result: Result) -> bool:
@@ -67,14 +127,14 @@ def image_meta(pipeline: str, snapshot: Snapshot, result: Result, step: int) -> 
 
     `pixel_size` is that of a pixel as sent, in angstrom ("scan" axes) or mrad ("detector").
     """
-    full = result.image.shape
+    full = result.shape
     return {
         "pipeline": pipeline,
         "name": result.name,
         "units": result.units,
         "axes": result.axes,
         "pixel_size": None if result.pixel_size is None else result.pixel_size * step,
-        "shape": [max(1, side // step) for side in full],
+        "shape": list(reduced_shape(full, step)),
         "full_shape": list(full),
         "step": step,
         "scan": snapshot.acquisition.id,

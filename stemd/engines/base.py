@@ -82,6 +82,11 @@ class PositionMaps:
         return image
 
     @property
+    def totals_done(self) -> Sums:
+        """The sums of the positions that are done; not to be written to."""
+        return self.total if self.done.all() else self.total[self.done]
+
+    @property
     def detectors(self) -> Mapping[str, Sums]:
         """Sum over each virtual detector by name, flat (ny*nx,)."""
         names, sums = self.detector_names, self.detector_sums

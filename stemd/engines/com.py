@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
-from stemd.acquisition import Acquisition
+from stemd.acquisition import Acquisition, Optics
 from stemd.blocks import Block
 from stemd.engines.base import PositionMaps, Positions
 from stemd.engines.growing import Growing
-from stemd.engines.vectors import centre_of_mass, resolve_centre, shifts, stretches, to_scan_axes
+from stemd.engines.vectors import (
+    F64,
+    centre_of_mass,
+    resolve_centre,
+    shifts,
+    stretches,
+    to_scan_axes,
+)
 from stemd.plugins import Plugin
-from stemd.results import Result
+from stemd.results import DrawnResult, Result
 from stemd.settings import EngineSettings, Settings
 
 STILL_PX = 0.01
-"""Pixels that an automatic centre moves by before a large growing image is written again."""
+"""Pixels that an automatic centre moves by before the growing images of a large scan are others."""
+UNITS = {"com_y": "px", "com_x": "px", "field_magnitude": "px", "field_direction": "rad"}
 
 
 class ComSettings(EngineSettings):
@@ -25,7 +34,7 @@ class ComSettings(EngineSettings):
 
     def outputs(self, engine: str) -> tuple[str, ...]:
         """The centre's two components, and the field's length and direction."""
-        return ("com_y", "com_x", "field_magnitude", "field_direction")
+        return tuple(UNITS)
 
 
 class ComEngine:
@@ -55,7 +64,7 @@ class ComEngine:
         """Remember what has come; the maps are the accumulators."""
         assert isinstance(item, tuple)
         self._growing.came(*item)
-        if not self._growing.stays:
+        if not self._growing.drawn:
             return
         for part in stretches(*item):
             com_y, com_x = centre_of_mass(self._maps, *part)
@@ -64,12 +73,12 @@ class ComEngine:
             self._known += int(np.count_nonzero(known))
 
     def _centre_now(self, *, final: bool) -> tuple[float, float]:
-        """The zero; of images that stay where they are by what was consumed.
+        """The zero; of growing images that are drawn by what was consumed.
 
-        Where it has moved, they are written again.
+        Where it has moved, all of them are others.
         """
         optics, shape = self._settings.optics, self._acquisition.detector.shape
-        if final or not (self._growing.stays and self._known and optics.center == "auto"):
+        if final or not (self._growing.drawn and self._known and optics.center == "auto"):
             return resolve_centre(self._maps, optics, shape)
         mean = (float(self._sums[0] / self._known), float(self._sums[1] / self._known))
         if self._centre is None or math.dist(mean, self._centre) > STILL_PX:
@@ -81,22 +90,48 @@ class ComEngine:
         """The four maps, float32 (ny, nx)."""
         acquisition, optics, maps = self._acquisition, self._settings.optics, self._maps
         centre = self._centre_now(final=final)
-        names = {"com_y": "px", "com_x": "px", "field_magnitude": "px", "field_direction": "rad"}
-        images, parts = self._growing.take(tuple(names), final=final)
-        for first, stop in parts:
-            shift_y, shift_x = shifts(maps, centre, first, stop)
-            scan_y, scan_x = to_scan_axes(shift_y, shift_x, optics)
-            direction = np.arctan2(scan_y, -scan_x)
-            direction[(scan_y == 0.0) & (scan_x == 0.0)] = 0.0
-            fields = (shift_y, shift_x, np.hypot(scan_y, scan_x), direction)
-            for image, field in zip(images, fields, strict=True):
-                image[first:stop] = field
         step = acquisition.scan.step_size_angstrom
         extra = {"center": list(centre), "center_mode": _mode(optics.center)}
+        if self._growing.drawn:
+            results: list[Result] = []
+            for name, units in UNITS.items():
+                values = partial(_value_of, name, maps, centre, optics)
+                drawing = self._growing.drawing(values, final=final)
+                results.append(DrawnResult(name, drawing, units, "scan", step, extra))
+            return results
+        images = [np.empty(maps.total.size, np.float32) for _ in UNITS]
+        for first, stop in stretches(0, maps.total.size):
+            shift_y, shift_x = shifts(maps, centre, first, stop)
+            scan_y, scan_x = to_scan_axes(shift_y, shift_x, optics)
+            fields = (shift_y, shift_x, np.hypot(scan_y, scan_x), _direction(scan_y, scan_x))
+            for image, field in zip(images, fields, strict=True):
+                image[first:stop] = field
         return [
             Result(name, image.reshape(maps.shape), units, "scan", step, extra)
-            for (name, units), image in zip(names.items(), images, strict=True)
+            for (name, units), image in zip(UNITS.items(), images, strict=True)
         ]
+
+
+def _direction(scan_y: F64, scan_x: F64) -> F64:
+    direction = np.arctan2(scan_y, -scan_x)
+    direction[(scan_y == 0.0) & (scan_x == 0.0)] = 0.0
+    return direction
+
+
+def _value_of(
+    name: str,
+    maps: PositionMaps,
+    centre: tuple[float, float],
+    optics: Optics,
+    first: int,
+    stop: int,
+) -> F64:
+    """The values of one of the images at positions first..stop-1."""
+    shift_y, shift_x = shifts(maps, centre, first, stop)
+    if name.startswith("com"):
+        return shift_y if name == "com_y" else shift_x
+    scan_y, scan_x = to_scan_axes(shift_y, shift_x, optics)
+    return np.hypot(scan_y, scan_x) if name == "field_magnitude" else _direction(scan_y, scan_x)
 
 
 def _mode(center: object) -> str:

@@ -1,86 +1,70 @@
-"""Images that grow with a scan: of a large one the same memory each time, by what has changed."""
+"""Images that follow from a scan's maps: of a large one drawn when somebody wants them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.engines.base import PositionMaps, Positions
+from stemd.drawing import Drawing, LineChanges
+from stemd.engines.base import PositionMaps
 from stemd.engines.vectors import stretches
 
 LARGE = 1 << 21
-"""Positions of a scan whose growing images are not made anew for each snapshot."""
-MOST_RUNS = 1024
-"""Runs of positions that are remembered apart, or half of them: of those nearest to each other."""
+"""Positions of a scan whose images are not kept beside the maps that they follow from."""
+
+Values = Callable[[int, int], NDArray[np.floating[Any]]]
+"""Gives the values of positions first..stop-1."""
 
 
 class Growing:
-    """Where an engine writes its images, float32 (ny*nx,), and which positions it must write.
+    """The images of an engine whose values follow from a scan's maps, position by position.
 
-    Of a large scan growing images stay where they are: only positions that have come since are
-    written, and whoever still looks at an earlier snapshot sees them too, each value whole. Of
-    other scans each snapshot has arrays of its own. Finished images are written in full; a large
-    scan's take over the memory of the growing ones, which is then forgotten.
+    Those of a large scan are drawn from the maps, line by line, by whoever wants them: they need no
+    memory, and one that grows shows positions that are newer than its snapshot too, each value
+    whole. Of other scans each snapshot has arrays of its own.
     """
 
     def __init__(self, maps: PositionMaps) -> None:
         self._maps = maps
-        self._stays = maps.total.size >= LARGE
-        self._kept: dict[str, NDArray[np.float32]] = {}
-        self._stale: list[Positions] = []
-        self._came: list[Positions] = []
+        self._changes = LineChanges(maps.shape[0])
+
+    @property
+    def drawn(self) -> bool:
+        """Whether images are drawn when they are wanted."""
+        return self._maps.total.size >= LARGE and self._maps.counts is None
 
     def came(self, first: int, stop: int) -> None:
         """These positions have become complete."""
-        if not self._stays:
-            return
-        for runs in (self._stale, self._came):
-            if runs and runs[-1][1] == first:
-                runs[-1] = (runs[-1][0], stop)
-            else:
-                runs.append((first, stop))
-        if len(self._came) > MOST_RUNS:
-            self._came = joined(self._came, MOST_RUNS // 2)
+        nx = self._maps.shape[1]
+        self._changes.changed(first // nx, (stop - 1) // nx + 1)
 
     def anew(self) -> None:
-        """All positions that have come are to be written again; the others are 0 anyway."""
-        self._stale = list(self._came)
+        """The values of all positions are others in the drawings that are made from now on."""
+        self._changes = LineChanges(self._maps.shape[0])
 
-    @property
-    def stays(self) -> bool:
-        """Whether growing images stay where they are."""
-        return self._stays and self._maps.counts is None
+    def drawing(self, values: Values, *, final: bool) -> Drawing:
+        """An image of these values, which depend on nothing else that changes but the maps."""
+        (ny, nx), done = self._maps.shape, self._maps.done
 
-    def take(
-        self, names: Sequence[str], *, final: bool
-    ) -> tuple[list[NDArray[np.float32]], list[Positions]]:
-        """The images of these names, and the positions to write into them, some at a time."""
-        size, kept = self._maps.total.size, self._kept
-        parts: Sequence[Positions] = [(0, size)]
-        if self.stays:
-            if not final:
-                parts = self._stale if all(name in kept for name in names) else self._came
-            fresh = [name for name in names if name not in kept]
-            kept |= {name: np.zeros(size, np.float32) for name in fresh}
-            self._kept = {name: kept[name] for name in names}
-            self._stale = []
-            images = [self._kept[name] for name in names]
-        else:
-            images = [np.zeros(size, np.float32) for _ in names]
-        if final:
-            self._kept = {}
-        return images, [part for run in parts for part in stretches(*run)]
+        def draw(first: int, stop: int) -> NDArray[np.float32]:
+            lines = np.zeros((stop - first, nx), np.float32)
+            flat, there = lines.reshape(-1), done[first * nx : stop * nx]
+            for at, end in stretches(0, flat.size):
+                if final or there[at:end].any():
+                    flat[at:end] = values(first * nx + at, first * nx + end)
+            if not final:  # hits of positions that are not complete
+                flat[~there] = 0.0
+            return lines
+
+        return Drawing((ny, nx), draw, None if final else self._changes)
 
 
-def joined(runs: Sequence[Positions], most: int) -> list[Positions]:
-    """Runs that hold all of these positions, at most so many; the smallest gaps are in them."""
-    firsts, stops = np.array(sorted(runs)).T
-    stops = np.maximum.accumulate(stops)
-    gaps = firsts[1:] - stops[:-1]
-    apart = gaps > max(0, np.sort(gaps)[-most] if gaps.size >= most else 0)
-    starts = np.concatenate(([0], np.flatnonzero(apart) + 1))
-    ends = np.concatenate((starts[1:], [firsts.size])) - 1
-    pairs = zip(firsts[starts], stops[ends], strict=True)
-    return [(int(first), int(stop)) for first, stop in pairs]
+def in_stretches(values: Values, positions: int) -> NDArray[np.float32]:
+    """The values of all positions, made in parts of bounded memory."""
+    image = np.empty(positions, np.float32)
+    for first, stop in stretches(0, positions):
+        image[first:stop] = values(first, stop)
+    return image

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator
 
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
 from stemd.blocks import Block
+from stemd.drawing import Drawing, LineChanges
 from stemd.engines.base import PositionMaps, Positions
 from stemd.engines.growing import LARGE
 from stemd.engines.kernels.ricom import add_positions, integrate, padded, ricom_kernel
@@ -25,7 +26,7 @@ from stemd.engines.vectors import (
     vectors_of,
 )
 from stemd.plugins import Plugin
-from stemd.results import Result
+from stemd.results import DrawnResult, Result
 from stemd.settings import EngineSettings, Settings
 
 STILL_PX = 0.001
@@ -71,6 +72,7 @@ class RicomEngine:
         """A scan begins: the image and the kernel are allocated."""
         self._acquisition, self._settings, self._maps = acquisition, settings, maps
         self._image: NDArray[np.float32] = np.zeros(maps.shape, np.float32)
+        self._changes = LineChanges(maps.shape[0])
         self._runs: list[Positions] = []
         self._added = 0
         self._rebuild_at = 1
@@ -113,9 +115,12 @@ class RicomEngine:
             self._integrate()
         extra |= self._zero.about()
         step = self._acquisition.scan.step_size_angstrom
-        # a large one stays where it is, see `Growing`: what is added is seen by all who look at it
-        stays = final or self._maps.total.size >= LARGE
-        image = self._image if stays else self._image.copy()
+        if not final and self._maps.total.size >= LARGE:
+            # stays where it is: what is added is seen by all who look at it
+            image, changes = self._image, self._changes
+            drawing = Drawing(self._maps.shape, lambda first, stop: image[first:stop], changes)
+            return [DrawnResult(self.name, drawing, "px*px", "scan", step, extra)]
+        image = self._image if final else self._image.copy()
         if final:
             self._release()
         return [Result(self.name, image, "px*px", "scan", step, extra)]
@@ -140,6 +145,8 @@ class RicomEngine:
         for part in stretches(first, stop):
             vectors = vectors_of(self._maps, self._zero, self._settings.optics, *part)
             add_positions(self._image, *self._padded, *part, *vectors)
+        nx, half = self._maps.shape[1], self._own.kernel_size // 2
+        self._changes.changed(first // nx - half, (stop - 1) // nx + 1 + half)
 
     def _rebuild(self) -> None:
         """All positions so far with today's centre and settings, by the cheaper way."""
@@ -150,6 +157,7 @@ class RicomEngine:
             self._integrate()
             return
         self._image = np.zeros(self._maps.shape, np.float32)
+        self._changes = LineChanges(self._maps.shape[0])
         for first, stop in self._runs:
             self._add(first, stop)
 
@@ -169,8 +177,11 @@ class RicomEngine:
 
     def _integrate(self) -> None:
         lines = scan_lines(self._maps, self._zero, self._settings.optics)
-        self._release()
-        self._image = integrate(lines, self._maps.shape, *self._kernel)
+        shape, self._changes = self._maps.shape, LineChanges(self._maps.shape[0])
+        large = self._maps.total.size >= LARGE and not self._is_released
+        # whoever still looks at the image of a large scan sees it become the better one
+        image = self._image if large else np.empty(shape, np.float32)
+        self._image = integrate(lines, shape, *self._kernel, image)
 
 
 def _warm(settings: RicomSettings) -> Iterable[object]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block
 from stemd.engines.base import PositionMaps, Positions
-from stemd.engines.growing import Growing
+from stemd.engines.growing import Growing, in_stretches
 from stemd.plugins import Plugin
-from stemd.results import Result
+from stemd.results import DrawnResult, Result
 from stemd.settings import EngineSettings, Settings
 
 
@@ -40,12 +41,16 @@ class SumEngine:
 
     def snapshot(self, *, final: bool) -> Sequence[Result]:
         """The image, float32 (ny, nx), counts."""
-        (image,), parts = self._growing.take((self.name,), final=final)
+        maps, step = self._maps, self._acquisition.scan.step_size_angstrom
         scale = np.float32(self._acquisition.detector.scale)
-        for first, stop in parts:
-            image[first:stop] = self._maps.evened(self._maps.total, first, stop) * scale
-        image = image.reshape(self._maps.shape)
-        step = self._acquisition.scan.step_size_angstrom
+
+        def counts(first: int, stop: int) -> NDArray[np.float32]:
+            return maps.evened(maps.total, first, stop) * scale
+
+        if self._growing.drawn:
+            drawing = self._growing.drawing(counts, final=final)
+            return [DrawnResult(self.name, drawing, "counts", "scan", step)]
+        image = in_stretches(counts, maps.total.size).reshape(maps.shape)
         return [Result(self.name, image, "counts", "scan", step)]
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from stemd.acquisition import Acquisition, Optics
 from stemd.blocks import Block
 from stemd.engines.base import PositionMaps, Positions
-from stemd.engines.growing import Growing
+from stemd.engines.growing import Growing, in_stretches
 from stemd.errors import ConfigError
 from stemd.plugins import Plugin
-from stemd.results import Result
+from stemd.results import DrawnResult, Result
 from stemd.settings import EngineSettings, Settings
 
 Radius = Annotated[float, Field(ge=0.0, le=1e9, allow_inf_nan=False)]
@@ -90,6 +92,7 @@ class VirtualDetectorEngine:
         own = settings.engines.get(self.name, self._own)
         assert isinstance(own, VirtualDetectorSettings)
         self._own = own
+        self._growing.anew()
 
     def consume(self, item: Positions | Block) -> None:
         """Remember what has come; the reduction has summed it."""
@@ -98,26 +101,31 @@ class VirtualDetectorEngine:
 
     def snapshot(self, *, final: bool) -> Sequence[Result]:
         """The images, float32 (ny, nx), counts."""
-        step = self._acquisition.scan.step_size_angstrom
-        maps, scale = self._maps, np.float32(self._acquisition.detector.scale)
-        sums = maps.detectors
-        names = [n for n in (*self._own.detectors, *self._own.detectors_px) if n in sums]
-        taken, parts = self._growing.take(names, final=final)
-        images = dict(zip(names, taken, strict=True))
-        for name, image in images.items():
-            for first, stop in parts:
-                image[first:stop] = maps.evened(sums[name], first, stop) * scale
-        results = []
+        step, maps, growing = self._acquisition.scan.step_size_angstrom, self._maps, self._growing
+        results: list[Result] = []
         extra: dict[str, Any]
         for unit, table in (("mrad", self._own.detectors), ("px", self._own.detectors_px)):
             for name, radii in table.items():
-                if name in images:
-                    image = images[name].reshape(maps.shape)
-                    extra = {"inner": radii[0], "outer": radii[1], "radius_units": unit}
-                    if before := maps.mixed.get(name):
-                        extra["mixed"] = [dict(ring) for ring in before]
-                    results.append(Result(name, image, "counts", "scan", step, extra))
+                if name not in maps.detector_names:
+                    continue
+                extra = {"inner": radii[0], "outer": radii[1], "radius_units": unit}
+                if before := maps.mixed.get(name):
+                    extra["mixed"] = [dict(ring) for ring in before]
+                counts = partial(self._counts, name)
+                if growing.drawn:
+                    drawing = growing.drawing(counts, final=final)
+                    results.append(DrawnResult(name, drawing, "counts", "scan", step, extra))
+                    continue
+                image = in_stretches(counts, maps.total.size).reshape(maps.shape)
+                results.append(Result(name, image, "counts", "scan", step, extra))
         return results
+
+    def _counts(self, name: str, first: int, stop: int) -> NDArray[np.float32]:
+        sums = self._maps.detectors.get(name)
+        if sums is None:  # it was taken out while somebody still looks at its last image
+            return np.zeros(stop - first, np.float32)
+        scale = np.float32(self._acquisition.detector.scale)
+        return self._maps.evened(sums, first, stop) * scale
 
 
 PLUGIN = Plugin(

@@ -225,7 +225,7 @@ class ImagePublisher:
 
     def _too_large(self, image: Image, code: int) -> SinkError:
         reason = refusal(code, self._settings)
-        ny, nx = image.result.image.shape
+        ny, nx = image.result.shape
         return SinkError(
             f"image {image.result.name} ({ny} x {nx}, {image.bytes} bytes) was not delivered: "
             f"{reason.message}",

@@ -33,8 +33,8 @@ class Image:
 
     @property
     def bytes(self) -> int:
-        """Memory of its pixels."""
-        return self.result.image.nbytes
+        """Of its pixels, in a message."""
+        return self.result.nbytes
 
 
 class ImageMailbox:

@@ -86,7 +86,7 @@ class Audience:
                 "name": result.name,
                 "units": result.units,
                 "axes": result.axes,
-                "shape": list(result.image.shape),
+                "shape": list(result.shape),
             }
             for result in snapshot.results
         }

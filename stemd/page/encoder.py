@@ -6,9 +6,8 @@ import asyncio
 import struct
 from dataclasses import dataclass
 
-import numpy as np
-
 from stemd import image_frames
+from stemd.image_frames import ReducedImage
 from stemd.results import Result, Snapshot
 
 INLINE_BYTES = 1 << 20
@@ -67,6 +66,7 @@ class Encoder:
     def __init__(self) -> None:
         self._newest: dict[_Key, tuple[Result, asyncio.Task[Payload] | Payload]] = {}
         self._bundle: tuple[list[Payload], Payload] = ([], Payload(b""))
+        self._reduced: dict[tuple[str, str, int], ReducedImage] = {}
 
     def at_once(self, pipeline: str, waiting: Waiting) -> Payload | None:
         """The frame of an image that is small or encoded already, else None.
@@ -74,8 +74,8 @@ class Encoder:
         Raises whatever a wrong image makes the encoding raise.
         """
         key, known = self._known(pipeline, waiting)
-        if known is None and waiting.result.image.nbytes <= INLINE_BYTES:
-            known = _encode(pipeline, waiting, key[2])
+        if known is None and waiting.result.nbytes <= INLINE_BYTES:
+            known = self._encode(pipeline, waiting, key[2])
             self._newest[key] = (waiting.result, known)
         return known if isinstance(known, Payload) else None
 
@@ -92,7 +92,7 @@ class Encoder:
         return await asyncio.shield(known)
 
     async def _in_a_thread(self, pipeline: str, waiting: Waiting, key: _Key) -> Payload:
-        payload = await asyncio.to_thread(_encode, pipeline, waiting, key[2])
+        payload = await asyncio.to_thread(self._encode, pipeline, waiting, key[2])
         if key in self._newest and self._newest[key][0] is waiting.result:
             self._newest[key] = (waiting.result, payload)
         return payload
@@ -101,7 +101,7 @@ class Encoder:
         self, pipeline: str, waiting: Waiting
     ) -> tuple[_Key, asyncio.Task[Payload] | Payload | None]:
         result = waiting.result
-        step = image_frames.reduction(result.image.shape, waiting.max_side)
+        step = image_frames.reduction(result.shape, waiting.max_side)
         key = (pipeline, result.name, step, waiting.short)
         known = self._newest.get(key)
         return key, known[1] if known is not None and known[0] is result else None
@@ -118,13 +118,12 @@ class Encoder:
     def clear(self) -> None:
         """Forget all frames (nobody is looking)."""
         self._newest.clear()
+        self._reduced.clear()
         self._bundle = ([], Payload(b""))
 
-
-def _encode(pipeline: str, waiting: Waiting, step: int) -> Payload:
-    result = waiting.result
-    meta = image_frames.image_meta(pipeline, waiting.snapshot, result, step)
-    pixels = np.asarray(result.image, np.float32)
-    image = image_frames.reduced(pixels, step, mean=not image_frames.is_angle(result))
-    encode = image_frames.encode_short_image if waiting.short else image_frames.encode_image
-    return Payload(encode(meta, image, final=waiting.snapshot.final))
+    def _encode(self, pipeline: str, waiting: Waiting, step: int) -> Payload:
+        result = waiting.result
+        meta = image_frames.image_meta(pipeline, waiting.snapshot, result, step)
+        reduced = self._reduced.setdefault((pipeline, result.name, step), ReducedImage(step))
+        encode = image_frames.encode_short_image if waiting.short else image_frames.encode_image
+        return Payload(encode(meta, reduced.of(result), final=waiting.snapshot.final))

@@ -34,17 +34,16 @@ def blank_notices(maps: PositionMaps) -> Sequence[Notice]:
     many counts an electron makes is not known: it is taken from the differences of neighbours,
     whose variance is the mean for counts of single electrons.
     """
-    blank = maps.done & (maps.total == 0)
-    count, done = int(blank.sum()), int(maps.done.sum())
+    count, first, last = _blank(maps)
+    done = int(np.count_nonzero(maps.done))
     if not count:
         return []
     if count == done:
         text = f"none of the {count:,} patterns has a single count"
         return [Notice("blank_patterns", text, count=count, remedy=REMEDY)]
-    lit = np.flatnonzero(maps.done & ~blank)[:MOST_LOOKED_AT]
-    if darkest_electrons(maps.total[lit]) < ENOUGH_ELECTRONS:
+    lit = _lit(maps)
+    if darkest_electrons(lit) < ENOUGH_ELECTRONS:
         return []
-    first, last = (int(n) for n in np.flatnonzero(blank)[[0, -1]])
     where = " to ".join(str(divmod(n, maps.shape[1])) for n in sorted({first, last}))
     mean = int(maps.total.sum()) / (done - count)
     text = (
@@ -52,6 +51,29 @@ def blank_notices(maps: PositionMaps) -> Sequence[Notice]:
         f"positions (y, x) {where}"
     )
     return [Notice("blank_patterns", text, count=count, remedy=REMEDY)]
+
+
+def _blank(maps: PositionMaps) -> tuple[int, int, int]:
+    """How many positions are done and have no counts, the first and the last of them."""
+    count, ends = 0, [0]
+    for first, stop in stretches(0, maps.total.size):
+        blank = np.flatnonzero(maps.done[first:stop] & (maps.total[first:stop] == 0))
+        if blank.size:
+            ends = [first + int(blank[0]) if count == 0 else ends[0], first + int(blank[-1])]
+            count += blank.size
+    return count, ends[0], ends[-1]
+
+
+def _lit(maps: PositionMaps) -> NDArray[np.signedinteger]:
+    """Sums of the first positions that are done and have counts."""
+    found, count = [], 0
+    for first, stop in stretches(0, maps.total.size):
+        total = maps.total[first:stop]
+        found.append(total[maps.done[first:stop] & (total != 0)])
+        count += found[-1].size
+        if count >= MOST_LOOKED_AT:
+            break
+    return np.concatenate(found)[:MOST_LOOKED_AT]
 
 
 def negative_notices(maps: PositionMaps, detector_shape: tuple[int, int]) -> Sequence[Notice]:
@@ -78,7 +100,7 @@ def negative_notices(maps: PositionMaps, detector_shape: tuple[int, int]) -> Seq
     return [Notice("negative_patterns", text, count=count, remedy=remedy)]
 
 
-def darkest_electrons(totals: NDArray[np.int64]) -> float:
+def darkest_electrons(totals: NDArray[np.signedinteger]) -> float:
     """About how many electrons the darkest of these positions has, all of which have counts."""
     some = totals.astype(np.float64)
     mean, dark = float(some.mean()), float(np.quantile(some, DARK_SHARE))

@@ -187,7 +187,7 @@ class ScanImages:
         if self._repeats is None:
             return results
         shown = self._repeats.first_only if engine in self._engines.of_first else self._of_repeats
-        return [replace(each, extra={**each.extra, "repeats": shown}) for each in results]
+        return [each.changed(extra={**each.extra, "repeats": shown}) for each in results]
 
 
 def _names(results: Iterable[Result]) -> frozenset[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from stemd.acquisition import Detector
 from stemd.blocks import Level, Notice
 from stemd.engines.base import Gathered
+from stemd.engines.vectors import stretches
 
 _SOME = 4096
 """Values of a pattern that are looked at for a common divisor, and in whole rows for the byte
@@ -106,7 +108,7 @@ class OddCounts:
     def notices(self, totals: NDArray[np.signedinteger[Any]]) -> list[Notice]:
         """What is to be said of the scan; `totals`: counts of the positions that are done."""
         seen, values, negative, counts, rough, swapped, rough_swapped = self._numbers
-        if seen < LEAST_SAMPLES or float(np.abs(totals).sum(dtype=np.float64)) < LEAST_COUNTS:
+        if seen < LEAST_SAMPLES or _size_of(totals) < LEAST_COUNTS:
             return []
         said = []
         rougher = rough > ROUGH * counts and rough * swapped > ROUGHER * rough_swapped * counts > 0
@@ -145,10 +147,9 @@ class OddCounts:
         return said
 
     def _are_swapped(self, totals: NDArray[np.signedinteger[Any]]) -> bool:
-        lit = totals[totals > 0].astype(np.float64)
-        if min(self._sum.shape) < 4 or lit.size < 64:
+        if min(self._sum.shape) < 4 or np.count_nonzero(totals > 0) < 64:
             return False
-        positions, pixels = _contrast(lit), _contrast(self._sum)
+        positions, pixels = _contrast(totals, lit=True), _contrast(self._sum)
         return positions > CONTRAST and positions > TIMES * pixels
 
 
@@ -163,6 +164,22 @@ def _rough(pattern: NDArray[np.integer[Any]]) -> tuple[float, float]:
     return float(left[lit].sum()), float(np.abs(left - right)[lit].sum())
 
 
-def _contrast(values: NDArray[np.float64]) -> float:
-    mean = float(values.mean())
-    return float(values.std()) / mean if mean > 0.0 else 0.0
+def _size_of(totals: NDArray[np.signedinteger[Any]]) -> float:
+    """The counts of all positions, whatever their sign."""
+    parts = (totals[first:stop] for first, stop in stretches(0, totals.size))
+    return sum(float(np.abs(part).sum(dtype=np.float64)) for part in parts)
+
+
+def _contrast(values: NDArray[Any], *, lit: bool = False) -> float:
+    """The standard deviation over the mean; `lit`: of values above 0. In parts: it may be many."""
+    flat = values.reshape(-1)
+
+    def parts() -> Iterator[NDArray[np.float64]]:
+        for first, stop in stretches(0, flat.size):
+            part = flat[first:stop]
+            yield (part[part > 0] if lit else part).astype(np.float64)
+
+    count = sum(part.size for part in parts())
+    mean = sum(float(part.sum()) for part in parts()) / max(1, count)
+    square = sum(float(((part - mean) ** 2).sum()) for part in parts()) / max(1, count)
+    return math.sqrt(square) / mean if mean > 0.0 else 0.0

@@ -256,7 +256,7 @@ class ScanRun:
         return [
             *blank_notices(self.recorded),
             *negative_notices(self.recorded, shape),
-            *self.sampled.notices(self.recorded.total[self.recorded.done]),
+            *self.sampled.notices(self.recorded.totals_done),
         ]
 
     # Any thread

@@ -141,6 +141,10 @@ def write_atomic(path: Path, parts: Iterable[bytes | memoryview]) -> FileRecord:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise disk_error(error, "write", path) from error
+    except BaseException:  # whoever makes the parts
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
     return FileRecord(path.name, size, digest.hexdigest())
 
 

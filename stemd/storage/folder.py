@@ -34,7 +34,7 @@ Status = Literal["acquiring", "complete", "incomplete", "aborted", "not recorded
 
 def missing_runs(done: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """Runs (first, stop) of flat probe positions that are not done, stop exclusive."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([True], done.ravel(), [True])).astype(np.int8)))
+    edges = np.flatnonzero(np.diff(done.reshape(-1), prepend=True, append=True))
     return [(int(first), int(stop)) for first, stop in edges.reshape(-1, 2)]
 
 

@@ -11,7 +11,6 @@ import math
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.documents import to_json
+from stemd.drawing import parts_of
 from stemd.errors import StemdError
 from stemd.image_frames import is_angle
 from stemd.plugins import NoSettings
@@ -62,7 +62,7 @@ class PngWriter:
 
 def encode_png(result: Result, about: Mapping[str, Any] | None = None) -> bytes:
     """The image of a result as a PNG file; `about` is put into its Description as JSON."""
-    enlarged = max(1, -(-LEAST_SIDE // max(result.image.shape)))
+    enlarged = max(1, -(-LEAST_SIDE // max(result.shape)))
     return _encoded(result, about or {}, enlarged)
 
 
@@ -71,36 +71,47 @@ def encode_preview(result: Result, snapshot: Snapshot) -> bytes:
 
     What is not scanned yet, or is missing, is dark, and does not choose the shades.
     """
-    factor = -(-max(result.image.shape) // PREVIEW_SIDE)
+    factor = -(-max(result.shape) // PREVIEW_SIDE)
     about = {**describe(result, snapshot), "reduced": factor}
-    result = _known(result, snapshot)
-    if factor > 1:
-        result = _reduced(result, factor)
-    return _encoded(result, about, max(1, PREVIEW_SIDE // max(result.image.shape)))
+    result = _reduced(result, snapshot, factor) if factor > 1 else _known(result, snapshot)
+    return _encoded(result, about, max(1, PREVIEW_SIDE // max(result.shape)))
 
 
 def _known(result: Result, snapshot: Snapshot) -> Result:
     """The image with NaN for pixels of exactly 0, where positions have no data (yet)."""
     if result.axes != "scan" or snapshot.positions_done >= snapshot.positions_total:
         return result
-    return replace(result, image=np.where(result.image == 0.0, np.nan, result.image))
-
-
-def _reduced(result: Result, factor: int) -> Result:
-    """Means of `factor` x `factor` pixels, of those that are numbers; of angles one of them."""
-    size = result.pixel_size * factor if result.pixel_size else None
     image = result.image
-    if is_angle(result):
-        return replace(result, image=image[::factor, ::factor], pixel_size=size)
-    rows, columns = image.shape
+    known = np.where(image == 0.0, np.nan, image)
+    return Result(result.name, known, result.units, result.axes, result.pixel_size, result.extra)
+
+
+def _reduced(result: Result, snapshot: Snapshot, factor: int) -> Result:
+    """Means of `factor` x `factor` pixels, of those that are known; of angles one of them.
+
+    Some lines at a time: the image may be large.
+    """
+    rows = []
+    for first, stop in parts_of(result.shape, factor):
+        part = _known(Result("", result.lines(first, stop), result.units, result.axes), snapshot)
+        lines = part.image
+        rows.append(lines[::factor, ::factor] if is_angle(result) else _means(lines, factor))
+    size = result.pixel_size * factor if result.pixel_size else None
+    image = np.concatenate(rows)
+    return Result(result.name, image, result.units, result.axes, size, result.extra)
+
+
+def _means(lines: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    rows, columns = lines.shape
     rim = ((0, -rows % factor), (0, -columns % factor))
-    image = np.pad(image, rim, constant_values=np.nan)
-    cells = image.reshape(image.shape[0] // factor, factor, -1, factor)
+    lines = np.pad(lines, rim, constant_values=np.nan)
+    cells = lines.reshape(lines.shape[0] // factor, factor, -1, factor)
     known = np.isfinite(cells)
     count = known.sum(axis=(1, 3), dtype=np.float32)
     total = np.where(known, cells, np.float32(0.0)).sum(axis=(1, 3))
-    means = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
-    return replace(result, image=means, pixel_size=size)
+    means: NDArray[np.float32] = np.full_like(total, np.nan)
+    np.divide(total, count, out=means, where=count > 0)
+    return means
 
 
 def _encoded(result: Result, about: Mapping[str, Any], enlarged: int) -> bytes:

@@ -125,7 +125,7 @@ class ScanFiles:
         counters: dict[str, Any] = {"frames": run.frames}
         done = run.recorded.done
         if done.any():
-            counters["counts_per_position"] = round(float(run.recorded.total[done].mean()), 3)
+            counters["counts_per_position"] = round(float(run.recorded.totals_done.mean()), 3)
         self._opening.is_open()
         whole = self.record_is_whole = self._finish_record()
         written = self._write_final(final, settings)
@@ -202,7 +202,7 @@ class ScanFiles:
             )
         named = dataclasses.replace(
             snapshot,
-            results=[dataclasses.replace(r, name=r.name + ending) for r in snapshot.results],
+            results=[result.changed(name=result.name + ending) for result in snapshot.results],
         )
         writers = writers_of(settings) or DEFAULT_RESULTS
         if self.summary is not None:  # until `amend` has told scan.json of them

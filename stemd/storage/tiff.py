@@ -10,14 +10,15 @@ its own: OME readers (Bio-Formats, tifffile) take the first ImageDescription tag
 
 from __future__ import annotations
 
+import io
+import itertools
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stemd.acquisition import iso_utc
 from stemd.documents import to_json
@@ -47,7 +48,7 @@ def describe(result: Result, snapshot: Snapshot) -> dict[str, Any]:
         "name": result.name,
         "units": result.units,
         "scan": snapshot.acquisition.id,
-        "shape": list(result.image.shape),
+        "shape": list(result.shape),
         "pixel_size_angstrom": result.pixel_size if in_scan_plane else None,
         "positions_done": snapshot.positions_done,
         "positions_total": snapshot.positions_total,
@@ -75,7 +76,10 @@ def encode_tiff(result: Result, snapshot: Snapshot) -> bytes:
     resolution, unit = Fraction(1), _NO_UNIT
     if result.axes == "scan" and result.pixel_size:
         resolution, unit = Fraction(_ANGSTROM_PER_CM / result.pixel_size), _CENTIMETRE
-    return b"".join(tiff_parts(result.image, [description], resolution, unit))
+    file = io.BytesIO()
+    for part in tiff_parts(result, [description], resolution, unit):
+        file.write(part)
+    return file.getvalue()  # not copied
 
 
 class TiffWriter:
@@ -106,6 +110,7 @@ def write_tiff(
     ImageJ's. The file appears under its name only when it is whole and on the disk.
     Raises SinkError.
     """
+    result = result.made()  # looked at twice: the header has its range
     description = describe(result, snapshot) | {"settings": settings or {}}
     text = to_json(description, ascii_only=True)
     unit, size = _calibration(result)
@@ -114,7 +119,7 @@ def write_tiff(
         _imagej_lines(result, text, unit).encode("ascii"),
     ]
     resolution = Fraction(1 / size) if size else Fraction(1)
-    return write_atomic(path, tiff_parts(result.image, descriptions, resolution, _NO_UNIT))
+    return write_atomic(path, tiff_parts(result, descriptions, resolution, _NO_UNIT))
 
 
 def _calibration(result: Result) -> tuple[str, float | None]:
@@ -128,19 +133,24 @@ def _calibration(result: Result) -> tuple[str, float | None]:
 
 def _imagej_lines(result: Result, description: str, unit: str) -> str:
     """ImageJ's own description. It reads `unit` here and the size of a pixel from XResolution."""
-    low, high = _finite_range(result.image)
+    low, high = _finite_range(result)
     lines = ["ImageJ=1.54f", "images=1", f"unit={unit}", f"min={low:.9g}", f"max={high:.9g}"]
     return "\n".join([*lines, f"stemd={description}"]) + "\n"
 
 
-def _finite_range(image: NDArray[np.float32]) -> tuple[float, float]:
-    finite = image[np.isfinite(image)]
-    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+def _finite_range(result: Result) -> tuple[float, float]:
+    ranges = []
+    for lines in result.parts():
+        finite = lines[np.isfinite(lines)]
+        if finite.size:
+            ranges.append((float(finite.min()), float(finite.max())))
+    lows, highs = zip(*ranges, strict=True) if ranges else ((0.0,), (0.0,))
+    return min(lows), max(highs)
 
 
 def _ome_xml(result: Result, snapshot: Snapshot, description: str, size_nm: float | None) -> str:
     """OME-XML (schema 2016-06) for one float image; ASCII, so that no reader guesses wrong."""
-    height, width = result.image.shape
+    height, width = result.shape
     physical = "".join(
         f' PhysicalSize{axis}="{size_nm:.9g}" PhysicalSize{axis}Unit="nm"'
         for axis in "XY"
@@ -164,21 +174,21 @@ def _ome_xml(result: Result, snapshot: Snapshot, description: str, size_nm: floa
 
 
 def tiff_parts(
-    image: NDArray[np.float32],
+    result: Result,
     descriptions: Sequence[bytes],
     resolution: Fraction,
     resolution_unit: int,
-) -> list[bytes | memoryview]:
+) -> Iterator[bytes | memoryview]:
     """The bytes of a one-page float32 TIFF: everything before the pixels, then the pixels.
 
-    `image` is (y, x); `descriptions` become ImageDescription tags in this order; `resolution`
-    is pixels per `resolution_unit` (1: none, 3: centimetre). Layout after TIFF 6.0: header,
-    directory (tags ascending), values longer than four bytes, pixels in one strip.
+    These come some lines at a time, so that an image that is drawn is never there as a whole.
+    `descriptions` become ImageDescription tags in this order; `resolution` is pixels per
+    `resolution_unit` (1: none, 3: centimetre). Layout after TIFF 6.0: header, directory (tags
+    ascending), values longer than four bytes, pixels in one strip.
     """
-    if image.ndim != 2 or 0 in image.shape:
-        raise FormatError(f"an image has two axes (y, x) and a pixel, not the shape {image.shape}")
-    pixels = np.ascontiguousarray(image, dtype="<f4")
-    height, width = pixels.shape
+    if len(result.shape) != 2 or 0 in result.shape:
+        raise FormatError(f"an image has two axes (y, x) and a pixel, not the shape {result.shape}")
+    height, width = result.shape
     tags: list[tuple[int, int, int | bytes]] = [
         (256, _LONG, width),
         (257, _LONG, height),
@@ -189,7 +199,7 @@ def tiff_parts(
         (273, _LONG, 0),  # where the pixels begin, known below
         (277, _SHORT, 1),  # samples a pixel
         (278, _LONG, height),  # rows a strip
-        (279, _LONG, pixels.nbytes),
+        (279, _LONG, result.nbytes),
         (_X_RESOLUTION, _RATIONAL, _rational(resolution)),
         (_Y_RESOLUTION, _RATIONAL, _rational(resolution)),
         (296, _SHORT, resolution_unit),
@@ -200,7 +210,7 @@ def tiff_parts(
     longer = [value for _, _, value in tags if isinstance(value, bytes)]
     pixels_at = values_at + sum(len(value) + len(value) % 2 for value in longer)
     pixels_at += -pixels_at % _PIXELS_ALIGNED_TO
-    if pixels_at + pixels.nbytes > _MAX_TIFF_BYTES:
+    if pixels_at + result.nbytes > _MAX_TIFF_BYTES:
         raise FormatError(
             f"an image of {height} x {width} pixels does not fit into a TIFF file (4 GiB)"
         )
@@ -215,7 +225,8 @@ def tiff_parts(
             head += struct.pack("<HHII", tag, kind, 1, pixels_at if tag == 273 else value)
     head += struct.pack("<I", 0) + values
     head += b"\0" * (pixels_at - len(head))
-    return [bytes(head), pixels.data.cast("B")]
+    pixels = (np.ascontiguousarray(part, "<f4").data.cast("B") for part in result.parts())
+    return itertools.chain([bytes(head)], pixels)
 
 
 def _rational(value: Fraction) -> bytes:

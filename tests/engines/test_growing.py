@@ -1,6 +1,8 @@
-"""Growing images of a large scan: only what has changed is written, and it is what it would be."""
+"""Images of a large scan: drawn when somebody wants them, and what they would be if kept."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +10,8 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
 from stemd.engines import growing, ricom
+from stemd.image_frames import ReducedImage, reduced
+from stemd.results import DrawnResult, Result
 from stemd.scan import run
 from stemd.scan.run import ScanRun
 from tests.engines.scenes import engine, settings_of
@@ -15,6 +19,7 @@ from tests.engines.scenes import engine, settings_of
 SHAPE = (24, 40)
 SIZE = SHAPE[0] * SHAPE[1]
 ENGINES = ("com", "sum", "virtual_detector", "ricom")
+IMAGES = ("com_y", "com_x", "field_magnitude", "field_direction", "sum", "ring")
 
 
 @pytest.fixture
@@ -52,51 +57,66 @@ class Growing:
         self.run.feed()
         self.done += count
 
+    def results(self, *, final: bool = False) -> dict[str, Result]:
+        """As they are now."""
+        return {result.name: result for result in self.run.snapshot(final=final).results}
+
     def images(self, *, final: bool = False) -> dict[str, NDArray[np.float32]]:
-        """As they are now; not copied."""
-        return {r.name: r.image for r in self.run.snapshot(final=final).results}
+        """As they are now, made."""
+        return {name: result.image for name, result in self.results(final=final).items()}
 
 
 @pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("wander", [0.0, 3.0], ids=["steady", "centre moves"])
 @pytest.mark.parametrize("center", ["auto", (7.0, 7.2)])
-def test_what_has_come_is_in_the_same_memory_and_as_if_made_anew(
+def test_what_is_drawn_is_as_if_made_anew(
     center: object, wander: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scan = Growing(Optics(center=center), wander)  # type: ignore[arg-type]
-    scan.come(100)
-    first = scan.images()
-    for count in (1, 250, 300):
+    for count in (100, 1, 250, 300):
         scan.come(count)
-    grown = scan.images()
-    for name, image in grown.items():
-        assert np.shares_memory(image, first[name]) or name == "ricom", name
+        results = scan.results()
+    assert all(isinstance(result, DrawnResult) for result in results.values())
     with monkeypatch.context() as patch:
         patch.setattr(growing, "LARGE", SIZE + 1)
+        patch.setattr(ricom, "LARGE", SIZE + 1)
         other = Growing(Optics(center=center), wander)  # type: ignore[arg-type]
         for count in (100, 1, 250, 300):
             other.come(count)
         anew = other.images()
-    for name, image in grown.items():
+    for name, result in results.items():
         far = 2 * 0.01 if name.startswith(("com", "field_magnitude")) else 1e-4
         if name != "field_direction":
+            image = result.image
             np.testing.assert_allclose(image, anew[name], atol=far, rtol=1e-5, err_msg=name)
+            np.testing.assert_array_equal(np.concatenate(list(result.parts())), image)
 
 
 @pytest.mark.usefixtures("large")
-def test_only_what_is_new_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_that_have_changed_are_told_and_no_others() -> None:
+    scan = Growing(Optics(center=(7.0, 7.0)))
+    scan.come(3 * SHAPE[1] + 4)
+    before = {name: (r.changes, r.changes.now) for name, r in scan.results().items() if r.changes}
+    assert before.keys() == scan.results().keys()
+    scan.come(SHAPE[1])
+    for name, result in scan.results().items():
+        changes, then = before[name]
+        assert result.changes is changes
+        reach = 30 if name == "ricom" else 0
+        assert changes.since(then) == [(max(0, 3 - reach), min(SHAPE[0], 5 + reach))], name
+        assert changes.since(changes.now) == []
+
+
+@pytest.mark.usefixtures("large")
+def test_an_earlier_snapshot_shows_what_has_come_since() -> None:
     scan = Growing(Optics(center=(7.0, 7.0)))
     scan.come(400)
-    before = scan.images()
-    for name in ("sum", "com_y", "ring"):
-        before[name].reshape(-1)[:400] = -5.0  # nobody looks there again
+    before = scan.results()
     scan.come(7)
-    after = scan.images()
-    for name in ("sum", "com_y", "ring"):
-        flat = after[name].reshape(-1)
-        assert (flat[:400] == -5.0).all(), name
-        assert (flat[400:407] != 0.0).any(), name
-    np.testing.assert_array_equal(after["sum"].reshape(-1)[400:407], scan.total[400:407])
+    after = scan.results()
+    for name, result in before.items():
+        np.testing.assert_array_equal(result.image, after[name].image, err_msg=name)
+    np.testing.assert_array_equal(before["sum"].image.reshape(-1)[:407], scan.total[:407])
 
 
 @pytest.mark.usefixtures("large")
@@ -123,11 +143,25 @@ def test_finished_images_are_those_of_a_scan_that_was_never_looked_at(
         scan.come(count)
         last = scan.images()
     finished = scan.images(final=True)
-    assert np.shares_memory(last["com_y"], finished["com_y"])
+    assert last.keys() <= finished.keys()
     for name, image in finished.items():
         np.testing.assert_array_equal(image, expected[name], err_msg=name)
     again = scan.images(final=True)
-    assert not np.shares_memory(again["com_y"], finished["com_y"])
+    np.testing.assert_array_equal(again["com_y"], finished["com_y"])
+
+
+@pytest.mark.usefixtures("large")
+def test_finished_images_keep_their_settings_and_tell_of_no_changes() -> None:
+    scan = Growing(Optics(center=(7.0, 7.0)))
+    scan.come(SIZE)
+    finished = scan.results(final=True)
+    before = {name: result.image for name, result in finished.items()}
+    moved = settings_of(scan.run.engines.choices, Optics(center=(7.0, 5.0)))  # type: ignore[arg-type]
+    anew = {r.name: r for r in scan.run.recompute(moved).results}
+    for name, result in finished.items():
+        assert result.changes is None
+        np.testing.assert_array_equal(result.image, before[name], err_msg=name)
+    np.testing.assert_allclose(anew["com_x"].image, before["com_x"] + 2.0, atol=1e-5)
 
 
 @pytest.mark.usefixtures("large")
@@ -149,50 +183,51 @@ def test_ricom_is_built_anew_where_its_zero_has_moved(
     monkeypatch.setattr(ricom, "STILL_PX", 0.3)
     scan = Growing(Optics(), wander)
     scan.come(300)
-    before = scan.images()["ricom"]
+    before = scan.results()["ricom"].changes
     scan.come(600)
-    assert np.shares_memory(before, scan.images()["ricom"]) != anew
+    assert (before is not scan.results()["ricom"].changes) == anew
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_joined_runs_hold_all_positions_and_the_smallest_gaps(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    firsts = rng.integers(0, 3000, 80)
-    runs = [(int(first), int(first + rng.integers(1, 9))) for first in firsts]
-    held = np.zeros(3100, np.bool_)
-    for first, stop in runs:
-        held[first:stop] = True
-    for most in (1, 2, 7, 1000):
-        found = growing.joined(runs, most)
-        assert len(found) <= most
-        assert found == sorted(found)
-        filled = np.zeros_like(held)
-        for first, stop in found:
-            filled[first:stop] = True
-        assert filled[held].all()
-        assert held[[first for first, _ in found]].all()
-        if most == 1000:
-            np.testing.assert_array_equal(filled, held)
-            continue
-        inside = np.flatnonzero(held)
-        gaps = np.sort(np.diff(inside) - 1)[::-1]
-        assert np.count_nonzero(filled & ~held) <= gaps[most - 1 :].sum() + most * gaps[most - 1]
-
-
-def test_many_runs_that_came_apart_are_remembered_as_a_few(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(growing, "LARGE", 1)
-    monkeypatch.setattr(growing, "MOST_RUNS", 16)
+@pytest.mark.usefixtures("large")
+def test_a_detector_that_is_gone_leaves_its_last_image_empty() -> None:
     scan = Growing(Optics())
-    images = growing.Growing(scan.run.maps)
-    images.take(["a"], final=False)
-    for first in range(0, 900, 9):
-        images.came(first, first + 2)
-    images.anew()
-    _, parts = images.take(["a"], final=False)
-    written = np.zeros(SIZE, np.bool_)
-    for first, stop in parts:
-        written[first:stop] = True
-    assert len(parts) <= 16
-    assert all(written[first : first + 2].all() for first in range(0, 900, 9))
+    scan.come(300)
+    ring = scan.results()["ring"]
+    scan.run.recorded.rename_detectors(["disc"])
+    assert not ring.image.any()
+    assert "ring" not in scan.results()
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("step", [2, 5, 8])
+def test_a_reduced_image_follows_the_lines_that_change(step: int) -> None:
+    scan = Growing(Optics(center=(7.0, 7.0)), wander=2.0)
+    kept = {name: ReducedImage(step) for name in (*IMAGES, "ricom")}
+    for count in (10, 3, 200, 47, 400):
+        scan.come(count)
+        results = scan.results()
+        for name, result in results.items():
+            whole = reduced(result.image, step, mean=name != "field_direction")
+            np.testing.assert_array_equal(kept[name].of(result), whole, err_msg=name)
+    drawn: list[int] = []
+    total = results["sum"]
+    assert isinstance(total, DrawnResult)
+    drawing = replace(total._drawing, draw=lambda a, b: drawn.append(b - a) or total.lines(a, b))
+    scan.come(SHAPE[1])
+    kept["sum"].of(total.changed(image=drawing))
+    assert sum(drawn) <= 2 + 2 * step
+
+
+@pytest.mark.usefixtures("large")
+def test_a_result_that_is_drawn_stays_so_under_another_name() -> None:
+    scan = Growing(Optics())
+    scan.come(300)
+    result = scan.results()["sum"]
+    renamed = result.changed(name="other")
+    assert isinstance(renamed, DrawnResult)
+    assert renamed.changes is result.changes
+    assert (renamed.name, renamed.units) == ("other", "counts")
+    kept = replace(result, name="kept")
+    scan.come(100)
+    assert np.count_nonzero(kept.image) == 300
+    assert np.count_nonzero(renamed.image) == 400

@@ -110,7 +110,7 @@ def _of_lens(run: ScanRun, settings: Settings) -> dict[str, tuple[str, ...]]:
 def marked(final: Snapshot, names: frozenset[str]) -> Snapshot:
     """These images say that they will be completed."""
     results = [
-        replace(result, extra={**result.extra, "completion": OUTSTANDING})
+        result.changed(extra={**result.extra, "completion": OUTSTANDING})
         if result.name in names
         else result
         for result in final.results

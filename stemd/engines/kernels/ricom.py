@@ -121,12 +121,19 @@ def lines_of(vector_y: F64, vector_x: F64) -> tuple[Lines, tuple[int, int]]:
     return lambda first, stop: (vector_y[first:stop], vector_x[first:stop]), (ny, nx)
 
 
-def integrate(lines: Lines, shape: tuple[int, int], kernel_y: F64, kernel_x: F64) -> F32:
+def integrate(
+    lines: Lines,
+    shape: tuple[int, int],
+    kernel_y: F64,
+    kernel_x: F64,
+    image: F32 | None = None,
+) -> F32:
     """The riCOM image (ny, nx) of a whole vector field, by fast Fourier transform in float64.
 
     lines: COM shifts in scan axes, 0 where unknown. The same sum as `add_positions` (no
     wrap-around: the transform is padded by the kernel's reach). Large images are made strip by
-    strip, with the lines that reach into the strip, so that memory is bounded by the strip's.
+    strip, with the lines that reach into the strip, so that memory is bounded by the strip's. It is
+    written into `image` where there is one.
     """
     ny, nx = shape
     half_y = min(kernel_y.shape[0] // 2, ny - 1)
@@ -138,7 +145,7 @@ def integrate(lines: Lines, shape: tuple[int, int], kernel_y: F64, kernel_x: F64
     reach = ny if height == ny else height + 2 * half_y
     size = fast_length(reach + 2 * half_y), fast_length(nx + 2 * half_x)
     of_y, of_x = (np.fft.rfft2(kernel[window], size) for kernel in (kernel_y, kernel_x))
-    image = np.empty(shape, np.float32)
+    image = np.empty(shape, np.float32) if image is None else image
     for first in range(0, ny, height):
         stop = min(ny, first + height)
         above = max(0, first - half_y)

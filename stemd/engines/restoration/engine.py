@@ -121,7 +121,7 @@ class RestorationEngine:
         if not (found and own.live and idle and lines >= LEAST_LINES):
             return
         shown = self._maps.frames, lines
-        if shown == self._restored or found.image.shape != self._maps.shape:
+        if shown == self._restored or found.shape != self._maps.shape:
             return
         self._restored = shown
         done = np.zeros(self._maps.shape, np.bool_)
@@ -157,8 +157,8 @@ class RestorationEngine:
         return int(complete.size if complete.all() else np.argmin(complete))
 
     def _done(self, result: Result) -> NDArray[np.bool_]:
-        if result.image.shape != self._maps.shape:  # of another sampling: it knows itself
-            return np.ones(result.image.shape, np.bool_)
+        if result.shape != self._maps.shape:  # of another sampling: it knows itself
+            return np.ones(result.shape, np.bool_)
         return self._maps.done.reshape(self._maps.shape).copy()
 
     def _begin(self, source: Result, done: NDArray[np.bool_], model: str, *, urgent: bool) -> None:
@@ -168,12 +168,13 @@ class RestorationEngine:
             if not urgent and self._abandoned:
                 raise CancelledError
             file, network = thread.network(model, own.backend, own.threads, device=own.device)
-            image, error = np.zeros_like(source.image), np.zeros_like(source.image)
+            given = source.image
+            image, error = np.zeros_like(given), np.zeros_like(given)
             told: dict[str, Any] = {}
             lines = np.flatnonzero(done.any(axis=1))
             if lines.size:
                 part = slice(int(lines[0]), int(lines[-1]) + 1)
-                whole = without_holes(source.image[part], done[part])
+                whole = without_holes(given[part], done[part])
                 undone: dict[str, Any] = {}
                 if urgent and self._maps.frames is None and whole.shape == self._maps.shape:
                     whole, undone = steadied_scan(whole, self._scan)

@@ -8,8 +8,6 @@ from collections import deque
 from collections.abc import Mapping
 from typing import IO, Any
 
-import numpy as np
-
 from stemd import image_frames
 from stemd.documents import compact_json
 from stemd.offline.replay.wire import IMAGE, PIPELINE, TEXT, packed
@@ -56,7 +54,7 @@ class Sender:
                 "name": result.name,
                 "units": result.units,
                 "axes": result.axes,
-                "shape": list(result.image.shape),
+                "shape": list(result.shape),
             }
             for result in snapshot.results
         }
@@ -106,9 +104,8 @@ class Sender:
         return IMAGE, name, self._frame(*found, side)
 
     def _frame(self, snapshot: Snapshot, result: Result, reached: int, side: int) -> bytes:
-        pixels = np.asarray(result.image, np.float32)
-        step = image_frames.reduction(pixels.shape, side)
+        step = image_frames.reduction(result.shape, side)
         meta = image_frames.image_meta(PIPELINE, snapshot, result, step)
         meta |= {"scan": self.scan_id, "reached": reached}
-        image = image_frames.reduced(pixels, step, mean=not image_frames.is_angle(result))
+        image = image_frames.ReducedImage(step).of(result)
         return image_frames.encode_image(meta, image, final=snapshot.final)
