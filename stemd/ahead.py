@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-AHEAD = 4
+AHEAD = 2
 """Blocks that are kept for whoever takes them, and are taken together: enough that neither thread
 waits for each single one of the other, few enough that they are still in a cache when their turn
 comes."""

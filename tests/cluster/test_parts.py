@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from stemd.acquisition import Acquisition, Detector, Scan
+from stemd.adapters.events import recording
 from stemd.offline.cluster import merging as merging_module
 from stemd.offline.cluster import work
 from stemd.offline.cluster.merging import Merging
@@ -127,6 +129,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Recipe]:
         "events-joined": recipe(odd, serpentine, write_events(odd, serpentine, **learns)),
         "events-dwell": recipe(quad, EVENTS, write_events(quad, EVENTS, sync="dwell")),
     }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short_blocks() -> Iterator[None]:
+    """Event files are decoded in short steps: what is written here can be cut in many places."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recording, "BLOCK_RECORDS", 16384)
+        yield
 
 
 KINDS = [

@@ -215,3 +215,20 @@ def test_sums_of_hits_are_those_of_numpy(detectors: int, reach: int, acceptance:
     assert counted == np.count_nonzero(keep)
     assert (np.array(maps) == np.array(wanted)).all()
     assert (sums == np.array(in_sums).reshape(sums.shape)).all()
+
+
+@pytest.mark.parametrize("shape", [(1024, 8), (8, 1025), (65535, 1)])
+@pytest.mark.parametrize("detectors", [0, 1, 3, 6])
+def test_the_largest_sums_of_hits_fit(shape: tuple[int, int], detectors: int) -> None:
+    hits = 2 * TOGETHER + 1
+    last = (shape[0] - 1) << 16 | (shape[1] - 1)
+    maps = [np.zeros(3, np.int64) for _ in range(3)]
+    sums = np.zeros((detectors, 3), np.int64)
+    counted = accumulate(
+        np.ones(hits, np.int32), np.full(hits, last, np.uint32), np.zeros(hits, np.float32), hits,
+        0.0, membership([np.ones(shape, np.bool_)] * detectors, shape), *maps, sums,
+    )  # fmt: skip
+    wanted = [hits, hits * (shape[0] - 1), hits * (shape[1] - 1), *[hits] * detectors]
+    assert counted == hits
+    assert [int(each[1]) for each in (*maps, *sums)] == wanted
+    assert not any(each[0] or each[2] for each in (*maps, *sums))
