@@ -84,7 +84,7 @@ def laboratory(mosquitto: Mosquitto) -> Iterator[Laboratory]:
     made.sink.close()
 
 
-pytestmark = pytest.mark.mosquitto
+pytestmark = [pytest.mark.mosquitto, pytest.mark.waits]
 
 
 def test_a_client_finds_the_only_instrument_and_pipeline_and_knows_their_state(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from stemd.acquisition import Scan
+from stemd.adapters import connection
 from stemd.adapters.merlin import PLUGIN, MerlinAdapter, MerlinSettings
 from stemd.adapters.merlin.control import BUSY, OK, ControlServerProtocol
 from stemd.adapters.merlin.encoder import Camera
@@ -21,6 +22,7 @@ from tests.merlin.streams import SMALL, Outcome, acquisition, frame, hdr
 
 SCAN = Scan(shape=(2, 3), flyback=1)
 SECONDS = 20.0
+pytestmark = pytest.mark.waits
 
 
 class FakeCamera:
@@ -264,8 +266,9 @@ def test_reconnect_makes_the_connection_anew_at_once(camera: FakeCamera, start: 
 
 
 def test_a_stream_of_garbage_is_given_up_with_one_sentence(
-    camera: FakeCamera, start: Start
+    camera: FakeCamera, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(connection, "SENSE_S", 1.0)
     running = start()
     with camera.accept() as peer:
         given_up = False
@@ -277,7 +280,7 @@ def test_a_stream_of_garbage_is_given_up_with_one_sentence(
     outcome = running.until(lambda o: len(o.links) == 2)
     assert "makes no sense" in outcome.links[1].text
     assert sum(outcome.notices.values()) > 0
-    assert len(outcome.texts) < 30
+    assert len(outcome.texts) < 6
 
 
 @pytest.mark.parametrize("sent", [b"", hdr(SMALL, 8), acquisition(SMALL, range(1, 4), 8)[:-7]])

@@ -22,6 +22,7 @@ from stemd.errors import CameraError, FormatError
 from .streams import Camera, Received, electrons, expected, settings
 
 SCAN = Scan(shape=(12, 17), flyback=3, dwell_time_us=1.0)
+pytestmark = pytest.mark.waits
 
 
 class Reading:

@@ -31,6 +31,7 @@ from stemd.errors import CameraError, ConfigError, FormatError
 from .streams import Electrons, Received, expected, receive
 
 SCAN = Scan(shape=(20, 30), flyback=2, dwell_time_us=10.0)
+pytestmark = pytest.mark.waits
 FRAME = 20 * 32 * 6400
 
 
