@@ -71,6 +71,8 @@ class DarkParts:
 
     def notices(self) -> list[Notice]:
         """What is to be said of the scan, in one notice."""
+        if not self._total.any():
+            return []  # nothing is lit, or there are no patterns, as of hits: nothing to look for
         found = dark_parts(self._total.astype(np.int64), self._masked)
         if not found:
             return []

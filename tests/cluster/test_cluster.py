@@ -37,7 +37,7 @@ from .scenes import plainly, recipe, same, write_events, write_mib, write_npy
 
 SCAN = Scan(shape=(60, 50), flyback=1)
 EVENTS = Scan(shape=(24, 31), flyback=3, dwell_time_us=1.0)
-PART = 100_000  # bytes: some 60 parts of the array, 25 of the events
+PART = 100_000  # bytes: some 60 parts of the array, 18 of the events, whose least one is a block
 
 
 class Spread:
@@ -79,7 +79,7 @@ def frames(tmp_path: Path) -> Recipe:
 @pytest.fixture
 def events(tmp_path: Path) -> Recipe:
     path = tmp_path / "events.tpx3"
-    return recipe(path, EVENTS, write_events(path, EVENTS))
+    return recipe(path, EVENTS, write_events(path, EVENTS, 1_200_000))
 
 
 def test_files_of_any_kind_give_what_they_give_without_a_cluster(

@@ -103,3 +103,13 @@ def test_parts_of_a_scan_are_merged() -> None:
     assert first.notices() == whole.notices()
     # of a large detector every second row is looked at: the last one has no row behind it
     assert "rows 0 to 126, columns 0 to 31" in whole.notices()[0].text
+
+
+def test_nothing_is_looked_for_where_no_pattern_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a scan of hits: to look through a detector that is all dark takes 60 ms."""
+
+    def search(*_: object) -> None:
+        raise AssertionError("there is nothing to look for")
+
+    monkeypatch.setattr("stemd.scan.dark_parts.dark_parts", search)
+    assert DarkParts((512, 512), 1, "u2").notices() == []
