@@ -41,18 +41,26 @@ def refused(count):
         raise ValueError("a count below 0")
     return count
 
+@njit(nogil=True, cache=True)
+def noted(state, last):
+    state[0].times[1] += 2.5
+    last.count += 1
+    return state[0].times[1], last.count
+
 values = np.asfortranarray(np.arange(12, dtype=np.uint16).reshape(3, 4))
 weights = np.arange(4.0)
 weights.flags.writeable = False
 
 def first():
     total, without, roots = added(values, weights, np.float32(2), True, None, (1, 3))
-    return float(total), without, roots.tolist(), refused(3)
+    records = np.zeros(2, [("count", "i8"), ("times", "f8", (3,))])
+    noted(records, records[1])
+    return float(total), without, roots.tolist(), refused(3), noted(records, records[1])
 """
 PROGRAM = """
 print(first(), "numba" in sys.modules, added.versions)
 """
-EXPECTED = "(102.0, True, [0.0, 1.0, 1.4142135623730951, 1.7320508075688772], 3)"
+EXPECTED = "(102.0, True, [0.0, 1.0, 1.4142135623730951, 1.7320508075688772], 3, (5.0, 2))"
 ANYTHING = """
 try:
     refused(-1)
@@ -108,7 +116,7 @@ def _files(folder: Path) -> dict[str, Path]:
 
 
 def test_kernels_that_are_kept_run_without_numba_and_give_the_same(kept: Path) -> None:
-    assert _files(kept).keys() == {"added", "refused"}
+    assert _files(kept).keys() == {"added", "noted", "refused"}
     assert _run(kept) == f"{EXPECTED} False 1"
 
 
@@ -170,6 +178,7 @@ def test_files_of_code_that_has_changed_are_removed(tmp_path: Path) -> None:
     assert set(after.values()).isdisjoint(before.values())
 
 
+RECORD = np.dtype([("a", "u1"), ("b", "f8", (3,))])
 VALUES: dict[str, Any] = {
     "int": 3,
     "bool": True,
@@ -190,6 +199,10 @@ VALUES: dict[str, Any] = {
     "read-only": np.frombuffer(b"abc", np.uint8),
     "unaligned": np.frombuffer(bytearray(17), np.uint8)[1:].view(np.uint64),
     "mask": np.zeros(3, np.bool_),
+    "records": np.zeros(3, RECORD),
+    "a record": np.zeros(3, RECORD)[0],
+    "other records": np.zeros(3, [("a", "u1"), ("c", "f8", (3,))]),
+    "aligned records": np.zeros(3, np.dtype([("a", "u1"), ("b", "f8", (3,))], align=True)),
 }
 
 
@@ -210,7 +223,7 @@ def test_an_argument_is_called_as_numbas_type_of_it(name: str) -> None:
     "value",
     [
         np.zeros(3, ">u2"),
-        np.zeros(3, [("a", "u1")]),
+        np.zeros(3, [("a", "u1")]).view(np.recarray),
         np.ma.zeros(3),
         np.zeros(3, "M8[s]"),
         "text",

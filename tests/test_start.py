@@ -96,6 +96,23 @@ def test_the_demo_compiles_no_more_versions_of_a_kernel_than_there_are_pixel_typ
     assert sum(versions.values()) <= MOST_VERSIONS, versions
 
 
+MOST_OF_EVENTS = 125
+"""Versions of all kernels of an event camera with riCOM and detectors."""
+
+
+def test_an_event_camera_compiles_no_kernel_twice_but_for_reasons() -> None:
+    versions = json.loads(_printed(KERNELS, str(ROOT / "config" / "timepix3.toml")))
+    assert sum(versions.values()) <= MOST_OF_EVENTS, versions
+    twice = {name.split(".", 2)[2] for name, count in versions.items() if count > 1}
+    assert twice <= {
+        "events.pulses.ledger.note",  # a pulse or none, which are types of their own
+        "events.within_line.place_within",  # 64 hits, or fewer
+        "events.within_line.span",
+        "events.pulses.rhythm.tolerance",
+        "events.strays.release_strays",  # called by `decode`, and at the end of a stream
+    }
+
+
 CALLER = """
 from stemd.compilation import njit
 {names}

@@ -126,17 +126,26 @@ def _described(value: Any) -> str | None:
     """What `keeping.described` says of numba's type of it."""
     if type(value) is np.ndarray:
         flags, dtype = value.flags, value.dtype
-        if dtype.kind not in "biufc" or not dtype.isnative:
+        values = name_of_values(dtype)
+        if values is None:
             return None
         layout = "C" if flags.c_contiguous else "F" if flags.f_contiguous else "A"
         kept = "" if flags.writeable else " read-only"
-        return f"{dtype.name}[{value.ndim}{layout}]{kept}"
+        return f"{values}[{value.ndim}{layout}]{kept}"
     if type(value) is tuple:
         parts = [_described(each) for each in value]
         return None if None in parts else f"({', '.join(map(str, parts))})"
     if isinstance(value, np.generic):
-        return value.dtype.name if value.dtype.kind in "biufc" else None
+        return name_of_values(value.dtype)
     return _NAMES.get(type(value))
+
+
+def name_of_values(dtype: np.dtype[Any]) -> str | None:
+    """Of numbers, and of records of numbers; None for others."""
+    if dtype.names is not None:
+        text = f"{dtype} {dtype.itemsize} {dtype.isalignedstruct}"
+        return f"record {hashlib.sha256(text.encode()).hexdigest()[:24]}"
+    return dtype.name if dtype.kind in "biufc" and dtype.isnative else None
 
 
 _NAMES = {

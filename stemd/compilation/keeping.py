@@ -15,8 +15,9 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba.np.numpy_support import as_dtype
 
-from stemd.compilation.finished import earlier, folders, maker, name_of, packed
+from stemd.compilation.finished import earlier, folders, maker, name_of, name_of_values, packed
 
 _SYMBOLS, _SECTION_BYTES, _SYMBOL_BYTES = 2, 64, 24
 """Of ELF files of 64 bits: the type of a table of symbols, sizes of entries."""
@@ -71,26 +72,22 @@ def keep(
 def described(kind: Any) -> str | None:
     """What `Finished` calls an argument of this type of numba; None for one that it cannot tell."""
     types: Any = numba.types
-    if (
-        type(kind) is types.Array
-        and kind.aligned
-        and isinstance(kind.dtype, (types.Number, types.Boolean))
-    ):
-        values = "" if kind.mutable else " read-only"
-        return f"{_number(kind.dtype)}[{kind.ndim}{kind.layout}]{values}"
+    if type(kind) is types.Array:
+        # of numbers they are never unaligned, of records that is the records' own affair
+        values = _name(kind.dtype)
+        kept = "" if kind.mutable else " read-only"
+        return None if values is None else f"{values}[{kind.ndim}{kind.layout}]{kept}"
     if isinstance(kind, types.BaseTuple) and not isinstance(kind, types.BaseNamedTuple):
         parts = [described(each) for each in kind]
         return None if None in parts else f"({', '.join(map(str, parts))})"
-    if kind == types.none:
-        return "none"
-    return _number(kind) if type(kind) in _NUMBERS else None
+    return "none" if kind == types.none else _name(kind)
 
 
-_NUMBERS = (numba.types.Integer, numba.types.Float, numba.types.Complex, numba.types.Boolean)
-
-
-def _number(kind: Any) -> str:
-    return "bool" if isinstance(kind, numba.types.Boolean) else str(kind.name)
+def _name(kind: Any) -> str | None:
+    types: Any = numba.types
+    if type(kind) in (types.Integer, types.Float, types.Complex, types.Boolean, types.Record):
+        return name_of_values(as_dtype(kind))
+    return None
 
 
 def _needs(code: bytes) -> Iterator[str]:

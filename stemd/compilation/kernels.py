@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any, TypeVar, cast
 
-from numpy import ndarray
+from numpy import ndarray, void
 
 from stemd.garbage import uncollected
 
@@ -41,6 +41,8 @@ def _kind(value: Any) -> Any:
     kind = type(value)
     if kind is ndarray:
         return value.dtype, value.ndim, value.flags.num
+    if kind is void:
+        return value.dtype
     return tuple([_kind(each) for each in value]) if kind is tuple else kind
 
 

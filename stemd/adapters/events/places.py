@@ -24,6 +24,7 @@ from stemd.compilation import njit
 
 DONE, FULL, CLOSED, RESET = 0, 1, 2, 3
 """Why the pass stopped: hits used up; output full; the scan is over; the clock was reset."""
+SETTLE = -1
 
 
 @njit(nogil=True, cache=True)
@@ -263,10 +264,16 @@ def assign(
     (WAITING,) of PULSE, `faults` (KINDS,) of FAULT, `hold_*` the ring of held hits. CLOSED: no
     more hits of the open scan are to come (`end_reason`); RESET: the clock began again. Call
     again with what is left. About 3 ns a hit.
+
+    `first_item` SETTLE: no more pulses will come for now, those that wait are decided with what
+    there is, and nothing else is done. A kernel of its own for that would hold half of this one.
     """
     s = s_array[0]
     limit = probe.size
     n: Any = np.int64(0)  # a plain 0 has what is called compiled for that very number, too
+    if first_item == SETTLE:
+        settle(s, lines, waits, faults, True)
+        return first, 0, n, DONE
     if s.scan < 0 and s.mode == PULSES and s.lines > 0 and s.newest_scan > s.closed:
         reopen(s, lines)
     if s.scan < 0 and s.mode == CLOCK and s.held > 0:

@@ -94,13 +94,12 @@ def reset(
 
 
 @njit(nogil=True, cache=True, cold=True)
-def _keep(s: Any, strays: Any, raw: int, what: int, detail: int, edge: int, chip: int) -> Any:
+def _keep(s: Any, strays: Any, raw: int, what: int, detail: int, edge: int, chip: int) -> None:
     row = strays[s.strays]
     row[0], row[1], row[2], row[3], row[4] = raw, what, detail, edge, chip
     s.strays += 1
     if edge < 0 and what == MASKED:
         s.masked += 1
-    return row
 
 
 @njit(nogil=True, cache=True, cold=True)
@@ -187,7 +186,8 @@ def leap(
             n, m = believe_strays(s, strays, times, places, tots, n, items, m)
             if time - s.now > s.ahead_limit:
                 s.leaping = 1
-                _keep(s, strays, raw, what, detail, edge, chip)[5] = time
+                _keep(s, strays, raw, what, detail, edge, chip)
+                strays[s.strays - 1, 5] = time
                 return n, m, True
             return n, m, False
         if s.strays == STRAYS:
@@ -201,7 +201,8 @@ def leap(
     elif s.strays > 0:
         n, m = release_strays(s, time, strays, times, places, tots, n, items, m)
     s.leaping = 1
-    _keep(s, strays, raw, what, detail, edge, chip)[5] = time
+    _keep(s, strays, raw, what, detail, edge, chip)
+    strays[s.strays - 1, 5] = time
     return n, m, True
 
 

@@ -16,7 +16,7 @@ from stemd.adapters.events.front import Hits
 from stemd.adapters.events.history import UNKNOWN
 from stemd.adapters.events.line_times import LineTimes
 from stemd.adapters.events.places import CLOSED, DONE, FULL, RESET
-from stemd.adapters.events.pulses import ledger, track
+from stemd.adapters.events.pulses import ledger
 from stemd.adapters.events.pulses import state as pulses
 from stemd.adapters.events.pulses.state import COMPLETE, IDLE, NEVER
 from stemd.adapters.events.settings import EventSettings
@@ -139,7 +139,25 @@ class ScanSync:
 
     def settle(self) -> None:
         """No more pulses will come for now: decide those that wait with what there is."""
-        track.settle(self._state[0], self._lines, self._waits, self._faults, True)
+        nothing = Output.within(np.zeros(0, np.uint8), 0)
+        places.assign(
+            np.zeros(0, np.int64),
+            np.zeros(0, np.uint32),
+            0,
+            0,
+            np.zeros((0, 5), np.int64),
+            0,
+            places.SETTLE,
+            self._state,
+            self._lines,
+            self._waits,
+            self._faults,
+            self._hold_times,
+            self._hold_places,
+            nothing.probe,
+            nothing.yx,
+            nothing.dwell_ns,
+        )
 
     @property
     def oldest_waiting(self) -> int | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from stemd.adapters.events.pulses.median import median
 from stemd.adapters.events.pulses.state import PLACED, RECENT
 from stemd.compilation import njit
 
@@ -54,7 +55,9 @@ def add_interval(s: Any, interval: float) -> None:
     known = min(s.intervals, RECENT)
     if known < 3:
         return
-    s.period = np.median(s.recent[:known])
+    for k in range(known):
+        s.room[k] = s.recent[k]
+    s.period = median(s, known)
     spread = 0.0
     for k in range(known):
         spread = max(spread, abs(s.recent[k] - s.period))
@@ -92,11 +95,20 @@ def forget_durations(s: Any) -> None:
 
 
 @njit(nogil=True, cache=True, cold=True)
+def set_duration(s: Any) -> None:
+    """The duration of a line is the median of the newest measured ones."""
+    known = min(s.timed, PLACED)
+    for k in range(known):
+        s.room[k] = s.times[k]
+    s.duration = median(s, known)
+
+
+@njit(nogil=True, cache=True, cold=True)
 def add_duration(s: Any, duration: float) -> bool:
     """One more measured duration of a line; whether `s.duration` is known now."""
     s.times[s.timed % PLACED] = duration
     s.timed += 1
     if s.timed < min(3, max(1, s.ny - 1)):
         return False
-    s.duration = np.median(s.times[: min(s.timed, PLACED)])
+    set_duration(s)
     return True

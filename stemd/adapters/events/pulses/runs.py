@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stemd.adapters.events.pulses.counts import edges_between
+from stemd.adapters.events.pulses.median import median
 from stemd.adapters.events.pulses.rhythm import DRIFT, FINEST, loose_tolerance, tolerance
 from stemd.adapters.events.pulses.state import CHIPS, MOST_MISSED
 from stemd.compilation import njit
@@ -127,8 +128,7 @@ def _is_median(s: Any, waits: Any, first: int, period: float) -> bool:
     One more edge than lines between two pulses far apart gives a period that is a little short,
     with which many of them agree.
     """
-    each = np.empty(s.waiting, np.float64)
-    found = 0
+    each, found = s.room, 0
     for k in range(first + 1, s.waiting):
         edges = edges_between(waits[k - 1], waits[k])
         if 0 < edges <= FARTHEST:
@@ -136,8 +136,10 @@ def _is_median(s: Any, waits: Any, first: int, period: float) -> bool:
             found += 1
     if found < FREE:
         return True
-    middle = np.median(each[:found])
-    spread = np.median(np.abs(each[:found] - middle))
+    middle = median(s, found)
+    for k in range(found):
+        each[k] = abs(each[k] - middle)
+    spread = median(s, found)
     return bool(abs(middle - period) <= FINEST + DRIFT * period + 2.0 * spread)
 
 
@@ -187,7 +189,7 @@ def lead_in(s: Any, waits: Any, first: int, steps: int) -> tuple[int, int, int]:
         if k == earliest or edges_between(waits[k], waits[earliest]) != steps:
             continue
         periods = (waits[earliest].time - waits[k].time) / s.period
-        if abs(periods - np.round(periods)) * s.period <= tolerance(s, 1.0):
+        if abs(periods - np.floor(periods + 0.5)) * s.period <= tolerance(s, 1.0):
             continue
         false_stamp = periods < 0.0 or waits[k].arrived > waits[k].time + s.window
         if false_stamp or abs(periods - 1.0) <= DISPLACED:

@@ -77,6 +77,7 @@ STATE = np.dtype(
         ("other_counter", "i8", (CHIPS,)),
         ("other_known", "i8", (CHIPS,)),
         ("frame_mark", "i8", (CHIPS,)),  # 1: the chip's next line pulse begins a scan
+        ("room", "f8", (WAITING,)),  # for what is worked out of those that wait
         ("waiting", "i8"),
         ("arrivals", "i8"),
         ("decide_at", "f8"),  # time at which waiting pulses are decided with what there is

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from stemd.adapters.events.pulses import ledger
 from stemd.adapters.events.pulses.accept import accept
 from stemd.adapters.events.pulses.counts import (
@@ -23,7 +21,7 @@ from stemd.adapters.events.pulses.relate import (
     SHIFTED,
     relate,
 )
-from stemd.adapters.events.pulses.rhythm import new_rhythm, tolerance
+from stemd.adapters.events.pulses.rhythm import new_rhythm, set_duration, tolerance
 from stemd.adapters.events.pulses.runs import (
     find_run,
     is_on_time,
@@ -36,7 +34,6 @@ from stemd.adapters.events.pulses.state import (
     MOST_MISSED,
     NEVER,
     NONE,
-    PLACED,
     WAITING,
 )
 from stemd.adapters.events.pulses.waits import ignore, take_out
@@ -276,6 +273,6 @@ def settle(s: Any, lines: Any, waits: Any, faults: Any, last: bool) -> None:
         if not decided:
             ignore(s, waits, faults, 0)
     if last and s.duration == 0.0 and s.timed > 0:
-        s.duration = np.median(s.times[: min(s.timed, PLACED)])
+        set_duration(s)
         end_lines(s, lines)
         s.drain = s.held
