@@ -17,6 +17,7 @@ from stemd.acquisition import Scan
 from stemd.adapters import connection
 from stemd.adapters.advapix.records import RecordsFront, records
 from stemd.adapters.events.decoder import EventDecoder
+from stemd.adapters.events.history import History, Wire
 from stemd.adapters.events.layout import Layout
 from stemd.adapters.timepix3.adapter import Timepix3Adapter
 from stemd.adapters.timepix3.words import chunk, pixel_words
@@ -235,3 +236,17 @@ def test_a_first_hit_slightly_below_zero_does_not_move_the_others(kind: str) -> 
     got = receive(stream, made)
     assert np.concatenate(got.probe).tolist() == list(range(64))
     assert [m.reason for m in got.of(Ended)] == ["complete"]
+
+
+def test_what_is_remembered_of_the_stream_holds_no_memory_for_hits() -> None:
+    pool = BlockPool(total_bytes=1 << 16)
+    pool.configure(1 << 10, 1 << 13)  # eight times as much for hits: few blocks may have it
+    history = History()
+    for tick in range(4 * pool.buffers):
+        assert pool.free, "the next bytes would wait for ever"
+        buffer = pool.take()
+        wire = Wire(buffer.bytes[:512], buffer, tick)
+        history.keep(wire, blocks=pool.buffers // 4, small=0, before=0, everything=False)
+        buffer.release()
+    history.clear()
+    assert pool.free == pool.buffers

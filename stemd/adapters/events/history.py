@@ -56,7 +56,7 @@ class Wire:
     def release(self) -> None:
         """Give the block back."""
         if self.buffer is not None:
-            self.buffer.release()
+            self.buffer.release(wire_only=True)
 
 
 class History:
@@ -77,7 +77,7 @@ class History:
         if wire.buffer is not None and wire.data.size < small:
             kept = Wire(wire.data.copy(), None, wire.start_ticks)
         elif wire.buffer is not None:
-            wire.buffer.retain()
+            wire.buffer.retain(wire_only=True)
         if wire.start_ticks != UNKNOWN:
             for earlier in reversed(self.wires):  # none begins after those behind it
                 if earlier.start_ticks <= wire.start_ticks:
@@ -100,7 +100,7 @@ class History:
         for wire in self.wires:
             if wire.buffer is not None:
                 wire.data = wire.data.copy()
-                wire.buffer.release()
+                wire.buffer.release(wire_only=True)
                 wire.buffer = None
                 self._blocks -= 1
                 return
