@@ -88,19 +88,20 @@ class Part:
         """
         return self._fit.near(thought, part, cells, steps)
 
-    def linear(self) -> F32:
-        """The linear estimate of the same cells on the pixels of the fit."""
+    def linear(self) -> tuple[F32, float]:
+        """The linear estimate of the same cells on the pixels of the fit, and its standard error:
+        noise and what it holds back because of it."""
         discs, patterns = self._discs, self._patterns
         at = Frequencies(patterns.done, discs.beam, discs.step_angstrom, level=patterns.level)
         sums = Absorbing(at, self._lens.coefficients(discs.beam))
         for counts, points in zip(patterns.counts, patterns.points, strict=True):
             sums.add(Cell(*at.spectrum_of(counts), points))
-        image = sums.phase().phase()
+        estimate = sums.phase()
         frame = Frame(
             discs.step_angstrom,
             (self.rows.start * discs.step_angstrom, self.columns.start * discs.step_angstrom),
         )
-        return self.thought(coefficients(image), frame)
+        return self.thought(coefficients(estimate.phase()), frame), estimate.deviation()
 
 
 class _About(Jointly):

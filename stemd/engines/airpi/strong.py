@@ -48,10 +48,11 @@ PARTS = (0.1, 1.0, 8.0)
 FAINT, STRONG = 0.08, 0.12
 """Root mean square in radian of the network's phase, brought to strength, and of the fitted one,
 below which a specimen is weak. Amorphous films, zeolites and light sheets have up to 0.07."""
-ENOUGH, WRONG = 0.8, 0.6
-"""Part of the strength of the fitted phase that the linear estimate of the same cells has, from
-which on it is good enough, and up to which it is wrong. Two sheets of a dichalcogenide 0.7 to 0.87,
-perovskites and particles 0.2 to 0.72."""
+ENOUGH, WRONG = 0.95, 0.75
+"""Part of the strength of the fitted phase that the linear estimate of the same cells has, with
+what it holds back, from which on it is good enough, and up to which it is wrong. At
+500 e/angstrom^2 two sheets of a dichalcogenide 0.92 to 1.2, perovskites 0.69 to 0.89, particles
+0.33 to 0.61."""
 OPEN, KNOWN = 0.16, 0.08
 """Part of the power of the fitted phase that the counts leave open, from which on it is no better
 than the joined one where the linear estimate is good, and up to which it is. Sheets of a
@@ -138,7 +139,7 @@ def strong(image: F32, frame: Frame, evidence: Evidence) -> Strong | None:
     fits = {part: used.fitted(thought, part, more, steps) for part in PARTS}
     likely = {part: unused.likely(*fit[:2], rim=rim) for part, fit in fits.items()}
     part = max(PARTS, key=lambda part: likely[part])
-    linear, edge = used.linear(), rim * used.times
+    (linear, deviation), edge = used.linear(), rim * used.times
     phase, weak = (
         image[edge : used.shape[0] - edge, edge : used.shape[1] - edge]
         for image in (fits[part][0], linear)
@@ -149,7 +150,8 @@ def strong(image: F32, frame: Frame, evidence: Evidence) -> Strong | None:
     if likely[part] < least or strength < STRONG:
         return None
     left = fits[part][2] / strength**2
-    wrong = (ENOUGH - float(weak.std()) / strength) / (ENOUGH - WRONG)
+    # with few electrons it is weak because it holds back what may be noise, which is not wrong
+    wrong = (ENOUGH - math.hypot(float(weak.std()), deviation) / strength) / (ENOUGH - WRONG)
     wrong = min(1.0, max(0.0, wrong))
     better = max(wrong, (OPEN - left) / (OPEN - KNOWN))
     if better <= 0.0:
