@@ -217,3 +217,20 @@ def test_half_of_the_cells_say_what_all_would_leave_open(
         left.append(part.fitted(part.thought(spline, FRAME), 1.0, cells)[2])
     assert left[1] == pytest.approx(left[0], rel=0.15)
     assert left[2] > 1.2 * left[0]
+
+
+@pytest.mark.parametrize("electrons", [15.0, 300.0])
+def test_what_the_linear_estimate_holds_back_with_few_electrons_is_not_lacking(
+    electrons: float,
+) -> None:
+    """Weak specimens were taken for strong ones of which it is wrong."""
+    weak = weak_phase.random_phase(FINE, POSITIONS, 0.1, 5, 12.0)
+    discs = evidence_of(weak, electrons).discs
+    assert discs is not None
+    whole = slice(0, POSITIONS)
+    part = Part(discs, LENS, whole, whole, 0, 1)
+    linear, deviation = part.linear()
+    shown = float(linear[: part.shape[0], : part.shape[1]].std())
+    assert np.hypot(shown, deviation) == pytest.approx(weak.std(), rel=0.15)
+    if electrons < 100.0:
+        assert shown < 0.8 * weak.std()
