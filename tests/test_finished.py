@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from stemd.compilation.compiler import KNOWN
-from stemd.compilation.finished import Finished, _described, possible
+from stemd.compilation.finished import Finished, _described, folders, possible
 
 pytestmark = pytest.mark.skipif(
     not (KNOWN and possible()), reason="numba runs the kernels here, as test_start tries"
@@ -264,3 +264,18 @@ def test_a_file_is_processed_without_numba_the_second_time(tmp_path: Path) -> No
             check=False,
         )
         assert done.stdout.splitlines()[-1] == f"0 {needed}", done.stderr
+
+
+def test_it_lies_where_numba_would_keep_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert list(folders(_run)) == [
+        Path(__file__).parent / "__pycache__", tmp_path / "stemd" / "finished"
+    ]  # fmt: skip
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert list(folders(_run))[1] == tmp_path / "home" / ".cache" / "stemd" / "finished"
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    assert list(folders(_run)) == [tmp_path / "finished"]

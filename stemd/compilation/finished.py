@@ -55,7 +55,7 @@ def folders(function: FunctionType) -> Iterator[Path]:
         return
     yield Path(function.__code__.co_filename).parent / "__pycache__"
     home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    yield Path(os.path.expanduser(home)) / "stemd"  # noqa: PTH111 / "finished"
+    yield Path(os.path.expanduser(home), "stemd", "finished")  # noqa: PTH111
 
 
 def name_of(function: FunctionType, stamp: str, arguments: str) -> str:
