@@ -160,13 +160,15 @@ def test_a_file_that_a_power_cut_has_left_cut_off_is_made_again(left: int, tmp_p
     assert _run(tmp_path) == f"{EXPECTED} False 1"
 
 
-def test_a_byte_that_a_disk_has_changed_is_seen(tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", [b'"wrapper": "', b'"constants": ["', b"ELF"])
+def test_a_byte_that_a_disk_has_changed_is_seen(part: bytes, tmp_path: Path) -> None:
     _run(tmp_path)
     file = _files(tmp_path)["added"]
-    data = bytearray(file.read_bytes())
-    data[-100] ^= 1
-    file.write_bytes(data)
+    whole = file.read_bytes()
+    at = whole.index(part) + len(part)
+    file.write_bytes(whole[:at] + bytes([whole[at] ^ 2]) + whole[at + 1 :])
     assert _run(tmp_path) == f"{EXPECTED} True 1"
+    assert file.read_bytes() == whole
 
 
 def test_files_of_code_that_has_changed_are_removed(tmp_path: Path) -> None:

@@ -96,8 +96,8 @@ def maker() -> dict[str, str]:
 
 def packed(description: dict[str, Any], code: bytes) -> bytes:
     """The contents of a file."""
-    checked = description | {"sha256": hashlib.sha256(code).hexdigest()}
-    return json.dumps(checked).encode() + b"\n" + code
+    text = json.dumps(description).encode() + b"\n" + code
+    return hashlib.sha256(text).hexdigest().encode() + b"\n" + text
 
 
 class Finished:
@@ -160,14 +160,10 @@ def _found(function: FunctionType, stamp: str, arguments: str) -> Run | None:
             data = path.read_bytes()
         except OSError:
             continue
-        head, _, code = data.partition(b"\n")
-        digest = hashlib.sha256(code).hexdigest()
-        try:
+        digest, _, text = data.partition(b"\n")
+        if digest == hashlib.sha256(text).hexdigest().encode():
+            head, _, code = text.partition(b"\n")
             description = json.loads(head)
-            whole = description["sha256"] == digest
-        except (ValueError, KeyError, TypeError):
-            whole = False
-        if whole:
             expected = {"stamp": stamp, "arguments": arguments, "maker": maker()}
             return (
                 _linked(function, description, code)
