@@ -96,22 +96,23 @@ class ReducedImage:
 
     def _made(self, result: Result) -> NDArray[np.float32]:
         image = np.zeros(reduced_shape(result.shape, self._step), np.float32)
-        for first, stop in parts_of(result.shape, self._step):
-            self._reduce(result, image, first, stop)
+        self._reduce(result, image, 0, result.shape[0])
         return image
 
     def _reduce(self, result: Result, image: NDArray[np.float32], first: int, stop: int) -> None:
-        """Lines first..stop-1, and those that are in the same boxes."""
+        """Lines first..stop-1, and those that are in the same boxes; of many some at a time."""
         (ny, nx), step = result.shape, self._step
         mean = not is_angle(result) and min(ny, nx) >= step
-        row, end = first // step, min(image.shape[0], -(-stop // step))
-        if row >= end:
-            return  # of the remainder at the far edge
-        lines = result.lines(row * step, min(ny, end * step))
-        if mean:
-            image[row:end] = reduced(lines, step, mean=True)
-        else:
-            image[row:end] = lines[::step, ::step][: end - row, : image.shape[1]]
+        start = first // step * step
+        for above, below in parts_of((stop - start, nx), step):
+            row, end = (start + above) // step, min(image.shape[0], -(-(start + below) // step))
+            if row >= end:
+                return  # of the remainder at the far edge
+            lines = result.lines(row * step, min(ny, end * step))
+            if mean:
+                image[row:end] = reduced(lines, step, mean=True)
+            else:
+                image[row:end] = lines[::step, ::step][: end - row, : image.shape[1]]
 
 
 def is_angle(result: Result) -> bool:

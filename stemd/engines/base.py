@@ -48,8 +48,8 @@ class PositionMaps:
         self.moment_y: Sums = np.zeros(n, kind)
         self.moment_x: Sums = np.zeros(n, kind)
         self.done: NDArray[np.bool_] = np.zeros(n, np.bool_)
-        self.detector_names: tuple[str, ...] = tuple(detectors)
-        self.detector_sums: Sums = np.zeros((len(detectors), n), kind)
+        self._detectors: tuple[tuple[str, ...], Sums]
+        self._detectors = tuple(detectors), np.zeros((len(detectors), n), kind)
         self.masked: Mask | None = None
         self.mixed: Mapping[str, Sequence[Mapping[str, Any]]] = {}
         """Virtual detectors that were changed in mid-scan, by name: `positions` done by then, with
@@ -87,9 +87,23 @@ class PositionMaps:
         return self.total if self.done.all() else self.total[self.done]
 
     @property
+    def detector_names(self) -> tuple[str, ...]:
+        """Names of the virtual detectors, in the order of their sums."""
+        return self._detectors[0]
+
+    @property
+    def detector_sums(self) -> Sums:
+        """Sum over each virtual detector, (detectors, ny*nx)."""
+        return self._detectors[1]
+
+    @detector_sums.setter
+    def detector_sums(self, sums: Sums) -> None:
+        self._detectors = self.detector_names, sums
+
+    @property
     def detectors(self) -> Mapping[str, Sums]:
-        """Sum over each virtual detector by name, flat (ny*nx,)."""
-        names, sums = self.detector_names, self.detector_sums
+        """Sum over each virtual detector by name, flat (ny*nx,). By any thread, at any time."""
+        names, sums = self._detectors
         return {name: sums[index] for index, name in enumerate(names)}
 
     def rename_detectors(self, names: Sequence[str]) -> None:
@@ -99,7 +113,7 @@ class PositionMaps:
         for index, name in enumerate(names):
             if name in old:
                 sums[index] = old[name]
-        self.detector_names, self.detector_sums = tuple(names), sums
+        self._detectors = tuple(names), sums
 
 
 def _wider(sums: Sums) -> Sums:

@@ -51,7 +51,8 @@ class Growing:
 
         def draw(first: int, stop: int) -> NDArray[np.float32]:
             lines = np.zeros((stop - first, nx), np.float32)
-            flat, there = lines.reshape(-1), done[first * nx : stop * nx]
+            # copied before the sums are read: what becomes complete meanwhile may be half there
+            flat, there = lines.reshape(-1), done[first * nx : stop * nx].copy()
             for at, end in stretches(0, flat.size):
                 if final or there[at:end].any():
                     flat[at:end] = values(first * nx + at, first * nx + end)

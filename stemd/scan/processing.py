@@ -195,9 +195,9 @@ def with_correction(run: ScanRun, final: Snapshot, image: str | None = None) -> 
             + "".join(f"; {run.failed[name]}" for name in run.failed),
         )
     source = named[found.extra["input"]]
-    if source.image.shape != run.maps.shape:
+    if source.shape != run.maps.shape:
         raise UsageError(
-            f"--correct: {source.name} has {source.image.shape} pixels, the scan "
+            f"--correct: {source.name} has {source.shape} pixels, the scan "
             f"{run.maps.shape} positions",
             "restore an image that has one pixel a probe position",
         )
@@ -211,7 +211,7 @@ def with_correction(run: ScanRun, final: Snapshot, image: str | None = None) -> 
     for name, values in (("shift_y", shifts.y), ("shift_x", shifts.x)):
         results.append(Result(name, values.astype(np.float32), "px", "scan", step, extra))
     results += [
-        replace(result, name=f"{result.name}_corrected", extra={**result.extra, **extra})
+        result.changed(name=f"{result.name}_corrected", extra={**result.extra, **extra})
         for result in run.engines.finals_of(moved(run.acquisition, run.maps, shifts), run.settings)
     ]
     return replace(final, results=results)

@@ -149,7 +149,7 @@ def _image(entry: Any, result: Result, snapshot: Snapshot) -> None:
     size = result.pixel_size
     unit = "pixel" if size is None else "nm" if in_scan else "mrad"
     step = 1.0 if size is None else size / 10.0 if in_scan else size
-    for axis, count in zip("yx", result.image.shape, strict=True):
+    for axis, count in zip("yx", result.shape, strict=True):
         _put(data, axis, np.arange(count) * step, units=unit)
     _put(data, "description", to_json(describe(result, snapshot)))
 

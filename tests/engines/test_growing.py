@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from stemd import drawing
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
 from stemd.engines import growing, ricom
+from stemd.engines.base import PositionMaps
 from stemd.image_frames import ReducedImage, reduced
 from stemd.results import DrawnResult, Result
 from stemd.scan import run
@@ -199,6 +201,62 @@ def test_a_detector_that_is_gone_leaves_its_last_image_empty() -> None:
 
 
 @pytest.mark.usefixtures("large")
+def test_a_position_that_becomes_complete_while_it_is_drawn_is_not_shown_half() -> None:
+    scan = Growing(Optics())
+    scan.come(1)
+    maps = scan.run.recorded
+
+    def values(first: int, stop: int) -> NDArray[np.float64]:
+        half = np.full(stop - first, 0.5)
+        maps.done[:] = True  # by another thread, just after the sums have been read
+        return half
+
+    drawn = growing.Growing(maps).drawing(values, final=False).draw(0, 1)
+    assert drawn.reshape(-1)[1:].tolist() == [0.0] * (SHAPE[1] - 1)
+
+
+def test_while_detectors_are_renamed_every_name_has_its_own_sums() -> None:
+    """Images that are drawn ask for them by any thread, at any time."""
+
+    class Watched(PositionMaps):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if getattr(self, "watched", False):
+                seen = self.detectors
+                assert seen["b"].tolist() == [2, 2]
+                assert seen.keys() in ({"a", "b"}, {"b", "c", "d"})
+
+    detector = Detector("t", (16, 16), "u1", 8)
+    maps = Watched(Acquisition(Scan(shape=(1, 2)), detector), ("a", "b"))
+    maps.detector_sums[:] = [[1], [2]]
+    maps.watched = True
+    maps.rename_detectors(("b", "c", "d"))
+    assert maps.detector_names == ("b", "c", "d")
+
+
+@pytest.mark.usefixtures("large")
+def test_of_many_lines_that_have_changed_some_are_drawn_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(drawing, "DRAWN_AT_ONCE", 4 * SHAPE[1])
+    scan, kept = Growing(Optics(center=(7.0, 7.0))), ReducedImage(2)
+    scan.come(SHAPE[1] + 3)
+    kept.of(scan.results()["sum"])
+    scan.come(SIZE - SHAPE[1] - 3)
+    total, drawn = scan.results()["sum"], []
+    assert isinstance(total, DrawnResult)
+
+    def draw(first: int, stop: int) -> NDArray[np.float32]:
+        drawn.append(stop - first)
+        return total.lines(first, stop)
+
+    found = kept.of(total.changed(image=replace(total._drawing, draw=draw)))
+    np.testing.assert_array_equal(found, reduced(total.image, 2, mean=True))
+    assert max(drawn) <= 4
+    assert sum(drawn) == SHAPE[0]
+
+
+@pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("step", [2, 5, 8])
 def test_a_reduced_image_follows_the_lines_that_change(step: int) -> None:
     scan = Growing(Optics(center=(7.0, 7.0)), wander=2.0)
@@ -212,9 +270,9 @@ def test_a_reduced_image_follows_the_lines_that_change(step: int) -> None:
     drawn: list[int] = []
     total = results["sum"]
     assert isinstance(total, DrawnResult)
-    drawing = replace(total._drawing, draw=lambda a, b: drawn.append(b - a) or total.lines(a, b))
+    counted = replace(total._drawing, draw=lambda a, b: drawn.append(b - a) or total.lines(a, b))
     scan.come(SHAPE[1])
-    kept["sum"].of(total.changed(image=drawing))
+    kept["sum"].of(total.changed(image=counted))
     assert sum(drawn) <= 2 + 2 * step
 
 
