@@ -200,7 +200,7 @@ def _through(discs: Discs, lens: Aberrations, go_on: Callable[[], bool]) -> _Thr
     """With room about the scan, as `direct` has it; None once `go_on` says no.
 
     Without the room the opposite edges of the scan are neighbours, which spoils both: the estimate
-    that AIRPI was held to was worse than that of `direct` by up to 0.04 in correlation with the
+    that AIRPI was held to was worse than that of `direct` by up to 0.035 in correlation with the
     true phase.
     """
     wide = with_margin(discs, lens)
