@@ -34,8 +34,8 @@ STANDS_OUT = 0.6
 noise decides, more waves count for more than the errors of the border."""
 LEAST_CLEAR = -6.0
 """Standard errors below 0 up to which a measured power is told from one that is even less."""
-# TIMES, SURE and ABOUT were chosen on seeds 7501 and 7502, see decision 49, and are reported on 7503
-# and 7504.
+# TIMES, SURE and ABOUT were chosen on seeds 7501 and 7502, see decision 49, and are reported on
+# 7503 and 7504.
 TINY = 1e-150
 
 
