@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stemd.adapters.events.pulses.state import COMPLETE, LINES
+from stemd.adapters.events.pulses.state import COMPLETE, LINES, PULSES
 from stemd.compilation import njit
 
 HOLD, OUTSIDE, LATE = -1, -2, -3
@@ -88,3 +88,11 @@ def all_wait(s: Any, lines: Any, earliest: int, latest: int) -> bool:
     wait = wait and pulse_line(s, lines, latest) == HOLD and s.hint == at
     s.in_holes = in_holes  # nothing was placed
     return bool(wait)
+
+
+@njit(nogil=True, cache=True)
+def until(s: Any, lines: Any, line: Any) -> Any:
+    """When the line that was found last ends, or the next one begins before it does."""
+    if s.mode == PULSES and s.hint + 1 < s.lines:
+        return min(line.stop, lines[(s.hint + 1) % LINES].start)
+    return line.stop

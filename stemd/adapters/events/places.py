@@ -12,103 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.adapters.events.find_line import HOLD, LATE, OUTSIDE, all_wait, clock_line, pulse_line
+from stemd.adapters.events.drain import drain
+from stemd.adapters.events.find_line import HOLD, OUTSIDE, all_wait, clock_line, pulse_line
 from stemd.adapters.events.hold import hold, hold_many
 from stemd.adapters.events.pulses.edges import tdc_edge
-from stemd.adapters.events.pulses.state import CLOCK, LINES, NEVER, PULSES
+from stemd.adapters.events.pulses.state import CLOCK, NEVER, PULSES
 from stemd.adapters.events.pulses.track import overdue, settle
 from stemd.adapters.events.reopen import reopen, reopen_clock
 from stemd.adapters.events.ticks import CLOCK_RESET, TICK_NS
-from stemd.adapters.events.within_line import TOGETHER, place_within, span
+from stemd.adapters.events.within_line import TOGETHER, from_left, place_within, span
 from stemd.compilation import njit
 
 DONE, FULL, CLOSED, RESET = 0, 1, 2, 3
 """Why the pass stopped: hits used up; output full; the scan is over; the clock was reset."""
 SETTLE = -1
-
-
-@njit(nogil=True, cache=True)
-def _from_left(s: Any, row: int) -> tuple[int, int]:
-    """Position of the first column of a line in time, and the step from one to the next."""
-    if s.serpentine and row & 1:
-        return row * s.nx + s.nx - 1, -1
-    return row * s.nx, 1
-
-
-@njit(nogil=True, cache=True)
-def _until(s: Any, lines: Any, line: Any) -> Any:
-    """When the line that was found last ends, or the next one begins before it does."""
-    if s.mode == PULSES and s.hint + 1 < s.lines:
-        return min(line.stop, lines[(s.hint + 1) % LINES].start)
-    return line.stop
-
-
-@njit(nogil=True, cache=True)
-def _drain(
-    s: Any,
-    lines: Any,
-    hold_time: Any,
-    hold_place: Any,
-    probe: Any,
-    place_out: Any,
-    phase_out: Any,
-    n: int,
-    limit: int,
-) -> int:
-    """Look again at held hits after a line became known; returns hits in the output."""
-    room = hold_time.size
-    singly = 0
-    while s.drain > 0 and n < limit:
-        time = hold_time[s.head]
-        place = hold_place[s.head]
-        k = clock_line(s, lines, time) if s.mode == CLOCK else pulse_line(s, lines, time)
-        if k >= 0 and singly == 0:
-            line = lines[k]
-            if min(s.drain, limit - n, room - s.head) >= TOGETHER:
-                earliest, latest = span(hold_time, s.head, TOGETHER)
-                if earliest >= line.start and latest < _until(s, lines, line):
-                    base, sign = _from_left(s, line.row)
-                    kept = place_within(
-                        hold_time, hold_place, s.head, TOGETHER, line.start, line.dwell, s.nx,
-                        base, sign, s.acceptance, probe, place_out, phase_out, n,
-                    )  # fmt: skip
-                    s.unaccepted += TOGETHER - kept
-                    n += kept
-                    s.head += TOGETHER
-                    s.head -= room if s.head >= room else 0
-                    s.held -= TOGETHER
-                    s.drain -= TOGETHER
-                    continue
-            singly = TOGETHER
-        singly = max(0, singly - 1)
-        s.head += 1
-        s.head -= room if s.head >= room else 0
-        s.held -= 1
-        s.drain -= 1
-        if k == HOLD:
-            at = s.head + s.held
-            at -= room if at >= room else 0
-            hold_time[at] = time
-            hold_place[at] = place
-            s.held += 1
-        elif k == OUTSIDE:
-            s.outside += 1
-        elif k == LATE:
-            s.late += 1
-        else:
-            line = lines[k]
-            column = min(int((time - line.start) / line.dwell), s.nx - 1)
-            phase = time - line.start - column * line.dwell
-            if phase >= s.acceptance:
-                s.unaccepted += 1
-                continue
-            if s.serpentine and line.row & 1:
-                column = s.nx - 1 - column
-            probe[n] = line.row * s.nx + column
-            place_out[n] = place
-            phase_out[n] = phase * TICK_NS
-            n += 1
-    return n
 
 
 @njit(inline="always")
@@ -204,7 +121,7 @@ def _place_run(
             start = min(line.start, np.float64(time))
             end = max(line.stop, np.nextafter(np.float64(time), np.inf))
             dwell = line.dwell
-            base, sign = _from_left(s, line.row)
+            base, sign = from_left(s, line.row)
             continue
         if k == HOLD:
             if s.held == hold_time.size and s.waiting > 0:
@@ -281,7 +198,7 @@ def assign(
     i, j = first, first_item
     while True:
         if s.drain > 0:
-            n = _drain(s, lines, hold_time, hold_place, probe, place_out, phase_out, n, limit)
+            n = drain(s, lines, hold_time, hold_place, probe, place_out, phase_out, n, limit)
             if s.drain > 0:
                 return i, j, n, FULL
         if s.scan >= 0 and s.now > s.close_at:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +26,14 @@ def span(times: NDArray[np.int64], first: int, count: int) -> tuple[int, int]:
         if time > latest:
             latest = time
     return earliest, latest
+
+
+@njit(nogil=True, cache=True)
+def from_left(s: Any, row: int) -> tuple[int, int]:
+    """Position of the first column of a line in time, and the step from one to the next."""
+    if s.serpentine and row & 1:
+        return row * s.nx + s.nx - 1, -1
+    return row * s.nx, 1
 
 
 @njit(nogil=True, cache=True)
