@@ -12,19 +12,18 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
-import os
 import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
 
+from stemd import entry_points
 from stemd.errors import ConfigError
 from stemd.logs import set_up_delayed
 from stemd.typed import Table
@@ -209,49 +208,9 @@ def _built_in(kind: Kind, name: str) -> Plugin | None:
     return plugin if isinstance(plugin, Plugin) else None
 
 
-@cache
-def _entries() -> Any:
-    """Of all packages, None if none has any for stemd; read once.
-
-    What it is differs with the version of Python; `select` is the same. It is not asked for if a
-    look at the files says that there is nothing: it takes 20 ms of each start.
-    """
-    if not any(map(_may_have_plugins, sys.path)):
-        return None
-    from importlib.metadata import entry_points
-
-    return entry_points()
-
-
-def _may_have_plugins(place: str) -> bool:
-    """Whether a folder of packages has entry points for stemd, or is none, such as a zip file."""
-    try:
-        names = os.listdir(place or ".")  # noqa: PTH208 (sixty paths take longer than to read them)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    for name in names:
-        if name.endswith((".egg", ".egg-link")):
-            return True
-        if name.endswith((".dist-info", ".egg-info")):
-            try:
-                if b"[stemd." in Path(place, name, "entry_points.txt").read_bytes():
-                    return True
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except OSError:
-                return True
-    return False
-
-
 def _foreign(kind: Kind) -> tuple[EntryPoint, ...]:
     """Entry points of foreign plugins."""
-    entries = _entries()
-    if entries is None:
-        return ()
-    found = entries.select(group=f"stemd.{kind}")
-    return tuple(sorted(found, key=lambda e: (e.name, _owner(e))))
+    return tuple(sorted(entry_points.of_group(f"stemd.{kind}"), key=lambda e: (e.name, _owner(e))))
 
 
 @cache

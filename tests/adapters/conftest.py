@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from stemd import plugins
+from stemd import entry_points
 from tests.adapters import quicksilver
 
 
 def _forget() -> None:
     """Entry points are looked for once in a process."""
-    plugins._entries.cache_clear()
+    entry_points.entries.cache_clear()
 
 
 @pytest.fixture(scope="session")

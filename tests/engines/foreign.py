@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stemd import plugins
+from stemd import entry_points
 
 HEAD = """
 from typing import ClassVar
@@ -85,5 +85,5 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     entries = "half = foreign_engines:HALF\nratio = foreign_engines:RATIO\n"
     (about / "entry_points.txt").write_text(f"[stemd.engines]\n{entries}")
     monkeypatch.syspath_prepend(str(folder))
-    plugins._entries.cache_clear()
+    entry_points.entries.cache_clear()
     return ["half", "ratio"]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stemd import plugins
+from stemd import entry_points, plugins
 from stemd.acquisition import Acquisition
 from stemd.config.image_names import image_names, missing_inputs
 from stemd.config.resolved import EngineConfig
@@ -50,7 +50,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[
     folder.mkdir()
     yield foreign.install(folder, monkeypatch)
     sys.modules.pop("foreign_engines", None)
-    plugins._entries.cache_clear()
+    entry_points.entries.cache_clear()
 
 
 def played(engines: list[EngineConfig], after: Settings | None) -> tuple[Settings, Any, list[Any]]:

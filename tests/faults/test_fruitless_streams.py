@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stemd import plugins
+from stemd import entry_points
 from stemd.acquisition import Scan
 from stemd.adapters.advapix.records import records
 from stemd.adapters.events.layout import Layout
@@ -183,7 +183,7 @@ def geiger(package: Path, foreign: None) -> Iterator[None]:
     info.mkdir(exist_ok=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: geiger-counter\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[stemd.adapters]\ngeiger = geiger_counter:PLUGIN\n")
-    plugins._entries.cache_clear()
+    entry_points.entries.cache_clear()
     yield
     sys.modules.pop("geiger_counter", None)
 

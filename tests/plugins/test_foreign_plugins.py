@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tomli
 
-from stemd import plugins
+from stemd import entry_points
 from tests.conftest import wait_until
 from tests.daemon.running import RunningDaemon
 from tests.plugins.somebody_elses import GOOD, install
@@ -252,7 +252,7 @@ def test_packages_are_looked_through_only_where_one_may_have_plugins(tmp_path: P
         (info / "entry_points.txt").write_text(text)
     empty.mkdir()
     zipped.write_bytes(b"PK")
-    may = plugins._may_have_plugins
+    may = entry_points.may_have_any
     assert [may(str(each)) for each in (empty, other, own, zipped)] == [False, False, True, True]
     assert not may(str(tmp_path / "missing"))
     (empty / "old.egg").mkdir()
