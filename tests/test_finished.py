@@ -171,6 +171,18 @@ def test_a_byte_that_a_disk_has_changed_is_seen(part: bytes, tmp_path: Path) -> 
     assert file.read_bytes() == whole
 
 
+def test_a_folder_that_nobody_may_look_into_does_not_matter_where_another_one_serves(
+    tmp_path: Path,
+) -> None:
+    """As a home that a service is kept out of; here its name is too long, which root sees, too."""
+    locked = (
+        "from pathlib import Path\nfrom stemd.compilation import keeping\nhere = keeping.folders\n"
+        "keeping.folders = lambda function: [*here(function), Path('x' * 300)]\n"
+    )
+    assert _run(tmp_path, locked + PROGRAM) == f"{EXPECTED} True 1"
+    assert _files(tmp_path).keys() == {"added", "noted", "refused"}
+
+
 def test_files_of_code_that_has_changed_are_removed(tmp_path: Path) -> None:
     _run(tmp_path)
     before = _files(tmp_path)

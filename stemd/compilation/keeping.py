@@ -43,7 +43,7 @@ def keep(
         return
     text = ", ".join(map(str, arguments))
     name = name_of(function, stamp, text)
-    if any((folder / name).exists() for folder in folders(function)):
+    if any(_is_there(folder / name) for folder in folders(function)):
         return
     made = code()
     description = {
@@ -109,6 +109,14 @@ def _needs(code: bytes) -> Iterator[str]:
             text = code[texts + name_at : code.index(b"\0", texts + name_at)].decode()
             if text and section == 0:
                 yield text
+
+
+def _is_there(path: Path) -> bool:
+    """Also where nobody may look: it is not."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _write(folder: Path, name: str, data: bytes) -> None:
