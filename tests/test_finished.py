@@ -183,6 +183,16 @@ def test_a_folder_that_nobody_may_look_into_does_not_matter_where_another_one_se
     assert _files(tmp_path).keys() == {"added", "noted", "refused"}
 
 
+def test_what_was_read_before_a_file_changed_is_not_kept_for_what_it_holds_now(
+    tmp_path: Path,
+) -> None:
+    """An update writes new files under a process that goes on."""
+    changed = KERNELS.replace("+= 2.5", "+= 10.0")
+    update = f"from pathlib import Path\nPath({str(tmp_path / 'program.py')!r}).write_text("
+    assert _run(tmp_path, f"{update}{changed!r})\n{PROGRAM}") == f"{EXPECTED} True 1"
+    assert _run(tmp_path, kernels=changed) == f"{EXPECTED.replace('5.0, 2', '20.0, 2')} True 1"
+
+
 def test_files_of_code_that_has_changed_are_removed(tmp_path: Path) -> None:
     _run(tmp_path)
     before = _files(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 import sys
 import threading
 import time
@@ -17,8 +18,25 @@ from stemd.garbage import uncollected
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+READ: dict[str, str] = {}
+"""Files of kernels, and `file_state` of each when it was read."""
 _making = threading.RLock()
 _COMPILER = "stemd.compilation.compiler"
+
+
+def file_state(path: str) -> str:
+    """What changes when a file is written again."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 (of all kernels, at each start)
+    except OSError:
+        return "gone"
+    return f"{found.st_mtime_ns} {found.st_size} {found.st_ino}"
+
+
+def _note_file(function: FunctionType) -> None:
+    path = function.__code__.co_filename
+    if path not in READ:
+        READ[path] = file_state(path)
 
 
 class _Later:
@@ -54,6 +72,7 @@ class Kernel:
 
     def __init__(self, function: FunctionType, options: Mapping[str, Any]) -> None:
         functools.update_wrapper(self, function)
+        _note_file(function)
         self.function, self._options = function, options
         self._made: Any = None
         self._part: Any = None
@@ -135,6 +154,7 @@ class Intrinsic:
 
     def __init__(self, function: FunctionType, options: Mapping[str, Any]) -> None:
         self.__doc__ = function.__doc__
+        _note_file(function)
         self.function, self._options = function, options
         self._type: Any = None
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from stemd.compilation.kernels import Intrinsic, Kernel
+from stemd.compilation.kernels import READ, Intrinsic, Kernel, file_state
 
 
 def stamp_of(function: FunctionType) -> str:
@@ -64,4 +64,10 @@ def _names(code: CodeType) -> set[str]:
 
 @cache
 def _file_hash(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    """Of what a file holds; of one that was written again since its kernels were read, as an update
+    does under a process that goes on, another one: the machine code is of what was read.
+    """
+    content = Path(path).read_bytes()
+    now = file_state(path)
+    read = READ.get(path, now)
+    return hashlib.sha256(content).hexdigest() if read == now else f"{path} of {read}"
