@@ -121,7 +121,10 @@ class Kernel:
             if not finished.possible():
                 return None
             if self._finished is None:
-                self._finished = finished.Finished(self.function)
+                try:
+                    self._finished = finished.Finished(self.function)
+                except OSError:  # of a file that is gone; with numba it is told
+                    return None
             run: Callable[..., Any] | None = self._finished.find(arguments)
             if run is not None:
                 self._runs[tuple([_kind(each) for each in arguments])] = run

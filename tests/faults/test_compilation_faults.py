@@ -107,3 +107,10 @@ def test_files_that_a_power_cut_has_left_cut_off_are_made_again(
     assert index.stat().st_size > 0
     assert code.stat().st_size > 20
     assert all(each.stat().st_size > 200 for each in finished)
+
+
+def test_a_kernel_whose_file_is_gone_is_compiled_and_it_is_told_once(program: Path) -> None:
+    """As by an update that ends while a command is at work."""
+    text = KERNEL.replace("print(", "__import__('os').remove(__file__)\nprint(")
+    program.write_text(text)
+    _told_once(_run(program).stderr, "no locator available")
