@@ -16,6 +16,7 @@ reader's thread, images/s by name, and seconds from the last frame to the last f
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -352,20 +353,24 @@ def process(args: argparse.Namespace) -> None:
     ]  # fmt: skip
     child = subprocess.Popen(command)
     top: dict[str, float] = {}
-    while child.poll() is None:
-        try:
-            now = memory(child.pid)
-        except (OSError, KeyError):
+    told = 0.0
+    while True:
+        ended, status, usage = os.wait4(child.pid, os.WNOHANG)
+        if ended:
             break
-        if not top or time.time() - top["t"] > 1.0:
-            tell(event="runs", t=round(time.time() - began, 1), **now)
-            top["t"] = time.time()
-        top |= now
-        top["most_anonymous"] = max(top.get("most_anonymous", 0.0), now["anonymous"])
+        with contextlib.suppress(OSError, KeyError):  # it is just ending
+            now = memory(child.pid)
+            if time.time() - told > 1.0:
+                told = time.time()
+                tell(event="runs", t=round(told - began, 1), **now)
+            top |= now
+            top["most_anonymous"] = max(top.get("most_anonymous", 0.0), now["anonymous"])
         time.sleep(0.02)
-    _, status, usage = os.wait4(child.pid, 0) if child.returncode is None else (0, 0, None)
-    cpu = round(usage.ru_utime + usage.ru_stime, 2) if usage else None
-    tell(event="processed", s=round(time.time() - began, 2), cpu_s=cpu, status=status, **top)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    tell(
+        event="processed", s=round(time.time() - began, 2),
+        cpu_s=round(usage.ru_utime + usage.ru_stime, 2), status=child.returncode, **top,
+    )  # fmt: skip
     if args.folder is None and not args.keep:
         shutil.rmtree(folder)
 
