@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 from browser import CHROMIUM, FLAGS, Served, require_browser
 
+from stemd import image_frames
 from stemd.engines.kernels.ricom import integrate, lines_of, ricom_kernel
+from stemd.results import Result, Snapshot
+from tests.conftest import an_acquisition
 
 pytestmark = pytest.mark.browser
 
@@ -123,6 +126,44 @@ def test_the_half_averaged_line_at_the_beam_of_a_thumbnail_is_left_out(run: Any)
         meta,
     )
     assert got == [5, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("side", "wanted", "share", "extra", "final", "rows"),
+    [
+        # lines that are done, by the step of the reduction; a started one is left out
+        (512, 128, 0.55, {}, False, 281 // 4),
+        (1024, 128, 0.70, {}, False, 716 // 8),
+        (1456, 128, 0.91, {}, False, 1324 // 16),
+        (1456, 1024, 0.91, {}, False, 1324 // 2),
+        (512, 512, 0.55, {}, False, 282),
+        # a network that has come to line 200 so far
+        (512, 128, 0.55, {"lines": 200}, False, 200 // 4),
+        (512, 512, 0.55, {"lines": 200}, False, 200),
+        # over, with holes: what there is of it is everywhere
+        (512, 128, 0.99, {}, True, 128),
+        (512, 128, 0.99, {"lines": 200}, True, 128),
+    ],
+)
+def test_a_reduced_image_shows_as_much_of_the_scan_as_a_whole_one(
+    run: Any, side: int, wanted: int, share: float, extra: dict[str, Any], final: bool, rows: int
+) -> None:
+    shape, total = (side, side), side * side
+    result = Result("adf", np.ones(shape, np.float32), "counts", extra=extra)
+    acquisition = an_acquisition(shape)
+    snapshot = Snapshot(acquisition, [result], int(share * total), total, final, 1, 10**18, 1)
+    step = image_frames.reduction(shape, wanted)
+    meta = image_frames.image_meta("merlin", snapshot, result, step)
+    h, w = meta["shape"]
+    drawn = run(
+        "contrast.js",
+        "(() => { const out = new Uint32Array(a.w * a.h);"
+        " const f = {data: new Float32Array(out.length).fill(1), w: a.w, h: a.h, meta: a.meta};"
+        " m.colour(f, {lo: 0, hi: 1}, {map: 'gray', log: false}, out);"
+        " return out.filter((c) => c > 0).length; })()",
+        {"meta": meta, "w": w, "h": h},
+    )
+    assert drawn == rows * w
 
 
 def test_zeros_of_a_finished_image_are_values_like_others(run: Any) -> None:

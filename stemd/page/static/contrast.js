@@ -33,9 +33,9 @@ export function blanks({ meta, w, h }) {
   const soft = Math.floor(Math.floor(meta.positions_done / nx) * (h / ny)) * w;
   // a scan that was cut off is final: holes may have kept its count behind its last lines
   const hard = meta.final ? all : row(meta.reached ?? meta.positions_done) * w;
-  // a network that follows the scan has come so far only
-  const lines = meta.final ? h : Math.min(h, meta.extra?.lines ?? h);
-  const end = Math.min(hard, Math.floor(lines / (meta.step ?? 1)) * w);
+  // a network that follows the scan has come so far only; its lines are those of the whole image
+  const lines = (meta.final ? null : meta.extra?.lines) ?? Infinity;
+  const end = Math.min(hard, Math.min(h, Math.floor(lines / (meta.step ?? 1))) * w);
   return { soft: Math.min(soft, end), hard: end };
 }
 
