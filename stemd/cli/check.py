@@ -102,13 +102,14 @@ def _refuse_a_stranger(path: Path) -> None:
             raise error
     if not path.is_file():
         return
-    import tomli
+    from stemd.config.toml_text import from_toml
 
     try:
-        tomli.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        from_toml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, FormatError) as error:
+        said = error.message if isinstance(error, FormatError) else error
         raise FormatError(
-            f"{path} is neither a recording nor a config: as a config (TOML) it reads {error}",
+            f"{path} is neither a recording nor a config: as a config (TOML) it reads: {said}",
             "name a recording, or a config that ends with .toml",
         ) from error
 

@@ -12,14 +12,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import tomli
-
 from stemd.cli.forms import forms_of
 from stemd.cli.interrupted import Undone
 from stemd.cli.scan_text import STATUS_COLOURS, list_lines, show_lines
 from stemd.cli.table import coloured, table, window
+from stemd.config.toml_text import from_toml
 from stemd.documents import to_json
-from stemd.errors import ConfigError, UsageError
+from stemd.errors import ConfigError, FormatError, UsageError
 from stemd.storage.catalogue import Catalogue
 from stemd.storage.verify import verify
 
@@ -121,12 +120,13 @@ def _data_dir(args: argparse.Namespace) -> Path:
     if args.config is None:
         return args.data_dir or Path("stemd-data")
     try:
-        with args.config.open("rb") as file:
-            config = tomli.load(file)
+        config = from_toml(args.config.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{args.config}: {error.strerror}", "name an existing config") from error
-    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{args.config}: {error}", "correct the file") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{args.config}: {error}", "save it as UTF-8") from error
+    except FormatError as error:
+        raise ConfigError(f"{args.config}: is not TOML: {error.message}", error.remedy) from error
     daemon = config.get("daemon", {})
     data_dir = daemon.get("data_dir") if isinstance(daemon, dict) else None
     if not isinstance(data_dir, str):

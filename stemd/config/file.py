@@ -27,7 +27,8 @@ from stemd.config.resolved import (
 from stemd.config.session_plan import SessionPlan
 from stemd.config.tables import AboutTable, DaemonTable, PipelineNamed, PublishTable, RecordTable
 from stemd.config.toml_lines import key_lines, line_of
-from stemd.errors import ConfigError
+from stemd.config.toml_text import from_toml
+from stemd.errors import ConfigError, FormatError
 
 M = TypeVar("M", bound=BaseModel)
 MOST_PROBLEMS = 300
@@ -275,12 +276,10 @@ class _Reader:
 
 def parse(text: str, source: str = "config") -> Config:
     """Validate a config text. Raises ConfigProblemsError (or ConfigError where it is not TOML)."""
-    import tomli
-
     try:
-        data = tomli.loads(text)
-    except tomli.TOMLDecodeError as error:
-        raise ConfigError(f"{source}: is not TOML: {error}", "see https://toml.io") from error
+        data = from_toml(text)
+    except FormatError as error:
+        raise ConfigError(f"{source}: is not TOML: {error.message}", error.remedy) from error
     reader = _Reader()
     reader.problems += _texts_with_nul(data)
     config = None if reader.problems else reader.config(data)

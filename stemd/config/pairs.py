@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from stemd.errors import ConfigError
+from stemd.config.toml_text import from_toml
+from stemd.errors import ConfigError, FormatError
 
 
 def parse_value(text: str) -> Any:
     """A TOML value; what is none is a string."""
-    import tomli
-
     try:
-        return tomli.loads(f"value = {text}")["value"]
-    except tomli.TOMLDecodeError:
+        return from_toml(f"value = {text}")["value"]
+    except FormatError:
         return text.strip()
 
 

@@ -61,6 +61,8 @@ def _edited(path: Path, running: PipelineConfig, changes: Mapping[str, Any]) -> 
         return tomlkit.dumps(document)
     except (TOMLKitError, LookupError, StopIteration, TypeError, ValueError) as error:
         raise _by_hand(path, changes, str(error)) from error
+    except RecursionError as error:
+        raise _by_hand(path, changes, str(error)) from error
 
 
 def _section(table: Any, section: str, running: PipelineConfig) -> Any:

@@ -66,9 +66,6 @@ def check(text: str, source: str) -> Checked:
         message = error.message.removeprefix(f"{source}: ")
         problem = Problem((), message, "", error.remedy, _line_in(message))
         return Checked(None, (_short(problem),), 1)
-    except RecursionError:
-        problem = Problem((), "is nested too deep", "", "write the values plainly")
-        return Checked(None, (_short(problem),), 1)
     return Checked(config, doubts=tuple(doubts(config)))
 
 

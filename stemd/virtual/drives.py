@@ -14,7 +14,8 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from stemd.aberrations import Aberrations
-from stemd.errors import UsageError
+from stemd.documents import from_json
+from stemd.errors import FormatError, UsageError
 from stemd.logs import get_logger
 
 TOPIC = "virtual-microscope"
@@ -32,9 +33,9 @@ log = get_logger()
 def move_of(payload: bytes) -> Aberrations:
     """By how much a message moves the lens. Raises ValueError with one readable line."""
     try:
-        asked = json.loads(payload)
-    except ValueError as error:
-        raise ValueError(f"no JSON: {error}") from error
+        asked = from_json(payload)
+    except FormatError as error:
+        raise ValueError(f"it {error.message}") from error
     if not isinstance(asked, dict) or not asked or not asked.keys() <= AXES.keys():
         raise ValueError(f"an object with any of {', '.join(AXES)} is needed")
     parts: dict[str, float] = {}

@@ -9,10 +9,12 @@ import jsonschema
 import pytest
 import tomli
 
+from stemd.adapters.recordings.scan_times import of_stemd
 from stemd.cli.main import main
 from stemd.cli.schema import config_schema
 from stemd.config.file import load, parse
 from stemd.config.live import LiveSettings, RefusedError
+from stemd.config.pairs import parse_value
 from stemd.config.problems import ConfigProblemsError
 from stemd.config.toml_lines import key_lines
 from stemd.errors import ConfigError
@@ -136,6 +138,27 @@ def test_a_config_in_another_encoding_is_a_config_to_check(
     said = capsys.readouterr().err
     assert "is no UTF-8" in said
     assert "save it as UTF-8" in said
+
+
+@pytest.mark.parametrize("text", ["x = " + "[" * 5000, "x = " + "{a=" * 5000, "a." * 5000 + "a=1"])
+@pytest.mark.parametrize("words", [["check"], ["run"], ["scans", "list", "--config"]])
+def test_a_config_that_is_nested_too_deep_is_named(
+    words: list[str], text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "cam.toml"
+    path.write_text(text)
+    assert main([*words, str(path)]) == 2
+    said = capsys.readouterr().err
+    assert f"{path}: is not TOML: it is nested too deep" in said
+    assert "remedy: write the values plainly" in said
+
+
+def test_brackets_in_brackets_on_a_command_line_are_a_word() -> None:
+    assert parse_value("[" * 5000) == "[" * 5000
+
+
+def test_times_of_a_scan_that_are_nested_too_deep_are_not_known() -> None:
+    assert of_stemd("[" * 200_000, (4, 5)) is None
 
 
 def test_an_unknown_adapter_names_the_nearest_one() -> None:

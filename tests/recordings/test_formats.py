@@ -316,6 +316,7 @@ def test_a_folder_of_recordings_has_each_once(tmp_path: Path) -> None:
         ("scan.tif", b"II*\0" + bytes(99), "a TIFF file", "stemd restore"),
         ("one.cbor", b"\xd9\xd9\xf7\xa1", "a message of a DECTRIS stream", "recorded"),
         ("notes.md", b"# notes\n- not a config", "neither a recording nor a config", "toml"),
+        ("deep.txt", b"x = " + b"[" * 5000, "neither a recording nor a config", "toml"),
     ],
 )
 def test_a_file_of_another_kind_is_called_by_its_name(

@@ -44,7 +44,7 @@ def of_stemd(text: Any, shape: tuple[int, int]) -> ScanTimes | None:
     try:
         about = json.loads(text)
         scan = Scan.model_validate(about["settings"]["scan"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
     if scan.dwell_time_us is None or scan.serpentine or scan.repeats > 1 or scan.shape != shape:
         return None

@@ -202,7 +202,7 @@ def workers_of(address: str) -> int:
 def _scheduler_file(name: str) -> str:
     try:
         json.loads(Path(name).read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ClusterError(
             f"--cluster {name}: is not a scheduler file that can be read ({error})",
             "dask scheduler --scheduler-file writes it",

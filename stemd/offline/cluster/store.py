@@ -24,7 +24,7 @@ from stemd.storage.files import TEMPORARY, disk_error
 
 FORMAT = 3
 _MAPS = ("total", "moment_y", "moment_x", "detectors", "done")
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, RecursionError, zipfile.BadZipFile)
 
 Span = tuple[int, int]
 

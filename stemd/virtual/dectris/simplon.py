@@ -8,7 +8,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from stemd.errors import CameraError
+from stemd.documents import object_from_json
+from stemd.errors import CameraError, FormatError
 from stemd.virtual.ports import POLL_S
 
 VERSION = "1.8.0"
@@ -127,8 +128,8 @@ class ControlUnit:
         if method == "GET":
             return 200, {"value": values[name]}
         try:
-            value = json.loads(body)["value"]
-        except (ValueError, KeyError, TypeError):
+            value = object_from_json(body)["value"]
+        except (FormatError, KeyError):
             return 400, {"error": "the body is no value"}
         if type(value) is not type(values[name]) and not (
             isinstance(value, int | float) and isinstance(values[name], float)

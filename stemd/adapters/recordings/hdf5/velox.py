@@ -60,7 +60,7 @@ def _about(stored: Any) -> Mapping[str, Any]:
     text = bytes(np.asarray(stored[:, 0], np.uint8)).split(b"\0")[0]
     try:
         about = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return about if isinstance(about, Mapping) else {}
 
