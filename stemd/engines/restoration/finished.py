@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.engines.restoration.blank import blank_parts, mirrored_into
+from stemd.engines.restoration.bright import beyond, within
 from stemd.engines.restoration.evidence.faithful import faithful
 from stemd.engines.restoration.robust_scale import normalise
 from stemd.engines.restoration.slow_detector import undone
@@ -79,7 +80,8 @@ def finished(
 def _restored(
     image: Image, model: ModelFile, network: Network, cancelled: Callable[[], bool]
 ) -> Finished:
-    detected = undone(image)
+    more = beyond(image)
+    detected = undone(image - more)
     image = detected.image
     restored = restore(image, model, network, cancelled)
     seen = normalise(image)
@@ -87,10 +89,11 @@ def _restored(
     # whole, since spikes are told from columns by what is shown, which the scale cannot know
     recorded = (image - np.float32(seen.mean)) / np.float32(seen.deviation)
     found = faithful(recorded, expected, cancelled)
-    values = found.image - np.float32(found.image.mean(dtype=np.float64) - seen.values.mean())
+    shown = within(found.image, recorded, 1.0)
+    values = shown - np.float32(shown.mean(dtype=np.float64) - seen.values.mean())
     deviation = np.float32(seen.deviation)
     return Finished(
-        seen.undone(values),
+        seen.undone(values) + more,
         found.uncertainty * deviation,
         found.strays,
         found.departing,

@@ -49,6 +49,8 @@ WORTH = 0.01
 """Amplitude below which nothing is made more of: of a box nothing is left somewhere."""
 LEAST_PX = 0.15
 """Delay of the pulses below which there is none."""
+RINGS = 8.0
+"""Deviations of the noise by which an image may reach beyond the recorded one at both ends."""
 SMALLEST_PX, SQUARE_PX, ASIDE = 64, 512, 3
 """Least size of an image, size of what is looked at at once, and how many of these a side."""
 LINES = 256
@@ -74,7 +76,8 @@ def undone(image: F32) -> Undone:
     """
     if min(image.shape) < SMALLEST_PX:
         return Undone(image, 0.0)
-    terms = _detector([normalise(part).values for part in _squares(image)])
+    seen = [normalise(part) for part in _squares(image)]
+    terms = _detector([each.values for each in seen])
     if terms is None:
         return Undone(image, 0.0)
     late = 0.5 * float(np.arange(terms.size) @ terms)
@@ -89,6 +92,11 @@ def undone(image: F32) -> Undone:
         both = np.concatenate([lines[:, ::-1], lines], axis=1)
         found = np.fft.irfft(np.fft.rfft(both, axis=1) / answer, 2 * nx, axis=1)
         out[first : first + LINES] = found[:, nx:]
+    noise = float(np.exp(0.5 * terms.sum())) * max(each.deviation for each in seen)
+    beyond = float(image.min() - out.min()), float(out.max() - image.max())
+    # of pulses that are sharp again one end goes further; what was none rings to both sides
+    if min(beyond) > RINGS * noise:
+        return Undone(image, 0.0)
     return Undone(out, late)
 
 

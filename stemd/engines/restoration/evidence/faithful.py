@@ -28,9 +28,11 @@ from stemd.engines.restoration.evidence.crowding import alone, crowded
 from stemd.engines.restoration.evidence.everywhere import (
     deviation_map,
     electron_of,
+    gaussian_line,
     height_map,
     peaks,
     seen,
+    separable,
     squares,
 )
 from stemd.engines.restoration.evidence.noise import pixel_variance, without_outliers, without_tail
@@ -61,6 +63,8 @@ APART = 1.5
 STRAY, PLACES = 4.0, 12_000.0
 """Deviations at which something where nothing is shown is as likely as not, in an image with so
 many squared widths of a column: there noise alone reaches it once. In larger ones it is more."""
+WORSE = 1.2
+"""Factor by which what is drawn may raise what is missing around it: it is shrunk."""
 DEPARTS = 5.0
 """Deviations from which on an image contradicts the recorded one."""
 NORMAL = 0.6745
@@ -178,9 +182,20 @@ def _in_tile(recorded: F32, restored: F32) -> _Tile:
     z2 = squares(residual[count:], error[strays[:, 0], strays[:, 1]], electron, profile)
     certain = 1.0 / (1.0 + np.exp(0.5 * (even - np.minimum(z2, 1e3))))
     given[count:] = certain * residual[count:]
-    image = image + columns.drawn(given, image.shape)
+    image = image + _no_worse(data - image, columns.drawn(given, image.shape), usual)
     departure = height_map(data - image, profile) / error
     return _Tile(image, error, departure, strays[certain > 0.5])
+
+
+def _no_worse(missing: F32, drawn: F32, width_px: float) -> F32:
+    """What is `drawn` (ny, nx) to make up for what is `missing`, but where it leaves more of it.
+
+    Columns that cover a broad shape know next to nothing of each other, and heights of thousands
+    to either side may fit it.
+    """
+    line = gaussian_line(max(1.0, width_px))
+    before, after = (separable(np.square(each), line) for each in (missing, missing - drawn))
+    return np.where(after > WORSE * before, np.float32(0.0), drawn)
 
 
 def _spread(z: F32) -> float:

@@ -25,6 +25,8 @@ TOLD = 0.03
 LEFT_PX = 0.5
 """Displacement that may be left in lines that were put back: what is no more than it leaves of an
 image is not taken for noise."""
+RINGS = 8.0
+"""Deviations of the noise by which an image may reach beyond the recorded one at both ends."""
 SMALLEST_LINE_PX = 32
 LEAST = 1e-4
 """Deviation of the noise, as a part of the image's, below which there is none."""
@@ -69,7 +71,10 @@ def without_tail(image: F32, shown: F32, rest: F32) -> F32:
     # before its first pixel a line goes on as in a mirror
     lines = np.concatenate([image[:, ::-1], image], axis=1)
     undone = np.fft.irfft(np.fft.rfft(lines, axis=1) / transfer[: nx + 1], width, axis=1)
-    return np.ascontiguousarray(undone[:, nx:], np.float32)
+    found = np.ascontiguousarray(undone[:, nx:], np.float32)
+    beyond = float(image.min() - found.min()), float(found.max() - image.max())
+    # sharp edges that are not quite as shown look like a tail's noise, and ring when it is undone
+    return image if min(beyond) > RINGS * float(np.sqrt(low)) else found
 
 
 def _falling(power: F64) -> F64:
