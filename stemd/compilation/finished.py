@@ -33,6 +33,8 @@ HARMLESS = {"NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS"}
 """Of numba's settings in the environment, those that do not change what it compiles."""
 _SETTINGS_FILE = ".numba_config.yaml"
 _ENDING = ".finished"
+_MAKERS = ("compiler", "finished", "keeping", "parts", "quicker")
+"""Modules of this package that decide what code is made, and how it is kept."""
 _numbers = itertools.count()
 
 
@@ -82,7 +84,8 @@ def maker() -> dict[str, str]:
     import llvmlite
     from llvmlite import binding
 
-    files = (_numba() / "_version.py", Path(__file__), Path(__file__).with_name("keeping.py"))
+    own = (Path(__file__).with_name(f"{name}.py") for name in _MAKERS)
+    files = (_numba() / "_version.py", *own)
     return {
         "files": hashlib.sha256(b"".join(each.read_bytes() for each in files)).hexdigest(),
         "python": sys.version,
