@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -169,6 +170,27 @@ def test_a_byte_that_a_disk_has_changed_is_seen(part: bytes, tmp_path: Path) -> 
     file.write_bytes(whole[:at] + bytes([whole[at] ^ 2]) + whole[at + 1 :])
     assert _run(tmp_path) == f"{EXPECTED} True 1"
     assert file.read_bytes() == whole
+
+
+@pytest.mark.parametrize("head", [b"[" * 200_000, b"[]", b"{}", b"\xff"], ids=lambda h: h[:2].hex())
+def test_a_file_of_anything_else_with_its_checksum_is_made_again(
+    head: bytes, tmp_path: Path
+) -> None:
+    _run(tmp_path)
+    file = _files(tmp_path)["added"]
+    whole = file.read_bytes()
+    text = head + b"\n" + whole.split(b"\n", 2)[2]
+    file.write_bytes(hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
+    assert _run(tmp_path) == f"{EXPECTED} True 1"
+    assert file.read_bytes() == whole
+
+
+def test_a_pipe_of_that_name_is_not_waited_for(tmp_path: Path) -> None:
+    _run(tmp_path)
+    file = _files(tmp_path)["added"]
+    file.unlink()
+    os.mkfifo(file)
+    assert _run(tmp_path) == f"{EXPECTED} True 1"
 
 
 def test_a_folder_that_nobody_may_look_into_does_not_matter_where_another_one_serves(

@@ -17,6 +17,7 @@ import itertools
 import json
 import os
 import pickle
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -35,6 +36,7 @@ _SETTINGS_FILE = ".numba_config.yaml"
 _ENDING = ".finished"
 _MAKERS = ("compiler", "finished", "keeping", "parts", "quicker")
 """Modules of this package that decide what code is made, and how it is kept."""
+_DESCRIBED = {"stamp", "arguments", "maker", "wrapper", "environment", "constants", "needs"}
 _numbers = itertools.count()
 
 
@@ -160,13 +162,11 @@ def _found(function: FunctionType, stamp: str, arguments: str) -> Run | None:
     for folder in folders(function):
         path = folder / name_of(function, stamp, arguments)
         try:
-            data = path.read_bytes()
+            data = _bytes_of(path)
         except OSError:
             continue
-        digest, _, text = data.partition(b"\n")
-        if digest == hashlib.sha256(text).hexdigest().encode():
-            head, _, code = text.partition(b"\n")
-            description = json.loads(head)
+        description, code = _unpacked(data)
+        if description is not None:
             expected = {"stamp": stamp, "arguments": arguments, "maker": maker()}
             return (
                 _linked(function, description, code)
@@ -176,6 +176,27 @@ def _found(function: FunctionType, stamp: str, arguments: str) -> Run | None:
         with contextlib.suppress(OSError):
             path.unlink()  # cut off; numba's own is kept here again
     return None
+
+
+def _bytes_of(path: Path) -> bytes:
+    """Of a file; what is none, such as a pipe that nobody writes into, is not waited for."""
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(number, "rb") as file:  # noqa: PTH123 (it is open)
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            raise OSError(f"{path} is no file")
+        return file.read()
+
+
+def _unpacked(data: bytes) -> tuple[dict[str, Any] | None, bytes]:
+    """What `packed` was given; None for the description of anything else."""
+    digest, _, text = data.partition(b"\n")
+    if digest == hashlib.sha256(text).hexdigest().encode():
+        head, _, code = text.partition(b"\n")
+        with contextlib.suppress(ValueError, RecursionError):
+            description = json.loads(head)
+            if isinstance(description, dict) and description.keys() >= _DESCRIBED:
+                return description, code
+    return None, b""
 
 
 def _linked(function: FunctionType, description: dict[str, Any], code: bytes) -> Run | None:
