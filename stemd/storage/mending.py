@@ -22,6 +22,9 @@ Json = dict[str, Any]
 
 _WRONG = (OSError, StemdError, ValueError, KeyError, TypeError, AttributeError, IndexError)
 
+_BESIDE = (".hdr", ".json", ".start", ".tif")
+"""Endings of what stands beside a record and begins with its name: sidecars and images."""
+
 log = get_logger(__name__)
 
 
@@ -73,7 +76,7 @@ def _notes(kept: Sequence[Path], why: str, *, whole: bool, made: bool) -> list[s
 
 def record_of(kept: Sequence[Path]) -> Path | None:
     """The raw record among the files of a scan, None where there is none."""
-    names = (p for p in kept if p.name.startswith("raw.") and p.suffix not in (".hdr", ".tif"))
+    names = (p for p in kept if p.name.startswith("raw.") and p.suffix not in _BESIDE)
     return next(names, None)
 
 
@@ -109,5 +112,5 @@ def _positions(kept: Sequence[Path], document: Mapping[str, Any]) -> Json:
 
 def _cut_off(record: FileRecord, *, whole: bool) -> FileRecord:
     """Results and sidecars are whole or absent; a record is as long as the daemon lived."""
-    complete = whole or record.name.endswith((".tif", ".hdr"))
+    complete = whole or Path(record.name).suffix in _BESIDE
     return FileRecord(record.name, record.bytes, record.sha256, complete=complete)

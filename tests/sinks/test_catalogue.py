@@ -20,7 +20,8 @@ from stemd.errors import SinkError, StemdError, UsageError
 from stemd.storage.catalogue import Catalogue
 from stemd.storage.folder import ScanFolder, ScanSummary
 from stemd.storage.locks import lock_path, waiting_lock
-from stemd.storage.recovery import recover
+from stemd.storage.mending import mend
+from stemd.storage.recovery import _remedy, recover
 from stemd.storage.scan_document import read_scan_document
 from stemd.storage.store import Store
 from tests.conftest import a_snapshot, an_acquisition
@@ -141,6 +142,33 @@ def test_what_a_killed_daemon_was_acquiring_is_kept_named_and_marked_aborted(
     (raw,) = document["files"]
     assert (raw["name"], raw["bytes"], raw["complete"]) == ("raw.mib", 6, False)
     assert recover(store) == []
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("names", "record"),
+    [
+        (["raw.hdr", "raw.mib"], "raw.mib"),
+        (["raw.sync.json", "raw.tpx3"], "raw.tpx3"),
+        (["raw.sync.json", "raw.t3p"], "raw.t3p"),
+        (["raw.csr", "raw.sync.json"], "raw.csr"),
+        (["raw.dectris", "raw.start"], "raw.dectris"),
+    ],
+)
+def test_what_is_to_be_processed_of_a_scan_cut_off_is_its_record(
+    names: list[str], record: str, tmp_path: Path
+) -> None:
+    store = Store(tmp_path, "titan")
+    scan = a_scan(store.catalogue, end=False)
+    folder = tmp_path / store.catalogue.get(scan)["folder"]
+    for name in names:
+        (folder / f"{name}{'.part' if name == record else ''}").write_bytes(b"some")
+    document = mend(folder, read_scan_document(folder), 1, "it was killed")
+    assert f"images were not written: stemd process {record} makes" in str(document["notes"])
+    assert _remedy(document, folder)["remedy"].startswith(f"stemd process {folder / record} makes")
+    assert {each["name"]: each["complete"] for each in document["files"]} == {
+        name: name != record for name in names
+    }
     store.close()
 
 
