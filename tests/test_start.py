@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import subprocess
 import sys
 import time
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stemd import compilation
@@ -247,6 +249,24 @@ def test_kernels_are_made_where_there_is_no_colorama(tmp_path: Path) -> None:
         "import plain; print(plain.twice(4))"
     )
     assert _printed(code) == "8"
+
+
+def test_where_numba_is_told_not_to_compile_a_kernel_says_so(tmp_path: Path) -> None:
+    np.save(tmp_path / "scan.npy", np.arange(16 * 64, dtype="<u2").reshape(4, 4, 8, 8))
+    done = subprocess.run(
+        [sys.executable, "-m", "stemd", "process", "scan.npy", "--out", "images"],
+        cwd=tmp_path,
+        env=os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "told to compile nothing (NUMBA_DISABLE_JIT)" in done.stderr
+    assert "remedy: unset the environment variable NUMBA_DISABLE_JIT" in done.stderr
+    assert done.stderr.count("remedy") == 1
+    assert "unforeseen" not in done.stderr
 
 
 UNKNOWN = """

@@ -26,6 +26,7 @@ from numba.core.registry import cpu_target
 
 from stemd.compilation.finished import possible
 from stemd.compilation.sources import stamp_of
+from stemd.errors import StemdError
 from stemd.garbage import uncollected
 
 REMEDY = "let the environment variable NUMBA_CACHE_DIR name a folder that stemd may write"
@@ -145,7 +146,17 @@ event.register("numba:compile", progress)  # type: ignore[no-untyped-call]
 
 
 def dispatcher(function: FunctionType, options: dict[str, Any]) -> Any:
-    """numba's dispatcher of a kernel; `cache` asks for a cache and is no condition."""
+    """numba's dispatcher of a kernel; `cache` asks for a cache and is no condition.
+
+    Raises StemdError where numba is told not to compile.
+    """
+    settings: Any = numba.config  # whose names are made when it is imported
+    if settings.DISABLE_JIT:
+        raise StemdError(
+            "numba is told to compile nothing (NUMBA_DISABLE_JIT), which kernels need",
+            "unset the environment variable NUMBA_DISABLE_JIT, or take disable_jit out of "
+            ".numba_config.yaml",
+        )
     cached = options.pop("cache", False)
     options.pop("cold", None)
     # nobody calls a kernel as a C function: without that wrapper it is compiled once, not twice
