@@ -71,14 +71,16 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]
 @contextmanager
 def opened(chromium: Any, url: str) -> Iterator[Any]:
     context = chromium.new_context(viewport={"width": 1280, "height": 800})
-    tab = context.new_page()
     problems: list[str] = []
-    tab.on("pageerror", lambda error: problems.append(str(error)))
-    tab.add_init_script(KEEP_LINK)
-    tab.goto(url)
-    tab.wait_for_selector("#settings input")
-    yield tab
-    context.close()
+    try:
+        tab = context.new_page()
+        tab.on("pageerror", lambda error: problems.append(str(error)))
+        tab.add_init_script(KEEP_LINK)
+        tab.goto(url)
+        tab.wait_for_selector("#settings input")
+        yield tab
+    finally:
+        context.close()  # or its replay keeps those of the tests after it waiting
     assert problems == []
 
 
@@ -119,8 +121,9 @@ def test_a_recorded_scan_grows_again_and_obeys_while_the_beam_rests(
         # it stands still
         tab.keyboard.press("r")
         eventually(lambda: tab.text_content("#replay-button") == "Go on")
+        tab.wait_for_timeout(300)  # an image may have been on its way
         stood = rows(tab)
-        tab.wait_for_timeout(500)
+        tab.wait_for_timeout(1000)  # three more lines, if it went on
         assert rows(tab) == stood < SIDE
         # it goes on, faster, to the image that was kept
         tab.select_option("#replay-seconds", "10")
