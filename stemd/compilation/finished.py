@@ -27,7 +27,6 @@ from typing import Any
 import numpy as np
 
 from stemd.compilation.sources import stamp_of
-from stemd.portable import OPEN_FLAGS
 
 Run = Callable[..., Any]
 
@@ -181,7 +180,7 @@ def _found(function: FunctionType, stamp: str, arguments: str) -> Run | None:
 
 def _bytes_of(path: Path) -> bytes:
     """Of a file; what is none, such as a pipe that nobody writes into, is not waited for."""
-    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | OPEN_FLAGS)
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with open(number, "rb") as file:  # noqa: PTH123 (it is open)
         if not stat.S_ISREG(os.fstat(number).st_mode):
             raise OSError(f"{path} is no file")
