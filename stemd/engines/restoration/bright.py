@@ -23,16 +23,16 @@ ROUNDS = 20
 """In which the deviation becomes that of an image that is cut down; a few suffice."""
 
 
-def beyond(image: F32) -> F32:
+def beyond(image: F32) -> F32 | None:
     """What the finite `image` (ny, nx) has beyond `LIMIT` deviations of what is left of it.
 
-    Zeros everywhere, mostly. Spikes, which single pixels are, do not belong to it: they are no
-    evidence, and are looked for afterwards.
+    None where that is nothing, as in most images. Spikes, which single pixels are, do not belong
+    to it: they are no evidence, and are looked for afterwards.
     """
     seen = normalise(image)
     values, mean, deviation = seen.values, 0.0, 1.0
-    if float(np.abs(values).max()) <= LIMIT:
-        return np.zeros_like(values)
+    if max(-float(values.min()), float(values.max())) <= LIMIT:
+        return None
     kept = values
     for _ in range(ROUNDS):
         low, high = (np.float32(mean + sign * LIMIT * deviation) for sign in (-1.0, 1.0))
@@ -48,22 +48,20 @@ def beyond(image: F32) -> F32:
     return more
 
 
-def within(image: F32, recorded: F32, more: float) -> F32:
-    """The `image` (ny, nx) no brighter and no darker than what was `recorded` nearby, but `more`.
+def keep_within(image: F32, recorded: F32, more: float) -> None:
+    """Make `image` (ny, nx) no brighter and no darker than what was `recorded` nearby, but `more`.
 
     What a network makes of shapes that it has never seen has no other bound.
     """
-    out = np.empty_like(image)
     for first in range(0, len(image), LINES):
         last = min(first + LINES, len(image))
-        low, high = (recorded[max(0, first - NEAR_PX) : last + NEAR_PX] for _ in range(2))
+        start = max(0, first - NEAR_PX)
+        low = high = recorded[start : last + NEAR_PX]
         for axis in (0, 1):
             low, high = _farthest(low, np.minimum, axis), _farthest(high, np.maximum, axis)
-        here = slice(first - max(0, first - NEAR_PX), None)
-        lines = slice(0, last - first)
-        bounds = low[here][lines] - np.float32(more), high[here][lines] + np.float32(more)
-        out[first:last] = np.clip(image[first:last], *bounds)
-    return out
+        here = slice(first - start, last - start)
+        bounds = low[here] - np.float32(more), high[here] + np.float32(more)
+        np.clip(image[first:last], *bounds, out=image[first:last])
 
 
 def _farthest(values: F32, choose: np.ufunc, axis: int) -> F32:

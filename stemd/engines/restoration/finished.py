@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.engines.restoration.blank import blank_parts, mirrored_into
-from stemd.engines.restoration.bright import beyond, within
+from stemd.engines.restoration.bright import beyond, keep_within
 from stemd.engines.restoration.evidence.faithful import faithful
 from stemd.engines.restoration.robust_scale import normalise
 from stemd.engines.restoration.slow_detector import undone
@@ -81,7 +81,7 @@ def _restored(
     image: Image, model: ModelFile, network: Network, cancelled: Callable[[], bool]
 ) -> Finished:
     more = beyond(image)
-    detected = undone(image - more)
+    detected = undone(image if more is None else image - more)
     image = detected.image
     restored = restore(image, model, network, cancelled)
     seen = normalise(image)
@@ -89,11 +89,15 @@ def _restored(
     # whole, since spikes are told from columns by what is shown, which the scale cannot know
     recorded = (image - np.float32(seen.mean)) / np.float32(seen.deviation)
     found = faithful(recorded, expected, cancelled)
-    shown = within(found.image, recorded, 1.0)
-    values = shown - np.float32(shown.mean(dtype=np.float64) - seen.values.mean())
+    values = found.image
+    keep_within(values, recorded, 1.0)
+    values -= np.float32(values.mean(dtype=np.float64) - seen.values.mean())
+    shown = seen.undone(values)
+    if more is not None:
+        shown += more
     deviation = np.float32(seen.deviation)
     return Finished(
-        seen.undone(values) + more,
+        shown,
         found.uncertainty * deviation,
         found.strays,
         found.departing,

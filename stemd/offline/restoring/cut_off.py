@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from stemd.engines.restoration.blank import LEAST_LEFT, blank_parts
+
 MANY = 0.005
 """Part of the pixels at one end that is worth a word."""
 PILED = 3.0
@@ -13,12 +15,15 @@ LEVELS = 32
 """Different values below which an image is of counted electrons, where none is none."""
 
 
-def cut_off(pixels: NDArray[np.float32], counts: NDArray[np.bool_]) -> tuple[float, float]:
-    """Parts of the pixels (ny, nx) that pile up at the lowest and at the highest value, or 0.
+def cut_off(pixels: NDArray[np.float32]) -> tuple[float, float]:
+    """Parts of finite pixels (ny, nx) that pile up at the lowest and at the highest value, or 0.
 
-    `counts`: pixels that were recorded, and are no label.
+    Labels and other parts that were not recorded do not count.
     """
-    values, number = np.unique(pixels[counts & np.isfinite(pixels)], return_counts=True)
+    ends = max(np.mean(pixels == pixels.min()), np.mean(pixels == pixels.max()))
+    if ends <= MANY * LEAST_LEFT:
+        return 0.0, 0.0  # sooner than all values are put in order
+    values, number = np.unique(pixels[~blank_parts(pixels)], return_counts=True)
     if values.size < LEVELS:
         return 0.0, 0.0
     low, high = (_piled(each) for each in (number, number[::-1]))

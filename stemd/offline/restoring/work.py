@@ -93,7 +93,7 @@ def restored(series: Series, choice: Choice) -> Restored:
     if unknown:
         document["pixels_without_value"] = unknown
     recorded = [_finite(picture.pixels) for picture in series.pictures]
-    ends = np.mean([cut_off(each, ~blank_parts(each)) for each in recorded], axis=0)
+    ends = np.mean([cut_off(each) for each in recorded], axis=0)
     document |= {
         key: round(float(part), 6)
         for key, part in zip(("at_lowest", "at_highest"), ends, strict=True)
