@@ -83,6 +83,7 @@ def test_a_camera_that_comes_goes_and_comes_back_gives_every_scan(
                 client.sendall(stream[:size])
                 stream = stream[size:]
     reading.until(Ended, 2)
+    reading.until(Link, 4)
     reading.end()
     assert [message.reason for message in reading.got.of(Ended)] == ["complete"] * 2
     assert [message.connected for message in reading.got.of(Link)][:4] == [True, False] * 2

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from stemd.acquisition import Scan
 from stemd.adapters.events.layout import Layout
 from stemd.adapters.events.recording import EventRecording
 from stemd.adapters.timepix3.recording import open_recording
+from stemd.adapters.timepix3.settings import Timepix3Settings
+from stemd.adapters.timepix3.words import chunk
 from stemd.blocks import BlockPool, Ended, FrameBlock, Notice, Started
 from stemd.errors import CameraError, ConfigError, FormatError, UsageError
 from stemd.plugins import load
 
+from .line_truth import Plan, make, spoil
 from .streams import Camera, Received, decoder, electrons, expected, receive, settings
 
 SCAN = Scan(shape=(12, 17), flyback=3, dwell_time_us=1.0)
@@ -110,6 +118,109 @@ def test_the_record_of_each_scan_read_again_gives_the_same_scan(
         assert (again.hits(0) == live.hits(number)).all()
         assert (again.hits(0) == expected(scans[number])).all()
         assert again.of(Ended)[0].reason == "complete"
+
+
+def chunked(stream: bytes, size: int) -> bytes:
+    """The words of a stream with one in each chunk, in chunks of so many from all chips."""
+    words = np.frombuffer(stream, np.uint64)
+    chips, words = words[::2] >> np.uint64(32) & np.uint64(0xFF), words[1::2]
+    groups = [slice(begin, begin + size) for begin in range(0, words.size, size)]
+    parts = [(words[at][chips[at] == chip], chip) for at in groups for chip in range(4)]
+    return b"".join(chunk(mine, chip) for mine, chip in parts if mine.size)
+
+
+def positions_done(got: Received, name: str, positions: int) -> np.ndarray:
+    done = np.zeros(positions, bool)
+    for first, stop in got.complete.get(name, []):
+        done[first:stop] = True
+    return done
+
+
+def each_again(
+    folder: Path, live: Received, chosen: Timepix3Settings, forgotten: str = ""
+) -> Iterator[tuple[int, Received]]:
+    """The record of each scan, read; `forgotten` is left out of what stands beside it."""
+    for number, message in enumerate(live.of(Started)):
+        acquisition = message.acquisition
+        beside = folder / str(number)
+        beside.mkdir(parents=True)
+        path = written(beside, live.wire[acquisition.id], acquisition.raw_name)
+        for name, content in acquisition.sidecars:
+            said = {key: value for key, value in json.loads(content).items() if key != forgotten}
+            (beside / name).write_text(json.dumps(said))
+        yield number, read(open_recording(path, settings=chosen))
+
+
+def faulty_scans(rng: random.Random) -> tuple[Plan, bytes]:
+    plan = Plan(
+        ny=rng.choice([12, 30]),
+        scans=rng.choice([1, 2, 3]),
+        chips=rng.choice([1, 4]),
+        one_chip=rng.random() < 0.5,
+        wobble=rng.choice([0.0, 0.01]),
+        pause=rng.choice([0, 3 * 12_800 + 1234, 40 * 12_800]),
+    )
+    spoil(plan, 0.15, rng)
+    return plan, chunked(make(plan, rng).stream, rng.choice([1, 30, 246]))
+
+
+@hypothesis_settings(max_examples=40, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 1 << 30), window_us=st.sampled_from([20.0, 500.0, 2000.0]))
+def test_the_record_of_a_scan_with_faulty_pulses_gives_what_the_live_scan_gave(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, window_us: float
+) -> None:
+    rng = random.Random(seed)
+    plan, stream = faulty_scans(rng)
+    scan = Scan(shape=(plan.ny, plan.nx), flyback=plan.flyback)
+    layout = "quad" if plan.chips > 1 else "single"
+    chosen = settings(scan, layout=layout, reorder_window_us=window_us)
+    cuts = [rng.choice([8, 64, 512, 4096]) for _ in range(20_000)]
+    made = decoder(chosen, BlockPool(64 << 20), headers_required=True)
+    live = receive(stream, made, cuts, flush=lambda _: True)
+    for number, again in each_again(tmp_path_factory.mktemp("records"), live, chosen):
+        assert (again.hits(0) == live.hits(number)).all()
+        wanted = positions_done(live, live.ids[number], scan.positions)
+        assert (positions_done(again, again.ids[0], scan.positions) == wanted).all()
+
+
+def test_a_first_line_without_a_pulse_is_missing_in_the_record_of_an_earlier_version(
+    tmp_path: Path,
+) -> None:
+    plan = Plan(faults={0: "late"})
+    made = make(plan, random.Random(0))
+    chosen = settings(Scan(shape=(plan.ny, plan.nx), flyback=plan.flyback), layout="single")
+    live = receive(made.stream, decoder(chosen, headers_required=True))
+    assert json.loads(dict(live.of(Started)[0].acquisition.sidecars)["raw.sync.json"])["first_row"]
+    positions = plan.ny * plan.nx
+    wanted = positions_done(live, live.ids[0], positions)
+    assert np.flatnonzero(~wanted).tolist() == list(range(plan.nx))
+    ((_, again),) = each_again(tmp_path, live, chosen, forgotten="known")
+    assert (positions_done(again, again.ids[0], positions) == wanted).all()
+    assert "line_holes" in again.notices()
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {"state": {}},
+        {"lines": [[0.0] * 3]},
+        {"lines": [[0.0, 1.0, 1.0, 0, 1 << 40, 0, 0.0]]},
+        {"waits": [[0.0]] * 1000},
+        {"lines": 7},
+    ],
+)
+def test_what_another_version_knew_of_the_pulses_is_left_out(
+    tmp_path: Path, spoilt: dict[str, object]
+) -> None:
+    sent = electrons(SCAN, 5000)
+    live = receive(Camera().stream(sent), decoder(settings(SCAN)))
+    begun = live.of(Started)[0].acquisition
+    path = written(tmp_path, live.wire[begun.id])
+    said = json.loads(dict(begun.sidecars)["raw.sync.json"])
+    said["known"] |= spoilt
+    path.with_suffix(".sync.json").write_text(json.dumps(said))
+    again = read(open_recording(path, settings=settings(SCAN)))
+    assert (again.hits() == expected(sent)).all()
 
 
 def test_a_recording_that_was_cut_off_says_so_and_keeps_what_there_is(tmp_path: Path) -> None:

@@ -182,6 +182,11 @@ class RecordsFront:
         """Every record is a beginning."""
         return 0
 
+    @property
+    def head(self) -> bytes:
+        """See `Front`: a recording can begin with any record."""
+        return b""
+
     def set_masked(self, pixels: Sequence[tuple[int, int]]) -> None:
         """See `Front`."""
         index = np.arange(1 << 16)

@@ -51,7 +51,12 @@ class Front(Protocol):
         ...
 
     def record_start(self, data: NDArray[np.uint8]) -> int:
-        """First byte of `data` at which a recording may begin."""
+        """First byte of `data` at which a recording may begin; its size where there is none."""
+        ...
+
+    @property
+    def head(self) -> bytes:
+        """What must stand before the next record for a recording to begin with it, if anything."""
         ...
 
     def set_masked(self, pixels: Sequence[tuple[int, int]]) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stemd.adapters.events.pulses.known import Known
 from stemd.blocks import Buffer
 
 MOST_BLOCKS = 32
@@ -52,6 +53,10 @@ class Wire:
     start_ticks: int
     output: Buffer | None = None
     """Where hits may be written, until they are."""
+    known: Known | None = None
+    """What the line pulses before these bytes have told."""
+    head: bytes = b""
+    """What must stand before them for a recording to begin with them."""
 
     def release(self) -> None:
         """Give the block back."""
@@ -73,9 +78,9 @@ class History:
         At most `blocks` pieces stay in the blocks they came in, others are copied; so are those
         of less than `small` bytes. `everything`: a scan waits to begin, forget none for its age.
         """
-        kept = Wire(wire.data, wire.buffer, wire.start_ticks)
+        kept = replace(wire, output=None)
         if wire.buffer is not None and wire.data.size < small:
-            kept = Wire(wire.data.copy(), None, wire.start_ticks)
+            kept.data, kept.buffer = wire.data.copy(), None
         elif wire.buffer is not None:
             wire.buffer.retain(wire_only=True)
         if wire.start_ticks != UNKNOWN:

@@ -6,14 +6,14 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan
+from stemd.adapters.events.begin import record_of
 from stemd.adapters.events.ending import Ending
 from stemd.adapters.events.frame_numbers import Frames
 from stemd.adapters.events.front import Front, Hits
 from stemd.adapters.events.health import SyncHealth
-from stemd.adapters.events.history import History, Wire, scan_runs
+from stemd.adapters.events.history import Bytes, History, Wire, scan_runs
 from stemd.adapters.events.landing import OUTPUT_HITS, Held, Landing
 from stemd.adapters.events.pulses.state import NEVER
 from stemd.adapters.events.settings import EventSettings
@@ -22,8 +22,6 @@ from stemd.adapters.events.sync_start import SYNC_FILE, SyncStart
 from stemd.adapters.events.ticks import TICKS_PER_US
 from stemd.adapters.tally import Tallies
 from stemd.blocks import Buffer, Ended, EndReason, EventBlock, Message, Started
-
-Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +97,8 @@ class ScanPlacer:
             with self._output(wire) as held:
                 out = Output.within(held.buffer.unpacked, OUTPUT_HITS)
                 hit, item, written, why = self.sync.assign(hits, count, hit, items, item, out)
-                if self.sync.open_scan >= 0 and self.sync.open_scan != self.frames.at:
+                number = self.sync.open_scan
+                if number >= self.sync.earliest and number != self.frames.at:
                     yield from self._goes_on_or_ends()
                     if self.acquisition is None:
                         yield from self._begin(now_ns)
@@ -144,8 +143,11 @@ class ScanPlacer:
         """
         self.sync.settle()
         yield from self.place(hits, 0, 0, now_ns, wire, None)
-        while self.acquisition is not None:
-            yield from self._end_open(self.acquisition, reason, now_ns, ending)
+        while self.acquisition is not None or self.sync.is_early:
+            if self.acquisition is None:
+                self.sync.close_scan()
+            else:
+                yield from self._end_open(self.acquisition, reason, now_ns, ending)
             # hits of a scan behind it may have waited for the reorder window to pass
             yield from self.place(hits, 0, 0, now_ns, wire, None)
 
@@ -195,8 +197,7 @@ class ScanPlacer:
 
     def _begin(self, now_ns: int) -> Iterator[Message]:
         """A scan begins: announce it, and hand its record the bytes it began in."""
-        first = self._history.wires[0]
-        start = self.sync.begins(first.start_ticks)
+        start = self.sync.begins(self._history.wires[0])
         self.acquisition = acquisition = Acquisition(
             self.scan,
             self._origin.detector,
@@ -215,13 +216,10 @@ class ScanPlacer:
             late_us = (self.sync.times.began_ticks - due) / TICKS_PER_US
             yield from self.health.followed(late_us, self.sync.times.line_period_us)
         out = Output.within(np.empty(0, np.uint8), 0)
-        skip = self._front.record_start(first.data)
-        for wire in self._history.wires:
-            data, skip = wire.data[skip:], 0
-            if data.size:
-                if wire.buffer is not None:
-                    wire.buffer.retain()
-                yield self._block(acquisition, out, 0, data, 0, now_ns, wire.buffer)
+        for data, buffer in record_of(self._history.wires, self._front):
+            if buffer is not None:
+                buffer.retain()
+            yield self._block(acquisition, out, 0, data, 0, now_ns, buffer)
 
     def _goes_on_or_ends(self) -> Iterator[Message]:
         """Lines have begun: those of the open scan's next frame, or of another scan."""

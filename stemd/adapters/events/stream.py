@@ -105,7 +105,14 @@ class EventStream:
         if self.next_scan is not None and self.acquisition is None:
             yield from self._change_scan(self.next_scan)
         begin = self.front.now if self.front.started else UNKNOWN
-        wire = Wire(data[:whole], buffer, begin, buffer if output else None)
+        wire = Wire(
+            data[:whole],
+            buffer,
+            begin,
+            buffer if output else None,
+            self.placer.sync.known(),
+            self.front.head,
+        )
         self._remember(wire)
         carrier = self.acquisition  # whose record these bytes still have to reach
         record, why = 0, FULL

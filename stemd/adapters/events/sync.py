@@ -12,17 +12,18 @@ from numpy.typing import NDArray
 from stemd.acquisition import Scan
 from stemd.adapters.events import places
 from stemd.adapters.events import progress as over
+from stemd.adapters.events.begin import begins
 from stemd.adapters.events.front import Hits
-from stemd.adapters.events.history import UNKNOWN
+from stemd.adapters.events.history import Wire
 from stemd.adapters.events.line_times import LineTimes
 from stemd.adapters.events.places import CLOSED, DONE, FULL, RESET
-from stemd.adapters.events.pulses import ledger
+from stemd.adapters.events.pulses import known, ledger
 from stemd.adapters.events.pulses import state as pulses
 from stemd.adapters.events.pulses.state import COMPLETE, IDLE, NEVER
 from stemd.adapters.events.settings import EventSettings
 from stemd.adapters.events.sync_start import SyncStart
 from stemd.adapters.events.sync_state import first_state
-from stemd.adapters.events.ticks import PIXEL_CLOCK_BITS, TICKS_PER_US
+from stemd.adapters.events.ticks import TICKS_PER_US
 
 __all__ = ["CLOSED", "DONE", "FULL", "RESET", "Output", "ScanSync"]
 
@@ -59,6 +60,9 @@ class ScanSync:
         """When lines begin and end."""
         self._waits = np.zeros(pulses.WAITING, pulses.PULSE)
         self._faults = np.zeros(ledger.KINDS, ledger.FAULT)
+        went_on = start is not None and start.go_on(self._state, self._lines, self._waits)
+        self.earliest = start.scan if start is not None and went_on else 0
+        """Number of the first scan that is asked for: one before it may still be open."""
         # a ring of which only what was written is read: 50 MB of zeros would cost 13 ms a scan
         self._hold_times = np.empty(settings.hold_hits, np.int64)
         self._hold_places = np.empty(settings.hold_hits, np.uint32)
@@ -101,6 +105,11 @@ class ScanSync:
     def open_scan(self) -> int:
         """Number of the scan that hits are given out for, -1: none."""
         return int(self._state["scan"][0])
+
+    @property
+    def is_early(self) -> bool:
+        """Whether the open scan is one before the first that is asked for."""
+        return 0 <= self.open_scan < self.earliest
 
     @property
     def newer_scan_waits(self) -> bool:
@@ -182,24 +191,15 @@ class ScanSync:
         until = float(self._state["close_at"][0]) - self.times.window_ticks
         return int(over.progress(self._state, self._lines, until)[0])
 
-    def begins(self, time_ticks: int) -> SyncStart:
-        """How the open scan is found again in a recording that begins at this time.
+    def known(self) -> known.Known | None:
+        """What the line pulses have told so far; None by the dwell clock."""
+        if self._state["mode"][0] == pulses.CLOCK:
+            return None
+        return known.known(self._state, self._waits)
 
-        UNKNOWN: no time had been seen before; the first hit's, or the pulse's, is near enough.
-        """
-        if time_ticks == UNKNOWN:
-            pulses_seen = self._lines["pulse"][self._lines["pulse"] > pulses.NONE]
-            near = int(pulses_seen[0]) if self._state["lines"][0] else 0
-            time_ticks = near if self._first_time is None else self._first_time
-        lines = self._lines[: min(int(self._state["lines"][0]), pulses.LINES)]
-        mine = lines[(lines["scan"] == self.open_scan) & (lines["pulse"] > pulses.NONE)]
-        if self._state["mode"][0] == pulses.CLOCK or mine.size == 0:
-            return SyncStart(time_ticks, scan=self.open_scan)
-        first = mine[np.argmin(mine["start"])]
-        pulse = int(first["pulse"]) & (1 << PIXEL_CLOCK_BITS) - 1
-        return SyncStart(
-            time_ticks, pulse, int(first["row"]), int(self._state["only_chip"][0]), self.open_scan
-        )
+    def begins(self, wire: Wire) -> SyncStart:
+        """See `begin.begins`, of the open scan."""
+        return begins(self._state, self._lines, self._first_time, wire)
 
     def close_scan(self) -> None:
         """No more hits are given out for the open scan.

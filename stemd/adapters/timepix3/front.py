@@ -15,6 +15,9 @@ from stemd.adapters.timepix3.decode import decode
 from stemd.adapters.timepix3.settings import ColumnCorrection
 from stemd.adapters.timepix3.words import MAGIC, address_mask
 
+NO_CHIP = 63
+"""Of words that are skipped since their layout has no such chip: no layout has this one."""
+
 
 class WordsFront:
     """Timepix3 words, with or without chunk headers."""
@@ -75,11 +78,20 @@ class WordsFront:
         return strays.finish(self._state[0], self._strays, hits)
 
     def record_start(self, data: NDArray[np.uint8]) -> int:
-        """The first chunk header; 0 for bare words, and where there is none."""
-        low = data[: data.size & ~7].view(np.uint32)[::2]
-        if self._state["bare"][0] or low.size == 0:
+        """The first chunk header; 0 for bare words, the end where there is none."""
+        if self._state["bare"][0]:
             return 0
-        return int(np.argmax(low == MAGIC)) * 8
+        headers = np.flatnonzero(data[: data.size & ~7].view(np.uint32)[::2] == MAGIC)
+        return int(headers[0]) * 8 if headers.size else data.size
+
+    @property
+    def head(self) -> bytes:
+        """See `Front`: the header of what is left of a chunk."""
+        s = self._state[0]
+        if s["left"] == 0 or s["bare"]:
+            return b""
+        chip = s["chip"] if s["chip"] >= 0 else NO_CHIP
+        return (MAGIC | int(chip) << 32 | int(s["left"]) * 8 << 48).to_bytes(8, "little")
 
     def set_masked(self, pixels: Sequence[tuple[int, int]]) -> None:
         """See `Front`."""

@@ -17,7 +17,6 @@ from stemd.adapters.events.pulses.relate import (
     ANEW,
     CONTINUES,
     FEW_LOST,
-    FIRST,
     SHIFTED,
     relate,
 )
@@ -209,7 +208,7 @@ def _adopt(
         first = before = 0
     number -= before
     if how >= ANEW:
-        s.holes += number % s.ny - (s.first_row if how == FIRST else 0)
+        s.holes += number % s.ny
     if how == SHIFTED and number % s.ny and not s.after_reset:
         s.shifted += 1
         ledger.note(faults, ledger.SHIFTED, number, -1, (waits[0].time - s.last_pulse), s.period)
