@@ -133,7 +133,7 @@ def _look_at_scan(recording: Recording, number: int) -> ScanFindings:
     run.count(recording.notices)
     if run.is_empty:
         run.tell(no_hits())
-    for said in run.blank():
+    for said in run.odd():
         run.tell(said)
     return ScanFindings(
         number,
@@ -141,9 +141,9 @@ def _look_at_scan(recording: Recording, number: int) -> ScanFindings:
         detector.shape,
         detector.bit_depth,
         acquisition.scan,
-        int(run.recorded.done.sum()),
+        int(run.sums.maps.done.sum()),
         hits,
-        float(run.recorded.total.sum()) * detector.scale,
+        float(run.sums.maps.total.sum()) * detector.scale,
         run.notices,
     )
 

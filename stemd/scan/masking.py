@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from stemd.blocks import Block, Notice
 from stemd.engines.bad_pixels import BadPixels, find_bad_pixels
 from stemd.engines.base import Gathered
 from stemd.engines.first_patterns import FirstPatterns
+from stemd.errors import ConfigError
 from stemd.pixels import Mask, listed, rectangles_of
 from stemd.scan.given_mask import AUTO, given_mask
 
@@ -140,6 +142,23 @@ class ScanMask:
             **kinds,
             "pixels": [list(rectangle) for rectangle in rectangles_of(mask)],
         }
+
+
+def usable_mask(
+    acquisition: Acquisition, optics: Optics, tell: Callable[[Notice], None], *, live: bool
+) -> ScanMask:
+    """The mask of a scan. With `live` a mask that cannot be used is left out, and `tell` is told.
+
+    A camera does not wait until somebody has mended the config. Raises ConfigError otherwise.
+    """
+    try:
+        return ScanMask(acquisition, optics)
+    except ConfigError as error:
+        if not live:
+            raise
+        text = f"{error.message}; the scan is made without it"
+        tell(Notice("mask", text, level="error", remedy=error.remedy))
+        return ScanMask(acquisition, optics.model_copy(update={"mask": None}))
 
 
 class BrokenPixels:

@@ -6,7 +6,6 @@ from typing import cast
 
 from stemd.blocks import FrameBlock
 from stemd.engines.base import FindingEngine, PatternEngine, SlowEngine
-from stemd.engines.reduction import Reducer
 from stemd.scan.run import ScanRun
 
 
@@ -19,14 +18,8 @@ class ScanPart:
 
     def __init__(self, run: ScanRun) -> None:
         self._run = run
-        acquisition, settings = run.acquisition, run.settings
-        self._reducer = Reducer(
-            acquisition,
-            settings.optics,
-            run.recorded,
-            settings.masks(),
-            run.reducer.centre,
-        )
+        settings = run.settings
+        self._reducer = run.sums.another_reducer(settings)
         self._inline: dict[str, PatternEngine] = {}
         for choice, engine in zip(run.engines.choices, run.engines.every, strict=True):
             later = engine in run.engines.placed
@@ -46,7 +39,7 @@ class ScanPart:
     def reduce(self, block: FrameBlock) -> None:
         """Take a block in."""
         complete = self._reducer.reduce(block)
-        self._run.sampled.look(block, self._run.recorded.masked)
+        self._run.sums.look(block)
         given = self._run.engines.given(block) if self._inline else {}
         for name, engine in list(self._inline.items()):
             part = given[name]

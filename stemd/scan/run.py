@@ -5,47 +5,36 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block, EndReason, FrameBlock, ImageBlock, Message, Notice
-from stemd.engines.base import Gathered, PositionMaps
-from stemd.engines.growing import LARGE
-from stemd.engines.reduction import Reducer
-from stemd.errors import ConfigError
+from stemd.engines.base import Gathered
 from stemd.results import Result, Snapshot
-from stemd.scan.blank import blank_notices, negative_notices
 from stemd.scan.counters import Said
 from stemd.scan.doubts import grave_doubts_of
 from stemd.scan.engines import EngineChoice, Report, ScanEngines
 from stemd.scan.images import Publish, ScanImages
 from stemd.scan.intake import Intake
-from stemd.scan.links import LinkReducers
-from stemd.scan.masking import MASK, ScanMask
-from stemd.scan.mixed import MixedDetectors
-from stemd.scan.sampled import SampledPatterns
+from stemd.scan.masking import MASK
+from stemd.scan.snapshot_times import SnapshotTimes
+from stemd.scan.sums import ScanSums
 from stemd.settings import Settings
-
-if TYPE_CHECKING:
-    from stemd.scan.repeats import Repeats
 
 POLL_S = 0.01
 """How often the engines look for new positions: often enough for the eye, rare enough to leave
 the interpreter to the reader, which never has to wake anybody."""
 CUT_OFF = ("stopped", "replaced", "disconnected", "restarted")
 """Ends that were not the camera's own."""
-NOTHING = -(1 << 62)
-SNAPSHOT_SHARE = 0.25
-"""At most this part of the engines' time goes into snapshots; large images come less often."""
 
 
 class ScanRun:
     """The data path of one acquisition, from its blocks to its images.
 
-    `reduce` is called by the reader's thread and touches only integer maps; `serve` runs in a
-    thread of its own, feeds the engines and makes snapshots until the scan has ended. Between
-    the two stands the `intake`. A failing engine is reported once and left out, the others go
-    on. With `live` a camera waits: slow engines work beside the scan, and their finished images
+    `reduce` is called by the reader's thread and touches only the integer maps of `sums`; `serve`
+    runs in a thread of its own, feeds the `engines` and makes `images` until the scan has ended.
+    Between the two stands the `intake`. A failing engine is reported once and left out, the others
+    go on. With `live` a camera waits: slow engines work beside the scan, and their finished images
     come after all others; `notice` is told what they have to say, by any thread; `recorded` says
     whether there is a record from which images are completed.
     """
@@ -64,32 +53,24 @@ class ScanRun:
     ) -> None:
         self.acquisition = acquisition
         settings = settings.with_known(acquisition.optics)
-        self.settings = settings
-        detectors = settings.masks()
-        scan = acquisition.scan
-        narrow = scan.positions >= LARGE and scan.repeats == 1
-        self.recorded = PositionMaps(acquisition, tuple(detectors), narrow=narrow)
-        """What the reader has summed, of all frames."""
-        self.repeats = self._repeats_of(acquisition, self.recorded)
-        self.maps = self.recorded if self.repeats is None else self.repeats.maps
-        """Those of the place, which the images are made of."""
+        self.settings = self._applied = settings
         self._said = Said(notice, recorded)
-        self.mask = self._mask_of(acquisition, settings, live=live, tell=self._said.tell)
-        self.maps.masked = self.recorded.masked = self.mask.mask
-        self._mixed = MixedDetectors(self.maps, self.recorded)
-        self.sampled = SampledPatterns(acquisition.detector, scan.positions, files=not live)
-        self.reducer = Reducer(acquisition, settings.optics, self.recorded, detectors, centre)
+        tell = self._said.tell
+        self.intake = Intake(acquisition.started_ns)
+        self.sums = ScanSums(acquisition, settings, self.intake, tell, centre=centre, live=live)
+        self.maps = self.sums.of_place
+        """What the images are made of."""
+        self.repeats = self.sums.repeats
         self.engines = ScanEngines(
             acquisition if self.repeats is None else self.repeats.place,
             settings,
             self.maps,
             engines,
             live=live,
-            tell=self._said.tell,
+            tell=tell,
             report=report,
             repeats=self.repeats,
         )
-        self.intake = Intake(acquisition.started_ns)
         self.images = ScanImages(acquisition, self.engines, self.intake, self.repeats)
         self.history: list[dict[str, Any]] = []
         """Changes of settings in mid-scan, for scan.json."""
@@ -98,166 +79,65 @@ class ScanRun:
         self.end_reason: EndReason | None = None
         self.finished_ns = 0
         self.ended = threading.Event()
-        self._applied = settings
-        self.links = LinkReducers(self.intake)
         told = settings.of_scan(acquisition.scan)
         doubts = [
             Notice("doubt", text) for text in grave_doubts_of(told, acquisition.detector.shape)
         ]
-        for said in (*doubts, *self.mask.given_notices(), *self.engines.first_only()):
-            self.tell(said)
-
-    @staticmethod
-    def _repeats_of(acquisition: Acquisition, recorded: PositionMaps) -> Repeats | None:
-        """The frames of a place that is scanned several times; None where it is scanned once."""
-        if acquisition.scan.repeats == 1:
-            return None
-        from stemd.scan.repeats import Repeats  # with all that aligns images
-
-        return Repeats(acquisition, recorded)
-
-    @staticmethod
-    def _mask_of(
-        acquisition: Acquisition,
-        settings: Settings,
-        *,
-        live: bool,
-        tell: Callable[[Notice], None],
-    ) -> ScanMask:
-        """The scan's mask. A camera does not wait for one that cannot be used: that is told."""
-        try:
-            return ScanMask(acquisition, settings.optics)
-        except ConfigError as error:
-            if not live:
-                raise
-            text = f"{error.message}; the scan is made without it"
-            tell(Notice("mask", text, level="error", remedy=error.remedy))
-            return ScanMask(acquisition, settings.optics.model_copy(update={"mask": None}))
-
-    def _mask_is_known(self) -> None:
-        self.reducer.mask(self.mask.mask)
-        if self.repeats is not None:
-            self.repeats.mask(self.mask.mask)
-        for said in self.mask.found_notices():
-            self.tell(said)
+        for said in (*doubts, *self.sums.mask.given_notices(), *self.engines.first_only()):
+            tell(said)
 
     # The reader's side
 
     def reduce(self, block: Block) -> None:
-        """Take a block in: moments, virtual detectors, inline engines.
-
-        The first ones are held back where they are to tell which pixels do not count.
-        """
-        if not self.mask.known:
-            self.intake.bytes += block.wire.nbytes
-            if self.mask.hold(block):
-                self.settle()
-            return
-        self._reduce(block)
+        """Take a block in: moments, virtual detectors, inline engines."""
+        self.sums.reduce(block, self.engines.take_in)
 
     def reduce_apart(self, block: FrameBlock, link: int, settings: Settings) -> bool:
         """Take a block into the sums in the thread of one of several links.
 
-        False, and nothing is done, while the first patterns are to decide something, and where the
-        settings have changed: then blocks are needed in order. Engines that need patterns get it by
-        `take_in`.
+        False, and nothing is done, where blocks are needed in order. Engines that need patterns get
+        the block, in order, by `engines.take_in`.
         """
-        taken = self.links.reduce(
-            block,
-            link,
-            settings,
-            lambda: (
-                settings is self.settings
-                and self.repeats is None
-                and self.mask.known
-                and self.reducer.centre_fixed
-            ),
-            self._reducer_for,
-        )
-        if taken:
-            self.sampled.look(block, self.recorded.masked)
-        return taken
-
-    def _reducer_for(self, settings: Settings) -> Reducer:
-        """One more reducer into the same maps."""
-        optics, detectors = settings.optics, settings.masks()
-        return Reducer(self.acquisition, optics, self.recorded, detectors, self.reducer.centre)
-
-    def take_in(self, block: Block) -> None:
-        """Give a block that is in the sums to the engines that need patterns, in order."""
-        self.engines.take_in(block)
-
-    @property
-    def wants_patterns(self) -> bool:
-        """Whether there are engines that need patterns."""
-        return bool(self.engines.inline)
+        return self.sums.reduce_apart(block, link, settings)
 
     def settle(self) -> None:
         """What the first patterns decide is decided by those that there are."""
-        if not self.mask.known:
-            held = self.mask.decide()
-            self._mask_is_known()
-            for block in held:
-                self._reduce(block)
+        self.sums.settle(self.engines.take_in)
 
     def found(self) -> dict[str, Gathered]:
         """What the first patterns have told, for other parts of the scan."""
-        return {**self.engines.found(), MASK: self.mask.found()}
+        return {**self.engines.found(), MASK: self.sums.mask.found()}
 
     def follow(self, found: Mapping[str, Gathered]) -> None:
         """Be a later part of a scan whose first part has found this out."""
-        self.follow_mask(found)
+        self.sums.follow_mask(found)
         self.engines.follow(found)
-
-    def follow_mask(self, found: Mapping[str, Gathered]) -> None:
-        """Leave out the pixels that the first part of the scan has found."""
-        self.mask.follow(found.get(MASK, {}))
-        self._mask_is_known()
-
-    def _reduce(self, block: Block) -> None:
-        complete = self.reducer.reduce(block)
-        self.sampled.look(block, self.recorded.masked)
-        self.engines.take_in(block)
-        self.intake.add(block, complete)
 
     def take(self, block: ImageBlock) -> None:
         """Take a finished image in: all positions are done."""
         scan = self.acquisition.scan
         result = Result(block.name, block.image, "counts", "scan", scan.step_size_angstrom)
-        self.recorded.done[:] = True
+        self.sums.maps.done[:] = True
         self.intake.add_image(block, result, scan.positions)
 
     def change(self, settings: Settings) -> None:
         """New settings from the next block on; called by the reader's thread."""
-        with self.links.paused():
-            before, centre = self.settings, self.reducer.centre
-            self.reducer.update(settings.optics, settings.masks())
-            self.settings = settings
-            centres = centre, self.reducer.centre
-            said = self._mixed.changed(before, settings, centres, self.positions_done)
-        for notice in said:
-            self.tell(notice)
+        self.sums.change(settings)
+        self.settings = settings
 
     def end(self, reason: EndReason) -> None:
         """No more blocks will come."""
         self.settle()
         self.end_reason = reason
         self.finished_ns = time.time_ns()
-        for said in self.blank():
+        for said in self.odd():
             self.tell(said)
         self.engines.finish()
         self.ended.set()
 
-    def blank(self) -> Sequence[Notice]:
+    def odd(self) -> Sequence[Notice]:
         """What is to be said of patterns that no experiment makes; nothing of images."""
-        if self.is_empty or self.intake.images():
-            return []
-        shape = self.acquisition.detector.shape
-        return [
-            *blank_notices(self.recorded),
-            *negative_notices(self.recorded, shape),
-            *self.sampled.notices(self.recorded.totals_done),
-        ]
+        return [] if self.is_empty or self.intake.images() else self.sums.odd()
 
     # Any thread
 
@@ -292,7 +172,7 @@ class ScanRun:
     @property
     def is_empty(self) -> bool:
         """Whether nothing came of the scan: no pattern and no hit, but perhaps its line pulses."""
-        return self.frames == 0 and not self.intake.images() and not self.recorded.total.any()
+        return self.frames == 0 and not self.intake.images() and not self.sums.maps.total.any()
 
     @property
     def failed(self) -> Mapping[str, str]:
@@ -302,8 +182,7 @@ class ScanRun:
     @property
     def first_found(self) -> bool:
         """Whether all is known that the first patterns decide, so that parts may be made."""
-        found = self.mask.known and self.reducer.centre_fixed
-        return found and self.engines.all_found(self.settings)
+        return self.sums.decided and self.engines.all_found(self.settings)
 
     @property
     def status(self) -> Literal["complete", "incomplete", "aborted"]:
@@ -311,10 +190,6 @@ class ScanRun:
         if self.positions_done >= self.acquisition.scan.positions:
             return "complete"
         return "aborted" if self.end_reason in CUT_OFF else "incomplete"
-
-    def abandon(self, why: str) -> None:
-        """Slow engines leave unfinished work undone; `why` is told."""
-        self.engines.abandon(why)
 
     # The engines' side
 
@@ -331,8 +206,7 @@ class ScanRun:
         `publish_final` gets the finished images that must not wait for engines which work on
         images; `images.early` has their names.
         """
-        shown = 0
-        next_time = rested = time.monotonic()
+        times = SnapshotTimes(time.monotonic(), 0)
         while True:
             ended = self.ended.wait(POLL_S)
             self.images.beat()
@@ -340,21 +214,18 @@ class ScanRun:
             if settings is not self._applied:
                 self._applied = settings
                 self.engines.update(settings)
-                shown, next_time = NOTHING, rested
+                times.at_once()
             self.feed()
             if ended:
                 break
-            now = time.monotonic()
-            if now >= next_time and self._shown_now() != shown:
-                shown = self._shown_now()
+            began, seen = time.monotonic(), self._to_be_seen()
+            if times.due(began, seen):
                 publish(self.snapshot(final=False))
-                rested = now + (time.monotonic() - now) / SNAPSHOT_SHARE
-                period = 1.0 / rate_hz()  # from when it was due: what came late is not added up
-                next_time = max(now + period - (now - next_time) % period, rested)
+                times.made(began, time.monotonic(), seen, rate_hz())
         self.settle_repeats()
         return self.images.finals(self.settings, publish_final)
 
-    def _shown_now(self) -> int:
+    def _to_be_seen(self) -> int:
         """A number that changes when there is something new to be seen."""
         added = 0 if self.repeats is None else self.repeats.added
         return -1 - added if added else self.positions_done

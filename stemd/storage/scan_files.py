@@ -123,9 +123,9 @@ class ScanFiles:
         of what was to be kept, and `not_written` says what.
         """
         counters: dict[str, Any] = {"frames": run.frames}
-        done = run.recorded.done
+        done = run.sums.maps.done
         if done.any():
-            counters["counts_per_position"] = round(float(run.recorded.totals_done.mean()), 3)
+            counters["counts_per_position"] = round(float(run.sums.maps.totals_done.mean()), 3)
         self._opening.is_open()
         whole = self.record_is_whole = self._finish_record()
         written = self._write_final(final, settings)
@@ -147,7 +147,7 @@ class ScanFiles:
             session=self.session,
             completion=outstanding(lacking, final.sequence) if lacking and whole else None,
             not_written=self.not_written,
-            mask=run.mask.document(),
+            mask=run.sums.mask.document(),
             measured=run.measured,
             notices=run.notices,
             camera=self._camera,

@@ -23,6 +23,7 @@ from stemd.daemon.pipeline.settings import SettingsInForce
 from stemd.errors import StemdError
 from stemd.events import Hub, Json
 from stemd.results import Snapshot
+from stemd.scan.engines import ScanEngines
 from stemd.scan.images import ScanImages
 from stemd.scan.run import ScanRun
 from stemd.storage.folder import SCAN_FILE
@@ -255,7 +256,9 @@ async def test_older_scans_leave_slow_work_when_a_third_begins(
 
     abandoned: list[str] = []
     monkeypatch.setattr(ScanRun, "serve", slow)
-    monkeypatch.setattr(ScanRun, "abandon", lambda run, why: abandoned.append(run.acquisition.id))
+    monkeypatch.setattr(
+        ScanEngines, "abandon", lambda engines, why: abandoned.append(engines.acquisition.id)
+    )
     runs = []
     for _ in range(3):
         run, _ = await bench.begin()

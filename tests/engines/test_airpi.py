@@ -535,7 +535,7 @@ def test_a_scan_that_is_given_up_gives_every_block_back(
         block.release()
     run.end("complete")
     assert gate.entered.wait(60.0)
-    run.abandon("later scans were waiting")
+    run.engines.abandon("later scans were waiting")
     gate.open.set()
     run.serve(lambda s: None, lambda: 100.0)
     assert all(buffer._users == 0 for buffer in users)

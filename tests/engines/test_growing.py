@@ -14,7 +14,7 @@ from stemd.engines import growing, ricom
 from stemd.engines.base import PositionMaps
 from stemd.image_frames import ReducedImage, reduced
 from stemd.results import DrawnResult, Result
-from stemd.scan import run
+from stemd.scan import sums
 from stemd.scan.run import ScanRun
 from tests.engines.scenes import engine, settings_of
 
@@ -28,7 +28,7 @@ IMAGES = ("com_y", "com_x", "field_magnitude", "field_direction", "sum", "ring")
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every scan is a large one."""
     monkeypatch.setattr(growing, "LARGE", 1)
-    monkeypatch.setattr(run, "LARGE", 1)
+    monkeypatch.setattr(sums, "LARGE", 1)
     monkeypatch.setattr(ricom, "LARGE", 1)
 
 
@@ -51,7 +51,7 @@ class Growing:
     def come(self, count: int) -> None:
         """The next positions are complete."""
         part = slice(self.done, self.done + count)
-        maps = self.run.recorded
+        maps = self.run.sums.maps
         maps.total[part], maps.done[part] = self.total[part], True
         maps.moment_y[part], maps.moment_x[part] = (moment[part] for moment in self.moments)
         maps.detector_sums[0, part] = self.total[part] // 3
@@ -169,7 +169,7 @@ def test_finished_images_keep_their_settings_and_tell_of_no_changes() -> None:
 @pytest.mark.usefixtures("large")
 def test_the_first_images_are_written_where_positions_have_come() -> None:
     scan = Growing(Optics())
-    scan.run.recorded.total[500:] = 9  # hits of positions that are not complete
+    scan.run.sums.maps.total[500:] = 9  # hits of positions that are not complete
     scan.come(300)
     images = scan.images()
     np.testing.assert_array_equal(images["sum"].reshape(-1)[:300], scan.total[:300])
@@ -195,7 +195,7 @@ def test_a_detector_that_is_gone_leaves_its_last_image_empty() -> None:
     scan = Growing(Optics())
     scan.come(300)
     ring = scan.results()["ring"]
-    scan.run.recorded.rename_detectors(["disc"])
+    scan.run.sums.maps.rename_detectors(["disc"])
     assert not ring.image.any()
     assert "ring" not in scan.results()
 
@@ -204,7 +204,7 @@ def test_a_detector_that_is_gone_leaves_its_last_image_empty() -> None:
 def test_a_position_that_becomes_complete_while_it_is_drawn_is_not_shown_half() -> None:
     scan = Growing(Optics())
     scan.come(1)
-    maps = scan.run.recorded
+    maps = scan.run.sums.maps
 
     def values(first: int, stop: int) -> NDArray[np.float64]:
         half = np.full(stop - first, 0.5)

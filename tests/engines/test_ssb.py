@@ -411,7 +411,7 @@ def test_a_scan_that_is_given_up_gives_every_block_back(monkeypatch: pytest.Monk
     patterns = np.ones((16 * SIDE, 32, 36), "<u2")
     run, users = held_up(patterns, (16, SIDE), gate, notice=told.append)
     run.end("complete")
-    run.abandon("later scans were waiting")
+    run.engines.abandon("later scans were waiting")
     gate.open.set()
     final = run.serve(lambda s: None, lambda: 100.0)
     assert [result.name for result in final.results] == ["ricom"]

@@ -388,7 +388,7 @@ def test_two_links_give_the_images_and_the_record_of_one_to_the_byte(
     assert images == alone[0]
     assert record == alone[1]
     assert record == b"".join(chain(frame(SMALL, n)[15:] for n in NUMBERS))
-    assert len(run.links) == 2, "blocks were reduced in the links' threads"
+    assert len(run.sums.links) == 2, "blocks were reduced in the links' threads"
 
 
 def test_without_a_record_nothing_waits_for_its_turn(

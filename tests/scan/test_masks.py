@@ -99,7 +99,7 @@ def test_hot_saturated_and_dead_pixels_are_found_and_the_scan_is_as_without_them
     bad[:, 16, 14] += RANDOM.poisson(60, len(bad)).astype(np.uint16)
     bad[:, 14, 17] = 0
     found = scan_of(bad, Optics(mask="auto"))
-    document = found.mask.document()
+    document = found.sums.mask.document()
     assert document is not None
     assert document["pixels"] == [[2, 30, 3, 31], [14, 17, 15, 18], [16, 14, 17, 15],
                                   [28, 3, 29, 5]]  # fmt: skip
@@ -160,7 +160,7 @@ def test_a_pattern_of_single_pixels_is_not_masked_away() -> None:
     patterns = np.zeros((4, SIZE, SIZE), np.uint16)
     patterns[:, ::4, ::4] = 999
     run = scan_of(patterns, Optics(mask="auto"))
-    assert run.mask.document() is None
+    assert run.sums.mask.document() is None
     assert "64 pixels stand out of their neighbours, too many" in run.notices[0]["text"]
 
 
@@ -168,7 +168,7 @@ def test_a_beam_on_a_single_pixel_is_told_and_not_masked() -> None:
     patterns = RANDOM.poisson(0.01, (64, SIZE, SIZE)).astype(np.uint16)
     patterns[:, 16, 16] = RANDOM.poisson(500, 64)
     run = scan_of(patterns, Optics(mask="auto"))
-    assert run.mask.document() is None
+    assert run.sums.mask.document() is None
     assert [notice["kind"] for notice in run.notices] == ["doubtful_pixels"]
     assert "[16, 16]" in run.notices[0]["text"]
 
@@ -178,7 +178,7 @@ def test_hot_pixels_brighter_than_the_beam_are_masked_where_no_beam_is() -> None
     for y, x in ((3, 29), (28, 2)):
         patterns[:, y, x] = RANDOM.poisson(40, 64)
     run = scan_of(patterns, Optics(mask="auto"))
-    document = run.mask.document()
+    document = run.sums.mask.document()
     assert document is not None
     assert document["pixels"] == [[3, 29, 4, 30], [28, 2, 29, 3]]
 
@@ -233,7 +233,7 @@ def test_events_have_the_same_masks_as_frames() -> None:
             run.reduce(block)
         run.end("complete")
         maps.append(run.maps)
-        assert run.mask.document()["pixels"] == [[2, 30, 3, 31]]  # type: ignore[index]
+        assert run.sums.mask.document()["pixels"] == [[2, 30, 3, 31]]  # type: ignore[index]
     assert same_maps(maps[0], maps[1])
     assert same_maps(maps[0], maps[2])
 
@@ -298,7 +298,7 @@ def test_parts_of_a_recording_have_the_mask_of_its_beginning() -> None:
     run.settle()
     part = ScanPart(run)
     part.reduce(blocks[1])
-    later = ScanRun(acquisition, settings, engines, run.reducer.centre)
+    later = ScanRun(acquisition, settings, engines, run.sums.reducer.centre)
     later.follow(run.found())
     later.reduce(blocks[1])
     assert later.maps.masked is not None

@@ -16,7 +16,7 @@ from stemd.engines.kernels import ricom as kernels
 from stemd.image_frames import ReducedImage
 from stemd.plugins import NoSettings
 from stemd.results import Result, Snapshot
-from stemd.scan import run as of_run
+from stemd.scan import sums
 from stemd.scan.run import ScanRun
 from stemd.storage.tiff import TiffWriter
 from tests.engines.scenes import engine, settings_of
@@ -42,7 +42,7 @@ def begun_scan(*names: str, shape: tuple[int, int] = SHAPE) -> ScanRun:
 
 def come(run: ScanRun, first: int, stop: int) -> None:
     """These positions have come: noise."""
-    maps, rng, some = run.recorded, np.random.default_rng(first), 1 << 14
+    maps, rng, some = run.sums.maps, np.random.default_rng(first), 1 << 14
     for at in range(first, stop, some):
         part = slice(at, min(stop, at + some))
         size = part.stop - at
@@ -56,7 +56,7 @@ def come(run: ScanRun, first: int, stop: int) -> None:
 def finished_scan(*names: str) -> ScanRun:
     """A scan of SHAPE, as it is when the last pattern has come."""
     run = begun_scan(*names)
-    come(run, 0, run.recorded.total.size)
+    come(run, 0, run.sums.maps.total.size)
     run.end("complete")
     return run
 
@@ -110,7 +110,7 @@ def peak_of_a_large_scan(lines: int, folder: Path, engines: Sequence[str] = ENGI
     tracemalloc.reset_peak()
     before, _ = tracemalloc.get_traced_memory()
     run = begun_scan(*engines, shape=(lines, WIDE))
-    positions, viewer = run.recorded.total.size, {}
+    positions, viewer = run.sums.maps.total.size, {}
     part = positions // 4
     for first in range(0, positions, part):
         come(run, first, first + part)
@@ -132,7 +132,7 @@ def peak_of_a_large_scan(lines: int, folder: Path, engines: Sequence[str] = ENGI
 @pytest.fixture
 def fine(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is in memory at once whatever the scan is a small part of these scans, too."""
-    for module in (growing, ricom, of_run):
+    for module in (growing, ricom, sums):
         monkeypatch.setattr(module, "LARGE", 1)
     monkeypatch.setattr(vectors, "STRETCH", 1 << 12)
     monkeypatch.setattr(drawing, "DRAWN_AT_ONCE", 1 << 12)

@@ -152,7 +152,7 @@ def test_all_maps_are_sums_of_whole_positions(tmp_path: Path) -> None:
     chosen = engines()
     run, _ = process_recording(recording, settings(chosen), chosen)
     assert run.repeats is not None
-    places, all_frames, maps = run.repeats._places, run.recorded, run.maps
+    places, all_frames, maps = run.repeats._places, run.sums.maps, run.maps
     assert places is not None
     there = np.flatnonzero(places.first >= 0)
     for every, added in (

@@ -54,7 +54,7 @@ def images(path: Path, jobs: int) -> dict[str, Any]:
     chosen = {engine.name: engine.settings for engine in engines}
     settings = Settings(optics=Optics(mask="auto"), engines=chosen)
     run, final = process_recording(open_recording(path, SCAN), settings, engines, jobs)
-    maps = run.recorded
+    maps = run.sums.maps
     found = {
         name: getattr(maps, name).tobytes() for name in ("total", "moment_y", "moment_x", "done")
     }

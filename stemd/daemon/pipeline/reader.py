@@ -226,7 +226,7 @@ class Reader:
             return Apart.NOT_TAKEN
         with self._counting:
             self.blocks += bool(block.count)
-        kept = files.recorder is not None or run.wants_patterns
+        kept = files.recorder is not None or bool(run.engines.inline)
         return Apart.KEEP if kept else Apart.REDUCED
 
     def _build_adapter(self) -> None:
@@ -305,7 +305,7 @@ class Reader:
         if settings is not run.settings:
             run.change(settings)
         if isinstance(block, FrameBlock) and block.reduced:
-            run.take_in(block)
+            run.engines.take_in(block)
         else:
             run.reduce(block)
         if files.recorder is not None:

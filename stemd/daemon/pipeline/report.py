@@ -82,7 +82,7 @@ class Report:
             "shape": list(run.acquisition.scan.shape),
             "positions_done": done,
             "positions_total": total,
-            "missing": passed_over(run.recorded.done, done) if running else total - done,
+            "missing": passed_over(run.sums.maps.done, done) if running else total - done,
             "frames": run.frames,
             "bytes": run.intake.bytes,
             "counters": run.counters,

@@ -242,12 +242,12 @@ class Scans:
     def abandon_all(self, why: str) -> None:
         """Slow engines leave unfinished work undone."""
         for run in self.unfinished:
-            run.abandon(why)
+            run.engines.abandon(why)
 
     def _abandon_older(self) -> None:
         """Of scans that were made before the last one: a camera waits to begin the next."""
         for run in sorted(self.unfinished, key=lambda run: run.acquisition.started_ns)[:-1]:
-            run.abandon("later scans were waiting")
+            run.engines.abandon("later scans were waiting")
 
     def _began(self, run: ScanRun, files: ScanFiles) -> None:
         self.current = self.newest = run

@@ -56,7 +56,7 @@ class Merging:
         if self._run is None:
             settings = self._recipe.settings
             self._run = ScanRun(self._acquisition, settings, self._choices, part.centre)
-            self._run.follow_mask(part.found)
+            self._run.sums.follow_mask(part.found)
         part.add_to(self._run)
         self._last = part
         self._noticed.extend(part.notices)

@@ -54,8 +54,8 @@ class Part:
     def of(cls, run: ScanRun, first: int, stop: int) -> Part:
         """What a run has summed in a span of its file."""
         run.settle()
-        maps = run.recorded
-        gathered: dict[str, Gathered] = {SAMPLED: run.sampled.gathered()}
+        maps = run.sums.maps
+        gathered: dict[str, Gathered] = {SAMPLED: run.sums.sampled.gathered()}
         for choice, engine in zip(run.engines.choices, run.engines.every, strict=True):
             if choice.settings.needs == "patterns" and engine.name not in run.failed:
                 try:
@@ -74,8 +74,8 @@ class Part:
             detectors=_compact(maps.detector_sums[:, low:high]),
             done=maps.done[low:high].copy(),
             frames=run.frames,
-            centre=run.reducer.centre,
-            fixed=run.reducer.centre_fixed,
+            centre=run.sums.reducer.centre,
+            fixed=run.sums.reducer.centre_fixed,
             gathered=gathered,
             failed=dict(run.failed),
             found=run.found(),
@@ -93,7 +93,7 @@ class Part:
         in their last digits.
         """
         here = slice(self.low, self.low + self.done.size)
-        maps = run.recorded
+        maps = run.sums.maps
         maps.wide()
         maps.total[here] += self.total
         maps.moment_y[here] += self.moment_y
@@ -102,7 +102,7 @@ class Part:
         maps.done[here] |= self.done
         run.intake.add_part(frames=self.frames, positions=self.positions)
         run.count(self.notices)
-        run.sampled.merge(self.gathered.get(SAMPLED, {}))
+        run.sums.sampled.merge(self.gathered.get(SAMPLED, {}))
         for name, why in self.failed.items():
             run.engines.note_failure(name, why)
         for choice, engine in zip(run.engines.choices, run.engines.every, strict=True):

@@ -250,7 +250,7 @@ def finish(
 ) -> tuple[Outcome, Snapshot]:
     """The final images of a reduced scan, and what is to be said about it."""
     run = ScanRun(acquisition, recipe.settings, recipe.choices(), reduced.centre)
-    run.follow_mask(reduced.found)
+    run.sums.follow_mask(reduced.found)
     reduced.add_to(run)
     return images_of(run, notices, recipe.correct)
 

@@ -60,7 +60,7 @@ class State:
     def show(self, run: ScanRun, snapshot: Snapshot) -> None:
         """New images, and how far the beam has come."""
         self._done = snapshot.positions_done
-        done = np.flatnonzero(run.recorded.done)
+        done = np.flatnonzero(run.sums.maps.done)
         self._sender.show(snapshot, int(done[-1]) + 1 if done.size else 0)
         if not snapshot.final:
             self.tell("paused" if self._pace.paused else "playing")

@@ -166,7 +166,7 @@ class Worker:
         moved = old.optics.center != new.optics.center and bool(detectors)
         gated = old.optics.acceptance_time_ns != new.optics.acceptance_time_ns
         whole = run.end_reason is not None
-        masked = run.mask.asked != new.optics.mask
+        masked = run.sums.mask.asked != new.optics.mask
         if whole and detectors == old.masks() and not (moved or gated or masked):
             self._applied = live
             self._show(run, run.recompute(new))
