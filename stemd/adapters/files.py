@@ -208,7 +208,7 @@ def _open_array(
 
         return open_hdf5(path, scan, dataset)
     if kind == "npy":
-        from stemd.adapters.recordings.arrays import open_npy
+        from stemd.adapters.recordings.npy import open_npy
 
         return open_npy(path, scan)
     if isinstance(path, RemoteFile):

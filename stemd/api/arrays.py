@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
 from stemd.adapters.base import Recording
-from stemd.adapters.recordings.arrays import About, ArrayRecording
+from stemd.adapters.recordings.array_facts import ArrayFacts
+from stemd.adapters.recordings.arrays import ArrayRecording
 from stemd.adapters.recordings.bands import Fetch, by_bands
 from stemd.adapters.recordings.remote import pieces
 from stemd.errors import FormatError, UsageError
@@ -90,8 +91,8 @@ def open_array(data: Any, scan: Scan) -> Recording:
     elif dtype.kind in "if":
         fetch, dtype = _whole(fetch), np.dtype(np.uint32)
     try:
-        about = About(look=False)
-        return ArrayRecording(NAME, shape, dtype, fetch, scan, lambda: None, about)
+        facts = ArrayFacts(look=False)
+        return ArrayRecording(NAME, shape, dtype, fetch, scan, lambda: None, facts)
     except FormatError as error:
         raise UsageError(error.message, error.remedy) from error
 

@@ -11,7 +11,7 @@ import pytest
 
 from stemd.acquisition import Scan
 from stemd.adapters.events.records import open_records
-from stemd.adapters.recordings.arrays import open_npy
+from stemd.adapters.recordings.npy import open_npy
 
 SIZE = 256
 FRAMES = 2048  # 256 MiB of 16 bits

@@ -1,7 +1,8 @@
-"""Patterns of an array that is not in memory, read a band of whole chunks at a time."""
+"""Patterns of an array that is not in memory: read by bands of whole chunks, or mapped."""
 
 from __future__ import annotations
 
+import mmap
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stemd.adapters.recordings.mapped import Window, map_of
 from stemd.adapters.recordings.remote import pieces
 
 Patterns = NDArray[Any]
@@ -68,6 +70,25 @@ def by_bands(
                 low += parts[-1].shape[0]
             whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
             yield whole if whole.flags.writeable else whole.copy()
+
+    return fetch
+
+
+def mapped_fetch(array: Any) -> Fetch:
+    """Patterns of a memory map (n or ny, nx, height, width), read ahead and released behind."""
+    flat = np.asarray(array).reshape(-1, *array.shape[-2:])
+    size = flat[0].nbytes
+    # a map begins at a page of the file
+    mapped, begin = map_of(array), array.offset % mmap.ALLOCATIONGRANULARITY
+
+    def fetch(first: int, stop: int, each: int) -> Iterator[Patterns]:
+        window = None
+        if array.flags.c_contiguous and mapped is not None:
+            window = Window(mapped, begin + first * size, begin + stop * size)
+        for low, high in pieces(first, stop, each):
+            if window is not None:
+                window.at(begin + low * size)
+            yield flat[low:high]
 
     return fetch
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
-from stemd.adapters.recordings.arrays import About, ArrayRecording
-from stemd.adapters.recordings.bands import Fetch
+from stemd.adapters.recordings.array_facts import ArrayFacts
+from stemd.adapters.recordings.arrays import ArrayRecording
+from stemd.adapters.recordings.bands import Fetch, Patterns, mapped_fetch
 from stemd.adapters.recordings.calibration import Calibration
 from stemd.adapters.recordings.kinds import EMPAD_NAME
-from stemd.adapters.recordings.mapped import Window, map_of
-from stemd.adapters.recordings.remote import pieces
 from stemd.blocks import Notice
 from stemd.errors import FormatError
 
@@ -47,8 +46,8 @@ def open_raw(
     cut = f"the last pattern is cut off after {rest} bytes"
     # copy-on-write: kernels know writable arrays only, the file stays as it is
     stored = np.memmap(path, _DTYPE, "c", 0, (frames, STORED_ROWS, SIDE))
-    fetch = _patterns(stored, bytes_each)
-    about = About(
+    fetch = _patterns(stored)
+    facts = ArrayFacts(
         calibration or Calibration(),
         lines=lines,
         expected=lines[0] * lines[1] if lines else None,
@@ -56,18 +55,13 @@ def open_raw(
         notices=[Notice("partial_frame", cut)] if rest else [],
     )
     shape = (frames, SIDE, SIDE)
-    return ArrayRecording(path, shape, _DTYPE, fetch, scan, lambda: None, about)
+    return ArrayRecording(path, shape, _DTYPE, fetch, scan, lambda: None, facts)
 
 
-def _patterns(stored: Any, bytes_each: int) -> Fetch:
-    mapped = map_of(stored)
-    view: NDArray[np.float32] = np.asarray(stored)[:, :SIDE]
+def _patterns(stored: Any) -> Fetch:
+    whole = mapped_fetch(stored)
 
-    def fetch(first: int, stop: int, each: int) -> Any:
-        assert mapped is not None
-        window = Window(mapped, first * bytes_each, stop * bytes_each)
-        for low, high in pieces(first, stop, each):
-            window.at(low * bytes_each)
-            yield view[low:high]
+    def fetch(first: int, stop: int, each: int) -> Iterator[Patterns]:
+        return (patterns[:, :SIDE] for patterns in whole(first, stop, each))
 
     return fetch

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
 from stemd.adapters.recordings import empad
-from stemd.adapters.recordings.arrays import About, ArrayRecording
+from stemd.adapters.recordings.array_facts import ArrayFacts
+from stemd.adapters.recordings.arrays import ArrayRecording
 from stemd.adapters.recordings.bands import by_bands
 from stemd.adapters.recordings.calibration import (
     Calibration,
@@ -89,14 +90,14 @@ def _recording(
             calibration_of(known[:-2], known[-2:], _microscope(chosen)),
         )
     data = chosen["data"]
-    about = About(
+    facts = ArrayFacts(
         calibration_of(known[:-2], known[-2:], _microscope(chosen)),
         detector=kind,
         notices=[Notice("reader", text) for text in chosen["told"]],
     )
     fetch = by_bands(data, _reader(data), good_bytes=_GOOD_BYTES, most_bytes=_MOST_BYTES)
     shape = tuple(int(n) for n in data.shape)
-    return ArrayRecording(path, shape, data.dtype, fetch, scan, close, about)
+    return ArrayRecording(path, shape, data.dtype, fetch, scan, close, facts)
 
 
 def read_signals(

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
-from stemd.adapters.recordings.arrays import About, ArrayRecording
+from stemd.adapters.recordings.array_facts import ArrayFacts
+from stemd.adapters.recordings.arrays import ArrayRecording
 from stemd.adapters.recordings.bands import Fetch, Patterns
 from stemd.adapters.recordings.calibration import Axis, Calibration, calibration_of
 from stemd.adapters.recordings.mapped import Window, map_of
@@ -84,10 +85,10 @@ def open_tvips(path: Path, scan: Scan | None = None) -> ArrayRecording:
             maps.append(np.memmap(each, np.uint8, "c", start, (frames, series.stride)))
     if not maps:
         raise FormatError(f"{path} holds no whole frame", "the file was cut off; copy it again")
-    about = About(_calibration(series, maps[0]), detector="tvips", notices=notices)
+    facts = ArrayFacts(_calibration(series, maps[0]), detector="tvips", notices=notices)
     shape = (sum(len(each) for each in maps), *series.shape)
     return ArrayRecording(
-        path, shape, series.dtype, _patterns(series, maps), scan, lambda: None, about
+        path, shape, series.dtype, _patterns(series, maps), scan, lambda: None, facts
     )
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from stemd.acquisition import Scan
-from stemd.adapters.recordings.arrays import About, ArrayRecording
+from stemd.adapters.recordings.array_facts import ArrayFacts
+from stemd.adapters.recordings.arrays import ArrayRecording
 from stemd.adapters.recordings.bands import by_bands
 from stemd.adapters.recordings.calibration import axis_of, calibration_of, of_metadata
 from stemd.errors import FormatError, StemdError
@@ -62,14 +63,14 @@ def _recording(
     group = experiments[name]
     tables = [_table(group, f"axis-{number}") for number in range(array.ndim)]
     axes = [axis_of(table) for table in tables]
-    about = About(
+    facts = ArrayFacts(
         calibration_of(axes[:-2], axes[-2:], of_metadata(_table(group, "metadata"))),
         detector="zspy",
     )
     fetch = by_bands(array, array.__getitem__, good_bytes=_GOOD_BYTES, most_bytes=_MOST_BYTES)
     close = getattr(store, "close", lambda: None)
     shape = tuple(int(n) for n in array.shape)
-    return ArrayRecording(path, shape, array.dtype, fetch, scan, close, about)
+    return ArrayRecording(path, shape, array.dtype, fetch, scan, close, facts)
 
 
 def _table(group: Any, name: str) -> dict[str, Any]:

@@ -12,8 +12,9 @@ import numpy as np
 
 from stemd.acquisition import Scan
 from stemd.adapters.recordings.address import RecordingPath, RemoteFile
-from stemd.adapters.recordings.arrays import About, ArrayRecording, mapped_fetch
-from stemd.adapters.recordings.bands import Fetch, by_bands
+from stemd.adapters.recordings.array_facts import ArrayFacts
+from stemd.adapters.recordings.arrays import ArrayRecording
+from stemd.adapters.recordings.bands import Fetch, by_bands, mapped_fetch
 from stemd.adapters.recordings.calibration import Axis, Calibration, calibration_of
 from stemd.adapters.recordings.hdf5 import vendors
 from stemd.adapters.recordings.hdf5.bounds import check_dataset
@@ -133,17 +134,17 @@ def _recording(
     array = Joined(chosen, order)
     known = [axes[axis] for axis in order]
     microscope = vendors.microscope_of(first) if sound else None
-    about = About(
+    facts = ArrayFacts(
         unwritten=unwritten(chosen, order, path) if isinstance(path, Path) else None,
         calibration=calibration_of(known[:-2], known[-2:], microscope),
         notices=_notices(chosen, found, sound),
     )
     if sound:
-        about = _with_master(file, array, about, chosen)
+        facts = _with_master(file, array, facts, chosen)
     fetch = _mapped(path, array) or by_bands(
         array, array.__getitem__, good_bytes=_GOOD_BYTES, most_bytes=_MOST_BYTES
     )
-    return ArrayRecording(path, array.shape, array.dtype, fetch, scan, close, about)
+    return ArrayRecording(path, array.shape, array.dtype, fetch, scan, close, facts)
 
 
 def _notices(chosen: Chosen, found: Found, sound: bool) -> list[Notice]:
@@ -168,14 +169,14 @@ def _notices(chosen: Chosen, found: Found, sound: bool) -> list[Notice]:
     return told
 
 
-def _with_master(file: Any, array: Joined, about: About, chosen: Chosen) -> About:
+def _with_master(file: Any, array: Joined, facts: ArrayFacts, chosen: Chosen) -> ArrayFacts:
     master = vendors.master_of(file, (array.shape[-2], array.shape[-1]))
     if master is None:
-        return about
-    known = about.calibration
+        return facts
+    known = facts.calibration
     calibration = replace(known, dwell_time_us=known.dwell_time_us or master.dwell_time_us)
     frames = int(np.prod(array.shape[:-2]))
-    told = list(about.notices)
+    told = list(facts.notices)
     if master.other_mask:
         height, width = array.shape[-2:]
         text = (
@@ -186,7 +187,7 @@ def _with_master(file: Any, array: Joined, about: About, chosen: Chosen) -> Abou
         told.append(Notice("mask_not_read", text, remedy=remedy))
     whole = master.lines is not None and int(np.prod(master.lines)) == frames
     return replace(
-        about,
+        facts,
         notices=told,
         calibration=calibration,
         mask=master.mask,
