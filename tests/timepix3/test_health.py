@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from stemd.acquisition import Scan
 from stemd.adapters.events.ticks import TDC2_RISE
@@ -47,6 +48,27 @@ def test_lines_that_take_seconds_are_no_missing_pulses() -> None:
     slow = Scan(shape=(4, 50), flyback=0, dwell_time_us=100_000.0)
     sent = electrons(slow, 60_000, dwell=100 * TICKS)
     assert "no_line_pulses" not in receive(Camera().stream(sent), decoder(settings(slow))).notices()
+
+
+@pytest.mark.parametrize("dwell_us", [None, 100_000.0])
+def test_the_first_pulses_of_slow_lines_are_no_missing_pulses_however_the_stream_is_cut(
+    dwell_us: float | None,
+) -> None:
+    """Four pulses have to come before one of them is a line: here that is 15 s."""
+    slow = Scan(shape=(6, 50), flyback=0, dwell_time_us=dwell_us)
+    sent = electrons(slow, 120_000, dwell=100 * TICKS)
+    cuts = [8192 * 8] * 100
+    got = receive(Camera().stream(sent), decoder(settings(slow)), cuts, flush=lambda _: True)
+    assert "no_line_pulses" not in got.notices()
+    assert [message.reason for message in got.of(Ended)] == ["complete"]
+
+
+def test_pulses_that_stop_after_the_first_ones_are_told() -> None:
+    """Two pulses are no lines yet, and no excuse either."""
+    sent = electrons(SCAN, 200_000, dwell=TICKS)
+    stream = Camera(unseen=range(2, 60)).stream(sent)
+    got = receive(stream, decoder(settings(SCAN, **WINDOW)), [8192] * 1000, flush=lambda _: True)
+    assert "no TDC1 rising pulses for 1." in got.notices()["no_line_pulses"]
 
 
 def test_pulses_that_stop_while_hits_go_on_are_told_though_no_scan_runs() -> None:

@@ -53,7 +53,7 @@ class SyncHealth:
         self._scan_start: dict[str, int] = {}
         self._followed = False
         self._pulses = self._hits_before = 0
-        """Line pulses, and hits up to the newest of them."""
+        """Line pulses that came, and hits up to the newest of them."""
 
     def scan_began(self, counters: Mapping[str, int]) -> None:
         """A new scan: doubts may be told again."""
@@ -99,13 +99,16 @@ class SyncHealth:
     ) -> Iterator[Notice]:
         """Notices about what looks wrong now. Times in camera seconds and microseconds.
 
-        `scanning`: a scan is open.
+        A pulse that came counts, be it of a line or not: those of a scan's first lines wait for
+        others to tell what they are, however long its lines last.
+
+        `scanning`: a scan is open, or may be about to begin.
         """
         if self._settings.sync != "tdc":
             return
         hits = counters.get("pixels", 0)
         edge = TDC_NAMES[self._settings.tdc.start_edge]
-        pulses = counters.get("line_pulses", 0)
+        pulses = counters.get("start_edges", 0)
         if pulses != self._pulses:
             self._pulses, self._hits_before = pulses, hits
         late = pulse_age_s > self._longest_wait_s(period_us, scanning=scanning)
@@ -172,7 +175,7 @@ class SyncHealth:
         dwell = self._scan.dwell_time_us
         line_us = max(period_us, self._scan.line_frames * dwell if dwell is not None else 0.0)
         if line_us == 0.0:
-            return LONGEST_LINE_S if self._pulses else NO_PULSES_S
+            return LONGEST_LINE_S
         return max(NO_PULSES_S, NO_PULSES_LINES * line_us / 1e6)
 
     def _flyback_part(self, period_us: float) -> float:

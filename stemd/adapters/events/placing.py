@@ -77,7 +77,7 @@ class ScanPlacer:
             counters,
             self.sync.pulse_age_s,
             self.sync.times.line_period_us,
-            scanning=self.acquisition is not None,
+            scanning=self.acquisition is not None or self.sync.oldest_waiting is not None,
         )
 
     def place(

@@ -67,6 +67,7 @@ class ScanSync:
         self._hold_times = np.empty(settings.hold_hits, np.int64)
         self._hold_places = np.empty(settings.hold_hits, np.uint32)
         self._first_time: int | None = None
+        self._clock_began: int | None = None  # the first hit's time since its last reset
         self.assigned = 0
         self.hits_of_scan = 0
 
@@ -74,8 +75,9 @@ class ScanSync:
         self, hits: Hits, count: int, first: int, items: int, first_item: int, out: Output
     ) -> tuple[int, int, int, int]:
         """See `events.places.assign`."""
-        if count and self._first_time is None:
-            self._first_time = int(hits.times[0])
+        if first < count and self._clock_began is None:
+            self._clock_began = int(hits.times[first])
+            self._first_time = self._clock_began if self._first_time is None else self._first_time
         scan = self.open_scan
         hit, item, written, why = places.assign(
             hits.times,
@@ -226,6 +228,7 @@ class ScanSync:
         state["after_reset"] = state["tracked"]
         state["lines"] = state["hint"] = 0
         state["now"] = -(1 << 62)
+        state["last_edge"], self._clock_began = pulses.NONE, None
         state["close_at"] = NEVER
         return bool(state["mode"][0] == pulses.CLOCK)
 
@@ -251,10 +254,10 @@ class ScanSync:
 
     @property
     def pulse_age_s(self) -> float:
-        """Camera time since the last line pulse, or since the first hit where none came."""
-        since = float(self._state["last_pulse"][0])
-        if self._state["line_pulses"][0] == 0:
-            since = float(self._first_time or 0)
+        """Camera time since the last line pulse came, or since the first hit where none did."""
+        since = float(self._state["last_edge"][0])
+        if since == pulses.NONE:
+            since = float(self._clock_began or 0)
         return max(0.0, float(self._state["now"][0]) - since) / (1e6 * TICKS_PER_US)
 
     def counters(self) -> dict[str, int]:
@@ -288,4 +291,4 @@ class ScanSync:
         self._state["head"] = 0
         assigned, of_scan, begun, first_time = (int(value) for value in state["totals"])
         self.assigned, self.hits_of_scan = assigned, of_scan
-        self._first_time = first_time if begun else None
+        self._first_time = self._clock_began = first_time if begun else None

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
 from stemd.adapters.events.pulses import state as pulses
-from stemd.adapters.events.pulses.state import NEVER
+from stemd.adapters.events.pulses.state import NEVER, NONE
 from stemd.adapters.events.settings import EventSettings
 from stemd.adapters.events.sync_start import SyncStart
 from stemd.adapters.events.ticks import TICK_NS, TICKS_PER_US
@@ -50,6 +50,7 @@ def first_state(
         "period": (tdc.line_time_us or 0.0) * TICKS_PER_US,
         "pause": -1.0,
         "last_pause": -1.0,
+        "last_edge": NONE,
         # with a pulse at the end of each line the lines tell their own duration
         "dwell_given": 0.0 if by_pulses and tdc.stop_edge >= 0 else dwell,
         "now": -(1 << 62),

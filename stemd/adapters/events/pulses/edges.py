@@ -38,6 +38,9 @@ def tdc_edge(
         s.copies += 1
         return
     time = sixths / 6.0
+    if kind == s.start_edge:
+        s.start_edges += 1
+        s.last_edge = max(float(s.now), time)
     if kind == s.frame_edge:
         s.frame_mark[chip] = 1
     elif kind == s.stop_edge:

@@ -54,6 +54,7 @@ STATE = np.dtype(
         ("fresh", "i8"),  # 1: the next line begins a scan, whatever the count says
         ("after_reset", "i8"),
         ("last_pulse", "f8"),
+        ("last_edge", "f8"),  # when the newest edge came that could begin a line, by this clock
         ("last_line", "i8"),  # scan * ny + row
         ("period", "f8"),  # line to line, ticks; 0 not known
         ("spread", "f8"),  # largest deviation of recent intervals from it
@@ -100,6 +101,7 @@ STATE = np.dtype(
         ("late", "i8"),
         ("overflow", "i8"),
         ("unaccepted", "i8"),
+        ("start_edges", "i8"),  # that came, also those that wait or are no line's
         ("line_pulses", "i8"),
         ("copies", "i8"),
         ("other_edges", "i8"),
