@@ -131,7 +131,7 @@ def _of(name: str, pipeline: Pipeline) -> Iterator[tuple[str, str, str]]:
     ages = pipeline.report.ages_s()
     for thread, age in ages.items():
         if age > DEAF_S[thread]:
-            pool = pipeline.reader.pool
+            pool = pipeline.reader.adapter.pool
             full = thread == "reader" and pool.buffers > 0 and pool.free == 0
             why = "no buffer is free" if full else "a disk, a network drive or a driver may hang"
             yield (

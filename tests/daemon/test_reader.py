@@ -11,7 +11,7 @@ import pytest
 from stemd.acquisition import Scan
 from stemd.blocks import BlockPool, Message
 from stemd.daemon.pipeline import asking as asking_module
-from stemd.daemon.pipeline import reader as reader_module
+from stemd.daemon.pipeline import restarts as restarts_module
 from stemd.daemon.pipeline.asking import Asking
 from stemd.daemon.pipeline.reader import Reader
 from stemd.errors import CameraError, StemdError
@@ -24,8 +24,8 @@ PAUSES_S = (0.001, 0.002, 0.004)
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses of milliseconds, each as long as it says."""
-    monkeypatch.setattr(reader_module, "RESTART_S", PAUSES_S)
-    monkeypatch.setattr(reader_module, "JITTER", (1.0, 1.0))
+    monkeypatch.setattr(restarts_module, "RESTART_S", PAUSES_S)
+    monkeypatch.setattr(restarts_module, "JITTER", (1.0, 1.0))
 
 
 class Failing:
@@ -110,7 +110,7 @@ def test_failures_in_a_row_are_counted_and_the_last_pause_repeats() -> None:
 def test_an_adapter_that_has_run_long_enough_fails_as_if_for_the_first_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reader_module, "GOOD_AFTER_S", -1.0)
+    monkeypatch.setattr(restarts_module, "GOOD_AFTER_S", -1.0)
     owner = Owner()
     run(Failing(3), owner)
     assert owner.failures == [(1, 0.001)] * 3
@@ -121,9 +121,9 @@ def test_who_asks_for_a_retry_gets_it_at_once_and_with_a_clean_record(
     asked_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     longest = (0.001, 60.0) if asked_at == 2 else (0.001,)
-    monkeypatch.setattr(reader_module, "RESTART_S", longest)
+    monkeypatch.setattr(restarts_module, "RESTART_S", longest)
     owner, made = Owner(), list[Reader]()
-    owner.at_failure = lambda number: made[0].retry() if number == asked_at else None
+    owner.at_failure = lambda number: made[0].restarts.retry() if number == asked_at else None
     run(Failing(asked_at + 1), owner, made)
     counted = [failures for failures, _ in owner.failures]
     assert counted == [*range(1, asked_at + 1), 1]
@@ -132,7 +132,7 @@ def test_who_asks_for_a_retry_gets_it_at_once_and_with_a_clean_record(
 def test_a_new_adapter_gets_a_new_pool_and_the_scan_in_force() -> None:
     camera, owner, scan = Failing(2), Owner(), Scan(shape=(3, 5))
     reader = Reader("cam", camera.build, owner)  # type: ignore[arg-type]
-    reader.set_scan(scan)
+    reader.adapter.set_scan(scan)
     reader.start()
     assert owner.over.wait(30.0)
     assert reader.join(30.0)
@@ -150,9 +150,9 @@ def test_no_adapter_has_an_older_geometry_than_was_set_last() -> None:
     columns = 1
     while not owner.over.wait(0.0002):
         columns += 1
-        reader.set_scan(Scan(shape=(3, columns)))
+        reader.adapter.set_scan(Scan(shape=(3, columns)))
     assert reader.join(30.0)
-    assert reader.asking.wait_told(30.0)
+    assert reader.adapter.asking.wait_told(30.0)
     for adapter in camera.built:
         told = [scan.shape[1] for scan in adapter.scans]
         assert told == sorted(told)
@@ -180,13 +180,15 @@ def test_an_adapter_that_hangs_in_a_call_keeps_nobody_waiting_and_is_named(
 
     adapter = Hung(Failing(0))
     reader = Reader("cam", lambda: adapter, Owner())  # type: ignore[arg-type,return-value]
-    asking = reader.asking = Asking("cam", adapter)  # type: ignore[arg-type]
+    asking = reader.adapter.asking = Asking("cam", adapter)  # type: ignore[arg-type]
     newest = Scan(shape=(7, 9))
     for scan in (Scan(shape=(3, 5)), Scan(shape=(5, 6)), newest):
-        reader.set_scan(scan)
+        reader.adapter.set_scan(scan)
     with pytest.raises(CameraError, match="has not returned from set_scan for"):
-        reader.command("start", {})
-    assert reader.command("abort", {}) == {"told": "abort"}, "what ends something waits for nothing"
+        reader.adapter.command("start", {})
+    assert reader.adapter.command("abort", {}) == {"told": "abort"}, (
+        "what ends something waits for nothing"
+    )
     for _ in range(2):
         with pytest.raises(StemdError, match="has not returned from reconnect for"):
             asyncio.run(reader.reconnect())
@@ -225,18 +227,18 @@ def test_an_adapter_that_is_not_there_yet_keeps_nobody_waiting_and_gets_the_newe
     reader = Reader("cam", slow.build, owner)  # type: ignore[arg-type]
     reader.start()
     assert slow.asked.wait(30.0)
-    assert reader.building_s > 0
+    assert reader.adapter.building_s > 0
     assert reader.age_s == 0.0, "it is not stuck: how long it may take is another question"
-    reader.set_scan(Scan(shape=(5, 6)))
-    reader.set_scan(newest)
+    reader.adapter.set_scan(Scan(shape=(5, 6)))
+    reader.adapter.set_scan(newest)
     asyncio.run(reader.reconnect())
     with pytest.raises(CameraError, match="is not there yet: it cannot be told to start"):
-        reader.command("start", {})
+        reader.adapter.command("start", {})
     slow.go.set()
     assert owner.over.wait(30.0)
     assert reader.join(30.0)
     assert [adapter.scans for adapter in slow.built] == [[newest]]
-    assert reader.building_s == 0.0
+    assert reader.adapter.building_s == 0.0
 
 
 def test_an_adapter_that_comes_after_the_end_is_closed(slow: Slow) -> None:

@@ -325,7 +325,7 @@ def images_of(settings: MerlinSettings, senders: Senders, folder: Path, **more: 
     ]
     owner = Owner(folder, choices, record=more.pop("record", True))
     reader = Reader("cam", lambda: PLUGIN.build(settings), owner)  # type: ignore[arg-type]
-    reader.pool.block_bytes = 2048
+    reader.adapter.pool.block_bytes = 2048
     reader.start()
     try:
         senders.accept()

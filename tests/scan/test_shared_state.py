@@ -68,7 +68,7 @@ def test_a_notice_of_the_reader_and_one_of_an_engine_are_both_counted(hasty: Non
     run = ScanRun(an_acquisition(), Settings(), [])
     begun = threading.Barrier(2)
     reader = Reader("cam", lambda: NoisyAdapter(run, begun), Owner())  # type: ignore[arg-type,return-value]
-    reader._run = run
+    reader.feed._run = run
 
     def engine() -> None:
         begun.wait()
@@ -81,7 +81,7 @@ def test_a_notice_of_the_reader_and_one_of_an_engine_are_both_counted(hasty: Non
     other.join()
     assert reader.join(60.0)
     assert run.counters == {"frames_lost": 2 * MANY}
-    assert reader.counts.as_dict() == {"frames_lost": MANY}
+    assert reader.feed.counts.as_dict() == {"frames_lost": MANY}
 
 
 class MeetingPlace(dict[str, int]):

@@ -81,21 +81,21 @@ async def watch_stream(reader: Reader, status: Status, troubles: Troubles) -> No
     while True:
         await asyncio.sleep(LOOK_S)
         now = listening.now(time.monotonic(), reader.age_s)
-        asking = reader.asking
+        asking = reader.adapter.asking
         ask = asking.ask("saying how the camera is", partial(_said_by, asking.adapter))
         answer = asyncio.ensure_future(ask)
         try:
-            while not answer.done() and reader.asking is asking:
+            while not answer.done() and reader.adapter.asking is asking:
                 await asyncio.wait({answer}, timeout=LOOK_S)
             if not answer.done():  # another one is there: this one may hang as long as it likes
                 continue
-            reader.camera_status, stream = answer.result()
+            reader.adapter.camera_status, stream = answer.result()
         finally:
             answer.cancel()
         if stream is None:
             continue
         received, no_frames = stream
-        if fruit.look(now, asking, received, reader.blocks):
+        if fruit.look(now, asking, received, reader.feed.blocks):
             if not troubles.open(KIND):
                 text = f"the camera sends, but no frame has come of it for {FRUITLESS_S:.0f} s"
                 troubles.tell("error", text, no_frames, KIND)

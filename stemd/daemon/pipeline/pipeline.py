@@ -76,7 +76,7 @@ class Pipeline:
         self.settings = SettingsInForce(
             config,
             hub,
-            lambda scan: self.reader.set_scan(scan),
+            lambda scan: self.reader.adapter.set_scan(scan),
             lambda entry: self._scans.note_change(entry),
             KeptSettings(store.data_dir, store.instrument, config.name, config.adapter_plugin.name),
             lambda doubt: self.troubles.tell("warning", doubt, "", "settings"),
@@ -110,7 +110,7 @@ class Pipeline:
             partial(config.adapter_plugin.build, config.adapter),
             ReaderSide(self.settings, self._scans, self._events, post),
         )
-        self._camera = CameraControl(config.name, self.reader.command)
+        self._camera = CameraControl(config.name, self.reader.adapter.command)
         self.report = Report(
             self.reader,
             self._scans,
@@ -161,7 +161,7 @@ class Pipeline:
         )
         kind = self.config.adapter_plugin.name
         self.tasks.keep(
-            lambda: watch_building(self.reader, kind, self.status, self.troubles),
+            lambda: watch_building(self.reader.adapter, kind, self.status, self.troubles),
             f"build-{self.name}",
         )
         self.sessions.start(plans)
@@ -197,7 +197,7 @@ class Pipeline:
     async def changed(self, request: Mapping[str, Any]) -> LiveSettings:
         """Change them, and return when the camera's adapter knows. Raises RefusedError."""
         live = self.change(request)
-        await self.reader.asking.told()
+        await self.reader.adapter.asking.told()
         return live
 
     async def command(self, name: str, args: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -210,7 +210,7 @@ class Pipeline:
         else:
             async with self.commanding:
                 result = await self._commands.carry_out(name, args)
-                await self.reader.asking.told()
+                await self.reader.adapter.asking.told()
         self.state_changed()
         return result
 
@@ -222,7 +222,7 @@ class Pipeline:
         """The config's settings, no error, and another try for an adapter that has failed."""
         self.settings.reset()
         self.troubles.over()
-        self.reader.retry()
+        self.reader.restarts.retry()
         self.state_changed()
 
     # What others look at

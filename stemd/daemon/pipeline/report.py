@@ -54,7 +54,7 @@ class Report:
             "positions_per_second": round(positions_per_second(self._scans.current), 1),
             "recording": files is not None and files.recording,
             "camera_connected": self._status.linked,
-            "camera_commands": sorted(self._reader.commands),
+            "camera_commands": sorted(self._reader.adapter.commands),
             "camera_status": self.camera_status(),
             "scans_finished": self._finishing.scans_finished,
             "session": self._session(),
@@ -67,7 +67,7 @@ class Report:
 
     def camera_status(self) -> list[Json]:
         """What the camera said last of itself."""
-        return [asdict(reading) for reading in self._reader.camera_status]
+        return [asdict(reading) for reading in self._reader.adapter.camera_status]
 
     def _scan(self) -> Json:
         """What the state document says of the running or last scan."""
@@ -118,17 +118,17 @@ class Report:
             "scans_not_recorded": self._disk.scans_not_recorded,
             "scans_being_written": self._finishing.being_written,
             "camera_connected": self._status.linked,
-            "pool_free": reader.pool.free,
-            "pool_blocks": reader.pool.buffers,
-            "pool_oldest_s": round(reader.pool.oldest_s, 1),
+            "pool_free": reader.adapter.pool.free,
+            "pool_blocks": reader.adapter.pool.buffers,
+            "pool_oldest_s": round(reader.adapter.pool.oldest_s, 1),
             "record_queue": recorder.queue_depth if recorder is not None else 0,
             "record_waits": recorder.waits if recorder is not None else 0,
             "snapshots_replaced": self._images.replaced,
             "last_frame_age_s": round((time.time_ns() - newest) / 1e9, 3) if newest else None,
-            "adapter_failures": reader.failures,
+            "adapter_failures": reader.restarts.failures,
             "threads_age_s": {name: round(age, 2) for name, age in ages.items()},
             "stalled": stalled(ages),
-            "counts": reader.counts.as_dict(),
+            "counts": reader.feed.counts.as_dict(),
             "optics": self._measured(),
         }
 
