@@ -332,7 +332,7 @@ def images_of(settings: MerlinSettings, senders: Senders, folder: Path, **more: 
         for part in more.pop("parts"):
             senders.send(part, **more)
             wait_until(
-                lambda: owner.begun and owner.begun[0].reducer.centre_fixed,
+                lambda: owner.begun and owner.begun[0].sums.reducer.centre_fixed,
                 "the centre is found",
                 SECONDS,
             )
