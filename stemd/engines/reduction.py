@@ -21,7 +21,7 @@ from stemd.engines.kernels.masked import (
     places_of,
 )
 from stemd.engines.kernels.moments import reduce_frames
-from stemd.engines.kernels.nearness import NEAREST, nearness_once
+from stemd.engines.kernels.nearness import NEAREST, nearness_once, reads_in_order
 from stemd.engines.kernels.tiles import PatternPlan, plan_of
 from stemd.engines.kernels.vectors import scratch_bytes, sums_count
 from stemd.engines.narrow_sums import add_sums
@@ -69,11 +69,12 @@ def _plan_for(
     masked: bytes | None,
     centre: tuple[float, float],
     radii: tuple[float, ...],
+    in_order: bool,
 ) -> PatternPlan:
     """The plan for discs of these radii. The parts of a scan share it, and scans that are alike."""
     mask = None if masked is None else np.frombuffer(masked, np.bool_).reshape(shape)
     discs = _unmasked(shape, centre, {str(radius): (0.0, radius) for radius in radii}, mask)
-    return plan_of(shape, dtype, mask, discs, big_endian=big_endian)
+    return plan_of(shape, dtype, mask, discs, big_endian=big_endian, in_order=in_order)
 
 
 class Reducer:
@@ -124,7 +125,7 @@ class Reducer:
 
     def _set_centre(self, centre: tuple[float, float] | None) -> None:
         self.centre = centre
-        self._plans: dict[tuple[str, bool], PatternPlan] = {}
+        self._plans: dict[tuple[str, bool, bool], PatternPlan] = {}
         self._lookup: NDArray[np.uint32] | None = None
 
     @property
@@ -260,13 +261,14 @@ class Reducer:
         if narrow:
             sums = np.zeros((3 + len(maps.detector_names), stop - start), np.int64)
             to, at = (*sums[:3], sums[3:]), np.where(probe < 0, -1, np.arange(stop - start))
-        kind = block.dtype, block.big_endian
+        received = block.buffer is not None
+        kind = block.dtype, block.big_endian, received
         plan = self._plans.get(kind)
         if plan is None:
             plan = self._plans[kind] = self._plan(*kind)
         reduce_frames(
             block.pixels,
-            nearness_once() if block.buffer is None else NEAREST,
+            NEAREST if received else nearness_once(),
             block.big_endian,
             block.pixel_offset + start * block.stride,
             block.stride,
@@ -283,8 +285,12 @@ class Reducer:
         if narrow:
             add_sums(maps, probe, sums)
 
-    def _plan(self, dtype: str, big_endian: bool) -> PatternPlan:
-        """The plan for the discs that the virtual detectors are made of, none of them twice."""
+    def _plan(self, dtype: str, big_endian: bool, received: bool) -> PatternPlan:
+        """The plan for the discs that the virtual detectors are made of, none of them twice.
+
+        Memory that comes as one stream waits while rims are added. For pixels of one byte that
+        costs more than is won, where they are not in a cache yet.
+        """
         radii = self._detectors_px.values()
         edges = sorted({radius for pair in radii for radius in pair if radius > 0.0})
         numbers = {radius: number for number, radius in enumerate(edges)}
@@ -294,4 +300,5 @@ class Reducer:
         self._sums = np.zeros(sums_count(len(edges)), np.int64)
         masked = None if self._maps.masked is None else self._maps.masked.tobytes()
         centre = self.centre or self._middle
-        return _plan_for(self._shape, dtype, big_endian, masked, centre, tuple(edges))
+        in_order = reads_in_order() and (received or not edges or dtype != "u1")
+        return _plan_for(self._shape, dtype, big_endian, masked, centre, tuple(edges), in_order)

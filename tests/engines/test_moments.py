@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -13,14 +14,26 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
+from stemd.engines import reduction
 from stemd.engines.base import PositionMaps
+from stemd.engines.kernels.nearness import multiplies_bytes
 from stemd.engines.kernels.tiles import PatternPlan, plan_of
-from stemd.engines.kernels.vectors import CELL, TILE
+from stemd.engines.kernels.vectors import CELL, ROW_BY_ROW, STRIP_BY_STRIP, TILE
 from stemd.engines.reduction import Reducer, position_runs
 from stemd.pixels import Mask, mask_of
 from tests.engines.scenes import blocks_of
 
 Radii = dict[str, tuple[float, float]]
+ORDERS = [False, True] if multiplies_bytes() else [False]
+"""Strip by strip, and in order where this processor has what that needs."""
+
+
+@pytest.fixture(scope="module", autouse=True, params=ORDERS, ids=lambda it: f"in_order={it}")
+def in_order(request: pytest.FixtureRequest) -> Iterator[bool]:
+    """Whether patterns are read in order, whatever this processor is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reduction, "reads_in_order", lambda: request.param)
+        yield request.param
 
 
 def reduced(
@@ -83,6 +96,34 @@ def test_sums_moments_and_detectors_equal_their_definition_for_any_detector(
     given_patterns = patterns.astype(dtype)
     maps = reduced(given_patterns, detectors, center, header)
     expect_equal(maps, given_patterns, detectors, center)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    height=st.integers(1, 40) | st.sampled_from([255, 256, 257, 264, 520]),
+    width=st.sampled_from([64, 128, 192, 200, 256, 515, 2200]),
+    dtype=st.sampled_from(["u1", "<u2", ">u2"]),
+    ring=st.tuples(st.floats(0, 130), st.floats(0, 130)),
+    detectors=st.integers(0, 2),
+    top=st.sampled_from([3, 255]),
+    seed=st.integers(0, 1000),
+)
+def test_whole_strips_give_the_same_in_each_order_of_reading(
+    height: int,
+    width: int,
+    dtype: str,
+    ring: tuple[float, float],
+    detectors: int,
+    top: int,
+    seed: int,
+) -> None:
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, top, (2, height, width), np.uint8, endpoint=True)
+    patterns = (pixels.astype("u4") * (257 if dtype != "u1" else 1)).astype(dtype)
+    rings = {"ring": (min(ring), max(ring) + 0.1), "disc": (0.0, 31.0)}
+    chosen = dict(list(rings.items())[:detectors])
+    center = (height / 2, width / 2)
+    expect_equal(reduced(patterns, chosen, center, header=384), patterns, chosen, center)
 
 
 @pytest.mark.parametrize(
@@ -213,6 +254,29 @@ def test_masked_rows_are_not_read_and_masked_columns_are_no_runs() -> None:
     assert rows_of(plan) == [(0, 8, 15), (120, 7, 1), (129, 8, 15), (249, 7, 1)]
     assert plan.runs.size == 0
     assert rows_of(plan_of((256, 256), "u2", None, [])) == [(0, 8, 32)]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "orders"),
+    [
+        ("u1", (256, 256), [4]),
+        ("u2", (256, 256), [8]),
+        ("u2", (256, 64), [2]),
+        ("u2", (250, 256), [8, ROW_BY_ROW]),
+        ("u2", (512, 512), [ROW_BY_ROW] * 2),
+        ("u2", (192, 192), [ROW_BY_ROW]),
+        ("u1", (256, 64), [STRIP_BY_STRIP]),
+        ("u4", (256, 256), [STRIP_BY_STRIP]),
+        ("i4", (256, 256), [STRIP_BY_STRIP]),
+        ("u2", (32, 16), [STRIP_BY_STRIP]),
+    ],
+)
+def test_patterns_are_read_in_order_where_their_rows_are_wide_and_their_pixels_small(
+    dtype: str, shape: tuple[int, int], orders: list[int]
+) -> None:
+    place = TILE.index("order")
+    assert plan_of(shape, dtype, None, [], in_order=True).tiles[:, place].tolist() == orders
+    assert not plan_of(shape, dtype, None, []).tiles[:, place].any()
 
 
 def test_narrow_patterns_are_read_as_wider_ones_of_fewer_rows() -> None:

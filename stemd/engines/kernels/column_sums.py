@@ -14,14 +14,16 @@ from __future__ import annotations
 from typing import Any
 
 from stemd.compilation import intrinsic, later
-from stemd.engines.kernels.nearness import EVERY
-from stemd.engines.kernels.rims import add_rims, begin_rims, channel_sums
+from stemd.engines.kernels.in_order import InOrder
+from stemd.engines.kernels.nearness import EVERY, multiplies_bytes
+from stemd.engines.kernels.rims import add_columns, add_group, add_rims, begin_rims, channel_sums
 from stemd.engines.kernels.vectors import (
     AT_ONCE,
     BAND,
     COLUMN_BYTES,
     PHASES,
     STRIP,
+    STRIP_BY_STRIP,
     TILE,
     TILE_SUMS,
     TileCode,
@@ -50,9 +52,8 @@ def _add_tile(
     into which cache memory is asked for, one of `nearness.EVERY`. tiles: int64
     (n, len(TILE)), table: uint8 (bytes,): from `plan_of`, which see. channels: number of masks.
     scratch: uint8 (scratch_bytes(channels),). out: int64 (TILE_SUMS + PHASES*channels,), written:
-    for each of PHASES the sum S, the sum of the sums of bands 0..k for all bands k, the sum of the
-    running sums of each band before its rows, S weighted with x and with y of the tile's tables,
-    and for each channel its sum.
+    for each of PHASES the sum, the sum with each row times its number in the tile, those with x and
+    with y of the tile's tables, and for each channel its sum.
     """
     number = types.int64
 
@@ -81,11 +82,54 @@ def add_tile_code(v: Vectors, tile: TileCode, channels: Any, scratch: Any, out: 
     held = v.at(scratch, column_bytes)
     rims = v.at(held, column_bytes)
     begin_rims(v, rims, column_bytes, channels)
+    if multiplies_bytes():
+        in_order = InOrder(v, tile, scratch)
+        by_rows = b.icmp_signed("!=", number["order"], v.number(STRIP_BY_STRIP))
+        with b.if_else(by_rows) as (yes, no):
+            with yes:
+                slots = v.at(rims, b.mul(column_bytes, channels))
+                in_order.begin()
+                with v.loop(number["bands"]) as (band, _):
+                    in_order.add_band(band)
+                    add_columns(v, tile, band, scratch, rims)
+                    add_group(v, tile, band, slots, channels)
+                _write(v, out, *in_order.sums())
+            with no:
+                _add_strips(v, tile, channels, scratch, held, rims, column_bytes, out)
+    else:
+        _add_strips(v, tile, channels, scratch, held, rims, column_bytes, out)
+    for index, variable in enumerate(_weighted(v, tile, scratch)):
+        b.store(b.load(variable), b.gep(out, [v.number(2 * PHASES + index)]))
+    channel_sums(v, tile, rims, column_bytes, channels, b.gep(out, [v.number(TILE_SUMS)]))
+
+
+def _write(v: Vectors, out: Any, sums: list[Any], moments: list[Any]) -> None:
+    for index, value in enumerate([*sums, *moments]):
+        v.b.store(value, v.b.gep(out, [v.number(index)]))
+
+
+def _add_strips(
+    v: Vectors,
+    tile: TileCode,
+    channels: Any,
+    scratch: Any,
+    held: Any,
+    rims: Any,
+    column_bytes: Any,
+    out: Any,
+) -> None:
+    """Read the tile strip by strip; write its sums, and those of its rows times their numbers.
+
+    With S the sum of all, B that of the sums of bands 0..k for all k, R that of the running sums
+    before each row of a band, and n rows a band, these are (n - 1) S + n (bands S - B) - R.
+    """
+    b, number = v.b, tile.number
+    strip_count = number["strips"]
     sums, bands, running = ([v.variable(v.words) for _ in range(PHASES)] for _ in range(3))
     v.clear(*sums, *bands, *running)
     chunk = [v.variable(v.shorts) for _ in range(4)]
     with v.loop(number["bands"]) as (band, _):
-        first = v.at(tile.base, b.mul(band, b.mul(number["rows"], tile.row_bytes)))
+        first = tile.band(band)
         v.clear(*chunk)
         with v.loop(strip_count) as (strip, _):
             _begin_strip(v, tile, first, strip, chunk, held)
@@ -100,12 +144,13 @@ def add_tile_code(v: Vectors, tile: TileCode, channels: Any, scratch: Any, out: 
         for total, each in zip(bands, sums, strict=True):
             v.add(total, b.load(each))
         add_rims(v, tile, band, scratch, rims, column_bytes, channels)
-    weighted = _weighted(v, tile, scratch)
-    for index, variable in enumerate([*sums, *bands, *running]):
-        b.store(v.total(b.load(variable)), b.gep(out, [v.number(index)]))
-    for index, variable in enumerate(weighted):
-        b.store(b.load(variable), b.gep(out, [v.number(3 * PHASES + index)]))
-    channel_sums(v, tile, rims, column_bytes, channels, b.gep(out, [v.number(TILE_SUMS)]))
+    rows, found = number["rows"], []
+    totals = [[v.total(b.load(each)) for each in those] for those in (sums, bands, running)]
+    for total, in_bands, in_rows in zip(*totals, strict=True):
+        later_bands = b.mul(rows, b.sub(b.mul(number["bands"], total), in_bands))
+        later_rows = b.sub(b.mul(b.sub(rows, v.number(1)), total), in_rows)
+        found.append(b.add(later_bands, later_rows))
+    _write(v, out, totals[0], found)
 
 
 def _take_out(v: Vectors, totals: list[Any], chunk: list[Any]) -> None:
@@ -159,8 +204,7 @@ class _Strip:
         """Add the rows of the band, whatever their number, with some of their bytes zeroed."""
         v, b = self.v, self.v.b
         number = b.select(self.unmasked, v.number(0), self.kind)
-        mask = v.at(self.tile.table("lane_masks"), b.mul(number, v.number(2 * STRIP)))
-        inside, flip = v.load(mask, v.shorts), v.load(v.at(mask, STRIP), v.shorts)
+        inside, flip = self.tile.lane_mask(number)
         with v.loop(self.tile.number["rows"]) as (row, _):
             values = v.load(v.at(self.here, b.mul(self.tile.row_bytes, row)), v.shorts)
             self.add(b.and_(b.xor(values, flip), inside))

@@ -13,7 +13,6 @@ from stemd.engines.kernels.column_sums import add_tile
 from stemd.engines.kernels.intrinsics import dot_pixels
 from stemd.engines.kernels.vectors import PHASES, TILE, TILE_SUMS
 
-_BANDS, _ROWS = TILE.index("bands"), TILE.index("rows")
 _Y, _X = TILE.index("y"), TILE.index("x")
 
 
@@ -68,18 +67,14 @@ def reduce_frames(
         in_channel[channels] = 0
         for tile in range(tiles.shape[0]):
             add_tile(wire, first, row_bytes, nearness, tiles, tile, table, channels, scratch, sums)
-            bands, rows = tiles[tile, _BANDS], tiles[tile, _ROWS]
             for phase in range(PHASES):
                 byte = phase % size
                 place = 8 * (size - 1 - byte if swap else byte)
                 part = sums[phase] << place
-                in_bands = bands * part - (sums[PHASES + phase] << place)
-                running = sums[2 * PHASES + phase] << place
                 frame_sum += part
-                frame_x += tiles[tile, _X] * part + (sums[3 * PHASES + phase] << place)
-                frame_y += (tiles[tile, _Y] + folded * (rows - 1)) * part
-                frame_y += folded * (rows * in_bands - running)
-                frame_y += sums[4 * PHASES + phase] << place
+                frame_x += tiles[tile, _X] * part + (sums[2 * PHASES + phase] << place)
+                frame_y += tiles[tile, _Y] * part + folded * (sums[PHASES + phase] << place)
+                frame_y += sums[3 * PHASES + phase] << place
                 for channel in range(channels):
                     in_channel[channel] += sums[TILE_SUMS + PHASES * channel + phase] << place
         for y in range(rest_first, height):

@@ -45,13 +45,17 @@ def add_cells(
     y: int,
     rows: int,
     bands: int,
+    *,
+    by_band: bool,
 ) -> dict[str, int]:
     """Append the tables of a tile for all channels; returns where they are.
 
     masks: (channels, rows, bytes of a row), of the whole pattern; strips: the bytes at which the
     tile's strips begin; lanes: (strips, STRIP), the bytes of these that count; y: the tile's first
-    row, `bands` bands of `rows` rows from there.
+    row, `bands` bands of `rows` rows from there. `by_band`: the rims of each
+    band are a group of their own.
     """
+    shift = 0 if by_band else GROUP_SHIFT
     places = strips[:, None] + np.arange(STRIP)
     cells_of_row = len(strips) * _CELLS
     counted = lanes.reshape(cells_of_row, CELL)
@@ -72,10 +76,11 @@ def add_cells(
             offset = (band * rows + row) * row_bytes + places[cell // _CELLS, 0]
             offset += cell % _CELLS * CELL
             slot = np.full(band.size, 2 * channel + sign)
-            rims.append(np.column_stack([band >> GROUP_SHIFT, slot, offset]))
+            rims.append(np.column_stack([band >> shift, slot, offset]))
             bits.append(of_cells[band, row, cell])
+    groups = -(-bands // (1 << shift))
     return _event_tables(np.concatenate(events), bands, packed) | _rim_tables(
-        np.concatenate(rims), np.concatenate(bits), bands, packed
+        np.concatenate(rims), np.concatenate(bits), groups, packed
     )
 
 
@@ -99,9 +104,8 @@ def _event_tables(events: NDArray[np.int64], bands: int, packed: Packed) -> dict
     }
 
 
-def _rim_tables(rims: NDArray[np.int64], bits: Mask, bands: int, packed: Packed) -> dict[str, int]:
+def _rim_tables(rims: NDArray[np.int64], bits: Mask, groups: int, packed: Packed) -> dict[str, int]:
     """Turns of rows for each group of bands: UNROLLED rows of one slot, filled up to as many."""
-    groups = -(-bands // (1 << GROUP_SHIFT))
     slots = int(rims[:, 1].max(initial=0)) + 1
     order = np.lexsort((rims[:, 1], rims[:, 0]))
     group, slot, offset = rims[order].T

@@ -49,24 +49,63 @@ def add_rims(
 ) -> None:
     """What the masks need after this band: of the columns, and of the rows on their rims."""
     b = v.b
-    columns_end = b.mul(column_bytes, channels)
-    one = v.number(1)
-    following = b.add(band, one)
-    first = tile.table("event_first")
-    with v.loop(v.index(first, following), v.index(first, band)) as (event, _):
-        _add_columns(v, tile, event, columns, rims)
-    group_ends = b.icmp_signed(
-        "==", b.and_(following, v.number((1 << GROUP_SHIFT) - 1)), v.number(0)
-    )
+    add_columns(v, tile, band, columns, rims)
+    following = b.add(band, v.number(1))
+    shift = v.number(GROUP_SHIFT)
+    group_ends = b.icmp_signed("==", b.shl(b.lshr(following, shift), shift), following)
     tile_ends = b.icmp_signed("==", following, tile.number["bands"])
     with b.if_then(b.or_(group_ends, tile_ends)):
-        group = b.lshr(band, v.number(GROUP_SHIFT))
-        first = tile.table("group_first")
-        with v.loop(v.index(first, b.add(group, one)), v.index(first, group)) as (part, _):
-            _add_rows(v, tile, part, v.at(rims, columns_end), channels, _ahead(v, tile, following))
+        slots = v.at(rims, b.mul(column_bytes, channels))
+        ahead = v.at(tile.band(following), tile.number["ahead"])  # nobody has asked for it yet
+        signed = b.icmp_signed("!=", tile.number["signed"], v.number(0))
+        group = b.lshr(band, shift)
+        with b.if_else(signed) as (yes, no):
+            with yes:
+                flip = v.load(v.at(tile.table("lane_masks"), STRIP), v.shorts)
+                add_group(v, tile, group, slots, channels, flip=flip, ahead=ahead)
+            with no:
+                add_group(v, tile, group, slots, channels, ahead=ahead)
 
 
-def _add_columns(v: Vectors, tile: TileCode, event: Any, columns: Any, rims: Any) -> None:
+def add_columns(v: Vectors, tile: TileCode, band: Any, columns: Any, rims: Any) -> None:
+    """Add columns of cells that end with this band, and take off those that begin after it."""
+    first = tile.table("event_first")
+    with v.loop(v.index(first, v.b.add(band, v.number(1))), v.index(first, band)) as (event, _):
+        _add_event(v, tile, event, columns, rims)
+
+
+def add_group(
+    v: Vectors,
+    tile: TileCode,
+    group: Any,
+    slots: Any,
+    channels: Any,
+    flip: Any = None,
+    ahead: Any = None,
+) -> None:
+    """Add a group of rows of cells, each with its mask, to the sums of their slots.
+
+    `flip`: the bits to be flipped before. One turn adds UNROLLED rows of a slot. Turns of the same
+    slot lie apart, since a sum that was stored a moment ago is waited for. Where memory does not
+    come by itself, each turn asks for a line of what is next, from `ahead` on: the memory is not
+    to wait for rims.
+    """
+    b, first = v.b, tile.table("group_first")
+    with v.loop(v.index(first, b.add(group, v.number(1))), v.index(first, group)) as (part, _):
+        place = b.mul(part, v.number(PART))
+        begin, stop, full = (
+            v.index(tile.table("parts"), b.add(place, v.number(index))) for index in range(PART)
+        )
+        with v.loop(stop, begin) as (turn, _):
+            if ahead is not None:
+                line = v.at(ahead, b.mul(b.sub(turn, begin), v.number(STRIP)))
+                _ask_ahead(v, tile, line)
+            _add_turn(v, tile, turn, slots, flip)
+        with b.if_then(b.icmp_signed("!=", full, v.number(0))):
+            _take_out(v, slots, channels)
+
+
+def _add_event(v: Vectors, tile: TileCode, event: Any, columns: Any, rims: Any) -> None:
     """Add the running sums of a column of cells to those of a channel, or take them off."""
     b = v.b
     place = b.mul(event, v.number(EVENT))
@@ -85,12 +124,6 @@ def _add_columns(v: Vectors, tile: TileCode, event: Any, columns: Any, rims: Any
         v.store(b.add(v.load(here, v.cell_shorts), signed), here)
 
 
-def _ahead(v: Vectors, tile: TileCode, band: Any) -> Any:
-    """Where the next memory is that nobody has asked for before this band."""
-    rows = v.b.mul(tile.number["rows"], tile.row_bytes)
-    return v.at(tile.base, v.b.mul(band, rows), tile.number["ahead"])
-
-
 def _ask_ahead(v: Vectors, tile: TileCode, line: Any) -> None:
     """Ask for a line of memory that is read once; what is received into stays in the caches."""
     for nearness in (SECOND, ONCE):
@@ -98,45 +131,20 @@ def _ask_ahead(v: Vectors, tile: TileCode, line: Any) -> None:
             v.prefetch(line, nearness)
 
 
-def _add_rows(v: Vectors, tile: TileCode, part: Any, slots: Any, channels: Any, ahead: Any) -> None:
-    """Add rows of cells, each with its mask, to the sums of their slots.
-
-    Each turn asks for a line of what comes next, at `ahead`: the memory is not to wait for rims.
-
-    One turn adds UNROLLED rows of a slot. Turns of the same slot lie apart, since a sum that was
-    stored a moment ago is waited for.
-    """
+def _add_turn(v: Vectors, tile: TileCode, turn: Any, slots: Any, flip: Any) -> None:
     b = v.b
-    place = b.mul(part, v.number(PART))
-    first, stop, full = (
-        v.index(tile.table("parts"), b.add(place, v.number(index))) for index in range(PART)
-    )
-
-    def add_all(flip: Any) -> None:
-        with v.loop(stop, first) as (turn, _):
-            _ask_ahead(v, tile, v.at(ahead, b.mul(b.sub(turn, first), v.number(STRIP))))
-            row = b.mul(turn, v.number(UNROLLED))
-            offsets = [
-                v.index(tile.table("offsets"), b.add(row, v.number(index)))
-                for index in range(UNROLLED)
-            ]
-            values = v.joined([v.load(v.at(tile.base, each), v.cell_shorts) for each in offsets])
-            bits = v.load(v.at(tile.table("rims"), b.mul(turn, v.number(STRIP // 8))), v.long)
-            values = v.where(bits, values if flip is None else b.xor(values, flip))
-            here = v.at(slots, v.index(tile.table("slots"), turn))
-            odd = v.at(here, STRIP)
-            v.store(b.add(v.load(here, v.shorts), values), here)
-            values = b.lshr(values, v.all(v.shorts, 8))
-            v.store(b.add(v.load(odd, v.shorts), values), odd)
-
-    signed = b.icmp_signed("!=", tile.number["signed"], v.number(0))
-    with b.if_else(signed) as (yes, no):
-        with yes:
-            add_all(v.load(v.at(tile.table("lane_masks"), STRIP), v.shorts))
-        with no:
-            add_all(None)
-    with b.if_then(b.icmp_signed("!=", full, v.number(0))):
-        _take_out(v, slots, channels)
+    row = b.mul(turn, v.number(UNROLLED))
+    offsets = [
+        v.index(tile.table("offsets"), b.add(row, v.number(index))) for index in range(UNROLLED)
+    ]
+    values = v.joined([v.load(v.at(tile.base, each), v.cell_shorts) for each in offsets])
+    bits = v.load(v.at(tile.table("rims"), b.mul(turn, v.number(STRIP // 8))), v.long)
+    values = v.where(bits, values if flip is None else b.xor(values, flip))
+    here = v.at(slots, v.index(tile.table("slots"), turn))
+    odd = v.at(here, STRIP)
+    v.store(b.add(v.load(here, v.shorts), values), here)
+    values = b.lshr(values, v.all(v.shorts, 8))
+    v.store(b.add(v.load(odd, v.shorts), values), odd)
 
 
 def _take_out(v: Vectors, slots: Any, channels: Any) -> None:

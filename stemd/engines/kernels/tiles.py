@@ -16,7 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.engines.kernels.rim_tables import Packed, add_cells
-from stemd.engines.kernels.vectors import BAND, MAX_ROWS, MAX_STRIPS, PHASES, STRIP, TILE
+from stemd.engines.kernels.vectors import (
+    BAND,
+    IN_REGISTERS,
+    MAX_ROWS,
+    MAX_STRIPS,
+    PHASES,
+    ROW_BY_ROW,
+    STRIP,
+    STRIP_BY_STRIP,
+    TILE,
+)
 from stemd.pixels import Mask, Rectangle, rectangles_of, runs_of
 
 TALL = 8
@@ -24,6 +34,11 @@ TALL = 8
 AHEAD_BYTES = 6144
 """How far ahead memory is asked for (measured on 256 x 256 x uint16, AMD EPYC of the first
 generation: 11.0 microseconds a pattern, with 2048 15, with 3840 11.9, without 21)."""
+FEWEST_STRIPS = 6
+"""A row of fewer is read in order only if its sums stay in registers: they are stored and waited
+for otherwise."""
+_PLACES = 2
+"""Bytes of the largest pixels that are read in order."""
 _BIAS_I4 = 1 << 31
 
 
@@ -77,10 +92,12 @@ def plan_of(
     channels: Sequence[Mask],
     *,
     big_endian: bool = False,
+    in_order: bool = False,
 ) -> PatternPlan:
     """The plan for patterns (height, width) of "u1" to "u8" or "i4"; masks are (y, x).
 
-    `channels` are summed; they must not hold masked pixels.
+    `channels` are summed; they must not hold masked pixels. `in_order`: rows are read one after
+    another where that is possible, see `in_order`.
     """
     size, signed = np.dtype(dtype).itemsize, dtype.startswith("i")
     height, width = shape
@@ -107,13 +124,19 @@ def plan_of(
             inside = ~zeroed[strips[:, None] + np.arange(STRIP)]
             if strips[-1] == layout.row_bytes - STRIP:  # what it shares with the one before
                 inside[-1, : -layout.row_bytes % STRIP] = False
-            row = _tile(layout, size, strips, lanes.kinds(inside), packed)
+            kinds = lanes.kinds(inside)
+            row = _tile(layout, size, strips, kinds, packed)
             for y_part, band_rows, bands in _parts(y, y_stop):
                 row |= {"first": y_part * layout.row_bytes, "y": y_part * layout.folded}
                 row |= {"rows": band_rows, "bands": bands}
-                rows.append(
-                    row | add_cells(masks, packed, strips, inside, y_part, band_rows, bands)
+                ordered = in_order and size <= _PLACES
+                order = _order(strips, kinds, band_rows) if ordered else STRIP_BY_STRIP
+                row["order"] = order
+                by_band = order != STRIP_BY_STRIP
+                cells = add_cells(
+                    masks, packed, strips, inside, y_part, band_rows, bands, by_band=by_band
                 )
+                rows.append(row | cells)
     for_all = {"lane_masks": packed.add(lanes.table()), "signed": int(signed)}
     tiles = [[(row | for_all)[name] for name in TILE] for row in rows]
     sizes = [layout.row_bytes, layout.folded, layout.rest, len(channels), size, signed]
@@ -125,6 +148,14 @@ def plan_of(
         runs_of(left & counted),
         np.concatenate([np.ones(width, np.int64), np.arange(width), *_rows_left(channels, layout)]),
     )
+
+
+def _order(strips: NDArray[np.int64], kinds: NDArray[np.int64], rows: int) -> int:
+    """How a tile of pixels of one or two bytes is read in order, if it is wide enough for that."""
+    whole = rows == BAND and bool((kinds < 0).all()) and strips[-1] == (strips.size - 1) * STRIP
+    if whole and strips.size in IN_REGISTERS:
+        return strips.size
+    return ROW_BY_ROW if strips.size >= FEWEST_STRIPS else STRIP_BY_STRIP
 
 
 class _Lanes:

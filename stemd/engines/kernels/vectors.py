@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from stemd.compilation import later
@@ -23,17 +25,21 @@ ENTRIES = 256
 CELL = 16
 """Bytes of a row of a cell."""
 GROUP_SHIFT = 2
-"""The rims of 1 << GROUP_SHIFT bands are added while these are in the nearest cache."""
+"""The rims of 1 << GROUP_SHIFT bands are added together, while these are in the nearest cache."""
+STRIP_BY_STRIP, ROW_BY_ROW, IN_REGISTERS = 0, 1, (2, 4, 8)
+"""In which order a tile is read: AT_ONCE rows of a strip before the next strip, or one row after
+another, of any number of strips or of so many that the sums of their columns stay in registers."""
 PHASES = 4
 """Sums are kept for bytes 0, 1, 2 and 3 of every four."""
-TILE_SUMS = 5 * PHASES
-"""Of a tile in `out`: the sum, the sum of the sums of bands 0..k, the running sums, x and y."""
+TILE_SUMS = 4 * PHASES
+"""Of a tile in `out`: the sum, and the sums with each row times its number in the tile, with the x
+and with the y of the tile's tables."""
 COLUMN_BYTES = 2 * STRIP
 """Of the running sums of a strip: as they are, and of the odd bytes."""
 TILE = (
     "first", "rows", "bands", "strips", "at", "kinds", "weights", "ahead", "lane_masks",
     "event_first", "events", "group_first", "parts", "slots", "offsets", "rims", "folded",
-    "signed", "y", "x",
+    "signed", "y", "x", "order",
 )  # fmt: skip
 """What a tile's row of numbers is, see `tiles`."""
 
@@ -55,6 +61,7 @@ class Vectors:
         self.b = builder
         self.byte, self.short, self.word, self.long = (ir.IntType(n) for n in (8, 16, 32, 64))
         self.shorts, self.words = self._pair(STRIP)
+        self.bytes = ir.VectorType(self.byte, STRIP)
         self.cell_shorts, self.cell_words = self._pair(CELL)
 
     def _pair(self, size: int) -> tuple[Any, Any]:
@@ -67,6 +74,10 @@ class Vectors:
     def all(self, vector: Any, value: int) -> Any:
         """A constant of the vector's type, the same in all lanes."""
         return ir.Constant(vector, [value] * vector.count)
+
+    def pattern(self, vector: Any, values: tuple[int, ...]) -> Any:
+        """A constant of the vector's type, these values again and again."""
+        return ir.Constant(vector, list(values) * (vector.count // len(values)))
 
     def at(self, pointer: Any, *offsets: Any) -> Any:
         """The pointer to bytes, so many bytes on."""
@@ -117,7 +128,7 @@ class Vectors:
 
     def where(self, bits: Any, vector: Any) -> Any:
         """The bytes of a strip's lanes for which a bit is set, the others zero."""
-        b, lanes = self.b, ir.VectorType(self.byte, STRIP)
+        b, lanes = self.b, self.bytes
         flags = b.bitcast(bits, ir.VectorType(ir.IntType(1), STRIP))
         found = b.select(flags, b.bitcast(vector, lanes), ir.Constant(lanes, None))
         return b.bitcast(found, vector.type)
@@ -155,6 +166,23 @@ class Vectors:
         function = cgutils.get_or_insert_function(self.b.module, kind, name)
         return self.b.call(function, [self.b.zext(vector, wide)])
 
+    def signed_total(self, vector: Any) -> Any:
+        """Sum of the lanes, which have a sign, in 64 bits."""
+        top = self.all(vector.type, 1 << 31)
+        excess = self.number(vector.type.count << 31)
+        return self.b.sub(self.total(self.b.xor(vector, top)), excess)
+
+    def add_products(self, variable: Any, values: Any, weights: Any) -> None:
+        """Add to 32-bit lanes their four bytes, each times its weight, which has a sign.
+
+        An instruction of some x86 processors, see `nearness.multiplies_bytes`.
+        """
+        kind = ir.FunctionType(self.words, [self.words] * 3)
+        name = f"llvm.x86.avx512.vpdpbusd.{8 * STRIP}"
+        function = cgutils.get_or_insert_function(self.b.module, kind, name)
+        words = (self.b.bitcast(each, self.words) for each in (values, weights))
+        self.b.store(self.b.call(function, [self.b.load(variable), *words]), variable)
+
     def total_32(self, vector: Any) -> Any:
         """Sum of 32-bit lanes that itself has no more than 32 bits, in 64 bits."""
         name = f"llvm.vector.reduce.add.v{vector.type.count}i32"
@@ -181,6 +209,24 @@ class Vectors:
         start = self.number(0) if first is None else first
         return cgutils.for_range_slice(self.b, start, stop, self.number(1))
 
+    @contextmanager
+    def turns(self, stop: int) -> Iterator[Any]:
+        """A loop over 0 to `stop` - 1 that stays one, see `in_order`; it gives the index."""
+        b = self.b
+        index = self.variable(self.long)
+        self.clear(index)
+        body, end = b.append_basic_block("turn"), b.append_basic_block("turned")
+        b.branch(body)
+        b.position_at_end(body)
+        yield b.load(index)
+        self.add(index, self.number(1))
+        again = b.cbranch(b.icmp_signed("<", b.load(index), self.number(stop)), body, end)
+        kept = b.module.add_metadata([ir.MetaDataString(b.module, "llvm.loop.unroll.disable")])
+        loop = b.module.add_metadata([ir.MetaDataString(b.module, body.name), kept])
+        loop.operands = (loop, kept)
+        again.set_metadata("llvm.loop", loop)
+        b.position_at_end(end)
+
 
 class TileCode:
     """One tile of a pattern: the numbers of its row, and where the sums are."""
@@ -197,3 +243,14 @@ class TileCode:
     def table(self, name: str) -> Any:
         """The address of one of its tables."""
         return self._v.at(self._table, self.number[name])
+
+    def band(self, band: Any) -> Any:
+        """The address of a band."""
+        b = self._v.b
+        return self._v.at(self.base, b.mul(band, b.mul(self.number["rows"], self.row_bytes)))
+
+    def lane_mask(self, kind: Any) -> tuple[Any, Any]:
+        """Bits that are set where a strip's bytes count, and the bits that are flipped before."""
+        v = self._v
+        mask = v.at(self.table("lane_masks"), v.b.mul(kind, v.number(2 * STRIP)))
+        return v.load(mask, v.shorts), v.load(v.at(mask, STRIP), v.shorts)
