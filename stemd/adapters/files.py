@@ -1,10 +1,9 @@
-"""Recordings of any kind, opened by their content, and replayed as a live source."""
+"""Recordings of any kind, opened by their content, and in the place of a camera."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from stemd import plugins
-from stemd.acquisition import Acquisition, Scan, new_scan_id
+from stemd.acquisition import Scan
 from stemd.adapters.base import AdapterSettings, Recording
 from stemd.adapters.recordings.address import RecordingPath, RemoteFile
 from stemd.adapters.recordings.kinds import CAMERAS, SUFFIXES, kind_of, looks_like_text
 from stemd.adapters.recordings.strangers import stranger
-from stemd.blocks import BlockPool, Ended, Link, Message, Started
+from stemd.adapters.replay import replay
+from stemd.blocks import BlockPool, Link, Message
 from stemd.errors import CameraError, ConfigError, FormatError
 from stemd.typed import PositiveFloat
-
-_STEP_S = 0.05  # a paced replay sends this much at a time
 
 
 def _openers() -> Mapping[str, plugins.Plugin]:
@@ -274,43 +272,12 @@ class FilesAdapter:
             recording = open_recording(path, self._scan, dataset=self.settings.dataset)
             try:
                 yield Link(True, f"replaying {path}")
-                yield from self._replay(recording, stop)
+                yield from replay(recording, str(path), self.settings.rate_hz, stop)
             finally:
                 recording.close()
             if not self.settings.repeat:
                 break
         yield Link(False, f"{path} has been replayed")
-
-    def _replay(self, recording: Recording, stop: threading.Event) -> Iterator[Message]:
-        stored = recording.acquisition
-        acquisition = Acquisition(
-            scan=stored.scan,
-            detector=stored.detector,
-            id=new_scan_id(),
-            source=str(self.settings.path),
-            raw_name=stored.raw_name,
-            sidecars=stored.sidecars,
-        )
-        yield Started(acquisition)
-        yield from recording.notices
-        rate, frames = self.settings.rate_hz, recording.frames
-        # Without a rate the recording itself cuts blocks, as large as it likes.
-        step = frames if rate is None else max(1, int(rate * _STEP_S))
-        began = time.monotonic()
-        for start in range(0, frames, max(1, step)):
-            for block in recording.blocks(start, min(start + step, frames)):
-                block.acquisition = acquisition
-                block.received_ns = time.time_ns()
-                yield block
-                if stop.is_set():
-                    yield Ended(acquisition, "stopped")
-                    return
-            if rate is not None:
-                due = began + (start + step) / rate
-                if stop.wait(max(0.0, due - time.monotonic())):
-                    yield Ended(acquisition, "stopped")
-                    return
-        yield Ended(acquisition, "complete")
 
 
 def _warm(settings: FilesSettings) -> Iterable[Message]:

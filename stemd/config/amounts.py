@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stemd.acquisition import Scan
-from stemd.adapters.frames.adapter import FrameSettings
+from stemd.adapters.frames.settings import FrameSettings
 from stemd.config.resolved import PipelineConfig
 
 MOST_FRAMES_PER_SECOND = 1e6

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.adapters.frames.adapter import Port
 from stemd.adapters.frames.binary import BinaryCamera, BinarySettings, frame_camera
 from stemd.adapters.frames.format import Layout, plain_layout
+from stemd.adapters.frames.settings import Port
 
 NAME = "quicksilver"
 HEADER = np.dtype(

@@ -19,7 +19,8 @@ from stemd.adapters.dectris.kernels import table
 from stemd.adapters.dectris.kernels.joining import copy_messages
 from stemd.adapters.dectris.pulling import PullTogether
 from stemd.adapters.dectris.simplon import Simplon
-from stemd.adapters.frames.adapter import FrameSettings, LiveDecoder, Port, StreamAdapter, each_link
+from stemd.adapters.frames.adapter import LiveDecoder, StreamAdapter
+from stemd.adapters.frames.settings import FrameSettings, Port, each_link
 from stemd.adapters.sockets import Receiver
 from stemd.blocks import BlockPool, FrameBlock, Message
 

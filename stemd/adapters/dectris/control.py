@@ -39,7 +39,7 @@ class ControlSettings(Protocol):
 
 
 class DectrisControl:
-    """Implements adapters.frames.adapter.Control by SIMPLON.
+    """Implements adapters.frames.control.Control by SIMPLON.
 
     "start" arms a series of as many images as the scan has: in the trigger modes exts and ints one
     trigger for all of them, in exte and inte one for each, unless `camera` says otherwise; with

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
 from stemd.adapters.base import AdapterSettings
-from stemd.adapters.frames.adapter import FrameAdapter, FrameSettings, Port, each_link
+from stemd.adapters.frames.adapter import FrameAdapter
 from stemd.adapters.frames.format import Bytes, FrameStart, Garbage, Layout, Need, Step
 from stemd.adapters.frames.linked.adapter import LinkedAdapter
 from stemd.adapters.frames.recording import FrameRecording
+from stemd.adapters.frames.settings import FrameSettings, Port, each_link
 from stemd.adapters.frames.warm import warm_up
 from stemd.adapters.recordings.address import RecordingPath
 from stemd.blocks import Message

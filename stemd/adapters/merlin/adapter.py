@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from stemd.acquisition import Scan
-from stemd.adapters.frames.adapter import FrameAdapter, FrameSettings, Port, each_link
+from stemd.adapters.frames.adapter import FrameAdapter
 from stemd.adapters.frames.linked.adapter import LinkedAdapter
+from stemd.adapters.frames.settings import FrameSettings, Port, each_link
 from stemd.adapters.merlin.control import MerlinControl
 from stemd.adapters.merlin.stream import MerlinFormat
 from stemd.errors import CameraError
@@ -49,7 +50,7 @@ class MerlinSettings(FrameSettings):
 
 
 class _Control:
-    """Implements adapters.frames.adapter.Control by the control protocol.
+    """Implements adapters.frames.control.Control by the control protocol.
 
     One job at a time has the connection, and it is closed after each: some cameras serve one
     client. "stop" and "abort" wait for no other job, they end it.

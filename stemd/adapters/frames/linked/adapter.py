@@ -12,13 +12,15 @@ from typing import Any
 
 from stemd.acquisition import Scan
 from stemd.adapters.base import Apart, CameraReading, TakeApart
-from stemd.adapters.frames.adapter import Control, FrameSettings, StreamAdapter
+from stemd.adapters.frames.adapter import StreamAdapter
+from stemd.adapters.frames.control import Control
 from stemd.adapters.frames.linked.ends import waited_for, why_over
 from stemd.adapters.frames.linked.kernels import warm_up
 from stemd.adapters.frames.linked.link import Item, LinkThread
 from stemd.adapters.frames.linked.order import InOrder
 from stemd.adapters.frames.linked.scan import Began, Came, JoinedScan, Late, Over, Part, PartEnded
 from stemd.adapters.frames.linked.together import Together, prepared
+from stemd.adapters.frames.settings import FrameSettings
 from stemd.adapters.tally import Tallies
 from stemd.blocks import (
     POOL_BYTES,

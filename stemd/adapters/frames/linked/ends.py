@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stemd.adapters.frames.adapter import FrameSettings
 from stemd.adapters.frames.linked.link import LinkThread
 from stemd.adapters.frames.linked.scan import JoinedScan
+from stemd.adapters.frames.settings import FrameSettings
 from stemd.blocks import EndReason
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from stemd.acquisition import Scan
-from stemd.adapters.frames.adapter import Control
+from stemd.adapters.frames.control import Control
 from stemd.adapters.frames.linked.link import LinkThread
 from stemd.adapters.frames.linked.scan import JoinedScan
 from stemd.blocks import Link, Message, Notice
