@@ -85,7 +85,9 @@ class PastScan:
 
         Raises UsageError where there is no record, or one of events, which have no patterns.
         """
-        return Patterns(self._needed(), self.scan)
+        from stemd.storage.camera import camera_of
+
+        return Patterns(self._needed(), self.scan, camera_of(self.document.get("camera")))
 
     def process(
         self,

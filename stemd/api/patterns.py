@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
-from stemd.adapters.base import Recording
+from stemd.adapters.base import AdapterSettings, Recording
 from stemd.blocks import FrameBlock
 from stemd.errors import UsageError
 
@@ -26,10 +26,10 @@ class Patterns:
 
     ndim = 4
 
-    def __init__(self, record: Path, scan: Scan) -> None:
+    def __init__(self, record: Path, scan: Scan, camera: AdapterSettings | None = None) -> None:
         from stemd.adapters.files import open_recording
 
-        self._recording: Recording = open_recording(record, scan)
+        self._recording: Recording = open_recording(record, scan, camera)
         acquisition = self._recording.acquisition
         self._frames = self._recording.frames
         if not self._recording.splits:

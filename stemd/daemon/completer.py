@@ -203,6 +203,7 @@ class Completer:
                 record.scan,
                 scan.settings(record.settings),
                 spare_memory(),
+                camera=record.camera,
             )
             log.info("images are completed from the record", scan=scan.scan_id)
             began = time.monotonic()

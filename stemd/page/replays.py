@@ -114,6 +114,7 @@ class Replays:
             settings=record.settings,
             seconds=seconds,
             memory_bytes=spare_memory(),
+            camera=record.camera,
         )
 
         def told(kind: str, text: str) -> None:

@@ -53,6 +53,7 @@ class Record:
     path: Path
     scan: Json
     settings: Json
+    camera: Json | None = None
 
 
 class Archive:
@@ -130,7 +131,15 @@ class Archive:
         if path is None or not isinstance(pipeline, str) or document.get("status") == "acquiring":
             return None
         settings = settings if isinstance(settings, dict) else {}
-        return Record(scan_id, pipeline, path, scan if isinstance(scan, dict) else {}, settings)
+        camera = document.get("camera")
+        return Record(
+            scan_id,
+            pipeline,
+            path,
+            scan if isinstance(scan, dict) else {},
+            settings,
+            camera if isinstance(camera, dict) else None,
+        )
 
     def frame(self, scan_id: str, image: str, max_side: int) -> bytes | None:
         """A result of a past scan as an image frame, None where there is none."""

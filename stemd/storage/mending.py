@@ -14,6 +14,7 @@ from stemd.blocks import FrameBlock
 from stemd.documents import to_json
 from stemd.errors import StemdError
 from stemd.logs import get_logger
+from stemd.storage.camera import camera_of
 from stemd.storage.completions import of_whole_record
 from stemd.storage.files import PART, TEMPORARY, FileRecord, fsync_folder, hash_file, write_atomic
 from stemd.storage.folder import MAX_MISSING_RUNS, SCAN_FILE, missing_runs
@@ -87,7 +88,7 @@ def _positions(kept: Sequence[Path], document: Mapping[str, Any]) -> Json:
         return {}
     try:
         scan = Scan.model_validate(document["scan"])
-        recording = open_recording(record, scan)
+        recording = open_recording(record, scan, camera_of(document.get("camera")))
         done = np.zeros(scan.positions, np.bool_)
         try:
             for block in recording.blocks(0, recording.frames):

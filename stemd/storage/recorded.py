@@ -9,12 +9,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from stemd import plugins
 from stemd.acquisition import Optics, Scan
 from stemd.adapters.base import AdapterSettings
 from stemd.config.resolved import EngineConfig
 from stemd.errors import FormatError, StemdError
 from stemd.storage.archive import records
+from stemd.storage.camera import camera_of
 from stemd.storage.folder import SCAN_FILE
 from stemd.storage.scan_document import read_scan_document
 
@@ -68,7 +68,9 @@ def _of(document: Mapping[str, Any], path: Path) -> RecordedScan:
     except (KeyError, ValidationError) as error:
         text = f"{path}: its scan or optics cannot be understood: {error}"
         raise FormatError(text, "give --scan and --optics, and move the file away") from error
-    camera = _camera(document.get("camera"), left_out)
+    camera = camera_of(document.get("camera"))
+    if camera is None and isinstance(document.get("camera"), Mapping):
+        left_out.append("camera")
     return RecordedScan(
         str(document.get("id", "")),
         scan,
@@ -87,19 +89,6 @@ def _optics(document: Mapping[str, Any], left_out: list[str]) -> Optics:
     if isinstance(mask, Mapping) and isinstance(mask.get("pixels"), list):
         known["mask"] = mask["pixels"]
     return Optics.model_validate({key: known[key] for key in known if key not in unknown})
-
-
-def _camera(table: Any, left_out: list[str]) -> AdapterSettings | None:
-    if not isinstance(table, Mapping):
-        return None
-    own = {key: value for key, value in table.items() if key != "type"}
-    try:
-        found: Any = plugins.load("adapters", str(table.get("type"))).settings.model_validate(own)
-    except (StemdError, ValidationError):
-        left_out.append("camera")
-        return None
-    settings: AdapterSettings = found
-    return settings
 
 
 def _engines(document: Mapping[str, Any], left_out: list[str]) -> list[EngineConfig]:

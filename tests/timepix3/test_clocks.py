@@ -8,7 +8,7 @@ import pytest
 from stemd.acquisition import Scan
 from stemd.adapters.events.layout import Layout
 from stemd.adapters.timepix3.words import chunk, global_time_words, pixel_words, tdc_words
-from stemd.blocks import Ended
+from stemd.blocks import Ended, Notice
 
 from .streams import Camera, Electrons, decoder, electrons, expected, receive, settings
 
@@ -167,6 +167,8 @@ def test_a_reset_of_the_dwell_clock_begins_another_scan() -> None:
     for number, sent in enumerate(wanted):
         assert (got.hits(number) == expected(sent)).all()
     assert [message.reason for message in got.of(Ended)] == ["restarted", "complete"]
+    (remedy,) = [m.remedy for m in got.of(Notice) if m.kind == "clock_reset"]
+    assert "a scan of its own" in remedy
 
 
 def test_one_stray_time_stamp_is_not_a_clock_reset() -> None:

@@ -90,6 +90,10 @@ def test_every_electron_of_the_virtual_microscope_arrives_at_its_position() -> N
         {"drop_pulses": 0.15, "seed": 6},
         {"all_chips": True, "fall": True},
         {"reset_after": 7},
+        # words of the old clock come between those of the new one
+        {"reset_after": 7, "disorder_us": 200.0},
+        {"reset_after": 14, "disorder_us": 200.0},
+        {"reset_after": 5, "disorder_us": 50.0, "all_chips": True},
     ],
 )
 @pytest.mark.parametrize("layout", [SINGLE, Layout("quad")])

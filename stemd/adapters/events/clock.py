@@ -11,7 +11,8 @@ from stemd.adapters.events.ticks import TICKS_PER_US
 from stemd.compilation import njit
 
 STRAYS = 8
-"""Hits in a row, all far in the past and close to one another, that mean a clock reset."""
+"""Hits, all far in the past and close to one another, that mean a clock reset; they come so soon
+after one another that words of the old clock may still come between them."""
 STRAY_FIELDS = 6
 """Of a time stamp that is kept: raw time, place or fine time, ToT or counter, edge (-1: a hit),
 chip, time as the clock goes."""

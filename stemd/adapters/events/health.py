@@ -30,6 +30,16 @@ OUTSIDE_MARGIN = 0.2
 FEW_LINES = 4
 """So many periods before a scan a stray pulse may be taken for its first line: nothing tells."""
 
+BY_PULSES = (
+    "the scan goes on where the line pulses' counter does; where that began anew, too, nothing "
+    "tells how many lines lie between, and what follows is a scan of its own"
+)
+BY_CLOCK = (
+    "only the camera's clock tells the positions: what follows is a scan of its own, counted from "
+    "the clock's new beginning; start the clock before the scan, or let line pulses tell the lines"
+)
+"""What a clock that was reset in mid-stream does to the scan."""
+
 _COUNTED = {
     "overflow": ("hold_overflow", "hits were dropped: too many waited for their line"),
     "late": ("late_hits", "hits came after their scan or line was over"),

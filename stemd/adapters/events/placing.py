@@ -12,7 +12,7 @@ from stemd.adapters.events.begin import record_of
 from stemd.adapters.events.ending import Ending
 from stemd.adapters.events.frame_numbers import Frames
 from stemd.adapters.events.front import Front, Hits
-from stemd.adapters.events.health import SyncHealth
+from stemd.adapters.events.health import BY_CLOCK, BY_PULSES, SyncHealth
 from stemd.adapters.events.history import Bytes, History, Wire, scan_runs
 from stemd.adapters.events.landing import OUTPUT_HITS, Held, Landing
 from stemd.adapters.events.pulses.state import NEVER
@@ -286,12 +286,10 @@ class ScanPlacer:
         yield from self._closed(reason)
 
     def _clock_reset(self) -> Iterator[Message]:
-        yield from self._tallies.add(
-            "clock_reset",
-            "the camera's clock was reset in mid-stream",
-            remedy="the scan continues if the line pulses' counter does; else a new scan begins",
-        )
         scans_are_over = self.sync.clock_was_reset(amid_a_line=self.done % self.scan.shape[1] > 0)
+        text = "the camera's clock was reset in mid-stream"
+        remedy = BY_CLOCK if scans_are_over else BY_PULSES
+        yield from self._tallies.add("clock_reset", text, remedy=remedy)
         self.frames.ended_ticks = NEVER  # by the old clock
         if scans_are_over:
             yield from self._end("restarted")

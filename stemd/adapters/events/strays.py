@@ -48,9 +48,13 @@ def release_strays(
 ) -> Any:
     """A word has come at this time: what was kept goes out.
 
-    Those in the past as they are. Those ahead are believed if no word comes that much later
-    than others; else the hits are dropped, and of a pulse the counter still tells something.
+    Those in the past as they are, once the time has gone on for longer than words are late: till
+    then words of the old clock may come between those of one that began again. Those ahead are
+    believed if no word comes that much later than others; else the hits are dropped, and of a
+    pulse the counter still tells something.
     """
+    if s.leaping == 0 and time != -NEVER and time <= strays[0, 5] + s.ahead_limit:
+        return n, m
     if s.leaping and time >= strays[0, 5] - s.ahead_limit:
         return believe_strays(s, strays, times, places, tots, n, items, m)
     for k in range(s.strays):
@@ -146,6 +150,8 @@ def keep_stray(
     if s.leaping or far or s.strays == STRAYS:
         n, m = release_strays(s, -NEVER, strays, times, places, tots, n, items, m)
     _keep(s, strays, raw, what, detail, edge, chip)
+    if s.strays == 1:
+        strays[0, 5] = s.now
     s.stray_hits += 1
     weight = 0
     for k in range(s.strays):

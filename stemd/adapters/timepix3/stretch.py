@@ -89,7 +89,8 @@ def decode_stretch(
     word. Arguments as in `decode`, whose hits these are; about 1 ns a word with 512-bit vectors.
     """
     if s.strays > 0 or s.started == 0:
-        return first, n, stop
+        # with no room for hits `stop` is `first`: that is found out one by one
+        return first, n, max(stop, first + SHORTEST)
     count = min(stop - first, LONGEST)
     if count < SHORTEST:
         return first, n, first + SHORTEST

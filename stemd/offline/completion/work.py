@@ -22,6 +22,7 @@ from stemd.documents import to_json
 from stemd.errors import ConfigError, ModelError, StemdError
 from stemd.results import Result
 from stemd.scan.processing import process_recording
+from stemd.storage.camera import camera_of
 
 TELL_S = 0.5
 """Between two words about how far it is."""
@@ -31,7 +32,8 @@ TELL_S = 0.5
 class CompletionJob:
     """The images of these `engines` of a pipeline, from the record of one scan.
 
-    `scan` and `settings` are those of its scan.json; the process may have `memory_bytes`, and
+    `scan`, `settings` and `camera` are those of its scan.json: the pipeline may have others by
+    now, which are used for a scan without any. The process may have `memory_bytes`, and
     gets only what is left over by all others when it `yields`.
     """
 
@@ -42,6 +44,7 @@ class CompletionJob:
     settings: Mapping[str, Any]
     memory_bytes: int
     yields: bool = True
+    camera: Mapping[str, Any] | None = None
 
 
 def make(job: CompletionJob, progress: Callable[[int, int], None]) -> list[Result]:
@@ -55,7 +58,7 @@ def make(job: CompletionJob, progress: Callable[[int, int], None]) -> list[Resul
         )
     live = LiveSettings.of_scan(job.config, job.settings, without=("publish", "record", "about"))
     scan = Scan.model_validate(job.scan) if job.scan else None
-    recording = open_recording(job.record, scan, job.config.adapter)
+    recording = open_recording(job.record, scan, camera_of(job.camera) or job.config.adapter)
     try:
         run, final = process_recording(recording, live.engines, chosen, 1, progress)
     finally:

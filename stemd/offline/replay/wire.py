@@ -27,8 +27,8 @@ HEADER = struct.Struct("<BHI")
 class ReplayJob:
     """What is to be played: the record of one scan, with the engines of its pipeline.
 
-    `scan` and `settings` are those of its scan.json. The whole scan takes `seconds`; the process
-    may have `memory_bytes` of its own.
+    `scan`, `settings` and `camera` are those of its scan.json. The whole scan takes `seconds`; the
+    process may have `memory_bytes` of its own.
     """
 
     config: PipelineConfig
@@ -38,6 +38,7 @@ class ReplayJob:
     settings: Mapping[str, Any]
     seconds: float
     memory_bytes: int
+    camera: Mapping[str, Any] | None = None
 
 
 def packed(kind: int, name: str, body: bytes) -> tuple[bytes, bytes]:

@@ -25,6 +25,7 @@ from stemd.offline.replay.wire import ReplayJob
 from stemd.offline.replay.wishes import Wishes
 from stemd.results import Snapshot
 from stemd.scan.run import ScanRun
+from stemd.storage.camera import camera_of
 
 STRETCHES_PER_S = 20.0
 """How often a stretch of the record is read."""
@@ -79,7 +80,7 @@ class Worker:
     def _obey(self) -> None:
         job, wishes = self._job, self._wishes
         scan = Scan.model_validate(job.scan) if job.scan else None
-        recording = open_recording(job.record, scan, job.config.adapter)
+        recording = open_recording(job.record, scan, camera_of(job.camera) or job.config.adapter)
         try:
             self._pace.measure(steps_of(recording), job.record.stat().st_size)
             self._state.tell_settings(wishes.live)
