@@ -15,6 +15,9 @@ from stemd.errors import StemdError
 
 Axes = Literal["scan", "detector"]
 
+_SUMS_IN_IMAGES = 6
+"""A scan's sums take the memory of about so many images."""
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -42,6 +45,11 @@ class Result:
     def nbytes(self) -> int:
         """Memory of its pixels, where all of them are made."""
         return 4 * self.shape[0] * self.shape[1]
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that is not freed as long as this is kept."""
+        return self.nbytes
 
     @property
     def changes(self) -> LineChanges | None:
@@ -99,6 +107,11 @@ class DrawnResult(Result):
     def shape(self) -> tuple[int, int]:
         """Pixels (y, x)."""
         return self._drawing.shape
+
+    @property
+    def held_bytes(self) -> int:
+        """The sums of its scan, from which it is drawn."""
+        return _SUMS_IN_IMAGES * self.nbytes
 
     @property
     def changes(self) -> LineChanges | None:

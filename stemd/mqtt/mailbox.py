@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from stemd.mqtt.connection import Outgoing
@@ -16,15 +16,22 @@ LANES: tuple[Lane, ...] = ("documents", "replies", "log")
 Key = str | int
 """A topic of which only the newest message counts, or the number of a message."""
 FINAL_BYTES = 256 * 1024 * 1024
+"""Memory that waiting finals may hold which are not the newest of their kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image of a pipeline's snapshot, not yet encoded."""
+    """One image of a pipeline's snapshot, not yet encoded. `snapshot` is without the others."""
 
     pipeline: str
     result: Result
     snapshot: Snapshot
+
+    @classmethod
+    def each_of(cls, pipeline: str, snapshot: Snapshot) -> list[Image]:
+        """The images of a snapshot. One that waits keeps no other in memory."""
+        alone = replace(snapshot, results=())
+        return [cls(pipeline, result, alone) for result in snapshot.results]
 
     @property
     def key(self) -> tuple[str, str]:
@@ -40,8 +47,10 @@ class Image:
 class ImageMailbox:
     """One place per growing image, where only the newest waits; a queue for finished ones.
 
-    Finished images go first, in order. They are dropped, the oldest first and counted, only
-    when more than `final_bytes` of them wait, that is after a long time without a broker.
+    Finished images go first, in order. The newest of each kind is never dropped: it is kept for
+    the retained topic in any case, so that to drop it would free nothing. Those before it are
+    dropped, the oldest first and counted, when they hold more than `final_bytes`, that is after
+    scans without a broker.
     """
 
     def __init__(self, final_bytes: int = FINAL_BYTES) -> None:
@@ -49,7 +58,8 @@ class ImageMailbox:
         self.finals_dropped = 0
         self._growing: OrderedDict[tuple[str, str], Image] = OrderedDict()
         self._finals: deque[Image] = deque()
-        self._final_bytes = 0
+        self._newest: dict[tuple[str, str], Image] = {}  # of the finals that wait
+        self._held_bytes = 0  # by the others
         self._limit = final_bytes
 
     def __len__(self) -> int:
@@ -63,26 +73,38 @@ class ImageMailbox:
             return 0
         self._growing.pop(image.key, None)  # older than its own final
         self._finals.append(image)
-        self._final_bytes += image.bytes
+        before = self._newest.get(image.key)
+        self._held_bytes += before.result.held_bytes if before is not None else 0
+        self._newest[image.key] = image
         dropped = 0
-        while self._final_bytes > self._limit and len(self._finals) > 1:
-            self._final_bytes -= self._finals.popleft().bytes
+        while self._held_bytes > self._limit:
+            self._drop_oldest()
             dropped += 1
         self.finals_dropped += dropped
         return dropped
+
+    def _drop_oldest(self) -> None:
+        at = next(k for k, each in enumerate(self._finals) if self._newest[each.key] is not each)
+        self._held_bytes -= self._finals[at].result.held_bytes
+        del self._finals[at]
 
     def take(self) -> Image | None:
         """The next to send: a finished one, else the growing one that has waited longest."""
         if self._finals:
             image = self._finals.popleft()
-            self._final_bytes -= image.bytes
+            if self._newest[image.key] is image:
+                del self._newest[image.key]
+            else:
+                self._held_bytes -= image.result.held_bytes
             return image
         return self._growing.popitem(last=False)[1] if self._growing else None
 
     def forget(self, pipeline: str) -> None:
         """Drop the images of a pipeline that is gone."""
         self._finals = deque(image for image in self._finals if image.pipeline != pipeline)
-        self._final_bytes = sum(image.bytes for image in self._finals)
+        self._newest = {image.key: image for image in self._finals}
+        older = (image for image in self._finals if self._newest[image.key] is not image)
+        self._held_bytes = sum(image.result.held_bytes for image in older)
         for key in [key for key in self._growing if key[0] == pipeline]:
             del self._growing[key]
 
@@ -90,7 +112,10 @@ class ImageMailbox:
         """It could not be sent: a final keeps its place, a growing one yields to a newer one."""
         if image.snapshot.final:
             self._finals.appendleft(image)
-            self._final_bytes += image.bytes
+            if image.key in self._newest:
+                self._held_bytes += image.result.held_bytes
+            else:
+                self._newest[image.key] = image
         elif image.key not in self._growing:
             self._growing[image.key] = image
             self._growing.move_to_end(image.key, last=False)

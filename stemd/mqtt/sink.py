@@ -92,9 +92,7 @@ class MqttSink(Sink):
         """Take over the finished images of before, for the retained topics."""
         for pipeline, view in self._hub.views.items():
             if (snapshot := view.last_final) is not None:
-                self._images.remember(
-                    Image(pipeline, result, snapshot) for result in snapshot.results
-                )
+                self._images.remember(Image.each_of(pipeline, snapshot))
 
     async def run(self) -> None:
         """Publish and listen, connecting again for as long as it takes, until `stop`."""
@@ -152,8 +150,8 @@ class MqttSink(Sink):
 
     def on_snapshot(self, pipeline: str, snapshot: Snapshot) -> None:
         """Images of a running or just finished scan."""
-        for result in snapshot.results:
-            self._images.put(Image(pipeline, result, snapshot))
+        for image in Image.each_of(pipeline, snapshot):
+            self._images.put(image)
 
     def on_document(self, pipeline: str, document_: Json) -> None:
         """A scan document: `started`, `finished`, `aborted`; or a session's (retained)."""

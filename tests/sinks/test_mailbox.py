@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import weakref
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stemd.config.mqtt import MqttSettings
+from stemd.drawing import Drawing
 from stemd.events import Hub
 from stemd.mqtt.complaints import Complaints
 from stemd.mqtt.connection import Outgoing
@@ -15,6 +20,7 @@ from stemd.mqtt.images import SizeLimit
 from stemd.mqtt.mailbox import MAX_DOCUMENTS, Image, ImageMailbox, Outbox
 from stemd.mqtt.status import MqttStatus
 from stemd.mqtt.topics import Topics
+from stemd.results import DrawnResult, Result
 from tests.conftest import a_snapshot, an_acquisition
 
 SCAN = an_acquisition((2, 3))
@@ -67,15 +73,49 @@ def test_whatever_happens_finals_come_all_in_order_and_of_each_growing_image_the
             assert mine[-1] == (newest[name], False)
 
 
-def test_finals_beyond_the_limit_are_dropped_oldest_first_and_counted() -> None:
+def test_older_finals_beyond_the_limit_are_dropped_oldest_first_and_counted() -> None:
     one = image("a", 0, final=True).bytes
     mailbox = ImageMailbox(final_bytes=3 * one)
-    dropped = [mailbox.put(image("a", number, final=True)) for number in range(5)]
-    assert dropped == [0, 0, 0, 1, 1]
+    dropped = [mailbox.put(image("a", number, final=True)) for number in range(6)]
+    assert dropped == [0, 0, 0, 0, 1, 1]
     assert mailbox.finals_dropped == 2
-    first = mailbox.take()
-    assert first is not None
-    assert first.snapshot.sequence == 2
+    assert [sequence for _, sequence, _ in taken(mailbox)] == [2, 3, 4, 5]
+    assert mailbox.put(image("a", 6, final=True)) == 0
+
+
+def test_the_finals_of_one_scan_are_all_sent_however_large_they_are() -> None:
+    """They are kept for the retained topics: to drop them would free nothing."""
+    one = image("a", 0, final=True).bytes
+    mailbox = ImageMailbox(final_bytes=2 * one)
+    assert [mailbox.put(image(name, 1, final=True)) for name in "abcdefg"] == [0] * 7
+    failed = mailbox.take()
+    assert failed is not None
+    mailbox.put_back(failed)
+    # of the next scan: what the first one left is too much by then
+    assert [mailbox.put(image(name, 2, final=True)) for name in "abcdefg"] == [0, 0, *[1] * 5]
+    assert [name for name, sequence, _ in taken(mailbox) if sequence == 1] == ["f", "g"]
+
+
+def test_a_drawn_final_that_is_not_the_newest_holds_the_sums_of_its_scan() -> None:
+    def drawn(sequence: int) -> Image:
+        plain = image("a", sequence, final=True)
+        drawing = Drawing(plain.result.shape, plain.result.lines)
+        result = DrawnResult("a", drawing, plain.result.units)
+        return Image("merlin", result, plain.snapshot)
+
+    mailbox = ImageMailbox(final_bytes=5 * image("a", 0).bytes)
+    assert [mailbox.put(drawn(number)) for number in range(3)] == [0, 1, 1]
+    assert [sequence for _, sequence, _ in taken(mailbox)] == [2]
+
+
+def test_an_image_that_waits_keeps_no_other_of_its_scan_in_memory() -> None:
+    results = [Result(name, np.zeros((2, 3), np.float32), "counts") for name in "ab"]
+    snapshot = replace(a_snapshot(SCAN, final=True), results=results)
+    one, other = Image.each_of("merlin", snapshot)
+    gone = weakref.ref(other.result.image)
+    del results, snapshot, other
+    assert gone() is None
+    assert one.snapshot.final
 
 
 def taken(mailbox: ImageMailbox) -> list[tuple[str, int, bool]]:
