@@ -12,7 +12,7 @@ from stemd.addresses import broker_fault, host_fault, url_fault
 from stemd.client.address import Address
 from stemd.config.mqtt import MqttSettings
 from stemd.errors import UsageError
-from stemd.virtual.arguments import host
+from stemd.virtual.argument_types import host
 
 
 @pytest.mark.parametrize(

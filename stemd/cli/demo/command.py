@@ -27,7 +27,7 @@ from stemd.cli.demo.scanning import scan_by_scan
 from stemd.cli.demo.setting import Ports, camera_command, config_text
 from stemd.errors import StemdError, UsageError
 from stemd.portable import module_command
-from stemd.virtual import arguments
+from stemd.virtual.argument_types import number, port, positive, rate
 
 if TYPE_CHECKING:
     from stemd.config.resolved import Config
@@ -58,28 +58,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--mqtt-port",
-        type=arguments.port,
+        type=port,
         help=f"0: any free; default: {MQTT_PORT}, or any if in use",
     )
     parser.add_argument(
         "--page-port",
-        type=arguments.port,
+        type=port,
         help=f"0: any free; default: {PAGE_PORT}, or any if in use",
     )
     parser.add_argument("--specimen", default="nanoparticle", help="default: nanoparticle")
     parser.add_argument("--scan", default="128x128", metavar="YxX", help="default: 128x128")
     parser.add_argument(
         "--rate",
-        type=arguments.rate,
+        type=rate,
         default=4000.0,
         metavar="F",
         help="frames/s (default: 4000)",
     )
     parser.add_argument(
-        "--defocus-nm", type=arguments.number, default=0.0, metavar="NM", help="begin out of focus"
+        "--defocus-nm", type=number, default=0.0, metavar="NM", help="begin out of focus"
     )
     parser.add_argument(
-        "--dose", type=arguments.positive, default=2000.0, metavar="E", help="electrons a pattern"
+        "--dose", type=positive, default=2000.0, metavar="E", help="electrons a pattern"
     )
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stemd.errors import UsageError
-from stemd.virtual import arguments
+from stemd.virtual import microscope_arguments, server_arguments
+from stemd.virtual.argument_types import count, port, probability
 
 if TYPE_CHECKING:
     from stemd.virtual.dectris.frames import Source
@@ -21,15 +22,13 @@ DTYPES = {"u8": "u1", "u16": "u2", "u32": "u4"}
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    arguments.add_microscope(parser)
-    arguments.add_server(parser)
+    microscope_arguments.add_microscope(parser)
+    server_arguments.add_server(parser)
     group = parser.add_argument_group("DECTRIS")
-    group.add_argument(
-        "--port", type=arguments.port, default=STREAM2_PORT, help="stream, 0: any (31001)"
-    )
+    group.add_argument("--port", type=port, default=STREAM2_PORT, help="stream, 0: any (31001)")
     group.add_argument(
         "--control-port",
-        type=arguments.port,
+        type=port,
         help=f"SIMPLON, 0: any free one ({CONTROL_PORT}; any free one with --port 0)",
     )
     group.add_argument(
@@ -49,13 +48,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--file", type=Path, metavar="F", help="replay this raw.dectris instead")
     group.add_argument(
         "--pool",
-        type=arguments.count,
+        type=count,
         default=0,
         metavar="N",
         help="render N images once and repeat them: speed tests, the images mean nothing",
     )
     group = parser.add_argument_group("faults")
-    probability, count = arguments.probability, arguments.count
     group.add_argument(
         "--drop", type=probability, default=0.0, metavar="P", help="share of lost images"
     )
@@ -83,8 +81,8 @@ def _source(args: argparse.Namespace) -> Source:
                 "--truth has nothing to say about a recording", "leave --file or --truth out"
             )
         return RecordSource(args.file)
-    microscope = Microscope(arguments.setup(args))
-    arguments.write_truth(microscope, args)
+    microscope = Microscope(microscope_arguments.setup(args))
+    microscope_arguments.write_truth(microscope, args)
     return MessageSource(microscope, DTYPES[args.dtype], args.compression, args.pool)
 
 
@@ -98,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     if control_port is None:
         control_port = CONTROL_PORT if args.port else 0
     running = DectrisRunning(
-        **arguments.running(args),
+        **server_arguments.running(args),
         control_port=control_port,
         stream_format=None if args.stream == "told" else args.stream,
         wait_for_start=args.wait_for_start,
@@ -115,8 +113,8 @@ def run(args: argparse.Namespace) -> int:
         no_end=args.no_end,
     )
     camera = DectrisCamera(source, running)
-    with arguments.closing_on_signals(camera.close):
-        arguments.report(
+    with server_arguments.closing_on_signals(camera.close):
+        server_arguments.report(
             args,
             "ready",
             host=args.host,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from stemd.plugins import Plugin
-from stemd.virtual import arguments
+from stemd.virtual import argument_types, microscope_arguments, server_arguments
+from stemd.virtual.argument_types import count, probability
 
 
 class FrameCommand:
@@ -18,14 +19,13 @@ class FrameCommand:
 
     def configure(self, parser: argparse.ArgumentParser) -> None:
         """Add the arguments."""
-        arguments.add_microscope(parser)
-        arguments.add_server(parser)
-        probability, count = arguments.probability, arguments.count
+        microscope_arguments.add_microscope(parser)
+        server_arguments.add_server(parser)
         port = self._plugin.settings.model_fields["port"]
         usual = 0 if port.is_required() else port.default
         group = parser.add_argument_group("data")
         group.add_argument(
-            "--port", type=arguments.port, default=usual, help=f"0: any free one ({usual})"
+            "--port", type=argument_types.port, default=usual, help=f"0: any free one ({usual})"
         )
         group = parser.add_argument_group("faults")
         group.add_argument(
@@ -51,12 +51,12 @@ class FrameCommand:
         faults = Faults(
             drop=args.drop, garbage=args.garbage, stop_early=args.stop_early, seed=args.seed
         )
-        microscope = Microscope(arguments.setup(args))
-        arguments.write_truth(microscope, args)
+        microscope = Microscope(microscope_arguments.setup(args))
+        microscope_arguments.write_truth(microscope, args)
         assert self._plugin.encode is not None
-        running = FrameRunning(**arguments.running(args), faults=faults)
+        running = FrameRunning(**server_arguments.running(args), faults=faults)
         camera = FrameCamera(microscope, self._plugin.encode, running)
-        with arguments.closing_on_signals(camera.close):
-            arguments.report(args, "ready", host=args.host, data_port=camera.data_port)
+        with server_arguments.closing_on_signals(camera.close):
+            server_arguments.report(args, "ready", host=args.host, data_port=camera.data_port)
             camera.run()
         return 0

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stemd.errors import UsageError
-from stemd.virtual import arguments
+from stemd.virtual import microscope_arguments, server_arguments
+from stemd.virtual.argument_types import count, port, probability
 
 if TYPE_CHECKING:
     from stemd.aberrations import Aberrations
@@ -25,30 +26,29 @@ DEPTHS = {"U08": (6, 1), "U16": (12,), "U32": (24,), "R64": (12, 1, 6, 24)}
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    arguments.add_microscope(parser)
-    arguments.add_server(parser)
+    microscope_arguments.add_microscope(parser)
+    server_arguments.add_server(parser)
     group = parser.add_argument_group("Merlin")
-    group.add_argument("--port", type=arguments.port, default=6342, help="data, 0: any (6342)")
+    group.add_argument("--port", type=port, default=6342, help="data, 0: any (6342)")
     group.add_argument(
         "--control-port",
-        type=arguments.port,
+        type=port,
         help=f"0: any free one ({CONTROL_PORT}; any free one with --port 0)",
     )
     group.add_argument("--dtype", choices=tuple(DEPTHS), default="U16", help="pixels (U16)")
-    group.add_argument("--depth", type=arguments.count, metavar="BITS", help="1, 6, 12 or 24")
+    group.add_argument("--depth", type=count, metavar="BITS", help="1, 6, 12 or 24")
     group.add_argument(
         "--wait-for-start", action="store_true", help="acquire on STARTACQUISITION only"
     )
     group.add_argument("--file", type=Path, metavar="F", help="replay this .mib file instead")
     group.add_argument(
         "--pool",
-        type=arguments.count,
+        type=count,
         default=0,
         metavar="N",
         help="render N patterns once and repeat them: speed tests, the images mean nothing",
     )
     group = parser.add_argument_group("faults")
-    probability, count = arguments.probability, arguments.count
     group.add_argument(
         "--drop", type=probability, default=0.0, metavar="P", help="share of lost frames"
     )
@@ -103,8 +103,8 @@ def _source(args: argparse.Namespace) -> tuple[FrameSource, Callable[[Aberration
             f"raw frames of {height} x {width} pixels do not exist",
             "choose --detector 256x256 or 512x512 with --dtype R64",
         )
-    microscope = Microscope(arguments.setup(args))
-    arguments.write_truth(microscope, args)
+    microscope = Microscope(microscope_arguments.setup(args))
+    microscope_arguments.write_truth(microscope, args)
     camera = Camera(args.detector, depth, raw, chips, int(microscope.setup.frame_time_s * 1e9))
     return RenderedSource(microscope, camera, args.pool, args.pad_space), microscope.move
 
@@ -119,14 +119,14 @@ def run(args: argparse.Namespace) -> int:
     if control_port is None:
         control_port = CONTROL_PORT if args.port else 0
     running = MerlinRunning(
-        **arguments.running(args),
+        **server_arguments.running(args),
         control_port=control_port,
         wait_for_start=args.wait_for_start,
         faults=_faults(args),
     )
     camera = MerlinCamera(source, running)
-    with arguments.closing_on_signals(camera.close), driven(args.drives, move):
-        arguments.report(
+    with server_arguments.closing_on_signals(camera.close), driven(args.drives, move):
+        server_arguments.report(
             args,
             "ready",
             host=args.host,

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stemd.errors import UsageError
-from stemd.virtual import arguments
+from stemd.virtual import microscope_arguments, server_arguments
+from stemd.virtual.argument_types import count, not_negative, port, probability
 
 if TYPE_CHECKING:  # it compiles kernels, which --help need not wait for
     from stemd.virtual.timepix3.events import EventSource
@@ -18,15 +19,10 @@ EXAMPLE = "stemd virtual timepix3 --scan 128x128 --dose 50 --rate 100000 --port 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    arguments.add_microscope(parser)
-    arguments.add_server(parser)
-    probability, count, number = (
-        arguments.probability,
-        arguments.count,
-        arguments.not_negative,
-    )
+    microscope_arguments.add_microscope(parser)
+    server_arguments.add_server(parser)
     group = parser.add_argument_group("Timepix3")
-    group.add_argument("--port", type=arguments.port, default=8451, help="0: any free one (8451)")
+    group.add_argument("--port", type=port, default=8451, help="0: any free one (8451)")
     group.add_argument(
         "--layout", choices=("single", "quad"), default="single", help="one chip, or 2 x 2"
     )
@@ -34,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--fall", action="store_true", help="pulses mark the end of lines too")
     group.add_argument("--all-chips", action="store_true", help="pulses come on every chip")
     group.add_argument(
-        "--start-time", type=number, default=0.5, metavar="S", help="first time of the clock"
+        "--start-time", type=not_negative, default=0.5, metavar="S", help="first time of the clock"
     )
     group.add_argument("--split", type=probability, default=0.0, metavar="P", help="2-pixel hits")
     group.add_argument("--file", type=Path, metavar="F", help="replay this .tpx3 file instead")
@@ -42,12 +38,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("faults")
     group.add_argument(
         "--pulse-jitter",
-        type=number,
+        type=not_negative,
         default=0.0,
         metavar="NS",
         help="standard deviation of the line pulses' times",
     )
-    group.add_argument("--disorder", type=number, default=0.0, metavar="US", help="late words")
+    group.add_argument(
+        "--disorder", type=not_negative, default=0.0, metavar="US", help="late words"
+    )
     group.add_argument("--hot", type=count, default=0, metavar="N", help="hot pixels")
     group.add_argument(
         "--drop-pulses", type=probability, default=0.0, metavar="P", help="lost line pulses"
@@ -66,7 +64,7 @@ def _source(args: argparse.Namespace) -> EventSource:
     from stemd.virtual.microscope import Microscope
     from stemd.virtual.timepix3.events import FileEvents, RenderedEvents, RepeatedEvents, Signals
 
-    setup = arguments.setup(args)
+    setup = microscope_arguments.setup(args)
     if args.file is not None:
         if args.truth is not None:
             raise UsageError(
@@ -74,7 +72,7 @@ def _source(args: argparse.Namespace) -> EventSource:
             )
         return FileEvents(args.file, setup.scan.frames)
     microscope = Microscope(setup)
-    arguments.write_truth(microscope, args)
+    microscope_arguments.write_truth(microscope, args)
     signals = Signals(
         Layout(args.layout, args.gap_pixels if args.layout == "quad" else 0),
         start_s=args.start_time,
@@ -99,10 +97,10 @@ def run(args: argparse.Namespace) -> int:
     camera = Timepix3Camera(
         _source(args),
         Timepix3Running(
-            **arguments.running(args), drop=args.drop, garbage=args.garbage, seed=args.seed
+            **server_arguments.running(args), drop=args.drop, garbage=args.garbage, seed=args.seed
         ),
     )
-    with arguments.closing_on_signals(camera.close):
-        arguments.report(args, "ready", host=args.host, data_port=camera.data_port)
+    with server_arguments.closing_on_signals(camera.close):
+        server_arguments.report(args, "ready", host=args.host, data_port=camera.data_port)
         camera.run()
     return 0
