@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from stemd.cli.demo import command, scanning
+from stemd.cli.demo import ending, scanning
 from stemd.cli.demo.progress import Watcher
 from stemd.cli.demo.scanning import scan_by_scan
 from stemd.errors import StemdError
@@ -122,13 +122,13 @@ def test_what_ends_the_starting_of_scans_ends_the_demo_and_is_raised() -> None:
         daemon: Any = Daemon()
         watcher = Watcher(None)
         watcher.on_state("virtual", {"state": "waiting", "camera_connected": True})
-        operating = asyncio.create_task(command._operate(daemon, watcher, None))
+        operating = asyncio.create_task(scanning.operate(daemon, watcher, None))
         await asyncio.wait_for(daemon.stopped.wait(), 10.0)
         with pytest.raises(AttributeError):
             await operating
         daemon = Daemon()  # and one that is told to stop is no failure
         daemon.stop()
-        await asyncio.wait_for(command._operate(daemon, Watcher(None), None), 10.0)
+        await asyncio.wait_for(scanning.operate(daemon, Watcher(None), None), 10.0)
 
     asyncio.run(run())
 
@@ -136,7 +136,7 @@ def test_what_ends_the_starting_of_scans_ends_the_demo_and_is_raised() -> None:
 def test_images_that_this_daemon_never_completes_do_not_keep_the_demo(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "POLL_S", 0.01)
+    monkeypatch.setattr(ending, "POLL_S", 0.01)
     told: dict[str, StemdError] = {}
     daemon: Any = SimpleNamespace(
         health=SimpleNamespace(red=SimpleNamespace(told=told)), no_more_scans=lambda: None
@@ -146,7 +146,7 @@ def test_images_that_this_daemon_never_completes_do_not_keep_the_demo(
         watcher = Watcher(1)
         document = {"event": "finished", "id": "a", "completion": {"status": "outstanding"}}
         watcher.on_document("virtual", document)
-        done = asyncio.create_task(command._all_done(watcher, daemon))
+        done = asyncio.create_task(ending.all_done(watcher, daemon))
         await asyncio.sleep(0.05)
         assert not done.done()
         told["version"] = StemdError("files of stemd were changed", "restart stemd")

@@ -6,16 +6,15 @@ import argparse
 import asyncio
 import contextlib
 import importlib
-import json
 import os
 import signal
 import socket
 import sys
-import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stemd.cli.demo.ending import all_done, end_in_time
+from stemd.cli.demo.microscope import microscope
 from stemd.cli.demo.progress import (
     Watcher,
     end_status_line,
@@ -23,10 +22,9 @@ from stemd.cli.demo.progress import (
     starting_line,
     status_line,
 )
-from stemd.cli.demo.scanning import scan_by_scan
-from stemd.cli.demo.setting import Ports, camera_command, config_text
+from stemd.cli.demo.scanning import ended, operate
+from stemd.cli.demo.setting import camera_command, config_text
 from stemd.errors import StemdError, UsageError
-from stemd.portable import module_command
 from stemd.virtual.argument_types import number, port, positive, rate
 
 if TYPE_CHECKING:
@@ -36,10 +34,7 @@ if TYPE_CHECKING:
 EXAMPLE = "stemd demo --scans 2 --no-page"
 MQTT_PORT = 1883
 PAGE_PORT = 8440
-END_S, CAMERA_END_S = 1.5, 0.4
-"""Whoever presses Ctrl-C has the prompt back within two seconds."""
 FIRST_IMAGES_S = 30.0
-POLL_S = 1.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -129,7 +124,7 @@ async def _demo(args: argparse.Namespace, shape: tuple[int, int], data_dir: Path
     command = camera_command(args, data_dir, broker_port)
     line = asyncio.create_task(starting_line(lambda: "starting the virtual microscope"))
     try:
-        async with _camera([*command, "--wait-for-start"]) as (camera, ports):
+        async with microscope([*command, "--wait-for-start"]) as (camera, ports):
             page_port = None if args.no_page else _port(args.page_port, PAGE_PORT)
             keep = max(args.keep, args.scans or 0) if args.keep else 0
             text = config_text(command, ports, shape, data_dir, page_port, keep)
@@ -142,38 +137,6 @@ async def _demo(args: argparse.Namespace, shape: tuple[int, int], data_dir: Path
         line.cancel()
 
 
-@contextlib.asynccontextmanager
-async def _camera(command: list[str]) -> AsyncIterator[tuple[asyncio.subprocess.Process, Ports]]:
-    """The virtual camera: a process of its own, and its ports."""
-    camera = await asyncio.create_subprocess_exec(
-        *module_command("stemd", *command, "--port", "0", "--control-port", "0", "--json"),
-        "--end-with-input",
-        stdout=asyncio.subprocess.PIPE,
-        stdin=asyncio.subprocess.PIPE,  # held until this process ends, whatever ends it
-        start_new_session=True,
-    )
-    try:
-        yield camera, await _ports(camera)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            camera.terminate()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(camera.wait(), CAMERA_END_S)
-        if camera.returncode is None:
-            camera.kill()
-            await camera.wait()
-
-
-async def _ports(camera: asyncio.subprocess.Process) -> Ports:
-    assert camera.stdout is not None
-    while line := await camera.stdout.readline():
-        with contextlib.suppress(ValueError):
-            document = json.loads(line)
-            if isinstance(document, dict) and document.get("event") == "ready":
-                return Ports(int(document["data_port"]), int(document["control_port"]))
-    raise StemdError("the virtual microscope did not start", "see the lines above for its reason")
-
-
 async def _serve(
     args: argparse.Namespace, config: Config, data_dir: Path, broker_port: int, camera: int
 ) -> int:
@@ -183,10 +146,10 @@ async def _serve(
     watcher = Watcher(args.scans)
     daemon.hub.add(watcher, "demo")
     serving = asyncio.create_task(daemon.run())
-    ending = asyncio.create_task(_end_in_time(daemon, camera))
+    ending = asyncio.create_task(end_in_time(daemon, camera))
     line = asyncio.create_task(starting_line(lambda: _starting(daemon)))
     ready = asyncio.create_task(_first_images(daemon, watcher))
-    scanning = asyncio.create_task(_operate(daemon, watcher, args.scans))
+    scanning = asyncio.create_task(operate(daemon, watcher, args.scans))
     await asyncio.wait({serving, ready}, return_when=asyncio.FIRST_COMPLETED)
     line.cancel()
     ready.cancel()
@@ -194,7 +157,7 @@ async def _serve(
     if serving.done():  # Ctrl-C, or it could not start
         ending.cancel()
         await serving
-        await _ended(scanning)
+        await ended(scanning)
         return 0
     broker = daemon.outlets.broker
     say(f"live page  {daemon.outlets.page_url or '(off)'}")
@@ -202,7 +165,7 @@ async def _serve(
     say(f"data       {data_dir}" + (f"  the last {args.keep} scans" if args.keep else ""))
     say("Ctrl-C ends." if args.scans is None else f"Ends after {args.scans} scans.")
     status = asyncio.create_task(status_line(watcher))
-    done = asyncio.create_task(_all_done(watcher, daemon))
+    done = asyncio.create_task(all_done(watcher, daemon))
     await asyncio.wait({serving, done}, return_when=asyncio.FIRST_COMPLETED)
     status.cancel()
     if done.done():
@@ -210,7 +173,7 @@ async def _serve(
     done.cancel()
     daemon.stop()
     await serving
-    await _ended(scanning)
+    await ended(scanning)
     ending.cancel()
     end_status_line()
     bad = [document for document in watcher.documents if document["status"] != "complete"]
@@ -220,32 +183,6 @@ async def _serve(
     if watcher.incomplete:
         say(f"{len(watcher.incomplete)} of them have images that could not be completed.")
     return 1 if args.scans is not None and (bad or watcher.incomplete) else 0
-
-
-async def _operate(daemon: Daemon, watcher: Watcher, wanted: int | None) -> None:
-    """Start the scans until the daemon is told to stop.
-
-    What ends it before that ends the daemon, too, and is raised: a demo would stand still.
-    """
-    told = asyncio.ensure_future(daemon.told_to_stop())
-    scanning = asyncio.ensure_future(scan_by_scan(daemon.hub, daemon.ready, watcher, wanted))
-    try:
-        await asyncio.wait({told, scanning}, return_when=asyncio.FIRST_COMPLETED)
-        if not told.done():
-            scanning.result()
-    except Exception:
-        daemon.stop()
-        raise
-    finally:
-        told.cancel()
-        scanning.cancel()
-
-
-async def _ended(scanning: asyncio.Task[None]) -> None:
-    """No further scan is started. Raises what ended the starting of scans."""
-    scanning.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await scanning
 
 
 def _starting(daemon: Daemon) -> str:
@@ -260,55 +197,6 @@ async def _first_images(daemon: Daemon, watcher: Watcher) -> None:
     await daemon.ready.wait()
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(watcher.shown.wait(), FIRST_IMAGES_S)
-
-
-async def _end_in_time(daemon: Daemon, camera: int) -> None:
-    """Once it was told to stop, end the process after so long, whatever is still to be written.
-
-    What a scan lacks then the next start puts in order, as after a kill.
-    """
-    await daemon.told_to_stop()
-
-    def leave() -> None:
-        with contextlib.suppress(OSError):
-            os.kill(camera, signal.SIGKILL)
-        try:
-            say("\nThe running scan is not all written; the next start puts it in order.")
-        finally:  # also where nobody reads it any more
-            os._exit(0)
-
-    timer = threading.Timer(END_S, leave)
-    timer.daemon = True
-    timer.start()
-    try:
-        await asyncio.Event().wait()  # until the daemon has ended
-    finally:
-        timer.cancel()
-
-
-async def _all_done(watcher: Watcher, daemon: Daemon) -> None:
-    """Return when all scans that were asked for are over and their images whole."""
-    await watcher.finished.wait()
-    if watcher.outstanding:
-        end_status_line()
-        say(
-            "The network was slower than the camera: the images of "
-            f"{len(watcher.outstanding)} scans are completed from their records."
-        )
-        daemon.no_more_scans()
-    await _whole_or_never(watcher, daemon)
-
-
-async def _whole_or_never(watcher: Watcher, daemon: Daemon) -> None:
-    """Return when no image waits to be completed, or none of them will be by this daemon."""
-    while not watcher.whole.is_set():
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(watcher.whole.wait(), POLL_S)
-        if not watcher.whole.is_set() and (why := daemon.health.red.told.get("version")):
-            end_status_line()
-            say(f"{len(watcher.outstanding)} scans are not completed: {why.message}")
-            watcher.incomplete |= watcher.outstanding
-            return
 
 
 def _port(asked: int | None, usual: int) -> int:

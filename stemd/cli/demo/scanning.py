@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from typing import TYPE_CHECKING
 
 from stemd.cli.demo.progress import Watcher, end_status_line, say
 from stemd.cli.demo.setting import PIPELINE
 from stemd.events import Hub
+
+if TYPE_CHECKING:
+    from stemd.daemon.supervisor import Daemon
 
 GAP_S = 1.0
 """Between two scans, so that one can look at the finished images."""
@@ -52,3 +56,29 @@ async def scan_by_scan(
                         said = why
                         end_status_line()
                         say(f"the next scan is not started, it is tried again: {why}")
+
+
+async def operate(daemon: Daemon, watcher: Watcher, wanted: int | None) -> None:
+    """Start the scans until the daemon is told to stop.
+
+    What ends it before that ends the daemon, too, and is raised: a demo would stand still.
+    """
+    told = asyncio.ensure_future(daemon.told_to_stop())
+    scanning = asyncio.ensure_future(scan_by_scan(daemon.hub, daemon.ready, watcher, wanted))
+    try:
+        await asyncio.wait({told, scanning}, return_when=asyncio.FIRST_COMPLETED)
+        if not told.done():
+            scanning.result()
+    except Exception:
+        daemon.stop()
+        raise
+    finally:
+        told.cancel()
+        scanning.cancel()
+
+
+async def ended(scanning: asyncio.Task[None]) -> None:
+    """No further scan is started. Raises what ended the starting of scans."""
+    scanning.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await scanning
