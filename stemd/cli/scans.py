@@ -19,7 +19,7 @@ from stemd.cli.table import coloured, table, window
 from stemd.config.toml_text import from_toml
 from stemd.documents import to_json
 from stemd.errors import ConfigError, FormatError, UsageError
-from stemd.storage.catalogue import Catalogue
+from stemd.storage.catalogue.catalogue import Catalogue
 from stemd.storage.verify import verify
 
 HELP = "list the scans of a data folder, or show one"

@@ -12,9 +12,9 @@ from typing import Any
 from stemd.documents import read_object, to_json
 from stemd.errors import SinkError, StemdError
 from stemd.logs import get_logger
-from stemd.storage.catalogue import Abandoned, Catalogue
+from stemd.storage.catalogue.catalogue import Abandoned, Catalogue
+from stemd.storage.catalogue.database import RowError
 from stemd.storage.completions import is_outstanding
-from stemd.storage.database import RowError
 from stemd.storage.files import TEMPORARY, disk_error, hash_file, write_atomic
 from stemd.storage.folder import SCAN_FILE
 from stemd.storage.intentions import DELETE

@@ -15,13 +15,13 @@ from stemd.documents import to_json
 from stemd.errors import SinkError
 from stemd.events import Json
 from stemd.logs import get_logger
-from stemd.storage.catalogue import Catalogue
+from stemd.storage.catalogue.catalogue import Catalogue
+from stemd.storage.catalogue.rows import Rows
 from stemd.storage.files import PART, disk_error, write_atomic
 from stemd.storage.folder import SCAN_FILE, versions
 from stemd.storage.intentions import Intentions
 from stemd.storage.locks import TakenError, take_instrument
 from stemd.storage.recorder import RESERVE_BYTES
-from stemd.storage.rows import Rows
 
 MAX_WAITING = 1000
 """Scan documents kept for a disk that takes nothing; more would be memory without bound."""

@@ -15,7 +15,7 @@ from paho.mqtt.properties import Properties
 
 from stemd.client import Client, RefusedError
 from stemd.engines.rotation import estimate_rotation
-from stemd.storage.catalogue import Catalogue
+from stemd.storage.catalogue.catalogue import Catalogue
 from tests.conftest import OutsideClient, wait_until
 from tests.daemon.rig import BASE, POSITIONS, SHAPE, Rig
 from tests.inference import models

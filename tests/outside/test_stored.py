@@ -20,7 +20,7 @@ from stemd.documents import to_json
 from stemd.errors import SinkError, StemdError
 from stemd.storage import completions
 from stemd.storage.archive import Archive
-from stemd.storage.catalogue import Catalogue
+from stemd.storage.catalogue.catalogue import Catalogue
 from stemd.storage.folder import ScanFolder, ScanSummary
 from stemd.storage.recovery import enter_missing, recover
 from stemd.storage.store import Store

@@ -17,7 +17,7 @@ import pytest
 
 from stemd.cli import scans
 from stemd.errors import SinkError, StemdError, UsageError
-from stemd.storage.catalogue import Catalogue
+from stemd.storage.catalogue.catalogue import Catalogue
 from stemd.storage.folder import ScanFolder, ScanSummary
 from stemd.storage.locks import lock_path, waiting_lock
 from stemd.storage.mending import mend
@@ -102,7 +102,7 @@ def test_many_threads_may_write_while_others_read(tmp_path: Path) -> None:
 KILLED = """
 import os, sys
 from pathlib import Path
-from stemd.storage.catalogue import Catalogue
+from stemd.storage.catalogue.catalogue import Catalogue
 from tests.sinks.test_catalogue import a_scan
 catalogue = Catalogue(Path(sys.argv[1]))
 a_scan(catalogue, 0)
@@ -237,7 +237,7 @@ def test_a_catalogue_that_is_missing_damaged_or_of_the_future_says_what_to_do(
 MAY_ONLY_READ = """
 import os, sys
 from pathlib import Path
-from stemd.storage.catalogue import Catalogue
+from stemd.storage.catalogue.catalogue import Catalogue
 os.seteuid(65534)
 print(len(Catalogue.read_only(Path(sys.argv[1])).list()))
 """

@@ -11,7 +11,7 @@ from typing import Any
 import tifffile
 
 from stemd.errors import StemdError
-from stemd.storage.catalogue import Catalogue
+from stemd.storage.catalogue.catalogue import Catalogue
 from stemd.storage.completions import is_outstanding
 from tests.faults.soak.cameras import POSITIONS, Merlin, Sent, SlowCamera, Timepix3, marked_number
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from stemd.errors import SinkError
 from stemd.logs import get_logger
-from stemd.storage.catalogue import Catalogue
-from stemd.storage.database import RowError
+from stemd.storage.catalogue.catalogue import Catalogue
+from stemd.storage.catalogue.database import RowError
 
 MOST_WAITING = 1000
 """Rows kept for a catalogue that takes none; the folders have what is dropped beyond."""

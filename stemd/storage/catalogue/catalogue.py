@@ -11,10 +11,10 @@ from typing import Any, NamedTuple, Self, TypeVar
 from stemd.acquisition import Acquisition
 from stemd.documents import plain_text, to_json
 from stemd.errors import SinkError
-from stemd.storage.database import Database, RowError
+from stemd.storage.catalogue.database import Database, RowError
+from stemd.storage.catalogue.scan_row import COLUMNS, about_text, as_json, ending, read_object
+from stemd.storage.catalogue.schema import COMPLETION, DELETED, STATUS
 from stemd.storage.locks import holder_is_dead, lock_path, was_stopped
-from stemd.storage.scan_row import COLUMNS, about_text, as_json, ending, read_object
-from stemd.storage.schema import COMPLETION, DELETED, STATUS
 
 Json = dict[str, Any]
 T = TypeVar("T")

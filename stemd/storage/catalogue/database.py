@@ -19,9 +19,9 @@ from typing import Self, TypeVar
 
 from stemd.errors import SinkError
 from stemd.logs import get_logger
+from stemd.storage.catalogue.schema import check_version, prepare
 from stemd.storage.files import disk_error
 from stemd.storage.locks import STOPPED, lock_path, take_lock, waiting_lock
-from stemd.storage.schema import check_version, prepare
 
 CATALOGUE_FILE = "catalogue.sqlite"
 _BUSY_SECONDS = 5.0
