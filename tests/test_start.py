@@ -108,8 +108,8 @@ def test_an_event_camera_compiles_no_kernel_twice_but_for_reasons() -> None:
     twice = {name.split(".", 2)[2] for name, count in versions.items() if count > 1}
     assert twice <= {
         "events.pulses.ledger.note",  # a pulse or none, which are types of their own
-        "events.within_line.place_within",  # 64 hits, or fewer
-        "events.within_line.span",
+        "events.positions.within_line.place_within",  # 64 hits, or fewer
+        "events.positions.within_line.span",
         "events.pulses.rhythm.tolerance",
         "events.strays.release_strays",  # called by `decode`, and at the end of a stream
         "kernels.hit_sums._count_group",  # all detectors, or one group of them

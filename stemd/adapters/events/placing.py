@@ -10,11 +10,11 @@ import numpy as np
 from stemd.acquisition import Acquisition, Detector, Scan
 from stemd.adapters.events.begin import record_of
 from stemd.adapters.events.ending import Ending
-from stemd.adapters.events.frame_numbers import Frames
 from stemd.adapters.events.front import Front, Hits
 from stemd.adapters.events.health import BY_CLOCK, BY_PULSES, SyncHealth
 from stemd.adapters.events.history import Bytes, History, Wire, scan_runs
 from stemd.adapters.events.landing import OUTPUT_HITS, Held, Landing
+from stemd.adapters.events.positions.frame_numbers import Frames
 from stemd.adapters.events.pulses.state import NEVER
 from stemd.adapters.events.settings import EventSettings
 from stemd.adapters.events.sync import CLOSED, DONE, RESET, Output, ScanSync

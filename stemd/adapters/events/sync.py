@@ -15,8 +15,8 @@ from stemd.adapters.events import progress as over
 from stemd.adapters.events.begin import begins
 from stemd.adapters.events.front import Hits
 from stemd.adapters.events.history import Wire
-from stemd.adapters.events.line_times import LineTimes
-from stemd.adapters.events.places import CLOSED, DONE, FULL, RESET
+from stemd.adapters.events.positions.line_times import LineTimes
+from stemd.adapters.events.positions.places import CLOSED, DONE, FULL, RESET
 from stemd.adapters.events.pulses import known, ledger
 from stemd.adapters.events.pulses import state as pulses
 from stemd.adapters.events.pulses.state import COMPLETE, IDLE, NEVER

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stemd.adapters.events.find_line import clock_line
+from stemd.adapters.events.positions.find_line import clock_line
 from stemd.adapters.events.pulses.lines import waits_for_lines
 from stemd.adapters.events.pulses.state import COMPLETE, IDLE, LINES, RESTARTED
 from stemd.compilation import njit

@@ -12,15 +12,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.adapters.events.drain import drain
-from stemd.adapters.events.find_line import HOLD, OUTSIDE, all_wait, clock_line, pulse_line
-from stemd.adapters.events.hold import hold, hold_many
+from stemd.adapters.events.positions.drain import drain
+from stemd.adapters.events.positions.find_line import (
+    HOLD,
+    OUTSIDE,
+    all_wait,
+    clock_line,
+    pulse_line,
+)
+from stemd.adapters.events.positions.hold import hold, hold_many
+from stemd.adapters.events.positions.reopen import reopen, reopen_clock
+from stemd.adapters.events.positions.within_line import TOGETHER, from_left, place_within, span
 from stemd.adapters.events.pulses.edges import tdc_edge
 from stemd.adapters.events.pulses.state import CLOCK, NEVER, PULSES
 from stemd.adapters.events.pulses.track import overdue, settle
-from stemd.adapters.events.reopen import reopen, reopen_clock
 from stemd.adapters.events.ticks import CLOCK_RESET, TICK_NS
-from stemd.adapters.events.within_line import TOGETHER, from_left, place_within, span
 from stemd.compilation import njit
 
 DONE, FULL, CLOSED, RESET = 0, 1, 2, 3

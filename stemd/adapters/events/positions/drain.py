@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from stemd.adapters.events.find_line import HOLD, LATE, OUTSIDE, clock_line, pulse_line, until
+from stemd.adapters.events.positions.find_line import (
+    HOLD,
+    LATE,
+    OUTSIDE,
+    clock_line,
+    pulse_line,
+    until,
+)
+from stemd.adapters.events.positions.within_line import TOGETHER, from_left, place_within, span
 from stemd.adapters.events.pulses.state import CLOCK
 from stemd.adapters.events.ticks import TICK_NS
-from stemd.adapters.events.within_line import TOGETHER, from_left, place_within, span
 from stemd.compilation import njit
 
 
