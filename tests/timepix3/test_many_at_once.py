@@ -10,8 +10,8 @@ from hypothesis import settings as hypothesis_settings
 from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
-from stemd.adapters.events import within_line
 from stemd.adapters.events.front import DONE, GARBAGE, Hits
+from stemd.adapters.events.positions import within_line
 from stemd.adapters.events.sync import CLOSED, Output, ScanSync
 from stemd.adapters.timepix3 import stretch
 from stemd.adapters.timepix3.front import WordsFront

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
-from stemd.adapters.events import progress as over
 from stemd.adapters.events.begin import begins
 from stemd.adapters.events.front import Hits
 from stemd.adapters.events.history import Wire
 from stemd.adapters.events.positions import places
+from stemd.adapters.events.positions import progress as over
 from stemd.adapters.events.positions.line_times import LineTimes
 from stemd.adapters.events.positions.places import CLOSED, DONE, FULL, RESET
 from stemd.adapters.events.pulses import known, ledger
