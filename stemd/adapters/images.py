@@ -82,7 +82,9 @@ class ImagesAdapter:
     def read(self, pool: BlockPool, stop: threading.Event) -> Iterator[Message]:
         """Images as they come. A file that cannot be read is a notice, the next ones are taken."""
         folder = self.settings.folder
-        watch = Watch(folder, existing=self.settings.existing) if folder is not None else None
+        watch = (
+            WatchedFolder(folder, existing=self.settings.existing) if folder is not None else None
+        )
         yield Link(True, f"watching {folder}" if folder else "waiting for images by command")
         present = True
         next_look = 0.0
@@ -125,7 +127,7 @@ def messages_of(picture: Picture, image: str) -> Iterator[Message]:
     yield Ended(acquisition, "complete")
 
 
-class Watch:
+class WatchedFolder:
     """A folder: which images are new in it and no longer being written."""
 
     def __init__(self, folder: Path, *, existing: bool) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.adapters.frames.binary import BinaryCamera, BinarySettings, frame_camera
-from stemd.adapters.frames.format import Layout, plain_layout
+from stemd.adapters.frames.format import FrameLayout, plain_layout
 from stemd.adapters.frames.settings import Port
 
 NAME = "quicksilver"
@@ -34,7 +34,7 @@ class QuicksilverSettings(BinarySettings):
     port: Port = 7707
 
 
-def layout(header: np.void) -> Layout:
+def layout(header: np.void) -> FrameLayout:
     """What follows this header. Raises FormatError for a size that no frame has."""
     shape = int(header["height"]), int(header["width"])
     return plain_layout(HEADER.itemsize, shape, "u2", depth=int(header["bits"]), big_endian=False)

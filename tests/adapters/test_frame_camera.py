@@ -18,7 +18,7 @@ from stemd.adapters.base import Decoder
 from stemd.adapters.files import open_recording
 from stemd.adapters.frames.binary import BinaryFormat
 from stemd.adapters.frames.decoder import FrameDecoder
-from stemd.adapters.frames.format import Layout, plain_layout
+from stemd.adapters.frames.format import FrameLayout, plain_layout
 from stemd.blocks import BlockPool, Ended, FrameBlock, Link, Message, Notice, Started
 from stemd.errors import FormatError
 from tests.adapters.quicksilver import CAMERA, NAME, encode
@@ -171,7 +171,7 @@ def test_numbers_that_wrap_go_on() -> None:
     """A number of 8 bits: frame 256 is sent as 0, and is no beginning."""
     header = np.dtype([("magic", "S2"), ("number", "u1"), ("side", "u1")])
 
-    def layout(found: np.void) -> Layout:
+    def layout(found: np.void) -> FrameLayout:
         side = int(found["side"])
         return plain_layout(4, (side, side), "u1", depth=8, big_endian=False)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stemd.offline.cluster.watch import AGAIN_S, PATIENCE_S, SILENT_S, STUCK_S, Watch, Workers
+from stemd.offline.cluster.watch import AGAIN_S, PATIENCE_S, SILENT_S, STUCK_S, Workers, WorkerWatch
 
 from ..conftest import wait_until
 from .conftest import Processes
@@ -195,7 +195,9 @@ class _Clock:
         return self.now
 
 
-def _look(watch: Watch, clock: _Clock, workers: Callable[[float], Workers], until: float) -> None:
+def _look(
+    watch: WorkerWatch, clock: _Clock, workers: Callable[[float], Workers], until: float
+) -> None:
     while clock.now < until:
         watch.look(workers(clock.now), 0)
         clock.now += 1.0
@@ -215,7 +217,7 @@ def test_each_kind_of_standstill_has_its_sentence(
     workers: Callable[[float], Workers], words: str
 ) -> None:
     clock, told = _Clock(), list[tuple[float, str, bool]]()
-    watch = Watch(lambda text, over=False: told.append((clock.now, text, over)), clock)
+    watch = WorkerWatch(lambda text, over=False: told.append((clock.now, text, over)), clock)
     _look(watch, clock, workers, 30.0)
     assert all(words in text for _, text, _ in told)
     assert PATIENCE_S <= told[0][0] <= 10.0
@@ -227,7 +229,7 @@ def test_each_kind_of_standstill_has_its_sentence(
 
 def test_a_cluster_that_works_is_not_talked_about_unless_nothing_ends() -> None:
     clock, told = _Clock(), list[str]()
-    watch = Watch(lambda text, over=False: told.append(text), clock)
+    watch = WorkerWatch(lambda text, over=False: told.append(text), clock)
     # a clock of the scheduler's own, one of three workers that is silent
     _look(watch, clock, lambda now: Workers(3, {"a": now - 1e6, "b": now, "c": 7.0}), STUCK_S)
     assert told == []
@@ -238,7 +240,7 @@ def test_a_cluster_that_works_is_not_talked_about_unless_nothing_ends() -> None:
 
 def test_workers_that_came_and_went_between_two_looks_are_gone() -> None:
     clock, told = _Clock(), list[str]()
-    watch = Watch(lambda text, over=False: told.append(text), clock)
+    watch = WorkerWatch(lambda text, over=False: told.append(text), clock)
     while clock.now < 5.0:
         watch.look(Workers(), int(clock.now >= 1.0))
         clock.now += 1.0
@@ -250,7 +252,7 @@ def test_workers_that_came_and_went_between_two_looks_are_gone() -> None:
 
 def test_the_end_of_a_cluster_that_worked_needs_no_word() -> None:
     clock, told = _Clock(), list[str]()
-    watch = Watch(lambda text, over=False: told.append(text), clock)
+    watch = WorkerWatch(lambda text, over=False: told.append(text), clock)
     _look(watch, clock, lambda now: Workers(1, {"a": now}), 10.0)
     watch.over()
     assert told == []

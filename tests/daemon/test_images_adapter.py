@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from stemd.adapters.images import ImagesAdapter, ImagesSettings, Watch
+from stemd.adapters.images import ImagesAdapter, ImagesSettings, WatchedFolder
 from stemd.adapters.recordings.pictures import read_image
 from stemd.blocks import BlockPool, Ended, ImageBlock, Notice, Started
 from stemd.config.file import parse
@@ -146,7 +146,7 @@ def finished(client: OutsideClient) -> list[dict[str, Any]]:
 
 
 def test_a_file_is_taken_when_it_is_no_longer_written_and_once(tmp_path: Path) -> None:
-    watch = Watch(tmp_path, existing=False)
+    watch = WatchedFolder(tmp_path, existing=False)
     path = tmp_path / "a.tif"
     path.write_bytes(b"begin")
     assert watch.finished() == []
@@ -166,7 +166,7 @@ def test_a_file_is_taken_when_it_is_no_longer_written_and_once(tmp_path: Path) -
 
 def test_images_that_lie_there_are_taken_if_asked_for(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_bytes(tiff(picture()))
-    watch = Watch(tmp_path, existing=True)
+    watch = WatchedFolder(tmp_path, existing=True)
     watch.finished()
     assert [path.name for path in watch.finished()] == ["a.tif"]
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.adapters.advapix.records import RECORD, text_records
-from stemd.adapters.events.records import Reader, map_file
+from stemd.adapters.events.records import RecordReader, map_file
 from stemd.adapters.recordings.mapped import Window, map_of
 from stemd.errors import CameraError, FormatError
 
@@ -87,7 +87,7 @@ class TextRecords:
         """See `Records`."""
         return self.path.stat().st_mtime_ns
 
-    def reader(self, position: int, stop: int) -> Reader:
+    def reader(self, position: int, stop: int) -> RecordReader:
         """See `Records`."""
         return _TextReader(self, position // RECORD.itemsize)
 
@@ -124,7 +124,7 @@ class _TextReader:
             position += part.size
         return np.concatenate(made) if made else self._held[:0]
 
-    def __enter__(self) -> Reader:
+    def __enter__(self) -> RecordReader:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from stemd.adapters.dectris import legacy, stream2
 from stemd.adapters.dectris.kernels import table
 from stemd.adapters.dectris.series import PixelMask, Said
-from stemd.adapters.frames.format import Layout, plain_layout
+from stemd.adapters.frames.format import FrameLayout, plain_layout
 from stemd.pixels import Mask
 
 RAW_NAME = "raw.dectris"
@@ -40,7 +40,7 @@ def mask_of(masks: dict[str, PixelMask], channel: str) -> Mask | None:
     return None if mask is None else mask != 0
 
 
-def layout_of(row: NDArray[np.int64]) -> Layout:
+def layout_of(row: NDArray[np.int64]) -> FrameLayout:
     """Raises FormatError for a size that no frame has."""
     height, width, item = (int(row[k]) for k in SHAPE)
     kind = {1: "u1", 2: "u2", 4: "u4"}[item]

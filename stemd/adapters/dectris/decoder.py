@@ -25,7 +25,7 @@ from stemd.adapters.dectris.series import PixelMask, SeriesEnd, SeriesStart, Unk
 from stemd.adapters.dectris.slots import CompressedSlots
 from stemd.adapters.dectris.stolen import StolenFrames
 from stemd.adapters.frames.following import ScanFollower
-from stemd.adapters.frames.format import Announcement, FrameStart, Layout
+from stemd.adapters.frames.format import Announcement, FrameLayout, FrameStart
 from stemd.blocks import BlockPool, EndReason, Message, Notice, Started
 from stemd.errors import FormatError
 
@@ -288,7 +288,7 @@ class StreamDecoder(ScanFollower):
                     "info",
                 )
 
-    def _expect(self, layout: Layout) -> Iterator[Message]:
+    def _expect(self, layout: FrameLayout) -> Iterator[Message]:
         if self._slots is None or layout != self._slots.layout:
             yield from self._tracker.close("restarted")
             if self._tracker.planned:

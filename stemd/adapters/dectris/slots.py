@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from stemd.acquisition import Acquisition
 from stemd.adapters.dectris.expander import Expander
 from stemd.adapters.dectris.kernels import scanning, table
-from stemd.adapters.frames.format import Layout
+from stemd.adapters.frames.format import FrameLayout
 from stemd.blocks import BlockPool, Buffer, FrameBlock
 
 Bytes = NDArray[np.uint8]
@@ -26,7 +26,7 @@ class CompressedSlots:
     larger: `fits` says how many.
     """
 
-    def __init__(self, pool: BlockPool, layout: Layout, expander: Expander) -> None:
+    def __init__(self, pool: BlockPool, layout: FrameLayout, expander: Expander) -> None:
         self.layout = layout
         size = self._image_bytes = layout.pixel_bytes
         aim = max(1, BLOCK_BYTES // size)

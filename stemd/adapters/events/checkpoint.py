@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 
-class Part(Protocol):
+class Resumable(Protocol):
     """Something whose state can be taken and given to another of its kind."""
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -20,7 +20,7 @@ class Part(Protocol):
         ...
 
 
-def gathered(parts: Mapping[str, Part]) -> dict[str, NDArray[Any]]:
+def gathered(parts: Mapping[str, Resumable]) -> dict[str, NDArray[Any]]:
     """The arrays of all parts, each under "part.array"."""
     return {
         f"{name}.{key}": array
@@ -29,7 +29,7 @@ def gathered(parts: Mapping[str, Part]) -> dict[str, NDArray[Any]]:
     }
 
 
-def handed_out(state: Mapping[str, NDArray[Any]], parts: Mapping[str, Part]) -> None:
+def handed_out(state: Mapping[str, NDArray[Any]], parts: Mapping[str, Resumable]) -> None:
     """Give every part the arrays that `gathered` took from its like."""
     for name, part in parts.items():
         start = f"{name}."

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stemd.acquisition import Acquisition, Scan
 from stemd.adapters.base import Checkpoint, Recording
 from stemd.adapters.events.front import BLOCK_RECORDS, Front
-from stemd.adapters.events.records import Reader, Records, open_records
+from stemd.adapters.events.records import RecordReader, Records, open_records
 from stemd.adapters.events.scan_stream import OneScan, ScanStream, skipped_to
 from stemd.adapters.events.settings import EventSettings
 from stemd.adapters.events.stream import EventStream
@@ -246,7 +246,7 @@ class EventRecording:
         self._records.close()
 
 
-def _piece(reader: Reader, position: int, decoder: EventStream) -> NDArray[np.uint8]:
+def _piece(reader: RecordReader, position: int, decoder: EventStream) -> NDArray[np.uint8]:
     return reader.piece(position, BLOCK_RECORDS * decoder.record_bytes)
 
 

@@ -17,7 +17,7 @@ from stemd.errors import CameraError
 Bytes = NDArray[np.uint8]
 
 
-class Reader(Protocol):
+class RecordReader(Protocol):
     """Reads one way through the records; a context manager."""
 
     def piece(self, position: int, count: int) -> Bytes:
@@ -27,7 +27,7 @@ class Reader(Protocol):
         """
         ...
 
-    def __enter__(self) -> Reader: ...
+    def __enter__(self) -> RecordReader: ...
 
     def __exit__(self, *error: object) -> None: ...
 
@@ -42,7 +42,7 @@ class Records(Protocol):
         """When the stream was recorded (UTC, ns since 1970): the same for every reading."""
         ...
 
-    def reader(self, position: int, stop: int) -> Reader:
+    def reader(self, position: int, stop: int) -> RecordReader:
         """Reads from `position` on, to about `stop`."""
         ...
 
@@ -85,7 +85,7 @@ class ArrayRecords:
         """See `Records`."""
         return self._path.stat().st_mtime_ns
 
-    def reader(self, position: int, stop: int) -> Reader:
+    def reader(self, position: int, stop: int) -> RecordReader:
         """See `Records`."""
         if self._data is None:
             raise CameraError(f"{self._path} has been closed")
@@ -108,7 +108,7 @@ class _ArrayReader:
         piece = self._data[position : position + count]
         return piece.copy() if piece.ctypes.data % 8 else piece
 
-    def __enter__(self) -> Reader:
+    def __enter__(self) -> RecordReader:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -130,7 +130,7 @@ class RangedRecords:
         """See `Records`."""
         return self._modified_ns
 
-    def reader(self, position: int, stop: int) -> Reader:
+    def reader(self, position: int, stop: int) -> RecordReader:
         """See `Records`."""
         return _RangedReader(self._source.stream(position, stop), position, self.size)
 
@@ -156,7 +156,7 @@ class _RangedReader:
         self._first, self._last = position, piece
         return piece
 
-    def __enter__(self) -> Reader:
+    def __enter__(self) -> RecordReader:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -46,7 +46,7 @@ class Sieve:
         """Hits that waited for others of their electron: no more will come."""
         return self._joiner.finish() if self._joiner is not None else (self._hits, 0)
 
-    def parts(self) -> dict[str, checkpoint.Part]:
+    def parts(self) -> dict[str, checkpoint.Resumable]:
         """What a checkpoint must hold."""
-        parts: dict[str, checkpoint.Part] = {"hot": self._hot}
+        parts: dict[str, checkpoint.Resumable] = {"hot": self._hot}
         return parts if self._joiner is None else {**parts, "joiner": self._joiner}

@@ -190,7 +190,7 @@ class EventStream:
         self._history.clear()
 
     @property
-    def _parts(self) -> dict[str, checkpoint.Part]:
+    def _parts(self) -> dict[str, checkpoint.Resumable]:
         return {"front": self.front, "sync": self.placer.sync, **self._sieve.parts()}
 
     def state(self) -> dict[str, NDArray[Any]]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from stemd.acquisition import Scan
 from stemd.adapters.base import AdapterSettings
 from stemd.adapters.frames.adapter import FrameAdapter
-from stemd.adapters.frames.format import Bytes, FrameStart, Garbage, Layout, Need, Step
+from stemd.adapters.frames.format import Bytes, FrameLayout, FrameStart, Garbage, Need, Step
 from stemd.adapters.frames.linked.adapter import LinkedAdapter
 from stemd.adapters.frames.recording import FrameRecording
 from stemd.adapters.frames.settings import FrameSettings, Port, each_link
@@ -50,7 +50,7 @@ class BinaryCamera:
     name: str
     header: np.dtype[np.void]
     magic: bytes
-    layout: Callable[[np.void], Layout]
+    layout: Callable[[np.void], FrameLayout]
     encode: Callable[[NDArray[np.unsignedinteger], int], bytes]
     suffix: str
     number: str = "number"
@@ -83,7 +83,7 @@ class BinaryCamera:
             f"camera {self.name}: {key}: {why}", f"correct {key} of the BinaryCamera"
         )
 
-    def layout_of(self, header: np.void) -> Layout:
+    def layout_of(self, header: np.void) -> FrameLayout:
         """What follows this header. Raises FormatError, whatever `layout` does wrong."""
         remedy = "check that this is the right camera, port or file, or correct the camera's layout"
         try:
@@ -95,15 +95,15 @@ class BinaryCamera:
             raise FormatError(
                 f"a header that the camera {self.name} does not know: layout failed: {text}", remedy
             ) from error
-        if not isinstance(layout, Layout) or layout.header_bytes != self.header.itemsize:
+        if not isinstance(layout, FrameLayout) or layout.header_bytes != self.header.itemsize:
             found = (
                 f"header_bytes={layout.header_bytes}"
-                if isinstance(layout, Layout)
+                if isinstance(layout, FrameLayout)
                 else f"a {type(layout).__name__}"
             )
             raise FormatError(
-                f"layout of the camera {self.name} gave {found}, not a Layout behind a header of "
-                f"{self.header.itemsize} bytes",
+                f"layout of the camera {self.name} gave {found}, not a FrameLayout behind a header "
+                f"of {self.header.itemsize} bytes",
                 "correct the camera's layout: return plain_layout(header.itemsize, ...)",
             )
         if layout.packed:
@@ -228,7 +228,7 @@ class BinaryFormat:
             data, stride, indices, reference, self._same, self._at, self._step, self._size, out
         )
 
-    def unpack(self, wire: Bytes, layout: Layout, count: int, out: Bytes) -> None:
+    def unpack(self, wire: Bytes, layout: FrameLayout, count: int, out: Bytes) -> None:
         """See `FrameFormat`. Raises FormatError: a BinaryCamera's frames are not packed."""
         raise self._camera.packed()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from stemd.acquisition import Acquisition, Scan
 from stemd.adapters.frames import placing
 from stemd.adapters.frames.placer import Placer
-from stemd.adapters.frames.tracker import Numbered, ScanTracker
+from stemd.adapters.frames.tracker import NumberedCamera, ScanTracker
 from stemd.adapters.tally import Tallies
 from stemd.blocks import Counters
 
@@ -13,7 +13,7 @@ from stemd.blocks import Counters
 class ScanFollower:
     """The part of a decoder that follows scans: base of `FrameDecoder` and of DECTRIS' decoder."""
 
-    def __init__(self, camera: Numbered, scan: Scan | None, source: str) -> None:
+    def __init__(self, camera: NumberedCamera, scan: Scan | None, source: str) -> None:
         self._tallies = Tallies()
         self._tracker = ScanTracker(camera, scan, source, self._tallies)
         self._placer = Placer(self._tracker)

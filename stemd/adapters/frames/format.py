@@ -26,7 +26,7 @@ MAX_FRAME_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class FrameLayout:
     """One frame in bytes and its pattern in pixels.
 
     `shape` is (height, width), `depth` the bits of the camera's counter. The pixels are values of
@@ -55,7 +55,7 @@ class Layout:
 
 def plain_layout(
     header_bytes: int, shape: tuple[int, int], dtype: PixelType, *, depth: int, big_endian: bool
-) -> Layout:
+) -> FrameLayout:
     """The layout of pixels that are sent as they are, as fields of a header or plain numbers.
 
     `shape` is (height, width), `depth` the bits of the camera's counter.
@@ -73,7 +73,7 @@ def plain_layout(
             f"frames of {height} x {width} pixels of type {dtype}",
             f"at most {MAX_SIDE_PIXELS} pixels a side and {MAX_FRAME_BYTES} bytes",
         )
-    return Layout(
+    return FrameLayout(
         header_bytes=header_bytes,
         pixel_bytes=size,
         shape=(height, width),
@@ -138,7 +138,7 @@ class FrameStart:
     bytes before it belong to the message before, they are not garbage.
     """
 
-    layout: Layout
+    layout: FrameLayout
     opening: bytes
     reference: Bytes = field(compare=False)
     bad_length: str = ""
@@ -196,7 +196,7 @@ class FrameFormat(Protocol):
         """
         ...
 
-    def unpack(self, wire: Bytes, layout: Layout, count: int, out: Bytes) -> None:
+    def unpack(self, wire: Bytes, layout: FrameLayout, count: int, out: Bytes) -> None:
         """Unpack `count` packed frames, one behind the other in `wire`, into `out`."""
         ...
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.adapters.frames.format import FrameFormat, Layout
+from stemd.adapters.frames.format import FrameFormat, FrameLayout
 from stemd.adapters.frames.storage import Bytes, MappedFile, Stretch
 from stemd.errors import FormatError
 
@@ -43,7 +43,7 @@ class JoinedPieces:
         return data.reshape(-1), length, np.arange(frames.size, dtype=np.int64)
 
     def stretches(
-        self, first: int, stop: int, camera: FrameFormat, layout: Layout
+        self, first: int, stop: int, camera: FrameFormat, layout: FrameLayout
     ) -> Generator[Stretch, None, None]:
         """See `Storage`."""
         for number, file in enumerate(self._files):
@@ -69,7 +69,7 @@ class JoinedFiles(JoinedPieces):
 
     def __init__(self, paths: Sequence[Path], camera: FrameFormat) -> None:
         files: list[MappedFile] = []
-        layout: Layout | None = None
+        layout: FrameLayout | None = None
         counts = []
         try:
             for path in paths:
@@ -91,7 +91,7 @@ class JoinedFiles(JoinedPieces):
         super().__init__(files, counts, layout.frame_bytes)
 
 
-def _layout(path: Path, file: MappedFile, camera: FrameFormat) -> Layout:
+def _layout(path: Path, file: MappedFile, camera: FrameFormat) -> FrameLayout:
     try:
         return camera.file_frame(file.head(camera.head_bytes)).layout
     except FormatError as error:

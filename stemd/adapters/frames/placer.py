@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition
 from stemd.adapters.frames import placing
-from stemd.adapters.frames.format import FrameStart, Layout
+from stemd.adapters.frames.format import FrameLayout, FrameStart
 from stemd.adapters.frames.tracker import ScanTracker
 from stemd.blocks import Buffer, FrameBlock, Message
 
 
-class Slots(Protocol):
+class FramesAtHand(Protocol):
     """The frames of the block at hand, of which those before `done` have been placed.
 
     There are `capacity`. `prefixes` (n, size) and `numbers` (n,) are the frames' own.
     """
 
-    layout: Layout
+    layout: FrameLayout
     prefixes: NDArray[np.uint8]
     numbers: NDArray[np.int64]
     buffer: Buffer | None
@@ -56,7 +56,7 @@ class Placer:
         self._prefix = self.opening[:prefix_bytes]
         self._reference = start.reference
 
-    def whole_block(self, slots: Slots, now_ns: int) -> FrameBlock | tuple[int, int]:
+    def whole_block(self, slots: FramesAtHand, now_ns: int) -> FrameBlock | tuple[int, int]:
         """The usual case, a full block within one scan; else what `place` goes on from."""
         start, acquisition = slots.done, self._tracker.acquisition
         why = self._check(slots, slots.capacity)
@@ -66,7 +66,7 @@ class Placer:
         slots.drop()
         return block
 
-    def _check(self, slots: Slots, stop: int) -> int:
+    def _check(self, slots: FramesAtHand, stop: int) -> int:
         """Check and place whole frames up to slot `stop`; returns why it stopped at `done`."""
         tracker, buffer = self._tracker, slots.buffer
         assert buffer is not None
@@ -86,7 +86,7 @@ class Placer:
         return why
 
     def place(
-        self, slots: Slots, stop: int, now_ns: int, stopped: tuple[int, int] | None = None
+        self, slots: FramesAtHand, stop: int, now_ns: int, stopped: tuple[int, int] | None = None
     ) -> Generator[Message, None, bool]:
         """Place whole frames up to slot `stop`, give out their blocks, begin and end scans.
 

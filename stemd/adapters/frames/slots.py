@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition
-from stemd.adapters.frames.format import FrameFormat, Layout
+from stemd.adapters.frames.format import FrameFormat, FrameLayout
 from stemd.blocks import BlockPool, Buffer, FrameBlock
 
 SCATTER = 1024
@@ -22,7 +22,7 @@ class Slots:
     been placed. `capacity` slots are to be filled before the block is full.
     """
 
-    def __init__(self, pool: BlockPool, camera: FrameFormat, layout: Layout) -> None:
+    def __init__(self, pool: BlockPool, camera: FrameFormat, layout: FrameLayout) -> None:
         self.layout = layout
         self.frame_bytes = layout.frame_bytes
         self.stride = camera.prefix_bytes + layout.frame_bytes

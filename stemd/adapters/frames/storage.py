@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.adapters.frames.format import FrameFormat, Layout
+from stemd.adapters.frames.format import FrameFormat, FrameLayout
 from stemd.adapters.recordings.address import RecordingPath, RemoteFile
 from stemd.adapters.recordings.mapped import Window
 from stemd.adapters.recordings.remote import RemoteBytes
@@ -50,7 +50,7 @@ class Storage(Protocol):
         ...
 
     def stretches(
-        self, first: int, stop: int, camera: FrameFormat, layout: Layout
+        self, first: int, stop: int, camera: FrameFormat, layout: FrameLayout
     ) -> Generator[Stretch, None, None]:
         """Frames first..stop-1, some at a time. Packed ones are unpacked into the owner's
         `unpacked`. The caller releases the owner."""
@@ -99,7 +99,7 @@ class MappedFile:
         return self._data, stride, frames
 
     def stretches(
-        self, first: int, stop: int, camera: FrameFormat, layout: Layout
+        self, first: int, stop: int, camera: FrameFormat, layout: FrameLayout
     ) -> Generator[Stretch, None, None]:
         """See `Storage`."""
         size = layout.frame_bytes
@@ -152,7 +152,7 @@ class RangedFile:
         return np.frombuffer(data, np.uint8), length, np.arange(frames.size, dtype=np.int64)
 
     def stretches(
-        self, first: int, stop: int, camera: FrameFormat, layout: Layout
+        self, first: int, stop: int, camera: FrameFormat, layout: FrameLayout
     ) -> Generator[Stretch, None, None]:
         """See `Storage`."""
         size = layout.frame_bytes
@@ -180,7 +180,9 @@ class RangedFile:
         self._source.close()
 
 
-def _unpack(wire: Bytes, camera: FrameFormat, layout: Layout, count: int, buffer: Buffer) -> None:
+def _unpack(
+    wire: Bytes, camera: FrameFormat, layout: FrameLayout, count: int, buffer: Buffer
+) -> None:
     camera.unpack(wire, layout, count, buffer.unpacked[: count * layout.unpacked_bytes])
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan, new_scan_id
 from stemd.adapters.frames import placing
-from stemd.adapters.frames.format import Announcement, Layout
+from stemd.adapters.frames.format import Announcement, FrameLayout
 from stemd.adapters.frames.scans import Plan, plan, resolve
 from stemd.adapters.silence import lacks_only_its_end
 from stemd.adapters.tally import Tallies
@@ -19,7 +19,7 @@ from stemd.blocks import Counters, Ended, EndReason, Message, Notice, Started
 NO_POSITIONS: NDArray[np.uint8] = np.zeros(0, np.uint8)
 
 
-class Numbered(Protocol):
+class NumberedCamera(Protocol):
     """What is to be known of a camera to follow its scans, see `FrameFormat`."""
 
     name: str
@@ -35,7 +35,9 @@ class ScanTracker:
     from the next scan on. `state` and `seen` are what the placing kernel works on.
     """
 
-    def __init__(self, camera: Numbered, scan: Scan | None, source: str, tallies: Tallies) -> None:
+    def __init__(
+        self, camera: NumberedCamera, scan: Scan | None, source: str, tallies: Tallies
+    ) -> None:
         self.scan = scan
         self.source = source
         self.acquisition: Acquisition | None = None
@@ -100,7 +102,7 @@ class ScanTracker:
         limit = self._known_plan.limit
         self._horizon = horizon if limit is None else min(horizon, limit)
 
-    def other_scan(self, layout: Layout, now_ns: int) -> Generator[Message, None, bool]:
+    def other_scan(self, layout: FrameLayout, now_ns: int) -> Generator[Message, None, bool]:
         """The kernel stopped at a frame outside the open scan: close it, or open the next.
 
         Returns True when the frame belongs to no scan and is to be passed over.
@@ -148,7 +150,7 @@ class ScanTracker:
         assert self._plan is not None
         return self._plan
 
-    def _open(self, layout: Layout, now_ns: int) -> Iterator[Message]:
+    def _open(self, layout: FrameLayout, now_ns: int) -> Iterator[Message]:
         state = self.state
         if self.scan != self._planned:
             announced = self._announced

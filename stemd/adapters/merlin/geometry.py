@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stemd.adapters.frames.format import Layout, PixelType
+from stemd.adapters.frames.format import FrameLayout, PixelType
 from stemd.adapters.merlin.header import PIXEL_BYTES, FrameHeader
 from stemd.errors import FormatError
 
@@ -29,8 +29,8 @@ _DTYPE: dict[str, PixelType] = {"U08": "u1", "U16": "u2", "U32": "u4", "U64": "u
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Geometry(Layout):
-    """Layout of a Merlin frame. `wire_rows` counts rows as sent, by `chips` chips."""
+class Geometry(FrameLayout):
+    """FrameLayout of a Merlin frame. `wire_rows` counts rows as sent, by `chips` chips."""
 
     chips: int
     wire_rows: int

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from stemd.adapters.frames.format import (
     Announcement,
     Begin,
+    FrameLayout,
     FrameStart,
     Garbage,
-    Layout,
     Need,
     Step,
 )
@@ -112,7 +112,7 @@ class MerlinFormat:
         read_sequences(data, stride, indices, reference, out)
 
     def unpack(
-        self, wire: NDArray[np.uint8], layout: Layout, count: int, out: NDArray[np.uint8]
+        self, wire: NDArray[np.uint8], layout: FrameLayout, count: int, out: NDArray[np.uint8]
     ) -> None:
         """See `FrameFormat`."""
         assert isinstance(layout, Geometry)

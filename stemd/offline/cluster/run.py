@@ -10,7 +10,7 @@ from stemd.offline.cluster.connect import Pool
 from stemd.offline.cluster.queue import TaskQueue
 from stemd.offline.cluster.recipe import Goal
 from stemd.offline.cluster.spread import SpreadFile, Written
-from stemd.offline.cluster.watch import Tell, Watch
+from stemd.offline.cluster.watch import Tell, WorkerWatch
 
 Progress = Callable[[int, int, int], None]
 """(bytes done, bytes in all as far as known, threads)"""
@@ -34,7 +34,7 @@ def run_files(
     lost.
     """
     queue = TaskQueue(pool)
-    watch = Watch(tell)
+    watch = WorkerWatch(tell)
     spread: dict[Path, SpreadFile] = {}
     for number, (folder, goals) in enumerate(files.items()):
 

@@ -23,7 +23,7 @@ MOST_POINTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Axis:
+class SweepAxis:
     """One setting and the values it takes: `path` is the engine's name (or optics) and keys."""
 
     path: tuple[str, ...]
@@ -44,7 +44,7 @@ class Point:
     engines: tuple[EngineConfig, ...]
 
 
-def parse_axis(text: str) -> Axis:
+def parse_axis(text: str) -> SweepAxis:
     """`engine.key=value,value`. Raises UsageError."""
     key, equals, values = text.partition("=")
     path = tuple(key.strip().split("."))
@@ -54,11 +54,11 @@ def parse_axis(text: str) -> Axis:
             f"--sweep {text}: is not of the form ENGINE.KEY=VALUE,VALUE",
             "for example --sweep ricom.kernel_size=21,61,101",
         )
-    return Axis(path, found)
+    return SweepAxis(path, found)
 
 
 def points(
-    axes: Sequence[Axis], settings: Settings, engines: Sequence[EngineConfig]
+    axes: Sequence[SweepAxis], settings: Settings, engines: Sequence[EngineConfig]
 ) -> list[Point]:
     """Every combination of the values, the last axis running fastest.
 
@@ -94,7 +94,7 @@ def points(
 
 
 def _with(
-    settings: Settings, engines: list[EngineConfig], axis: Axis, value: Any
+    settings: Settings, engines: list[EngineConfig], axis: SweepAxis, value: Any
 ) -> tuple[Settings, list[EngineConfig]]:
     name, keys = axis.path[0], axis.path[1:]
     if name == "optics":

@@ -46,7 +46,7 @@ class Workers:
         )
 
 
-class Watch:
+class WorkerWatch:
     """Looks at the workers and says what is wrong, within ten seconds, and again every ten."""
 
     def __init__(self, tell: Tell, clock: Callable[[], float] = time.monotonic) -> None:

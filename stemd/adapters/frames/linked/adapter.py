@@ -18,7 +18,15 @@ from stemd.adapters.frames.linked.ends import waited_for, why_over
 from stemd.adapters.frames.linked.kernels import warm_up
 from stemd.adapters.frames.linked.link import Item, LinkThread
 from stemd.adapters.frames.linked.order import InOrder
-from stemd.adapters.frames.linked.scan import Began, Came, JoinedScan, Late, Over, Part, PartEnded
+from stemd.adapters.frames.linked.scan import (
+    Began,
+    Came,
+    JoinedScan,
+    Late,
+    LinkPart,
+    Over,
+    PartEnded,
+)
 from stemd.adapters.frames.linked.together import Together, prepared
 from stemd.adapters.frames.settings import FrameSettings
 from stemd.adapters.tally import Tallies
@@ -254,7 +262,7 @@ class LinkedAdapter:
             return
         thread.waits = None
         if takes:
-            part = scan.parts.setdefault(thread.number, Part())
+            part = scan.parts.setdefault(thread.number, LinkPart())
             part.ended = None
             asks.scan = scan
         asks.answered.set()

@@ -14,7 +14,7 @@ from stemd.blocks import EndReason, FrameBlock
 
 
 @dataclass(slots=True)
-class Part:
+class LinkPart:
     """What one link has brought of the scan: the highest number so far, why it has ended."""
 
     last: int = -1
@@ -30,7 +30,7 @@ class JoinedScan:
 
     def __init__(self, acquisition: Acquisition, number: int, began: float) -> None:
         self.acquisition, self.number, self.began = acquisition, number, began
-        self.parts: dict[int, Part] = {}
+        self.parts: dict[int, LinkPart] = {}
         self.closed = False
         """Set before the links are waited for; a link that sees it gives out nothing more."""
         self.frames = self.positions = 0
