@@ -21,6 +21,7 @@ import tifffile
 from paho.mqtt.enums import CallbackAPIVersion
 
 from stemd.cli.bench.harness import Case, Context, Row
+from stemd.cli.bench.held import held
 from stemd.cli.bench.pipelines import camera
 from stemd.errors import StemdError
 from stemd.portable import module_command
@@ -63,13 +64,12 @@ def broker() -> Iterator[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
+    nowhere = subprocess.DEVNULL
     if shutil.which("mosquitto"):
-        command = ["mosquitto", "-p", str(port)]
-    else:
+        process = held(["mosquitto", "-p", str(port)], stdout=nowhere, stderr=nowhere)
+    else:  # it ends with its input by itself
         command = module_command("stemd.mqtt.broker", str(port))
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere)
     try:
         _until(lambda: _listens(port), 15.0, "the broker did not start")
         yield port
@@ -117,9 +117,7 @@ def latency(context: Context) -> Iterator[Row]:
         data = json.dumps(str(folder / "data"))
         config.write_text(CONFIG.format(data=data, broker=port, camera=camera_port))
         began = time.monotonic()
-        daemon = subprocess.Popen(
-            module_command("stemd", "run", str(config)), stdout=subprocess.DEVNULL
-        )
+        daemon = held(module_command("stemd", "run", str(config)), stdout=subprocess.DEVNULL)
         try:
             if not arrived.wait(60.0):
                 raise StemdError("no image came from the broker", "run the bench again")
