@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ LEAST_LINE = 8
 """A row or column of so many saturated pixels, one pixel wide, is the camera's own, too."""
 MANY = 10_000
 """Saturated pixels that are not the camera's own, however they lie."""
+Group = tuple[NDArray[np.intp], NDArray[np.intp]]
+"""Rows and columns of some pixels."""
 Rectangle = tuple[int, int, int, int]
 """Pixels of rows y_first..y_stop-1 and columns x_first..x_stop-1."""
 
@@ -47,7 +49,16 @@ def alone_or_together(full: Mask) -> tuple[Mask, Mask]:
     few, many = np.zeros_like(full), np.zeros_like(full)
     if np.count_nonzero(full) > MANY:
         return few, full
-    open_pixels = {(int(y), int(x)) for y, x in np.argwhere(full)}
+    for group in groups_of(full):
+        is_line = min(np.ptp(axis) for axis in group) == 0 and len(group[0]) >= LEAST_LINE
+        target = few if len(group[0]) <= ALWAYS_FULL or is_line else many
+        target[group] = True
+    return few, many
+
+
+def groups_of(mask: Mask) -> Iterator[Group]:
+    """Pixels that touch one another, at corners too, group by group; in reading order within."""
+    open_pixels = {(int(y), int(x)) for y, x in np.argwhere(mask)}
     while open_pixels:
         group, edge = set(), [open_pixels.pop()]
         while edge:
@@ -58,10 +69,7 @@ def alone_or_together(full: Mask) -> tuple[Mask, Mask]:
                     open_pixels.remove(place)
                     edge.append(place)
         places = np.array(sorted(group))
-        is_line = np.ptp(places, axis=0).min() == 0 and len(group) >= LEAST_LINE
-        target = few if len(group) <= ALWAYS_FULL or is_line else many
-        target[tuple(places.T)] = True
-    return few, many
+        yield places[:, 0], places[:, 1]
 
 
 def runs_of(mask: Mask) -> NDArray[np.int64]:

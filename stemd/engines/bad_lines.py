@@ -23,6 +23,9 @@ SPREAD = 0.08
 """Part of its counts that a real streak has at least in the lines beside it."""
 DEAD_PART, DEAD_EXPECTED = 0.05, 100
 """A dead line has less than this part of the lines beside it, where these have so many a pixel."""
+WIDEST, LEAST_LIT, EVEN = 8, 8, 0.5
+"""So many dead lines side by side are a gap at most. At least so many pixels beside it are lit, and
+they have so much of what is lit one line farther out: a disc fades there, or begins to shrink."""
 
 
 def lines_of(total: NDArray[np.int64], known: Mask) -> tuple[Mask, Mask]:
@@ -96,3 +99,48 @@ def _dead_line(counts: NDArray[np.int64], number: int, judged: Mask) -> bool:
     lit = beside >= DEAD_EXPECTED
     dark = here[lit] < DEAD_PART * beside[lit]
     return bool(dark.size >= LEAST_LINE and np.count_nonzero(dark) >= PART * dark.size)
+
+
+def dead_bands(total: NDArray[np.int64], known: Mask) -> Mask:
+    """Several dead rows or columns side by side, as the gap between two chips or a lost readout.
+
+    `known` pixels say nothing. Bands at the edge of the detector are not looked for: what the beam
+    leaves dark is there, too.
+    """
+    found = np.zeros(total.shape, np.bool_)
+    for counts, left_out, its in ((total, known, found), (total.T, known.T, found.T)):
+        for first, stop in _dark_runs(np.where(left_out, 0, counts).sum(axis=0)):
+            if _is_band(counts, left_out, first, stop):
+                its[:, first:stop] = True
+    return found
+
+
+def _dark_runs(sums: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Runs of 2 to `WIDEST` lines with far less counts than the line on either side."""
+    found = []
+    for first in range(2, len(sums) - 3):
+        most = DEAD_PART * sums[first - 1]
+        if sums[first] >= most:
+            continue
+        stop = first
+        while stop < len(sums) - 2 and sums[stop] < most:
+            stop += 1
+        bright = sums[first:stop].max() < DEAD_PART * sums[stop]
+        if 2 <= stop - first <= WIDEST and bright:
+            found.append((first, stop))
+    return found
+
+
+def _is_band(counts: NDArray[np.int64], left_out: Mask, first: int, stop: int) -> bool:
+    sides = ((first - 1, first - 2), (stop, stop + 1))
+    judged = ~left_out[:, first - 2 : stop + 2].any(axis=1)
+    lit = judged.copy()
+    for near, far in sides:
+        there = judged & (counts[:, far] >= DEAD_EXPECTED)
+        whole = counts[there, near] >= EVEN * counts[there, far]
+        if 2 * whole.size < LEAST_LIT or np.count_nonzero(whole) < PART * whole.size:
+            return False
+        lit &= counts[:, near] >= DEAD_EXPECTED
+    beside = np.minimum(counts[lit, first - 1], counts[lit, stop])
+    dark = counts[lit, first:stop].max(axis=1) < DEAD_PART * beside
+    return bool(dark.size >= LEAST_LIT and np.count_nonzero(dark) >= PART * dark.size)

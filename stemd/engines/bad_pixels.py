@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.engines.bad_lines import lines_of
+from stemd.engines.bad_clusters import dead_clusters, hot_bands, hot_clusters
+from stemd.engines.bad_lines import dead_bands, lines_of
 from stemd.pixels import Mask, alone_or_together, listed
 
 TIMES_NEIGHBOURS = 4.0
-"""A hot pixel has more than so many times the second largest of its eight neighbours, ..."""
+"""A hot pixel has more than so many times the second largest of its eight neighbours, at the edge
+the largest of those that there are, ..."""
 LEAST_COUNTS = 48
 """... at least so many counts more than it, ..."""
 SIGMAS = 8.0
@@ -84,6 +86,8 @@ def find_bad_pixels(
     full = _always(total, patterns, largest) if largest is not None else nothing
     saturated, beam = alone_or_together(full)
     hot_lines, dead_lines = lines_of(total, saturated)
+    dead_lines |= dead_bands(total, saturated | hot_lines | dead_lines)
+    hot_lines |= hot_bands(np.where(saturated | hot_lines, 0, total), patterns)
     counts = np.where(saturated | hot_lines, 0, total)
     hot = _hot(counts) & ~_next_to(dead_lines)
     lonely = hot & _lonely(counts, hot) & ~_calm(hot, patterns)
@@ -91,8 +95,16 @@ def find_bad_pixels(
     many = int(np.count_nonzero((hot | dead) & ~dead_lines))
     if many > max(MOST_PIXELS, MOST_PART * total.size):
         return BadPixels(hot_lines, dead_lines, saturated, nothing, beam, dead_lines, many)
+    clustered, doubtful, full = hot_clusters(counts, patterns, hot & ~lonely)
+    hot |= clustered
+    dead |= dead_clusters(counts, hot | saturated | hot_lines | dead_lines)
     return BadPixels(
-        hot & ~lonely | hot_lines, dead | dead_lines, saturated, lonely, beam, dead_lines
+        hot & ~lonely | hot_lines,
+        dead | dead_lines,
+        saturated,
+        lonely | doubtful,
+        (beam | full) & ~clustered,
+        dead_lines,
     )
 
 
@@ -145,16 +157,19 @@ def _hot(counts: NDArray[np.int64]) -> Mask:
     here = counts >= LEAST_COUNTS
     here &= counts > TIMES_NEIGHBOURS * _beside(counts, np.minimum)
     ys, xs = np.nonzero(here)
+    height, width = counts.shape
     for y, x, second, largest in zip(ys, xs, *_around(counts, ys, xs)[-2:], strict=True):
-        excess = counts[y, x] - second
-        if counts[y, x] <= TIMES_NEIGHBOURS * second or excess < LEAST_COUNTS:
+        # beyond the edge nobody knows: another hot pixel may stand beside one in the middle only
+        inside = 0 < y < height - 1 and 0 < x < width - 1
+        brightest, excused = (second, largest) if inside else (largest, 0)
+        excess = counts[y, x] - brightest
+        if counts[y, x] <= TIMES_NEIGHBOURS * brightest or excess < LEAST_COUNTS:
             continue
-        if excess <= SIGMAS * np.sqrt(counts[y, x] + second):
+        if excess <= SIGMAS * np.sqrt(counts[y, x] + brightest):
             continue
         near = counts[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2]
         wide = counts[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3]
-        # another hot pixel beside it is none of its electrons
-        next_to = near.sum() - counts[y, x] - largest
+        next_to = near.sum() - counts[y, x] - excused
         rest = wide.size - near.size
         level = (wide.sum() - near.sum()) / rest if rest else 0.0
         spread = next_to - level * (near.size - 2)

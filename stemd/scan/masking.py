@@ -8,16 +8,22 @@ from typing import Any, Literal
 import numpy as np
 
 from stemd.acquisition import Acquisition, Optics
-from stemd.blocks import Block, Notice
+from stemd.blocks import Block, Level, Notice
 from stemd.engines.bad_pixels import BadPixels, find_bad_pixels
 from stemd.engines.base import Gathered
 from stemd.engines.first_patterns import FirstPatterns
+from stemd.engines.missing_light import missing_share
 from stemd.errors import ConfigError
 from stemd.pixels import Mask, listed, rectangles_of
 from stemd.scan.given_mask import AUTO, given_mask
 
 MASK = "optics.mask"
 """Name of the mask among what the first patterns of a scan have told."""
+MUCH_LIGHT = 0.02
+"""Masked pixels are worth a warning where this part of the counts would be."""
+HALF_CROSS = 4
+"""Dead lines so near the middle of the detector are the gap between its chips."""
+OF_LIGHT = "move the beam to where the detector is whole; direct and airpi allow for masked pixels"
 
 
 class ScanMask:
@@ -36,6 +42,7 @@ class ScanMask:
         if optics.mask == AUTO:
             self._first = FirstPatterns(acquisition, optics.acceptance_time_ns or 0.0)
         self._followed: Mask | None = None
+        self._missing = self._spoiled = 0.0
 
     @property
     def known(self) -> bool:
@@ -53,6 +60,11 @@ class ScanMask:
     def found_pixels(self) -> BadPixels | None:
         """What was found in the first patterns, None where nothing was looked for."""
         return self._found
+
+    @property
+    def spoils(self) -> bool:
+        """Whether much light falls on broken pixels that were found."""
+        return self._spoiled > MUCH_LIGHT
 
     def hold(self, block: Block) -> bool:
         """Keep a copy of one of the first blocks; whether there are enough of them now."""
@@ -76,7 +88,13 @@ class ScanMask:
         if patterns:
             size = 8 * np.dtype(detector.dtype).itemsize
             largest = 2 ** min(detector.bit_depth or size, size) - 1
-        return find_bad_pixels(total, patterns, largest)
+        found = find_bad_pixels(total, patterns, largest)
+        masked = found.mask if self._given is None else found.mask | self._given
+        if masked.any():
+            self._missing = missing_share(total, masked)
+            broken = found.mask & ~_cross(found.dead_lines)
+            self._spoiled = missing_share(total, broken) if broken.any() else 0.0
+        return found
 
     def found(self) -> Gathered:
         """What the first patterns have told, for later parts of the scan; empty: nothing yet."""
@@ -110,6 +128,13 @@ class ScanMask:
             return said
         if words := found.in_words():
             said.append(_found(words, int(np.count_nonzero(found.mask))))
+        if self._missing > MUCH_LIGHT:
+            text = (
+                f"about {self._missing:.0%} of the counts would be on pixels that are masked: sums "
+                "and centres of mass lack them"
+            )
+            level: Level = "warning" if self.spoils else "info"
+            said.append(Notice("masked_light", text, level, remedy=OF_LIGHT))
         if found.doubtful.any():
             said.append(_doubtful(found.doubtful, "warning"))
         if found.too_many:
@@ -185,11 +210,26 @@ class BrokenPixels:
         if found is None:
             return []
         said = [_doubtful(found.doubtful, "info")] if found.doubtful.any() else []
-        if (found.hot | found.saturated | found.dead_lines).any():
+        lines = found.dead_lines & ~_cross(found.dead_lines)
+        if (found.hot | found.saturated | lines).any() or mask.spoils:
             text = f"pixels that look broken are not masked: {found.in_words()}"
             remedy = "set optics.mask = 'auto', or list them there"
             said.append(Notice("broken_pixels", text, remedy=remedy))
         return said
+
+
+def _cross(dead_lines: Mask) -> Mask:
+    """Those of the dead lines that are at the middle, as between the chips of a healthy camera."""
+    cross = np.zeros_like(dead_lines)
+    height, width = dead_lines.shape
+    rows, columns = (
+        slice(side // 2 - half, (side + 1) // 2 + half)
+        for side in (height, width)
+        for half in [min(HALF_CROSS, side // 16)]
+    )
+    cross[rows] = np.asarray(dead_lines[rows].all(axis=1))[:, None]
+    cross[:, columns] |= dead_lines[:, columns].all(axis=0)
+    return cross
 
 
 def _doubtful(mask: Mask, level: Literal["info", "warning"]) -> Notice:

@@ -352,3 +352,27 @@ def test_pixels_at_full_scale_in_every_pattern_are_no_values() -> None:
     patterns[:, 4, 5] = 65535
     patterns[2:, 4, 6] = 65535
     assert np.argwhere(full_scale(patterns)).tolist() == [[4, 5]]
+
+
+def test_the_light_that_masked_pixels_take_is_told() -> None:
+    patterns = disc_patterns(64)
+    patterns[:, :, 12:14] = 0
+    run = scan_of(patterns, Optics(mask="auto"))
+    (told_of_light,) = [each for each in run.notices if each["kind"] == "masked_light"]
+    assert told_of_light["level"] == "warning"
+    share = float(told_of_light["text"].split("about ")[1].split("%")[0]) / 100
+    whole = disc_patterns(64)
+    assert share == pytest.approx(whole[:, :, 12:14].sum() / whole.sum(), abs=0.02)
+    assert [notice.kind for notice in told(patterns)] == ["broken_pixels"]
+
+
+def test_the_cross_of_a_quad_is_masked_without_a_warning() -> None:
+    patterns = disc_patterns(64, counts=1500.0, radius=12.0)
+    patterns[:, 15:17] = 0
+    patterns[:, :, 15:17] = 0
+    run = scan_of(patterns, Optics(mask="auto"))
+    document = run.sums.mask.document()
+    assert document is not None
+    assert document["dead"] == 4 * SIZE - 4
+    assert {notice["level"] for notice in run.notices} == {"info"}
+    assert told(patterns) == []
