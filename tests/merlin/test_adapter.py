@@ -199,7 +199,7 @@ def test_a_restart_in_mid_scan_and_garbage_do_not_stop_the_next_scan(
         running.until(lambda o: o.scans and len(o.scans[0].patterns) == 3)
         peer.sendall(b"\xffjunk" * 9 + acquisition(SMALL, range(1, 9), 8))
         outcome = running.reasons("restarted", "complete")
-    assert outcome.notices == {"skipped_bytes": 45}
+    assert outcome.notices == {"skipped_bytes": 45, "restarted": 1}
 
 
 @pytest.mark.parametrize(("sent", "reason"), [(7, "complete"), (4, "idle")])

@@ -21,11 +21,14 @@ from stemd.adapters.dectris.expander import Expander
 from stemd.adapters.dectris.inbox import Inbox
 from stemd.adapters.dectris.kernels import scanning, table
 from stemd.adapters.dectris.kernels.scanning import find_messages, parts_of
+from stemd.adapters.dectris.odd_images import OddImages
 from stemd.adapters.dectris.series import PixelMask, SeriesEnd, SeriesStart, Unknown
 from stemd.adapters.dectris.slots import CompressedSlots
 from stemd.adapters.dectris.stolen import StolenFrames
 from stemd.adapters.frames.following import ScanFollower
 from stemd.adapters.frames.format import Announcement, FrameLayout, FrameStart
+from stemd.adapters.frames.placer import Bytes
+from stemd.adapters.frames.told import announced, changed, left_out
 from stemd.blocks import BlockPool, EndReason, Message, Notice, Started
 from stemd.errors import FormatError
 
@@ -62,6 +65,7 @@ class StreamDecoder(ScanFollower):
         self._inbox = Inbox()
         self._slots: CompressedSlots | None = None
         self._stolen = StolenFrames()
+        self._odd = OddImages()
         self.garbage_bytes = self.series_bytes = 0
         """`series_bytes`: of all messages that are no images, of all connections."""
         self.broken = False
@@ -80,6 +84,7 @@ class StreamDecoder(ScanFollower):
         self._head: list[bytes] = []
         self._masks: dict[str, PixelMask] = {}
         self._stolen.reset()
+        self._odd.take()
         self._tracker.new_acquisition(None)
 
     @property
@@ -110,6 +115,7 @@ class StreamDecoder(ScanFollower):
             return
         left = self._inbox.left
         self._inbox.clear()
+        yield from self._leave_out_odd()
         if left and self._greeted and not self.broken:
             yield Notice("partial_frame", f"the last {left} bytes are not a whole message")
         yield from self._tallies.rest()
@@ -215,6 +221,7 @@ class StreamDecoder(ScanFollower):
         elif isinstance(said, SeriesEnd):
             # An end may come late, when the next series has begun.
             if said.series == self._series:
+                yield from self._leave_out_odd()
                 yield from self._tracker.close("stopped")
         else:
             text = f"{{count}} messages of the kind {said.kind[:40]!r} were passed over"
@@ -222,7 +229,8 @@ class StreamDecoder(ScanFollower):
 
     def _start(self, said: SeriesStart, message: bytes) -> Iterator[Message]:
         """A series begins: what was under way is over."""
-        yield from self._tracker.close("restarted")
+        yield from self._leave_out_odd()
+        yield from self._tracker.close("restarted", announced())
         yield from self._tallies.rest()
         self._new_series(said.series, said.masks)
         self._tracker.new_acquisition(
@@ -257,11 +265,41 @@ class StreamDecoder(ScanFollower):
             return
         series = int(rows[0, table.SERIES])
         if series != self._series:
-            yield from self._tracker.close("restarted")
+            yield from self._leave_out_odd()
+            yield from self._tracker.close("restarted", announced())
             self._new_series(series, {})
             self._unannounced = True
             self._tracker.new_acquisition(None)
+        odd = self._odd
+        if not self._fits(layout, int(rows[0, table.NUMBER])):
+            if odd.layout not in (None, layout):
+                yield from self._leave_out_odd()
+            if not odd.are_many(len(rows)):
+                odd.keep(self._inbox.data, rows, layout)
+                return
+            kept = odd.take()
+            yield from self._expect(layout)
+            for data, before in kept:
+                yield from self._take_in(data, before, now_ns)
+        yield from self._leave_out_odd()
         yield from self._expect(layout)
+        yield from self._take_in(self._inbox.data, rows, now_ns)
+
+    def _fits(self, layout: FrameLayout, number: int) -> bool:
+        """Images are like those before, or begin anew."""
+        slots, tracker = self._slots, self._tracker
+        return slots is None or layout == slots.layout or not tracker.planned or number == 0
+
+    def _leave_out_odd(self) -> Iterator[Message]:
+        """What came of another kind were a few odd images."""
+        odd, slots = self._odd, self._slots
+        if odd.layout is not None and slots is not None:
+            told = left_out(odd.first, odd.layout, slots.layout, odd.count)
+            yield from self._tallies.add(*told)
+        odd.take()
+
+    def _take_in(self, data: Bytes, rows: scanning.Rows, now_ns: int) -> Iterator[Message]:
+        """Expand and place images whose messages stand in `data`."""
         if (stolen := self._stolen.noticed(rows[:, table.NUMBER])) is not None:
             yield stolen
         slots = self._slots
@@ -269,7 +307,7 @@ class StreamDecoder(ScanFollower):
         while len(rows):
             part = rows[: slots.fits(rows)]
             rows = rows[len(part) :]
-            damaged = slots.load(self._inbox.data, part)
+            damaged = slots.load(data, part)
             if damaged:
                 yield from self._bad(damaged)
             if slots.capacity:
@@ -290,10 +328,13 @@ class StreamDecoder(ScanFollower):
 
     def _expect(self, layout: FrameLayout) -> Iterator[Message]:
         if self._slots is None or layout != self._slots.layout:
-            yield from self._tracker.close("restarted")
-            if self._tracker.planned:
-                self._tracker.renumber()
             if self._slots is not None:
+                if self._tracker.planned:
+                    ended, begun = changed(self._slots.layout, layout)
+                    if self._tracker.acquisition is not None:
+                        self._tracker.say_of_next(begun)
+                    yield from self._tracker.close("restarted", ended)
+                    self._tracker.renumber()
                 self._slots.drop()
             self._slots = CompressedSlots(self._pool, layout, self._expander)
             self._placer.expect(FrameStart(layout, b"", _NOTHING), 0)

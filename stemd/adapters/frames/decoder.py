@@ -14,7 +14,9 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from stemd.acquisition import Scan
 from stemd.adapters.frames.following import ScanFollower
 from stemd.adapters.frames.format import Begin, FrameFormat, FrameStart, Garbage, Need
+from stemd.adapters.frames.odd import GoesOn, LeftOut, judged, number_of
 from stemd.adapters.frames.slots import Slots
+from stemd.adapters.frames.told import announced, changed, left_out
 from stemd.blocks import BlockPool, EndReason, Message, Notice
 
 _SEARCH_BYTES = 4096
@@ -141,6 +143,8 @@ class FrameDecoder(ScanFollower):
                     "bad_header", step.error.message, remedy=step.error.remedy
                 )
         elif isinstance(step, FrameStart):
+            if (found := self._odd(step)) is not None:
+                return (yield from self._not_yet(step, found))
             if step.forgives == self._skipped:
                 self._skipped = 0
             yield from self._bad_length(step.bad_length)
@@ -151,6 +155,39 @@ class FrameDecoder(ScanFollower):
             yield from self._bad_length(step.bad_length)
             yield from self._begin_acquisition(step)
         return True
+
+    def _odd(self, step: FrameStart) -> Need | LeftOut | None:
+        """What is known of a frame unlike those of its acquisition, None where it is taken."""
+        slots = self._slots
+        if slots is None or step.layout == slots.layout or not self._tracker.planned:
+            return None
+        if number_of(self._linear, self._format, step) == self._format.first_number:
+            return None  # another acquisition, of a camera that does not announce them
+        found = judged(self._linear, self._format, slots.layout, step)
+        return None if isinstance(found, GoesOn) else found
+
+    def _not_yet(self, step: FrameStart, found: Need | LeftOut) -> Generator[Message, None, bool]:
+        """Wait for what follows an odd frame, or leave it out; returns as `_parse`."""
+        assert self._slots is not None
+        if isinstance(found, Need):
+            self._needed = min(found.total, len(self._linear) + _SEARCH_BYTES)
+            return False
+        number = number_of(self._linear, self._format, step)
+        del self._linear[: found.size]
+        self._tracker.counters.skipped_bytes += found.size
+        yield from self._tallies.add(*left_out(number, step.layout, self._slots.layout))
+        return True
+
+    def _drop_odd(self) -> Iterator[Message]:
+        """The source has ended: frames of another kind, too few of them to be believed."""
+        while self._linear and self._landed() is None:
+            step = self._format.next_message(self._linear)
+            if not isinstance(step, FrameStart) or not isinstance(self._odd(step), Need):
+                return
+            size = self._format.prefix_bytes + step.layout.frame_bytes
+            if len(self._linear) < size:
+                return
+            yield from self._not_yet(step, LeftOut(size))
 
     def _bad_length(self, text: str) -> Iterator[Message]:
         if text:
@@ -171,7 +208,7 @@ class FrameDecoder(ScanFollower):
         self._announced += step.size
         if self._slots is not None:
             self._slots.drop()
-        yield from self._tracker.close("restarted")
+        yield from self._tracker.close("restarted", announced())
         yield from self._tallies.rest()
         self._tracker.new_acquisition(step.announcement)
 
@@ -179,8 +216,11 @@ class FrameDecoder(ScanFollower):
         """The next bytes of `_linear` are a frame: expect frames like it from now on."""
         self._announced = 0
         if self._slots is None or step.layout != self._slots.layout:
-            yield from self._tracker.close("restarted")
-            if self._tracker.planned:
+            if self._slots is not None and self._tracker.planned:
+                ended, begun = changed(self._slots.layout, step.layout)
+                if self._tracker.acquisition is not None:
+                    self._tracker.say_of_next(begun)
+                yield from self._tracker.close("restarted", ended)
                 self._tracker.renumber()
             if self._slots is not None:
                 self._slots.drop()
@@ -216,6 +256,7 @@ class FrameDecoder(ScanFollower):
 
     def _drop_partial(self) -> Iterator[Message]:
         """The source has ended: count and drop what is not whole."""
+        yield from self._drop_odd()
         left = len(self._linear)
         if self._slots is not None:
             left += self._slots.partial if self._landing else 0

@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 from stemd.acquisition import Acquisition
 from stemd.adapters.frames import placing
 from stemd.adapters.frames.format import FrameLayout, FrameStart
+from stemd.adapters.frames.told import began_again
 from stemd.adapters.frames.tracker import ScanTracker
 from stemd.blocks import Buffer, FrameBlock, Message
+
+Bytes = NDArray[np.uint8]
 
 
 class FramesAtHand(Protocol):
@@ -107,7 +110,7 @@ class Placer:
                 skipped = yield from tracker.other_scan(slots.layout, now_ns)
                 slots.done += skipped
             elif why == placing.RESTART:
-                yield from tracker.close("restarted")
+                yield from tracker.close("restarted", began_again())
                 tracker.renumber()
                 tracker.make_plan()
             elif why == placing.BAD:

@@ -49,7 +49,8 @@ class ScanTracker:
         self._announced: Announcement | None = None
         self._plan: Plan | None = None
         self._planned: Scan | None = None
-        self._doubt = ""
+        self._to_say: list[Notice] = []
+        """Of the next scan, as soon as it has begun."""
         self._horizon = 0
         self.new_acquisition(None)
 
@@ -59,6 +60,10 @@ class ScanTracker:
         self._plan = None
         self.state[placing.LAST] = -1
         self.state[placing.BASE] = 0
+
+    def say_of_next(self, notice: Notice) -> None:
+        """What is to be told of the scan that begins next; the newest of each kind."""
+        self._to_say = [each for each in self._to_say if each.kind != notice.kind] + [notice]
 
     def renumber(self) -> None:
         """Numbers began again, unannounced: what was announced last still counts."""
@@ -81,7 +86,9 @@ class ScanTracker:
         """Find out how the acquisition falls into scans. Raises FormatError where nothing tells."""
         self._planned = self.scan
         self._plan = plan(self.scan, self._announced)
-        self._doubt = self._plan.doubt
+        if self._plan.doubt:
+            remedy = "set scan.shape and scan.flyback, or the camera's number of frames"
+            self.say_of_next(Notice("frame_count", self._plan.doubt, remedy=remedy))
         placing.set_scan(self.state, self._plan.scan)
         self._look_ahead()
 
@@ -187,13 +194,8 @@ class ScanTracker:
         )
         number = int(state[placing.BASE]) // max(1, int(state[placing.TOTAL]))
         yield Started(self.acquisition, number)
-        if self._doubt:
-            yield Notice(
-                "frame_count",
-                self._doubt,
-                remedy="set scan.shape and scan.flyback, or the camera's number of frames",
-            )
-            self._doubt = ""
+        yield from self._to_say
+        self._to_say = []
 
     def count(self) -> None:
         """Bring `counters` up to date with what the kernel counted."""
@@ -211,11 +213,14 @@ class ScanTracker:
         known = min(scan.positions, lines * scan.shape[1] + min(column, scan.shape[1]))
         return known - int(self.state[placing.N_PLACED])
 
-    def close(self, reason: EndReason, *, overtaken: bool = False) -> Iterator[Message]:
+    def close(
+        self, reason: EndReason, why: Notice | None = None, *, overtaken: bool = False
+    ) -> Iterator[Message]:
         """End the open scan, if there is one; `overtaken`: a frame of a later scan has come.
 
         It is "complete" whatever the reason if its last position has been passed, and "stopped"
-        if the camera's number of frames was reached before.
+        if the camera's number of frames was reached before. `why`: what is told of a scan that ends
+        before its last position.
         """
         acquisition = self.acquisition
         if acquisition is None:
@@ -227,6 +232,8 @@ class ScanTracker:
         passed = overtaken or m >= scan.last_position_frame
         final: EndReason = "complete" if passed else "stopped" if reason == "complete" else reason
         holes = scan.positions - int(state[placing.N_PLACED]) if passed else self._holes()
+        if why is not None and not passed:
+            yield why
         if holes:
             yield Notice("missing_frames", f"{holes} frames did not come", count=holes)
         if self.counters.repeated:

@@ -29,6 +29,7 @@ from stemd.adapters.frames.linked.scan import (
 )
 from stemd.adapters.frames.linked.together import Together, prepared
 from stemd.adapters.frames.settings import FrameSettings
+from stemd.adapters.frames.told import announced
 from stemd.adapters.tally import Tallies
 from stemd.blocks import (
     POOL_BYTES,
@@ -295,7 +296,10 @@ class LinkedAdapter:
             lost = f"; lost meanwhile: {', '.join(scan.lost)}" if scan.lost else ""
             yield Notice("missing_frames", f"{holes} frames did not come{lost}", count=holes)
         yield from self._tallies.rest()
-        yield Ended(scan.acquisition, scan.reason(why))
+        reason = scan.reason(why)
+        if reason == "restarted":
+            yield announced()
+        yield Ended(scan.acquisition, reason)
 
     def _posted_of(self, scan: JoinedScan) -> Iterator[Message]:
         """Blocks that were taken for the scan before it was closed, and are on their way."""
@@ -311,7 +315,7 @@ class LinkedAdapter:
 
     def _noticed(self, thread: LinkThread, notice: Notice) -> Iterator[Message]:
         """What a link has to say of its part, but for what is so only because it is a part."""
-        if notice.kind == "missing_frames":
+        if notice.kind in ("missing_frames", "restarted"):
             return
         if notice.kind == "pause":
             now = time.monotonic()

@@ -1,0 +1,50 @@
+"""What people are told of frames that do not follow each other as they should."""
+
+from __future__ import annotations
+
+from stemd.adapters.frames.format import FrameLayout
+from stemd.blocks import Notice
+
+
+def kind_of(layout: FrameLayout) -> str:
+    """A layout in words: "256 x 256 pixels of 16 bits"."""
+    height, width = layout.shape
+    size = 8 * int(layout.dtype[1])
+    raw = f", raw of {layout.depth}" if layout.packed else ""
+    return f"{height} x {width} pixels of {size} bits{raw}"
+
+
+def left_out(
+    number: int, layout: FrameLayout, known: FrameLayout, count: int = 1
+) -> tuple[str, str, int, str]:
+    """Kind, text, count and remedy of what is told of frames that were left out."""
+    text = (
+        f"frame {number} says that it has {kind_of(layout)}, those of its scan have "
+        f"{kind_of(known)}: {{count}} such frames were left out, their positions are missing"
+    )
+    remedy = "if it happens again: look at the network and at the camera's memory"
+    return "odd_frame", text, count, remedy
+
+
+def changed(before: FrameLayout, after: FrameLayout) -> tuple[Notice, Notice]:
+    """What is told of a scan that ends since the frames changed, and of the one that begins."""
+    how = f"the camera's frames changed in mid scan, from {kind_of(before)} to {kind_of(after)}"
+    remedy = "change the camera's size and depth between two scans"
+    return (
+        Notice("frames_changed", f"{how}: this scan ends there", remedy=remedy),
+        Notice("frames_changed", f"{how}: this scan begins there", remedy=remedy),
+    )
+
+
+def announced() -> Notice:
+    """What is told of a scan that ends as another acquisition begins."""
+    return Notice("restarted", "another acquisition began before this scan's end", "info")
+
+
+def began_again() -> Notice:
+    """What is told of a scan in whose middle the numbers begin again."""
+    return Notice(
+        "restarted",
+        "the camera's frame numbers began again before this scan's end: another scan begins there",
+        remedy="if nobody started the scan again, look why the camera lost its count",
+    )
