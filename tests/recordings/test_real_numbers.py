@@ -14,6 +14,7 @@ from stemd.adapters.recordings.counts import SAMPLES
 from stemd.adapters.recordings.fixed_point import exponent_for
 from stemd.blocks import Notice
 from stemd.cli.main import main
+from stemd.errors import FormatError
 from tests.recordings.test_formats import patterns
 from tests.recordings.writers import Array
 
@@ -132,3 +133,36 @@ def test_engines_that_count_electrons_take_real_patterns(tmp_path: Path) -> None
         (images[name],) = (np.asarray(image) for image in found.values())
     assert np.isfinite(images["real"]).all()
     np.testing.assert_allclose(images["real"], images["counts"], atol=0.1)
+
+
+@pytest.mark.parametrize("dtype", ["<i2", ">i4", "i8", "f4"])
+def test_pixels_marked_with_a_negative_number_do_not_count(tmp_path: Path, dtype: str) -> None:
+    data = RNG.poisson(3.0, (5, 6, 12, 9)).astype(dtype)
+    gaps = np.zeros((12, 9), np.bool_)
+    gaps[5:7] = gaps[2, 3] = True
+    data[:, :, gaps] = -1
+    data[:, :, 2, 3] = -2
+    path = saved(tmp_path, data)
+    recording = open_recording(path)
+    np.testing.assert_array_equal(recording.acquisition.detector.mask, gaps)
+    recording.close()
+    assert kinds(path)["marked_pixels"].count == 19
+    found = api.process(path, ["sum"])
+    np.testing.assert_array_equal(found["sum"], data[:, :, ~gaps].sum(-1))
+    counted = api.process(path, ["sum"], optics={"mask": "none"})
+    left = 0 if dtype == "f4" else -20  # eighteen pixels of -1, one of -2
+    np.testing.assert_array_equal(np.asarray(counted["sum"]) - np.asarray(found["sum"]), left)
+
+
+@pytest.mark.parametrize("taken_off", [1, 0.25])
+def test_a_background_that_was_taken_off_is_no_mark(tmp_path: Path, taken_off: float) -> None:
+    data = RNG.poisson(0.5, (5, 6, 12, 9)) * (np.arange(9) > 3) - taken_off
+    path = saved(tmp_path, data.astype("i4" if taken_off == 1 else "f4"))
+    assert "marked_pixels" not in kinds(path)
+
+
+@pytest.mark.parametrize("unit", [1e300, 1e-300, 1e31])
+def test_numbers_that_no_image_can_hold_are_refused(tmp_path: Path, unit: float) -> None:
+    path = saved(tmp_path, np.ones((4, 4, 8, 8)) * unit)
+    with pytest.raises(FormatError, match="images of 32-bit numbers cannot hold its sums"):
+        open_recording(path)

@@ -20,6 +20,10 @@ _MOST = 2**32 - 1
 """Larger counts could make sums beyond 64 bits, which would turn negative."""
 _ENOUGH = 4
 """So many patterns must have the largest value in a pixel before it counts as masked."""
+_RARE = 1e-3
+"""Part of the values of all other pixels: more that are negative are a background taken off."""
+_NUMBERS = 1e-30, 1e30
+"""Between these the largest of real numbers must lie, so that images of 32 bits can hold sums."""
 
 
 class Counts:
@@ -29,9 +33,9 @@ class Counts:
     latter in steps of `scale`, a power of two that `sample` decides. Values that are not finite
     are 0 and are counted. `mask` (height, width) is True where a pixel has no value: what the
     file's own mask says, and where all patterns of the sample have the largest value of their
-    type, which cameras write there, or are not finite. A beam may saturate 8 bits: of these only
-    pixels count as masked that stand alone or in lines, unless the writer is one that masks so
-    (`marks`). Without a `sample` nothing is looked at.
+    type, which cameras write there, have one negative number, or are not finite. A beam may
+    saturate 8 bits: of these only pixels count as masked that stand alone or in lines, unless the
+    writer is one that masks so (`marks`). Without a `sample` nothing is looked at.
     Several threads may convert at a time. Raises FormatError for what are no numbers.
     """
 
@@ -63,6 +67,7 @@ class Counts:
             # numba takes long to import, and integers need none
             from stemd.adapters.recordings.fixed_point import exponent_for
 
+            self._refuse_what_no_image_holds(sample)
             exponent = exponent_for(sample)
             self.scale = 2.0**exponent
             self._leave_out(~np.isfinite(sample).any(axis=0))
@@ -72,6 +77,38 @@ class Counts:
         elif stored.kind == "u" and sample.shape[0] >= _ENOUGH:
             full = full_scale(sample)
             self._leave_out(full if marks or stored.itemsize > 1 else alone_or_together(full)[0])
+        if stored.kind in "if" and (gaps := self._gaps(sample)).any():
+            self._leave_out(gaps)
+            count = int(np.count_nonzero(gaps))
+            text = (
+                f"{count:,} pixels have one negative number in all patterns that were looked at, "
+                "as gaps between modules and broken pixels are marked: they do not count"
+            )
+            self._notices.append(Notice("marked_pixels", text, "info", count=count))
+
+    def _gaps(self, sample: NDArray[Any]) -> Mask:
+        """Pixels of one whole negative value in all patterns, where hardly any other is negative.
+
+        Where a background was taken off, others are.
+        """
+        first = sample[0]
+        gaps = np.asarray((sample == first).all(axis=0) & (first < 0) & (first == np.rint(first)))
+        if self.mask is not None:
+            gaps &= ~self.mask
+        if len(sample) < _ENOUGH or not gaps.any() or gaps.all():
+            return np.zeros_like(gaps)
+        others = sample[:, ~gaps]
+        return gaps & (np.count_nonzero(others < 0) <= _RARE * others.size)
+
+    def _refuse_what_no_image_holds(self, sample: NDArray[Any]) -> None:
+        finite = np.abs(sample[np.isfinite(sample)])
+        largest = float(finite.max(initial=0.0))
+        if largest and not _NUMBERS[0] <= largest <= _NUMBERS[1]:
+            raise FormatError(
+                f"{self._name}: the largest value that was looked at is {largest:.3g}: images of "
+                "32-bit numbers cannot hold its sums",
+                "multiply the patterns with a number, so that one electron is about 1",
+            )
 
     def _leave_out(self, found: Mask) -> None:
         both = found if self.mask is None else self.mask | found
