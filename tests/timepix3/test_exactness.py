@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 
 from stemd.acquisition import Scan
-from stemd.adapters.events.frames import FrameBuilder
-from stemd.blocks import BlockPool, EventBlock, Message, Started
+from stemd.blocks import BlockPool, EventBlock, Message
 from stemd.engines.kernels.events import accumulate, add_to_pattern, membership
-from stemd.errors import ConfigError
 
 from .streams import Camera, decoder, electrons, settings
 
@@ -102,36 +100,6 @@ def test_events_with_no_position_are_skipped_by_the_kernels() -> None:
     lookup = membership([], (10, 10))
     assert accumulate(probe, yx, dwell, 3, 0.0, lookup, *maps, np.zeros((0, 2), np.int64)) == 2
     assert [part.tolist() for part in maps] == [[1, 1], [3, 5], [4, 6]]
-
-
-@pytest.mark.parametrize("binning", [1, 3, 8])
-def test_frames_built_from_events_are_the_binned_patterns(binning: int) -> None:
-    got, truth = messages(20_000)
-    side = 512 // binning
-    binned = truth[:, : side * binning, : side * binning]
-    binned = binned.reshape(-1, side, binning, side, binning).sum((2, 4))
-    seen = np.zeros(SCAN.positions, int)
-    builder = None
-    for message in got:
-        if isinstance(message, Started):
-            builder = FrameBuilder(message.acquisition, binning, BlockPool(64 << 20))
-            assert builder.acquisition.detector.shape == (side, side)
-        elif isinstance(message, EventBlock) and builder is not None:
-            for block in builder.add(message):
-                assert (block.patterns() == binned[block.probe]).all()
-                seen[block.probe] += 1
-                block.release()
-            message.release()
-    assert (seen == 1).all()
-    assert builder is not None
-    assert builder.dropped == 0
-
-
-def test_a_binning_larger_than_the_detector_is_refused() -> None:
-    got, _ = messages(100)
-    started = next(message for message in got if isinstance(message, Started))
-    with pytest.raises(ConfigError, match="binning 600"):
-        FrameBuilder(started.acquisition, 600)
 
 
 def test_more_detectors_than_bits_are_refused() -> None:

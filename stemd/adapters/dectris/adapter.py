@@ -24,7 +24,7 @@ from stemd.adapters.frames.settings import FrameSettings, Port, each_link
 from stemd.adapters.sockets import Receiver
 from stemd.blocks import BlockPool, FrameBlock, Message
 
-STREAM2_PORT, LEGACY_PORT = 31001, 9999
+STREAM2_PORT = 31001
 
 
 class DectrisSettings(FrameSettings):
