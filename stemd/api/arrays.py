@@ -154,7 +154,7 @@ def _narrowed(fetch: Fetch) -> Fetch:
             if int(some.max()) > np.iinfo(np.uint32).max:
                 raise FormatError(
                     f"{NAME}: near pattern {first} there are values above 2^32 - 1",
-                    "no camera counts so far: look at where the values come from",
+                    "no camera counts that high: look at where the values come from",
                 )
             yield some.astype(np.uint32)
 

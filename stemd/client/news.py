@@ -80,7 +80,7 @@ class News:
         except FormatError as error:
             if what not in self._complained:  # once, not ten times a second
                 self._complained.add(what)
-                log.warning("a message is passed over: %s", error)
+                log.warning("a message is ignored: %s", error)
             return
         self.changed()
 

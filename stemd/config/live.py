@@ -95,7 +95,7 @@ class LiveSettings:
                 try:
                     live = live._merged({section: values})
                 except RefusedError as error:
-                    log.warning("a setting of the scan is not known any more", error=str(error))
+                    log.warning("a setting of the scan is no longer known", error=str(error))
         return live
 
     @property

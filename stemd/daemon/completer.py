@@ -285,7 +285,7 @@ class Completer:
                     if document is not None:
                         pipeline.not_completed(scan.scan_id, document["completion"])
         except SinkError as error:
-            log.warning("scan.json does not tell of it", scan=scan.scan_id, error=str(error))
+            log.warning("scan.json could not be updated", scan=scan.scan_id, error=str(error))
         if pipeline is not None:
             pipeline.troubles.tell(level, message, remedy, "completion")
         if document is not None:

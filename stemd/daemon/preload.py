@@ -38,7 +38,7 @@ def preload() -> None:
         try:
             importlib.import_module(name)
         except ImportError as error:
-            log.debug("a module is not there", module=name, error=str(error))
+            log.debug("a module is missing", module=name, error=str(error))
         except OSError as error:  # no descriptor is left: who needs it later reads it then
             log.warning("a module cannot be read", module=name, error=str(error))
     for kind in plugins.KINDS:

@@ -76,7 +76,7 @@ class Red:
                 tell("health is red", what=what, why=message, remedy=remedy)
         for what, message in self._logged:
             if (what, message) not in now:
-                log.info("health: this is over", what=what, why=message)
+                log.info("health: this problem is over", what=what, why=message)
         self._logged = now
 
     def _found(self) -> Iterator[tuple[str, str, str]]:

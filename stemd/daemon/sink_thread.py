@@ -101,7 +101,7 @@ class SinkThread(Sink):
         self._hub.well(self, HANGS)
         if self._late:
             self._late = False
-            log.warning("a sink goes on", sink=self._name, not_told=self._left_out)
+            log.warning("a sink works again", sink=self._name, not_told=self._left_out)
             self._left_out = 0
             self._hub.tell_again(self)
 

@@ -120,8 +120,8 @@ class Daemon:
             left = await self._end()
         if left:
             raise SinkError(
-                f"{len(left)} scans are not on the disk as they ended: {', '.join(left)}",
-                "what had come of them is kept; the next start lists what there is",
+                f"{len(left)} scans are not on the disk completely: {', '.join(left)}",
+                "what was written is kept; the next start puts it into the catalogue",
             )
 
     async def _start_until_stopped(self) -> None:
@@ -277,7 +277,7 @@ class Daemon:
 async def _tell_doubts(config: Config) -> None:
     """What `stemd check` would say of a config that is in force, for those who did not ask."""
     for doubt in await beside(doubts, config):
-        log.warning("the config may not be meant so", doubt=doubt)
+        log.warning("a value in the config may be a mistake", doubt=doubt)
 
 
 async def _until_done(step: Callable[[], Awaitable[object]]) -> None:
@@ -287,7 +287,7 @@ async def _until_done(step: Callable[[], Awaitable[object]]) -> None:
             await step()
             return
         except StemdError as error:
-            log.warning("what earlier scans left waits for the disk", error=str(error))
+            log.warning("files of earlier scans cannot be put in order yet", error=str(error))
             await asyncio.sleep(RECOVER_AGAIN_S)
 
 
@@ -297,7 +297,7 @@ async def _close(store: Store) -> list[str]:
         left = await asyncio.wait_for(beside(store.close), CLOSE_S)
     except TimeoutError:
         left = store.unwritten()
-        log.error("the disk does not answer and is left behind")
+        log.error("the disk does not answer: stemd ends without waiting for it")
     if left:
-        log.error("scans are not on the disk as they ended", scans=left)
+        log.error("scans are not on the disk completely", scans=left)
     return left

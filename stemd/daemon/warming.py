@@ -92,7 +92,7 @@ class Warming:
     def _leave_out(self, pipeline: str, engine: str, done: asyncio.Future[None]) -> None:
         if not engine:
             log.error(
-                "the adapter is not ready and is used nevertheless",
+                "the adapter is not ready; it is used anyway",
                 pipeline=pipeline,
                 late_s=LATE_S,
             )

@@ -106,7 +106,7 @@ class Ghosts:
         except MqttCodeError:
             if connection.lost is not None:
                 raise
-            log.debug("the broker does not let stemd read its own topics")
+            log.debug("the broker does not allow stemd to read its own topics")
         await asyncio.sleep(SWEEP_SECONDS)
         for topic in topics:
             await connection.unsubscribe(topic)

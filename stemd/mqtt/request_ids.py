@@ -84,7 +84,9 @@ class RequestIds:
                 self._failed = False
             except Exception as error:
                 if not self._failed:
-                    log.warning("ids of requests cannot be kept", path=str(path), error=str(error))
+                    log.warning(
+                        "the ids of requests cannot be saved", path=str(path), error=str(error)
+                    )
                 self._failed = True
 
     def _read(self, path: Path) -> None:

@@ -165,7 +165,7 @@ class ScanEngines:
             and choice.settings.complete
         ]
         for_good = [name for name in shown if name not in later]
-        what = f"of {self._repeats.of} frames the first alone is shown by " if self._repeats else ""
+        what = f"only the first of {self._repeats.of} frames is shown by " if self._repeats else ""
         if for_good:
             yield Notice("first_frame_only", what + ", ".join(for_good), level="info")
         if later:

@@ -58,7 +58,7 @@ class SureClock:
         try:
             write_atomic(self._path, [to_json(about).encode()])
         except SinkError as error:
-            log.debug("the time is not kept", error=str(error))
+            log.debug("the time cannot be saved", error=str(error))
 
     @property
     def _passed(self) -> int:

@@ -82,7 +82,11 @@ class Intentions:
         except FileNotFoundError:
             return None
         except (OSError, StemdError) as error:
-            log.warning("an intention cannot be read", file=str(path), error=str(error))
+            log.warning(
+                "the note of a planned deletion or change cannot be read",
+                file=str(path),
+                error=str(error),
+            )
             return None
         sound = found.get("scan") == path.stem and isinstance(found.get("about"), dict)
         if not sound or found.get("instrument") != self._instrument:

@@ -101,7 +101,7 @@ def _positions(kept: Sequence[Path], document: Mapping[str, Any]) -> Json:
         finally:
             recording.close()
     except _WRONG as error:
-        log.debug("positions of a record cut off are not known", error=str(error))
+        log.debug("the positions of an incomplete record are not known", error=str(error))
         return {}
     runs = missing_runs(done)
     return {

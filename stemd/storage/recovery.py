@@ -109,7 +109,7 @@ def entered_row(catalogue: Catalogue, folder: Path, document: Json, scan_id: str
     try:
         catalogue.end(scan_id, document, folder)
     except RowError as error:
-        log.warning("a scan cannot be entered", scan=scan_id, error=str(error))
+        log.warning("a scan cannot be added to the catalogue", scan=scan_id, error=str(error))
         return False
     return True
 
@@ -131,7 +131,11 @@ def finish_intentions(store: Store) -> list[str]:
             else:
                 _list_again(store, scan_id)
         except _WRONG as error:
-            log.warning("what was begun cannot be finished", scan=scan_id, error=str(error))
+            log.warning(
+                "a deletion or a change that was begun cannot be finished",
+                scan=scan_id,
+                error=str(error),
+            )
         else:
             finished.append(scan_id)
             log.warning("finished what was cut off", scan=scan_id, what=intention["what"])
@@ -156,7 +160,9 @@ def enter_missing(catalogue: Catalogue, instrument: str, before_ns: int) -> list
         try:
             document = _unknown(folder, instrument, before_ns)
         except _WRONG as error:
-            log.warning("a scan cannot be entered", folder=str(folder), error=str(error))
+            log.warning(
+                "a scan cannot be added to the catalogue", folder=str(folder), error=str(error)
+            )
             continue
         if document is not None and entered_row(catalogue, folder, document, folder.name):
             entered.append(folder.name)
@@ -176,11 +182,15 @@ def enter_sessions(catalogue: Catalogue) -> None:
             newest = {key: document[key][-_SHOWN:] for key in lists if key in document}
             catalogue.put_session({**document, **newest})
         except RowError as error:
-            log.warning("a session cannot be entered", folder=str(folder), error=str(error))
+            log.warning(
+                "a session cannot be added to the catalogue", folder=str(folder), error=str(error)
+            )
         except SinkError:
             raise
         except _WRONG as error:
-            log.warning("a session cannot be entered", folder=str(folder), error=str(error))
+            log.warning(
+                "a session cannot be added to the catalogue", folder=str(folder), error=str(error)
+            )
 
 
 def scan_folders(data_dir: Path) -> Iterator[Path]:

@@ -186,7 +186,7 @@ class Store:
             text = to_json(one.document, indent=1) + "\n"
             write_atomic(one.folder / SCAN_FILE, [text.encode()])
         except (OSError, SinkError) as error:
-            log.debug("the disk still cannot be written", error=str(error))
+            log.debug("the disk still cannot be written to", error=str(error))
             return False
         self.enter(one.document, one.folder)
         with self._lock, contextlib.suppress(ValueError):  # dropped meanwhile
@@ -212,7 +212,9 @@ class Store:
         self.write_waiting()
         late = self.rows.close(timeout_s)
         if late:
-            log.warning("rows of the catalogue are left to the next start", scans=late)
+            log.warning(
+                "rows of the catalogue are not written; the next start writes them", scans=late
+            )
         self.catalogue.close()
         if self._lock_fd >= 0:
             with contextlib.suppress(OSError):

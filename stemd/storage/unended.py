@@ -88,7 +88,7 @@ def _write(path: Path, days: dict[str, int]) -> None:
         path.parent.mkdir(exist_ok=True)
         write_atomic(path, [to_json({"days": days}).encode()])
     except (OSError, SinkError) as error:  # the next start reads them all again
-        log.debug("which days have ended cannot be kept", error=str(error))
+        log.debug("the list of finished days cannot be saved", error=str(error))
 
 
 def _end(store: Store, folder: Path) -> bool:

@@ -144,7 +144,7 @@ def test_repeats_of_one_place_are_one_aligned_scan_live_and_from_the_record(
     assert completed["repeats"]["frames"] == FRAMES
     told = [n["text"] for n in scan["notices"] if n["kind"] == "first_frame_only"]
     assert told == [
-        f"of {FRAMES} frames the first alone is shown by direct until the images are completed "
+        f"only the first of {FRAMES} frames is shown by direct until the images are completed "
         "from the record"
     ]
     assert documents(client, "completion")[-1]["completion"]["status"] == "done"

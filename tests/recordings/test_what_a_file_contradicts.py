@@ -144,7 +144,7 @@ def test_a_second_array_in_a_file_is_told(tmp_path: Path) -> None:
     shutil.copy(path, other)
     path.write_bytes(path.read_bytes() + other.read_bytes())
     (notice,) = read(path)[1]
-    assert notice.text == f"{other.stat().st_size:,} bytes behind the array are not read"
+    assert notice.text == f"{other.stat().st_size:,} bytes after the array are not read"
 
 
 def test_a_mask_of_another_size_than_the_patterns_is_told(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_a_stream_gives_the_bytes_of_the_file_however_they_are_taken(
 def test_a_stream_ends_with_the_file(memory: RemoteFile) -> None:
     with (
         RemoteBytes(memory).stream(len(DATA) - 10, len(DATA)) as stream,
-        pytest.raises(CameraError, match=r"data\.bin has no bytes behind 1000003"),
+        pytest.raises(CameraError, match=r"data\.bin has no bytes after 1000003"),
     ):
         stream.read_into(np.zeros(11, np.uint8))
 

@@ -318,7 +318,7 @@ def test_images_of_the_first_frame_alone_say_so(tmp_path: Path) -> None:
     assert images["ssb_phase"] == {"frames": 1, "of": FRAMES}
     assert images["adf"]["frames"] == FRAMES
     said = [notice["text"] for notice in run.notices if notice["kind"] == "first_frame_only"]
-    assert said == [f"of {FRAMES} frames the first alone is shown by ssb"]
+    assert said == [f"only the first of {FRAMES} frames is shown by ssb"]
 
 
 def each_scan(recording: Recording) -> Iterator[Recording]:

@@ -118,7 +118,7 @@ class _TextReader:
             if not part.size:
                 raise CameraError(
                     f"{self._text.path} has changed while it was read",
-                    "read it when it has been written to its end",
+                    "read it when it is completely written",
                 )
             made.append(part)
             position += part.size

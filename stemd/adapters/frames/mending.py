@@ -53,7 +53,7 @@ def mended(
     few = ", ".join(map(str, places[:4])) + (", ..." if len(places) > 4 else "")
     text = (
         f"{file.size - kept} bytes are of no whole frame: bytes are missing or too many at "
-        f"{len(places)} places, before frame {few}; the frames go on behind them"
+        f"{len(places)} places, before frame {few}; the frames continue after them"
     )
     remedy = "copy the file again if it was copied; the frame before each place may be damaged"
     return JoinedPieces(pieces, counts, size), Notice(

@@ -157,7 +157,7 @@ class Counts:
     def _beyond(self, first: int) -> FormatError:
         return FormatError(
             f"{self._name}: near pattern {first} there are values beyond 32 bits",
-            "look at where the values come from: no camera counts so far",
+            "look at where the values come from: no camera counts that high",
         )
 
     def _fixed(self, patterns: NDArray[Any]) -> tuple[NDArray[Any], Mask]:

@@ -80,7 +80,7 @@ def _behind(left: int) -> Sequence[Message]:
     """What to say of bytes behind an array."""
     if left <= 0:
         return ()
-    text = f"{left:,} bytes behind the array are not read"
+    text = f"{left:,} bytes after the array are not read"
     remedy = "if they are a second array, save each in a file of its own"
     return (Notice("bytes_behind", text, count=left, remedy=remedy),)
 

@@ -68,7 +68,7 @@ class RangeStream:
         if not self._coming:
             self._ask(self._source.size)
         if not self._coming:
-            raise CameraError(f"{self._source.file} has no bytes behind {self._source.size}")
+            raise CameraError(f"{self._source.file} has no bytes after {self._source.size}")
         data = self._coming.popleft().result()
         self._ask(self._stop)
         return np.frombuffer(data, np.uint8)

@@ -104,7 +104,7 @@ class KeptSettings:
                 self._failed = False
             except (OSError, StemdError) as error:
                 if not self._failed:
-                    text = "settings cannot be kept for the next start"
+                    text = "settings cannot be saved for the next start"
                     log.warning(text, path=str(self._path), error=str(error))
                 self._failed = True
             except asyncio.CancelledError:

@@ -41,7 +41,7 @@ class KeptBooks:
             try:
                 books = await beside(self._files.stored, self._pipeline)
             except StemdError as error:
-                log.warning("sessions of before cannot be read yet", error=str(error))
+                log.warning("earlier sessions cannot be read yet", error=str(error))
                 await asyncio.sleep(AGAIN_S)
                 continue
             self._kept = {book.id: book.changes for book in books}

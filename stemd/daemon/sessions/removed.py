@@ -34,7 +34,7 @@ async def end_removed(
                 await _end(books[each], files, wanted, boot_id)
             return
         except StemdError as error:
-            log.warning("sessions of removed pipelines wait for the disk", error=str(error))
+            log.warning("sessions of removed pipelines cannot be ended yet", error=str(error))
             await asyncio.sleep(AGAIN_S)
 
 

@@ -87,9 +87,9 @@ class Catalogue:
             new = () if folder is None else self._beginning(document, folder)
         except _WRONG as error:
             raise RowError(
-                f"the document of scan {scan_id} cannot be entered: {type(error).__name__}: "
-                f"{error}",
-                "its scan.json is damaged; its record and images are what they are",
+                f"the document of scan {scan_id} cannot be added to the catalogue: "
+                f"{type(error).__name__}: {error}",
+                "its scan.json is damaged; its record and images are unchanged",
             ) from error
 
         def write(db: sqlite3.Connection) -> None:

@@ -98,7 +98,9 @@ class Rows:
             log.error("a row that the catalogue cannot take", id=name, error=str(error))
         except (SinkError, OSError) as error:
             if self.error is None:
-                log.warning("the catalogue does not take a row yet", id=name, error=str(error))
+                log.warning(
+                    "a row of the catalogue cannot be written yet", id=name, error=str(error)
+                )
             self.error = (
                 error if isinstance(error, SinkError) else SinkError(str(error), "check the disk")
             )
