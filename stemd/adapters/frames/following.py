@@ -5,9 +5,8 @@ from __future__ import annotations
 from stemd.acquisition import Acquisition, Scan
 from stemd.adapters.frames import placing
 from stemd.adapters.frames.placer import Placer
-from stemd.adapters.frames.tracker import NumberedCamera, ScanTracker
+from stemd.adapters.frames.tracker import FrameCounts, NumberedCamera, ScanTracker
 from stemd.adapters.tally import Tallies
-from stemd.blocks import Counters
 
 
 class ScanFollower:
@@ -37,7 +36,7 @@ class ScanFollower:
         return self._tracker.acquisition
 
     @property
-    def counters(self) -> Counters:
+    def counters(self) -> FrameCounts:
         """Frames of the scan under way by fate; of the last scan when there is none."""
         if self._tracker.acquisition is not None:
             self._tracker.count()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -14,9 +15,21 @@ from stemd.adapters.frames.format import Announcement, FrameLayout
 from stemd.adapters.frames.scans import Plan, plan, resolve
 from stemd.adapters.silence import lacks_only_its_end
 from stemd.adapters.tally import Tallies
-from stemd.blocks import Counters, Ended, EndReason, Message, Notice, Started
+from stemd.blocks import Ended, EndReason, Message, Notice, Started
 
 NO_POSITIONS: NDArray[np.uint8] = np.zeros(0, np.uint8)
+
+
+@dataclass(slots=True)
+class FrameCounts:
+    """Frames by fate since the acquisition began; published, never reset in mid-scan."""
+
+    frames: int = 0
+    flyback: int = 0
+    leading: int = 0
+    repeated: int = 0
+    extra: int = 0
+    skipped_bytes: int = 0
 
 
 class NumberedCamera(Protocol):
@@ -41,7 +54,7 @@ class ScanTracker:
         self.scan = scan
         self.source = source
         self.acquisition: Acquisition | None = None
-        self.counters = Counters()
+        self.counters = FrameCounts()
         self.state: NDArray[np.int64] = placing.new_state(camera.first_number, camera.turn)
         self.seen = NO_POSITIONS
         self._tallies = tallies
@@ -171,7 +184,7 @@ class ScanTracker:
         state[placing.END] = min(scan.frames, left)
         self._look_ahead()
         state[placing.N_FRAMES :] = 0
-        self.counters = Counters()
+        self.counters = FrameCounts()
         self.seen = np.zeros(scan.positions, np.uint8)
         state[placing.OPEN] = 1
         announced = self._announced or Announcement()

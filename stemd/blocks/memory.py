@@ -1,8 +1,7 @@
-"""What flows from a camera to the engines: messages, blocks of patterns, blocks of events.
+"""The memory of blocks: aligned, in buffers that go forward full and come back empty.
 
-All memory for the data path is allocated when the size of a frame is first known and recycled
-from then on: a block goes forward full and comes back empty. When none is free the reader
-waits, which is the back-pressure that reaches the camera through TCP.
+It is allocated when the size of a frame is first known and recycled from then on. When no buffer is
+free the reader waits, which is the back-pressure that reaches the camera through TCP.
 """
 
 from __future__ import annotations
@@ -11,13 +10,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-from stemd.acquisition import Acquisition
 
 BLOCK_BYTES = 528 * 1024
 """Aim for the bytes of a block: a fraction of the L2 cache, so that it is still there when the
@@ -202,187 +197,3 @@ class BlockPool:
         """How long the buffer that has been out longest has been out, in seconds; 0: none is."""
         since = [taken for buffer in self._all if (taken := buffer.taken) is not None]
         return time.monotonic() - min(since) if since else 0.0
-
-
-@dataclass(slots=True)
-class FrameBlock:
-    """`count` whole patterns, one after the other, in the bytes in which they came.
-
-    Frame i's pixels start at byte `pixel_offset + i * stride` of `pixels` and are
-    `shape[0] * shape[1]` values of `dtype` ("u1", "u2", "u4", "u8"; "i4" of recorded real numbers),
-    swapped if `big_endian`.
-    `wire` is what the camera sent for these frames (header and pixels), contiguous: what a
-    recorder writes. For packed formats `pixels` is the unpacked copy, else it is `wire`.
-    `sequence` counts frames of the acquisition from 0, holes included; `probe` is the probe
-    position of each frame, -1 for a frame that belongs to none (flyback, leading, repeated).
-    Who keeps a block beyond the call it was given in says `retain`, and `release` when done; who
-    needs no more than `wire` says so to both. `reduced`: its patterns are in the scan's sums
-    already, see `adapters.base.ReadsApart`.
-    """
-
-    acquisition: Acquisition
-    pixels: NDArray[np.uint8]
-    pixel_offset: int
-    stride: int
-    count: int
-    shape: tuple[int, int]
-    dtype: Literal["u1", "u2", "u4", "u8", "i4"]
-    big_endian: bool
-    sequence: NDArray[np.int64]
-    probe: NDArray[np.int64]
-    wire: NDArray[np.uint8]
-    received_ns: int
-    buffer: Buffer | None = None
-    reduced: bool = False
-
-    def retain(self, *, wire_only: bool = False) -> None:
-        """One more reader of this block's memory, or of `wire` alone."""
-        if self.buffer is not None:
-            self.buffer.retain(wire_only=wire_only)
-
-    def release(self, *, wire_only: bool = False) -> None:
-        """One reader less."""
-        if self.buffer is not None:
-            self.buffer.release(wire_only=wire_only)
-
-    def patterns(self) -> NDArray[np.integer]:
-        """The patterns as a strided (count, height, width) view in wire byte order, no copy."""
-        dtype = np.dtype(("<" if not self.big_endian else ">") + self.dtype)
-        height, width = self.shape
-        return np.ndarray(
-            (self.count, height, width),
-            dtype,
-            buffer=self.pixels,
-            offset=self.pixel_offset,
-            strides=(self.stride, width * dtype.itemsize, dtype.itemsize),
-        )
-
-
-@dataclass(slots=True)
-class EventBlock:
-    """`count` electron hits of one acquisition, in compact arrays of at least `count` elements.
-
-    `probe` is the probe position (flat index y*nx + x), `yx` the detector pixel as
-    y << 16 | x, `dwell_ns` the time in nanoseconds since the beam came to the position (what an
-    acceptance time cuts on). `wire` is what the camera sent, for the recorder: it may hold more
-    than these hits, and a block of no hits may only carry bytes or runs. `complete` are runs
-    (first, stop) of probe positions for which no further event is expected.
-    """
-
-    acquisition: Acquisition
-    probe: NDArray[np.int32]
-    yx: NDArray[np.uint32]
-    dwell_ns: NDArray[np.float32]
-    count: int
-    wire: NDArray[np.uint8]
-    received_ns: int
-    complete: Sequence[tuple[int, int]] = ()
-    buffer: Buffer | None = None
-
-    @property
-    def y(self) -> NDArray[np.uint16]:
-        """Detector row of each hit."""
-        return (self.yx[: self.count] >> np.uint32(16)).astype(np.uint16)
-
-    @property
-    def x(self) -> NDArray[np.uint16]:
-        """Detector column of each hit."""
-        return (self.yx[: self.count] & np.uint32(0xFFFF)).astype(np.uint16)
-
-    def retain(self, *, wire_only: bool = False) -> None:
-        """One more reader of this block's memory, or of `wire` alone."""
-        if self.buffer is not None:
-            self.buffer.retain(wire_only=wire_only)
-
-    def release(self, *, wire_only: bool = False) -> None:
-        """One reader less."""
-        if self.buffer is not None:
-            self.buffer.release(wire_only=wire_only)
-
-
-@dataclass(slots=True)
-class ImageBlock:
-    """A finished image, from a source that has no patterns: all positions of its acquisition.
-
-    `image` is float32 (ny, nx), not written to again; `name` is what engines know it by; `wire`
-    is the file that it came in.
-    """
-
-    acquisition: Acquisition
-    name: str
-    image: NDArray[np.float32]
-    wire: NDArray[np.uint8]
-    received_ns: int
-
-    def retain(self, *, wire_only: bool = False) -> None:
-        """Nothing: the memory is not recycled."""
-
-    def release(self, *, wire_only: bool = False) -> None:
-        """Nothing: the memory is not recycled."""
-
-
-@dataclass(slots=True)
-class Started:
-    """A scan has begun: its first frame, or its first event, is here.
-
-    `number`: of a frame camera whose numbers go on, which of the camera's scans it is, from 0.
-    """
-
-    acquisition: Acquisition
-    number: int = 0
-
-
-Level = Literal["info", "warning", "error"]
-EndReason = Literal["complete", "idle", "disconnected", "restarted", "stopped", "replaced"]
-
-
-@dataclass(slots=True)
-class Ended:
-    """A scan is over. `complete` only when every probe position was seen or is known missing
-    because a later frame has come.
-    """
-
-    acquisition: Acquisition
-    reason: EndReason
-
-
-@dataclass(slots=True)
-class Notice:
-    """Something the operator should know, counted: `kind` is a stable key, `text` for people.
-
-    `count` adds to the pipeline's counter of that kind. `mended`: by the scan's record, where there
-    is one; then nobody needs to be warned.
-    """
-
-    kind: str
-    text: str
-    level: Level = "warning"
-    count: int = 1
-    remedy: str = ""
-    mended: bool = False
-
-
-@dataclass(slots=True)
-class Link:
-    """The connection to the camera came up or went away."""
-
-    connected: bool
-    text: str = ""
-    remedy: str = ""
-
-
-Block = FrameBlock | EventBlock
-Message = Started | FrameBlock | EventBlock | ImageBlock | Ended | Notice | Link
-
-
-@dataclass(slots=True)
-class Counters:
-    """Frames by fate since the acquisition began; published, never reset in mid-scan."""
-
-    frames: int = 0
-    flyback: int = 0
-    leading: int = 0
-    repeated: int = 0
-    extra: int = 0
-    skipped_bytes: int = 0
-    by_kind: dict[str, int] = field(default_factory=dict)
