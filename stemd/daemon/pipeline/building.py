@@ -31,7 +31,7 @@ async def watch_building(
                 f"the adapter {kind} of {adapter.pipeline} was not ready within {BUILD_S:g} s: "
                 "the pipeline is left out",
                 "its driver or device may hang: see its own documentation, then restart stemd; "
-                "the pipeline begins should the adapter get ready after all",
+                "if the adapter gets ready later, the pipeline begins",
                 KIND,
                 of=OF,
                 fault=True,
