@@ -9,6 +9,7 @@ from stemd.acquisition import Acquisition
 from stemd.adapters.dectris.expander import Expander
 from stemd.adapters.dectris.kernels import scanning, table
 from stemd.adapters.frames.format import FrameLayout
+from stemd.adapters.frames.marks import mark_frames
 from stemd.blocks import BlockPool, Buffer, FrameBlock
 
 Bytes = NDArray[np.uint8]
@@ -20,7 +21,7 @@ _MESSAGE_BYTES = 512  # of a message that are no image
 
 
 class CompressedSlots:
-    """Implements adapters.frames.placer.Slots for images of one `layout`.
+    """Implements adapters.frames.placer.FramesAtHand for images of one `layout`.
 
     A buffer takes `count` images and the messages that they came in, or fewer where those are
     larger: `fits` says how many.
@@ -36,6 +37,7 @@ class CompressedSlots:
         if self.count < share:
             self.count = pool.configure(size + size // 64 + _MESSAGE_BYTES, size, BLOCK_BYTES)
         self.numbers: NDArray[np.int64] = np.zeros(self.count, np.int64)
+        self.marks: NDArray[np.uint64] = np.zeros(self.count, np.uint64)
         self.prefixes: Bytes = np.zeros((self.count, 0), np.uint8)
         self.buffer: Buffer | None = None
         self.done = self.capacity = 0
@@ -84,10 +86,11 @@ class CompressedSlots:
         return count - good
 
     def read_numbers(self, stop: int, reference: Bytes) -> None:
-        """See `placer.Slots`: they are known."""
+        """See `placer.FramesAtHand`: the numbers are known."""
+        mark_frames(self._wire, self._ends, self.done, stop, self.marks)
 
     def block(self, start: int, stop: int, acquisition: Acquisition, now_ns: int) -> FrameBlock:
-        """See `placer.Slots`."""
+        """See `placer.FramesAtHand`."""
         assert self.buffer is not None
         buffer, layout, size = self.buffer, self.layout, self._image_bytes
         if stop == self.capacity:
@@ -111,7 +114,7 @@ class CompressedSlots:
         )
 
     def drop(self) -> None:
-        """See `placer.Slots`."""
+        """See `placer.FramesAtHand`."""
         if self.buffer is not None:
             self.buffer.release()
         self.buffer = None

@@ -14,14 +14,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from stemd.adapters.frames.jumps import LATE, Same, continued, never
 from stemd.adapters.frames.numbers import Ends
 from stemd.blocks import Notice
 
 Numbers = NDArray[np.int64]
 MOST_LIES = 0.1
 """Part of all frames whose numbers may lie, the others being believed."""
-LATE = 8
-"""A number so far behind the last one, or less, is that of a late or repeated frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +51,22 @@ class Numbered:
         return part, begin
 
 
-def sort_out(numbers: Numbers, frames: int | None, declared: int | None = None) -> Numbered:
+def sort_out(
+    numbers: Numbers, frames: int | None, declared: int | None = None, same: Same = never
+) -> Numbered:
     """Numbers to place the frames by, from those in their headers.
 
-    `frames` of a scan, `declared` of an acquisition, None where nobody says.
+    `frames` of a scan, `declared` of an acquisition, None where nobody says. `same` says whether
+    two frames have the same bytes.
     """
     if numbers.size and not (numbers > 0).any():
         return Numbered(numbers)
+    numbers, told, again = continued(numbers, same)
+    if again:
+        return Numbered(numbers, notices=told)
     mended, lies = _without_lies(numbers)
     firsts = _beginnings(mended)
-    told = [_lie(lies, numbers, mended)] if lies.size else []
+    told += [_lie(lies, numbers, mended)] if lies.size else []
     if len(firsts) == 1:
         return Numbered(mended, notices=told)
     lengths = np.diff([*firsts, numbers.size])
@@ -82,7 +87,7 @@ def sort_out(numbers: Numbers, frames: int | None, declared: int | None = None) 
         order, lost = placed
         how, remedy = f"part by part, by their numbers, and {lost} are missing", ""
     notice = Notice("numbers_begin_again", f"{begun}: the frames are placed {how}", remedy=remedy)
-    return Numbered(order, by_order=True, notices=[notice])
+    return Numbered(order, by_order=True, notices=[*told, notice])
 
 
 def _part_by_part(

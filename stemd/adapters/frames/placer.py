@@ -21,18 +21,20 @@ Bytes = NDArray[np.uint8]
 class FramesAtHand(Protocol):
     """The frames of the block at hand, of which those before `done` have been placed.
 
-    There are `capacity`. `prefixes` (n, size) and `numbers` (n,) are the frames' own.
+    There are `capacity`. `prefixes` (n, size), `numbers` (n,) and `marks` (n,) are the
+    frames' own.
     """
 
     layout: FrameLayout
     prefixes: NDArray[np.uint8]
     numbers: NDArray[np.int64]
+    marks: NDArray[np.uint64]
     buffer: Buffer | None
     done: int
     capacity: int
 
     def read_numbers(self, stop: int, reference: NDArray[np.uint8]) -> None:
-        """Read the numbers of the frames from `done` to `stop` - 1."""
+        """Read the numbers and make the marks of the frames from `done` to `stop` - 1."""
         ...
 
     def block(self, start: int, stop: int, acquisition: Acquisition, now_ns: int) -> FrameBlock:
@@ -85,6 +87,8 @@ class Placer:
             buffer.sequence,
             buffer.probe,
             tracker.seen,
+            slots.marks,
+            tracker.known,
         )
         return why
 
@@ -113,6 +117,8 @@ class Placer:
                 yield from tracker.close("restarted", began_again())
                 tracker.renumber()
                 tracker.make_plan()
+            elif why == placing.BACK:
+                yield from tracker.jumped_back()
             elif why == placing.BAD:
                 return False
         if slots.done == slots.capacity:

@@ -19,18 +19,20 @@ BASE, TOTAL, END, OPEN = 5, 6, 7, 8
 LAST, NUMBER = 9, 10
 FIRST, TURN = 11, 12
 ZERO, RISES = 13, 14
-N_FRAMES, N_FLYBACK, N_LEADING, N_REPEATED, N_PLACED = 15, 16, 17, 18, 19
-STATE_SIZE = 20
+OFFSET, KNOWN = 15, 16
+N_FRAMES, N_FLYBACK, N_LEADING, N_REPEATED, N_PLACED = 17, 18, 19, 20, 21
+STATE_SIZE = 22
 """TOTAL: frames of a scan. END: frames after which the scan at hand is complete. OPEN: a scan is
 under way. LAST: highest frame number seen, -1 before the first. NUMBER: out, the frame number
 that stopped the kernel. FIRST, TURN: the camera's first number, and what its numbers wrap at (0:
 never). ZERO: the number that is sent as 0, or left out, see `may_leave_out_0`; 0: none. RISES:
 1 where frames come by several links: one link need not bring the first number, so any that is far
-behind the others begins again. N_...: counters, the last of all."""
+behind the others begins again. OFFSET: to be added to the numbers of a camera that has lost its
+count. KNOWN: BASE of the newest scan. N_...: counters, the last of all."""
 
-ALL, COMPLETE, OTHER_SCAN, RESTART, BAD = 0, 1, 2, 3, 4
+ALL, COMPLETE, OTHER_SCAN, RESTART, BAD, BACK = 0, 1, 2, 3, 4, 5
 """Why `place_live` stopped: nothing left; scan complete with the frame before; the frame belongs
-to no open scan; numbers begin again; the bytes are not the expected frame."""
+to no open scan; numbers begin again; the bytes are not the expected frame; numbers jump back."""
 
 _REORDER = 8  # number 1 behind no more frames than this is a repeat, behind more a new beginning
 
@@ -97,14 +99,18 @@ def place_live(
     sequence: NDArray[np.int64],
     probe: NDArray[np.int64],
     seen: NDArray[np.uint8],
+    marks: NDArray[np.uint64],
+    known: NDArray[np.uint64],
 ) -> tuple[int, int]:
     """Check and place the received frames start..stop-1; returns (why it stopped, at which frame).
 
     `prefixes` (n, size) are the message prefixes, every one must be `prefix`. `numbers` are as
     sent, -1 for a header that is not the expected one.
     `sequence` and `probe` take the frame number within the scan and the probe position, -1 for
-    flyback, leading and repeated frames; `seen` marks the positions of the scan. Cost: some
-    tens of nanoseconds a frame.
+    flyback, leading and repeated frames; `seen` marks the positions of the scan. `marks` are the
+    frames' own, `known` those of the newest scan's frames that have come, 0 of others: a frame far
+    back that has another mark than the one with its number is no repeated one. Cost: some tens of
+    nanoseconds a frame.
     """
     for i in range(start, stop):
         for k in range(prefix.size):
@@ -118,7 +124,12 @@ def place_live(
             state[TURN] = max(state[TURN], state[ZERO])  # it does send a 0
         elif raw == state[FIRST] and expected == state[ZERO] and state[TURN] == state[ZERO]:
             state[TURN] -= 1  # 1 where 0 was due: this camera never sends a 0
-        value = _unwrap(raw, state[FIRST], state[TURN], expected)
+        offset = state[OFFSET]
+        value = _unwrap(raw, state[FIRST], state[TURN], expected - offset) + offset
+        if offset != 0 and value != expected:
+            plain = _unwrap(raw, state[FIRST], state[TURN], expected)
+            if abs(plain - expected) <= _REORDER:  # the number that made the offset was a lie
+                state[OFFSET], value = 0, plain
         back = abs(value - expected)
         if raw == state[FIRST] and back > (_REORDER if state[OPEN] != 0 else 0):
             return RESTART, i
@@ -126,6 +137,12 @@ def place_live(
             return RESTART, i
         n = value - 1
         m = n - state[BASE]
+        k = n - state[KNOWN]
+        if value < expected - 1 - _REORDER and (
+            k < 0 or k >= known.size or (known[k] != 0 and known[k] != marks[i])
+        ):
+            state[NUMBER] = n
+            return BACK, i
         if state[OPEN] == 0 or m >= state[TOTAL]:
             state[NUMBER] = n
             return OTHER_SCAN, i
@@ -134,6 +151,8 @@ def place_live(
         state[N_FRAMES] += 1
         sequence[i] = m
         probe[i] = -1
+        if 0 <= k < known.size and known[k] == 0:
+            known[k] = marks[i]
         if m < 0:
             state[N_REPEATED] += 1
         else:

@@ -86,7 +86,7 @@ class FrameRecording:
         self._numbered: Numbered | None = None
         if doubtful(table, ends):
             frames = scan.frames if scan else announced.frames
-            numbered = sort_out(table.read_all(), frames, announced.frames)
+            numbered = sort_out(table.read_all(), frames, announced.frames, self._same)
             self.scans = len(numbered.firsts)
             numbered, self._begin = numbered.part(min(self._number, self.scans))
             self._numbered, self._frames = numbered, numbered.numbers.size
@@ -143,6 +143,14 @@ class FrameRecording:
         return FrameTable(
             self._storage, self._format, self._first, self._frames, self._turn, self._begin
         )
+
+    def _same(self, one: int, other: int) -> bool:
+        """Whether two frames of the file have the same bytes."""
+        size = self.layout.frame_bytes
+        both = np.array([one, other], np.int64)
+        data, stride, where = self._storage.headers(both, size, size)
+        first, second = (data[at * stride : at * stride + size] for at in where.tolist())
+        return bool(np.array_equal(first, second))
 
     def _choose_by_number(self, scan: Scan, ends: Ends) -> None:
         """One of several scans whose numbers go on from one to the next."""
@@ -217,7 +225,8 @@ class FrameRecording:
         """The numbers of all frames, put right where they lie; what is wrong is told."""
         if self._numbered is None:
             found = self._headers().read_all(self._start)
-            self._numbered = sort_out(found, self._acquisition.scan.frames)
+            frames = self._acquisition.scan.frames
+            self._numbered = sort_out(found, frames, same=self._same)
             if self._numbered.by_order or len(self._numbered.firsts) > 1:
                 self._numbered = Numbered(found)  # at both ends they are as they should be
         self._notices += self._numbered.notices

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition
 from stemd.adapters.frames.format import FrameFormat, FrameLayout
+from stemd.adapters.frames.marks import mark_frames
 from stemd.blocks import BlockPool, Buffer, FrameBlock
 
 SCATTER = 1024
@@ -29,6 +30,8 @@ class Slots:
         self.count = pool.configure(layout.frame_bytes, layout.unpacked_bytes)
         self.prefixes: NDArray[np.uint8] = np.zeros((self.count, camera.prefix_bytes), np.uint8)
         self.numbers: NDArray[np.int64] = np.zeros(self.count, np.int64)
+        self.marks: NDArray[np.uint64] = np.zeros(self.count, np.uint64)
+        self._bounds = np.arange(self.count + 1, dtype=np.int64) * layout.frame_bytes
         self.indices: NDArray[np.int64] = np.arange(self.count, dtype=np.int64)
         self._format = camera
         self._prefix_bytes = camera.prefix_bytes
@@ -112,7 +115,7 @@ class Slots:
         return not np.array_equal(begun[:known], opening[:known])
 
     def read_numbers(self, stop: int, reference: NDArray[np.uint8]) -> None:
-        """Read the numbers of the frames from `done` to `stop` - 1."""
+        """Read the numbers and make the marks of the frames from `done` to `stop` - 1."""
         assert self.buffer is not None
         self._format.read_numbers(
             self.buffer.bytes,
@@ -121,6 +124,7 @@ class Slots:
             reference,
             self.numbers[self.done : stop],
         )
+        mark_frames(self.buffer.bytes, self._bounds, self.done, stop, self.marks)
 
     def block(self, start: int, stop: int, acquisition: Acquisition, now_ns: int) -> FrameBlock:
         """Slots start..stop-1 as a block, unpacked where needed.

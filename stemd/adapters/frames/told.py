@@ -48,3 +48,15 @@ def began_again() -> Notice:
         "the camera's frame numbers began again before this scan's end: another scan begins there",
         remedy="if nobody started the scan again, look why the camera lost its count",
     )
+
+
+def jumped_back(last: int, number: int) -> tuple[str, str, int, str]:
+    """What is told of numbers (from 0) that jump back, with frames that are none of those before.
+
+    Kind, text, count and remedy.
+    """
+    text = (
+        f"the frame numbers jumped back in mid scan, from {last} to {number} (from 0), with other "
+        "frames: from there on the frames are placed by their order"
+    )
+    return "numbers_begin_again", text, 1, "look why the camera lost its count"

@@ -13,11 +13,13 @@ from stemd.acquisition import Acquisition, Detector, Scan, new_scan_id
 from stemd.adapters.frames import placing
 from stemd.adapters.frames.format import Announcement, FrameLayout
 from stemd.adapters.frames.scans import Plan, plan, resolve
+from stemd.adapters.frames.told import jumped_back
 from stemd.adapters.silence import lacks_only_its_end
 from stemd.adapters.tally import Tallies
 from stemd.blocks import Ended, EndReason, Message, Notice, Started
 
 NO_POSITIONS: NDArray[np.uint8] = np.zeros(0, np.uint8)
+NO_MARKS: NDArray[np.uint64] = np.zeros(0, np.uint64)
 
 
 @dataclass(slots=True)
@@ -45,7 +47,7 @@ class ScanTracker:
     """The scans of one camera connection.
 
     `scan` is the configured geometry (None: told by the camera), may be set at any time, and counts
-    from the next scan on. `state` and `seen` are what the placing kernel works on.
+    from the next scan on. `state`, `seen` and `known` are what the placing kernel works on.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class ScanTracker:
         self.counters = FrameCounts()
         self.state: NDArray[np.int64] = placing.new_state(camera.first_number, camera.turn)
         self.seen = NO_POSITIONS
+        self.known = NO_MARKS
         self._tallies = tallies
         self._format = camera
         self._announced: Announcement | None = None
@@ -72,7 +75,8 @@ class ScanTracker:
         self._announced = announced
         self._plan = None
         self.state[placing.LAST] = -1
-        self.state[placing.BASE] = 0
+        self.state[placing.BASE] = self.state[placing.OFFSET] = 0
+        self.known = NO_MARKS
 
     def say_of_next(self, notice: Notice) -> None:
         """What is to be told of the scan that begins next; the newest of each kind."""
@@ -157,6 +161,13 @@ class ScanTracker:
         state[placing.LAST] = max(n, int(state[placing.LAST]))
         return True
 
+    def jumped_back(self) -> Iterator[Message]:
+        """Frame `NUMBER` is no repeated one: the camera has lost its count, its order counts."""
+        state = self.state
+        n, last = int(state[placing.NUMBER]), int(state[placing.LAST])
+        state[placing.OFFSET] += last + 1 - n
+        yield from self._tallies.add(*jumped_back(last, n))
+
     def _extra(self, number: int) -> Iterator[Message]:
         self.counters.extra += 1
         yield from self._tallies.add(
@@ -186,6 +197,8 @@ class ScanTracker:
         state[placing.N_FRAMES :] = 0
         self.counters = FrameCounts()
         self.seen = np.zeros(scan.positions, np.uint8)
+        self.known = np.zeros(scan.frames, np.uint64)
+        state[placing.KNOWN] = state[placing.BASE]
         state[placing.OPEN] = 1
         announced = self._announced or Announcement()
         mask = announced.mask
