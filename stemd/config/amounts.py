@@ -70,7 +70,8 @@ def _lines(scan: Scan) -> Iterator[str]:
             f"{scan.positions} positions"
         )
     if min(ny, nx) < 4 and max(ny, nx) > 1:
-        yield f"scan.shape = [{ny}, {nx}] is a line, from which no image is integrated"
+        what = "a line" if max(ny, nx) >= 4 else "a few positions"
+        yield f"scan.shape = [{ny}, {nx}] is {what}, from which no image is integrated"
 
 
 def _kernels(pipeline: PipelineConfig, scan: Scan) -> Iterator[str]:

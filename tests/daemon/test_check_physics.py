@@ -116,6 +116,7 @@ USUAL: dict[str, Any] = {
         ({"more": "band_pass = [60.0, 80.0]"}, ["band_pass = [60, 80]", "32 waves"]),
         ({"more": "[pipeline.publish]\nrate_hz = 100.0", "shape": "[4096, 4096]"}, ["26.8 GB/s"]),
         ({"shape": "[1, 64]"}, ["shape = [1, 64] is a line"]),
+        ({"shape": "[2, 2]"}, ["shape = [2, 2] is a few positions"]),
     ],
 )
 def test_a_scan_that_nobody_can_mean_is_doubted_with_numbers(

@@ -262,7 +262,7 @@ def _unexplained(at: Frequencies, power: F64, explained: F64, cells: int) -> flo
     parts of all that is seen. So it does not depend on the dose, but for what is not clear. Of one
     frequency |noise|^2 scatters by as much as its mean.
     """
-    if cells < LEAST_CELLS:
+    if cells < LEAST_CELLS or not at.index.size:  # a single position has no frequency
         return 0.0
     n = int(np.count_nonzero(at.done))
     frequencies = float(at.twice.sum())

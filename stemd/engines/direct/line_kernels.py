@@ -139,7 +139,8 @@ def _ones(n: int) -> NDArray[np.complex64]:
 
 def _power_at(at: Frequencies, power: F64 | None) -> F64:
     if power is None:
-        share = at.twice.sum() / at.positions
+        # a single position has no frequency
+        share = max(float(at.twice.sum()), 1.0) / at.positions
         return np.full(at.index.size, PRIOR_RADIAN**2 / share)
     return np.where(at.ring < power.size, power[np.minimum(at.ring, power.size - 1)], 0.0)
 
