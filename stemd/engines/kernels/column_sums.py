@@ -6,7 +6,7 @@ sums of columns, and these once more to sums of the running sums, from which the
 Nothing is multiplied but once a pattern. 16-bit lanes hold a byte of even and one of odd place:
 added as they are, they wrap, but the odd bytes are added apart, and what is left modulo 2**16 is
 the sum of the even ones. Compilers do not find this, so it is written as LLVM vector code, which
-is not bound to any processor.
+is not bound to any processor. Tiles that are read in order (`in_order`) have another y moment.
 """
 
 from __future__ import annotations
