@@ -67,7 +67,8 @@ def measured_optics(run: ScanRun, before: Seen | None = None) -> Json | None:
     if run.repeats is not None:
         document["drift_nm_per_s"] = _drift_of_frames(run.repeats.about())
     document["usable"] = usable
-    document["agrees"] = _agrees(document)
+    elsewhere = lens is not None and lens.one_of_two
+    document["agrees"] = False if elsewhere else _agrees(document)
     return document
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -108,6 +109,39 @@ def test_the_camera_is_found_turned_and_the_disc_where_it_is(document):
     assert said is not None
     assert "the disc at [16." in said.text
     assert other_than_told(document) is None, "what is usable is told by the engine"
+
+
+UPRIGHT = replace(
+    SETUP,
+    beam=Beam(300e3, 20.0, 0.0),
+    lens=Aberrations(),
+    camera=Camera((32, 32), 2.5),
+    dose=20_000.0,
+)
+
+
+@pytest.mark.parametrize(("specimen", "off"), [("mos2", 90.0), ("mos2_twisted", -90.0)])
+def test_a_camera_told_a_quarter_of_a_turn_off_is_found_as_it_stands(specimen, off):
+    run = run_of(replace(UPRIGHT, specimen=specimen), rotation_deg=off)
+    found = measured_optics(run)
+    assert found is not None
+    assert near(found["rotation_deg"], 0.0, 1.0)
+    assert found["rotation_deg"]["agrees"] is False
+    said = next(each["text"] for each in run.notices if "a camera turned by" in each["text"])
+    assert "defocus" not in said, "that is as it was told"
+
+
+def test_a_camera_that_stands_in_one_of_two_ways_and_in_neither_as_told_is_said_to():
+    """Of atoms that are not clearly bright nothing tells a camera that is turned by half a turn."""
+    run = run_of(replace(UPRIGHT, specimen="srtio3"), rotation_deg=90.0)
+    found = measured_optics(run)
+    assert found is not None
+    assert found["rotation_deg"] is None
+    assert found["agrees"] is False
+    said = next(each for each in run.notices if each["kind"] == "direct_camera_turned")
+    assert re.search(r"by -?[0-2]\.\d or by -?1[78]\d\.\d degrees without flip", said["text"])
+    right = run_of(replace(UPRIGHT, specimen="srtio3"), rotation_deg=0.0)
+    assert not [each for each in right.notices if "turned" in each["text"]]
 
 
 def test_a_scan_that_goes_on_is_measured_and_says_that_it_is_not_the_whole():

@@ -105,12 +105,18 @@ class BrightFieldEngine(KeepsDiscs):
                 level="info",
                 remedy="stemd process measures it in the scan's record",
             )
+        if measured and lens is not None and lens.one_of_two:
+            self._say(
+                "camera_turned",
+                lens.words(),
+                remedy="set rotation_deg and flip to the one with which atoms are bright in icom",
+            )
         if measured and lens is not None and (lens.disagrees or lens.turned):
             self._say(
                 "lens_disagrees",
                 lens.words(),
-                remedy="focus the microscope, or set what was measured in the optics; "
-                'optics.measured = "use" does it by itself',
+                remedy=("focus the microscope, or " if lens.disagrees else "")
+                + 'set what was measured in the optics; optics.measured = "use" does it by itself',
             )
 
     def _measure_so_far(self, lines: int) -> None:

@@ -47,6 +47,8 @@ LEAST_SIDE = 16
 """Positions across below which no lens is looked for."""
 CONVINCING = 0.95
 """Quality of a peak from which on no other rotation of the camera is tried."""
+SAME_STAND_DEG = 10.0
+"""Two rotations that are no further apart are one."""
 CLEAR = 6.0
 """Times the scatter of all shifts that the best one must stand out before lens and phase are looked
 for by it, which takes some 20 s."""
@@ -78,7 +80,15 @@ def lens_found(
     for rotation, flip in () if best.sure and best.quality > CONVINCING else turns:
         other = optics.model_copy(update={"rotation_deg": rotation, "flip": flip})
         second = _measured(replace(discs, vectors=vectors(other)), told, search, go_on)
-        if second is not None and second.evidence > best.evidence + STRONG:
+        if second is None:
+            continue
+        aside = _aside(rotation + second.turn_deg, stands.rotation_deg + best.turn_deg)
+        if flip == stands.flip and aside < SAME_STAND_DEG:
+            # climbed to from far away, where the search does not show how clear the peak is
+            better = second.quality > best.quality
+        else:
+            better = second.evidence > best.evidence + STRONG
+        if better:
             best, stands = second, other
 
     if not best.sure:
@@ -108,6 +118,11 @@ def lens_found(
         return found
     seen = replace(discs, vectors=vectors(found.in_optics(optics) if found.turned else optics))
     return _told_apart(found, seen, search, go_on)
+
+
+def _aside(one_deg: float, other_deg: float) -> float:
+    """How far apart two rotations are, in degree."""
+    return abs((one_deg - other_deg + 180.0) % 360.0 - 180.0)
 
 
 def _refined(found: Measured, discs: Discs, go_on: Callable[[], bool]) -> Measured:

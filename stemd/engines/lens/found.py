@@ -44,9 +44,19 @@ class LensFound:
         A camera turned by half a turn and a lens of the other sign explain the same data. Where
         the camera does not stand as told, only bright atoms tell the two apart.
         """
+        return self.found.sure and (self.found.upright or self._as_told)
+
+    @property
+    def _as_told(self) -> bool:
         off = abs((self.rotation_deg - self.told_rotation_deg + 180.0) % 360.0 - 180.0)
-        as_told = off < SAME_HALF_DEG and self.flip == self.told_flip
-        return self.found.sure and (self.found.upright or as_told)
+        return off < SAME_HALF_DEG and self.flip == self.told_flip
+
+    @property
+    def one_of_two(self) -> bool:
+        """Whether the camera does not stand as told for sure, but in one of two opposite ways."""
+        off = abs((2 * (self.rotation_deg - self.told_rotation_deg) + 180.0) % 360.0 - 180.0) / 2
+        told = off < SAME_HALF_DEG and self.flip == self.told_flip
+        return self.found.sure and not self.sure and not told
 
     @property
     def disagrees(self) -> bool:
@@ -70,20 +80,29 @@ class LensFound:
 
     def words(self) -> str:
         """How the two differ."""
+        hand = {True: "with", False: "without"}
+        if self.one_of_two:
+            opposite = 180.0 - (-self.rotation_deg) % 360.0
+            return (
+                f"the data have a camera turned by {self.rotation_deg:.1f} or by {opposite:.1f} "
+                f"degrees {hand[self.flip]} flip, with a defocus of the other sign (told "
+                f"{self.told_rotation_deg:.1f}, {hand[self.told_flip]})"
+            )
         has, told = self.found.aberrations, self.told
         size, angle = has.astigmatism
-        text = (
-            f"the data have a defocus of {has.defocus / 10:.1f} nm (told {told.defocus / 10:.1f}) "
-            f"and a two-fold astigmatism of {size / 10:.1f} nm at {angle:.0f} degrees "
-            f"(told {told.astigmatism[0] / 10:.1f})"
-        )
+        parts = []
+        if self.disagrees or not self.turned:
+            parts.append(
+                f"a defocus of {has.defocus / 10:.1f} nm (told {told.defocus / 10:.1f}) "
+                f"and a two-fold astigmatism of {size / 10:.1f} nm at {angle:.0f} degrees "
+                f"(told {told.astigmatism[0] / 10:.1f})"
+            )
         if self.turned:
-            hand = {True: "with", False: "without"}
-            text += (
-                f", and a camera turned by {self.rotation_deg:.1f} degrees {hand[self.flip]} flip "
+            parts.append(
+                f"a camera turned by {self.rotation_deg:.1f} degrees {hand[self.flip]} flip "
                 f"(told {self.told_rotation_deg:.1f}, {hand[self.told_flip]})"
             )
-        return text
+        return f"the data have {', and '.join(parts)}"
 
     def as_json(self) -> dict[str, Any]:
         """For the description of an image."""
