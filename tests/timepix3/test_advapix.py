@@ -25,7 +25,7 @@ from stemd.adapters.advapix.records import (
 )
 from stemd.adapters.advapix.settings import AdvapixSettings
 from stemd.adapters.events.decoder import EventDecoder
-from stemd.blocks import BlockPool, Ended, Link
+from stemd.blocks import BlockPool, Ended, Link, Notice
 from stemd.errors import CameraError, ConfigError, FormatError
 
 from .streams import Electrons, Received, expected, receive
@@ -183,6 +183,68 @@ def test_any_records_of_a_text_file_are_those_of_all_its_text(
             for start in range(first, len(whole), 5):
                 piece = reader.piece(16 * start, 16 * 40)
                 assert piece.tobytes() == whole[start : start + 40].tobytes()
+
+
+def as_text(made: np.ndarray) -> list[str]:
+    """The lines of a .t3pa file, its heading first."""
+    lines = [
+        f"{n}\t{r['index']}\t{r['toa']}\t{r['tot']}\t{r['ftoa']}\t{r['overflow']}"
+        for n, r in enumerate(made)
+    ]
+    return ["Index\tMatrix Index\tToA\tToT\tFToA\tOverflow", *lines]
+
+
+def read_text(path: Path, lines: list[bytes], **changes: object) -> Received:
+    path.write_bytes(b"\n".join(lines))
+    got = Received()
+    for message in open_recording(path, SCAN, chosen(**changes)).messages():
+        got.take(message)
+    return got
+
+
+def counted(got: Received, kind: str) -> int:
+    return sum(m.count for m in got.messages if isinstance(m, Notice) and m.kind == kind)
+
+
+def test_hits_that_are_marked_with_an_overflow_count_and_are_told(tmp_path: Path) -> None:
+    """Of several chips the column is the chip: nothing is told there."""
+    sent = hits(3000)
+    made = records(sent.time, sent.y, sent.x)
+    made["overflow"][::10] = 1
+    got = read_text(tmp_path / "a.t3pa", [line.encode() for line in as_text(made)])
+    assert (got.hits() == expected(sent)).all()
+    assert counted(got, "overflow_hits") == 300
+    chip = np.arange(3000) % 3
+    made = records(sent.time, sent.y, sent.x, chip=chip)
+    made["overflow"] = chip
+    wide = Electrons(sent.time, sent.y, sent.x + 256 * chip, sent.probe, sent.line_starts)
+    got = read_text(tmp_path / "b.t3pa", [line.encode() for line in as_text(made)], chips=3)
+    assert (got.hits() == expected(wide)).all()
+    assert not got.notices()
+
+
+@pytest.mark.parametrize("piece_bytes", [text.PIECE_BYTES, 5000])
+def test_lines_that_cannot_be_read_are_counted_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece_bytes: int
+) -> None:
+    monkeypatch.setattr(text, "PIECE_BYTES", piece_bytes)
+    sent = hits(3000)
+    lines = [line.encode() for line in as_text(records(sent.time, sent.y, sent.x))]
+    whole = read_text(tmp_path / "a.t3pa", [*lines, b"", lines[0], b""])
+    assert not whole.notices()
+    damaged = {
+        101: bytes(len(lines[101])),
+        202: lines[202][:9],
+        303: lines[303] + b"\t" + lines[304],
+        404: lines[404].replace(b"\t", b"\tx", 1),
+        505: b"505\t-7\t1\t1\t1\t0",
+        606: b"606\t7\t1\t70000\t1\t0",
+    }
+    for at, line in damaged.items():
+        lines[at] = line
+    got = read_text(tmp_path / "b.t3pa", lines)
+    assert counted(got, "unread_lines") == len(damaged)
+    assert 0 < len(whole.hits()) - len(got.hits()) <= len(damaged)
 
 
 def test_a_text_file_without_hits_is_refused(tmp_path: Path) -> None:

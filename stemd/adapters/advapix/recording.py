@@ -8,13 +8,16 @@ import numpy as np
 
 from stemd.acquisition import Scan
 from stemd.adapters.advapix.adapter import make_front
-from stemd.adapters.advapix.records import RECORD
+from stemd.adapters.advapix.records import LOST_DATA_BEGINS, LOST_DATA_ENDS, RECORD
 from stemd.adapters.advapix.settings import AdvapixSettings
 from stemd.adapters.advapix.text import PIECE_BYTES, TextRecords
 from stemd.adapters.events.recording import EventRecording
 from stemd.adapters.events.records import Records, open_records
 from stemd.adapters.recordings.address import RecordingPath
+from stemd.blocks import Notice
 from stemd.errors import FormatError
+
+MARKS = (LOST_DATA_BEGINS, LOST_DATA_ENDS)
 
 MOST_BYTES = 512 * 1024 * 1024
 """Of a file that are looked at to tell what it holds."""
@@ -32,12 +35,15 @@ def open_recording(
     """
     chosen = settings or AdvapixSettings(scan=scan)
     records: Records | None = None
+    noticed: list[Notice] = []
     if path.suffix.lower() == ".t3pa":
         if not isinstance(path, Path):
             raise FormatError(
                 f"{path}: text is read from local files only", "copy it, or record .t3p files"
             )
-        records = TextRecords(path)
+        records = text = TextRecords(path)
+        if text.unread:
+            noticed.append(_unread(text.unread))
     return EventRecording(
         path,
         chosen,
@@ -46,6 +52,16 @@ def open_recording(
         name="AdvaPix",
         raw_name="raw.t3p",
         records=records,
+        noticed=noticed,
+    )
+
+
+def _unread(count: int) -> Notice:
+    return Notice(
+        "unread_lines",
+        f"{count} lines of the text cannot be read, their hits are missing",
+        count=count,
+        remedy="copy the file again; look at it with a text editor",
     )
 
 
@@ -61,7 +77,8 @@ def survey(path: Path) -> list[str]:
     with records.reader(0, size) as reader:
         for at in range(0, size, PIECE_BYTES):
             found = reader.piece(at, min(PIECE_BYTES, size - at)).view(RECORD)
-            hits = found[found["overflow"] == 0]
+            marks = (found["overflow"] == 1) & np.isin(found["index"], MARKS)
+            hits = found[~marks]
             if hits.size:
                 count += hits.size
                 first = min(first, int(hits["toa"].min()))

@@ -22,7 +22,8 @@ from stemd.adapters.events.strays import keep_stray, leap, release_strays
 from stemd.compilation import njit
 
 LOST_DATA_BEGINS, LOST_DATA_ENDS = 0x74, 0x75
-"""Matrix indices of records with overflow = 1: not hits but marks."""
+"""Matrix indices of records with overflow = 1 that are not hits but marks. Other records with it
+are hits, of whose neighbours some may be lost. Of several chips the field is the chip once more."""
 
 RECORD = np.dtype(
     [("index", "<u4"), ("toa", "<u8"), ("overflow", "u1"), ("ftoa", "u1"), ("tot", "<u2")]
@@ -69,7 +70,8 @@ def decode_records(
     """Decode records data[first:] (n, 3 or 4 u32) into hits; see `timepix3.decode.decode`.
 
     `table`: y << 16 | x of each matrix index. `clock` = (bits of the ToA counter, automatic,
-    lost-data marks): with `automatic` a ToA that the counter could not hold makes it 60 bits.
+    lost-data marks, hits marked with an overflow): with `automatic` a ToA that the counter could
+    not hold makes it 60 bits.
     """
     s = s_array[0]
     n = m = 0
@@ -83,11 +85,13 @@ def decode_records(
         if long:
             toa |= tail << 32
             tail = np.int64(data[i, 3])
-        if tail & 0xFF:
-            if index == LOST_DATA_BEGINS:
-                clock[2] += 1
-            s.control += 1
-            continue
+        flag = tail & 0xFF
+        if flag != 0 and flag != index >> 16:
+            if index in (LOST_DATA_BEGINS, LOST_DATA_ENDS):
+                clock[2] += index == LOST_DATA_BEGINS
+                s.control += 1
+                continue
+            clock[3] += 1
         if index >= table.size or toa < 0 or toa >> 56:
             s.unknown += 1
             continue
@@ -149,7 +153,7 @@ class RecordsFront:
         self.record_bytes = record_bytes
         self._state = clocks.new_state(layout.chips, back_limit_us, window_us)
         self._strays = np.zeros((STRAYS, clocks.STRAY_FIELDS), np.int64)
-        self._clock = np.array([min(clock_bits or 30, 56), clock_bits is None, 0], np.int64)
+        self._clock = np.array([min(clock_bits or 30, 56), clock_bits is None, 0, 0], np.int64)
         self.set_masked(())
 
     def decode(self, data: NDArray[np.uint8], first: int, hits: Hits) -> tuple[int, int, int, int]:
@@ -227,9 +231,10 @@ class RecordsFront:
         return int(self._state["unknown"][0])
 
     def counters(self) -> dict[str, int]:
-        """See `Front`; `lost_data` are the gaps that the camera has marked."""
+        """See `Front`; `lost_data`: gaps that the camera has marked, `overflow_hits`: hits."""
         found = {name: int(self._state[name][0]) for name in clocks.COUNTERS}
-        return {**found, "lost_data": int(self._clock[2])}
+        lost, hits = self._clock[2:].tolist()
+        return {**found, "lost_data": lost, "overflow_hits": hits}
 
     def state(self) -> dict[str, NDArray[Any]]:
         """See `Front`."""
@@ -246,56 +251,3 @@ class RecordsFront:
         self._strays = state["strays"].copy()
         self._clock = state["clock"].copy()
         self._table = state["table"].copy()
-
-
-@njit(nogil=True, cache=True)
-def parse_text(text: NDArray[np.uint8], columns: int, values: NDArray[np.int64]) -> tuple[int, int]:
-    """Lines of integers into `values` (n, columns); returns (bytes used, lines).
-
-    Lines that do not hold `columns` integers (the heading) are left out. The last one may lack its
-    end, any may end with a carriage return.
-    """
-    lines = used = 0
-    field = 0
-    number = np.int64(0)
-    digits = negative = False
-    good = True
-    for i in range(text.size + 1):
-        c = text[i] if i < text.size else np.uint8(10)
-        if 48 <= c <= 57:
-            number = number * 10 + (c - 48)
-            digits = True
-        elif c == 45 and not digits:
-            negative = True
-        elif c == 9 or c == 10 or c == 13 or c == 32 or c == 44 or c == 59:
-            if digits:
-                if field < columns:
-                    values[lines, field] = -number if negative else number
-                field += 1
-            number = np.int64(0)
-            digits = negative = False
-            if c == 10 or c == 13:
-                if good and field == columns:
-                    lines += 1
-                field = 0
-                good = True
-                used = min(i + 1, text.size)
-                if lines == values.shape[0]:
-                    break
-        else:
-            good = False
-    return used, lines
-
-
-def text_records(text: NDArray[np.uint8]) -> tuple[NDArray[Any], int]:
-    """Records of .t3pa lines (Index, Matrix Index, ToA, ToT, FToA, Overflow), bytes used.
-
-    The text form of a single chip; a heading line is skipped.
-    """
-    lines = np.count_nonzero(text == 10) + np.count_nonzero(text == 13) + 1
-    values = np.zeros((lines, 6), np.int64)
-    used, lines = parse_text(text, 6, values)
-    made = np.zeros(lines, RECORD)
-    for name, column in (("index", 1), ("toa", 2), ("tot", 3), ("ftoa", 4), ("overflow", 5)):
-        made[name] = values[:lines, column].astype(made[name].dtype)
-    return made, int(used)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.adapters.advapix.records import RECORD, text_records
+from stemd.adapters.advapix.lines import text_records
+from stemd.adapters.advapix.records import RECORD
 from stemd.adapters.events.records import RecordReader, map_file
 from stemd.adapters.recordings.mapped import Window, map_of
 from stemd.errors import CameraError, FormatError
@@ -31,6 +32,8 @@ class TextRecords:
         self.path = path
         self._text = map_file(path)
         self._starts, self._firsts = [0], [0]
+        self.unread = 0
+        """Lines that cannot be read."""
         for stop, count in self._counted():
             self._starts.append(stop)
             self._firsts.append(self._firsts[-1] + count)
@@ -48,7 +51,9 @@ class TextRecords:
         while start < size:
             window.at(start)
             stop = self._line_end(start)
-            yield stop, len(text_records(self._text[start:stop])[0])
+            made, _, unread = text_records(self._text[start:stop])
+            self.unread += unread
+            yield stop, len(made)
             start = stop
 
     def _line_end(self, start: int) -> int:

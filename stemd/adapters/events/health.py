@@ -47,6 +47,11 @@ _COUNTED = {
     "unknown": ("unknown_words", "words of unknown kind were skipped"),
     "foreign_chip": ("foreign_chips", "words of chips that the layout does not have were skipped"),
     "integrated": ("integrated_words", "words of the integrating mode (no time) were skipped"),
+    "overflow_hits": (
+        "overflow_hits",
+        "hits are marked with an overflow of the camera's data transfer: they count, but others "
+        "may be lost around them",
+    ),
     "lost_data": ("lost_data", "gaps in which the camera lost hits"),
     "late_resets": ("clock_reset", "times the camera's clock was reset; its global time tells it"),
 }

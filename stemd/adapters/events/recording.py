@@ -44,7 +44,7 @@ class EventRecording:
     is one scan alone, the first or the `numbered` one, and its "frames" are probe positions:
     `blocks(a, b)` are the events of positions a..b-1, decoded from the beginning of the file each
     time, since the position of an event follows from the line pulses before it. `records`: those
-    of the file where they are not its bytes.
+    of the file where they are not its bytes. `noticed` of it already.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class EventRecording:
         name: str,
         raw_name: str,
         records: Records | None = None,
+        noticed: Sequence[Notice] = (),
     ) -> None:
         self.path = path
         self._settings = settings
@@ -66,6 +67,7 @@ class EventRecording:
         self._start = sync_start(path)
         self._scan = scan or settings.scan
         self._notices: list[Message] = []
+        self._noticed = tuple(noticed)
         self._number = 1
         self._acquisition: Acquisition | None = None
         self.counters: dict[str, int] = {}
@@ -99,6 +101,7 @@ class EventRecording:
             own.close()
 
     def _messages(self, pool: BlockPool, stop: threading.Event | None) -> Iterator[Message]:
+        yield from self._noticed
         decoder = self._decoder(pool)
         now_ns = self._records.modified_ns
         size, position = self._records.size, 0
