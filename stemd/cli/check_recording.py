@@ -28,6 +28,8 @@ class ScanFindings:
     positions_done: int
     hits: int
     counts: float
+    whole_counts: float
+    """Of the positions that are done: that at which the recording ends is none of them."""
     notices: list[dict[str, Any]]
 
     @property
@@ -135,15 +137,17 @@ def _look_at_scan(recording: Recording, number: int) -> ScanFindings:
         run.tell(no_hits())
     for said in run.odd():
         run.tell(said)
+    maps = run.sums.maps
     return ScanFindings(
         number,
         detector.name,
         detector.shape,
         detector.bit_depth,
         acquisition.scan,
-        int(run.sums.maps.done.sum()),
+        int(maps.done.sum()),
         hits,
-        float(run.sums.maps.total.sum()) * detector.scale,
+        float(maps.total.sum()) * detector.scale,
+        float(maps.total[maps.done].sum()) * detector.scale,
         run.notices,
     )
 
@@ -200,10 +204,11 @@ def _lines(findings: ScanFindings, *, numbered: bool) -> list[str]:
         + (", serpentine" if scan.serpentine else ""),
         f"  positions  {findings.positions_done:,} of {scan.positions:,}",
     ]
-    if findings.hits:
-        mean = findings.hits / max(1, findings.positions_done)
-        found.append(f"  hits       {findings.hits:,}, {mean:,.1f} a position")
-    else:
-        mean = findings.counts / max(1, findings.positions_done)
-        found.append(f"  counts     {findings.counts:,.0f}, {mean:,.1f} a position")
+    mean = findings.whole_counts / max(1, findings.positions_done)
+    cut = findings.counts - findings.whole_counts
+    what, count = ("hits  ", findings.hits) if findings.hits else ("counts", findings.counts)
+    found.append(
+        f"  {what}     {count:,.0f}, {mean:,.1f} a position"
+        + (f", {cut:,.0f} of them at a position that was cut off" if cut else "")
+    )
     return found

@@ -39,7 +39,9 @@ def blank_notices(maps: PositionMaps) -> Sequence[Notice]:
     if not count:
         return []
     if count == done:
-        text = f"none of the {count:,} patterns has a single count"
+        cut = maps.total.any()  # at a position in whose middle the recording ended
+        whole = "patterns before the one that was cut off" if cut else "patterns"
+        text = f"none of the {count:,} {whole} has a single count"
         return [Notice("blank_patterns", text, count=count, remedy=REMEDY)]
     lit = _lit(maps)
     if darkest_electrons(lit) < ENOUGH_ELECTRONS:

@@ -26,6 +26,7 @@ from stemd.adapters.advapix.records import (
 from stemd.adapters.advapix.settings import AdvapixSettings
 from stemd.adapters.events.decoder import EventDecoder
 from stemd.blocks import BlockPool, Ended, Link, Notice
+from stemd.cli.main import main
 from stemd.errors import CameraError, ConfigError, FormatError
 
 from .streams import Electrons, Received, expected, receive
@@ -245,6 +246,23 @@ def test_lines_that_cannot_be_read_are_counted_and_told(
     got = read_text(tmp_path / "b.t3pa", lines)
     assert counted(got, "unread_lines") == len(damaged)
     assert 0 < len(whole.hits()) - len(got.hits()) <= len(damaged)
+
+
+def test_hits_at_a_position_that_was_cut_off_are_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Position 0 is dark; the recording ends in position 1, which has all of the hits."""
+    made = records(np.arange(6_400, 9_600, 100), 5, 9)
+    (tmp_path / "a.t3pa").write_text("\n".join(as_text(made)))
+    scan = ["--scan", "4x4", "--dwell-time-us", "10"]
+    assert main(["check", str(tmp_path / "a.t3pa"), *scan]) == 1
+    told = capsys.readouterr().out
+    assert "hits       32, 0.0 a position, 32 of them at a position that was cut off" in told
+    assert "none of the 1 patterns before the one that was cut off has a single count" in told
+    made = records(np.arange(100, 16 * 6_400 + 3_200, 100), 5, 9)
+    (tmp_path / "b.t3pa").write_text("\n".join(as_text(made)))
+    main(["check", str(tmp_path / "b.t3pa"), *scan])
+    assert "63.9 a position\n" in capsys.readouterr().out
 
 
 def test_a_text_file_without_hits_is_refused(tmp_path: Path) -> None:
