@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from stemd.engines.restoration.bright import beyond, keep_within
 from stemd.engines.restoration.evidence.faithful import faithful
 from stemd.engines.restoration.robust_scale import normalise
 from stemd.engines.restoration.slow_detector import undone
+from stemd.engines.restoration.spikes import without_spikes
 from stemd.engines.restoration.tiling import restore
 from stemd.inference.base import Network
 from stemd.inference.model_file import ModelFile
@@ -26,7 +27,7 @@ class Finished:
 
     `strays`, `departing`: see `evidence.faithful.Faithful`. `blank`: part of the image that was not
     recorded, and is as it was (uncertainty 0). `tail_px`: how late pulses of a slow detector came,
-    which was undone.
+    which was undone. `spikes`: number of single pixels that were filled in from beside them.
     """
 
     image: Image
@@ -35,6 +36,7 @@ class Finished:
     departing: float
     blank: float
     tail_px: float
+    spikes: int = 0
 
     def told(self) -> dict[str, int | float]:
         """What an image's description says of it."""
@@ -45,6 +47,8 @@ class Finished:
             told["blank"] = round(self.blank, 6)
         if self.tail_px:
             told["tail_px"] = round(self.tail_px, 2)
+        if self.spikes:
+            told["spikes"] = self.spikes
         return told
 
 
@@ -56,13 +60,22 @@ def finished(
 ) -> Finished:
     """An image (ny, nx) restored by any network, in agreement with what was recorded.
 
-    In the unit and with the mean of `image`. Spikes (hot pixels, X-rays) are no evidence; parts
-    that were not recorded, such as a label, are filled from beside them, and put back; what a slow
-    detector did is undone first. Raises what `tiling.restore` raises.
+    In the unit of `image` and with its mean, but for spikes (hot and dead pixels, X-rays): these
+    are looked for first, are no evidence, and what is beside them is shown there. Parts that were
+    not recorded, such as a label, are filled from beside them, and put back; what a slow detector
+    did is undone first. Raises what `tiling.restore` raises.
     """
     finite = np.isfinite(image)
     if not finite.all():
         image = np.where(finite, image, image[finite].mean()).astype(np.float32)
+    image, number = without_spikes(image)
+    found = _beside_blank(image, model, network, cancelled)
+    return replace(found, spikes=number) if number else found
+
+
+def _beside_blank(
+    image: Image, model: ModelFile, network: Network, cancelled: Callable[[], bool]
+) -> Finished:
     blank = blank_parts(image)
     if not blank.any():
         return _restored(image, model, network, cancelled)

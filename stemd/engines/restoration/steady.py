@@ -12,6 +12,7 @@ from stemd.acquisition import Scan
 from stemd.engines.kernels.scan_distortions import sample
 from stemd.engines.restoration.estimate.flagging import unflagged
 from stemd.engines.restoration.estimate.hum import steadied_image
+from stemd.engines.restoration.spikes import without_spikes
 
 F32 = NDArray[np.float32]
 
@@ -41,6 +42,9 @@ def steadied(
 
 
 def warm(settings: object) -> Iterator[object]:
-    """Compile what an image without either has no use for."""
+    """Compile what an image without any of it, and without spikes, has no use for."""
     nothing = np.zeros((4, 4), np.float32)
     yield sample(nothing, np.zeros((4, 4)), np.zeros((4, 4)), True)
+    spoilt = np.random.default_rng(0).poisson(20.0, (16, 16)).astype(np.float32)
+    spoilt[8, 8] = 4e3
+    yield without_spikes(spoilt)

@@ -23,6 +23,12 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
             f"{100 * document['blank_in_frames']:.2g} % of a frame (a label, a frame, a masked "
             "part) was not recorded: it was filled from beside it, in the sum too"
         )
+    if "spikes" in document:
+        number = document["spikes"]
+        yield (
+            f"single pixels that are further from all beside them than noise allows (hot or dead "
+            f"ones, X-rays): {number:,} were left out, and what is beside them is shown there"
+        )
     if "tail_px" in document:
         yield (
             "the detector is slower than the dwell time: its pulses came "

@@ -21,6 +21,7 @@ from stemd.engines.restoration.finished import Finished, finished
 from stemd.engines.restoration.frames.aligned import Aligned, align
 from stemd.engines.restoration.frames.kinds import Kinds
 from stemd.engines.restoration.line_direction import along_y
+from stemd.engines.restoration.spikes import without_spikes
 from stemd.engines.restoration.steady import steadied
 from stemd.errors import ModelError
 from stemd.inference.worker import shared
@@ -93,6 +94,7 @@ def restored(series: Series, choice: Choice) -> Restored:
     if unknown:
         document["pixels_without_value"] = unknown
     recorded = [_finite(picture.pixels) for picture in series.pictures]
+    recorded, spikes = _without_spikes(recorded)
     ends = np.mean([cut_off(each) for each in recorded], axis=0)
     document |= {
         key: round(float(part), 6)
@@ -132,7 +134,16 @@ def restored(series: Series, choice: Choice) -> Restored:
     document |= about
     document["pixel_size_angstrom"] = size
     document |= found.told()
+    spikes += found.spikes
+    if spikes:
+        document["spikes"] = spikes
     return Restored(images, size, document)
+
+
+def _without_spikes(frames: list[F32]) -> tuple[list[F32], int]:
+    """Frames whose hot pixels, which do not drift either, are filled in, and how many these are."""
+    found = [without_spikes(frame) for frame in frames]
+    return [frame for frame, _ in found], sum(number for _, number in found)
 
 
 def _without_labels(frames: list[F32]) -> tuple[list[F32], float]:
