@@ -14,7 +14,20 @@ def host_fault(host: str) -> str:
         return "must be a name or an IP address"
     if host.count(":") == 1:
         return "must be without a port, which has a key of its own"
+    if ":" not in host and not _can_be_looked_up(host):
+        return "must be a name with 1 to 63 letters between dots, or an IP address"
     return ""
+
+
+def _can_be_looked_up(name: str) -> bool:
+    """Whether the Internet's rules for names allow it: Python's own raise otherwise."""
+    if name.isascii():
+        return all(0 < len(label) < 64 for label in name.removesuffix(".").split("."))
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def url_fault(url: str, schemes: tuple[str, ...]) -> str:

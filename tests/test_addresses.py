@@ -84,3 +84,10 @@ def test_an_address_of_serval_is_one() -> None:
         assert words in url_fault(url, ("http", "https"))
         with pytest.raises(ValidationError, match=r"port|meant"):
             Timepix3Settings(serval_url=url)
+
+
+@pytest.mark.parametrize("name", ["cam..lab", ".lab", "a" * 64, "cam." + "\u00fc" * 64])
+def test_a_name_that_cannot_be_looked_up_is_refused_before_somebody_tries(name: str) -> None:
+    assert "1 to 63 letters" in host_fault(name)
+    assert not host_fault("cam.lab.")
+    assert not host_fault("m\u00fcnchen.lab")

@@ -105,7 +105,7 @@ def _refuse_a_stranger(path: Path) -> None:
     from stemd.config.toml_text import from_toml
 
     try:
-        from_toml(path.read_text(encoding="utf-8"))
+        from_toml(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, FormatError) as error:
         said = error.message if isinstance(error, FormatError) else error
         raise FormatError(

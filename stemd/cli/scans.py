@@ -120,7 +120,7 @@ def _data_dir(args: argparse.Namespace) -> Path:
     if args.config is None:
         return args.data_dir or Path("stemd-data")
     try:
-        config = from_toml(args.config.read_text(encoding="utf-8"))
+        config = from_toml(args.config.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(f"{args.config}: {error.strerror}", "name an existing config") from error
     except UnicodeDecodeError as error:

@@ -309,7 +309,7 @@ def _texts_with_nul(data: Mapping[str, Any]) -> Iterable[Problem]:
 def load(path: Path) -> Config:
     """Read and validate a config file. Raises ConfigError naming the file."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin UTF-8 with a mark
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: there is no such file", "name a config file") from error
     except UnicodeDecodeError as error:

@@ -5,21 +5,33 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from stemd.config.resolved import Config
 
+MOST_LETTERS = 80
+"""Of a path that cannot be used, in what is said of it."""
+_HERE = {"127.0.0.1", "localhost", "::1", "0.0.0.0", "::"}
+"""Names and addresses of this computer."""
+
 
 def doubts(config: Config) -> list[str]:
     """Sentences about files and folders of this machine, as the user who asks sees them."""
-    return [*_data(config), *_files(config), *_cameras(config)]
+    return [*_data(config), *_files(config), *_cameras(config), *_ports(config), *_over(config)]
 
 
 def _data(config: Config) -> Iterator[str]:
-    folder = config.daemon.data_dir.absolute()
-    place = folder
-    while not _is_there(place) and place != place.parent:
-        place = place.parent
+    place = config.daemon.data_dir.absolute()
+    try:
+        while not _is_there(place) and place != place.parent:
+            if os.path.islink(place):  # noqa: PTH114 (Path.is_symlink raises where it may not look)
+                yield f"daemon.data_dir: {place} is a link to what is not there"
+                return
+            place = place.parent
+    except OSError as error:  # as of a name that is too long, or of links in a circle
+        yield f"daemon.data_dir: {_shortened(place)} cannot be used: {error.strerror}"
+        return
     if not place.is_dir():
         yield f"daemon.data_dir: {place} is a file and no folder"
         return
@@ -78,10 +90,34 @@ def _files(config: Config) -> Iterator[str]:
         except PermissionError:  # as of others in a folder /etc/stemd
             yield f"{key}: {_user()} may not look for {path}; the user that runs stemd must"
             continue
+        except OSError as error:
+            yield f"{key}: {_shortened(path)} cannot be used: {error.strerror}"
+            continue
         if not is_file:
             yield f"{key}: there is no file {path}"
         elif not os.access(path, os.R_OK):
             yield f"{key}: {_user()} may not read {path}; the user that runs stemd must"
+
+
+def _ports(config: Config) -> Iterator[str]:
+    """A page that would listen where the broker does."""
+    page, mqtt = config.page, config.mqtt
+    if page is None or mqtt is None or mqtt.embedded or mqtt.port != page.port:
+        return
+    if mqtt.host == page.host or {mqtt.host, page.host} <= _HERE:
+        yield f"page.listen: port {page.port} of {page.host} is the broker's, see mqtt.url"
+
+
+def _over(config: Config) -> Iterator[str]:
+    """Sessions that end before they begin."""
+    for plan in config.sessions:
+        if plan.until is not None and plan.until < datetime.now(UTC):
+            yield f"session {plan.name}: until = {plan.until.isoformat()} is over: no scan is made"
+
+
+def _shortened(path: Path) -> str:
+    text = str(path)
+    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}..."
 
 
 def _is_there(path: Path) -> bool:

@@ -49,7 +49,7 @@ def _edited(path: Path, running: PipelineConfig, changes: Mapping[str, Any]) -> 
     from tomlkit.exceptions import TOMLKitError
 
     try:
-        document: Any = tomlkit.parse(path.read_text(encoding="utf-8"))
+        document: Any = tomlkit.parse(path.read_text(encoding="utf-8-sig"))
         table = next(each for each in document["pipeline"] if each["name"] == running.name)
         for key, value in changes.items():
             section, _, name = key.partition(".")

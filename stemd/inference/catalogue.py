@@ -57,7 +57,7 @@ def find(name: str) -> Path:
     """
     if name.endswith(SUFFIX) or "/" in name:
         path = Path(name).expanduser()
-        if not path.is_file():
+        if not os.path.isfile(path):  # noqa: PTH113 (Path's raises for a name that is too long)
             raise ModelError(f"model {name}: there is no such file", "check the path")
         return path
     known = {each.name: each.path for each in installed()}

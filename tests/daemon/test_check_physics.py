@@ -12,6 +12,8 @@ import pytest
 from stemd.cli.main import main
 from stemd.config import amounts, physics, places
 from stemd.config.file import load, parse
+from stemd.errors import ModelError
+from stemd.inference.catalogue import find
 
 CONFIG = """
 [daemon]
@@ -184,6 +186,46 @@ def test_folders_and_files_that_cannot_be_used_are_doubted(tmp_path: Path) -> No
         f"daemon.data_dir: {file} is a file and no folder",
         f"mqtt.password_file: there is no file {tmp_path}/none",
     ]
+
+
+def test_names_that_are_too_long_and_links_that_lead_nowhere_are_doubted(tmp_path: Path) -> None:
+    long = "x" * 300
+    nowhere, circle = tmp_path / "nowhere", tmp_path / "circle"
+    nowhere.symlink_to(tmp_path / "none")
+    circle.symlink_to(circle)
+
+    def doubted(data: Path) -> list[str]:
+        return places.doubts(parse(CONFIG.format(**{**SOUND, "data": json.dumps(str(data))})))
+
+    assert doubted(nowhere) == [f"daemon.data_dir: {nowhere} is a link to what is not there"]
+    for data in (tmp_path / long, circle):
+        (found,) = doubted(data)
+        assert found.startswith("daemon.data_dir: ")
+        assert "cannot be used: " in found or "a link to what is not there" in found
+        assert len(found) < 200
+    text = CONFIG.format(**SOUND)
+    text += f'[mqtt]\nurl = "mqtts://broker"\nusername = "a"\npassword_file = "{long}"\n'
+    (found,) = places.doubts(parse(text))
+    assert found.startswith("mqtt.password_file: xxxx")
+    assert found.endswith("cannot be used: File name too long")
+    with pytest.raises(ModelError, match="no such file"):
+        find(f"{long}.onnx")
+
+
+def test_a_page_where_the_broker_is_and_a_session_that_is_over_are_doubted() -> None:
+    text = CONFIG.format(**SOUND) + '[mqtt]\nurl = "mqtt://localhost:1884"\n'
+    text += '[page]\nlisten = "127.0.0.1:1884"\n[[session]]\nname = "night"\n'
+    port, session = places.doubts(parse(text + "until = 2001-01-01T00:00:00Z\n"))
+    assert port == "page.listen: port 1884 of 127.0.0.1 is the broker's, see mqtt.url"
+    assert session.startswith("session night: until = 2001-01-01T00:00:00+00:00 is over")
+    other = text.replace("localhost:1884", "broker.lab:1884")
+    assert places.doubts(parse(other + "until = 3001-01-01T00:00:00Z\n")) == []
+
+
+def test_a_config_may_begin_with_the_mark_of_some_editors(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(CONFIG.format(**SOUND), encoding="utf-8-sig")
+    assert load(path).pipelines[0].name == "cam"
 
 
 def test_what_this_user_may_not_even_look_for_is_doubted_in_words(
