@@ -88,7 +88,7 @@ def test_a_file_of_the_series_that_is_not_there_is_named(tmp_path: Path) -> None
         del file["entry/data/data_000002"]
     (gap,) = (notice for notice in told(path) if notice.kind == "data_files_missing")
     assert "of 3 data files these are not there: 2" in gap.text
-    assert [n.count for n in told(path) if n.kind == "missing_frames"] == [7]
+    assert [n.count for n in told(path) if n.kind == "unwritten_patterns"] == [7]
 
 
 @pytest.mark.parametrize("kind", ["absolute", "upwards", "through another"])

@@ -24,12 +24,24 @@ class Chosen:
     """Datasets that follow each other along their first axis, and a fixed index of some axes.
 
     `name` is that of the dataset, or `.../data_*` of a series. `index` has one entry an axis of the
-    dataset: a number where that axis is fixed, else None.
+    dataset: a number where that axis is fixed, else None. `gaps`: how many patterns lack before
+    each part, of files that are not there.
     """
 
     name: str
     parts: tuple[Any, ...]
     index: tuple[int | None, ...]
+    gaps: tuple[int, ...] = ()
+
+    @property
+    def pieces(self) -> list[tuple[Any | None, int]]:
+        """Parts and, as None, what lacks between them, each with its size on the first axis."""
+        found: list[tuple[Any | None, int]] = []
+        for part, gap in zip(self.parts, self.gaps or [0] * len(self.parts), strict=True):
+            if gap:
+                found.append((None, gap))
+            found.append((part, int(part.shape[0])))
+        return found
 
     @property
     def axes(self) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from stemd.adapters.recordings.hdf5 import vendors
 from stemd.adapters.recordings.hdf5.bounds import check_dataset
 from stemd.adapters.recordings.hdf5.choice import SERIES, Chosen, choose
 from stemd.adapters.recordings.hdf5.filters import NEEDS
+from stemd.adapters.recordings.hdf5.gaps import lacking_files, with_gaps
 from stemd.adapters.recordings.hdf5.heaps import texts_are_sound
 from stemd.adapters.recordings.hdf5.joined import Joined
 from stemd.adapters.recordings.hdf5.unwritten import unwritten
@@ -104,6 +105,7 @@ def _chosen(path: RecordingPath, file: Any, asked: str | None) -> tuple[Found, C
         raise
     for part in chosen.parts:
         check_dataset(part, path)
+    chosen = with_gaps(path, chosen, found.datasets)
     return found, chosen, sound
 
 
@@ -158,14 +160,14 @@ def _notices(chosen: Chosen, found: Found, sound: bool) -> list[Notice]:
     if len(chosen.parts) > 1:
         text = f"{len(chosen.parts)} arrays follow each other, {chosen.name}"
         told.append(Notice("joined", text, "info"))
-    if chosen.name.endswith("data_*"):
-        folder = chosen.name.removesuffix("data_*")
-        names = [name for name in found.datasets if name.startswith(folder)]
-        numbers = {int(match["number"]) for name in names if (match := SERIES.match(name))}
-        lacking = sorted(set(range(1, max(numbers))) - numbers)
-        if lacking:
-            text = f"of {max(numbers)} data files these are not there: {str(lacking[:20])[1:-1]}"
-            told.append(Notice("data_files_missing", text, remedy="copy them beside the others"))
+    lacking = lacking_files(chosen, found.datasets)
+    if lacking is not None:
+        which = str(list(lacking.numbers[:20]))[1:-1]
+        text = (
+            f"of {lacking.most} data files these are not there: {which}; the positions of their "
+            f"{sum(chosen.gaps):,} patterns are missing"
+        )
+        told.append(Notice("data_files_missing", text, remedy="copy them beside the others"))
     return told
 
 
@@ -193,8 +195,8 @@ def _with_master(file: Any, array: Joined, facts: ArrayFacts, chosen: Chosen) ->
         mask=master.mask,
         lines=master.lines if whole else None,
         expected=master.expected if chosen.name.startswith("/entry/data/") else None,
-        detector=master.name,
-        marks=True,
+        detector=master.name or facts.detector,
+        marks=master.marks,
     )
 
 

@@ -25,7 +25,8 @@ class Joined:
         self._order = tuple(order if order is not None else chosen.axes)
         self._lock = threading.Lock()
         first = chosen.parts[0]
-        ends = np.cumsum([int(part.shape[0]) for part in chosen.parts])
+        self._pieces = chosen.pieces
+        ends = np.cumsum([size for _, size in self._pieces])
         self._ends: NDArray[np.int64] = ends.astype(np.int64)
         stored = (int(ends[-1]), *(int(n) for n in first.shape[1:]))
         self.shape: tuple[int, ...] = tuple(stored[axis] for axis in self._order)
@@ -38,7 +39,7 @@ class Joined:
     def plain(self) -> Any:
         """The one dataset that the array is, as it is stored; None where it is not so simple."""
         straight = self._order == tuple(range(len(self._chosen.index)))
-        return self._chosen.parts[0] if straight and len(self._chosen.parts) == 1 else None
+        return self._chosen.parts[0] if straight and len(self._pieces) == 1 else None
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         """Patterns by numbers and slices of the first axes."""
@@ -52,6 +53,15 @@ class Joined:
         wanted = [axis for axis in self._order if axis in kept]
         return read.transpose([kept.index(axis) for axis in wanted])
 
+    def _of_piece(self, number: int, where: tuple[Any, ...]) -> NDArray[Any]:
+        """A part of a piece; zeros where its file is not there."""
+        part, size = self._pieces[number]
+        if part is not None:
+            return np.asarray(part[where])
+        shape = (size, *self._chosen.parts[0].shape[1:])
+        zeros: NDArray[Any] = np.broadcast_to(np.zeros((), self.dtype), shape)[where]
+        return zeros
+
     def _read(self, where: list[Any]) -> NDArray[Any]:
         if len(self._ends) == 1:
             return np.asarray(self._chosen.parts[0][tuple(where)])
@@ -63,7 +73,7 @@ class Joined:
             begin = int(self._ends[part - 1]) if part else 0
             end = min(stop, int(self._ends[part]))
             some = (slice(first - begin, end - begin), *where[1:])
-            pieces.append(np.asarray(self._chosen.parts[part][some]))
+            pieces.append(self._of_piece(part, some))
             first, part = end, part + 1
         whole = np.concatenate(pieces) if len(pieces) != 1 else pieces[0]
         return whole[0] if isinstance(at, int) else whole

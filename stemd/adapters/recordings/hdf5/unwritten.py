@@ -25,7 +25,8 @@ def unwritten(chosen: Chosen, order: Sequence[int], path: Path) -> NDArray[np.bo
     """
     grids = [_written(part) for part in chosen.parts]
     series_of_one_index = len(grids) > 1 and chosen.index[0] is not None
-    if series_of_one_index or all(grid.seen.all() for grid in grids):
+    gaps = any(part is None for part, _ in chosen.pieces)
+    if series_of_one_index or (not gaps and all(grid.seen.all() for grid in grids)):
         return None
     if not any(grid.seen.any() for grid in grids):
         raise FormatError(
@@ -37,6 +38,13 @@ def unwritten(chosen: Chosen, order: Sequence[int], path: Path) -> NDArray[np.bo
         _of_patterns(part.shape, grid, chosen.index, scan)
         for part, grid in zip(chosen.parts, grids, strict=True)
     ]
+    if gaps:
+        left = iter(found)
+        size = found[0].shape[1:]
+        found = [
+            next(left) if part is not None else np.zeros((count, *size), np.bool_)
+            for part, count in chosen.pieces
+        ]
     whole = np.concatenate(found) if len(found) > 1 else found[0]
     return ~whole.transpose([scan.index(axis) for axis in order[:-2]]).ravel()
 

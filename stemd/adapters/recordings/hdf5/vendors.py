@@ -24,9 +24,11 @@ _DECTRIS = "/entry/instrument/detector"
 
 @dataclass(frozen=True, slots=True)
 class Master:
-    """What a DECTRIS master file says. `lines` is (triggers, images a trigger), both above one.
+    """What a DECTRIS master file, or another NeXus file, says.
 
-    `other_mask`: the size of a mask that is not that of the patterns, in words.
+    `lines` is (triggers, images a trigger), both above one.
+    `other_mask`: the size of a mask that is not that of the patterns, in words. `marks`: see
+    `ArrayFacts`.
     """
 
     mask: NDArray[np.bool_] | None = None
@@ -35,18 +37,29 @@ class Master:
     dwell_time_us: float | None = None
     name: str = "DECTRIS"
     other_mask: str = ""
+    marks: bool = True
 
 
 def master_of(file: Any, shape: tuple[int, int]) -> Master | None:
-    """What a DECTRIS master or data file says of patterns of this shape; None for other files."""
-    detector = _get(file, _DECTRIS)
-    specific = _get(file, f"{_DECTRIS}/detectorSpecific")
-    if detector is None or specific is None:
+    """What a DECTRIS master or data file says of patterns of this shape, or another file of NeXus'
+    NXmx; None for other files.
+    """
+    detector = _detector(file)
+    if detector is None:
+        return None
+    specific = _get(detector, "detectorSpecific")
+    mask = _value(detector, "pixel_mask")
+    if specific is None and mask is None:
         return None
     triggers, images = (whole(_value(specific, key)) for key in ("ntrigger", "nimages"))
-    mask = _value(specific, "pixel_mask")
-    if mask is None:
-        mask = _value(detector, "pixel_mask")
+    own = _value(specific, "pixel_mask")
+    mask = mask if own is None else own
+    if (
+        isinstance(mask, np.ndarray)
+        and mask.ndim > 2
+        and mask.size == int(np.prod(mask.shape[-2:]))
+    ):
+        mask = mask.reshape(mask.shape[-2:])
     good = isinstance(mask, np.ndarray) and mask.shape == shape and mask.dtype.kind in "uib"
     frame_time = positive(_value(detector, "frame_time"))
     return Master(
@@ -54,9 +67,23 @@ def master_of(file: Any, shape: tuple[int, int]) -> Master | None:
         lines=(triggers, images) if triggers and images and min(triggers, images) > 1 else None,
         expected=triggers * images if triggers and images else None,
         dwell_time_us=meant(frame_time * 1e6) if frame_time else None,
-        name=text_of(_value(detector, "description"))[:80] or "DECTRIS",
+        name=text_of(_value(detector, "description"))[:80] or ("DECTRIS" if specific else ""),
         other_mask="" if good or mask is None else " x ".join(map(str, np.shape(mask))),
+        marks=specific is not None,
     )
+
+
+def _detector(file: Any) -> Any:
+    """The group of the detector: where DECTRIS has it, or the first one of NeXus' class."""
+    found = _get(file, _DECTRIS)
+    instrument = _get(file, "/entry/instrument")
+    if found is not None or not hasattr(instrument, "keys"):
+        return found
+    for name in instrument:
+        group = _get(instrument, name)
+        if text_of(getattr(group, "attrs", {}).get("NX_class")) == "NXdetector":
+            return group
+    return None
 
 
 def axes_of_dataset(file: Any, dataset: Any) -> list[Axis]:
