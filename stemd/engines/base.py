@@ -144,7 +144,10 @@ class Engine(Protocol):
         ...
 
     def consume(self, item: Positions | Block) -> None:
-        """A run of positions, or a block that must not be kept without `retain`."""
+        """A run of positions, or a block that must not be kept without `retain`.
+
+        Offline no run of positions comes: the image is made when all are there.
+        """
         ...
 
     def snapshot(self, *, final: bool) -> Sequence[Result]:

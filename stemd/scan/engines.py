@@ -84,7 +84,7 @@ class ScanEngines:
                 if isinstance(engine, SlowEngine):
                     engine.prepare(tell, beside=live)
                 engine.start(acquisition, settings, self.maps_for(choice, maps))
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # an engine does not end the program
                 self.leave_out(choice.name, error)
             else:
                 self.every.append(engine)
@@ -181,10 +181,10 @@ class ScanEngines:
         if engine.name not in self.failed:
             try:
                 call(argument)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self.leave_out(engine.name, error)
 
-    def leave_out(self, engine: str, error: Exception) -> None:
+    def leave_out(self, engine: str, error: BaseException) -> None:
         """An engine has failed: it is reported once and gets nothing more. By any thread."""
         told = isinstance(error, StemdError)
         reason = str(error) if told else f"{type(error).__name__}: {error}"

@@ -131,7 +131,7 @@ class ScanImages:
             try:
                 made = engine.snapshot(final=final)
                 return self._marked(engine, checked_results(engine.name, made, before))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self._engines.leave_out(engine.name, error)
         return []
 
@@ -156,7 +156,7 @@ class ScanImages:
                 try:
                     engine.offer(results, final=snapshot.final)
                     results += self._made(engine, results, final=snapshot.final)
-                except Exception as error:
+                except (Exception, SystemExit) as error:
                     self._engines.leave_out(engine.name, error)
         return replace(snapshot, results=results)
 
@@ -169,7 +169,7 @@ class ScanImages:
                     made = self._made(engine, results, final=snapshot.final)
                     self.of_slow[engine.name] = tuple(result.name for result in made)
                     results += made
-                except Exception as error:
+                except (Exception, SystemExit) as error:
                     self._engines.leave_out(engine.name, error)
         return replace(snapshot, results=results)
 

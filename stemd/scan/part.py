@@ -47,7 +47,7 @@ class ScanPart:
                 continue
             try:
                 engine.consume(part)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 del self._inline[name]
                 self._run.engines.leave_out(name, error)
         self._frames += block.count
@@ -61,5 +61,5 @@ class ScanPart:
             if engine.name in self._inline and engine.name not in self._run.failed:
                 try:
                     cast(PatternEngine, engine).merge(self._inline[engine.name])
-                except Exception as error:
+                except (Exception, SystemExit) as error:
                     self._run.engines.leave_out(engine.name, error)

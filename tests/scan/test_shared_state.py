@@ -6,6 +6,8 @@ import contextlib
 import sys
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -165,3 +167,17 @@ def test_whatever_an_engine_fails_of_is_told_to_the_pipeline_once() -> None:
     assert first == "ssb"
     assert "left out for the rest of the scan: ValueError: a mistake in it" in text
     assert second[0] == "airpi"
+
+
+@pytest.mark.parametrize("error", [ValueError("wrong"), SystemExit(3)])
+def test_an_engine_that_wants_to_end_the_program_is_left_out_as_one_that_fails(
+    error: BaseException,
+) -> None:
+    run = ScanRun(an_acquisition(), Settings(), [])
+    engine = SimpleNamespace(name="mine")
+
+    def broken(argument: object) -> None:
+        raise error
+
+    run.engines.guard(cast(Any, engine), broken, None)
+    assert "mine" in run.failed
