@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stemd.engines.restoration.blank import blank_parts, mirrored_into
 from stemd.engines.restoration.bright import beyond, keep_within
+from stemd.engines.restoration.drawn import drawn_levels, repeated
 from stemd.engines.restoration.evidence.faithful import faithful
 from stemd.engines.restoration.robust_scale import normalise
 from stemd.engines.restoration.slow_detector import undone
@@ -28,6 +30,8 @@ class Finished:
     `strays`, `departing`: see `evidence.faithful.Faithful`. `blank`: part of the image that was not
     recorded, and is as it was (uncertainty 0). `tail_px`: how late pulses of a slow detector came,
     which was undone. `spikes`: number of single pixels that were filled in from beside them.
+    `levels`: as many has an image of a few that is no recorded one, and is as it was (uncertainty
+    0). `repeated`: as often each line and each column came: restored was each of them once.
     """
 
     image: Image
@@ -37,10 +41,12 @@ class Finished:
     blank: float
     tail_px: float
     spikes: int = 0
+    levels: int = 0
+    repeated: tuple[int, int] = (1, 1)
 
-    def told(self) -> dict[str, int | float]:
+    def told(self) -> dict[str, Any]:
         """What an image's description says of it."""
-        told: dict[str, int | float] = {
+        told: dict[str, Any] = {
             "strays": self.strays, "departing": round(self.departing, 6)
         }  # fmt: skip
         if self.blank:
@@ -49,6 +55,10 @@ class Finished:
             told["tail_px"] = round(self.tail_px, 2)
         if self.spikes:
             told["spikes"] = self.spikes
+        if self.levels:
+            told["levels"] = self.levels
+        if self.repeated != (1, 1):
+            told["repeated"] = list(self.repeated)
         return told
 
 
@@ -68,6 +78,14 @@ def finished(
     finite = np.isfinite(image)
     if not finite.all():
         image = np.where(finite, image, image[finite].mean()).astype(np.float32)
+    levels = drawn_levels(image)
+    if levels:
+        return Finished(image.copy(), np.zeros_like(image), 0, 0.0, 0.0, 0.0, levels=levels)
+    often = repeated(image)
+    if often is not None:
+        found = finished(often.once(image), model, network, cancelled)
+        shown, error = (often.again(each) for each in (found.image, found.uncertainty))
+        return replace(found, image=shown, uncertainty=error, repeated=often.times)
     image, number = without_spikes(image)
     found = _beside_blank(image, model, network, cancelled)
     return replace(found, spikes=number) if number else found

@@ -69,10 +69,10 @@ def pixel_noise(image: F32) -> PixelNoise:
     if sparse.all():
         # next to all pixels are alike: what is not is an electron, mostly
         electron = float(np.median(some)) if some.size else 0.0
-        counted = electron == step and _are_counts(image[lines], step)
+        counted = electron == step and are_counts(image[lines], step)
     else:
         low = int(np.argmin(np.where(sparse, np.inf, levels)))
-        counted = _are_counts(image[lines], step)
+        counted = are_counts(image[lines], step)
         electron = step
         above = levels - levels[low] > deviation[low]
         if above.any() and not counted:
@@ -94,7 +94,7 @@ def pixel_noise(image: F32) -> PixelNoise:
     return PixelNoise(levels, np.maximum(variance, least), electron, counted, shows)
 
 
-def _are_counts(lines: F32, step: float) -> bool:
+def are_counts(lines: F32, step: float) -> bool:
     """Whether values of some lines (n, nx) are counts, times `step`: as noisy as counts are.
 
     The square of the second difference of three neighbours is, on average, their sum, each by the

@@ -23,6 +23,17 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
             f"{100 * document['blank_in_frames']:.2g} % of a frame (a label, a frame, a masked "
             "part) was not recorded: it was filled from beside it, in the sum too"
         )
+    if "levels" in document:
+        yield (
+            f"the image has {document['levels']} levels and no noise (a mask, a drawing): it was "
+            "not recorded like this, and is as it was. Restore what was recorded"
+        )
+    if "repeated" in document:
+        lines, columns = document["repeated"]
+        yield (
+            f"each line is there {lines} times, each column {columns} times: each was restored "
+            "once, and is as often in the restored image"
+        )
     if "spikes" in document:
         number = document["spikes"]
         yield (

@@ -17,6 +17,7 @@ from stemd.adapters.recordings.pictures import Picture
 from stemd.adapters.recordings.scan_times import ScanTimes
 from stemd.documents import to_json
 from stemd.engines.restoration.blank import blank_parts, mirrored_into
+from stemd.engines.restoration.drawn import drawn_levels, repeated
 from stemd.engines.restoration.finished import Finished, finished
 from stemd.engines.restoration.frames.aligned import Aligned, align
 from stemd.engines.restoration.frames.kinds import Kinds
@@ -94,14 +95,20 @@ def restored(series: Series, choice: Choice) -> Restored:
     if unknown:
         document["pixels_without_value"] = unknown
     recorded = [_finite(picture.pixels) for picture in series.pictures]
-    recorded, spikes = _without_spikes(recorded)
-    ends = np.mean([cut_off(each) for each in recorded], axis=0)
+    alone = len(recorded) == 1
+    drawn = alone and drawn_levels(recorded[0]) > 0
+    often = repeated(recorded[0]) if alone and not drawn else None
+    if often is not None:
+        recorded = [often.once(recorded[0])]
+        document["repeated"] = list(often.times)
+    recorded, spikes = (recorded, 0) if drawn else _without_spikes(recorded)
+    ends = (0.0, 0.0) if drawn else np.mean([cut_off(each) for each in recorded], axis=0)
     document |= {
         key: round(float(part), 6)
         for key, part in zip(("at_lowest", "at_highest"), ends, strict=True)
         if part
     }
-    turned = choice.lines == "y" or (choice.lines == "auto" and along_y(recorded))
+    turned = choice.lines == "y" or (choice.lines == "auto" and not drawn and along_y(recorded))
     if turned:
         # all that follows knows lines along x only
         recorded = [np.ascontiguousarray(pixels.T) for pixels in recorded]
@@ -115,7 +122,7 @@ def restored(series: Series, choice: Choice) -> Restored:
         pixels = images[f"{series.name}_sum"] = frames.image
         document |= {"sources": [picture.source for picture in series.pictures]}
         document |= described(frames, size, choice.frame_time_s, numbers, turned=turned)
-    else:
+    elif not drawn:
         times = choice.times(first, pixels.shape[1])
         known = () if times is None else (times.line_s, times.pixel_s)
         pixels, undone = steadied(pixels, *known)
@@ -128,6 +135,8 @@ def restored(series: Series, choice: Choice) -> Restored:
     }  # fmt: skip
     if turned:
         images = {name: np.ascontiguousarray(image.T) for name, image in images.items()}
+    if often is not None:
+        images = {name: often.again(image) for name, image in images.items()}
     if unseen is not None:
         for image in images.values():
             image[unseen] = np.nan
