@@ -88,6 +88,39 @@ def test_one_absurd_number_does_not_lose_its_frame(tmp_path: Path, lying: int, n
     assert f"frame {lying} of the file says {number}" in recording.notices[0].text  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("step", [2, 3, 8])
+@pytest.mark.parametrize("first", [1, 2, 500])
+@pytest.mark.parametrize("lost", [[], [20, 33]])
+def test_numbers_that_go_up_by_the_same_all_over_the_file_are_one_scan(
+    tmp_path: Path, step: int, first: int, lost: list[int]
+) -> None:
+    kept = [n for n in range(64) if n not in lost]
+    path = write(tmp_path / "a.mib", [first + step * n for n in kept], kept)
+    recording = open_recording(path, Scan(shape=(8, 8)))
+    assert recording.scans == 1  # type: ignore[attr-defined]
+    assert values_of(recording).tolist() == [-1 if n in lost else n for n in range(64)]
+    assert f"go up by {step} from frame to frame" in recording.notices[0].text  # type: ignore[union-attr]
+    if not lost:
+        alone = open_recording(path)
+        assert alone.acquisition.scan.shape == (8, 8)
+        assert values_of(alone).tolist() == list(range(64))
+
+
+def test_every_second_frame_of_a_scan_leaves_holes(tmp_path: Path) -> None:
+    """As in the file of one of two links: the numbers fit the scan as they are."""
+    path = write(tmp_path / "a.mib", range(1, 128, 2))
+    found = values_of(open_recording(path, Scan(shape=(8, 16))))
+    assert found[::2].tolist() == list(range(64))
+    assert (found[1::2] < 0).all()
+
+
+def test_several_scans_whose_numbers_go_up_by_two_are_told_apart(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mib", range(1, 256, 2))
+    scans = list(open_recording(path, Scan(shape=(8, 8))).each_scan())  # type: ignore[attr-defined]
+    found = [values_of(scan).tolist() for scan in scans]
+    assert found == [list(range(64)), list(range(64, 128))]
+
+
 def test_missing_late_and_repeated_frames_are_placed_by_number_and_repeats_told(
     tmp_path: Path,
 ) -> None:

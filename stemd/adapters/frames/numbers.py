@@ -21,7 +21,8 @@ _LINE_SEARCH = 4096  # frames searched for the end of the first line where nothi
 class FrameTable:
     """Access to the sequence numbers of the `count` frames from frame `begin` of a file on.
 
-    They wrap at `turn`, see `turn_of`.
+    They wrap at `turn`, see `turn_of`. Where the numbers in the headers go up by `step` from
+    `origin` on, those that are read go up by 1.
     """
 
     storage: Storage
@@ -30,6 +31,8 @@ class FrameTable:
     count: int
     turn: int
     begin: int = 0
+    step: int = 1
+    origin: int = 1
 
     def read(self, indices: NDArray[np.int64], start: int) -> NDArray[np.int64]:
         """Unwrapped numbers (from 1) of these frames, 0 where there is no header.
@@ -44,7 +47,11 @@ class FrameTable:
 
     def _read(self, indices: NDArray[np.int64], hints: NDArray[np.int64]) -> NDArray[np.int64]:
         out = np.zeros(indices.size, np.int64)
+        if self.step > 1:
+            hints = np.where(hints >= 0, self.origin + (hints - 1) * self.step, hints)
         unwrap_numbers(self.raw(indices), hints, self.camera.first_number, self.turn, out)
+        if self.step > 1:
+            out = np.where(out > 0, (out - self.origin) // self.step + 1, 0)
         return out
 
     def raw(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:

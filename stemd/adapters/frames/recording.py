@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan
-from stemd.adapters.frames import placing
+from stemd.adapters.frames import placing, steps
 from stemd.adapters.frames.fitting import check_fit, doubtful, first_of, hinted, skips
 from stemd.adapters.frames.format import Announcement, FrameFormat
 from stemd.adapters.frames.joined import JoinedFiles
@@ -18,6 +18,7 @@ from stemd.adapters.frames.mending import mended
 from stemd.adapters.frames.numbering import Numbered, sort_out
 from stemd.adapters.frames.numbers import Ends, FrameTable, ends_of, resolve_file
 from stemd.adapters.frames.promised import Opened, told
+from stemd.adapters.frames.steps import step_of
 from stemd.adapters.frames.storage import Bytes, Storage, open_storage
 from stemd.adapters.recordings.address import RecordingPath
 from stemd.blocks import Buffer, FrameBlock, Message, Notice
@@ -79,10 +80,17 @@ class FrameRecording:
         if rest:
             self._note("partial_frame", f"the last frame is cut off after {rest} bytes")
         self._begin, self.scans = 0, 1
+        self._step, self._origin = 1, 1
         self._turn = self._format.turn
         self._turn = self._headers().turn_of()
         table = self._headers()
         ends = ends_of(table)
+        self._step = step_of(table, ends, scan)
+        if self._step > 1:
+            self._origin = ends.first
+            self._notices.append(steps.told(self._step))
+            table = self._headers()
+            ends = ends_of(table)
         self._numbered: Numbered | None = None
         if doubtful(table, ends):
             frames = scan.frames if scan else announced.frames
@@ -121,7 +129,9 @@ class FrameRecording:
             raw_name=self._format.raw_name,
             sidecars=announced.sidecars,
         )
-        self._regular = self._skipping or (ends.span == ends.count and self._numbered is None)
+        self._regular = self._step == 1 and (
+            self._skipping or (ends.span == ends.count and self._numbered is None)
+        )
         self._table: _Table | None = None
         if not self._regular:
             self._whole_table()
@@ -141,7 +151,14 @@ class FrameRecording:
 
     def _headers(self) -> FrameTable:
         return FrameTable(
-            self._storage, self._format, self._first, self._frames, self._turn, self._begin
+            self._storage,
+            self._format,
+            self._first,
+            self._frames,
+            self._turn,
+            self._begin,
+            self._step,
+            self._origin,
         )
 
     def _same(self, one: int, other: int) -> bool:
