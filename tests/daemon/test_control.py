@@ -51,6 +51,14 @@ def test_a_wrong_command_is_refused_with_the_key_that_is_wrong(
     assert rig.documents("settings") == []  # nothing has changed
 
 
+def test_a_change_is_doubted_by_the_detector_that_sent_the_newest_scan(rig: Rig) -> None:
+    """The largest detector of the camera has 515 pixels a side, this one 256."""
+    rig.camera.scan()
+    rig.finished()
+    reply = rig.settings(optics={"center": [400.0, 100.0]})
+    assert any("outside the detector of 256 x 256 pixels" in doubt for doubt in reply["doubts"])
+
+
 def refusal_of(rig: Rig, command: str, args: dict[str, object]) -> dict[str, object]:
     """How a command is refused that no schema allows."""
     body = {"id": f"{command}{args}", "command": command, "args": args}

@@ -80,7 +80,7 @@ class Pipeline:
             lambda entry: self._scans.note_change(entry),
             KeptSettings(store.data_dir, store.instrument, config.name, config.adapter_plugin.name),
             lambda doubt: self.troubles.tell("warning", doubt, "", "settings"),
-            lambda: config.adapter.detector_shape() or self._scans.detector_shape,
+            lambda: self._scans.detector_shape or config.adapter.detector_shape(),
         )
         self._config_file = config_file
         self.sessions = Sessions(
