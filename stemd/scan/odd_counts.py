@@ -22,8 +22,8 @@ _SOME = 4096
 """Values of a pattern that are looked at for a common divisor, and in whole rows for the byte
 order."""
 DIFFERENT = 8
-"""Patterns of fewer different values are no measured ones: they say nothing of a divisor, and
-where all are alike it is no news."""
+"""Patterns of fewer different values say nothing of a divisor. In a file they may be computed ones
+without noise: that all are alike is then only remarked."""
 ROUGHER, ROUGH = 3.0, 0.2
 """Bright pixels in the wrong byte order differ from their neighbours by so many times more, for
 their sum, and by this part of it at least."""
@@ -31,6 +31,8 @@ _NONE = -1
 """No pattern's checksum."""
 LEAST_SAMPLES, LEAST_COUNTS = 4, 1000
 """Fewer patterns and counts say nothing."""
+LEAST_LIT = 8
+"""Patterns with counts in fewer pixels are alike because they are empty but for hot pixels."""
 LEAST_ALIKE = 16
 """So many patterns that are the same to the count are no chance."""
 CONTRAST, TIMES = 0.7, 3.0
@@ -53,6 +55,7 @@ class OddCounts:
         self._real_numbers, self._files = detector.scale != 1.0, files
         self._divisor = 0
         self._checksum, self._alike, self._measured = _NONE, True, False
+        self._lit = False  # whether a pattern has counts in more than a few pixels
         # patterns, values, of which negative; counts, differences of neighbours; swapped likewise
         self._numbers = np.zeros(7, np.float64)
         # at least four rows are left, of the narrowest pattern that has as many
@@ -69,6 +72,7 @@ class OddCounts:
         now[1] += pattern.size
         if self._alike:
             self._compare(zlib.crc32(pattern.tobytes()))
+            self._lit = self._lit or bool(np.count_nonzero(pattern) >= LEAST_LIT)
         if pattern.dtype.kind == "i":
             now[2] += np.count_nonzero(pattern < 0)
         if thorough and self._divisor != 1:
@@ -87,7 +91,7 @@ class OddCounts:
     def gathered(self) -> Gathered:
         """All of it, for `merge`."""
         divisor = np.array([self._divisor], np.int64)
-        alike = np.array([self._checksum, self._alike, self._measured], np.int64)
+        alike = np.array([self._checksum, self._alike, self._measured, self._lit], np.int64)
         return {"odd": self._numbers, "divisor": divisor, "sum": self._sum, "alike": alike}
 
     def merge(self, gathered: Gathered) -> None:
@@ -95,10 +99,11 @@ class OddCounts:
         self._numbers += gathered["odd"]
         self._divisor = math.gcd(self._divisor, int(gathered["divisor"][0]))
         self._sum += gathered["sum"]
-        checksum, alike, measured = map(int, gathered["alike"])
+        checksum, alike, measured, lit = map(int, gathered["alike"])
         self._compare(checksum)
         self._alike = self._alike and bool(alike)
         self._measured = self._measured or bool(measured)
+        self._lit = self._lit or bool(lit)
 
     def _compare(self, checksum: int) -> None:
         if _NONE not in (checksum, self._checksum):
@@ -125,12 +130,8 @@ class OddCounts:
                 "doses and standard errors are wrong by as much"
             )
             said.append(Notice("counts_in_steps", text, remedy=OF_STEPS))
-        if self._alike and self._measured and seen >= LEAST_ALIKE:
-            text = (
-                f"all {seen:,.0f} patterns that were looked at are the same to the count, as no "
-                "electrons make them: no image shows anything of a specimen"
-            )
-            said.append(Notice("identical_patterns", text, remedy=OF_ALIKE))
+        if self._alike and self._lit and seen >= LEAST_ALIKE:
+            said.append(self._identical(seen))
         if negative > RARE * values:
             text = (
                 f"{negative / values:.1%} of the values are negative, as of a background that was "
@@ -145,6 +146,14 @@ class OddCounts:
             )
             said.append(Notice("axes_doubted", text, remedy=OF_AXES))
         return said
+
+    def _identical(self, seen: float) -> Notice:
+        text = f"all {seen:,.0f} patterns that were looked at are the same to the count"
+        if self._files and not self._measured:
+            text += ": they are without noise, as computed ones are, and show no specimen"
+            return Notice("identical_patterns", text, "info")
+        text += ", as no electrons make them: no image shows anything of a specimen"
+        return Notice("identical_patterns", text, remedy=OF_ALIKE)
 
     def _are_swapped(self, totals: NDArray[np.signedinteger[Any]]) -> bool:
         if min(self._sum.shape) < 4 or np.count_nonzero(totals > 0) < 64:

@@ -57,7 +57,40 @@ def test_counts_in_steps_negative_ones_and_swapped_axes_are_told(tmp_path: Path)
 
 
 def test_patterns_of_few_values_say_nothing_of_steps(tmp_path: Path) -> None:
-    assert told(tmp_path, np.full((12, 10, 20, 24), 6, "<u2")) == []
+    assert told(tmp_path, np.full((12, 10, 20, 24), 6, "<u2")) == ["identical_patterns"]
+
+
+def disc_of(value: int) -> NDArray[np.int64]:
+    y, x = np.mgrid[:20, :24]
+    return np.where(np.hypot(y - 9.5, x - 11.5) < 6.0, value, 0)
+
+
+def hot() -> NDArray[np.int64]:
+    pattern = np.zeros((20, 24), np.int64)
+    pattern[3, 4:8] = 4095
+    return pattern
+
+
+@pytest.mark.parametrize(
+    ("pattern", "live", "offline"),
+    [
+        (np.full((20, 24), 3), ["warning"], ["info"]),
+        (disc_of(7), ["warning"], ["info"]),
+        (discs(20.0)[3, 4], ["warning"], ["warning"]),
+        (np.zeros((20, 24), np.int64), [], []),
+        (hot(), [], []),
+    ],
+    ids=["flat", "disc", "counted", "blank", "hot pixels alone"],
+)
+def test_patterns_that_are_all_alike_are_a_warning_of_a_camera_and_a_remark_where_computed(
+    pattern: NDArray[np.int64], live: list[str], offline: list[str]
+) -> None:
+    for files, levels in ((False, live), (True, offline)):
+        odd = OddCounts(Detector("test", (20, 24), "u2", 16), (20, 24), files=files)
+        for _ in range(30):
+            odd.add(pattern.astype("<u2"))
+        said = odd.notices(np.full(30, pattern.sum()))
+        assert [each.level for each in said if each.kind == "identical_patterns"] == levels
 
 
 def test_one_pattern_again_and_again_is_told_however_the_scan_is_cut(tmp_path: Path) -> None:
