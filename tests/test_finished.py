@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from stemd.compilation.compiler import KNOWN
 from stemd.compilation.finished import Finished, _described, folders, possible
+from stemd.compilation.stale import remove_unused
 
 pytestmark = pytest.mark.skipif(
     not (KNOWN and possible()), reason="numba runs the kernels here, as test_start tries"
@@ -222,6 +224,43 @@ def test_files_of_code_that_has_changed_are_removed(tmp_path: Path) -> None:
     after = _files(tmp_path)
     assert after.keys() == before.keys()
     assert set(after.values()).isdisjoint(before.values())
+
+
+def _aged(path: Path, days: float) -> None:
+    then = time.time() - days * 86_400
+    os.utime(path, (then, then))
+
+
+def test_code_of_any_version_that_nobody_has_used_for_long_is_removed_and_no_other(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "cache" / "finished"
+    folder.mkdir(parents=True)
+    days = {"mine-1.finished": 1, "other-2.finished": 59, "gone-3.finished": 61}
+    days |= {"cut-4.finished.ab.part": 2, "now-5.finished.cd.part": 0.5, "numba.nbi": 900}
+    for name, age in days.items():
+        (folder / name).write_bytes(b"code")
+        _aged(folder / name, age)
+    remove_unused(folder)
+    left = {path.name for path in folder.iterdir()}
+    assert left == days.keys() - {"gone-3.finished", "cut-4.finished.ab.part"}
+
+
+def test_a_file_that_is_used_is_young_again_and_new_code_removes_what_is_old(
+    tmp_path: Path,
+) -> None:
+    _run(tmp_path)
+    (folder,) = {path.parent for path in _files(tmp_path).values()}
+    old = folder / "of_another_python-0-0-0.finished"
+    old.write_bytes(b"code")
+    for path in folder.iterdir():
+        _aged(path, 100)
+    assert _run(tmp_path) == f"{EXPECTED} False 1"
+    assert old.exists()  # nothing was compiled
+    ages = [time.time() - path.stat().st_mtime for path in folder.iterdir() if path != old]
+    assert max(ages) < 86_400
+    _run(tmp_path, kernels=KERNELS.replace("x / 2", "x / 4"))
+    assert not old.exists()
 
 
 RECORD = np.dtype([("a", "u1"), ("b", "f8", (3,))])

@@ -27,13 +27,13 @@ from typing import Any
 import numpy as np
 
 from stemd.compilation.sources import stamp_of
+from stemd.compilation.stale import ENDING, note_use
 
 Run = Callable[..., Any]
 
 HARMLESS = {"NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS"}
 """Of numba's settings in the environment, those that do not change what it compiles."""
 _SETTINGS_FILE = ".numba_config.yaml"
-_ENDING = ".finished"
 _MAKERS = ("compiler", "finished", "keeping", "parts", "quicker")
 """Modules of this package that decide what code is made, and how it is kept."""
 _DESCRIBED = {"stamp", "arguments", "maker", "wrapper", "environment", "constants", "needs"}
@@ -69,13 +69,13 @@ def name_of(function: FunctionType, stamp: str, arguments: str) -> str:
     """
     place = hashlib.sha256(function.__code__.co_filename.encode()).hexdigest()[:12]
     called = hashlib.sha256(json.dumps([arguments, maker()]).encode()).hexdigest()[:24]
-    return f"{function.__qualname__}-{place}-{stamp[:24]}-{called}{_ENDING}"
+    return f"{function.__qualname__}-{place}-{stamp[:24]}-{called}{ENDING}"
 
 
 def earlier(function: FunctionType, folder: Path, stamp: str) -> Iterator[Path]:
     """Files of other states of the kernel."""
     state = name_of(function, stamp, "").rsplit("-", 1)[0]
-    for path in folder.glob(f"{state.rsplit('-', 1)[0]}-*{_ENDING}"):
+    for path in folder.glob(f"{state.rsplit('-', 1)[0]}-*{ENDING}"):
         if not path.name.startswith(f"{state}-"):
             yield path
 
@@ -168,6 +168,7 @@ def _found(function: FunctionType, stamp: str, arguments: str) -> Run | None:
         description, code = _unpacked(data)
         if description is not None:
             expected = {"stamp": stamp, "arguments": arguments, "maker": maker()}
+            note_use(path)
             return (
                 _linked(function, description, code)
                 if expected.items() <= description.items()

@@ -18,6 +18,7 @@ import numpy as np
 from numba.np.numpy_support import as_dtype
 
 from stemd.compilation.finished import earlier, folders, maker, name_of, name_of_values, packed
+from stemd.compilation.stale import PART, remove_unused
 
 _SYMBOLS, _SECTION_BYTES, _SYMBOL_BYTES = 2, 64, 24
 """Of ELF files of 64 bits: the type of a table of symbols, sizes of entries."""
@@ -64,6 +65,7 @@ def keep(
             continue
         for path in earlier(function, folder, stamp):
             path.unlink(missing_ok=True)
+        remove_unused(folder)
         return
     if failed is not None:
         raise failed
@@ -122,7 +124,7 @@ def _is_there(path: Path) -> bool:
 def _write(folder: Path, name: str, data: bytes) -> None:
     """Whole or not at all, for other processes too."""
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{name}.{uuid.uuid4().hex[:12]}.part"
+    part = folder / f"{name}.{uuid.uuid4().hex[:12]}{PART}"
     try:
         part.write_bytes(data)
         part.replace(folder / name)
