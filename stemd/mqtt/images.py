@@ -147,8 +147,7 @@ class ImagePublisher:
         """Publish until cancelled or the connection is lost (MqttError)."""
         self.limit.begin(connection.max_packet_bytes)
         for image in list(self.last.values()):
-            message = await self._encoded(image, retained_only=True)
-            await self._send(connection, image, message)
+            await self._send(connection, image, await self._encoded(image, retained_only=True))
             if self.previews.wanted(image.pipeline):
                 await self._preview(connection, image)
         while True:
@@ -161,10 +160,7 @@ class ImagePublisher:
         """Publish until the mailbox is empty."""
         while (image := self.mailbox.take()) is not None:
             try:
-                messages = await self._encoded(image)
-                self._blamed = image
-                if await self._send(connection, image, messages):
-                    self.sent += 1
+                self.sent += await self._publish(connection, image)
             except StemdError as error:
                 self.refused += 1
                 self._report(image.pipeline, error)
@@ -173,6 +169,12 @@ class ImagePublisher:
                 raise
             if self.previews.due(image):
                 await self._preview(connection, image)
+
+    async def _publish(self, connection: Connection, image: Image) -> bool:
+        # a function of its own: what was sent must be gone before the next image is encoded
+        messages = await self._encoded(image)
+        self._blamed = image
+        return await self._send(connection, image, messages)
 
     async def _preview(self, connection: Connection, image: Image) -> None:
         began = time.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -14,9 +15,9 @@ from stemd.config.mqtt import MqttSettings
 from stemd.drawing import Drawing
 from stemd.events import Hub
 from stemd.mqtt.complaints import Complaints
-from stemd.mqtt.connection import Outgoing
+from stemd.mqtt.connection import Connection, Outgoing
 from stemd.mqtt.documents import Documents
-from stemd.mqtt.images import SizeLimit
+from stemd.mqtt.images import ImagePublisher, SizeLimit
 from stemd.mqtt.mailbox import MAX_DOCUMENTS, Image, ImageMailbox, Outbox
 from stemd.mqtt.status import MqttStatus
 from stemd.mqtt.topics import Topics
@@ -116,6 +117,35 @@ def test_an_image_that_waits_keeps_no_other_of_its_scan_in_memory() -> None:
     del results, snapshot, other
     assert gone() is None
     assert one.snapshot.final
+
+
+async def test_an_image_is_gone_when_it_is_sent_before_the_next_one_is_encoded() -> None:
+    class Messages(list[Outgoing]):
+        """What can be referred to weakly."""
+
+    class Broker:
+        max_packet_bytes = lost = None
+
+        async def send(self, message: Outgoing) -> None:
+            sent.append(message.topic)
+
+    sent: list[str] = []
+    encoded: list[weakref.ref[Messages]] = []
+    publisher = ImagePublisher(Topics("titan"), MqttSettings(url="mqtt://nowhere"), print)
+    encode = publisher._encoded
+
+    async def encoding(image: Image) -> Messages:
+        assert [each() for each in encoded] == [None] * len(encoded)
+        messages = Messages(await encode(image))
+        encoded.append(weakref.ref(messages))
+        return messages
+
+    publisher._encoded = encoding  # type: ignore[method-assign, assignment]
+    for name in "abc":
+        publisher.put(image(name, 1, final=True))
+    await publisher.drain(cast(Connection, Broker()))
+    assert len(encoded) == publisher.sent == 3
+    assert len(sent) == 6
 
 
 def taken(mailbox: ImageMailbox) -> list[tuple[str, int, bool]]:
