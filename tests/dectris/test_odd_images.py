@@ -49,3 +49,24 @@ def test_images_that_go_on_in_another_kind_are_another_scan_and_both_say_why() -
     assert (second.patterns[4] == image(5, shape=(4, 5))).all()
     assert second.acquisition.detector.shape == (4, 5)
     assert sum("changed in mid scan" in text for text in outcome.texts) == 2
+
+
+@pytest.mark.parametrize("kind", ["cbor", "legacy"])
+@pytest.mark.parametrize("odd", [{2: 9}, {1: 9, 2: 9}, {1: 9, 2: 8}, {7: 9}])
+def test_few_images_of_another_series_end_no_scan(kind: Kind, odd: dict[int, int]) -> None:
+    few = {n: frame(n, kind=kind, series=series) for n, series in odd.items()}
+    outcome = decode(start(kind=kind) + sent(few, kind) + end(kind=kind))
+    (seen,) = outcome.scans
+    places = {0: 0, 1: 1, 2: 2, 4: 3, 5: 4, 6: 5}
+    assert sorted(seen.patterns) == [places[n] for n in places if n not in odd]
+    assert seen.reason == "complete"
+    assert outcome.notices["odd_frame"] == len(odd)
+
+
+def test_a_series_whose_start_was_lost_loses_no_image() -> None:
+    behind = b"".join(frame(n, series=2) for n in range(1, 8))
+    outcome = decode(start() + frame(0) + frame(1) + behind + end(series=2))
+    first, second = outcome.scans
+    assert (first.reason, sorted(first.patterns)) == ("restarted", [0, 1])
+    assert (second.reason, sorted(second.patterns)) == ("complete", [1, 2, 3, 4, 5])
+    assert "another acquisition began before this scan's end" in outcome.texts

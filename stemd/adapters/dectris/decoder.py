@@ -21,7 +21,7 @@ from stemd.adapters.dectris.expander import Expander
 from stemd.adapters.dectris.inbox import Inbox
 from stemd.adapters.dectris.kernels import scanning, table
 from stemd.adapters.dectris.kernels.scanning import find_messages, parts_of
-from stemd.adapters.dectris.odd_images import OddImages
+from stemd.adapters.dectris.odd_images import OddImages, of_other_series
 from stemd.adapters.dectris.series import PixelMask, SeriesEnd, SeriesStart, Unknown
 from stemd.adapters.dectris.slots import CompressedSlots
 from stemd.adapters.dectris.stolen import StolenFrames
@@ -264,37 +264,43 @@ class StreamDecoder(ScanFollower):
             yield from self._tallies.add("bad_frame", error.message, len(rows), error.remedy)
             return
         series = int(rows[0, table.SERIES])
+        odd = self._odd
+        kept = []
+        if not self._fits(series, layout, int(rows[0, table.NUMBER])):
+            if odd.kind not in (None, (series, layout)):
+                yield from self._leave_out_odd()
+            if not odd.are_many(len(rows)):
+                odd.keep(self._inbox.data, rows, series, layout)
+                return
+            kept = odd.take()
+        yield from self._leave_out_odd()
         if series != self._series:
-            yield from self._leave_out_odd()
             yield from self._tracker.close("restarted", announced())
             self._new_series(series, {})
             self._unannounced = True
             self._tracker.new_acquisition(None)
-        odd = self._odd
-        if not self._fits(layout, int(rows[0, table.NUMBER])):
-            if odd.layout not in (None, layout):
-                yield from self._leave_out_odd()
-            if not odd.are_many(len(rows)):
-                odd.keep(self._inbox.data, rows, layout)
-                return
-            kept = odd.take()
-            yield from self._expect(layout)
-            for data, before in kept:
-                yield from self._take_in(data, before, now_ns)
-        yield from self._leave_out_odd()
         yield from self._expect(layout)
-        yield from self._take_in(self._inbox.data, rows, now_ns)
+        for data, before in [*kept, (self._inbox.data, rows)]:
+            yield from self._take_in(data, before, now_ns)
 
-    def _fits(self, layout: FrameLayout, number: int) -> bool:
+    def _fits(self, series: int, layout: FrameLayout, number: int) -> bool:
         """Images are like those before, or begin anew."""
         slots, tracker = self._slots, self._tracker
-        return slots is None or layout == slots.layout or not tracker.planned or number == 0
+        if slots is None or not tracker.planned or number == 0:
+            return True
+        if series != self._series:
+            return tracker.acquisition is None
+        return layout == slots.layout
 
     def _leave_out_odd(self) -> Iterator[Message]:
         """What came of another kind were a few odd images."""
         odd, slots = self._odd, self._slots
-        if odd.layout is not None and slots is not None:
-            told = left_out(odd.first, odd.layout, slots.layout, odd.count)
+        if odd.kind is not None and slots is not None:
+            series, layout = odd.kind
+            if series == self._series:
+                told = left_out(odd.first, layout, slots.layout, odd.count)
+            else:
+                told = of_other_series(odd.first, series, self._series, odd.count)
             yield from self._tallies.add(*told)
         odd.take()
 

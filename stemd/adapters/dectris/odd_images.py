@@ -1,4 +1,4 @@
-"""Images that are not like those of their series, kept until it is known what they are."""
+"""Images that are not like those before, kept until it is known what they are."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ _PLACES = [
 
 
 class OddImages:
-    """The newest images of one `layout` that is not the usual one, with copies of their bytes."""
+    """The newest images of one `kind` that is not the usual one, with copies of their bytes."""
 
     def __init__(self) -> None:
-        self.layout: FrameLayout | None = None
+        self.kind: tuple[int, FrameLayout] | None = None
+        """Their series and layout."""
         self.count = 0
         self._kept: list[tuple[Bytes, scanning.Rows]] = []
 
@@ -29,17 +30,26 @@ class OddImages:
         """Whether so many `more` make them too many for an accident."""
         return self.count + more >= AGREE
 
-    def keep(self, data: Bytes, rows: scanning.Rows, layout: FrameLayout) -> None:
+    def keep(self, data: Bytes, rows: scanning.Rows, series: int, layout: FrameLayout) -> None:
         """Keep these, too."""
         begin, end = int(rows[0, table.BEGIN]), int(rows[-1, table.END])
         moved = rows.copy()
         moved[:, _PLACES] -= begin
         self._kept.append((data[begin:end].copy(), moved))
-        self.layout = layout
+        self.kind = series, layout
         self.count += len(rows)
 
     def take(self) -> list[tuple[Bytes, scanning.Rows]]:
         """All of them, in the order in which they came; none are kept any more."""
         kept, self._kept = self._kept, []
-        self.layout, self.count = None, 0
+        self.kind, self.count = None, 0
         return kept
+
+
+def of_other_series(number: int, series: int, usual: int, count: int) -> tuple[str, str, int, str]:
+    """Kind, text, count and remedy of what is told of images that were left out."""
+    text = (
+        f"image {number} says that it is of series {series}, and comes in the middle of series "
+        f"{usual}: {{count}} such images were left out"
+    )
+    return "odd_frame", text, count, "if it happens again: look whether two cameras send here"
