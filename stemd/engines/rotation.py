@@ -22,6 +22,9 @@ CLEARLY = 0.8
 """The other hand is taken if its curl is smaller than this part of that of the present one."""
 CHANCE = 3.0
 """Standard errors below which a difference counts as chance."""
+CLEAR_REST, CLEAR_SIGNIFICANCE = 0.25, 10.0
+"""The rotation is clear where less than the first part of the curl is left, and chance would leave
+all of it, so many standard errors apart."""
 SURE = 6.0
 """Standard errors from which the sign counts as known."""
 
@@ -84,6 +87,23 @@ def estimate_rotation(
         flip=flip,
         confidence=gain * min(1.0, abs(sureness) / SURE),
     )
+
+
+def clear_turn(shift_y: F64, shift_x: F64, *, flip: bool) -> tuple[float, float] | None:
+    """The angle in degrees at which nearly no curl is left, up to half a turn, and its error.
+
+    None where it is not clear: the curl that is left at the best angle must be a small part of what
+    there is a quarter of a turn away, and far more than chance. What all positions of a line or of
+    a column share is taken out first: there the microscope moves the pattern, too.
+    """
+    y, x = (
+        part - part.mean(axis=0, keepdims=True) - part.mean(axis=1, keepdims=True) + part.mean()
+        for part in (shift_y, shift_x)
+    )
+    fit = _best(y, x, flip)
+    if fit.rest > CLEAR_REST or fit.significance < CLEAR_SIGNIFICANCE:
+        return None
+    return math.degrees(fit.angle), math.degrees(0.5 / fit.significance)
 
 
 def _best(y: F64, x: F64, flip: bool) -> _Fit:

@@ -59,6 +59,14 @@ class DarkParts:
         if masked is not None:
             self._masked |= masked
 
+    def total(self) -> NDArray[np.integer[Any]] | None:
+        """The sum of the patterns, a copy; None without a count."""
+        return self._total.copy() if self._total.any() else None
+
+    def masked(self) -> Mask:
+        """Pixels that do not count, a copy."""
+        return self._masked.copy()
+
     def gathered(self) -> Gathered:
         """All of it, for `merge`."""
         return {"lit": self._total, "lit_masked": self._masked, "lit_seen": self._seen}

@@ -16,6 +16,7 @@ from stemd.engines.base import MeasuringEngine
 from stemd.engines.lens.found import DISAGREES, LEAST_TURN_DEG, PHYSICS_ANGSTROM, OpticsFound
 from stemd.engines.vectors import descan_of
 from stemd.scan.drift import Seen, drift_between
+from stemd.scan.plain_optics import plain_center, plain_rotation
 from stemd.scan.run import ScanRun
 
 Json = dict[str, Any]
@@ -62,6 +63,10 @@ def measured_optics(run: ScanRun, before: Seen | None = None) -> Json | None:
             usable = {key: value for key, value in now.items() if value != then[key]}
     if found is not None and found.disc is not None:
         document |= _disc(found, optics)
+    if lens is None:
+        document["rotation_deg"] = plain_rotation(run)
+    if document["center"] is None:
+        document["center"] = plain_center(run)
     document |= _of_maps(run)
     document["drift_nm_per_s"] = _drift(before, Seen.of(run)) if before is not None else None
     if run.repeats is not None:
@@ -223,6 +228,8 @@ def _drift(before: Seen | None, now: Seen | None) -> Json | None:
 
 
 _WORDS = {
+    "rotation_deg": "a camera that is turned by {value} degrees or half a turn more, if flip is "
+    "as told (told {told})",
     "convergence_semi_angle_mrad": "a convergence semi-angle of {value} mrad (told {told})",
     "center": "the disc at {value} pixels (told {told})",
     "ellipticity_percent": "a disc that is {value} % longer than wide, at {angle_deg} degrees on "
@@ -249,6 +256,9 @@ def _words_of(document: Json) -> str:
     parts = [
         text.format(**document[name])
         for name, text in _WORDS.items()
-        if document[name] is not None and document[name]["agrees"] is False
+        if document[name] is not None
+        and document[name]["agrees"] is False
+        # an engine that has found the lens tells of the rotation itself
+        and (name != "rotation_deg" or document["defocus_nm"] is None)
     ]
     return f"the data have {', and '.join(parts)}" if parts else ""

@@ -77,6 +77,14 @@ class SampledPatterns:
             self._odd.merge(gathered)
             self._dark.merge(gathered)
 
+    def total(self) -> tuple[NDArray[np.integer] | None, int, Mask]:
+        """The sum of the patterns that were looked at (rows, x), None without one.
+
+        And every how many rows of the detector it has, and which of its pixels do not count.
+        """
+        with self._lock:
+            return self._dark.total(), self._rows, self._dark.masked()
+
     def notices(self, totals: NDArray[np.signedinteger]) -> list[Notice]:
         """What is to be said of the scan; `totals`: counts of the positions that are done."""
         return [

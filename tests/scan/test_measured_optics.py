@@ -16,6 +16,7 @@ from stemd.engines.base import PositionMaps
 from stemd.engines.bright_field import optics as bright_field_optics
 from stemd.engines.bright_field.measuring import disc_found
 from stemd.engines.lens.found import DiscFound
+from stemd.engines.rotation import clear_turn
 from stemd.engines.vectors import descan_of
 from stemd.scan.drift import Seen, drift_between
 from stemd.scan.measured_optics import NAMES, lines_measured, measured_optics, other_than_told
@@ -224,6 +225,43 @@ def test_dose_and_descan_need_no_engine(document):
     assert plain["masked_pixels"]["value"] == 0
     assert plain["drift_nm_per_s"] is None
     assert set(NAMES) <= plain.keys()
+
+
+def test_a_wrong_centre_and_rotation_are_told_without_an_engine_that_measures():
+    setup = replace(SETUP, beam=Beam(300e3, 20.0, 0.0), dose=20000.0)
+    middle = (15.5 + 0.6, 15.5 - 0.4)
+    well = measured_optics(run_of(setup, engines=("com",), center=middle))
+    assert well is not None
+    assert well["center"]["agrees"] is True
+    assert well["rotation_deg"]["agrees"] is True
+    assert well["rotation_deg"]["value"] == pytest.approx(25.0, abs=5.0)
+    assert other_than_told(well) is None
+    # half a turn cannot be told from the shifts
+    turned = measured_optics(run_of(setup, engines=("com",), rotation_deg=-155.0))
+    assert turned is not None
+    assert turned["rotation_deg"]["agrees"] is True
+    assert turned["center"] is None, "nobody has told one"
+    wrong = measured_optics(
+        run_of(setup, engines=("com",), center=(middle[0] + 3.0, middle[1]), rotation_deg=115.0)
+    )
+    assert wrong is not None
+    assert wrong["agrees"] is False
+    assert wrong["center"]["value"] == pytest.approx(middle, abs=0.2)
+    said = other_than_told(wrong)
+    assert said is not None
+    assert "a camera that is turned by" in said.text
+    assert "the disc at" in said.text
+
+
+def test_shifts_of_the_microscope_s_own_claim_no_rotation():
+    """A pattern that is moved from line to line and along each line, and chance."""
+    random = np.random.default_rng(4)
+    for _ in range(20):
+        y, x = (
+            random.normal(0.0, 1.0, (64, 1)) + random.normal(0.0, 1.0, (1, 64)) + 0.1 * noise
+            for noise in random.normal(0.0, 1.0, (2, 64, 64))
+        )
+        assert clear_turn(y, x, flip=False) is None
 
 
 def test_nothing_is_measured_where_that_is_switched_off_or_nothing_has_come():
