@@ -1,5 +1,5 @@
 """What some of a scan's patterns say of all of them: clipped, swapped, scaled or negative counts,
-parts of the detector that are dark.
+parts of the detector that are dark, pixels that become hot.
 
 Some patterns of a scan are looked at, always the same ones, however the scan is cut.
 """
@@ -17,6 +17,7 @@ from stemd.engines.base import Gathered
 from stemd.pixels import Mask
 from stemd.scan.clipped import ClippedCounts
 from stemd.scan.dark_parts import DarkParts
+from stemd.scan.late_pixels import LatePixels
 from stemd.scan.odd_counts import OddCounts
 
 SAMPLED = "patterns.sampled"
@@ -43,6 +44,7 @@ class SampledPatterns:
         self._clipped = ClippedCounts(detector, shape)
         self._odd = OddCounts(detector, shape, files=files)
         self._dark = DarkParts(detector.shape, self._rows, detector.dtype)
+        self._late = LatePixels(detector, shape, self._step, LOOKED_AT)
 
     def look(self, block: Block, masked: Mask | None) -> None:
         """A block on its way into the sums; `masked` pixels (y, x) do not count."""
@@ -65,10 +67,16 @@ class SampledPatterns:
                 self._clipped.add(pattern, pixels)
                 self._odd.add(pattern, thorough=thorough)
                 self._dark.add(pattern, left_out)
+                self._late.add(int(probe[index]), pattern)
 
     def gathered(self) -> Gathered:
         """All of it, for `merge` elsewhere."""
-        return {**self._clipped.gathered(), **self._odd.gathered(), **self._dark.gathered()}
+        return {
+            **self._clipped.gathered(),
+            **self._odd.gathered(),
+            **self._dark.gathered(),
+            **self._late.gathered(),
+        }
 
     def merge(self, gathered: Gathered) -> None:
         """Add what was seen of another part of the same scan."""
@@ -76,6 +84,7 @@ class SampledPatterns:
             self._clipped.merge(gathered)
             self._odd.merge(gathered)
             self._dark.merge(gathered)
+            self._late.merge(gathered)
 
     def total(self) -> tuple[NDArray[np.integer] | None, int, Mask]:
         """The sum of the patterns that were looked at (rows, x), None without one.
@@ -91,4 +100,5 @@ class SampledPatterns:
             *self._clipped.notices(totals),
             *self._odd.notices(totals),
             *self._dark.notices(),
+            *self._late.notices(),
         ]

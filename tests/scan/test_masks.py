@@ -20,6 +20,7 @@ from stemd.engines.diffraction_grid import DiffractionGrid, grid_table
 from stemd.engines.reduction import Reducer
 from stemd.errors import ConfigError
 from stemd.pixels import full_scale, mask_of, rectangles_of, runs_of
+from stemd.scan.late_pixels import LatePixels
 from stemd.scan.masking import BrokenPixels
 from stemd.scan.part import ScanPart
 from stemd.scan.run import ScanRun
@@ -376,3 +377,41 @@ def test_the_cross_of_a_quad_is_masked_without_a_warning() -> None:
     assert document["dead"] == 4 * SIZE - 4
     assert {notice["level"] for notice in run.notices} == {"info"}
     assert told(patterns) == []
+
+
+@pytest.mark.parametrize("asked", ["auto", None])
+@pytest.mark.parametrize("place", [np.s_[2:3, 30:31], np.s_[4:6, 26:28], np.s_[15:16, 15:16]])
+def test_a_pixel_that_becomes_hot_after_the_first_patterns_is_told(
+    asked: str | None, place: tuple[slice, slice]
+) -> None:
+    patterns = disc_patterns(300)
+    assert not scan_of(patterns, Optics(mask=asked)).notices
+    patterns[180:, *place] = 4095
+    run = scan_of(patterns, Optics(mask=asked))
+    (said,) = [each for each in run.notices if each["kind"] == "late_pixels"]
+    assert said["level"] == "warning"
+    assert f"[{place[0].start}, {place[1].start}]" in said["text"]
+    assert said["count"] == np.zeros((SIZE, SIZE))[place].size
+    assert "from about position 180 on" in said["text"]
+    assert not [each for each in run.notices if each["kind"] == "masked_pixels"]
+
+
+def test_a_beam_that_comes_or_grows_during_the_scan_is_no_hot_pixel() -> None:
+    for first, radius in ((150, 6.0), (220, 1.4), (80, 3.0)):
+        patterns = disc_patterns(300, radius=radius)
+        patterns[:first] = 0
+        assert not [e for e in scan_of(patterns, Optics(mask="auto")).notices
+                    if e["kind"] == "late_pixels"]  # fmt: skip
+
+
+def test_late_pixels_do_not_depend_on_the_parts_of_a_scan() -> None:
+    patterns = disc_patterns(300)
+    patterns[180:, 2, 30] = 4095
+    detector = Detector("test", (SIZE, SIZE), "u2", 12)
+    whole, first, second = (LatePixels(detector, (SIZE, SIZE), 5, 64) for _ in range(3))
+    for number, pattern in enumerate(patterns[::5]):
+        whole.add(5 * number, pattern)
+        (second if number < 20 else first).add(5 * number, pattern)
+    first.merge(second.gathered())
+    assert first.notices() == whole.notices()
+    assert whole.notices()
