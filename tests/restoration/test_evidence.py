@@ -32,6 +32,7 @@ from stemd.engines.restoration.evidence.columns import (
 )
 from stemd.engines.restoration.evidence.everywhere import height_map
 from stemd.engines.restoration.evidence.faithful import AROUND, faithful
+from stemd.engines.restoration.evidence.lattice import drawn_to_lattice
 from stemd.engines.restoration.evidence.noise import pixel_variance, without_tail
 from stemd.engines.restoration.evidence.places import put_back
 from stemd.engines.restoration.evidence.texture import texture
@@ -254,12 +255,72 @@ def test_columns_are_judged_by_their_neighbours_of_one_kind() -> None:
         scatter = np.mean(((residual[like] - part * height[like]) / deviation[like]) ** 2)
         own = residual[k] - part * height[k]
         seen = np.clip((doubt[k] * np.sign(own) / deviation[k] - 0.2) / 0.2, 0.0, 1.0)
+        scatter -= np.sqrt(2.0 / like.sum())
         furthest = (1.0 + seen * (0.2 - 1.0)) / max(scatter, 1.0) ** 2
         z = abs(own) / deviation[k]
-        furthest *= 1.0 if z < 3.5 else max(0.0, 4.5 - z)
-        expected[k] = part * height[k] + max(0.0, 1.0 - furthest / z) * own
+        firm = np.clip(4.5 - z, 0.0, 1.0)
+        high = (height[near] ** 3).sum() / (height[near] ** 2).sum() / deviation[k]
+        high = max(np.clip((high - 0.6) / 0.9, 0.0, 1.0), 1.0 - firm)
+        expected[k] = part * height[k] + max(0.0, 1.0 - firm * furthest / z) * high * own
     found = agreement.believed(residual, deviation, height, doubt, places, radius)
     np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def square_lattice(side: int = 24, step: int = 10) -> Any:
+    axis = np.arange(side) * step + 8
+    return np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
+
+
+def test_columns_that_are_lower_than_their_noise_are_no_atoms_of_several_times_their_height() -> (
+    None
+):
+    rng = np.random.default_rng(fresh_seed(30))
+    places = square_lattice()
+    n = len(places)
+    height, deviation = np.full(n, 0.5), np.ones(n)
+    residual = rng.standard_normal(n)
+    residual[7] = 6.0  # something that is certainly there is shown
+    found = agreement.believed(residual, deviation, height, np.zeros(n), places, 60.0)
+    assert found[7] > 5.5
+    assert np.abs(np.delete(found, 7)).max() < 0.5
+
+
+def test_a_lattice_without_defects_has_next_to_none_of_its_noise_and_vacancies_stay() -> None:
+    rng = np.random.default_rng(fresh_seed(31))
+    places = square_lattice()
+    n = len(places)
+    lattice, deviation = np.full(n, 6.0), np.ones(n)
+    electrons = rng.standard_normal(n)
+    missing = rng.permutation(n)[:6]  # far too few to be another lattice
+    apart = electrons.copy()
+    apart[missing] -= 6.0
+    beyond = 0.5 * apart  # the restored image has a half of all that
+    added, agree = drawn_to_lattice(apart - beyond, beyond, lattice, deviation, 0.0, places, 60.0)
+    assert np.mean(agree) > 0.9
+    kept = beyond + added
+    others = np.delete(np.arange(n), missing)
+    assert np.mean(kept[others] ** 2) < 0.5
+    assert np.abs(kept - apart).max() < 0.9  # none is far from what was recorded
+    assert np.mean(kept[missing]) == pytest.approx(np.mean(apart[missing]), abs=0.15)
+    # noise of counting: where nothing is left of a column there is little, and it is believed more
+    few, counted = apart.copy(), 0.15
+    few[missing] = -2.0
+    told = drawn_to_lattice(few - beyond, beyond, lattice, deviation, counted, places, 60.0)[0]
+    even = drawn_to_lattice(few - beyond, beyond, lattice, deviation, 0.0, places, 60.0)[0]
+    assert np.mean((beyond + told)[missing]) < np.mean((beyond + even)[missing]) - 0.05
+
+
+def test_columns_that_really_differ_are_not_drawn_to_a_lattice() -> None:
+    rng = np.random.default_rng(fresh_seed(32))
+    places = square_lattice()
+    n = len(places)
+    apart = rng.normal(0.0, 2.0, n)
+    agree = drawn_to_lattice(apart, np.zeros(n), np.full(n, 6.0), np.ones(n), 0.0, places, 60.0)[1]
+    assert agree.max() == 0.0
+    few = drawn_to_lattice(
+        np.zeros(4), np.zeros(4), np.full(4, 6.0), np.ones(4), 0.0, places[:4], 60.0
+    )[1]
+    assert few.max() == 0.0, "too few to say anything"
 
 
 @pytest.mark.parametrize("shape", [(1, 5), (15, 40), (16, 16), (17, 33), (40, 16), (63, 65)])

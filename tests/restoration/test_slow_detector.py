@@ -65,6 +65,41 @@ def test_a_tail_is_undone_by_what_the_noise_says_of_it(tail: Tail) -> None:
         assert left < 0.45
 
 
+@pytest.mark.parametrize("tail", TAILS, ids=lambda tail: f"{tail.shape} {tail.length_px}")
+def test_a_mirrored_image_has_its_tails_undone_the_other_way(tail: Tail) -> None:
+    truth = smooth(97) / np.float32(10.0)  # of more, 36 / sqrt(counts a pixel) tells less
+    counted = np.random.default_rng(fresh_seed(98)).poisson(truth).astype(np.float32)
+    smeared = smear_lines(counted, tail_kernel(tail))
+    found, mirrored = undone(smeared), undone(np.ascontiguousarray(smeared[:, ::-1]))
+    assert mirrored.tail_px == pytest.approx(-found.tail_px, rel=0.05)
+    inner = np.s_[:, 8:-8]
+    left = (mirrored.image[:, ::-1] - found.image)[inner]
+    assert np.std(left) < 0.1 * np.std((found.image - truth)[inner])
+
+
+@pytest.mark.parametrize("negative", [False, True])
+def test_an_even_filter_along_the_lines_is_undone_as_one(negative: bool) -> None:
+    truth = smooth(99) / np.float32(10.0)
+    counted = np.random.default_rng(fresh_seed(100)).poisson(truth).astype(np.float32)
+    fall = np.exp(-2.0 * np.square(np.pi * 0.7 * np.fft.rfftfreq(counted.shape[1])))
+    filtered = np.fft.irfft(np.fft.rfft(counted, axis=1) * fall, axis=1).astype(np.float32)
+    sign = np.float32(-1.0 if negative else 1.0)
+    found = undone(sign * filtered)
+    assert found.tail_px == 0.0
+    assert found.filtered_px == pytest.approx(0.7, rel=0.3)
+    inner = np.s_[:, 8:-8]
+    left = np.std((sign * found.image - counted)[inner])
+    assert left < 0.5 * np.std((filtered - counted)[inner])
+
+
+def test_where_the_noise_does_not_tell_a_smear_is_a_tail() -> None:
+    truth = smooth(101)
+    even = np.random.default_rng(fresh_seed(102)).normal(0.0, 5.0, truth.shape)
+    smeared = smear_lines((truth + even).astype(np.float32), tail_kernel(Tail("exponential", 1.5)))
+    for image in (smeared, np.ascontiguousarray(smeared[:, ::-1])):
+        assert undone(image).tail_px > 0.0
+
+
 @pytest.mark.parametrize("dose", [500.0, 1e5])
 def test_displaced_lines_are_no_tail(dose: float) -> None:
     for number, specimen in enumerate(specimens()[:6]):
@@ -142,3 +177,5 @@ def test_a_smeared_image_is_restored_nearly_as_well_as_a_sharp_one() -> None:
     found = finished(smeared, network.model, network.network)
     assert abs(found.told()["tail_px"] - delay_px(tail)) < 0.8
     assert "tail_px" not in finished(sharp, network.model, network.network).told()
+    mirrored = finished(np.ascontiguousarray(smeared[:, ::-1]), network.model, network.network)
+    assert mirrored.told()["tail_px"] == pytest.approx(-found.told()["tail_px"], abs=0.1)

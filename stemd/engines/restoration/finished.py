@@ -29,7 +29,9 @@ class Finished:
 
     `strays`, `departing`: see `evidence.faithful.Faithful`. `blank`: part of the image that was not
     recorded, and is as it was (uncertainty 0). `tail_px`: how late pulses of a slow detector came,
-    which was undone. `spikes`: number of single pixels that were filled in from beside them.
+    or, below 0, how early in an image that was mirrored; `filtered_px`: how wide a filter along the
+    lines was: both were undone. `spikes`: number of single pixels that were filled
+    in from beside them.
     `levels`: as many has an image of a few that is no recorded one, and is as it was (uncertainty
     0). `repeated`: as often each line and each column came: restored was each of them once.
     """
@@ -40,6 +42,7 @@ class Finished:
     departing: float
     blank: float
     tail_px: float
+    filtered_px: float = 0.0
     spikes: int = 0
     levels: int = 0
     repeated: tuple[int, int] = (1, 1)
@@ -53,6 +56,8 @@ class Finished:
             told["blank"] = round(self.blank, 6)
         if self.tail_px:
             told["tail_px"] = round(self.tail_px, 2)
+        if self.filtered_px:
+            told["filtered_px"] = round(self.filtered_px, 2)
         if self.spikes:
             told["spikes"] = self.spikes
         if self.levels:
@@ -105,6 +110,7 @@ def _beside_blank(
         found.departing,
         float(blank.mean()),
         found.tail_px,
+        found.filtered_px,
     )
 
 
@@ -134,4 +140,5 @@ def _restored(
         found.departing,
         0.0,
         detected.tail_px,
+        detected.filtered_px,
     )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from stemd.engines.restoration.estimate.channels import estimate
 from stemd.engines.restoration.estimate.noise import taper
 from stemd.engines.restoration.robust_scale import normalise
+from stemd.engines.restoration.tail_direction import runs, that_runs
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -47,6 +48,8 @@ LOOKS = 8
 """Rounds of each fit."""
 WORTH = 0.01
 """Amplitude below which nothing is made more of: of a box nothing is left somewhere."""
+MIDWAY = 0.25
+"""Frequency along x, in cycles a pixel, that tells how wide an even filter is."""
 LEAST_PX = 0.15
 """Delay of the pulses below which there is none."""
 RINGS = 8.0
@@ -61,30 +64,35 @@ LINES = 256
 class Undone:
     """An image (ny, nx) as a detector of any speed would have recorded it.
 
-    `tail_px`: by how many pixels pulses came late on average; 0.0: `image` is the recorded one.
+    `tail_px`: by how many pixels pulses came late on average; below 0 in an image that was
+    mirrored. `filtered_px`: deviation of a filter along the lines that was even, as that of an
+    interpolation, and no detector's. Both 0.0: `image` is the recorded one.
     """
 
     image: F32
     tail_px: float
+    filtered_px: float = 0.0
 
 
 def undone(image: F32) -> Undone:
     """The finite `image` (ny, nx) without the tails that its noise shows, if it shows any.
 
-    Cost: two transforms; where it is not at once clear whether displaced lines are taken for noise,
-    an estimate of up to nine parts.
+    Which way they run the noise says, too (`tail_direction`). Cost: two transforms; where there may
+    be a tail, an estimate of up to nine parts.
     """
     if min(image.shape) < SMALLEST_PX:
         return Undone(image, 0.0)
     seen = [normalise(part) for part in _squares(image)]
-    terms = _detector([each.values for each in seen])
-    if terms is None:
+    known = _detector([each.values for each in seen])
+    if known is None:
         return Undone(image, 0.0)
+    terms, noise_of = known
     late = 0.5 * float(np.arange(terms.size) @ terms)
     if late < LEAST_PX:
         return Undone(image, 0.0)
     nx = image.shape[1]
-    answer = _answer(terms, 2 * nx)
+    way = runs(noise_of, _answer(terms, 2 * noise_of[0].shape[1]))
+    answer = that_runs(_answer(terms, 2 * nx), way)
     out = np.empty_like(image, np.float32)
     for first in range(0, len(image), LINES):
         lines = image[first : first + LINES]
@@ -97,7 +105,13 @@ def undone(image: F32) -> Undone:
     # of pulses that are sharp again one end goes further; what was none rings to both sides
     if min(beyond) > RINGS * noise:
         return Undone(image, 0.0)
-    return Undone(out, late)
+    if way == "both":
+        # as wide as a gaussian that leaves as much at this frequency
+        left = float(np.abs(answer[round(2 * nx * MIDWAY)]))
+        return Undone(
+            out, 0.0, float(np.sqrt(-2.0 * np.log(min(left, 0.99)))) / (2 * np.pi * MIDWAY)
+        )
+    return Undone(out, late if way == "later" else -late)
 
 
 def _squares(image: F32) -> list[F32]:
@@ -141,17 +155,23 @@ class _Noise:
         return enough and 1.0 / WHITE < self.across < WHITE
 
 
-def _detector(squares: list[F32]) -> F64 | None:
-    """What a detector makes of the frequencies along x, see `_response`, if it is slow."""
+def _detector(squares: list[F32]) -> tuple[F64, list[F32]] | None:
+    """What a detector makes of the frequencies along x, see `_response`, if it is slow.
+
+    And the noise of the squares.
+    """
     seen = _noise(squares)
     if not seen.falls:
         return None
-    if seen.is_any(CERTAIN_PX):
-        return seen.terms
     known = [estimate(each) for each in squares]
-    seen = _noise([each.aligned - each.shown for each in known])
+    noise = [each.aligned - each.shown for each in known]
+    if seen.is_any(CERTAIN_PX):
+        return seen.terms, noise
+    seen = _noise(noise)
     slope = float(np.mean([np.square(np.gradient(each.shown, axis=1)).mean() for each in known]))
-    return seen.terms if seen.falls and replace(seen, moved=slope).is_any(LEFT_PX) else None
+    if seen.falls and replace(seen, moved=slope).is_any(LEFT_PX):
+        return seen.terms, noise
+    return None
 
 
 def _noise(squares: list[F32]) -> _Noise:

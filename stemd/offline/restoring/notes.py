@@ -40,10 +40,21 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
             f"single pixels that are further from all beside them than noise allows (hot or dead "
             f"ones, X-rays): {number:,} were left out, and what is beside them is shown there"
         )
-    if "tail_px" in document:
+    if (late := document.get("tail_px", 0.0)) > 0.0:
         yield (
             "the detector is slower than the dwell time: its pulses came "
-            f"{document['tail_px']:.2g} pixels late on average, which was undone first"
+            f"{late:.2g} pixels late on average, which was undone first"
+        )
+    if late < 0.0:
+        yield (
+            "the image is mirrored, or the beam ran towards its left: pulses of a slow detector "
+            f"lie {-late:.2g} pixels before their places on average, which was undone first"
+        )
+    if "filtered_px" in document:
+        yield (
+            "the image was filtered along its lines (interpolated, perhaps) over "
+            f"{document['filtered_px']:.2g} pixels, which was undone first: restore what was "
+            "recorded where you have it"
         )
     if "at_lowest" in document:
         yield (

@@ -51,11 +51,19 @@ def electron_of(variance: F32, shown: F32) -> float:
 def squares(height: Any, deviation: Any, electron: float, profile: F64) -> Any:
     """Heights over their deviations, squared; were a column there, its electrons would bring noise.
 
-    That is `electron` sum g g'^2 / (sum g'^2)^2 for each unit of height.
+    See `own_noise`.
     """
-    centred = profile - profile.mean()
-    own = electron * float((profile * centred**2).sum()) / float((centred**2).sum()) ** 2
-    return np.square(height) / (np.square(deviation) + np.maximum(np.float32(own) * height, 0.0))
+    own = np.float32(own_noise(electron, profile))
+    return np.square(height) / (np.square(deviation) + np.maximum(own * height, 0.0))
+
+
+def own_noise(electron: float, profile: F64) -> float:
+    """Variance that a column's own electrons bring to its height, for each unit of height.
+
+    `electron` sum g g'^2 / (sum g'^2)^2.
+    """
+    square = np.square(profile - profile.mean())
+    return electron * float((profile * square).sum()) / float(square.sum()) ** 2
 
 
 def peaks(image: F32, least: float, known: I64, apart: float) -> I64:

@@ -30,11 +30,13 @@ from stemd.engines.restoration.evidence.everywhere import (
     electron_of,
     gaussian_line,
     height_map,
+    own_noise,
     peaks,
     seen,
     separable,
     squares,
 )
+from stemd.engines.restoration.evidence.lattice import drawn_to_lattice
 from stemd.engines.restoration.evidence.noise import pixel_variance, without_outliers, without_tail
 from stemd.engines.restoration.evidence.order import judged
 from stemd.engines.restoration.evidence.places import put_back
@@ -176,7 +178,16 @@ def _in_tile(recorded: F32, restored: F32) -> _Tile:
     deviation = deviation * crowded(columns.places, columns.centred)[:count]
     given = np.empty_like(residual)
     doubt = height_map(restored - there.waves, profile)[place[:, 0], place[:, 1]].astype(np.float64)
-    given[:count] = believed(residual[:count], deviation, height, doubt, place, AROUND * usual)
+    near = AROUND * usual
+    given[:count] = believed(residual[:count], deviation, height, doubt, place, near)
+    more_than_waves = image - there.waves
+    # around 0, or columns at the image's edges, of which a part is seen, would have it for height
+    more_than_waves -= np.float32(more_than_waves.mean(dtype=np.float64))
+    beyond = columns.heights(more_than_waves)[:count]
+    lattice = height_map(there.waves, profile)[place[:, 0], place[:, 1]].astype(np.float64)
+    own = own_noise(electron, profile)
+    drawn, agree = drawn_to_lattice(residual[:count], beyond, lattice, deviation, own, place, near)
+    given[:count] += agree * (drawn - given[:count])
     # a place in a texture that looks like a shape by chance is none of a column
     given[:count] *= np.minimum(1.25 * there.shaped[place[:, 0], place[:, 1]], 1.0)
     z2 = squares(residual[count:], error[strays[:, 0], strays[:, 1]], electron, profile)
