@@ -28,7 +28,6 @@ from stemd.errors import FormatError
 
 _ROWS = 1024
 _MAX_HEAD_PARTS = 16
-_NOTHING = np.zeros(0, np.uint8)
 
 
 class StreamDecoder(SeriesImages):
