@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stemd.engines.restoration.blank import blank_parts, mirrored_into
 from stemd.engines.restoration.bright import beyond, keep_within
+from stemd.engines.restoration.dim_parts import BETTER, LEAST, LEAST_SEEN, LOST, Squares
 from stemd.engines.restoration.drawn import drawn_levels, repeated
 from stemd.engines.restoration.evidence.faithful import faithful
 from stemd.engines.restoration.robust_scale import normalise
@@ -21,6 +22,10 @@ from stemd.inference.base import Network
 from stemd.inference.model_file import ModelFile
 
 Image = NDArray[np.float32]
+
+
+SMALLEST_PARTED_PX = 64
+"""An image that is smaller has no parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,7 @@ class Finished:
     in from beside them.
     `levels`: as many has an image of a few that is no recorded one, and is as it was (uncertainty
     0). `repeated`: as often each line and each column came: restored was each of them once.
+    `dim`: part of the image that was restored by itself, too dim beside the rest.
     """
 
     image: Image
@@ -46,6 +52,7 @@ class Finished:
     spikes: int = 0
     levels: int = 0
     repeated: tuple[int, int] = (1, 1)
+    dim: float = 0.0
 
     def told(self) -> dict[str, Any]:
         """What an image's description says of it."""
@@ -62,6 +69,8 @@ class Finished:
             told["spikes"] = self.spikes
         if self.levels:
             told["levels"] = self.levels
+        if self.dim:
+            told["dim"] = round(self.dim, 6)
         if self.repeated != (1, 1):
             told["repeated"] = list(self.repeated)
         return told
@@ -101,8 +110,8 @@ def _beside_blank(
 ) -> Finished:
     blank = blank_parts(image)
     if not blank.any():
-        return _restored(image, model, network, cancelled)
-    found = _restored(mirrored_into(image, blank), model, network, cancelled)
+        return _with_dim_parts(image, model, network, cancelled)
+    found = _with_dim_parts(mirrored_into(image, blank), model, network, cancelled)
     return Finished(
         np.where(blank, image, found.image),
         np.where(blank, np.float32(0.0), found.uncertainty),
@@ -111,6 +120,36 @@ def _beside_blank(
         float(blank.mean()),
         found.tail_px,
         found.filtered_px,
+        dim=found.dim,
+    )
+
+
+def _with_dim_parts(
+    image: Image, model: ModelFile, network: Network, cancelled: Callable[[], bool], looks: int = 6
+) -> Finished:
+    """The image restored, and parts that are lost in it by themselves, the dimmest last."""
+    found = _restored(image, model, network, cancelled)
+    if looks == 0 or min(image.shape) < SMALLEST_PARTED_PX:
+        return found
+    squares = Squares(image)
+    missed = squares.misses(found.image)
+    lost = missed > LOST
+    if lost.mean() < LEAST:
+        return found
+    alike = squares.alike(lost)
+    bright = ~squares.pixels(alike)
+    if alike.mean() < LEAST_SEEN or not bright.any():
+        return found
+    alone = _with_dim_parts(mirrored_into(image, bright), model, network, cancelled, looks - 1)
+    lost &= alike & (squares.misses(alone.image) < BETTER * missed)
+    if lost.mean() < LEAST:
+        return found
+    weight = squares.weights(lost, alike)
+    return replace(
+        found,
+        image=found.image + weight * (alone.image - found.image),
+        uncertainty=found.uncertainty + weight * (alone.uncertainty - found.uncertainty),
+        dim=float(np.mean(weight > 0.5)),
     )
 
 

@@ -40,6 +40,11 @@ def notes(document: Mapping[str, Any]) -> Iterator[str]:
             f"single pixels that are further from all beside them than noise allows (hot or dead "
             f"ones, X-rays): {number:,} were left out, and what is beside them is shown there"
         )
+    if "dim" in document:
+        yield (
+            f"{100 * document['dim']:.2g} % of the image is too dim beside the rest to be restored "
+            "with it: it was restored by itself"
+        )
     if (late := document.get("tail_px", 0.0)) > 0.0:
         yield (
             "the detector is slower than the dwell time: its pulses came "
