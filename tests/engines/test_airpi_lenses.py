@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stemd.blocks import Notice
 from stemd.engines.airpi import keeper
+from stemd.engines.airpi import object as stemd_object
 from stemd.engines.airpi.bright import HeldSettings
 from stemd.scan.run import ScanRun
 from tests.engines import test_airpi_held, test_direct, weak_phase
@@ -26,9 +27,14 @@ def nothing(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write(tmp_path_factory.mktemp("airpi"), linear(), "nothing")
 
 
-def test_where_no_lens_is_sure_the_image_is_the_mean_through_those_that_may_be_it(
-    nothing: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("dark_field", [True, False])
+def test_where_no_lens_is_sure_the_image_is_through_those_that_may_be_it(
+    nothing: str, monkeypatch: pytest.MonkeyPatch, dark_field: bool
 ) -> None:
+    """With what the specimen scatters out of the disc the lens is found, else there are several."""
+    if not dark_field:
+        monkeypatch.setattr(stemd_object, "power_density", lambda counts, known: None)
+
     side, step = test_direct.POSITIONS, test_direct.FIELD / test_direct.POSITIONS
     truth = weak_phase.random_phase(96, side, 0.05, 5, 16.0)
     shares = weak_phase.patterns(
@@ -59,12 +65,15 @@ def test_where_no_lens_is_sure_the_image_is_the_mean_through_those_that_may_be_i
     assert "airpi_lens_unsure" not in said
     mean, held, said = likeness("report")
     assert said.count("airpi_lens_unsure") == 1
+    assert mean > told + 0.2
+    if dark_field:
+        assert held["defocus_nm"] == pytest.approx(test_direct.LENS.defocus / 10.0, abs=2.0)
+        return
     assert held["lens"] == "averaged"
     lenses = held["lenses"]
     assert isinstance(lenses, list)
     assert len(lenses) > 1
     assert sum(each["part"] for each in lenses) == pytest.approx(1.0, abs=0.01)
-    assert mean > told + 0.2
 
 
 def columns(strength: float) -> NDArray[np.float64]:

@@ -61,6 +61,18 @@ def seen_and_true(images: dict[str, Result], microscope: Microscope) -> tuple[F6
     result = images["airpi_phase"]
     pixel = result.pixel_size
     assert pixel is not None
+    kept, places = inner_pixels(result)
+    origin = places[0][0], places[1][0]
+    shape = places[0].size, places[1].size
+    potential = microscope.specimen.potential(origin, shape, pixel, 0.5 / pixel)
+    true = BEAM.sigma * potential.astype(np.float64)
+    return seen_by_cells(result.image[kept], pixel), seen_by_cells(true, pixel)
+
+
+def inner_pixels(result: Result) -> tuple[tuple[NDArray[np.int64], ...], list[F64]]:
+    """Pixels of an image without the scan's rim, and where they are in angstrom."""
+    pixel = result.pixel_size
+    assert pixel is not None
     places, kept = [], []
     for first, size, positions in zip(
         result.extra["origin"], result.image.shape, SHAPE, strict=True
@@ -69,11 +81,7 @@ def seen_and_true(images: dict[str, Result], microscope: Microscope) -> tuple[F6
         inside = (at >= RIM) & (at <= (positions - 1) * STEP - RIM)
         places.append(at[inside])
         kept.append(np.flatnonzero(inside))
-    origin = places[0][0], places[1][0]
-    shape = places[0].size, places[1].size
-    potential = microscope.specimen.potential(origin, shape, pixel, 0.5 / pixel)
-    true = BEAM.sigma * potential.astype(np.float64)
-    return seen_by_cells(result.image[np.ix_(*kept)], pixel), seen_by_cells(true, pixel)
+    return np.ix_(*kept), places
 
 
 def seen_by_cells(image: NDArray[np.floating], pixel: float) -> F64:
@@ -125,7 +133,14 @@ def test_the_atoms_are_where_they_are_and_as_strong(
 def test_the_uncertainty_holds_for_all_of_it(
     images: dict[str, Result], seen_and_true: tuple[F64, F64]
 ) -> None:
+    """It is larger where the phase is: atoms are what is not known exactly."""
     seen, true = seen_and_true
-    sigma = images["airpi_uncertainty"].image.max()
-    within = np.abs(seen - true) < sigma
+    phase, sigma = (images[f"airpi_{name}"] for name in ("phase", "uncertainty"))
+    kept, _ = inner_pixels(phase)
+    error = sigma.image[kept]
+    within = np.abs(seen - true) < error
     assert 0.55 < within.mean() < 0.9
+    strong = np.abs(phase.image[kept])
+    bright = strong > np.quantile(strong, 0.9)
+    assert error[bright].mean() > 1.2 * error[~bright].mean()
+    assert 0.0 < error.min() <= error.max() < np.pi / np.sqrt(3.0) + 1e-6

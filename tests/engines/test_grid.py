@@ -129,6 +129,7 @@ def test_lines_are_ready_when_their_neighbours_are_over_and_go_when_nobody_needs
     assert lines.waiting(reach) is None
     for y in range(4):
         slot = lines.open(y, reach)
+        lines.counts[slot] = y + 1
         lines.done[slot, : 1 if y == 1 else 2] = True  # one position of line 1 is missing
         lines.touch(y)
     assert lines.ready(reach) == range(3)
@@ -136,6 +137,10 @@ def test_lines_are_ready_when_their_neighbours_are_over_and_go_when_nobody_needs
     lines.made[:2] = True
     lines.let_go(reach)
     assert lines.used == 3
+    assert lines.summed().tolist() == [20] * 3, "those whose memory is free are in the sum, too"
+    other = ScanLines((6, 2), 3, 4, grows=False)
+    other.restore(lines.gathered(), reach)
+    assert other.summed().tolist() == [20] * 3
     assert lines.open(0, reach) == TOO_LATE
     assert lines.open(5, reach) >= 0
     assert lines.open(4, reach) == NO_ROOM, "a line is refused as a whole"

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from stemd.aberrations import Aberrations
 from stemd.beam import Beam
+from stemd.engines.airpi.dark_field import power_at
+from stemd.engines.airpi.faint_lens import likely_lenses
 from stemd.engines.bright_field.engine import BrightFieldEngine
 from stemd.engines.bright_field.margin import with_margin
 from stemd.engines.bright_field.seen_cells import cells_of
@@ -62,7 +64,8 @@ class Evidence:
     `thick`: part of what the cells see that no thin specimen explains through any of the lenses,
     where that is so much that the specimen is too thick, else 0. `unsure`: the lens was looked for,
     and the data do not show it. `discs`: what the cells have counted, None where nothing more is to
-    be asked of it; `hasty`: the image is waited for.
+    be asked of it; `hasty`: the image is waited for. `expected` (n,): the specimen's power as the
+    dark field has it (`dark_field`), None where that says nothing.
     """
 
     linear: Linear
@@ -76,6 +79,7 @@ class Evidence:
     unsure: bool = False
     discs: Discs | None = None
     hasty: bool = False
+    expected: F64 | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -108,6 +112,7 @@ class HeldTo(BrightFieldEngine):
     _evidence: Sequence[Evidence] = ()
     _until = math.inf
     _hasty = False
+    _density: F64 | None = None
     hurried = False
     """Whether there was no time to look for the lens."""
 
@@ -117,18 +122,24 @@ class HeldTo(BrightFieldEngine):
             self._kept.place(center)
 
     def evidence(
-        self, go_on: Callable[[], bool], until: float = math.inf, *, hasty: bool = False
+        self,
+        go_on: Callable[[], bool],
+        until: float = math.inf,
+        *,
+        hasty: bool = False,
+        density: F64 | None = None,
     ) -> Sequence[Evidence]:
         """Of the whole scan, the likeliest lens first; nothing where `go_on` said no.
 
         At the time `until`, of the monotonic clock, the search for the lens ends: what has been
         found by then stands, else what was told. `hasty`: the image is waited for. Where the data
         are sure of no lens it is through each that may be the true one and the one told, as
-        `direct` makes its image: see `averaged.parts_of`. Raises StemdError.
+        `direct` makes its image: see `averaged.parts_of`. `density`: the specimen's power by the
+        dark field, by which the lens is looked for once more (`faint_lens`). Raises StemdError.
         """
         self._settle()
         self._evidence, self._until, self.hurried = (), until, False
-        self._hasty = hasty
+        self._hasty, self._density = hasty, density
         try:
             self._make(self._maps.shape[0], go_on)
         except StoppedError:
@@ -150,9 +161,15 @@ class HeldTo(BrightFieldEngine):
     def _images_of(self, discs: Discs, go_on: Callable[[], bool]) -> Sequence[Result] | None:
         told, found = Aberrations.of_optics(self._settings.optics), self.lens_found
         lenses, name, disagrees = [told], "told", ""
+        likely: F64 | None = None
         if found is not None and found.sure:
             lenses, name = [found.found.apparent or found.found.aberrations], "measured"
             disagrees = found.words() if found.disagrees or found.turned else ""
+        elif found and self._density is not None and found.found.explains and not self.hurried:
+            lenses, likely = likely_lenses(
+                discs, told, found.possible, self._density, self._own.search, go_on
+            )
+            name = "told" if lenses[0] == told else "likely"
         elif found is not None:
             lenses += found.possible
         seen = [_through(discs, lens, go_on) for lens in lenses]
@@ -161,8 +178,8 @@ class HeldTo(BrightFieldEngine):
         made = [each for each in seen if each is not None]
         if not made[0].linear.at.index.size:
             return []  # so few positions say nothing of any wave
-        parts = np.ones(1)
-        if len(lenses) > 1:
+        parts = np.ones(1) if likely is None else likely
+        if len(lenses) > 1 and likely is None:
             parts = parts_of([evidence_for(discs, lens) for lens in lenses])
         blurred = [
             any(_apart(lens, other, discs.beam) > OTHER_RADIAN for other in (told, Aberrations()))
@@ -177,12 +194,17 @@ class HeldTo(BrightFieldEngine):
             Evidence(
                 made[n].linear, made[n].misfit, {**lenses[n].as_optics(), "lens": name},
                 blurred[n], disagrees, lenses[n], float(parts[n]), rest, unsure, discs,
-                self._hasty,
+                self._hasty, self._expected(made[n].linear.at, discs),
             )
             for n in np.flatnonzero(parts)
         ]  # fmt: skip
         self._evidence = sorted(evidence, key=lambda each: -each.part)
         return []
+
+    def _expected(self, at: Frequencies, discs: Discs) -> F64 | None:
+        if self._density is None:
+            return None
+        return power_at(self._density, at, discs.step_angstrom * discs.beam.aperture)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,10 +70,6 @@ CLEAR = 3.0
 """Times the part of a ring that is specimen: as far as that is one, its g is believed."""
 FAINTEST = 0.3
 """Part of a strong phase that the linear estimate has at least."""
-FLOOR = 0.3
-"""Part of the power of what is seen, or may be there, that counts as the network's error for the
-uncertainty, where the difference says less: both have the noise of the same electrons, which makes
-them alike."""
 AMPLITUDE = 0.17
 """Part of the image by which its strength may be off: neither of the two knows it better."""
 # All were chosen on the even draws of benchmarks/airpi/fresh.py, and are reported on the odd ones;
@@ -82,24 +78,30 @@ AMPLITUDE = 0.17
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A phase (h, w) in radian, its standard error in radian, and the g of all waves together."""
+    """A phase (h, w) in radian, its standard error in radian, and the g of all waves together.
+
+    `there`: as of `Compromise`.
+    """
 
     phase: F32
     sigma: float
     gain: float
+    there: float
 
 
 @dataclass(frozen=True, slots=True)
 class Compromise:
     """Waves (n,) at the linear estimate's frequencies, and the `variance` of their phase.
 
-    `gain`: g of all of them together; `beyond`: g of what lies beyond them, at most 1.
+    `gain`: g of all of them together; `beyond`: g of what lies beyond them, at most 1. `there`: the
+    mean square of the phase by the dark field, 0 where that says nothing.
     """
 
     waves: C128
     gain: float
     beyond: float
     variance: float
+    there: float
 
 
 def joined(
@@ -136,7 +138,18 @@ def joined(
     beyond = float(np.square(high, dtype=np.float64).mean()) * (1.0 - kept**2)
     strength = AMPLITUDE * float(phase.std())
     sigma = math.sqrt(found.variance + beyond + strength**2)
-    return Joined(phase.astype(np.float32), sigma, 1.0 + trusted * (found.gain - 1.0))
+    return Joined(phase.astype(np.float32), sigma, 1.0 + trusted * (found.gain - 1.0), found.there)
+
+
+def mixed(one: Joined, other: Joined, part: float) -> Joined:
+    """So large a part of one image, and the rest of another."""
+    rest = 1.0 - part
+    return Joined(
+        np.float32(part) * one.phase + np.float32(rest) * other.phase,
+        part * one.sigma + rest * other.sigma,
+        part * one.gain + rest * other.gain,
+        part * one.there + rest * other.there,
+    )
 
 
 def waves_of(image: F32, frame: Frame, evidence: Evidence, step: float, beam: Beam) -> C128:
@@ -158,10 +171,10 @@ def compromise(network: C128, evidence: Evidence, believed: float = 1.0) -> Comp
     inner = seen.middle.of(network)
     own = _about(at.ring, weight * np.abs(inner) ** 2)
     both = _about(at.ring, weight * (inner.conj() * seen.inner).real)
-    power = seen.power_beside(np.zeros_like(network))
+    power = seen.power()
     clear = _mean(at, weight, power / (power + seen.noise))
     seen.scale(_faint(seen, weight, own, both, clear))
-    power, noise = seen.power_beside(np.zeros_like(network)), seen.noise
+    power, noise = seen.power(), seen.noise
     both = _about(at.ring, weight * (inner.conj() * seen.inner).real)
     thought, noisy = (0.0, NOISY_BLURRED) if evidence.blurred else (1.0, NOISY)
     # slopes show the noise as they show the specimen
@@ -185,9 +198,8 @@ def compromise(network: C128, evidence: Evidence, believed: float = 1.0) -> Comp
         np.asarray(waves + share * (seen.waves - waves)),
         float(_gain((sure * alike)[::RINGS].sum(), (sure * own)[::RINGS].sum())),
         float(min(1.0, _gain((sure * alike)[outer].sum(), (sure * own)[outer].sum(), thought))),
-        _variance(
-            at, np.maximum(error, FLOOR * np.maximum(power + shown, seen.power_expected())), noise
-        ),
+        _variance(at, np.maximum(error, seen.least_error(shown, power)), noise),
+        seen.strength(),
     )
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition
@@ -16,6 +17,7 @@ from stemd.engines.base import Gathered, PositionMaps
 from stemd.errors import StemdError
 from stemd.settings import Settings
 
+F64 = NDArray[np.float64]
 T = TypeVar("T")
 LENS_BY_S, LEAST_LENS_S = 3.5, 1.0
 """Seconds after a scan beside a camera by which the search for its lens ends, so that the image
@@ -91,14 +93,23 @@ class Keeper:
         else:
             self._with(lambda held: held.merge(theirs))
 
-    def evidence(self, settings: Settings, go_on: Callable[[], bool]) -> Sequence[Evidence]:
-        """Of the whole scan, made once for the same settings; nothing where `go_on` said no."""
+    def evidence(
+        self,
+        settings: Settings,
+        go_on: Callable[[], bool],
+        density: Callable[[], F64 | None] = lambda: None,
+    ) -> Sequence[Evidence]:
+        """Of the whole scan, made once for the same settings; nothing where `go_on` said no.
+
+        `density`: gives the specimen's power by the dark field.
+        """
         if self._made is None or self._made[0] is not settings:
             # only the first time a camera waits
             until = max(self._lens_by, time.monotonic() + LEAST_LENS_S)
             until = math.inf if self._made is not None else until
             hasty = math.isfinite(self._lens_by)
-            made = self._with(lambda held: held.evidence(go_on, until, hasty=hasty))
+            power = density()
+            made = self._with(lambda held: held.evidence(go_on, until, hasty=hasty, density=power))
             self._made = settings, made or ()
         return self._made[1]
 

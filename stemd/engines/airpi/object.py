@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from stemd.acquisition import Acquisition, Optics
 from stemd.blocks import Block, EventBlock, FrameBlock
 from stemd.engines.airpi.bright import Evidence
+from stemd.engines.airpi.dark_field import power_density
 from stemd.engines.airpi.features import (
     GRID,
     SAMPLES,
@@ -40,6 +41,7 @@ from stemd.engines.probe import probe
 from stemd.pixels import Mask
 
 F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
 C64 = NDArray[np.complex64]
 
 Begin = Callable[[F32], Callable[[], C64]]
@@ -250,6 +252,12 @@ class ExitWaveObject:
         )  # fmt: skip
         self.unfitted = made.fitted == 0.0
         return made
+
+    def power_density(self) -> F64 | None:
+        """The specimen's power by the dark field of all patterns: see `dark_field`."""
+        with self.lock:
+            summed = self.lines.summed()
+        return power_density(summed / SHARES, self._known)
 
     def merge(self, other: ExitWaveObject) -> None:
         """Add another object's part of the same scan, a later one; lines between are made later."""

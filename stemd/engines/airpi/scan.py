@@ -161,7 +161,11 @@ class AirpiScan(BesideScan):
         """What the bright field of the whole scan says of it, if that is wanted."""
         if not self._own.use_bright_field:
             return ()
-        evidence = self._keeper.evidence(self._settings, lambda: not self._given_up)
+        thing = self._object
+        assert thing is not None
+        evidence = self._keeper.evidence(
+            self._settings, lambda: not self._given_up, thing.power_density
+        )
         if self._keeper.hurried:
             self._warnings.hurried(self._remedy)
         return evidence

@@ -55,6 +55,8 @@ class ScanLines:
         """Which of them are there."""
         self.made: Bool = np.zeros(ny, np.bool_)
         """Lines that need not be made any more."""
+        self._gone = np.zeros(pixels, np.int64)
+        """Sum of the patterns whose memory was freed."""
         self._slot: NDArray[np.int64] = np.full(ny, -1, np.int64)
         self._refused: Bool = np.zeros(ny, np.bool_)
         self._free = list(range(held - 1, -1, -1))
@@ -67,6 +69,11 @@ class ScanLines:
     def held(self) -> int:
         """Lines for which there is memory."""
         return int(self.counts.shape[0])
+
+    def summed(self) -> NDArray[np.int64]:
+        """The sum of all patterns, (pixels,), in SHARES of a count."""
+        held = self._slot[self._slot >= 0]
+        return np.asarray(self._gone + self.counts[held].sum(axis=(0, 1), dtype=np.int64))
 
     @property
     def used(self) -> int:
@@ -131,7 +138,9 @@ class ScanLines:
         last = np.minimum(self.shape[0] - 1, held + reach.before)
         needed = to_make[last + 1] > to_make[np.maximum(0, held - reach.after)]
         for line in held[~needed]:
-            self._free.append(int(self._slot[line]))
+            slot = int(self._slot[line])
+            self._gone += self.counts[slot].sum(axis=0, dtype=np.int64)
+            self._free.append(slot)
             self._slot[line] = -1
 
     def slots(self, first: int, count: int) -> NDArray[np.int64]:
@@ -146,6 +155,7 @@ class ScanLines:
         """
         late = 0
         self.made |= other.made
+        self._gone += other._gone
         for line in np.flatnonzero(other._slot >= 0):
             slot, theirs = self.open(int(line), reach), other.slot(int(line))
             if slot < 0:
@@ -167,6 +177,7 @@ class ScanLines:
             "patterns": self.counts[kept],
             "done": self.done[kept],
             "made": self.made.copy(),
+            "gone": self._gone.copy(),
             "span": np.array([self.low, self.high, self.begins], np.int64),
         }
 
@@ -177,6 +188,7 @@ class ScanLines:
             self.counts[slot] = gathered["patterns"][index]
             self.done[slot] = gathered["done"][index]
         self.made[:] = gathered["made"]
+        self._gone[:] = gathered["gone"]
         self.low, self.high = int(gathered["span"][0]), int(gathered["span"][1])
         self.begins = bool(gathered["span"][2])
 

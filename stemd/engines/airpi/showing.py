@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from stemd.engines.airpi.bright import Evidence, about_lenses
 from stemd.engines.airpi.object import ExitWaveObject
 from stemd.engines.airpi.slopes import Slopes
@@ -47,6 +45,5 @@ def shown(
         Result(weight, made.weight, "1", "scan", size, extra),
     ]
     if made.sigma is not None:
-        error = np.where(made.phase != 0.0, np.float32(made.sigma), np.float32(0.0))
-        results.append(Result(uncertainty, error, "rad", "scan", size, extra))
+        results.append(Result(uncertainty, made.sigma, "rad", "scan", size, extra))
     return results

@@ -235,6 +235,13 @@ def _measured(
     return measured(coarse, fine, told, discs.beam, search, go_on)
 
 
+def middle_cells(discs: Discs, side: int) -> Cells | None:
+    """The cells of the middle of a scan, at most `side` positions across, by their middles; None
+    where there are none."""
+    used, points = usable_cells(discs)
+    return _part(discs, used, points, side).with_middles() if used.size else None
+
+
 def disc_found(pattern: NDArray[np.int64], masked: Mask | None) -> DiscFound | None:
     """The disc of a summed pattern, None where there is none to be seen.
 

@@ -131,8 +131,13 @@ class Measured:
     def sure(self) -> bool:
         """Whether the data say anything about the lens."""
         peak = self.evidence - self.floor > STRONG and self.quality > LEAST_QUALITY
-        alone = self.within and self.lead > STRONG and self.explained > self.least_explained
+        alone = self.within and self.lead > STRONG and self.explains
         return peak and alone and bool(np.isfinite(self.sigma[:3]).all())
+
+    @property
+    def explains(self) -> bool:
+        """Whether one specimen explains as much of what the cells see as one has to."""
+        return self.explained > self.least_explained
 
 
 def measured(
