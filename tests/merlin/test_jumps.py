@@ -77,6 +77,23 @@ def test_what_was_lost_elsewhere_stays_a_hole_in_its_place(tmp_path: Path) -> No
     assert outcome.notices["missing_frames"] == 2
 
 
+@pytest.mark.parametrize("lost", [38, 39, 42, 43])
+def test_what_was_lost_beside_the_jump_stays_a_hole_in_its_place(lost: int, tmp_path: Path) -> None:
+    numbers = [(n, n if n <= 40 else n - 20) for n in range(1, 81) if n != lost]
+    found = both_agree(tmp_path, decode(sent(numbers), SCAN))
+    assert set(range(72)) - set(found) == {lost - 1 - (lost - 1) // 10}
+    for place, one in found.items():
+        np.testing.assert_array_equal(one, pattern(SMALL, place + place // 9 + 1))
+
+
+def test_a_camera_that_finds_its_count_again_is_believed(tmp_path: Path) -> None:
+    numbers = [(n, n - 20 if 40 < n <= 60 else n) for n in range(1, 81)]
+    found = both_agree(tmp_path, decode(sent(numbers), SCAN))
+    assert len(found) == 72
+    for place, one in found.items():
+        np.testing.assert_array_equal(one, pattern(SMALL, place + place // 9 + 1))
+
+
 def test_frames_that_truly_come_again_are_left_out(tmp_path: Path) -> None:
     """The camera sends twenty frames twice, byte for byte, and goes on."""
     order = [*range(1, 41), *range(21, 41), *range(41, 81)]

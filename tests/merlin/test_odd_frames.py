@@ -10,8 +10,12 @@ import pytest
 
 from stemd.acquisition import Scan
 from stemd.adapters.files import open_recording
+from stemd.adapters.frames.decoder import FrameDecoder
+from stemd.adapters.frames.format import Step
 from stemd.adapters.merlin.encoder import Camera, encode_frame, message
-from tests.merlin.streams import SMALL, Outcome, decode, frame, hdr, pattern
+from stemd.adapters.merlin.stream import MerlinFormat
+from stemd.blocks import BlockPool
+from tests.merlin.streams import SMALL, Outcome, decode, feed, frame, hdr, pattern
 
 SCAN = Scan(shape=(4, 5), flyback=1)  # 24 frames
 NUMBERS = range(1, SCAN.frames + 1)
@@ -141,3 +145,33 @@ def test_a_file_with_one_odd_frame_gives_what_the_live_scan_gives(
     for place, image in found.items():
         assert (image == pattern(SMALL, place + place // 5 + 1)).all()
     assert outcome.texts
+
+
+class Counted(MerlinFormat):
+    """Counts how often it is asked what stands somewhere."""
+
+    asked = 0
+
+    def next_message(self, data: bytes | bytearray) -> Step:
+        self.asked += 1
+        return super().next_message(data)
+
+
+@pytest.mark.parametrize(("rows", "garbage"), [(b"0506", 0), (b"0020", 1 << 17)])
+def test_what_follows_a_damaged_frame_that_lost_bytes_is_not_looked_at_again_and_again(
+    rows: bytes, garbage: int
+) -> None:
+    camera = Camera((256, 256), 12)
+    sent = [frame(camera, n) for n in NUMBERS]
+    sent[AT - 1] = sent[AT - 1].replace(b"0256,0256", b"0256," + rows, 1)[:-1000]
+    sent[AT - 1] += bytes(garbage)
+    counted = Counted()
+    decoder = FrameDecoder(counted, BlockPool(1 << 22, 1 << 18), SCAN, "test")
+    outcome = Outcome()
+    wire = hdr(camera, SCAN.frames) + b"".join(sent)
+    outcome.take(feed(decoder, wire))
+    (seen,) = outcome.scans
+    assert seen.reason == "complete"
+    assert len(seen.patterns) >= SCAN.positions - 2
+    assert outcome.notices["odd_frame"] == 1
+    assert counted.asked < 500

@@ -33,6 +33,7 @@ def series(path: Path, parts: dict[int, tuple[int, int]], *, numbered: bool = Fa
     ("parts", "numbered", "lost"),
     [
         ({1: (0, 10), 2: (10, 20), 4: (30, 40), 5: (40, 42)}, False, range(20, 30)),
+        ({0: (0, 10), 1: (10, 20), 3: (30, 40), 4: (40, 42)}, False, range(20, 30)),
         ({2: (10, 20), 3: (20, 30), 5: (40, 42)}, False, [*range(10), *range(30, 40)]),
         ({1: (0, 9), 3: (21, 30), 4: (30, 42)}, True, range(9, 21)),
         ({2: (5, 20), 3: (20, 42)}, True, range(5)),

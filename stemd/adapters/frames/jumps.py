@@ -45,10 +45,17 @@ def continued(numbers: Numbers, same: Same) -> tuple[Numbers, list[Notice], bool
             continue
         kind, text, count, remedy = jumped_back(last - 1, int(numbers[at]) - 1)
         told.append(Notice(kind, text, count=count, remedy=remedy))
-        behind = numbers[at:]
-        offset = last + 1 - int(numbers[at])
-        numbers = np.concatenate([before, np.where(behind > 0, behind + offset, 0)])
+        numbers = np.concatenate([before, _going_on(numbers[at:], last)])
     return numbers, told, again
+
+
+def _going_on(behind: Numbers, last: int) -> Numbers:
+    """Numbers behind a jump that go on from `last`, until they are as they should be again."""
+    on = np.where(behind > 0, behind + last + 1 - int(behind[0]), 0)
+    expected = np.concatenate([[last], np.maximum.accumulate(on)[:-1]]) + 1
+    found = (behind > 0) & (on != expected) & (np.abs(behind - expected) <= LATE)
+    stop = int(np.argmax(found)) if found.any() else behind.size
+    return np.concatenate([on[:stop], behind[stop:]])
 
 
 def _jumps(numbers: Numbers) -> list[int]:
@@ -57,5 +64,6 @@ def _jumps(numbers: Numbers) -> list[int]:
     if steps.size < 3:
         return []
     back = np.flatnonzero(steps[1:-1] < -LATE) + 2
-    good = (steps[back - 2] == 1) & (steps[back] == 1) & (numbers[back] > 1 + LATE)
+    rises = (steps > 0) & (steps <= LATE)  # a few frames may be lost
+    good = rises[back - 2] & rises[back] & (numbers[back] > 1 + LATE)
     return [int(at) for at in back[good]]

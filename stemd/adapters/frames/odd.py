@@ -41,28 +41,26 @@ def judged(
             return step
         if isinstance(step, Begin) or (isinstance(step, FrameStart) and step.layout == known):
             return LeftOut(at)
-    return _followed(data, camera, known, start)
+    return _followed(data, camera, start, usual)
 
 
 def _followed(
-    data: bytes | bytearray, camera: FrameFormat, known: FrameLayout, start: FrameStart
+    data: bytes | bytearray, camera: FrameFormat, start: FrameStart, usual: int
 ) -> Need | LeftOut | GoesOn:
-    """Look from frame to frame until enough of the new kind have come, or something else does."""
+    """Look from frame to frame until enough of the new kind have come, or something else does.
+
+    Where no message follows, bytes were lost: the next one is looked for from as early as possible,
+    and not in here, since all that is looked at here is looked at again with every receive.
+    """
     size = camera.prefix_bytes + start.layout.frame_bytes
-    most = 2 * AGREE * max(size, camera.prefix_bytes + known.frame_bytes)
-    at, agree = size, 1
-    while agree < AGREE:
-        step = _at(data, camera, at)
+    for agree in range(1, AGREE):
+        step = _at(data, camera, agree * size)
         if isinstance(step, Need):
             return step
-        if isinstance(step, Garbage):
-            at += step.size
-            if at > most:
-                return LeftOut(at)
-        elif isinstance(step, FrameStart) and step.layout == start.layout:
-            agree, at = agree + 1, at + size
-        else:
-            return LeftOut(size if agree > 1 else at)
+        if isinstance(step, Garbage) and agree == 1:
+            return LeftOut(min(size, usual))
+        if not isinstance(step, FrameStart) or step.layout != start.layout:
+            return LeftOut(size)
     return GoesOn()
 
 

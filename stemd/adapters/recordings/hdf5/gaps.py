@@ -24,8 +24,8 @@ def lacking_files(chosen: Chosen, datasets: Mapping[str, Any]) -> Lacking | None
     numbers = _numbers(chosen, datasets)
     if not numbers:
         return None
-    lacking = sorted(set(range(1, max(numbers))) - set(numbers))
-    return Lacking(tuple(lacking), max(numbers)) if lacking else None
+    lacking = sorted(set(range(_first(numbers), max(numbers))) - set(numbers))
+    return Lacking(tuple(lacking), max(numbers) + 1 - _first(numbers)) if lacking else None
 
 
 def with_gaps(path: RecordingPath, chosen: Chosen, datasets: Mapping[str, Any]) -> Chosen:
@@ -44,7 +44,7 @@ def with_gaps(path: RecordingPath, chosen: Chosen, datasets: Mapping[str, Any]) 
         sizes = {int(part.shape[0]) for part in chosen.parts[:-1]}
         last = int(chosen.parts[-1].shape[0])
         if len(sizes) == 1 and last <= min(sizes) and chosen.index[0] is None:
-            size, before = sizes.pop(), [0, *numbers[:-1]]
+            size, before = sizes.pop(), [_first(numbers) - 1, *numbers[:-1]]
             gaps = [(n - m - 1) * size for n, m in zip(numbers, before, strict=True)]
     if gaps is None or chosen.index[0] is not None:
         text = str(list(lacking.numbers[:20]))[1:-1]
@@ -54,6 +54,11 @@ def with_gaps(path: RecordingPath, chosen: Chosen, datasets: Mapping[str, Any]) 
             "copy them beside the others",
         )
     return replace(chosen, gaps=tuple(gaps))
+
+
+def _first(numbers: list[int]) -> int:
+    """The number of the first file of the series, there or not: 1, in some series 0."""
+    return min(1, numbers[0])
 
 
 def _numbers(chosen: Chosen, datasets: Mapping[str, Any]) -> list[int]:
