@@ -19,7 +19,8 @@ import numpy as np
 
 from stemd.acquisition import Scan
 from stemd.adapters.advapix.adapter import make_front
-from stemd.adapters.advapix.records import records, text_records
+from stemd.adapters.advapix.lines import text_records
+from stemd.adapters.advapix.records import records
 from stemd.adapters.advapix.settings import AdvapixSettings
 from stemd.adapters.dectris import cbor, legacy, stream2, zmtp
 from stemd.adapters.dectris.compression import ALGORITHMS, compress_image, expand_array
@@ -301,7 +302,7 @@ def t3p(data: bytes) -> None:
 
 def t3pa(data: bytes) -> None:
     """AdvaCam's text records."""
-    made, used = text_records(np.frombuffer(bytearray(data), np.uint8))
+    made, used, _ = text_records(np.frombuffer(bytearray(data), np.uint8))
     assert used <= len(data)
     if made.size:
         t3p(made.tobytes())
