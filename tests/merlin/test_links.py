@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,8 @@ import pytest
 from stemd.acquisition import Optics, Scan
 from stemd.adapters.frames.linked import adapter as adapter_module
 from stemd.adapters.frames.linked.adapter import LinkedAdapter
+from stemd.adapters.frames.linked.ends import why_over
+from stemd.adapters.frames.linked.scan import JoinedScan, LinkPart
 from stemd.adapters.merlin import PLUGIN, MerlinSettings
 from stemd.adapters.merlin.encoder import Camera
 from stemd.blocks import BlockPool
@@ -25,7 +28,7 @@ from stemd.daemon.pipeline.reader import Reader
 from stemd.scan.engines import EngineChoice
 from stemd.scan.run import ScanRun
 from stemd.storage.recorder import RawRecorder
-from tests.conftest import wait_until
+from tests.conftest import an_acquisition, wait_until
 from tests.engines.scenes import engine, settings_of
 from tests.merlin.streams import SMALL, Outcome, acquisition, decode, frame, hdr
 
@@ -179,6 +182,24 @@ def test_scans_follow_each_other_and_a_fast_link_waits_for_the_slow_one(read: Re
     for scan in outcome.scans:
         assert scan.key()[4:] == alone.key()[4:]
     assert not outcome.notices
+
+
+def test_a_frame_between_lines_that_is_still_under_way_holds_the_end_of_a_scan() -> None:
+    """All positions are there, and one link is through; the other has one frame of flyback yet."""
+    scan = JoinedScan(an_acquisition(SCAN.shape), 0, 0.0)
+    scan.acquisition = replace(scan.acquisition, scan=SCAN)
+    scan.parts = {0: LinkPart(SCAN.frames - 1, "complete"), 1: LinkPart(SCAN.frames - 3)}
+    scan.frames, scan.positions = SCAN.frames - 1, SCAN.positions
+    links: list[Any] = [
+        SimpleNamespace(number=number, waits=None, connected=True, gone_since=0.0, heard=100.0)
+        for number in (0, 1)
+    ]
+    settings = MerlinSettings(idle_timeout_s=2.0)
+    assert why_over(links, scan, 100.5, settings) is None
+    assert why_over(links, scan, 103.0, settings) == "idle", "a lost one is not waited for"
+    assert scan.reason("idle") == "complete"
+    scan.frames += 1
+    assert why_over(links, scan, 100.5, settings) == "complete"
 
 
 def test_scans_of_one_acquisition_whose_numbers_go_on(read: Read) -> None:
