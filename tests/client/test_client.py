@@ -290,8 +290,10 @@ def test_who_is_not_there_is_told_with_what_to_do(
 
 async def test_an_address_that_nobody_can_look_up_is_told_and_not_waited_for() -> None:
     async with asyncio.timeout(30.0):
-        with pytest.raises(NotConnectedError, match="cannot be reached"):
+        with pytest.raises(UsageError, match="1 to 63 letters between dots"):
             await AsyncClient("mqtt://broker..lab").__aenter__()
+        with pytest.raises(NotConnectedError, match="cannot be reached"):
+            await AsyncClient("mqtt://256.256.256.256").__aenter__()
 
 
 def test_of_two_instruments_none_is_chosen_by_chance(
