@@ -77,6 +77,14 @@ def _plan_for(
     return plan_of(shape, dtype, mask, discs, big_endian=big_endian, in_order=in_order)
 
 
+def rows_in_order(*, received: bool) -> bool:
+    """Whether patterns are read row after row: of memory that was just received, in a cache.
+
+    What is not yet in a cache comes more steadily when it is asked for (docs/adr/0034).
+    """
+    return received and reads_in_order()
+
+
 class Reducer:
     """Adds blocks of patterns to the integer maps: sum, moments, all virtual detectors at once.
 
@@ -286,11 +294,7 @@ class Reducer:
             add_sums(maps, probe, sums)
 
     def _plan(self, dtype: str, big_endian: bool, received: bool) -> PatternPlan:
-        """The plan for the discs that the virtual detectors are made of, none of them twice.
-
-        Memory that comes as one stream waits while rims are added. For pixels of one byte that
-        costs more than is won, where they are not in a cache yet.
-        """
+        """The plan for the discs that the virtual detectors are made of, none of them twice."""
         radii = self._detectors_px.values()
         edges = sorted({radius for pair in radii for radius in pair if radius > 0.0})
         numbers = {radius: number for number, radius in enumerate(edges)}
@@ -300,5 +304,5 @@ class Reducer:
         self._sums = np.zeros(sums_count(len(edges)), np.int64)
         masked = None if self._maps.masked is None else self._maps.masked.tobytes()
         centre = self.centre or self._middle
-        in_order = reads_in_order() and (received or not edges or dtype != "u1")
+        in_order = rows_in_order(received=received)
         return _plan_for(self._shape, dtype, big_endian, masked, centre, tuple(edges), in_order)
