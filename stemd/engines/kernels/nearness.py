@@ -47,8 +47,9 @@ def multiplies_bytes() -> bool:
 
 @lru_cache(maxsize=1)
 def reads_in_order() -> bool:
-    """Whether memory is read fastest as one stream, see `in_order`.
+    """Whether patterns in a cache are summed fastest one row after another, see `in_order`.
 
-    So it is on AMD's processors of the fourth generation; others have not been measured.
+    Measured on AMD's fourth generation; the fifth has the same instructions. Others that have
+    them have not been measured.
     """
     return processor_says("vendor_id") == "AuthenticAMD" and multiplies_bytes()
