@@ -17,8 +17,8 @@ from stemd.engines.bright_field.view import Discs
 from stemd.engines.kernels.shifted import add_shifted
 from stemd.engines.lens.beyond import found_beyond, may_spread_beyond, spreads_beyond
 from stemd.engines.lens.estimate import Cell, Frequencies, Linear
-from stemd.engines.lens.jointly import Patterns
 from stemd.engines.lens.measure import Measured, Search, StoppedError
+from stemd.engines.lens.patterns import Patterns
 from stemd.engines.lens.shifts import CHUNK, HALVED, Shifts
 from tests.engines.test_jointly import BEAM, SIDE, TURN, patterns_of
 

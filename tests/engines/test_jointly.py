@@ -11,8 +11,9 @@ from stemd.aberrations import Aberrations, scales
 from stemd.beam import Beam
 from stemd.engines.kernels.exit_waves import add_transfers, fold_waves, unfold_waves
 from stemd.engines.kernels.overlaps import GAMMA, add_overlaps
-from stemd.engines.lens.jointly import Jointly, Patterns
+from stemd.engines.lens.jointly import Jointly
 from stemd.engines.lens.measure import AXIAL, StoppedError
+from stemd.engines.lens.patterns import Patterns
 
 SIDE, STEP, PITCH, SIZE = 24, 0.4, 0.2, 128
 """Positions across, angstrom, and the specimen's pixels, of which there are SIZE x SIZE."""

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.engines.bright_field.view import Discs
-from stemd.engines.lens.jointly import Patterns
+from stemd.engines.lens.patterns import Patterns
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

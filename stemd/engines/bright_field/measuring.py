@@ -25,8 +25,8 @@ from stemd.engines.lens.estimate import Cell, Frequencies
 from stemd.engines.lens.finer import CLEARLY_FOLDED, Finer, grid_times, times_for
 from stemd.engines.lens.folded import Folded
 from stemd.engines.lens.found import DiscFound, LensFound
-from stemd.engines.lens.jointly import Patterns
 from stemd.engines.lens.measure import NOTHING_AT_TOP, STRONG, Measured, Search, measured
+from stemd.engines.lens.patterns import Patterns
 from stemd.engines.lens.refined import refined
 from stemd.engines.lens.shifts import Shifts
 from stemd.engines.probe import RAYS, fit_disc

@@ -18,8 +18,9 @@ from stemd.aberrations import Aberrations
 from stemd.beam import Beam
 from stemd.engines.lens.cells import SEEN, TURN
 from stemd.engines.lens.climb import APART_RADIAN, Peak
-from stemd.engines.lens.jointly import Jointly, Patterns
+from stemd.engines.lens.jointly import Jointly
 from stemd.engines.lens.measure import AXIAL, BEYOND, Measured, Search
+from stemd.engines.lens.patterns import Patterns
 from stemd.engines.lens.refined import errors_of
 
 F64 = NDArray[np.float64]

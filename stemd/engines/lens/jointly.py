@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +17,11 @@ from stemd.aberrations import Aberrations
 from stemd.beam import Beam
 from stemd.engines.kernels.exit_waves import add_transfers, fold_waves, unfold_waves
 from stemd.engines.kernels.ricom import fast_length
-from stemd.engines.lens.absorption import Absorbing
 from stemd.engines.lens.cells import TURN, turned
 from stemd.engines.lens.climb import Peak
-from stemd.engines.lens.estimate import RING, Cell, Frequencies
+from stemd.engines.lens.estimate import RING
 from stemd.engines.lens.measure import StoppedError
+from stemd.engines.lens.patterns import Patterns, planes, powers
 
 C64 = NDArray[np.complex64]
 F32 = NDArray[np.float32]
@@ -42,22 +41,6 @@ CHANGE = 0.01
 """Likewise, of the differences."""
 TILES = 4
 """Parts of the scan along each axis whose slopes say how far they contradict each other."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patterns:
-    """What cells count in a part of a scan.
-
-    `counts` float32 (cells, ny, nx); `points` float64 (cells, m, 2): y and x of points of each
-    cell in apertures, in scan axes; `width` of what a point stands for, likewise; `done` (ny, nx);
-    `level`: as of `Frequencies`.
-    """
-
-    counts: F32
-    points: F64
-    width: float
-    done: NDArray[np.bool_]
-    level: bool
 
 
 class Jointly:
@@ -84,10 +67,10 @@ class Jointly:
         number = max(1, np.count_nonzero(patterns.done))
         means = patterns.counts.sum(axis=(1, 2), where=patterns.done, dtype=np.float64)
         self._weights = np.asarray(means / number, np.float32)
-        self._flat = _planes(patterns.done, level=patterns.level)
+        self._flat = planes(patterns.done, level=patterns.level)
         self._there = patterns.done
         self._data = self._leveled(patterns.counts / self._weights[:, None, None])
-        rings = _powers(patterns, beam, step_angstrom, place) * self._times**2
+        rings = powers(patterns, beam, step_angstrom, place) * self._times**2
         ring = (np.hypot(self._y[:, None], self._x) / RING).astype(np.int64)
         self._powers = np.where(ring < rings.shape[1], rings[:, ring % rings.shape[1]], 0.0)
         self._powers[:, 0, 0] = 0.0
@@ -285,23 +268,6 @@ class Jointly:
             length = now / curvature
             made, seen = made + np.float32(length) * way, seen - np.float32(length) * changed
         return seen
-
-
-def _planes(done: NDArray[np.bool_], *, level: bool) -> F32:
-    """What is taken out of every image: orthonormal (1 or 3, ny, nx)."""
-    y, x = np.indices(done.shape)
-    each = [done, *((done * y, done * x) if level else ())]
-    flat = np.linalg.qr(np.stack(each).reshape(len(each), -1).T.astype(np.float64))[0]
-    return np.ascontiguousarray(flat.T.reshape(-1, *done.shape), np.float32)
-
-
-def _powers(patterns: Patterns, beam: Beam, step: float, place: F64) -> F64:
-    """Of phase and absorption by the linear model, divided by the positions: (2, rings)."""
-    at = Frequencies(patterns.done, beam, step, level=patterns.level)
-    both = Absorbing(at, place[:TURN])
-    for counts, points in zip(patterns.counts, turned(patterns.points, place[TURN]), strict=True):
-        both.add(Cell(*at.spectrum_of(counts), points))
-    return np.stack([both.phase().ring_power(), both.absorption().ring_power()]) / at.positions
 
 
 def _dot(one: F32, other: F32) -> float:

@@ -13,8 +13,9 @@ from stemd.aberrations import Aberrations, scales
 from stemd.beam import Beam
 from stemd.engines.lens.cells import TURN
 from stemd.engines.lens.climb import APART_RADIAN, Peak
-from stemd.engines.lens.jointly import Jointly, Patterns
+from stemd.engines.lens.jointly import Jointly
 from stemd.engines.lens.measure import AXIAL, Measured
+from stemd.engines.lens.patterns import Patterns
 
 F64 = NDArray[np.float64]
 

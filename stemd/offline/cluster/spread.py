@@ -14,7 +14,8 @@ from stemd.offline.cluster import work
 from stemd.offline.cluster.description import Description
 from stemd.offline.cluster.queue import TaskQueue
 from stemd.offline.cluster.recipe import Goal
-from stemd.offline.cluster.reduction import Following, Reduction
+from stemd.offline.cluster.reduced_file import Following
+from stemd.offline.cluster.reduction import Reduction
 from stemd.offline.outcome import Outcome
 from stemd.results import Snapshot
 
