@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.pixels import ALWAYS_FULL, Group, Mask, groups_of
+from stemd.pixels import ALWAYS_FULL, Group, Mask, groups_of, places_in
 
 WIDEST, MOST = 5, 25
 """Pixels across, and pixels in all, of the largest cluster that is looked for."""
-TIMES, LEAST_COUNTS = 4.0, 48
+TIMES, LEAST_COUNTS = 4, 48
 """Each pixel of a hot cluster has so many times the second brightest beside the cluster, and so
 many counts more."""
 SPREAD = 0.08
@@ -59,8 +59,7 @@ def hot_clusters(
     hot, doubtful, full = (np.zeros(counts.shape, np.bool_) for _ in range(3))
     if counts.max(initial=0) < LEAST_COUNTS or min(counts.shape) < 3:
         return hot, doubtful, full
-    here = (counts >= LEAST_COUNTS) & (counts > TIMES * _nearby(counts, np.minimum, np.maximum))
-    here |= known
+    here = _brighter(counts) | known
     if not (here & ~known).any() or np.count_nonzero(here) > MOST_CANDIDATES:
         return hot, doubtful, full
     groups = [group for group in groups_of(here) if 1 < len(group[0]) <= MOST]
@@ -93,7 +92,7 @@ def hot_bands(counts: NDArray[np.int64], patterns: Sequence[NDArray[np.unsignedi
     hot = np.zeros(counts.shape, np.bool_)
     for here, its in ((counts, hot), (counts.T, hot.T)):
         sums = here.sum(axis=0)
-        for first, stop in _bright_runs(sums):
+        for first, stop in bright_runs(sums):
             beside = np.maximum(here[:, first - 1], here[:, stop])
             excess = here[:, first:stop].min(axis=1) - beside
             if np.count_nonzero(excess >= LEAST_COUNTS) >= MOST_OF_LINE * excess.size:
@@ -104,7 +103,7 @@ def hot_bands(counts: NDArray[np.int64], patterns: Sequence[NDArray[np.unsignedi
     return hot
 
 
-def _bright_runs(sums: NDArray[np.int64]) -> list[tuple[int, int]]:
+def bright_runs(sums: NDArray[np.int64]) -> list[tuple[int, int]]:
     """Runs of 2 to `MOST_LINES` lines that have far more counts than the line on either side."""
     found = []
     for first in (np.flatnonzero(sums[1:-1] > TIMES * sums[:-2]) + 1).tolist():
@@ -121,8 +120,7 @@ def dead_clusters(counts: NDArray[np.int64], bad: Mask) -> Mask:
     dead = np.zeros(counts.shape, np.bool_)
     if counts.max(initial=0) < DEAD_EXPECTED or min(counts.shape) < 3:
         return dead
-    lit = _nearby(np.where(bad, 0, counts), np.maximum, np.minimum)
-    here = (lit >= DEAD_EXPECTED) & (counts < DEAD_PART * lit) & ~bad
+    here = _darker(counts, bad)
     if np.count_nonzero(here) > MOST_CANDIDATES:
         return dead
     for group in groups_of(here):
@@ -134,24 +132,54 @@ def dead_clusters(counts: NDArray[np.int64], bad: Mask) -> Mask:
     return dead
 
 
-def _nearby(counts: NDArray[np.int64], inner: Any, outer: Any) -> NDArray[np.int64]:
-    """`outer` of the four directions of `inner` of the next pixels there; 0 beyond the edges.
+def _brighter(counts: NDArray[np.int64]) -> Mask:
+    """Pixels far brighter than the darkest of the next ones in any of the four directions."""
+    least = counts >= LEAST_COUNTS
+    # of these two directions first, which leaves few pixels
+    here = least & (counts > TIMES * _along(counts, np.minimum, np.maximum))
+    y, x = places_in(here)
+    here[y, x] = counts[y, x] > TIMES * _nearby(counts, y, x, np.minimum, np.maximum)
+    return here
+
+
+def _darker(counts: NDArray[np.int64], bad: Mask) -> Mask:
+    """Pixels far darker than the brightest of the next ones in all of the four directions."""
+    good = np.where(bad, 0, counts)
+    lit = _along(good, np.maximum, np.minimum)
+    here = (lit >= DEAD_EXPECTED) & (counts < DEAD_PART * lit) & ~bad
+    y, x = places_in(here)
+    lit = _nearby(good, y, x, np.maximum, np.minimum)
+    here[y, x] = (lit >= DEAD_EXPECTED) & (counts[y, x] < DEAD_PART * lit)
+    return here
+
+
+def _along(counts: NDArray[np.int64], inner: Any, outer: Any) -> NDArray[np.int64]:
+    """`outer` of both directions along a row of `inner` of the next pixels; 0 beyond the edges.
 
     Both are np.minimum or np.maximum.
     """
-    height, width = counts.shape
+    width = counts.shape[1]
+    padded = np.pad(counts, ((0, 0), (WIDEST, WIDEST)))
+    side = padded[:, : width + WIDEST + 1].copy()  # of pixel x that of x - WIDEST to x - 1
+    for step in range(1, WIDEST):
+        inner(side, padded[:, step : step + side.shape[1]], out=side)
+    return np.asarray(outer(side[:, :width], side[:, -width:]))
+
+
+def _nearby(
+    counts: NDArray[np.int64], y: NDArray[np.intp], x: NDArray[np.intp], inner: Any, outer: Any
+) -> NDArray[np.int64]:
+    """`outer` of the four directions of `inner` of the next pixels there; 0 beyond the edges.
+
+    Of some pixels (n,).
+    """
     padded = np.pad(counts, WIDEST)
-    found: NDArray[np.int64] | None = None
-    for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0)):
-        side: NDArray[np.int64] | None = None
-        for step in range(1, WIDEST + 1):
-            y, x = WIDEST + step * dy, WIDEST + step * dx
-            part = padded[y : y + height, x : x + width]
-            side = part.copy() if side is None else inner(side, part, out=side)
-        assert side is not None
-        found = side if found is None else outer(found, side, out=found)
-    assert found is not None
-    return found
+    y, x = y + WIDEST, x + WIDEST
+    sides = (
+        inner.reduce([padded[y + step * dy, x + step * dx] for step in range(1, WIDEST + 1)])
+        for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0))
+    )
+    return np.asarray(outer.reduce(list(sides)))
 
 
 def _group(mask: Mask) -> Group:

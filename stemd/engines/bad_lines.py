@@ -59,14 +59,20 @@ def _three(counts: NDArray[np.int64], number: int) -> list[int]:
 
 def _candidates(counts: NDArray[np.int64]) -> list[int]:
     """Columns that as a whole stand out of the two beside them, nearly always none."""
-    sums = counts.sum(axis=0)
-    if len(counts) < LEAST_LINE or len(sums) < 3:
-        return []
+    bright, dark = stand_out(counts.sum(axis=0), len(counts))
+    return [int(number) for number in np.flatnonzero(bright | dark)]
+
+
+def stand_out(sums: NDArray[np.int64], length: int) -> tuple[Mask, Mask]:
+    """Which lines of so many pixels have far more, and which far less, than those beside them."""
+    if length < LEAST_LINE or len(sums) < 3:
+        return np.zeros(sums.shape, np.bool_), np.zeros(sums.shape, np.bool_)
     lower = np.concatenate([sums[2:3], sums[:-1]])
     upper = np.concatenate([sums[1:], sums[-3:-2]])
-    out = sums > TIMES * np.maximum(lower, upper)
-    out |= sums < DEAD_PART * np.minimum(lower, upper)
-    return [int(number) for number in np.flatnonzero(out)]
+    return (
+        np.asarray(sums > TIMES * np.maximum(lower, upper)),
+        np.asarray(sums < DEAD_PART * np.minimum(lower, upper)),
+    )
 
 
 def _hot_line(counts: NDArray[np.int64], number: int, judged: Mask) -> bool:
@@ -118,10 +124,8 @@ def dead_bands(total: NDArray[np.int64], known: Mask) -> Mask:
 def _dark_runs(sums: NDArray[np.int64]) -> list[tuple[int, int]]:
     """Runs of 2 to `WIDEST` lines with far less counts than the line on either side."""
     found = []
-    for first in range(2, len(sums) - 3):
+    for first in (np.flatnonzero(sums[2:-3] < DEAD_PART * sums[1:-4]) + 2).tolist():
         most = DEAD_PART * sums[first - 1]
-        if sums[first] >= most:
-            continue
         stop = first
         while stop < len(sums) - 2 and sums[stop] < most:
             stop += 1

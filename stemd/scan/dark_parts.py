@@ -127,13 +127,15 @@ def _dark_cells(lit: Mask) -> Iterator[Rectangle]:
     sums = np.zeros((lit.shape[0] + 1, lit.shape[1] + 1), np.int64)
     sums[1:, 1:] = lit.cumsum(0, dtype=np.int64).cumsum(1)
     at = sums[np.ix_(*lines)]
-    for i in range(PARTS):
-        for j in range(i + 1, PARTS + 1):
-            for k in range(PARTS):
-                for n in range(k + 1, PARTS + 1):
-                    dark = at[j, n] - at[i, n] - at[j, k] + at[i, k] == 0
-                    if dark and (j - i) * (n - k) >= LEAST_PART * PARTS**2:
-                        yield lines[0][i], lines[1][k], lines[0][j], lines[1][n]
+    first, stop = np.triu_indices(PARTS + 1, 1)
+    in_rows = at[stop] - at[first]
+    size = stop - first
+    large = np.outer(size, size) >= LEAST_PART * PARTS**2
+    for down, right in np.argwhere((in_rows[:, stop] == in_rows[:, first]) & large):
+        yield (
+            lines[0][first[down]], lines[1][first[right]],
+            lines[0][stop[down]], lines[1][stop[right]],
+        )  # fmt: skip
 
 
 def _grown(lit: Mask, part: Rectangle) -> Rectangle:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Detector
 from stemd.blocks import Notice
-from stemd.engines.bad_pixels import find_bad_pixels
+from stemd.engines.bad_pixels import find_bad_pixels, may_be_hot
 from stemd.engines.base import Gathered
 from stemd.pixels import Mask, listed
 
@@ -33,17 +34,33 @@ class LatePixels:
 
     def __init__(self, detector: Detector, shape: tuple[int, int], every: int, most: int) -> None:
         size = shape[0] * shape[1] * np.dtype(detector.dtype).itemsize
-        self._each = every * max(1, -(-most * size // MOST_BYTES))
+        fewer = max(1, -(-most * size // MOST_BYTES))
+        self._each = every * fewer
+        self._shape, self._most = shape, -(-most // fewer)
         self._whole = shape == detector.shape
         self._depth = detector.bit_depth or 8 * np.dtype(detector.dtype).itemsize
         self._real_numbers = detector.scale != 1.0
         self._kept: list[tuple[int, NDArray[np.integer[Any]]]] = []
+        self._room: NDArray[np.integer[Any]] | None = None
+        self._used = 0
+
+    def room_for(self, position: int, dtype: np.dtype[Any]) -> NDArray[np.integer[Any]] | None:
+        """Memory (y, x) for a pattern that is to be kept, see `add`; None where it is not.
+
+        All of it is one array, of which Linux gives large pages: fresh small ones cost three times
+        the copy that fills them.
+        """
+        # of a detector of which only some rows are looked at nobody sees which pixel stands alone
+        if not self._whole or self._real_numbers or position % self._each:
+            return None
+        if self._room is None or self._used == len(self._room) or self._room.dtype != dtype:
+            self._room, self._used = np.empty((self._most, *self._shape), dtype), 0
+        self._used += 1
+        return np.asarray(self._room[self._used - 1])
 
     def add(self, position: int, pattern: NDArray[np.integer[Any]]) -> None:
-        """One more pattern (y, x), 0 where pixels do not count; it must not be written again."""
-        # of a detector of which only some rows are looked at nobody sees which pixel stands alone
-        if self._whole and not self._real_numbers and position % self._each == 0:
-            self._kept.append((position, pattern))
+        """Keep a pattern (y, x), 0 where pixels do not count; it must not be written again."""
+        self._kept.append((position, pattern))
 
     def gathered(self) -> Gathered:
         """All of it, for `merge`."""
@@ -64,12 +81,11 @@ class LatePixels:
         if len(self._kept) < LEAST:
             return []
         self._kept.sort(key=lambda each: each[0])
-        patterns = np.stack([pattern for _, pattern in self._kept])
-        patterns = np.maximum(patterns, 0).astype(f"u{patterns.dtype.itemsize}")
+        patterns = [_counts(pattern) for _, pattern in self._kept]
         late = self._late(patterns)
         if not late.any():
             return []
-        there = patterns[:, late].sum(axis=1, dtype=np.int64)
+        there = np.array([pattern[late].sum(dtype=np.int64) for pattern in patterns])
         quarter = len(patterns) // 4
         first = int(np.argmax(there > 0.5 * float(there[-quarter:].mean())))
         text = (
@@ -78,14 +94,33 @@ class LatePixels:
         )
         return [Notice("late_pixels", text, count=int(np.count_nonzero(late)), remedy=REMEDY)]
 
-    def _late(self, patterns: NDArray[np.unsignedinteger[Any]]) -> Mask:
+    def _late(self, patterns: Sequence[NDArray[np.unsignedinteger[Any]]]) -> Mask:
         """Pixels that are hot in the last half or quarter, and were not at the beginning."""
-        count = len(patterns)
-        quarter = count // 4
-        before = patterns[:quarter].mean(axis=0)
+        half, quarter = len(patterns) // 2, len(patterns) // 4
+        before = _sum(patterns[:quarter]) / quarter
+        end = _sum(patterns[-quarter:])
         found = np.zeros(before.shape, np.bool_)
-        for some in (patterns[-(count // 2) :], patterns[-quarter:]):
-            total = some.sum(axis=0, dtype=np.int64)
-            bad = find_bad_pixels(total, [some], 2**self._depth - 1)
-            found |= (bad.hot | bad.saturated) & (some.mean(axis=0) > TIMES * before)
+        largest = 2**self._depth - 1
+        for count, total in ((half, end + _sum(patterns[-half:-quarter])), (quarter, end)):
+            risen = total / count > TIMES * before
+            if not (risen & may_be_hot(total, count, largest)).any():
+                continue
+            some = [pattern[None] for pattern in patterns[-count:]]
+            bad = find_bad_pixels(total, some, largest)
+            found |= (bad.hot | bad.saturated) & risen
         return found
+
+
+def _counts(pattern: NDArray[np.integer[Any]]) -> NDArray[np.unsignedinteger[Any]]:
+    if pattern.dtype.kind == "i":
+        pattern = np.maximum(pattern, 0)
+    return pattern.view(f"u{pattern.dtype.itemsize}")
+
+
+def _sum(patterns: Sequence[NDArray[np.unsignedinteger[Any]]]) -> NDArray[np.int64]:
+    # 32 bits hold all that are kept of 16, and take half of the time
+    narrow = patterns[0].dtype.itemsize <= 2
+    total = np.zeros(patterns[0].shape, np.uint32 if narrow else np.int64)
+    for pattern in patterns:
+        np.add(total, pattern, out=total, casting="unsafe")
+    return total.astype(np.int64)

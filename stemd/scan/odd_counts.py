@@ -54,6 +54,7 @@ class OddCounts:
     def __init__(self, detector: Detector, shape: tuple[int, int], *, files: bool) -> None:
         self._real_numbers, self._files = detector.scale != 1.0, files
         self._divisor = 0
+        self._first: NDArray[np.integer[Any]] | None = None
         self._checksum, self._alike, self._measured = _NONE, True, False
         self._lit = False  # whether a pattern has counts in more than a few pixels
         # patterns, values, of which negative; counts, differences of neighbours; swapped likewise
@@ -71,8 +72,7 @@ class OddCounts:
         now[0] += 1
         now[1] += pattern.size
         if self._alike:
-            self._compare(zlib.crc32(pattern.tobytes()))
-            self._lit = self._lit or bool(np.count_nonzero(pattern) >= LEAST_LIT)
+            self._compare_with_first(pattern)
         if pattern.dtype.kind == "i":
             now[2] += np.count_nonzero(pattern < 0)
         if thorough and self._divisor != 1:
@@ -104,6 +104,14 @@ class OddCounts:
         self._alike = self._alike and bool(alike)
         self._measured = self._measured or bool(measured)
         self._lit = self._lit or bool(lit)
+
+    def _compare_with_first(self, pattern: NDArray[np.integer[Any]]) -> None:
+        if self._first is None:
+            self._first = pattern.copy()
+            self._compare(zlib.crc32(self._first.tobytes()))
+            self._lit = self._lit or bool(np.count_nonzero(pattern) >= LEAST_LIT)
+        elif not np.array_equal(pattern, self._first):
+            self._alike = False
 
     def _compare(self, checksum: int) -> None:
         if _NONE not in (checksum, self._checksum):

@@ -7,6 +7,7 @@ Some patterns of a scan are looked at, always the same ones, however the scan is
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,8 @@ class SampledPatterns:
         self._odd = OddCounts(detector, shape, files=files)
         self._dark = DarkParts(detector.shape, self._rows, detector.dtype)
         self._late = LatePixels(detector, shape, self._step, LOOKED_AT)
+        self._shape = shape
+        self._scratch: NDArray[np.integer[Any]] | None = None
 
     def look(self, block: Block, masked: Mask | None) -> None:
         """A block on its way into the sums; `masked` pixels (y, x) do not count."""
@@ -55,19 +58,27 @@ class SampledPatterns:
         if last // self._step == (first - 1) // self._step:
             return
         for index in np.flatnonzero((probe >= 0) & (probe % self._step == 0)):
-            pattern = block.patterns()[index, :: self._rows]
-            pattern = pattern.astype(pattern.dtype.newbyteorder("="))
-            pixels, left_out = pattern.size, None
-            if masked is not None:
-                left_out = masked[:: self._rows]
-                pattern[left_out] = 0
-                pixels -= int(np.count_nonzero(left_out))
-            thorough = int(probe[index]) // self._step % THOROUGHLY == 0
             with self._lock:
-                self._clipped.add(pattern, pixels)
-                self._odd.add(pattern, thorough=thorough)
-                self._dark.add(pattern, left_out)
-                self._late.add(int(probe[index]), pattern)
+                self._look(int(probe[index]), block.patterns()[index, :: self._rows], masked)
+
+    def _look(self, position: int, wire: NDArray[np.integer[Any]], masked: Mask | None) -> None:
+        dtype = wire.dtype.newbyteorder("=")
+        kept = self._late.room_for(position, dtype)
+        if kept is None and (self._scratch is None or self._scratch.dtype != dtype):
+            self._scratch = np.empty(self._shape, dtype)
+        pattern = self._scratch if kept is None else kept
+        assert pattern is not None
+        np.copyto(pattern, wire)
+        pixels, left_out = pattern.size, None
+        if masked is not None:
+            left_out = masked[:: self._rows]
+            pattern[left_out] = 0
+            pixels -= int(np.count_nonzero(left_out))
+        self._clipped.add(pattern, pixels)
+        self._odd.add(pattern, thorough=position // self._step % THOROUGHLY == 0)
+        self._dark.add(pattern, left_out)
+        if kept is not None:
+            self._late.add(position, kept)
 
     def gathered(self) -> Gathered:
         """All of it, for `merge` elsewhere."""

@@ -247,3 +247,22 @@ def test_a_disc_that_begins_to_show_at_the_edge_is_not_masked() -> None:
         mean += 80.0 * np.clip(9.5 - np.hypot(y - 24, x - 22), 0.0, 1.0)
         patterns = np.random.default_rng(9).poisson(mean, (64, 48, 40))
         assert not _found(patterns).mask.any()
+
+
+def test_pixels_that_cannot_be_hot_are_not_searched_for() -> None:
+    rng = np.random.default_rng(11)
+    found = 0
+    for _ in range(150):
+        patterns = rng.poisson(rng.choice([0.1, 3.0, 40.0]), (8, 24, 30)).astype(np.uint16)
+        y, x = rng.integers(0, 20, 2)
+        broken = [
+            np.s_[:, y, x], np.s_[:, y : y + 2, x : x + 3], np.s_[:, y], np.s_[:, :, x : x + 2],
+        ][rng.integers(0, 4)]  # fmt: skip
+        patterns[broken] = rng.choice([0, 60, 255])
+        total = patterns.sum(axis=0, dtype=np.int64)
+        bad = find_bad_pixels(total, [patterns], 255)
+        possible = bad_pixels.may_be_hot(total, len(patterns), 255)
+        assert not ((bad.hot | bad.saturated) & ~possible).any()
+        found += bool((bad.hot | bad.saturated).any())
+    assert found > 40
+    assert not bad_pixels.may_be_hot(rng.poisson(2.0, (24, 30)), 8, 255).any()

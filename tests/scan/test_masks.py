@@ -415,3 +415,17 @@ def test_late_pixels_do_not_depend_on_the_parts_of_a_scan() -> None:
     first.merge(second.gathered())
     assert first.notices() == whole.notices()
     assert whole.notices()
+
+
+def test_where_no_pixel_can_have_become_hot_none_is_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def search(*_: object) -> None:
+        raise AssertionError("it takes longer than all else at the end of a scan")
+
+    detector = Detector("test", (SIZE, SIZE), "u2", 12)
+    late = LatePixels(detector, (SIZE, SIZE), 5, 64)
+    for number, pattern in enumerate(disc_patterns(64)):
+        late.add(5 * number, pattern)
+    monkeypatch.setattr("stemd.scan.late_pixels.find_bad_pixels", search)
+    assert not late.notices()
