@@ -107,7 +107,7 @@ def test_frames_that_truly_come_again_are_left_out(tmp_path: Path) -> None:
 def test_one_low_number_that_lies_loses_no_frame(tmp_path: Path) -> None:
     outcome = decode(sent([(n, 5 if n == 41 else n) for n in range(1, 81)]), SCAN)
     assert len(both_agree(tmp_path, outcome)) == 72
-    assert outcome.notices == {"numbers_begin_again": 1}
+    assert outcome.notices == {"numbers_lie": 1}
 
 
 def test_images_of_a_series_whose_numbers_jump_back_go_on_in_their_order() -> None:

@@ -105,7 +105,7 @@ class StreamDecoder(SeriesImages):
 
     def end(self, reason: EndReason, now_ns: int) -> Iterator[Message]:
         """End the scan under way, if any."""
-        yield from self._tracker.close(reason)
+        yield from self._placer.close(reason)
 
     def _drive(self, now_ns: int) -> Iterator[Message]:
         if not self._greeted and not (yield from self._greet()):
@@ -198,7 +198,7 @@ class StreamDecoder(SeriesImages):
             # An end may come late, when the next series has begun.
             if said.series == self._series:
                 yield from self.leave_out_odd()
-                yield from self._tracker.close("stopped")
+                yield from self._placer.close("stopped")
         else:
             text = f"{{count}} messages of the kind {said.kind[:40]!r} were passed over"
             yield from self._tallies.add("unknown_message", text)
@@ -206,7 +206,7 @@ class StreamDecoder(SeriesImages):
     def _start(self, said: SeriesStart, message: bytes) -> Iterator[Message]:
         """A series begins: what was under way is over."""
         yield from self.leave_out_odd()
-        yield from self._tracker.close("restarted", announced())
+        yield from self._placer.close("restarted", announced())
         yield from self._tallies.rest()
         self.new_series(said.series, said.masks)
         self._tracker.new_acquisition(

@@ -42,6 +42,7 @@ class SeriesImages(ScanFollower):
             self._slots.drop()
         self.new_series(-1, {})
         self._odd.take()
+        self._placer.forget()
         self._tracker.new_acquisition(None)
 
     def new_series(self, series: int, masks: dict[str, PixelMask]) -> None:
@@ -77,7 +78,7 @@ class SeriesImages(ScanFollower):
             kept = odd.take()
         yield from self.leave_out_odd()
         if series != self._series:
-            yield from self._tracker.close("restarted", announced())
+            yield from self._placer.close("restarted", announced())
             self.new_series(series, {})
             self._unannounced = True
             self._tracker.new_acquisition(None)
@@ -141,7 +142,7 @@ class SeriesImages(ScanFollower):
                     ended, begun = changed(self._slots.layout, layout)
                     if self._tracker.acquisition is not None:
                         self._tracker.say_of_next(begun)
-                    yield from self._tracker.close("restarted", ended)
+                    yield from self._placer.close("restarted", ended)
                     self._tracker.renumber()
                 self._slots.drop()
             self._slots = CompressedSlots(self._pool, layout, self._expander)

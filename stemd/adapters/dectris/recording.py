@@ -22,7 +22,7 @@ from stemd.adapters.dectris.kernels import scanning, table
 from stemd.adapters.dectris.kernels.scanning import Rows, find_messages, parts_of
 from stemd.adapters.dectris.series import SeriesStart
 from stemd.adapters.dectris.slots import CompressedSlots
-from stemd.adapters.frames import placing
+from stemd.adapters.frames import placing, placing_files
 from stemd.adapters.frames.fitting import check_fit, first_of
 from stemd.adapters.frames.numbers import Ends
 from stemd.adapters.frames.scans import resolve
@@ -139,7 +139,7 @@ class DectrisRecording:
         placing.set_scan(state, scan)
         self._probe = np.empty_like(self._sequence)
         seen = np.zeros(scan.positions, np.uint8)
-        placing.place_numbers(self._sequence, state, self._probe, seen)
+        placing_files.place_numbers(self._sequence, state, self._probe, seen)
 
     def _note(self, kind: str, text: str, count: int = 1) -> None:
         with self._lock:

@@ -89,7 +89,7 @@ class FrameDecoder(ScanFollower):
         The reason becomes "complete" when nothing but trailing flyback is missing.
         """
         yield from self.flush(now_ns, eof=False)
-        yield from self._tracker.close(reason)
+        yield from self._placer.close(reason)
 
     def reset(self) -> None:
         """Forget everything of the connection; the next byte is the first of a new one."""
@@ -99,6 +99,7 @@ class FrameDecoder(ScanFollower):
         self._careful()
         self._skipped = self.garbage_bytes = self._announced = 0
         self._format.reset()
+        self._placer.forget()
         self._tracker.new_acquisition(None)
 
     def _landed(self) -> Slots | None:
@@ -208,7 +209,7 @@ class FrameDecoder(ScanFollower):
         self._announced += step.size
         if self._slots is not None:
             self._slots.drop()
-        yield from self._tracker.close("restarted", announced())
+        yield from self._placer.close("restarted", announced())
         yield from self._tallies.rest()
         self._tracker.new_acquisition(step.announcement)
 
@@ -220,7 +221,7 @@ class FrameDecoder(ScanFollower):
                 ended, begun = changed(self._slots.layout, step.layout)
                 if self._tracker.acquisition is not None:
                     self._tracker.say_of_next(begun)
-                yield from self._tracker.close("restarted", ended)
+                yield from self._placer.close("restarted", ended)
                 self._tracker.renumber()
             if self._slots is not None:
                 self._slots.drop()

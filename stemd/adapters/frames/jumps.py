@@ -1,16 +1,17 @@
-"""Numbers of a file that jump back in mid scan: of frames that come again, or of others?
+"""Numbers of a file that lie or jump back in mid scan, judged as those of a live scan are.
 
-The live decoder decides likewise, see `placing.place_live`: what it placed, a file of its frames
-places.
+What `placing.place_live` placed, a file of its frames places: see `doubt`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stemd.adapters.frames import doubt
 from stemd.adapters.frames.told import jumped_back
 from stemd.blocks import Notice
 
@@ -25,45 +26,122 @@ def never(one: int, other: int) -> bool:
     return False
 
 
-def continued(numbers: Numbers, same: Same) -> tuple[Numbers, list[Notice], bool]:
-    """Numbers (from 1, 0: no header) that go on where they jump back, and what is told of it.
+@dataclass(slots=True)
+class Judged:
+    """Numbers (from 1, 0: no header) as they are taken, and what is told of the jumps back.
 
-    The third is True where frames come again: then all numbers are as they should be.
-    They do where the frames count up before and behind, and the first behind is not the `same` as
-    the one that had its number before. Numbers that begin again from 1 are another thing.
+    `lies`: frames whose own numbers lie. `again`: frames come again, and nothing begins again: all
+    numbers are as they should be.
     """
-    told: list[Notice] = []
-    again = False
-    for at in _jumps(numbers):
-        before = numbers[:at]
-        had = np.flatnonzero(before == numbers[at])
-        last = int(before.max())
-        if not had.size:
-            continue
-        if same(int(had[-1]), at):
-            again = True
-            continue
-        kind, text, count, remedy = jumped_back(last - 1, int(numbers[at]) - 1)
-        told.append(Notice(kind, text, count=count, remedy=remedy))
-        numbers = np.concatenate([before, _going_on(numbers[at:], last)])
-    return numbers, told, again
+
+    numbers: Numbers
+    lies: list[int] = field(default_factory=list)
+    told: list[Notice] = field(default_factory=list)
+    again: bool = False
 
 
-def _going_on(behind: Numbers, last: int) -> Numbers:
-    """Numbers behind a jump that go on from `last`, until they are as they should be again."""
-    on = np.where(behind > 0, behind + last + 1 - int(behind[0]), 0)
-    expected = np.concatenate([[last], np.maximum.accumulate(on)[:-1]]) + 1
-    found = (behind > 0) & (on != expected) & (np.abs(behind - expected) <= LATE)
-    stop = int(np.argmax(found)) if found.any() else behind.size
-    return np.concatenate([on[:stop], behind[stop:]])
+def judge(numbers: Numbers, same: Same) -> Judged:
+    """Take the numbers in turn until they begin again; `same`: two frames have the same bytes."""
+    found = Judged(numbers.copy())
+    with_header = np.flatnonzero(numbers > 0)
+    rises = np.diff(numbers[with_header])
+    good = (rises > 0) & (rises <= LATE)
+    if not good.any():
+        return found
+    start = int(np.argmax(good))
+    _Taking(found, numbers, with_header[start:].tolist(), same).all()
+    return found
 
 
-def _jumps(numbers: Numbers) -> list[int]:
-    """Frames at which numbers that count up jump back, and count up again."""
-    steps = np.diff(numbers)
-    if steps.size < 3:
-        return []
-    back = np.flatnonzero(steps[1:-1] < -LATE) + 2
-    rises = (steps > 0) & (steps <= LATE)  # a few frames may be lost
-    good = rises[back - 2] & rises[back] & (numbers[back] > 1 + LATE)
-    return [int(at) for at in back[good]]
+class _Taking:
+    """The pass through the frames `order`, of which the first is believed."""
+
+    def __init__(self, found: Judged, numbers: Numbers, order: list[int], same: Same) -> None:
+        self._found, self._order, self._same = found, order, same
+        self._raw: list[int] = numbers.tolist()
+        first = self._raw[order[0]]
+        self._last, self._step, self._offset = first, 1, 0
+        self._before = 0
+        self._returned = False
+        self._had = {first: order[0]}
+        self._lowest = first
+
+    def all(self) -> None:
+        """Take them."""
+        order, raw, had, out = self._order, self._raw, self._had, self._found.numbers
+        for k in range(1, len(order)):
+            at = order[k]
+            number = raw[at] + self._offset
+            if number != self._last + 1:
+                low = raw[at] <= 1 + LATE and raw[at] < self._last - LATE
+                if low and self._follower(k) != self._last + 2:
+                    self._found.again = False
+                    return
+                number = self._taken(k, self._plain(raw[at]))
+                if number < self._lowest:
+                    self._found.again = False
+                    return
+            out[at] = number
+            had.setdefault(number, at)
+            if number > self._last or self._returned:
+                if number > self._last + self._step:
+                    self._before = self._last
+                self._before += 1
+                self._step = max(1, min(number - self._last, LATE))
+                self._last, self._returned = number, False
+
+    def _plain(self, raw: int) -> int:
+        """The number without the offset, which ends where it then is nearer to what is due."""
+        due = self._last + 1
+        if (
+            self._offset
+            and abs(raw - due) <= LATE
+            and abs(raw - due) < abs(raw + self._offset - due)
+        ):
+            self._offset = 0
+        return raw + self._offset
+
+    def _follower(self, k: int) -> int | None:
+        """The number of the frame behind frame `order[k]`."""
+        if k + 1 == len(self._order):
+            return None
+        raw, due = self._raw[self._order[k + 1]], self._last + 2
+        number = raw + self._offset
+        return raw if abs(raw - due) <= LATE and abs(raw - due) < abs(number - due) else number
+
+    def _taken(self, k: int, number: int) -> int:
+        """The number that counts, of frame `order[k]`."""
+        at, last, had = self._order[k], self._last, self._had
+        one = had.get(number)
+        again = one is not None and self._same(one, at)
+        self._found.again |= again
+        if number > last:
+            doubtful = number - last > self._step
+        else:
+            doubtful = number < last - LATE if one is None else not again
+        if not doubtful:
+            return number
+        follower = self._follower(k)
+        if follower is None:
+            verdict = doubt.BELIEVED
+            if number < last - LATE and one is not None:
+                verdict = doubt.LOST_COUNT
+        else:
+            behind = self._order[k + 1]
+            other = had.get(follower)
+            repeats = (follower == number and self._same(at, behind)) or (
+                other is not None and self._same(other, behind)
+            )
+            verdict = doubt.judged(
+                number, one is None, last, self._step, self._before, follower, repeats, LATE
+            )
+        if verdict == doubt.LOST_COUNT:
+            kind, text, count, remedy = jumped_back(last - 1, number - 1)
+            self._found.told.append(Notice(kind, text, count=count, remedy=remedy))
+            self._offset += last + 1 - number
+            return int(last) + 1
+        self._returned = verdict == doubt.RETURNED
+        if verdict in (doubt.BELIEVED, doubt.RETURNED):
+            return number
+        self._found.lies.append(at)
+        return last if verdict == doubt.LEFT_OUT else int(verdict)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.adapters.frames.jumps import LATE, Same, continued, never
+from stemd.adapters.frames.jumps import LATE, Judged, Same, judge, never
 from stemd.adapters.frames.numbers import Ends
 from stemd.blocks import Notice
 
@@ -61,12 +61,18 @@ def sort_out(
     """
     if numbers.size and not (numbers > 0).any():
         return Numbered(numbers)
-    numbers, told, again = continued(numbers, same)
-    if again:
-        return Numbered(numbers, notices=told)
-    mended, lies = _without_lies(numbers)
-    firsts = _beginnings(mended)
+    found = judge(numbers, same)
+    if len(found.lies) > max(2, MOST_LIES * numbers.size):
+        found = Judged(numbers)  # so many cannot be judged by each other
+    told = found.told
+    mended, lies = found.numbers, np.array(found.lies, np.int64)
+    if not found.again:
+        mended, others = _without_lies(found.numbers)
+        lies = np.union1d(lies, others)
     told += [_lie(lies, numbers, mended)] if lies.size else []
+    if found.again:
+        return Numbered(mended, notices=told)
+    firsts = _beginnings(mended)
     if len(firsts) == 1:
         return Numbered(mended, notices=told)
     lengths = np.diff([*firsts, numbers.size])

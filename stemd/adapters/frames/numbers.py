@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
 from stemd.adapters.frames.format import FrameFormat, FrameStart
-from stemd.adapters.frames.placing import may_leave_out_0, unwrap_numbers
+from stemd.adapters.frames.placing import may_leave_out_0
+from stemd.adapters.frames.placing_files import unwrap_numbers
 from stemd.adapters.frames.scans import flyback_from_count, guess_scan
 from stemd.adapters.frames.storage import Storage
 

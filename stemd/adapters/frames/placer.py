@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition
-from stemd.adapters.frames import placing
+from stemd.adapters.frames import doubt, placing
 from stemd.adapters.frames.format import FrameLayout, FrameStart
+from stemd.adapters.frames.held import HeldFrame
 from stemd.adapters.frames.told import began_again
 from stemd.adapters.frames.tracker import ScanTracker
-from stemd.blocks import Buffer, FrameBlock, Message
+from stemd.blocks import Buffer, EndReason, FrameBlock, Message, Notice
 
 Bytes = NDArray[np.uint8]
+_NO_PREFIX: Bytes = np.zeros(0, np.uint8)
 
 
 class FramesAtHand(Protocol):
@@ -54,6 +56,7 @@ class Placer:
         self._reference: NDArray[np.uint8] = np.zeros(0, np.uint8)
         self._prefix: NDArray[np.uint8] = np.zeros(0, np.uint8)
         self.opening: NDArray[np.uint8] = np.zeros(0, np.uint8)
+        self._held: HeldFrame | None = None
 
     def expect(self, start: FrameStart, prefix_bytes: int) -> None:
         """Frames are like this one from now on."""
@@ -61,11 +64,23 @@ class Placer:
         self._prefix = self.opening[:prefix_bytes]
         self._reference = start.reference
 
+    def close(self, reason: EndReason, why: Notice | None = None) -> Iterator[Message]:
+        """End the open scan, if there is one, see `ScanTracker.close`; nothing is held any more."""
+        if self._held is not None:
+            yield from self._settle(-1, np.uint64(0))
+        yield from self._tracker.close(reason, why)
+
+    def forget(self) -> None:
+        """What is held is of no scan any more."""
+        self._held = None
+
     def whole_block(self, slots: FramesAtHand, now_ns: int) -> FrameBlock | tuple[int, int]:
         """The usual case, a full block within one scan; else what `place` goes on from."""
         start, acquisition = slots.done, self._tracker.acquisition
+        if self._held is not None:
+            return placing.ALL, start
         why = self._check(slots, slots.capacity)
-        if why != placing.ALL or acquisition is None:
+        if why != placing.ALL or acquisition is None or self._tracker.has_lies:
             return why, start
         block = slots.block(start, slots.done, acquisition, now_ns)
         slots.drop()
@@ -73,13 +88,16 @@ class Placer:
 
     def _check(self, slots: FramesAtHand, stop: int) -> int:
         """Check and place whole frames up to slot `stop`; returns why it stopped at `done`."""
+        slots.read_numbers(stop, self._reference)
+        return self._placed(slots, stop, self._prefix)
+
+    def _placed(self, slots: FramesAtHand, stop: int, prefix: NDArray[np.uint8]) -> int:
         tracker, buffer = self._tracker, slots.buffer
         assert buffer is not None
-        slots.read_numbers(stop, self._reference)
         why: int
         why, slots.done = placing.place_live(
             slots.prefixes,
-            self._prefix,
+            prefix,
             slots.numbers,
             slots.done,
             stop,
@@ -99,28 +117,76 @@ class Placer:
 
         `stopped`: a check to go on from. Returns False at a slot that holds no expected frame.
         """
-        tracker = self._tracker
         while stopped is not None or slots.done < stop:
+            if self._held is not None and slots.done < stop:
+                yield from self._settle_by(slots, stop)
             if stopped is None:
                 start = slots.done
                 why = self._check(slots, stop)
             else:
                 (why, start), stopped = stopped, None
-            if slots.done > start and tracker.acquisition is not None:
-                yield slots.block(start, slots.done, tracker.acquisition, now_ns)
-            if why == placing.COMPLETE:
-                yield from tracker.close("complete")
-            elif why == placing.OTHER_SCAN:
-                skipped = yield from tracker.other_scan(slots.layout, now_ns)
-                slots.done += skipped
-            elif why == placing.RESTART:
-                yield from tracker.close("restarted", began_again())
-                tracker.renumber()
-                tracker.make_plan()
-            elif why == placing.BACK:
-                yield from tracker.jumped_back()
-            elif why == placing.BAD:
+            yield from self._given(slots, start, now_ns)
+            if why == placing.BAD:
                 return False
+            if why == placing.DOUBTFUL:
+                self._hold(slots, now_ns)
+            else:
+                yield from self._answer(why, slots, now_ns)
         if slots.done == slots.capacity:
             slots.drop()
         return True
+
+    def _given(self, slots: FramesAtHand, start: int, now_ns: int) -> Iterator[Message]:
+        """What has been placed since `start`, and what is to be told of it."""
+        if slots.done > start and self._tracker.acquisition is not None:
+            yield slots.block(start, slots.done, self._tracker.acquisition, now_ns)
+        if self._tracker.has_lies:
+            yield from self._tracker.tell_lies()
+
+    def _answer(self, why: int, slots: FramesAtHand, now_ns: int) -> Iterator[Message]:
+        """Do what `placing.place_live` stopped for."""
+        tracker = self._tracker
+        if why == placing.COMPLETE:
+            yield from tracker.close("complete")
+        elif why == placing.OTHER_SCAN:
+            skipped = yield from tracker.other_scan(slots.layout, now_ns)
+            slots.done += skipped
+        elif why == placing.RESTART:
+            yield from tracker.close("restarted", began_again())
+            tracker.renumber()
+            tracker.make_plan()
+        elif why == placing.BACK:
+            yield from tracker.jumped_back()
+
+    def _hold(self, slots: FramesAtHand, now_ns: int) -> None:
+        """Keep frame `done` of the slots back until the next one is here."""
+        at, tracker = slots.done, self._tracker
+        acquisition = tracker.acquisition or tracker.new_scan(slots.layout, now_ns)
+        block = slots.block(at, at + 1, acquisition, now_ns)
+        self._held = HeldFrame(block, slots.layout, int(slots.numbers[at]), slots.marks[at])
+        block.release()
+        slots.done += 1
+
+    def _settle_by(self, slots: FramesAtHand, stop: int) -> Iterator[Message]:
+        """Place what is held as the next frame tells, unless this is none."""
+        slots.read_numbers(stop, self._reference)
+        at = slots.done
+        if slots.numbers[at] >= 0 and np.array_equal(slots.prefixes[at], self._prefix):
+            yield from self._settle(int(slots.numbers[at]), slots.marks[at])
+
+    def _settle(self, behind: int, mark: np.uint64) -> Iterator[Message]:
+        """Place what is held, `behind` being the number of the next frame, -1: there is none."""
+        held, state = self._held, self._tracker.state
+        assert held is not None
+        self._held = None
+        state[placing.TAKEN] = placing.verdict(
+            int(held.numbers[0]), held.marks[0], behind, mark, state, self._tracker.known
+        )
+        while held.done < held.capacity:
+            start = held.done
+            why = self._placed(held, held.capacity, _NO_PREFIX)
+            yield from self._given(held, start, 0)
+            if why == placing.BACK:
+                state[placing.TAKEN] = doubt.BELIEVED
+            yield from self._answer(why, held, 0)
+        state[placing.TAKEN] = doubt.OPEN

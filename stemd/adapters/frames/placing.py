@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Scan
+from stemd.adapters.frames import doubt
 from stemd.compilation import njit
 
 NY, NX, FLYBACK_FRAMES, LEADING_FRAMES, SERPENTINE = 0, 1, 2, 3, 4
@@ -20,21 +21,28 @@ LAST, NUMBER = 9, 10
 FIRST, TURN = 11, 12
 ZERO, RISES = 13, 14
 OFFSET, KNOWN = 15, 16
-N_FRAMES, N_FLYBACK, N_LEADING, N_REPEATED, N_PLACED = 17, 18, 19, 20, 21
-STATE_SIZE = 22
+STEP, BEFORE, TAKEN, SAID, PUT = 17, 18, 19, 20, 21
+N_FRAMES, N_FLYBACK, N_LEADING, N_REPEATED, N_PLACED = 22, 23, 24, 25, 26
+N_LIES, N_NO_ROOM = 27, 28
+STATE_SIZE = 29
 """TOTAL: frames of a scan. END: frames after which the scan at hand is complete. OPEN: a scan is
 under way. LAST: highest frame number seen, -1 before the first. NUMBER: out, the frame number
 that stopped the kernel. FIRST, TURN: the camera's first number, and what its numbers wrap at (0:
 never). ZERO: the number that is sent as 0, or left out, see `may_leave_out_0`; 0: none. RISES:
 1 where frames come by several links: one link need not bring the first number, so any that is far
 behind the others begins again. OFFSET: to be added to the numbers of a camera that has lost its
-count. KNOWN: BASE of the newest scan. N_...: counters, the last of all."""
+count. KNOWN: BASE of the newest scan. STEP: by how much the number of the newest frame is above
+the one before it. BEFORE: what LAST would be without the newest jump up. TAKEN: how the number of
+the next frame is taken, see `doubt`; 0: as it seems. SAID, PUT: out, the newest number that lied,
+and that of its place or of the frame before it. N_...: counters, the last of all."""
 
-ALL, COMPLETE, OTHER_SCAN, RESTART, BAD, BACK = 0, 1, 2, 3, 4, 5
+ALL, COMPLETE, OTHER_SCAN, RESTART, BAD, BACK, DOUBTFUL = 0, 1, 2, 3, 4, 5, 6
 """Why `place_live` stopped: nothing left; scan complete with the frame before; the frame belongs
-to no open scan; numbers begin again; the bytes are not the expected frame; numbers jump back."""
+to no open scan; numbers begin again; the bytes are not the expected frame; numbers jump back; only
+the frame behind can tell whether this one's number lies."""
 
 _REORDER = 8  # number 1 behind no more frames than this is a repeat, behind more a new beginning
+_LINKS_REACH = 64  # what one of several links leaves out is with the others
 
 
 def set_scan(state: NDArray[np.int64], scan: Scan) -> None:
@@ -49,7 +57,8 @@ def set_scan(state: NDArray[np.int64], scan: Scan) -> None:
 def new_state(first_number: int, turn: int) -> NDArray[np.int64]:
     """The state of a camera whose numbers begin at `first_number` and wrap at `turn`."""
     state = np.zeros(STATE_SIZE, np.int64)
-    state[LAST] = -1
+    state[LAST] = state[BEFORE] = -1
+    state[STEP] = 1
     state[FIRST], state[TURN] = first_number, turn
     state[ZERO] = turn if may_leave_out_0(first_number, turn) else 0
     return state
@@ -61,7 +70,7 @@ def may_leave_out_0(first_number: int, turn: int) -> bool:
 
 
 @njit(inline="always")
-def _unwrap(raw: int, first: int, turn: int, expected: int) -> int:
+def unwrap(raw: int, first: int, turn: int, expected: int) -> int:
     """The number from 1 that a camera sends as `raw`: of those possible nearest to `expected`."""
     if turn == 0 or raw >= first + turn:
         return raw + 1 - first
@@ -73,7 +82,69 @@ def _unwrap(raw: int, first: int, turn: int, expected: int) -> int:
 
 
 @njit(inline="always")
-def _position(m: int, state: NDArray[np.int64]) -> int:
+def _plain(raw: int, value: int, expected: int, state: NDArray[np.int64]) -> int:
+    """The number without OFFSET, where it then is nearer to the one expected; else `value`."""
+    if state[OFFSET] == 0 or value == expected:
+        return int(value)
+    plain = unwrap(raw, state[FIRST], state[TURN], expected)
+    far = abs(plain - expected)
+    return int(plain) if far <= _REORDER and far < abs(value - expected) else value
+
+
+@njit(inline="always")
+def _number(raw: int, expected: int, state: NDArray[np.int64]) -> int:
+    """The number from 1, with what a camera that lost its count has to be given."""
+    offset = state[OFFSET]
+    value = unwrap(raw, state[FIRST], state[TURN], expected - offset) + offset
+    return int(_plain(raw, value, expected, state))
+
+
+@njit(inline="always")
+def _is_doubtful(
+    value: int, mark: int, state: NDArray[np.int64], known: NDArray[np.uint64]
+) -> bool:
+    """Whether a number (from 1) may be a lie: others are left out, or its frame has come."""
+    last = state[LAST] + 1
+    if value > last:
+        reach = _LINKS_REACH if state[RISES] != 0 else state[STEP]
+        return bool(value - last > reach)
+    k = value - 1 - state[KNOWN]
+    if k < 0 or k >= known.size or known[k] == 0:
+        return bool(value < last - _REORDER)
+    return bool(known[k] != mark)
+
+
+@njit(cache=True, nogil=True)
+def verdict(
+    raw: int,
+    mark: int,
+    behind: int,
+    mark_behind: int,
+    state: NDArray[np.int64],
+    known: NDArray[np.uint64],
+) -> int:
+    """How the doubtful number `raw` is taken, see `doubt`, if `behind` is that of the next frame.
+
+    The marks are those of both frames. `behind` -1: nothing more comes.
+    """
+    last = state[LAST] + 1
+    value = _number(raw, last + 1, state)
+    k = value - 1 - state[KNOWN]
+    free = 0 <= k < known.size and known[k] == 0
+    if behind < 0:
+        return doubt.LOST_COUNT if value < last - _REORDER and not free else doubt.BELIEVED
+    follower = _number(behind, last + 2, state)
+    k = follower - 1 - state[KNOWN]
+    again = 0 <= k < known.size and known[k] == mark_behind
+    same = mark == mark_behind
+    same |= again
+    before = state[BEFORE] + 1
+    step = state[STEP]
+    return int(doubt.judged(value, free, last, step, before, follower, same, _REORDER))
+
+
+@njit(inline="always")
+def position(m: int, state: NDArray[np.int64]) -> int:
     """Probe position of frame m of a scan as `Scan.probes`; -2 for flyback, -3 for leading."""
     m -= state[LEADING_FRAMES]
     if m < 0:
@@ -86,6 +157,14 @@ def _position(m: int, state: NDArray[np.int64]) -> int:
     if state[SERPENTINE] != 0 and line % 2 == 1:
         column = nx - 1 - column
     return int(line * nx + column)
+
+
+@njit(inline="always")
+def _is_like(prefixes: NDArray[np.uint8], prefix: NDArray[np.uint8], i: int) -> bool:
+    like = True
+    for k in range(prefix.size):
+        like &= prefixes[i, k] == prefix[k]
+    return like
 
 
 @njit(nogil=True, cache=True)
@@ -108,16 +187,13 @@ def place_live(
     sent, -1 for a header that is not the expected one.
     `sequence` and `probe` take the frame number within the scan and the probe position, -1 for
     flyback, leading and repeated frames; `seen` marks the positions of the scan. `marks` are the
-    frames' own, `known` those of the newest scan's frames that have come, 0 of others: a frame far
-    back that has another mark than the one with its number is no repeated one. Cost: some tens of
+    frames' own, `known` those of the newest scan's frames that have come, 0 of others: a frame
+    that has another mark than the one with its number is no repeated one. Cost: some tens of
     nanoseconds a frame.
     """
     for i in range(start, stop):
-        for k in range(prefix.size):
-            if prefixes[i, k] != prefix[k]:
-                return BAD, i
         raw = numbers[i]
-        if raw < 0:
+        if raw < 0 or not _is_like(prefixes, prefix, i):
             return BAD, i
         expected = state[LAST] + 2
         if raw == 0:
@@ -125,38 +201,64 @@ def place_live(
         elif raw == state[FIRST] and expected == state[ZERO] and state[TURN] == state[ZERO]:
             state[TURN] -= 1  # 1 where 0 was due: this camera never sends a 0
         offset = state[OFFSET]
-        value = _unwrap(raw, state[FIRST], state[TURN], expected - offset) + offset
-        if offset != 0 and value != expected:
-            plain = _unwrap(raw, state[FIRST], state[TURN], expected)
-            if abs(plain - expected) <= _REORDER:  # the number that made the offset was a lie
-                state[OFFSET], value = 0, plain
+        value = unwrap(raw, state[FIRST], state[TURN], expected - offset) + offset
+        plain = _plain(raw, value, expected, state)
+        if plain != value:
+            state[OFFSET], value = 0, plain  # the number that made the offset was a lie
         back = abs(value - expected)
         if raw == state[FIRST] and back > (_REORDER if state[OPEN] != 0 else 0):
             return RESTART, i
         if state[RISES] != 0 and value < expected - 1 - _REORDER:
             return RESTART, i
-        n = value - 1
+        taken = state[TAKEN]
+        if (
+            taken == doubt.OPEN
+            and value != expected
+            and _is_doubtful(value, marks[i], state, known)
+        ):
+            behind, mark_behind = -1, marks[i]
+            if state[OPEN] != 0:  # the last frame of a scan is not waited for
+                last_one = value - state[BASE] == state[END] and state[N_FRAMES] > 0
+                asks = back > _REORDER or not last_one
+            else:
+                asks = value > expected
+            if asks:
+                if i + 1 == stop or numbers[i + 1] < 0 or not _is_like(prefixes, prefix, i + 1):
+                    return DOUBTFUL, i
+                behind, mark_behind = numbers[i + 1], marks[i + 1]
+            taken = verdict(raw, marks[i], behind, mark_behind, state, known)
+        if taken == doubt.LOST_COUNT:
+            state[NUMBER] = value - 1
+            return BACK, i
+        said = value - 1
+        n = taken - 1 if taken > 0 else said
+        left_out = taken == doubt.LEFT_OUT and state[OPEN] != 0
+        if left_out:
+            n = state[LAST]
         m = n - state[BASE]
         k = n - state[KNOWN]
-        if value < expected - 1 - _REORDER and (
-            k < 0 or k >= known.size or (known[k] != 0 and known[k] != marks[i])
-        ):
-            state[NUMBER] = n
-            return BACK, i
         if state[OPEN] == 0 or m >= state[TOTAL]:
             state[NUMBER] = n
             return OTHER_SCAN, i
-        if n > state[LAST]:
+        if n > state[LAST] or taken == doubt.RETURNED:
+            if n > state[LAST] + state[STEP]:
+                state[BEFORE] = state[LAST]
+            state[BEFORE] += 1
+            state[STEP] = max(1, min(n - state[LAST], _REORDER))
             state[LAST] = n
         state[N_FRAMES] += 1
+        if taken > 0 or left_out:
+            state[SAID], state[PUT] = said, n
+            state[N_LIES] += taken > 0
+            state[N_NO_ROOM] += left_out
         sequence[i] = m
         probe[i] = -1
-        if 0 <= k < known.size and known[k] == 0:
+        if 0 <= k < known.size and known[k] == 0 and not left_out:
             known[k] = marks[i]
         if m < 0:
             state[N_REPEATED] += 1
-        else:
-            p = _position(m, state)
+        elif not left_out:
+            p = position(m, state)
             if p == -2:
                 state[N_FLYBACK] += 1
             elif p == -3:
@@ -170,104 +272,3 @@ def place_live(
         if m == state[END] - 1:
             return COMPLETE, i + 1
     return ALL, stop
-
-
-@njit(inline="always")
-def _regular(i: int, start: int, skipping: bool, state: NDArray[np.int64]) -> int:
-    """Number of frame i of a file whose numbers are regular."""
-    if not skipping:
-        return start + i
-    lines = (i - state[LEADING_FRAMES]) // state[NX]
-    return int(start + i + lines * state[FLYBACK_FRAMES])
-
-
-@njit(nogil=True, cache=True)
-def place_file(
-    numbers: NDArray[np.int64],
-    first: int,
-    state: NDArray[np.int64],
-    start: int,
-    skipping: bool,
-    sequence: NDArray[np.int64],
-    probe: NDArray[np.int64],
-) -> tuple[int, int]:
-    """Check and place frames first, first + 1, ... of a file whose numbers are regular.
-
-    `numbers` are as sent, those of frame `first` and the following, -1: no header. `start` is the
-    number of the file's first frame; `skipping` says that numbers jump over flyback frames which
-    are not in the file. BASE of `state` is the frame number of the scan's first frame. `sequence`
-    (size: how many frames) and `probe` are written as by `place_live`; sequence -1 marks a frame
-    whose header is not the expected one.
-    Returns how many of those there are, and how many numbers were not regular after all.
-    """
-    bad, odd = 0, 0
-    for k in range(sequence.size):
-        i = first + k
-        raw = numbers[k]
-        probe[k] = -1
-        sequence[k] = -1
-        if raw < 0:
-            bad += 1
-            continue
-        expected = _regular(i, start, skipping, state)
-        value = _unwrap(raw, state[FIRST], state[TURN], expected)
-        if value != expected:
-            odd += 1
-        m = value - 1 - state[BASE]
-        sequence[k] = m
-        if 0 <= m < state[TOTAL]:
-            probe[k] = max(-1, _position(m, state))
-    return bad, odd
-
-
-@njit(nogil=True, cache=True)
-def regular_numbers(
-    start: int, skipping: bool, state: NDArray[np.int64], out: NDArray[np.int64]
-) -> None:
-    """The numbers (from 1) that the frames of a file have where they are regular."""
-    for i in range(out.size):
-        out[i] = _regular(i, start, skipping, state)
-
-
-@njit(nogil=True, cache=True)
-def unwrap_numbers(
-    raw: NDArray[np.int64],
-    hints: NDArray[np.int64],
-    first: int,
-    turn: int,
-    out: NDArray[np.int64],
-) -> None:
-    """Numbers from 1 of frames whose numbers were sent as `raw`; 0 where `raw` is -1.
-
-    `hints[i]` is about where the number should be (negative: after the number before).
-    """
-    before = 0
-    for i in range(raw.size):
-        if raw[i] < 0:
-            out[i] = 0
-            continue
-        out[i] = _unwrap(raw[i], first, turn, hints[i] if hints[i] >= 0 else before + 1)
-        before = out[i]
-
-
-@njit(nogil=True, cache=True)
-def place_numbers(
-    numbers: NDArray[np.int64],
-    state: NDArray[np.int64],
-    probe: NDArray[np.int64],
-    seen: NDArray[np.uint8],
-) -> None:
-    """Probe positions of the frame numbers of one scan (from 0; below 0: not a frame).
-
-    -1 for flyback, leading, repeated frames and those beyond the scan. `seen` marks positions;
-    with an array of size 0 repeats are not looked for.
-    """
-    for i in range(numbers.size):
-        m = numbers[i]
-        probe[i] = -1
-        if 0 <= m < state[TOTAL]:
-            p = _position(m, state)
-            if p >= 0 and (seen.size == 0 or seen[p] == 0):
-                probe[i] = p
-                if seen.size:
-                    seen[p] = 1

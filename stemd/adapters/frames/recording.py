@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan
-from stemd.adapters.frames import placing, steps
+from stemd.adapters.frames import placing, placing_files, steps
 from stemd.adapters.frames.fitting import check_fit, doubtful, first_of, hinted, skips
 from stemd.adapters.frames.format import Announcement, FrameFormat
 from stemd.adapters.frames.joined import JoinedFiles
@@ -219,14 +219,16 @@ class FrameRecording:
                 numbers = self._all_numbers()
                 expected = np.zeros_like(numbers)
                 if self._regular:
-                    placing.regular_numbers(self._start, self._skipping, self._state, expected)
+                    placing_files.regular_numbers(
+                        self._start, self._skipping, self._state, expected
+                    )
                 sequence = np.where(numbers > 0, numbers - 1 - self._state[placing.BASE], -1)
                 probe = np.full_like(sequence, -1)
                 seen = np.zeros(self._acquisition.scan.positions, np.uint8)
                 for chosen in (numbers == expected, numbers != expected):
                     placed = np.empty_like(probe)
                     part = np.where(chosen, sequence, -1)
-                    placing.place_numbers(part, self._state, placed, seen)
+                    placing_files.place_numbers(part, self._state, placed, seen)
                     probe[chosen] = placed[chosen]
                 bad = int(np.count_nonzero(numbers == 0))
                 if bad:
@@ -322,7 +324,7 @@ class FrameRecording:
         self._format.read_numbers(
             wire, self.layout.frame_bytes, indices, self._first.reference, numbers
         )
-        bad, odd = placing.place_file(
+        bad, odd = placing_files.place_file(
             numbers,
             first,
             self._state,

@@ -60,3 +60,27 @@ def jumped_back(last: int, number: int) -> tuple[str, str, int, str]:
         "frames: from there on the frames are placed by their order"
     )
     return "numbers_begin_again", text, 1, "look why the camera lost its count"
+
+
+def lied(said: int, put: int, count: int) -> tuple[str, str, int, str]:
+    """What is told of numbers (from 0) that do not fit those around them: the newest, how many.
+
+    Kind, text, count and remedy.
+    """
+    text = (
+        f"frame numbers that do not fit those around them: {{count}} (the newest says {said} in "
+        f"place of {put}, from 0): such frames are placed by their order"
+    )
+    return "numbers_lie", text, count, "look why the camera's numbers are damaged"
+
+
+def no_room_for(said: int, put: int, count: int) -> tuple[str, str, int, str]:
+    """What is told of frames that are too many: the newest's number (from 0), the one before it.
+
+    Kind, text, count and remedy.
+    """
+    text = (
+        f"frames that have no room between those around them: {{count}} (the newest says {said} "
+        f"and came between {put} and {put + 1}, from 0); they are in no image"
+    )
+    return "extra_frames", text, count, "look whether another source sends to the same port"

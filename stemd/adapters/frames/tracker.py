@@ -13,7 +13,7 @@ from stemd.acquisition import Acquisition, Detector, Scan, new_scan_id
 from stemd.adapters.frames import placing
 from stemd.adapters.frames.format import Announcement, FrameLayout
 from stemd.adapters.frames.scans import Plan, plan, resolve
-from stemd.adapters.frames.told import jumped_back
+from stemd.adapters.frames.told import jumped_back, lied, no_room_for
 from stemd.adapters.silence import lacks_only_its_end
 from stemd.adapters.tally import Tallies
 from stemd.blocks import Ended, EndReason, Message, Notice, Started
@@ -76,6 +76,7 @@ class ScanTracker:
         self._plan = None
         self.state[placing.LAST] = -1
         self.state[placing.BASE] = self.state[placing.OFFSET] = 0
+        self.state[placing.STEP], self.state[placing.BEFORE] = 1, -1
         self.known = NO_MARKS
 
     def say_of_next(self, notice: Notice) -> None:
@@ -168,6 +169,23 @@ class ScanTracker:
         state[placing.OFFSET] += last + 1 - n
         yield from self._tallies.add(*jumped_back(last, n))
 
+    @property
+    def has_lies(self) -> bool:
+        """Numbers have lied of which nothing was told yet."""
+        return bool(self.state[placing.N_LIES :].any())
+
+    def tell_lies(self) -> Iterator[Message]:
+        """Tell of the numbers that have lied."""
+        state = self.state
+        said, put = int(state[placing.SAID]), int(state[placing.PUT])
+        lies, no_room = (int(n) for n in state[[placing.N_LIES, placing.N_NO_ROOM]])
+        state[placing.N_LIES :] = 0
+        self.counters.extra += no_room
+        if lies:
+            yield from self._tallies.add(*lied(said, put, lies))
+        if no_room:
+            yield from self._tallies.add(*no_room_for(said, put, no_room))
+
     def _extra(self, number: int) -> Iterator[Message]:
         self.counters.extra += 1
         yield from self._tallies.add(
@@ -194,16 +212,24 @@ class ScanTracker:
         left = scan.frames if limit is None else limit - int(state[placing.BASE])
         state[placing.END] = min(scan.frames, left)
         self._look_ahead()
-        state[placing.N_FRAMES :] = 0
+        state[placing.N_FRAMES : placing.N_LIES] = 0
         self.counters = FrameCounts()
         self.seen = np.zeros(scan.positions, np.uint8)
         self.known = np.zeros(scan.frames, np.uint64)
         state[placing.KNOWN] = state[placing.BASE]
         state[placing.OPEN] = 1
+        self.acquisition = self.new_scan(layout, now_ns)
+        number = int(state[placing.BASE]) // max(1, int(state[placing.TOTAL]))
+        yield Started(self.acquisition, number)
+        yield from self._to_say
+        self._to_say = []
+
+    def new_scan(self, layout: FrameLayout, now_ns: int) -> Acquisition:
+        """A scan of the plan, which begins now."""
         announced = self._announced or Announcement()
         mask = announced.mask
-        self.acquisition = Acquisition(
-            scan=scan,
+        return Acquisition(
+            scan=self._known_plan.scan,
             detector=Detector(
                 name=self._format.name,
                 shape=layout.shape,
@@ -218,10 +244,6 @@ class ScanTracker:
             raw_name=self._format.raw_name,
             sidecars=announced.sidecars,
         )
-        number = int(state[placing.BASE]) // max(1, int(state[placing.TOTAL]))
-        yield Started(self.acquisition, number)
-        yield from self._to_say
-        self._to_say = []
 
     def count(self) -> None:
         """Bring `counters` up to date with what the kernel counted."""
