@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stemd.acquisition import Acquisition, Optics, iso_utc
 from stemd.config.tables import DEFAULT_RESULTS
 from stemd.results import Snapshot
-from stemd.scan.measured_optics import measured_optics, other_than_told
+from stemd.scan.measured_optics import measured_optics, said_by_data
 from stemd.scan.run import ScanRun
 from stemd.settings import Settings
 from stemd.storage.folder import ScanFolder, ScanSummary
@@ -51,7 +51,7 @@ def outcome_of(run: ScanRun) -> Outcome:
     measured = run.measured
     if measured is None:
         measured = measured_optics(run)
-        if measured is not None and (said := other_than_told(measured)) is not None:
+        for said in said_by_data(measured, run.settings.optics):
             run.tell(said)
     return Outcome(
         run.acquisition,

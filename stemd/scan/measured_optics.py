@@ -16,7 +16,7 @@ from stemd.engines.base import MeasuringEngine
 from stemd.engines.lens.found import DISAGREES, LEAST_TURN_DEG, PHYSICS_ANGSTROM, OpticsFound
 from stemd.engines.vectors import descan_of
 from stemd.scan.drift import Seen, drift_between
-from stemd.scan.plain_optics import plain_center, plain_rotation
+from stemd.scan.plain_optics import plain_center, plain_rotation, wandering
 from stemd.scan.run import ScanRun
 
 Json = dict[str, Any]
@@ -237,6 +237,14 @@ _WORDS = {
     "coma_nm": "a coma of {value} nm (told {told})",
     "threefold_nm": "a three-fold astigmatism of {value} nm (told {told})",
 }
+
+
+def said_by_data(document: Json | None, optics: Optics) -> list[Notice]:
+    """What people are told of measured optics, beside what engines say; None: nothing measured."""
+    if document is None:
+        return []
+    both = other_than_told(document), wandering(document, optics)
+    return [notice for notice in both if notice is not None]
 
 
 def other_than_told(document: Json) -> Notice | None:

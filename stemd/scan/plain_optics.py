@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from stemd.acquisition import Optics
+from stemd.blocks import Notice
 from stemd.engines.probe import OTHER_SIZE, SEEN_COUNTS, fit_disc
 from stemd.engines.rotation import MIN_SIDE, clear_turn
 from stemd.engines.vectors import resolve_centre, shifts
@@ -25,6 +27,9 @@ LEAST_TURN_DEG, SIGMAS = 15.0, 5.0
 """Degrees and standard errors by which the camera is turned before it is said so."""
 LEAST_POSITIONS = 16
 """Positions a side below which nothing is said of the rotation."""
+MOST_DESCAN, OF_DISC = 2.0, 0.1
+"""Pixels across the scan, and part of the disc's radius where that is known, from which on it is
+said that the disc wanders."""
 
 
 def plain_center(run: ScanRun) -> Json | None:
@@ -84,3 +89,26 @@ def plain_rotation(run: ScanRun) -> Json | None:
         "told": optics.rotation_deg,
         "agrees": abs(off) <= max(LEAST_TURN_DEG, SIGMAS * sigma),
     }
+
+
+def wandering(document: Json, optics: Optics) -> Notice | None:
+    """That the disc wanders over the detector while the beam scans, where that is not little.
+
+    `document`: measured optics.
+    """
+    descan = document["descan_px"]
+    if descan is None:
+        return None
+    across, sure = np.array(descan["value"]), SIGMAS * descan["sigma"]
+    lines, columns = np.hypot(*across)
+    angle, pixel = optics.convergence_semi_angle_mrad, optics.pixel_size_mrad
+    most = MOST_DESCAN if angle is None or pixel is None else OF_DISC * angle / pixel
+    if max(lines, columns) < max(most, sure):
+        return None
+    return Notice(
+        "descan",
+        f"the pattern wanders over the detector, by {lines:.1f} pixels from the first line to the "
+        f"last and by {columns:.1f} along the lines (descan): ricom, icom, direct and ssb take "
+        "that out as far as they can, virtual detectors and the network of airpi do not",
+        remedy="correct the descan at the microscope, or scan a smaller field",
+    )

@@ -64,7 +64,7 @@ def close(image: np.ndarray, expected: np.ndarray) -> None:
 def test_ssb_is_what_the_engine_ssb_makes(bright):
     expected = side_band_phase(
         lambda columns: bright.images[columns].reshape(-1, SIDE * SIDE).copy(), bright.middles,
-        EVERY, float(bright.images.sum(axis=0).mean()), BEAM, LENS, STEP, SSB_REGULARISATION,
+        EVERY, BEAM, LENS, STEP, SSB_REGULARISATION,
     )  # fmt: skip
     image = bright.phase("ssb")
     assert np.corrcoef(image.ravel(), expected.ravel())[0, 1] > 0.999

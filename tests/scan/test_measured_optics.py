@@ -19,7 +19,13 @@ from stemd.engines.lens.found import DiscFound
 from stemd.engines.rotation import clear_turn
 from stemd.engines.vectors import descan_of
 from stemd.scan.drift import Seen, drift_between
-from stemd.scan.measured_optics import NAMES, lines_measured, measured_optics, other_than_told
+from stemd.scan.measured_optics import (
+    NAMES,
+    lines_measured,
+    measured_optics,
+    other_than_told,
+    said_by_data,
+)
 from stemd.scan.run import ScanRun
 from stemd.virtual.diffraction import Camera
 from stemd.virtual.microscope import Microscope, Setup
@@ -339,6 +345,20 @@ def test_descan_is_taken_out_before_the_centre_of_mass_is_integrated(lines):
     assert np.abs(wandering["com_y"] - straight["com_y"]).max() > 0.3  # told as it is
     given = images((2.5, -1.5), center=(15.5, 15.5))
     assert np.corrcoef(straight["icom"].ravel(), given["icom"].ravel())[0, 1] < 0.8
+
+
+@pytest.mark.parametrize(
+    ("across", "told"), [((1.6, -0.4), "by 1.6 pixels from"), ((0.3, 0.0), None)]
+)
+def test_a_disc_that_wanders_is_told(across: tuple[float, float], told: str | None) -> None:
+    """Of the disc's 8 pixels a tenth is little."""
+    camera = Camera((32, 32), 2.5, 25.0, False, (0.0, 0.0), across)
+    run = run_of(replace(SETUP, camera=camera), engines=("com",))
+    document = measured_optics(run)
+    assert document is not None
+    texts = [said.text for said in said_by_data(document, run.settings.optics)]
+    assert told is None or any(told in text for text in texts), texts
+    assert told is not None or not any("wanders" in text for text in texts), texts
 
 
 def seen(field: np.ndarray, time_s: float) -> Seen:

@@ -20,7 +20,7 @@ from stemd.events import Json
 from stemd.logs import get_logger
 from stemd.results import Snapshot
 from stemd.scan.drift import Seen
-from stemd.scan.measured_optics import lines_measured, measured_optics, other_than_told
+from stemd.scan.measured_optics import lines_measured, measured_optics, said_by_data
 from stemd.scan.run import ScanRun
 from stemd.storage.scan_files import ScanFiles
 from stemd.storage.store import Store
@@ -180,7 +180,7 @@ class Scans:
         """What the data say of the optics; a scan is finished without it too."""
         try:
             run.measured = measured_optics(run, self._before)
-            if run.measured is not None and (said := other_than_told(run.measured)) is not None:
+            for said in said_by_data(run.measured, run.settings.optics):
                 run.tell(said)
         except Exception:
             log.exception("the optics of a scan could not be measured", scan=run.acquisition.id)

@@ -12,6 +12,7 @@ from stemd.acquisition import Optics
 from stemd.beam import Beam
 from stemd.engines.base import PositionMaps
 from stemd.engines.bright_field.discs import BrightField
+from stemd.engines.bright_field.passed_over import Wandering
 from stemd.engines.vectors import descan_of, to_scan_axes
 from stemd.errors import StemdError
 
@@ -72,8 +73,8 @@ def discs_seen(
 ) -> tuple[Discs, Vectors]:
     """The discs of the first lines, (lines, nx) `done` of them, and how they lie by other optics.
 
-    `level`: descan is taken out where there is some. Raises StemdError for a disc of which a part
-    was not kept.
+    `level`: descan is taken out where there is some, and what the disc's edge makes of the cells
+    that it passes over. Raises StemdError for a disc of which a part was not kept.
     """
     center, radius, positions = by.center, by.radius, done.size
     whole = positions == maps.total.size
@@ -95,12 +96,18 @@ def discs_seen(
         return np.stack(to_scan_axes(places[:, 0], places[:, 1], turned), axis=1)
 
     found = descan_of(maps)
-    wanders = None
+    wanders: NDArray[np.float64] | None = None
+    seen: Callable[[slice], NDArray[np.float32]] = images
     if found is not None and found.clear.any():
         across = by.step_angstrom * np.maximum(1, np.array(maps.shape) - 1)
         wanders = found.clear * by.pixel_mrad * 1e-3 / across
+        if level:
+            cell = kept.lattice.bin / radius
+            electrons = float(maps.total[maps.done].sum()) * cell**2 / np.pi
+            disc = Wandering(places, cell, found.clear / radius)
+            seen = disc.without_edge(images, done, electrons)
     discs = Discs(
-        images, vectors(optics), done, center, radius, kept.lattice.bin, by.beam,
+        seen, vectors(optics), done, center, radius, kept.lattice.bin, by.beam,
         by.step_angstrom, level=level and wanders is not None, wanders=wanders,
     )  # fmt: skip
     return discs, vectors

@@ -47,11 +47,10 @@ class SsbEngine(BrightFieldEngine):
         self._told_limits: list[str] = []
 
     def _images_of(self, discs: Discs, go_on: Callable[[], bool]) -> Sequence[Result] | None:
-        total = self._maps.total[: discs.done.size][discs.done.reshape(-1)]
         lens = Aberrations.of_optics(self._settings.optics)
         phase = side_band_phase(
-            discs.images, discs.vectors, discs.done, float(total.mean()) if total.size else 0.0,
-            discs.beam, lens, discs.step_angstrom, self._own.regularisation, go_on,
+            discs.images, discs.vectors, discs.done, discs.beam, lens, discs.step_angstrom,
+            self._own.regularisation, go_on,
         )  # fmt: skip
         if phase is None:
             return None

@@ -26,7 +26,6 @@ def side_band_phase(
     images: Callable[[slice], F32],
     vectors: F64,
     done: NDArray[np.bool_],
-    electrons: float,
     beam: Beam,
     lens: Aberrations,
     step_angstrom: float,
@@ -38,8 +37,7 @@ def side_band_phase(
     `images(columns)`: counts of some detector cells at every position, float32 (cells, ny * nx);
     `vectors` (cells, 2): their scattering vectors y and x in scan axes and convergence
     semi-angles, NaN for a cell that is not to be used; `done` (ny, nx): which positions are
-    there, the others count as the mean pattern; `electrons`: mean counts of a whole pattern;
-    `lens`: aberrations that are taken out.
+    there, the others count as the mean pattern; `lens`: aberrations that are taken out.
 
     At each scan frequency Q the estimates of phi(Q) by all cells K in the aperture for which only
     one of K - Q and K + Q is (see `add_side_bands`) are added up and divided by their number plus
@@ -62,6 +60,7 @@ def side_band_phase(
     flat = done.reshape(-1)
     there = max(1, int(np.count_nonzero(flat)))
     whole = there == flat.size
+    counted = 0.0
     for first in range(0, used.size, batch):
         chosen = np.flatnonzero(used[first : first + batch])
         if not chosen.size:
@@ -73,7 +72,9 @@ def side_band_phase(
         for cell in chosen:
             image = seen[first + cell - low]
             # a position that is not there would else be a dark one
-            image -= image.sum(dtype=np.float64) / there
+            counts = float(image.sum(dtype=np.float64))
+            counted += counts
+            image -= counts / there
             if not whole:
                 image[~flat] = 0.0
             spectrum = np.fft.rfft2(image.reshape(ny, nx))
@@ -83,4 +84,5 @@ def side_band_phase(
     known = weight > 0
     total[known] /= weight[known]
     phase = np.fft.irfft2(total, (ny, nx))
-    return (phase * (disc / max(electrons, 1e-30))).astype(np.float32)
+    # by the mean counts of a cell in use: a part of the electrons fell into others, or beside them
+    return (phase * (disc * there / max(counted, 1e-30))).astype(np.float32)
