@@ -126,6 +126,34 @@ def test_what_a_clock_reset_cuts_off_a_line_is_a_hole(column: int) -> None:
     assert set(range(3 * 20 + column + 1, 80)) <= set(missing)
 
 
+@pytest.mark.parametrize("dwell_time_us", [1.0, None])
+@pytest.mark.parametrize("column", [2, 13, 21])
+def test_a_clock_reset_in_the_first_line_puts_no_row_too_high(
+    column: int, dwell_time_us: float | None
+) -> None:
+    scan = Scan(shape=(6, 20), flyback=2, dwell_time_us=1.0)
+    sent = electrons(scan, 6000, start=9 * SECOND)
+    at = int(sent.line_starts[0]) + column * 640
+    parts = [
+        Electrons(
+            sent.time[keep] - back, sent.y[keep], sent.x[keep], sent.probe[keep], starts - back
+        )
+        for keep, starts, back in (
+            (sent.time < at, sent.line_starts[:1], 0),
+            (sent.time >= at, sent.line_starts[1:], at - 4000),
+        )
+    ]
+    told = scan.model_copy(update={"dwell_time_us": dwell_time_us})
+    got = receive(Camera().stream(*parts), decoder(settings(told)))
+    assert [message.reason for message in got.of(Ended)] == ["complete"]
+    found, wanted = got.hits(), expected(sent)
+    if dwell_time_us is not None:
+        assert (found[found[:, 0] >= 20] == wanted[wanted[:, 0] >= 20]).all()
+        assert set(found[found[:, 0] < 20, 0]) >= set(range(min(column, 20) - 1))
+    rows = np.bincount(wanted[:, 0] // 20, minlength=6)[1:]
+    assert np.abs(np.bincount(found[:, 0] // 20, minlength=6)[1:] - rows).max() < 20
+
+
 def test_a_reset_that_looked_like_silence_is_told_by_the_global_time() -> None:
     """The clock of the pulses, of 107 s, had nearly gone round when it began again."""
     scan = Scan(shape=(9, 20), flyback=2, dwell_time_us=1000.0)

@@ -25,7 +25,7 @@ from stemd.adapters.events.positions.reopen import reopen, reopen_clock
 from stemd.adapters.events.positions.within_line import TOGETHER, from_left, place_within, span
 from stemd.adapters.events.pulses.edges import tdc_edge
 from stemd.adapters.events.pulses.state import CLOCK, NEVER, PULSES
-from stemd.adapters.events.pulses.track import overdue, settle
+from stemd.adapters.events.pulses.track import overdue, settle, settle_old_clock
 from stemd.adapters.events.ticks import CLOCK_RESET, TICK_NS
 from stemd.compilation import njit
 
@@ -222,7 +222,7 @@ def assign(
             return i, j, n, DONE
         if items[j, 1] == CLOCK_RESET:
             if s.waiting > 0:
-                settle(s, lines, waits, faults, True)
+                settle_old_clock(s, lines, waits, faults)
                 continue
             return i, j, n, RESET
         tdc_edge(s, lines, waits, faults, items[j, 1], items[j, 2], items[j, 3], items[j, 4])

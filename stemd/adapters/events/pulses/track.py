@@ -275,3 +275,19 @@ def settle(s: Any, lines: Any, waits: Any, faults: Any, last: bool) -> None:
         set_duration(s)
         end_lines(s, lines)
         s.drain = s.held
+
+
+@njit(nogil=True, cache=True, cold=True)
+def settle_old_clock(s: Any, lines: Any, waits: Any, faults: Any) -> None:
+    """Decide all waiting pulses, as no more will come by this clock.
+
+    A lone one before the first scan is its first line, a hole where nothing tells how long it is:
+    the count of the next one, of the new clock, goes on from it. Taken for none, it would put all
+    others one row too high.
+    """
+    lone = s.waiting == 1 and not s.tracked and s.newest_scan < 0
+    if lone and s.period <= 0.0:
+        number, how = relate(s, waits[0], 0)
+        count_from(s, waits[0], number)
+        accept(s, lines, waits, faults, 0, number, how)
+    settle(s, lines, waits, faults, True)
