@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from stemd import plugins
 from stemd.acquisition import Optics
 from stemd.adapters.base import AdapterSettings
+from stemd.config.image_names import image_names
 from stemd.config.mqtt import MqttSettings
 from stemd.config.page import PageSettings
 from stemd.config.problems import ConfigProblemsError, problems_of
@@ -80,6 +81,10 @@ class PipelineConfig:
             engines={engine.name: engine.settings for engine in self.engines},
             scan=self.adapter.scan,
         )
+
+    def images(self) -> list[str]:
+        """Names of all images of its scans."""
+        return image_names(self.settings().engines, self.adapter.outputs())
 
 
 def _useless(name: str, why: str) -> ConfigError:

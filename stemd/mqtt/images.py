@@ -15,6 +15,7 @@ from stemd.mqtt.connection import Connection, Outgoing
 from stemd.mqtt.errors import TOO_LARGE, code_of, refusal
 from stemd.mqtt.mailbox import Image, ImageMailbox
 from stemd.mqtt.previews import Previews
+from stemd.mqtt.retained import RetainedImages
 from stemd.mqtt.topics import Topics, images, last_image, preview, preview_topic
 
 ASIDE_BYTES = 4 * 1024 * 1024
@@ -84,7 +85,13 @@ class SizeLimit:
 class ImagePublisher:
     """Sends what lies in the mailbox, one image after the other, never two at once."""
 
-    def __init__(self, topics: Topics, settings: MqttSettings, report: Report) -> None:
+    def __init__(
+        self,
+        topics: Topics,
+        settings: MqttSettings,
+        report: Report,
+        retained: RetainedImages | None = None,
+    ) -> None:
         self.mailbox = ImageMailbox()
         self.previews = Previews()
         self.last: dict[tuple[str, str], Image] = {}
@@ -94,6 +101,7 @@ class ImagePublisher:
         self._topics = topics
         self._settings = settings
         self._report = report
+        self._retained = retained or RetainedImages()
         self._ready = asyncio.Event()
         self._blamed: Image | None = None
 
@@ -109,13 +117,25 @@ class ImagePublisher:
         }
 
     def remember(self, finished: Iterable[Image]) -> None:
-        """Finished images of before, for the retained topics."""
-        self.last.update((image.key, image) for image in finished)
+        """Finished images of before, for the retained topics; of engines that are gone, none."""
+        self.last.update(
+            (image.key, image) for image in finished if self._retained.is_made(*image.key)
+        )
+
+    def left_behind(self, pipelines: Iterable[str]) -> list[str]:
+        """Retained topics of an earlier run's pipelines that are none of these."""
+        return [
+            topic
+            for gone in self._retained.others(pipelines)
+            for name in sorted(self._retained.forget(gone))
+            for topic in self._kept_topics(gone, name)
+        ]
 
     def put(self, image: Image) -> None:
         """Leave an image to be sent; returns at once."""
         if image.snapshot.final:
             self.last[image.key] = image
+            self._retained.add(*image.key)
         dropped = self.mailbox.put(image)
         if dropped:
             self._report(
@@ -130,18 +150,26 @@ class ImagePublisher:
     def forget(self, pipeline: str) -> list[str]:
         """Drop what there is of a pipeline that is gone; returns its retained topics."""
         self.mailbox.forget(pipeline)
-        pictures = self._preview_topics(self.previews.forget(pipeline))
-        names = [key for key in self.last if key[0] == pipeline]
-        for key in names:
-            del self.last[key]
-        return [self._topics.of(pipeline, f"image/{name}/last") for _, name in names] + pictures
+        self.previews.forget(pipeline)
+        names = {key[1] for key in self.last if key[0] == pipeline}
+        for name in names:
+            del self.last[pipeline, name]
+        names |= self._retained.forget(pipeline)
+        return [t for name in sorted(names) for t in self._kept_topics(pipeline, name)]
 
     def on_settings(self, pipeline: str, settings: Json) -> list[str]:
         """A pipeline's live settings; returns retained topics that are not wanted any more."""
-        return self._preview_topics(self.previews.on_settings(pipeline, settings))
+        unwanted = self.previews.on_settings(pipeline, settings)
+        topics = [preview_topic(self._topics, key) for key in sorted(unwanted)]
+        for name in sorted(self._retained.stale(pipeline)):
+            self.last.pop((pipeline, name), None)
+            topics += self._kept_topics(pipeline, name)
+        return topics
 
-    def _preview_topics(self, keys: Iterable[tuple[str, str]]) -> list[str]:
-        return [preview_topic(self._topics, key) for key in keys]
+    def _kept_topics(self, pipeline: str, name: str) -> list[str]:
+        """What the broker may keep of an image."""
+        last = self._topics.of(pipeline, f"image/{name}/last")
+        return [last, preview_topic(self._topics, (pipeline, name))]
 
     async def session(self, connection: Connection) -> None:
         """Publish until cancelled or the connection is lost (MqttError)."""
@@ -158,6 +186,7 @@ class ImagePublisher:
 
     async def drain(self, connection: Connection) -> None:
         """Publish until the mailbox is empty."""
+        await self._retained.keep()  # before the broker keeps them
         while (image := self.mailbox.take()) is not None:
             try:
                 self.sent += await self._publish(connection, image)

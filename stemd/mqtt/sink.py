@@ -22,6 +22,7 @@ from stemd.mqtt.inbound import Gate
 from stemd.mqtt.link import Line
 from stemd.mqtt.mailbox import Image
 from stemd.mqtt.requests import RequestDesk
+from stemd.mqtt.retained import Images, RetainedImages, nobody_knows
 from stemd.mqtt.rival import Rival
 from stemd.mqtt.sessions import ControlSession, ImageSession
 from stemd.mqtt.status import MqttStatus
@@ -37,7 +38,8 @@ STOP_SECONDS = 0.9
 class MqttSink(Sink):
     """States, documents and images to a broker. `run` until `stop`, on one event loop.
 
-    Ids of commands are kept in `state_dir`, so that none is carried out twice after a restart.
+    Ids of commands are kept in `state_dir`, so that none is carried out twice after a restart, and
+    which images the broker keeps; `images_of`: those that a pipeline makes by its config.
     Raises SinkError on construction when the url is still "embedded": start an EmbeddedBroker
     first and pass `settings.at_embedded(broker.url)`.
     """
@@ -48,6 +50,7 @@ class MqttSink(Sink):
         instrument: str,
         hub: Hub,
         state_dir: Path | None = None,
+        images_of: Images = nobody_knows,
     ) -> None:
         if settings.embedded:
             raise SinkError(
@@ -58,7 +61,10 @@ class MqttSink(Sink):
         self._status = status = MqttStatus(settings.url)
         complaints = Complaints(status, hub)
         self._documents = documents = Documents(topics, settings, status, complaints)
-        self._images = ImagePublisher(topics, settings, complaints.not_delivered)
+        kept = state_dir / f"retained-{instrument}.json" if state_dir is not None else None
+        self._images = ImagePublisher(
+            topics, settings, complaints.not_delivered, RetainedImages(kept, images_of)
+        )
         ids = state_dir / f"requests-{instrument}.jsonl" if state_dir is not None else None
         self._desk = RequestDesk(topics, hub, documents.reply, Gate(ids))
         self._ghosts = Ghosts(topics, hub, documents.clear, documents.keeps)
@@ -89,10 +95,12 @@ class MqttSink(Sink):
         return self._status
 
     async def start(self) -> None:
-        """Take over the finished images of before, for the retained topics."""
+        """Take over the finished images of before, for the retained topics, and clear others'."""
         for pipeline, view in self._hub.views.items():
             if (snapshot := view.last_final) is not None:
                 self._images.remember(Image.each_of(pipeline, snapshot))
+        for topic in self._images.left_behind(self._hub.names) if self._hub.expected else ():
+            self._documents.clear(topic)
 
     async def run(self) -> None:
         """Publish and listen, connecting again for as long as it takes, until `stop`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from stemd.config.mqtt import MqttSettings
@@ -15,7 +16,12 @@ if TYPE_CHECKING:
 def _build(settings: MqttSettings, host: Host) -> Sink:
     from stemd.mqtt.sink import MqttSink
 
-    return MqttSink(settings, host.instrument, host.hub, host.data_dir / STATE_FOLDER)
+    def images_of(pipeline: str) -> Collection[str] | None:
+        config = host.config_of(pipeline)
+        return None if config is None else config.images()
+
+    state = host.data_dir / STATE_FOLDER
+    return MqttSink(settings, host.instrument, host.hub, state, images_of)
 
 
 PLUGIN = Plugin(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from stemd.config.mqtt import MqttSettings
 from stemd.events import Hub
 from stemd.mqtt.sink import MqttSink
+from stemd.results import Snapshot
 from tests.conftest import wait_until
 
 INSTRUMENT = "titan"
@@ -24,8 +25,10 @@ class RunningSink:
         self,
         url: str,
         *,
-        expected: Sequence[str] = (),
+        expected: Iterable[str] = (),
         state_dir: Path | None = None,
+        images: Mapping[str, Sequence[str]] | None = None,
+        last: Snapshot | None = None,
         **settings: Any,
     ) -> None:
         self.hub = Hub()
@@ -34,11 +37,19 @@ class RunningSink:
         self.handler_waits = 0.0
         self.hub.handler = self._handle
         self.hub.view("merlin")
+        if last is not None:
+            self.hub.view("merlin").take(last)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self.sink: MqttSink = self.call(
-            lambda: MqttSink(MqttSettings(url=url, **settings), INSTRUMENT, self.hub, state_dir)
+            lambda: MqttSink(
+                MqttSettings(url=url, **settings),
+                INSTRUMENT,
+                self.hub,
+                state_dir,
+                (images or {}).get,
+            )
         )
         self.await_(self.sink.start())
         self.call(self.hub.add, self.sink, "mqtt")

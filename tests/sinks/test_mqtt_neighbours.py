@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import Mosquitto, OutsideClient, wait_until
+from tests.conftest import Mosquitto, OutsideClient, a_snapshot, an_acquisition, wait_until
 from tests.outside.strategies import values as json_values
 from tests.sinks.running import BASE, RunningSink
 
@@ -147,6 +147,40 @@ def test_a_command_is_not_carried_out_again_by_the_next_run(
             file.write(b'{"cut off')  # as by a power cut
     assert [reply["ok"] for reply in replies] == [True, False]
     assert "already been received" in replies[1]["error"]["message"]
+
+
+def test_images_of_engines_and_pipelines_that_are_gone_do_not_stay_on_the_broker(
+    mosquitto: Mosquitto, outside: Outside, tmp_path: Path
+) -> None:
+    client = outside(mosquitto.port)
+
+    def kept() -> set[str]:
+        newest = {message.topic: message.payload for message in list(client.messages)}
+        ends = ("/last", "/preview")
+        return {t.removeprefix(f"{BASE}/") for t, p in newest.items() if p and t.endswith(ends)}
+
+    pictures = {"publish": {"preview": True}}
+    state = tmp_path / "state"
+    made = {"merlin": ["ricom", "adf"], "old": ["ricom"]}
+    first = RunningSink(mosquitto.url, expected=made, state_dir=state, images=made)
+    first.connected()
+    last = a_snapshot(an_acquisition(), names=("ricom", "adf"), final=True)
+    for pipeline in made:
+        first.call(first.hub.settings, "merlin", pictures)
+        first.call(first.hub.snapshot, pipeline, last)
+    everything = {f"merlin/image/{n}/{w}" for n in ("ricom", "adf") for w in ("last", "preview")}
+    everything.add("old/image/ricom/last")
+    wait_until(lambda: kept() == everything, "all images are retained")
+    first.close()
+
+    now = {"merlin": ["ricom"]}
+    second = RunningSink(mosquitto.url, expected=now, state_dir=state, images=now, last=last)
+    second.call(second.hub.settings, "merlin", pictures)
+    second.connected()
+    left = {"merlin/image/ricom/last", "merlin/image/ricom/preview"}
+    wait_until(lambda: kept() == left, "what nothing makes any more is cleared")
+    second.close()
+    assert json.loads((state / "retained-titan.json").read_text()) == {"merlin": ["ricom"]}
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
