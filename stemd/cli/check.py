@@ -7,12 +7,15 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stemd.cli.scan_arguments import add_scan, scan_of
 from stemd.cli.table import coloured
 from stemd.errors import FormatError, StemdError, UsageError
 from stemd.garbage import uncollected
+
+if TYPE_CHECKING:
+    from stemd.acquisition import Scan
 
 EXAMPLE = "stemd check merlin.toml"
 
@@ -115,6 +118,7 @@ def _refuse_a_stranger(path: Path) -> None:
 
 
 def _recording(args: argparse.Namespace) -> int:
+    from stemd.adapters.files import open_recording
     from stemd.cli.check_recording import facts_of, look_at, report, with_facts
     from stemd.cli.unforeseen import unforeseen
     from stemd.config.file import load
@@ -126,8 +130,14 @@ def _recording(args: argparse.Namespace) -> int:
     if args.camera:
         camera = load(args.camera).pipelines[0].adapter
         table |= camera.scan.model_dump(exclude_unset=True) if camera.scan else {}
-    scan = scan_of(args, table)
+
+    def of_file() -> Scan:
+        with contextlib.closing(open_recording(args.file, None, camera, args.dataset)) as file:
+            return file.acquisition.scan
+
+    scan = None
     try:
+        scan = scan_of(args, table, of_file)
         found = look_at(args.file, scan, camera, args.dataset)
     except StemdError as error:
         facts = facts_of(args.file) if scan is None else []

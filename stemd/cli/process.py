@@ -170,7 +170,8 @@ def _planned(args: argparse.Namespace) -> tuple[list[Task], int]:
                 raise each.problem
             if args.cluster is not None:
                 target = of_scan(target, args.scan_number or 1)
-            tasks.append(Task(each.path, target, planner.plan(each.known), joined, frames))
+            plan = planner.plan(each.known, each.path)
+            tasks.append(Task(each.path, target, plan, joined, frames))
         except StemdError as error:
             failures += 1
             sys.stderr.write(f"stemd process: {each.path}: {error}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,8 +69,8 @@ class Planner:
         self._optics = parse_pairs(args.optics, "--optics")
         self._pipeline = _pipeline(args)
 
-    def plan(self, known: RecordedScan | None) -> Plan:
-        """For a recording with this in its scan.json."""
+    def plan(self, known: RecordedScan | None, path: RecordingPath | None = None) -> Plan:
+        """For a recording with this in its scan.json; no `path`: of any file."""
         from stemd.config.image_names import check_names
         from stemd.settings import Settings
 
@@ -82,12 +83,12 @@ class Planner:
                 f"two engines have the name {twice!r}",
                 f"leave one of them out, or give one a name of its own: --engine {twice}:name=...",
             )
-        settings = Settings(
-            optics=self._optics_of(known), engines=by_name, scan=self._scan_of(known)
-        )
+        camera = self._camera_of(known)
+        scan = self._scan_of(known, path, camera)
+        settings = Settings(optics=self._optics_of(known), engines=by_name, scan=scan)
         settings.masks()
         check_names(settings.engines, settings.optics, "--engine")
-        return Plan(settings, engines, self._camera_of(known))
+        return Plan(settings, engines, camera)
 
     def _camera_of(self, known: RecordedScan | None) -> AdapterSettings | None:
         """The config's camera, unless a camera of another kind has made the record."""
@@ -129,11 +130,22 @@ class Planner:
         except ValidationError as error:
             raise ConfigProblemsError("--optics", problems_of(error, Optics, ())) from error
 
-    def _scan_of(self, known: RecordedScan | None) -> Scan | None:
+    def _scan_of(
+        self, known: RecordedScan | None, path: RecordingPath | None, camera: AdapterSettings | None
+    ) -> Scan | None:
+        from stemd.acquisition import Scan
+        from stemd.adapters.files import open_recording
+
+        def of_file() -> Scan:
+            if path is None:
+                return Scan(shape=(1, 1))
+            with contextlib.closing(open_recording(path, None, camera, self._args.dataset)) as file:
+                return file.acquisition.scan
+
         from_config = self._pipeline.adapter.scan if self._pipeline else None
         of_record = known.scan.model_dump(exclude_none=True) if known else {}
         table = of_record | (from_config.model_dump(exclude_unset=True) if from_config else {})
-        return scan_of(self._args, table)
+        return scan_of(self._args, table, of_file)
 
 
 def _pipeline(args: argparse.Namespace) -> PipelineConfig | None:

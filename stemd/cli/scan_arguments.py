@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
-
-from stemd.errors import UsageError
 
 if TYPE_CHECKING:
     from stemd.acquisition import Scan
@@ -37,13 +35,15 @@ def add_scan(parser: argparse.ArgumentParser) -> None:
     scan.add_argument("--dwell-time-us", type=float, metavar="US", help="time at one position")
 
 
-def scan_of(args: argparse.Namespace, known: Mapping[str, Any]) -> Scan | None:
-    """The scan of the command line over the keys that are `known`; None where nothing tells it.
+def scan_of(
+    args: argparse.Namespace, known: Mapping[str, Any], of_file: Callable[[], Scan]
+) -> Scan | None:
+    """The scan of the command line over the keys that are `known`; None where nothing is told.
 
-    A size of the command line leaves the rest as it is known: steps, dwell time, flyback.
+    A size of the command line leaves the rest as it is known: steps, dwell time, flyback. What is
+    told without a size goes with that which the file has by itself, `of_file`.
     """
-    from stemd.acquisition import Scan
-    from stemd.config.scan_size import parse_scan
+    from stemd.config.scan_size import parse_scan, scan_from
 
     more = {
         "flyback": args.flyback,
@@ -58,9 +58,7 @@ def scan_of(args: argparse.Namespace, known: Mapping[str, Any]) -> Scan | None:
         kept = {key: known[key] for key in _SHAPELESS if known.get(key) is not None}
         return parse_scan(args.scan, **(kept | given))
     if known:
-        return Scan.model_validate(dict(known) | given)
+        return scan_from(dict(known) | given)
     if given:
-        raise UsageError(
-            f"{', '.join(given)} given without the scan's size", "add --scan LINESxCOLUMNS"
-        )
+        return scan_from(of_file().model_dump(exclude_none=True) | given)
     return None

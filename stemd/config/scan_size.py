@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,7 +20,12 @@ def parse_scan(text: str, **more: Any) -> Scan:
         raise ConfigError(
             f"--scan {text!r} is not a scan size", 'give lines x columns, for example "256x256"'
         )
+    return scan_from({"shape": (int(match[1]), int(match[2])), **more})
+
+
+def scan_from(table: Mapping[str, Any]) -> Scan:
+    """A scan of these keys, some of which the command line has given. Raises ConfigError."""
     try:
-        return Scan(shape=(int(match[1]), int(match[2])), **more)
+        return Scan.model_validate(table)
     except ValidationError as error:
         raise ConfigProblemsError("--scan", problems_of(error, Scan, ("scan",))) from error

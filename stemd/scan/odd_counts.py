@@ -27,6 +27,8 @@ without noise: that all are alike is then only remarked."""
 ROUGHER, ROUGH = 3.0, 0.2
 """Bright pixels in the wrong byte order differ from their neighbours by so many times more, for
 their sum, and by this part of it at least."""
+BRIGHTEST = 0.995
+"""Part of the pixels of a pattern that are no brighter than its few brightest."""
 _NONE = -1
 """No pattern's checksum."""
 LEAST_SAMPLES, LEAST_COUNTS = 4, 1000
@@ -173,9 +175,12 @@ class OddCounts:
 def _rough(pattern: NDArray[np.integer[Any]]) -> tuple[float, float]:
     """Of neighbours that are both brighter than the mean: the sum, and that of their differences.
 
-    There neighbours are alike, but for chance; the edges of a disc are no sign of anything.
+    There neighbours are alike, but for chance; the edges of a disc are no sign of anything, and
+    the few brightest pixels, hot ones perhaps, count as what is just below them.
     """
     values = pattern.astype(np.float64)
+    highest = min(values.size - 1, int(BRIGHTEST * values.size))
+    values = np.minimum(values, np.partition(values, highest, axis=None)[highest])
     left, right = values[:, :-1], values[:, 1:]
     lit = np.minimum(left, right) > values.mean()
     return float(left[lit].sum()), float(np.abs(left - right)[lit].sum())

@@ -82,6 +82,22 @@ def test_an_npy_array_gives_what_the_same_mib_gives(
         assert image.tobytes() == second[name].tobytes(), name
 
 
+def test_steps_alone_go_with_the_size_that_the_file_has(
+    tmp_path: Path, patterns: np.ndarray[Any, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "scan.npy", patterns[:, ::8, ::8].reshape(4, 5, 32, 32))
+    arguments = [str(tmp_path / "scan.npy"), "--step-size-angstrom"]
+    out = ["--engine", "sum", "--out", str(tmp_path / "out")]
+    assert main(["process", *arguments, "0.4", *out]) == 0
+    scan = json.loads((tmp_path / "out" / "scan" / "scan.json").read_text())["scan"]
+    assert (scan["shape"], scan["step_size_angstrom"]) == ([4, 5], 0.4)
+    assert main(["check", *arguments, "0.4"]) == 0
+    capsys.readouterr()
+    for command in (["process", *arguments, "-1", *out], ["check", *arguments, "nan"]):
+        assert main(command) != 0
+        assert "scan.step_size_angstrom = " in capsys.readouterr().err
+
+
 def test_a_wrong_scan_size_names_sizes_that_fit(
     tmp_path: Path, patterns: np.ndarray[Any, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -43,6 +43,13 @@ def test_good_counts_are_no_news(tmp_path: Path, mean: float, dtype: str) -> Non
     assert told(tmp_path, discs(mean).astype(dtype)) == []
 
 
+@pytest.mark.parametrize("mean", [0.5, 3.0])
+def test_hot_pixels_are_no_sign_of_another_byte_order(tmp_path: Path, mean: float) -> None:
+    patterns = discs(mean).astype("<u2")
+    patterns[:, :, (3, 9), (20, 11)] = 4095
+    assert told(tmp_path, patterns) == []
+
+
 @pytest.mark.parametrize("mean", [20.0, 900.0, 5000.0])
 def test_pixels_whose_bytes_are_in_the_other_order_are_told(tmp_path: Path, mean: float) -> None:
     assert told(tmp_path, discs(mean).astype("<u2").byteswap()) == ["byte_order"]
