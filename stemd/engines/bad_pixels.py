@@ -96,7 +96,7 @@ def find_bad_pixels(
     many = int(np.count_nonzero((hot | dead) & ~dead_lines))
     if many > max(MOST_PIXELS, MOST_PART * total.size):
         return BadPixels(hot_lines, dead_lines, saturated, nothing, beam, dead_lines, many)
-    clustered, doubtful, full = hot_clusters(counts, patterns, hot & ~lonely)
+    clustered, doubtful, of_beam = hot_clusters(counts, patterns, hot & ~lonely)
     hot |= clustered
     dead |= dead_clusters(counts, hot | saturated | hot_lines | dead_lines)
     return BadPixels(
@@ -104,7 +104,7 @@ def find_bad_pixels(
         dead | dead_lines,
         saturated,
         lonely | doubtful,
-        (beam | full) & ~clustered,
+        (beam | of_beam) & ~clustered,
         dead_lines,
     )
 

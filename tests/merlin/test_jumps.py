@@ -126,8 +126,8 @@ def test_images_of_a_series_whose_numbers_jump_back_go_on_in_their_order() -> No
 def test_marks_tell_frames_apart_and_know_those_that_are_the_same() -> None:
     frames = np.random.default_rng(0).poisson(0.1, (500, 3000)).astype(np.uint8)
     frames[250:] = frames[:250]
-    marks = np.zeros(500, np.uint64)
+    marks = np.zeros(500, np.uint16)
     mark_frames(frames.reshape(-1), np.arange(501) * 3000, 0, 500, marks)
     assert np.array_equal(marks[:250], marks[250:])
-    assert np.unique(marks).size == 250
+    assert np.unique(marks).size >= 248  # of 65,535
     assert (marks > 0).all()

@@ -37,7 +37,7 @@ class CompressedSlots:
         if self.count < share:
             self.count = pool.configure(size + size // 64 + _MESSAGE_BYTES, size, BLOCK_BYTES)
         self.numbers: NDArray[np.int64] = np.zeros(self.count, np.int64)
-        self.marks: NDArray[np.uint64] = np.zeros(self.count, np.uint64)
+        self.marks: NDArray[np.uint16] = np.zeros(self.count, np.uint16)
         self.prefixes: Bytes = np.zeros((self.count, 0), np.uint8)
         self.buffer: Buffer | None = None
         self.done = self.capacity = 0

@@ -18,12 +18,12 @@ class HeldFrame:
     """
 
     def __init__(
-        self, known_as: FrameBlock, layout: FrameLayout, number: int, mark: np.uint64
+        self, known_as: FrameBlock, layout: FrameLayout, number: int, mark: np.uint16
     ) -> None:
         self.layout = layout
         self.prefixes: NDArray[np.uint8] = np.zeros((1, 0), np.uint8)
         self.numbers: NDArray[np.int64] = np.array([number], np.int64)
-        self.marks: NDArray[np.uint64] = np.array([mark], np.uint64)
+        self.marks: NDArray[np.uint16] = np.array([mark], np.uint16)
         self.buffer: Buffer | None = Buffer(None, 0, 1, 0)
         self.done, self.capacity = 0, 1
         self._wire = known_as.wire.copy()

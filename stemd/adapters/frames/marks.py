@@ -1,4 +1,7 @@
-"""Marks of frames: two frames with the same bytes have the same, two others hardly ever."""
+"""Marks of frames: two frames with the same bytes have the same, of 65,536 others one.
+
+Of each frame of a scan one is kept, of two bytes.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ def mark_frames(
     bounds: NDArray[np.int64],
     first: int,
     stop: int,
-    marks: NDArray[np.uint64],
+    marks: NDArray[np.uint16],
 ) -> None:
     """Write the marks, never 0, of frames first..stop-1 into `marks`.
 
@@ -36,10 +39,12 @@ def mark_frames(
         weight = mix
         for k in range(head):
             weight += mix
-            total += (np.uint64(data[begin + k]) + np.uint64(1)) * weight
+            total += (np.uint64(data[begin + k]) + np.uint64(1)) * (weight ^ (weight >> 29))
         for p in range(_PIECES):
             at = begin + head + p * step
             for k in range(piece):
                 weight += mix
                 total += (np.uint64(data[at + k]) + np.uint64(1)) * (weight ^ (weight >> 29))
-        marks[i] = total | np.uint64(1)
+        total = (total ^ (total >> 32)) * mix
+        total = (total ^ (total >> 29)) * mix
+        marks[i] = max(np.uint64(1), total >> 48)

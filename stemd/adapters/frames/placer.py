@@ -30,7 +30,7 @@ class FramesAtHand(Protocol):
     layout: FrameLayout
     prefixes: NDArray[np.uint8]
     numbers: NDArray[np.int64]
-    marks: NDArray[np.uint64]
+    marks: NDArray[np.uint16]
     buffer: Buffer | None
     done: int
     capacity: int
@@ -67,7 +67,7 @@ class Placer:
     def close(self, reason: EndReason, why: Notice | None = None) -> Iterator[Message]:
         """End the open scan, if there is one, see `ScanTracker.close`; nothing is held any more."""
         if self._held is not None:
-            yield from self._settle(-1, np.uint64(0))
+            yield from self._settle(-1, np.uint16(0))
         yield from self._tracker.close(reason, why)
 
     def forget(self) -> None:
@@ -174,7 +174,7 @@ class Placer:
         if slots.numbers[at] >= 0 and np.array_equal(slots.prefixes[at], self._prefix):
             yield from self._settle(int(slots.numbers[at]), slots.marks[at])
 
-    def _settle(self, behind: int, mark: np.uint64) -> Iterator[Message]:
+    def _settle(self, behind: int, mark: np.uint16) -> Iterator[Message]:
         """Place what is held, `behind` being the number of the next frame, -1: there is none."""
         held, state = self._held, self._tracker.state
         assert held is not None

@@ -101,7 +101,7 @@ def _number(raw: int, expected: int, state: NDArray[np.int64]) -> int:
 
 @njit(inline="always")
 def _is_doubtful(
-    value: int, mark: int, state: NDArray[np.int64], known: NDArray[np.uint64]
+    value: int, mark: int, state: NDArray[np.int64], known: NDArray[np.uint16]
 ) -> bool:
     """Whether a number (from 1) may be a lie: others are left out, or its frame has come."""
     last = state[LAST] + 1
@@ -121,7 +121,7 @@ def verdict(
     behind: int,
     mark_behind: int,
     state: NDArray[np.int64],
-    known: NDArray[np.uint64],
+    known: NDArray[np.uint16],
 ) -> int:
     """How the doubtful number `raw` is taken, see `doubt`, if `behind` is that of the next frame.
 
@@ -178,8 +178,8 @@ def place_live(
     sequence: NDArray[np.int64],
     probe: NDArray[np.int64],
     seen: NDArray[np.uint8],
-    marks: NDArray[np.uint64],
-    known: NDArray[np.uint64],
+    marks: NDArray[np.uint16],
+    known: NDArray[np.uint16],
 ) -> tuple[int, int]:
     """Check and place the received frames start..stop-1; returns (why it stopped, at which frame).
 

@@ -30,7 +30,7 @@ class Slots:
         self.count = pool.configure(layout.frame_bytes, layout.unpacked_bytes)
         self.prefixes: NDArray[np.uint8] = np.zeros((self.count, camera.prefix_bytes), np.uint8)
         self.numbers: NDArray[np.int64] = np.zeros(self.count, np.int64)
-        self.marks: NDArray[np.uint64] = np.zeros(self.count, np.uint64)
+        self.marks: NDArray[np.uint16] = np.zeros(self.count, np.uint16)
         self._bounds = np.arange(self.count + 1, dtype=np.int64) * layout.frame_bytes
         self.indices: NDArray[np.int64] = np.arange(self.count, dtype=np.int64)
         self._format = camera

@@ -19,7 +19,7 @@ from stemd.adapters.tally import Tallies
 from stemd.blocks import Ended, EndReason, Message, Notice, Started
 
 NO_POSITIONS: NDArray[np.uint8] = np.zeros(0, np.uint8)
-NO_MARKS: NDArray[np.uint64] = np.zeros(0, np.uint64)
+NO_MARKS: NDArray[np.uint16] = np.zeros(0, np.uint16)
 
 
 @dataclass(slots=True)
@@ -215,7 +215,7 @@ class ScanTracker:
         state[placing.N_FRAMES : placing.N_LIES] = 0
         self.counters = FrameCounts()
         self.seen = np.zeros(scan.positions, np.uint8)
-        self.known = np.zeros(scan.frames, np.uint64)
+        self.known = np.zeros(scan.frames, np.uint16)
         state[placing.KNOWN] = state[placing.BASE]
         state[placing.OPEN] = 1
         self.acquisition = self.new_scan(layout, now_ns)
