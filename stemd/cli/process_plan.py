@@ -138,7 +138,7 @@ class Planner:
 
         def of_file() -> Scan:
             if path is None:
-                return Scan(shape=(1, 1))
+                return Scan(shape=(2, 1))  # it is asked again for each file
             with contextlib.closing(open_recording(path, None, camera, self._args.dataset)) as file:
                 return file.acquisition.scan
 

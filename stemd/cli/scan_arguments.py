@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from stemd.errors import UsageError
+
 if TYPE_CHECKING:
     from stemd.acquisition import Scan
 
@@ -41,7 +43,8 @@ def scan_of(
     """The scan of the command line over the keys that are `known`; None where nothing is told.
 
     A size of the command line leaves the rest as it is known: steps, dwell time, flyback. What is
-    told without a size goes with that which the file has by itself, `of_file`.
+    told without a size goes with that which the file has by itself, `of_file`. Raises UsageError
+    where it has none.
     """
     from stemd.config.scan_size import parse_scan, scan_from
 
@@ -60,5 +63,11 @@ def scan_of(
     if known:
         return scan_from(dict(known) | given)
     if given:
-        return scan_from(of_file().model_dump(exclude_none=True) | given)
+        found = of_file()
+        if found.shape[0] == 1:  # as where nothing tells it
+            raise UsageError(
+                f"{', '.join(given)} given without the scan's size, which the file does not tell",
+                "add --scan LINESxCOLUMNS",
+            )
+        return scan_from(found.model_dump(exclude_none=True) | given)
     return None

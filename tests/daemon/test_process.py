@@ -117,7 +117,7 @@ def test_a_wrong_scan_size_names_sizes_that_fit(
         (["scan.mib", "--engine", "ricum"], 2, "did you mean 'ricom'"),
         (["scan.mib", "--engine", "ricom:kernel_size=4"], 2, "kernel_size"),
         (["scan.mib", "--engine", "virtual_detector:detectors={bf=[0,1]}"], 2, "pixel_size_mrad"),
-        (["scan.mib", "--flyback", "1"], 2, "--scan"),
+        (["scan.mib", "--flyback", "1"], 1, "--scan"),
         (["scan.mib", "--optics", "rotation=3"], 2, "rotation_deg"),
     ],
 )
