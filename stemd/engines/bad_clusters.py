@@ -25,8 +25,9 @@ SPREAD = 0.08
 CALM, CHANGES = 0.25, 0.5
 """Variance over mean below which pixels are not hit by electrons, where all others have more than
 the second."""
-LEAST_FREEDOM = 40
-"""Patterns times pixels from which a variance says so much."""
+CHANCE_SIGMAS = 4.26
+"""Of few patterns the variance over the mean must be lower: so low is that of electrons once in a
+hundred thousand times."""
 OTHERS, LEAST_OTHERS = 4096, 200
 """So many other pixels are looked at, and so many counts are the least that they have."""
 REACH = 0.15
@@ -224,9 +225,13 @@ def _values(patterns: Sequence[NDArray[np.unsignedinteger]], at: Any) -> NDArray
 
 def _is_calm(group: Group, patterns: Sequence[NDArray[np.unsignedinteger]]) -> bool:
     values = _values(patterns, group)
-    if (len(values) - 1) * values.shape[1] < LEAST_FREEDOM:
+    freedom = (len(values) - 1) * values.shape[1]
+    if freedom <= 0:
         return False
-    return float(values.var(axis=0).sum()) < CALM * float(values.mean(axis=0).sum())
+    off = 2.0 / (9.0 * freedom)  # Wilson and Hilferty's cube root of chi squared over freedom
+    chance = max(0.0, 1.0 - off - CHANCE_SIGMAS * math.sqrt(off)) ** 3
+    calm = float(values.var(axis=0).sum()) < min(CALM, chance) * float(values.mean(axis=0).sum())
+    return bool(calm)
 
 
 def _changes(rest: NDArray[np.int64], patterns: Sequence[NDArray[np.unsignedinteger]]) -> bool:

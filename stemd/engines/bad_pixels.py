@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from stemd.engines.bad_clusters import LEAST_COUNTS as CLUSTER_COUNTS
 from stemd.engines.bad_clusters import bright_runs, dead_clusters, hot_bands, hot_clusters
-from stemd.engines.bad_lines import dead_bands, lines_of, stand_out
+from stemd.engines.bad_lines import WIDEST, dead_bands, lines_of, stand_out
 from stemd.pixels import Mask, alone_or_together, listed, places_in
 
 TIMES_NEIGHBOURS = 4
@@ -190,7 +190,27 @@ def _hot(counts: NDArray[np.int64]) -> Mask:
         level = (wide.sum() - near.sum()) / rest if rest else 0.0
         spread = next_to - level * (near.size - 2)
         found[y, x] = spread < SPREAD * excess
-    return found
+    return found & ~_goes_on(counts, found)
+
+
+def _goes_on(counts: NDArray[np.int64], hot: Mask) -> Mask:
+    """Which of these are the end of what is seen beyond dark lines, as of a gap between chips."""
+    ends = np.zeros(hot.shape, np.bool_)
+    places = list(zip(*(axis.tolist() for axis in places_in(hot)), strict=True))
+    for axis in (0, 1) if places else ():
+        sums = counts.sum(axis=1 - axis)
+        for place in places:
+            here, at = int(counts[place]), place[axis]
+            for step, side in ((-1, sums[:at][::-1]), (1, sums[at + 1 :])):
+                lit = np.flatnonzero(side[: WIDEST + 1] > DEAD_PART * here)
+                if not lit.size or lit[0] == 0:
+                    continue
+                line = at + step * (1 + int(lit[0]))
+                beyond = counts[line] if axis == 0 else counts[:, line]
+                along = place[1 - axis]
+                near = int(beyond[max(0, along - 1) : along + 2].max())
+                ends[place] |= TIMES_NEIGHBOURS * near >= here
+    return ends
 
 
 def _lonely(counts: NDArray[np.int64], hot: Mask) -> Mask:

@@ -30,6 +30,8 @@ LEAST_COUNTS = 100
 ABRUPT, STEADY = 0.7, 0.4
 """The row beside the border has so much of the brightest one near it, and none has less of it. The
 last row of a disc has 0.45 of the third, however the pixels lie."""
+HOT_ACROSS = 5
+"""So many pixels of each row, the brightest, say nothing: they may be hot."""
 REMEDY = (
     "is a chip or module off, does something shade it, or was the array padded with zeros? If it "
     "is dead list it in optics.mask: centres of mass and virtual detectors are wrong by it"
@@ -179,7 +181,11 @@ def _is_cut(counts: NDArray[np.int64], masked: Mask) -> bool:
     there = there[: max(3, min(LINES, min(counts.shape) // PARTS))]
     if there.size < 3:
         return False
-    near = np.where(seen[there], counts[there], 0).sum(axis=1) / seen[there].mean(axis=1)
+    rows = np.where(seen[there], counts[there], 0)
+    few = min(HOT_ACROSS, rows.shape[1] // 8)
+    if few:  # hot pixels side by side are no light that is cut off
+        rows = np.partition(rows, -few, axis=1)[:, :-few]
+    near = rows.sum(axis=1) / seen[there].mean(axis=1)
     return bool(
         near[0] >= LEAST_COUNTS and near[0] >= ABRUPT * near.max() <= near.min() * ABRUPT / STEADY
     )

@@ -266,3 +266,20 @@ def test_pixels_that_cannot_be_hot_are_not_searched_for() -> None:
         found += bool((bad.hot | bad.saturated).any())
     assert found > 40
     assert not bad_pixels.may_be_hot(rng.poisson(2.0, (24, 30)), 8, 255).any()
+
+
+@pytest.mark.parametrize("width", [1, 2, 4])
+@pytest.mark.parametrize("beyond", [0.4, 0.8, 1.2])
+@pytest.mark.parametrize("radius", [3, 30])
+def test_the_end_of_a_disc_beyond_the_cross_of_a_quad_is_not_hot(
+    width: int, beyond: float, radius: int
+) -> None:
+    y, x = np.mgrid[:256, :256] - 127.5
+    first, stop = 128 - width // 2, 128 - width // 2 + width
+    edge = stop - 127.5 - 0.5 + beyond
+    light = 30.0 * np.clip(radius + 0.5 - np.hypot(y - edge + radius, x - 20.0), 0, 1)
+    light[first:stop] = light[:, first:stop] = 0.0
+    patterns = np.random.default_rng(0).poisson(light, (32, 256, 256)).astype(np.uint16)
+    patterns[:, 200, 60] = 300
+    found = find_bad_pixels(patterns.sum(axis=0, dtype=np.int64), [patterns], 4095)
+    assert np.argwhere(found.hot).tolist() == [[200, 60]]

@@ -113,3 +113,16 @@ def test_nothing_is_looked_for_where_no_pattern_was_seen(monkeypatch: pytest.Mon
 
     monkeypatch.setattr("stemd.scan.dark_parts.dark_parts", search)
     assert DarkParts((512, 512), 1, "u2").notices() == []
+
+
+@pytest.mark.parametrize("across", [1, 2, 3, 5])
+def test_dark_beside_hot_pixels_is_no_dark_part(across: int) -> None:
+    looked_at = DarkParts((128, 128), 1, "u2")
+    y, x = np.mgrid[:128, :128] - 63.5
+    light = np.where(np.hypot(y, x) < 12, 0.5, 0.0)
+    random = np.random.default_rng(0)
+    for _ in range(32):
+        pattern = random.poisson(light).astype(np.uint16)
+        pattern[10 : 10 + across, 20 : 20 + across] = 3000
+        looked_at.add(pattern, None)
+    assert looked_at.notices() == []

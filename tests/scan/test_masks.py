@@ -417,6 +417,20 @@ def test_late_pixels_do_not_depend_on_the_parts_of_a_scan() -> None:
     assert whole.notices()
 
 
+@pytest.mark.parametrize("noise", [0, 4])
+def test_a_cluster_that_becomes_hot_is_found_in_few_patterns(noise: int) -> None:
+    """Of a detector of 512 x 512 pixels 16 patterns are kept."""
+    detector = Detector(name="x", shape=(SIZE, SIZE), dtype="u2", bit_depth=12)
+    random = np.random.default_rng(3)
+    late = LatePixels(detector, (SIZE, SIZE), 1, 16)
+    for number, pattern in enumerate(disc_patterns(16)):
+        if number >= 9:
+            pattern[3:5, 4:6] = 200 + random.integers(-noise, noise + 1, (2, 2))
+        late.add(number, pattern)
+    (told,) = late.notices()
+    assert told.text.startswith("4 pixels became hot during the scan: [3, 4], [3, 5], [4, 4]")
+
+
 def test_where_no_pixel_can_have_become_hot_none_is_looked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
