@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from benchmarks.restoration.defects import titanate
 from benchmarks.restoration.measures import psnr
 from benchmarks.restoration.score import Network
 from benchmarks.restoration.specimens import strontium_titanate
 from benchmarks.restoration.truthful import fresh_seed
 from stemd.engines.restoration import blank, finished
 from stemd.engines.restoration.blank import blank_parts, mirrored_into
+from stemd.engines.restoration.written import written as written_over
 
 Image = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -104,3 +106,58 @@ def test_labels_stay_as_they_are_and_spoil_nothing_beside_them(
     monkeypatch.setattr(finished, "blank_parts", lambda image: np.zeros(image.shape, np.bool_))
     error, otherwise = (float(np.std((each - truth)[~found])) for each in (shown, network(data)))
     assert error < 0.9 * otherwise
+
+
+def crystal(seed: int, electrons: float) -> tuple[Image, Image]:
+    """(recorded, truth)"""
+    rng = np.random.default_rng(fresh_seed(seed))
+    truth = titanate(rng).truth.astype(np.float32)
+    truth *= np.float32(electrons / truth.max())
+    return rng.poisson(truth).astype(np.float32), truth
+
+
+def test_a_thin_bar_and_letters_over_an_image_stay_and_are_told() -> None:
+    data, truth = crystal(90, 30.0)
+    written = np.zeros(data.shape, np.bool_)
+    written[170:173, 20:80] = True
+    for x in range(24, 60, 8):  # letters of strokes that are two pixels wide
+        written[154:164, x : x + 2] = written[154:156, x : x + 6] = True
+    data[written] = truth[written] = data.max() + 20.0
+    network = Network(Path("stemd/models/restoration.onnx"))
+    found = finished.finished(data, network.model, network.network)
+    np.testing.assert_array_equal(found.image[written], data[written])
+    assert 0.01 < found.told()["blank"] < 0.06
+    assert psnr(found.image, truth) > psnr(data, truth) + 10.0
+    near = ndimage.binary_dilation(written, iterations=6) & ~written
+    assert np.sqrt(np.mean(np.square(found.image - truth)[near])) < np.sqrt(
+        np.mean(np.square(data - truth)[near])
+    )
+
+
+@pytest.mark.parametrize("mean", [0.02, 0.3, 3.0, 30.0, 300.0])
+def test_nothing_is_written_in_counts_and_their_ends(mean: float) -> None:
+    data, _ = crystal(91, mean)
+    for image in (data, np.minimum(data, 0.5 * data.max()), np.maximum(data, 0.1 * mean)):
+        assert not written_over(image, np.zeros(image.shape, np.bool_)).any()
+
+
+def test_what_the_black_level_cut_off_is_no_label() -> None:
+    _, truth = crystal(92, 60.0)
+    noisy = truth + np.random.default_rng(fresh_seed(93)).normal(0.0, 3.0, truth.shape)
+    for level in (8.0, 11.0, 14.0):
+        cut = np.maximum(noisy - level, 0.0).astype(np.float32)
+        assert np.mean(cut == 0.0) > 0.2
+        assert not blank_parts(cut).any()
+        assert not blank_parts(-cut).any()
+
+
+def test_a_strip_below_the_image_is_a_label_with_all_its_letters() -> None:
+    data, _ = crystal(94, 30.0)
+    strip = np.zeros((24, data.shape[1]), np.float32)
+    strip[6:18:2, 8:90] = 40.0  # a word, dense, of more pixels than a letter has
+    strip[6:18, 9:90:4] = 90.0
+    strip[8, 120], strip[8, 125] = 17.0, 31.0  # dots beside letters
+    strip[9:14, 121:124] = 90.0
+    found = blank_parts(np.vstack([data, strip]))
+    assert found[len(data) + 1 :].all()
+    assert np.mean(found[: len(data)]) < 0.002  # zeros of dark places at its edge

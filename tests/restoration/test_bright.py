@@ -12,7 +12,9 @@ from benchmarks.restoration.score import Network
 from benchmarks.restoration.truthful import fresh_seed
 from stemd.engines.restoration.bright import beyond, keep_within
 from stemd.engines.restoration.distortions import Tail, smear_lines, tail_kernel
+from stemd.engines.restoration.finished import finished
 from stemd.engines.restoration.slow_detector import undone
+from stemd.offline.restoring.notes import notes
 
 Image = NDArray[np.float32]
 NETWORK = Path("stemd/models/restoration.onnx")
@@ -80,3 +82,14 @@ def test_no_pixel_is_farther_from_what_was_recorded_nearby() -> None:
     assert set(np.unique(found)) == {1.0, 11.0}
     assert np.array_equal(np.flatnonzero((found == 11.0).any(axis=1)), np.arange(251, 261))
     assert np.array_equal(below, np.full_like(recorded, -1.0))
+
+
+@pytest.mark.parametrize("shape", [(1, 192), (192, 1), (192, 2), (1, 1)])
+def test_a_profile_stays_as_it_is_and_is_told(shape: tuple[int, int]) -> None:
+    network = Network(NETWORK)
+    data = np.random.default_rng(fresh_seed(156)).poisson(20.0, shape).astype(np.float32)
+    found = finished(data, network.model, network.network)
+    np.testing.assert_array_equal(found.image, data)
+    if data.size > 1:
+        assert "not restored" in " ".join(notes(found.told() | {"frames": 1}))
+        assert 2.0 < found.uncertainty.mean() < 8.0

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from benchmarks.restoration.defects import disulfide, titanate
 from benchmarks.restoration.score import Network
 from benchmarks.restoration.truthful import fresh_seed
-from stemd.engines.restoration import finished
+from stemd.engines.restoration import cleaned, finished
 from stemd.engines.restoration.distortions import Distortions, Jitter, Tail, distort
 from stemd.engines.restoration.neighbours import pixel_noise
 from stemd.engines.restoration.spikes import filled, spikes, without_spikes
@@ -44,7 +44,7 @@ def test_hot_pixels_cost_the_others_nothing(monkeypatch: pytest.MonkeyPatch, rai
     assert likeness(found.image, truth, ~hot) > likeness(well, truth, ~hot) - 0.01
     # at the spikes, too, what is beside them is shown
     assert likeness(found.image, truth, hot) > likeness(well, truth, hot) - 0.03
-    monkeypatch.setattr(finished, "without_spikes", lambda image: (image, 0))
+    monkeypatch.setattr(cleaned, "without_spikes", lambda image: (image, 0))
     assert likeness(network(spoilt), truth, ~hot) < 0.95 * likeness(well, truth, ~hot)
 
 

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.compilation import njit
+from stemd.engines.restoration.regions import grown, reached, regions_of, with_enclosed
+from stemd.engines.restoration.written import written
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -26,8 +28,20 @@ MOSTLY = 0.7
 have the value of none."""
 COUNT_PX, COUNTS = 2, 2
 """Islands of at most so many pixels, and so many in all, are single electrons in a vacuum."""
+LIKE = 0.5
+"""How far the pixels at its edge are from its value, over how far others are, where it was cut off.
+"""
+LETTERS_PX = 3
+"""But not those beside larger ones, which are dots of letters."""
+NEAR_PX, FAR_PX = (1, 3), (6, 9)
+"""From a part, along either axis, where its value is looked for."""
+FADING, SCATTERED = 1.5, 0.03
+"""How much more often it may occur near the part than further away, and be a label."""
 LETTER_PX = 80
 """Islands of at most so many pixels inside of a part are written in it."""
+FILLED, LABEL = 0.6, 0.5
+"""How much of what it encloses, along lines as along columns, a part must fill to be a label, and
+how much of an image a label may be: larger letters are its own, too."""
 LEAST_LEFT = 0.05
 """Part of an image that must have been recorded."""
 VALUES = 16
@@ -47,6 +61,16 @@ def blank_parts(image: F32) -> Mask:
     found = np.zeros(image.shape, np.bool_)
     if min(image.shape) < SIDE_PX:
         return found
+    found = _boxes(image)
+    found |= written(image, found)
+    if np.count_nonzero(~found) < LEAST_LEFT * image.size:
+        found[:] = False
+    return found
+
+
+def _boxes(image: F32) -> Mask:
+    """Parts `SIDE_PX` wide and wider, with what is written in them."""
+    found = np.zeros(image.shape, np.bool_)
     windows = np.lib.stride_tricks.sliding_window_view(image, (SIDE_PX, SIDE_PX))
     corner = image[: 1 - SIDE_PX, : 1 - SIDE_PX]
     flat = np.ones(corner.shape, np.bool_)
@@ -62,19 +86,47 @@ def blank_parts(image: F32) -> Mask:
         for y in range(SIDE_PX):
             for x in range(SIDE_PX):
                 inside[y : y + here.shape[0], x : x + here.shape[1]] |= here
-        elsewhere = np.count_nonzero(image == value) - np.count_nonzero(inside)
-        often = (elsewhere + 1.0) / (image.size - np.count_nonzero(inside) + 1.0)
-        counts = np.count_nonzero(_regions(~inside, 1.0, COUNT_PX, True))
-        if often < MOSTLY and counts < COUNTS:
+        number = int(np.count_nonzero(inside))
+        elsewhere = int(np.count_nonzero(image == value)) - number
+        often = (elsewhere + 1.0) / (image.size - number + 1.0)
+        letters = regions_of(~inside, COUNT_PX + 1.0, LETTER_PX, True)
+        islands = regions_of(~inside, 1.0, COUNT_PX, True) & ~grown(letters, LETTERS_PX)
+        counts = np.count_nonzero(islands)
+        beside, fading = _beside(image, value, inside)
+        often = max(often, beside)
+        if often < MOSTLY and counts < COUNTS and not fading:
             least = (CERTAIN + math.log(image.size)) / -math.log(often)
-            found |= _regions(inside, least, image.size, False)
+            found |= regions_of(inside, least, image.size, False)
     if not found.any():
         return found
     # what is written in a part was not recorded either
-    found |= _regions(~found, 1.0, LETTER_PX, True)
-    if np.count_nonzero(~found) < LEAST_LEFT * image.size:
-        found[:] = False
-    return found
+    found |= regions_of(~found, 1.0, LETTER_PX, True)
+    whole: Mask = with_enclosed(found, FILLED, LABEL * image.size)
+    return whole
+
+
+def _beside(image: F32, value: np.float32, inside: Mask) -> tuple[float, bool]:
+    """How often a part's value occurs just beyond what is `inside` it, and if it was cut off there.
+
+    Where the black level or saturation cut an image off, its end becomes rarer little by little,
+    and what is next to it is next to it in value, too.
+    """
+    same = image == value
+    near = grown(inside, NEAR_PX[0])
+    beside = grown(near, NEAR_PX[1] - NEAR_PX[0])
+    between = grown(beside, FAR_PX[0] - NEAR_PX[1])
+    beyond = grown(between, FAR_PX[1] - FAR_PX[0])
+    parts = (same[beside & ~near], same[beyond & ~between])
+    one, other = (float(each.mean()) if each.size else 0.0 for each in parts)
+    if one <= FADING * other + SCATTERED:
+        return 0.0 if other == 0.0 else one, False
+    apart = np.abs(image - value)
+    edge = grown(reached(same, inside), 1) & ~same
+    rest = ~same & ~edge
+    if not (edge.any() and rest.any()):
+        return 0.0, False
+    # beside what was drawn the value may be in narrow gaps, as between letters
+    return 0.0, bool(np.median(apart[edge]) < LIKE * np.median(apart[rest]))
 
 
 def mirrored_into(image: F32, blank: Mask) -> F32:
@@ -106,39 +158,6 @@ def _within(at: I64, size: int) -> I64:
     turned = np.abs(at)
     turned = np.where(turned >= size, 2 * size - 2 - turned, turned)
     return np.asarray(np.clip(turned, 0, size - 1), np.int64)
-
-
-@njit(nogil=True, cache=True)
-def _regions(mask: Mask, least: float, most: float, islands: bool) -> Mask:
-    """Those connected regions of a mask (ny, nx) that have from `least` to `most` pixels.
-
-    `islands`: and do not touch the image's edges.
-    """
-    ny, nx = mask.shape
-    seen = np.zeros((ny, nx), np.bool_)
-    out = np.zeros((ny, nx), np.bool_)
-    at = np.empty(mask.size, np.int64)
-    for start in range(mask.size):
-        if seen[start // nx, start % nx] or not mask[start // nx, start % nx]:
-            continue
-        seen[start // nx, start % nx] = True
-        at[0] = start
-        count, done = 1, 0
-        edge = False
-        while done < count:
-            y, x = at[done] // nx, at[done] % nx
-            done += 1
-            edge |= y == 0 or x == 0 or y == ny - 1 or x == nx - 1
-            for dy, dx in ((-1, 0), (1, 0), (0, -1), (0, 1)):
-                j, i = y + dy, x + dx
-                if 0 <= j < ny and 0 <= i < nx and mask[j, i] and not seen[j, i]:
-                    seen[j, i] = True
-                    at[count] = j * nx + i
-                    count += 1
-        if least <= count <= most and not (islands and edge):
-            for k in range(count):
-                out[at[k] // nx, at[k] % nx] = True
-    return out
 
 
 @njit(nogil=True, cache=True)

@@ -28,9 +28,12 @@ SMALLEST_PX = 16
 def drawn_levels(image: F32) -> int:
     """How many levels a finite image (ny, nx) of a few has that is none of counts; else 0.
 
+    1 of one that has the same value everywhere.
     Counts are few where electrons are few, but next to each other they are as unlike as chance
     makes them.
     """
+    if image.min() == image.max():
+        return 1
     if min(image.shape) < SMALLEST_PX:
         return 0
     values = np.unique(image[:: max(1, len(image) // 64)])

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from stemd.engines.restoration.blank import blank_parts, mirrored_into
 from stemd.engines.restoration.bright import beyond, keep_within
+from stemd.engines.restoration.cleaned import cleaned
 from stemd.engines.restoration.dim_parts import BETTER, LEAST, LEAST_SEEN, LOST, Squares
 from stemd.engines.restoration.drawn import drawn_levels, repeated
 from stemd.engines.restoration.evidence.faithful import faithful
 from stemd.engines.restoration.robust_scale import normalise
 from stemd.engines.restoration.slow_detector import undone
-from stemd.engines.restoration.spikes import without_spikes
 from stemd.engines.restoration.tiling import restore
 from stemd.inference.base import Network
 from stemd.inference.model_file import ModelFile
@@ -26,6 +26,8 @@ Image = NDArray[np.float32]
 
 SMALLEST_PARTED_PX = 64
 """An image that is smaller has no parts."""
+LEAST_PX = 3
+"""Lines and columns of which a network makes anything: a profile is as it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class Finished:
     `levels`: as many has an image of a few that is no recorded one, and is as it was (uncertainty
     0). `repeated`: as often each line and each column came: restored was each of them once.
     `dim`: part of the image that was restored by itself, too dim beside the rest.
+    `lost_lines`, `alternating`: see `cleaned.Cleaned`. `too_small`: it is as it was, and its
+    uncertainty that of a pixel.
     """
 
     image: Image
@@ -53,6 +57,9 @@ class Finished:
     levels: int = 0
     repeated: tuple[int, int] = (1, 1)
     dim: float = 0.0
+    lost_lines: tuple[int, int] = (0, 0)
+    alternating: tuple[tuple[str, float], ...] = ()
+    too_small: bool = False
 
     def told(self) -> dict[str, Any]:
         """What an image's description says of it."""
@@ -73,6 +80,12 @@ class Finished:
             told["dim"] = round(self.dim, 6)
         if self.repeated != (1, 1):
             told["repeated"] = list(self.repeated)
+        if self.too_small:
+            told["too_small"] = True
+        if self.lost_lines != (0, 0):
+            told["lost_lines"] = list(self.lost_lines)
+        if self.alternating:
+            told["alternating"] = {what: round(value, 4) for what, value in self.alternating}
         return told
 
 
@@ -84,10 +97,10 @@ def finished(
 ) -> Finished:
     """An image (ny, nx) restored by any network, in agreement with what was recorded.
 
-    In the unit of `image` and with its mean, but for spikes (hot and dead pixels, X-rays): these
-    are looked for first, are no evidence, and what is beside them is shown there. Parts that were
-    not recorded, such as a label, are filled from beside them, and put back; what a slow detector
-    did is undone first. Raises what `tiling.restore` raises.
+    In the unit of `image` and with its mean, but for spikes (hot and dead pixels, X-rays) and lost
+    lines: these are looked for first, are no evidence, and what is beside them is shown there.
+    Parts that were not recorded, such as a label, are filled from beside them, and put back; what
+    alternates, and what a slow detector did, is undone first. Raises what `tiling.restore` raises.
     """
     finite = np.isfinite(image)
     if not finite.all():
@@ -95,14 +108,27 @@ def finished(
     levels = drawn_levels(image)
     if levels:
         return Finished(image.copy(), np.zeros_like(image), 0, 0.0, 0.0, 0.0, levels=levels)
+    if min(image.shape) < LEAST_PX:
+        return _as_it_was(image)
     often = repeated(image)
     if often is not None:
         found = finished(often.once(image), model, network, cancelled)
         shown, error = (often.again(each) for each in (found.image, found.uncertainty))
         return replace(found, image=shown, uncertainty=error, repeated=often.times)
-    image, number = without_spikes(image)
-    found = _beside_blank(image, model, network, cancelled)
-    return replace(found, spikes=number) if number else found
+    clean = cleaned(image)
+    return replace(
+        _beside_blank(clean.image, model, network, cancelled),
+        spikes=clean.spikes,
+        lost_lines=clean.lost_lines,
+        alternating=clean.alternating,
+    )
+
+
+def _as_it_was(image: Image) -> Finished:
+    apart = [np.diff(image.astype(np.float64), axis=axis).ravel() for axis in (0, 1)]
+    noise = np.median(np.abs(np.concatenate(apart))) / 0.6745 / np.sqrt(2.0)
+    error = np.full(image.shape, noise, np.float32)
+    return Finished(image.copy(), error, 0, 0.0, 0.0, 0.0, too_small=True)
 
 
 def _beside_blank(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,17 +16,13 @@ from stemd.acquisition import Acquisition, Detector, Scan
 from stemd.adapters.recordings.pictures import Picture
 from stemd.adapters.recordings.scan_times import ScanTimes
 from stemd.documents import to_json
-from stemd.engines.restoration.blank import blank_parts, mirrored_into
-from stemd.engines.restoration.drawn import drawn_levels, repeated
 from stemd.engines.restoration.finished import Finished, finished
 from stemd.engines.restoration.frames.aligned import Aligned, align
 from stemd.engines.restoration.frames.kinds import Kinds
 from stemd.engines.restoration.line_direction import along_y
-from stemd.engines.restoration.spikes import without_spikes
 from stemd.engines.restoration.steady import steadied
-from stemd.errors import ModelError
 from stemd.inference.worker import shared
-from stemd.offline.restoring.cut_off import cut_off
+from stemd.offline.restoring.beforehand import Prepared, finite, prepared, without_labels
 from stemd.offline.restoring.sources import Series
 from stemd.results import Result, Snapshot
 from stemd.storage.files import write_atomic
@@ -34,10 +30,6 @@ from stemd.storage.png import encode_png
 from stemd.storage.tiff import describe, write_tiff
 
 F32 = NDArray[np.float32]
-
-
-LARGEST = 1e12
-"""Their squares, summed over an image, are numbers of 32 bits still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,90 +74,74 @@ def restored(series: Series, choice: Choice) -> Restored:
     The images are called `<name>_restored` and `<name>_uncertainty`, and, of several frames,
     `<name>_sum`: the aligned sum itself.
     """
-    numbers = _with_values(series)
-    blank = sorted(set(range(len(series.pictures))) - set(numbers))
-    series = replace(series, pictures=tuple(series.pictures[n] for n in numbers))
-    first = series.pictures[0]
-    size = choice.pixel_size_angstrom or first.pixel_size_angstrom
-    images: dict[str, F32] = {}
-    document: dict[str, Any] = {"source": first.source, "frames": len(series.pictures)}
-    if blank:
-        document["without_values"] = blank
-    unknown = sum(int(np.count_nonzero(~np.isfinite(p.pixels))) for p in series.pictures)
-    if unknown:
-        document["pixels_without_value"] = unknown
-    recorded = [_finite(picture.pixels) for picture in series.pictures]
-    alone = len(recorded) == 1
-    drawn = alone and drawn_levels(recorded[0]) > 0
-    often = repeated(recorded[0]) if alone and not drawn else None
-    if often is not None:
-        recorded = [often.once(recorded[0])]
-        document["repeated"] = list(often.times)
-    recorded, spikes = (recorded, 0) if drawn else _without_spikes(recorded)
-    ends = (0.0, 0.0) if drawn else np.mean([cut_off(each) for each in recorded], axis=0)
-    document |= {
-        key: round(float(part), 6)
-        for key, part in zip(("at_lowest", "at_highest"), ends, strict=True)
-        if part
-    }
-    turned = choice.lines == "y" or (choice.lines == "auto" and not drawn and along_y(recorded))
+    ready = prepared(series)
+    size = choice.pixel_size_angstrom or ready.pictures[0].pixel_size_angstrom
+    document, recorded = ready.told, ready.frames
+    turned = choice.lines == "y" or (
+        choice.lines == "auto" and not ready.drawn and along_y(recorded)
+    )
     if turned:
         # all that follows knows lines along x only
         recorded = [np.ascontiguousarray(pixels.T) for pixels in recorded]
         document["lines_along"] = "y"
+    images: dict[str, F32] = {}
     pixels = recorded[0]
     if len(recorded) > 1:
-        recorded, share = _without_labels(recorded)
-        if share:
-            document["blank_in_frames"] = round(share, 6)
-        frames = align(recorded)
-        pixels = images[f"{series.name}_sum"] = frames.image
-        document |= {"sources": [picture.source for picture in series.pictures]}
-        document |= described(frames, size, choice.frame_time_s, numbers, turned=turned)
-    elif not drawn:
-        times = choice.times(first, pixels.shape[1])
+        pixels, told = _summed(recorded, ready, size, choice.frame_time_s, turned=turned)
+        images[f"{series.name}_sum"] = pixels
+        document |= told
+    elif not ready.drawn:
+        times = choice.times(ready.pictures[0], pixels.shape[1])
         known = () if times is None else (times.line_s, times.pixel_s)
         pixels, undone = steadied(pixels, *known)
         document |= undone
     found, about = _through_the_network(pixels, choice)
-    # of several frames the others know what one does not
-    unseen = ~np.isfinite(first.pixels) if len(series.pictures) == 1 else None
     images |= {
         f"{series.name}_restored": found.image, f"{series.name}_uncertainty": found.uncertainty
     }  # fmt: skip
     if turned:
         images = {name: np.ascontiguousarray(image.T) for name, image in images.items()}
-    if often is not None:
-        images = {name: often.again(image) for name, image in images.items()}
-    if unseen is not None:
-        for image in images.values():
-            image[unseen] = np.nan
     document |= about
     document["pixel_size_angstrom"] = size
-    document |= found.told()
-    spikes += found.spikes
+    spikes = document.get("spikes", 0) + found.spikes
+    # of these the first look, at what was recorded, has seen all
+    document |= {key: value for key, value in found.told().items() if key not in document}
     if spikes:
         document["spikes"] = spikes
-    return Restored(images, size, document)
+    return Restored(_as_recorded(images, ready), size, document)
 
 
-def _without_spikes(frames: list[F32]) -> tuple[list[F32], int]:
-    """Frames whose hot pixels, which do not drift either, are filled in, and how many these are."""
-    found = [without_spikes(frame) for frame in frames]
-    return [frame for frame, _ in found], sum(number for _, number in found)
+def _summed(
+    recorded: Sequence[F32],
+    ready: Prepared,
+    pixel_size_angstrom: float | None,
+    frame_time_s: float | None,
+    *,
+    turned: bool,
+) -> tuple[F32, dict[str, Any]]:
+    """The aligned sum of frames (ny, nx), and what is told of it."""
+    told: dict[str, Any] = {}
+    frames, share = without_labels(list(recorded))
+    if share:
+        told["blank_in_frames"] = round(share, 6)
+    found = align(frames)
+    told["sources"] = [picture.source for picture in ready.pictures]
+    told |= described(found, pixel_size_angstrom, frame_time_s, ready.numbers, turned=turned)
+    return found.image, told
 
 
-def _without_labels(frames: list[F32]) -> tuple[list[F32], float]:
-    """Frames whose labels, which do not drift with what they show, are filled from beside them.
+def _as_recorded(images: dict[str, F32], ready: Prepared) -> dict[str, F32]:
+    """Images with each line and column as often as it came, and without a value where none was.
 
-    And the largest part of a frame that was.
+    Of several frames the others know what one does not.
     """
-    blank = [blank_parts(frame) for frame in frames]
-    filled = [
-        mirrored_into(frame, part) if part.any() else frame
-        for frame, part in zip(frames, blank, strict=True)
-    ]
-    return filled, max(float(part.mean()) for part in blank)
+    if ready.often is not None:
+        images = {name: ready.often.again(image) for name, image in images.items()}
+    if len(ready.pictures) == 1:
+        unseen = ~np.isfinite(ready.pictures[0].pixels)
+        for image in images.values():
+            image[unseen] = np.nan
+    return images
 
 
 def described(
@@ -214,25 +190,6 @@ def _kinds(kinds: Kinds, numbers: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _with_values(series: Series) -> list[int]:
-    """The numbers of the frames that have any value, from 0.
-
-    Raises ModelError where no frame has one, or they are too large to be squared.
-    """
-    largest = [
-        float(np.abs(each.pixels[np.isfinite(each.pixels)]).max(initial=-1.0))
-        for each in series.pictures
-    ]
-    if max(largest) > LARGEST:
-        raise ModelError(
-            f"{series.source}: values up to {max(largest):.3g} are more than {LARGEST:g}",
-            "is it an image? Divide it by a number",
-        )
-    if max(largest) < 0.0:
-        raise ModelError(f"{series.source}: no pixel is a finite number", "check the image")
-    return [n for n, value in enumerate(largest) if value >= 0.0]
-
-
 def write(made: Restored, folder: Path, *, pictures: bool) -> list[Path]:
     """`<name>.tif` of each image, with `pictures` a PNG beside it, and the document.
 
@@ -264,7 +221,7 @@ def _through_the_network(pixels: F32, choice: Choice) -> tuple[Finished, dict[st
         file, network = networks.network(
             choice.model, choice.backend, choice.threads, device=choice.device
         )
-        found = finished(_finite(pixels), file, network)
+        found = finished(finite(pixels), file, network)
         info = network.info
         return found, {
             "model": info.model,
@@ -274,15 +231,6 @@ def _through_the_network(pixels: F32, choice: Choice) -> tuple[Finished, dict[st
         }
 
     return networks.submit(job, urgent=True).result()
-
-
-def _finite(pixels: F32) -> F32:
-    finite = np.isfinite(pixels)
-    if finite.all():
-        return pixels
-    if not finite.any():
-        raise ModelError("the image has no finite pixel", "check the image")
-    return np.where(finite, pixels, pixels[finite].mean()).astype(np.float32)
 
 
 def _snapshot(image: F32, made: Restored) -> Snapshot:
