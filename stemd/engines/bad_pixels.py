@@ -37,6 +37,9 @@ BEAM_REACH = 0.15
 """The direct beam is not farther from the median of what it has scattered, in detector sides."""
 MOST_PIXELS, MOST_PART = 20, 0.002
 """More than so many pixels, or more than this part of all, are no broken ones but a pattern."""
+LEAST_QUAD = 64
+"""Pixels of the smallest detector that may have a gap amidst its chips, to whose lines what is seen
+on the other side may reach."""
 CALM = 0.25
 """A pixel whose variance is below this part of its mean is not hit by electrons."""
 
@@ -194,11 +197,13 @@ def _hot(counts: NDArray[np.int64]) -> Mask:
 
 
 def _goes_on(counts: NDArray[np.int64], hot: Mask) -> Mask:
-    """Which of these are the end of what is seen beyond dark lines, as of a gap between chips."""
+    """Which of these are the end of what is seen beyond the gap between the chips of a quad."""
     ends = np.zeros(hot.shape, np.bool_)
     places = list(zip(*(axis.tolist() for axis in places_in(hot)), strict=True))
     for axis in (0, 1) if places else ():
-        sums = counts.sum(axis=1 - axis)
+        sums, middle = counts.sum(axis=1 - axis), (counts.shape[axis] - 1) / 2
+        if 2 * middle < LEAST_QUAD:
+            continue
         for place in places:
             here, at = int(counts[place]), place[axis]
             for step, side in ((-1, sums[:at][::-1]), (1, sums[at + 1 :])):
@@ -206,6 +211,8 @@ def _goes_on(counts: NDArray[np.int64], hot: Mask) -> Mask:
                 if not lit.size or lit[0] == 0:
                     continue
                 line = at + step * (1 + int(lit[0]))
+                if not min(at, line) < middle < max(at, line):
+                    continue
                 beyond = counts[line] if axis == 0 else counts[:, line]
                 along = place[1 - axis]
                 near = int(beyond[max(0, along - 1) : along + 2].max())
