@@ -70,19 +70,12 @@ def _plan_for(
     centre: tuple[float, float],
     radii: tuple[float, ...],
     in_order: bool,
+    once: bool,
 ) -> PatternPlan:
     """The plan for discs of these radii. The parts of a scan share it, and scans that are alike."""
     mask = None if masked is None else np.frombuffer(masked, np.bool_).reshape(shape)
     discs = _unmasked(shape, centre, {str(radius): (0.0, radius) for radius in radii}, mask)
-    return plan_of(shape, dtype, mask, discs, big_endian=big_endian, in_order=in_order)
-
-
-def rows_in_order(*, received: bool) -> bool:
-    """Whether patterns are read row after row: of memory that was just received, in a cache.
-
-    What is not yet in a cache comes more steadily when it is asked for (docs/adr/0034).
-    """
-    return received and reads_in_order()
+    return plan_of(shape, dtype, mask, discs, big_endian=big_endian, in_order=in_order, once=once)
 
 
 class Reducer:
@@ -304,5 +297,7 @@ class Reducer:
         self._sums = np.zeros(sums_count(len(edges)), np.int64)
         masked = None if self._maps.masked is None else self._maps.masked.tobytes()
         centre = self.centre or self._middle
-        in_order = rows_in_order(received=received)
-        return _plan_for(self._shape, dtype, big_endian, masked, centre, tuple(edges), in_order)
+        return _plan_for(
+            self._shape, dtype, big_endian, masked, centre, tuple(edges), reads_in_order(),
+            not received,
+        )  # fmt: skip

@@ -55,11 +55,12 @@ class SampledPatterns:
             return
         probe = block.probe[: block.count]
         first, last = max(0, int(probe.min())), int(probe.max())  # lines may run backwards
-        if last // self._step == (first - 1) // self._step:
-            return
-        for index in np.flatnonzero((probe >= 0) & (probe % self._step == 0)):
-            with self._lock:
-                self._look(int(probe[index]), block.patterns()[index, :: self._rows], masked)
+        patterns = None
+        for position in range(-(-first // self._step) * self._step, last + 1, self._step):
+            patterns = block.patterns() if patterns is None else patterns
+            for index in np.flatnonzero(probe == position):
+                with self._lock:
+                    self._look(position, patterns[index, :: self._rows], masked)
 
     def _look(self, position: int, wire: NDArray[np.integer[Any]], masked: Mask | None) -> None:
         dtype = wire.dtype.newbyteorder("=")

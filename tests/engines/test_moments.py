@@ -16,24 +16,36 @@ from numpy.typing import NDArray
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
 from stemd.engines import reduction
 from stemd.engines.base import PositionMaps
+from stemd.engines.kernels import tiles
 from stemd.engines.kernels.nearness import multiplies_bytes
 from stemd.engines.kernels.tiles import PatternPlan, plan_of
-from stemd.engines.kernels.vectors import CELL, ROW_BY_ROW, STRIP_BY_STRIP, TILE
+from stemd.engines.kernels.vectors import BAND, CELL, ROW_BY_ROW, STRIP, STRIP_BY_STRIP, TILE
 from stemd.engines.reduction import Reducer, position_runs
 from stemd.pixels import Mask, mask_of
 from tests.engines.scenes import blocks_of
 
 Radii = dict[str, tuple[float, float]]
-ORDERS = [False, True] if multiplies_bytes() else [False]
-"""Strip by strip, and in order where this processor has what that needs."""
+STRIPS, CHOSEN, FORCED = "strip by strip", "as chosen", "in order wherever it is possible"
+ORDERS = [STRIPS, CHOSEN, FORCED] if multiplies_bytes() else [STRIPS]
+"""What this processor has what it needs for."""
 
 
-@pytest.fixture(scope="module", autouse=True, params=ORDERS, ids=lambda it: f"in_order={it}")
-def in_order(request: pytest.FixtureRequest) -> Iterator[bool]:
-    """Whether patterns are read in order, whatever this processor is."""
+def _in_order(strips: NDArray[np.int64], kinds: NDArray[np.int64], rows: int, *_: int, **__: bool
+) -> int:  # fmt: skip
+    whole = rows == BAND and bool((kinds < 0).all()) and strips[-1] == (strips.size - 1) * STRIP
+    return {2: 2, 4: 4, 8: 8, 16: 8}.get(strips.size if whole else 0, ROW_BY_ROW)
+
+
+@pytest.fixture(scope="module", autouse=True, params=ORDERS)
+def in_order(request: pytest.FixtureRequest) -> Iterator[str]:
+    """In which order patterns are read, whatever this processor is."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reduction, "rows_in_order", lambda *, received: request.param)
+        patch.setattr(reduction, "reads_in_order", lambda: request.param != STRIPS)
+        if request.param == FORCED:
+            patch.setattr(tiles, "_order", _in_order)
+        reduction._plan_for.cache_clear()
         yield request.param
+    reduction._plan_for.cache_clear()
 
 
 def reduced(
@@ -257,26 +269,42 @@ def test_masked_rows_are_not_read_and_masked_columns_are_no_runs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "shape", "orders"),
+    ("dtype", "shape", "in_cache", "from_memory", "with_discs"),
     [
-        ("u1", (256, 256), [4]),
-        ("u2", (256, 256), [8]),
-        ("u2", (256, 64), [2]),
-        ("u2", (250, 256), [8, ROW_BY_ROW]),
-        ("u2", (512, 512), [ROW_BY_ROW] * 2),
-        ("u2", (192, 192), [ROW_BY_ROW]),
-        ("u1", (256, 64), [STRIP_BY_STRIP]),
-        ("u4", (256, 256), [STRIP_BY_STRIP]),
-        ("i4", (256, 256), [STRIP_BY_STRIP]),
-        ("u2", (32, 16), [STRIP_BY_STRIP]),
+        ("u1", (256, 256), [4], [4], [STRIP_BY_STRIP]),
+        ("u2", (256, 256), [8], [8], [STRIP_BY_STRIP]),
+        ("u2", (256, 64), [2], [2], [STRIP_BY_STRIP]),
+        ("u2", (250, 256), [8, STRIP_BY_STRIP], [8, STRIP_BY_STRIP], [STRIP_BY_STRIP] * 2),
+        ("u2", (512, 512), [8] * 2, [ROW_BY_ROW] * 2, [STRIP_BY_STRIP] * 2),
+        ("u2", (256, 1024), [STRIP_BY_STRIP], [ROW_BY_ROW], [ROW_BY_ROW]),
+        ("u2", (192, 192), [STRIP_BY_STRIP], [STRIP_BY_STRIP], [STRIP_BY_STRIP]),
+        ("u1", (256, 64), [STRIP_BY_STRIP], [STRIP_BY_STRIP], [STRIP_BY_STRIP]),
+        ("u4", (256, 256), [STRIP_BY_STRIP], [STRIP_BY_STRIP], [STRIP_BY_STRIP]),
+        ("i4", (256, 256), [STRIP_BY_STRIP], [STRIP_BY_STRIP], [STRIP_BY_STRIP]),
+        ("u2", (32, 16), [STRIP_BY_STRIP], [STRIP_BY_STRIP], [STRIP_BY_STRIP]),
     ],
 )
-def test_patterns_are_read_in_order_where_their_rows_are_wide_and_their_pixels_small(
-    dtype: str, shape: tuple[int, int], orders: list[int]
+def test_patterns_are_read_in_order_where_that_was_measured_to_be_faster(
+    in_order: str,
+    dtype: str,
+    shape: tuple[int, int],
+    in_cache: list[int],
+    from_memory: list[int],
+    with_discs: list[int],
 ) -> None:
-    place = TILE.index("order")
-    assert plan_of(shape, dtype, None, [], in_order=True).tiles[:, place].tolist() == orders
-    assert not plan_of(shape, dtype, None, []).tiles[:, place].any()
+    if in_order == FORCED:
+        pytest.skip("not as chosen")
+    discs = [np.hypot(*np.ogrid[: shape[0], : shape[1]]) < radius for radius in (9, 12, 15, 18, 21)]
+    for masks, once, orders in (
+        ([], False, in_cache), (discs, False, in_cache), ([], True, from_memory),
+        (discs, True, with_discs),
+    ):  # fmt: skip
+        plan = plan_of(shape, dtype, None, masks, in_order=True, once=once)
+        assert plan.tiles[:, TILE.index("order")].tolist() == orders
+    few = plan_of(shape, dtype, None, discs[:2], in_order=True, once=True)
+    wide = from_memory[0] in (8, ROW_BY_ROW)
+    assert few.tiles[0, TILE.index("order")] == (from_memory[0] if wide else STRIP_BY_STRIP)
+    assert not plan_of(shape, dtype, None, []).tiles[:, TILE.index("order")].any()
 
 
 def test_narrow_patterns_are_read_as_wider_ones_of_fewer_rows() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from stemd.engines import reduction
 from stemd.engines.kernels import nearness
 
 
@@ -54,12 +53,3 @@ def test_rows_are_read_in_order_where_that_was_measured_and_can_be_compiled(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(nearness, "multiplies_bytes", nearness.multiplies_bytes.__wrapped__)
     assert nearness.reads_in_order.__wrapped__() == expected
-
-
-def test_only_memory_that_was_just_received_is_read_in_order(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for likes in (False, True):
-        monkeypatch.setattr(reduction, "reads_in_order", lambda likes=likes: likes)
-        assert reduction.rows_in_order(received=True) == likes
-        assert not reduction.rows_in_order(received=False)

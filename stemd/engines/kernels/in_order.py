@@ -2,8 +2,8 @@
 
 With one row at a time the running sums of `column_sums` would have to be taken out after each few
 rows. So the y moment is summed with products of bytes, which some processors have an instruction
-for: a sixth less time for patterns that are in a cache. For patterns that are not in one yet see
-docs/adr/0034.
+for: a sixth less time for patterns that are in a cache. Memory comes by itself to who reads it in
+order, as fast as it is; where it is late every second line has been asked for (docs/adr/0059).
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ ir = later("llvmlite.ir")
 
 _NEAR_BYTES = 1024
 """How far ahead each line is asked for, where all is in a cache."""
+_AHEAD_BYTES = 2048
+"""How far ahead every second line is asked for, where nothing is in a cache yet."""
 _FAR_BYTES = 2048
 """How far behind a band the one line is that is asked for: the next page is known in time."""
 _LOWEST = -128
@@ -57,9 +59,9 @@ class _RowMoment:
         for pair, weights in zip(self._sums, (even, b.shl(even, v.all(v.shorts, 8))), strict=True):
             v.add_products(pair[which % 2], values, weights)
 
-    def next_row(self) -> None:
-        """Go on to the next row."""
-        self._v.add(self._weights, self._v.pattern(self._v.bytes, (1, 0)))
+    def go_on(self, rows: int = 1) -> None:
+        """Go on to the next row, or by so many, or back."""
+        self._v.add(self._weights, self._v.pattern(self._v.bytes, (rows, 0)))
 
     def totals(self, sums: list[Any]) -> list[Any]:
         """The moments of phases, that of a pair of equal place in the first; `sums` are theirs."""
@@ -132,24 +134,29 @@ class InOrder:
         return sums, self._moment.totals(sums)
 
     def _add_in_registers(self, first: Any, count: int) -> None:
-        """BAND rows of `count` strips, all their bytes."""
+        """BAND rows of `count` strips, all their bytes, or several times so many strips."""
         v, b = self._v, self._v.b
-        places = [v.at(self._columns, strip * COLUMN_BYTES) for strip in range(count)]
         held = self._held[:count]
-        for each, place in zip(held, places, strict=True):
-            each.fetch(place)
         row_bytes = self._tile.row_bytes
         self._ask_for_one(v.at(first, b.mul(row_bytes, v.number(BAND))))
-        with v.turns(BAND) as row:
-            here = v.at(first, b.mul(row, row_bytes))
-            self._ask_for_all(here, count)
-            for strip, each in enumerate(held):
-                values = v.load(v.at(here, strip * STRIP), v.shorts)
-                each.add(values)
-                self._moment.add(values, strip)
-            self._moment.next_row()
-        for each, place in zip(held, places, strict=True):
-            each.store(place)
+        with v.loop(b.udiv(self._tile.number["strips"], v.number(count))) as (some, _):
+            columns = v.at(self._columns, b.mul(some, v.number(count * COLUMN_BYTES)))
+            places = [v.at(columns, strip * COLUMN_BYTES) for strip in range(count)]
+            for each, place in zip(held, places, strict=True):
+                each.fetch(place)
+            start = v.at(first, b.mul(some, v.number(count * STRIP)))
+            with v.turns(BAND) as row:
+                here = v.at(start, b.mul(row, row_bytes))
+                self._ask_for_all(here, v.number(0), count)
+                for strip, each in enumerate(held):
+                    values = v.load(v.at(here, strip * STRIP), v.shorts)
+                    each.add(values)
+                    self._moment.add(values, strip)
+                self._moment.go_on()
+            self._moment.go_on(-BAND)
+            for each, place in zip(held, places, strict=True):
+                each.store(place)
+        self._moment.go_on(BAND)
 
     def _add_rows(self, first: Any) -> None:
         """Any number of rows and strips, with some of their bytes zeroed."""
@@ -161,14 +168,14 @@ class InOrder:
             with v.loop(tile.number["strips"]) as (strip, _):
                 eight = b.mul(strip, v.number(8))
                 here = v.at(start, v.load(v.at(tile.table("at"), eight), v.long))
-                self._ask_for_all(here, 1)
+                self._ask_for_all(here, strip, 1)
                 values = self._counted(here, eight)
                 place = v.at(self._columns, b.mul(strip, v.number(COLUMN_BYTES)))
                 column.fetch(place)
                 column.add(values)
                 column.store(place)
                 self._moment.add(values, 0)
-            self._moment.next_row()
+            self._moment.go_on()
 
     def _counted(self, here: Any, eight: Any) -> Any:
         """A strip of a row with the bytes zeroed that do not count."""
@@ -180,12 +187,20 @@ class InOrder:
             b.store(b.and_(b.load(values), tile.lane_mask(kind)[0]), values)
         return b.load(values)
 
-    def _ask_for_all(self, here: Any, count: int) -> None:
-        """Ask for as many lines as are read now, where they are in a cache and are to stay."""
-        v = self._v
-        with v.b.if_then(v.b.icmp_signed("==", self._tile.nearness, v.number(NEAREST))):
-            for line in range(count):
-                v.prefetch(v.at(here, _NEAR_BYTES, line * STRIP), NEAREST)
+    def _ask_for_all(self, here: Any, first: Any, count: int) -> None:
+        """Ask for as many lines as are read now, from strip number `first` on, where they are in a
+        cache and are to stay; of others for those of even numbers."""
+        v, b = self._v, self._v.b
+        near = b.icmp_signed("==", self._tile.nearness, v.number(NEAREST))
+        with b.if_else(near) as (yes, no):
+            with yes:
+                for line in range(count):
+                    v.prefetch(v.at(here, _NEAR_BYTES, line * STRIP), NEAREST)
+            with no:
+                asks = b.icmp_signed("==", b.and_(first, v.number(1)), v.number(0))
+                with b.if_then(asks):
+                    for line in range(0, count, 2):
+                        v.prefetch(v.at(here, _AHEAD_BYTES, line * STRIP), SECOND)
 
     def _ask_for_one(self, here: Any) -> None:
         self._v.prefetch(self._v.at(here, _FAR_BYTES), SECOND)

@@ -34,9 +34,13 @@ TALL = 8
 AHEAD_BYTES = 6144
 """How far ahead memory is asked for (measured on 256 x 256 x uint16, AMD EPYC of the first
 generation: 11.0 microseconds a pattern, with 2048 15, with 3840 11.9, without 21)."""
-FEWEST_STRIPS = 6
-"""A row of fewer is read in order only if its sums stay in registers: they are stored and waited
-for otherwise."""
+FEWEST_STRIPS, FEW_CHANNELS = 16, 4
+"""Rows of fewer strips come from memory in order only if their sums stay in registers, and with
+more channels only rows of twice as many: sums that are stored for each row take twice the time,
+which memory does not give, and a cache even less."""
+TWICE = 2
+"""Rows of so many times the strips that stay in registers are read in so many parts where they are
+in a cache, which has no order: 10.7 instead of 20.9 microseconds for 512 x 512 x uint16."""
 _PLACES = 2
 """Bytes of the largest pixels that are read in order."""
 _BIAS_I4 = 1 << 31
@@ -93,11 +97,13 @@ def plan_of(
     *,
     big_endian: bool = False,
     in_order: bool = False,
+    once: bool = False,
 ) -> PatternPlan:
     """The plan for patterns (height, width) of "u1" to "u8" or "i4"; masks are (y, x).
 
     `channels` are summed; they must not hold masked pixels. `in_order`: rows are read one after
-    another where that is possible, see `in_order`.
+    another where that is possible and faster, see `in_order`; `once`: what comes from memory and is
+    in no cache.
     """
     size, signed = np.dtype(dtype).itemsize, dtype.startswith("i")
     height, width = shape
@@ -129,8 +135,9 @@ def plan_of(
             for y_part, band_rows, bands in _parts(y, y_stop):
                 row |= {"first": y_part * layout.row_bytes, "y": y_part * layout.folded}
                 row |= {"rows": band_rows, "bands": bands}
-                ordered = in_order and size <= _PLACES
-                order = _order(strips, kinds, band_rows) if ordered else STRIP_BY_STRIP
+                order = STRIP_BY_STRIP
+                if in_order and size <= _PLACES:
+                    order = _order(strips, kinds, band_rows, len(channels), once=once)
                 row["order"] = order
                 by_band = order != STRIP_BY_STRIP
                 cells = add_cells(
@@ -150,12 +157,21 @@ def plan_of(
     )
 
 
-def _order(strips: NDArray[np.int64], kinds: NDArray[np.int64], rows: int) -> int:
+def _order(
+    strips: NDArray[np.int64], kinds: NDArray[np.int64], rows: int, channels: int, *, once: bool
+) -> int:
     """How a tile of pixels of one or two bytes is read in order, if it is wide enough for that."""
     whole = rows == BAND and bool((kinds < 0).all()) and strips[-1] == (strips.size - 1) * STRIP
-    if whole and strips.size in IN_REGISTERS:
+    most = max(IN_REGISTERS)
+    if not once:
+        if whole and strips.size in IN_REGISTERS:
+            return strips.size
+        return most if whole and strips.size == TWICE * most else STRIP_BY_STRIP
+    # the memory waits for rims, of which narrow rows have many a byte
+    many = channels > FEW_CHANNELS
+    if whole and strips.size in IN_REGISTERS and not many and (not channels or strips.size == most):
         return strips.size
-    return ROW_BY_ROW if strips.size >= FEWEST_STRIPS else STRIP_BY_STRIP
+    return ROW_BY_ROW if strips.size >= FEWEST_STRIPS * (1 + many) else STRIP_BY_STRIP
 
 
 class _Lanes:
