@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,14 @@ from stemd.aberrations import Aberrations
 from stemd.acquisition import Optics
 from stemd.beam import Beam
 from stemd.blocks import Notice
+from stemd.engines.airpi.bright import HeldTo
+from stemd.engines.airpi.object import ExitWaveObject
+from stemd.engines.airpi.side_by_side import side_by_side
 from stemd.engines.airpi.slopes import Frame
 from stemd.engines.airpi.strong import Fitted, Strong
+from stemd.engines.bright_field.engine import BrightFieldEngine
+from stemd.engines.lens.found import LensFound
+from stemd.engines.lens.measure import Measured, StoppedError
 from stemd.results import Result
 from stemd.scan.part import ScanPart
 from stemd.scan.run import ScanRun
@@ -127,6 +135,47 @@ def test_beside_a_camera_the_image_does_not_wait_for_a_lens_that_takes_long(
         kind = "airpi_hurried" if hurried else "airpi_lens_disagrees"
         assert [notice.kind for notice in notices] == [kind]
         assert run.lacking() == ({"airpi": POSITIONS**2} if hurried else {})
+
+
+def test_the_lens_of_a_faint_specimen_is_looked_for_only_as_long_as_there_is_time(
+    nothing: str, patterns: NDArray[np.uint16], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That second search went on however late it was. What was told stands then, and the network
+    has not been waited for: its lines are made in another thread."""
+    at = Measured(LENS, np.zeros(7), 0.0, 0.0, np.zeros(4), 40.0, 0.0, lead=1.0)
+    unsure = LensFound(Aberrations(), at, 0.0, False, 0.0, False, (LENS,))
+    assert not unsure.sure
+    threads: list[str] = []
+
+    def search(*of: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        while of[-1]():
+            time.sleep(0.01)
+        raise StoppedError
+
+    monkeypatch.setattr("stemd.engines.airpi.bright.likely_lenses", search)
+    monkeypatch.setattr("stemd.engines.airpi.keeper.LENS_BY_S", 0.5)
+    monkeypatch.setattr("stemd.engines.airpi.keeper.LEAST_LENS_S", 0.0)
+    monkeypatch.setattr(BrightFieldEngine, "_measure", lambda *of: None)
+    monkeypatch.setattr(HeldTo, "lens_found", property(lambda of: unsure))
+    monkeypatch.setattr(ExitWaveObject, "power_density", lambda of: np.ones(20))
+    notices: list[Notice] = []
+    run = run_of(patterns, nothing, notices, live=True, when_slow="skip")
+    final = run.serve(lambda snapshot: None, lambda: 100.0)
+    held = next(each for each in final.results if each.name == "airpi_phase").extra["held_to"]
+    assert held["lens"] == "told"
+    assert threads == ["airpi-take"]
+    assert "airpi_hurried" in {notice.kind for notice in notices}
+    assert run.lacking() == {"airpi": POSITIONS**2}, "the record makes what there was no time for"
+
+
+def test_of_several_things_those_are_made_for_which_there_is_time() -> None:
+    assert side_by_side(str, [3, 1, 2]) == side_by_side(str, [3, 1, 2], 2) == ["3", "1", "2"]
+    assert side_by_side(str, [3, 1, 2], until=0.0) == ["3"]
+    assert side_by_side(str, [3, 1, 2], 2, until=0.0) == ["3"]
+    assert side_by_side(str, [], 2) == []
+    with pytest.raises(ZeroDivisionError):
+        side_by_side(lambda number: 1 // number, [1, 0], 2)
 
 
 @pytest.fixture

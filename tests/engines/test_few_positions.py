@@ -7,7 +7,7 @@ import pytest
 
 from stemd import api
 from stemd.beam import Beam
-from stemd.engines.airpi import bright
+from stemd.engines.airpi import through
 from stemd.engines.direct import line_kernels
 from stemd.engines.lens.estimate import Frequencies
 
@@ -30,5 +30,5 @@ def test_so_few_positions_are_no_error(shape: tuple[int, int]) -> None:
 def test_a_single_position_has_no_frequency_and_explains_nothing() -> None:
     at = Frequencies(np.ones((1, 1), np.bool_), Beam(3e5, 20.0), 0.3)
     none = np.zeros(0)
-    assert bright._unexplained(at, none, none, 100) == 0.0
+    assert through.unexplained(at, none, none, 100) == 0.0
     assert line_kernels._power_at(at, None).size == 0

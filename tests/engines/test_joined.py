@@ -9,11 +9,12 @@ import pytest
 
 from stemd.aberrations import Aberrations
 from stemd.beam import Beam
-from stemd.engines.airpi.bright import Evidence, misfit_of
+from stemd.engines.airpi.bright import Evidence
 from stemd.engines.airpi.inner import Inner, rim_of
 from stemd.engines.airpi.joined import AMPLITUDE, NOISY, compromise, joined
 from stemd.engines.airpi.seen import PART, WIDE, Seen
 from stemd.engines.airpi.slopes import Frame, Slopes
+from stemd.engines.airpi.through import misfit_of
 from stemd.engines.bright_field.view import Discs
 from stemd.engines.lens.estimate import Frequencies, Linear
 from stemd.engines.lens.rings import by_chance

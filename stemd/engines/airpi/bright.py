@@ -18,14 +18,13 @@ from stemd.aberrations import Aberrations
 from stemd.beam import Beam
 from stemd.engines.airpi.dark_field import power_at
 from stemd.engines.airpi.faint_lens import likely_lenses
+from stemd.engines.airpi.side_by_side import side_by_side
+from stemd.engines.airpi.through import Through, through
 from stemd.engines.bright_field.engine import BrightFieldEngine
-from stemd.engines.bright_field.margin import with_margin
-from stemd.engines.bright_field.seen_cells import cells_of
 from stemd.engines.bright_field.settings import BrightFieldSettings
 from stemd.engines.bright_field.view import Discs, Vectors
 from stemd.engines.direct.averaged import parts_of
 from stemd.engines.direct.finished import evidence_for
-from stemd.engines.lens.absorption import Absorbing
 from stemd.engines.lens.estimate import Frequencies, Linear
 from stemd.engines.lens.measure import StoppedError
 from stemd.results import Result
@@ -33,22 +32,18 @@ from stemd.results import Result
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
+THREADS = 2
+"""That see through several lenses, once the search for them is over."""
+OTHERS_S = 0.8
+"""Seconds after the search by which the bright field is seen through other lenses, too."""
 OTHER_RADIAN = 1.8
 """At the aperture's edge, from which on a lens is another one: the strong phases and the thickness
 of a specimen look like less than that (2.5 nm of defocus at 300 kV and 20 mrad)."""
-LEAST_CELLS = 8
-"""Cells from which on their agreement says how wrong the model is."""
 UNEXPLAINED = 0.65, 0.4
 """Part of what the cells see that one thin specimen does not explain, from which on it is too
 thick; and where the lens spreads the probe, so that a weak phase is seen better. Multislice, 1e4
 e/angstrom^2: 100 angstrom of silicon 0.86 and 0.55; a particle on carbon 0.53 and 0.24; perovskite
 of 12 to 30 angstrom 0.28 and 0.18; two sheets of a dichalcogenide 0.14 and 0.24."""
-CLEAR = 5.0
-"""Standard errors of the cells' disagreement that are taken for noise."""
-BY_CHANCE = 3.0
-"""Standard errors of a ring's disagreement from which on it is none."""
-FITTED = 2
-"""Numbers that are found for each frequency, phase and absorption, which take so much noise in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +88,18 @@ class Evidence:
         return np.ascontiguousarray(image[:ny, :nx])
 
 
+class _Clock:
+    """Says whether to go on, until a time of the monotonic clock; `late`: that it was too late."""
+
+    def __init__(self, until: float, go_on: Callable[[], bool]) -> None:
+        self.late = False
+        self._until, self._go_on = until, go_on
+
+    def __call__(self) -> bool:
+        self.late = self.late or time.monotonic() > self._until
+        return self._go_on() and not self.late
+
+
 class HeldSettings(BrightFieldSettings):
     """As those of `direct`."""
 
@@ -114,7 +121,7 @@ class HeldTo(BrightFieldEngine):
     _hasty = False
     _density: F64 | None = None
     hurried = False
-    """Whether there was no time to look for the lens."""
+    """Whether there was no time to look for the lens, or for all that may be the true one."""
 
     def place(self, center: tuple[float, float]) -> None:
         """Keep the cells about this place, in detector pixels, if it was not known before."""
@@ -134,7 +141,8 @@ class HeldTo(BrightFieldEngine):
         At the time `until`, of the monotonic clock, the search for the lens ends: what has been
         found by then stands, else what was told. `hasty`: the image is waited for. Where the data
         are sure of no lens it is through each that may be the true one and the one told, as
-        `direct` makes its image: see `averaged.parts_of`. `density`: the specimen's power by the
+        `direct` makes its image: see `averaged.parts_of`; until `OTHERS_S` later, through as many
+        of them as there is time for, the likeliest first. `density`: the specimen's power by the
         dark field, by which the lens is looked for once more (`faint_lens`). Raises StemdError.
         """
         self._settle()
@@ -147,16 +155,22 @@ class HeldTo(BrightFieldEngine):
         return self._evidence
 
     def _measure(self, discs: Discs, vectors: Vectors, go_on: Callable[[], bool]) -> None:
-        late = False
-
-        def in_time() -> bool:
-            nonlocal late
-            late = late or time.monotonic() > self._until
-            return go_on() and not late
-
+        in_time = _Clock(self._until, go_on)
         super()._measure(discs, vectors, in_time)
         # one that was found before the search was ended is not the one that the record tells
-        self.hurried = late
+        self.hurried = in_time.late
+
+    def _likely(
+        self, discs: Discs, told: Aberrations, density: F64, go_on: Callable[[], bool]
+    ) -> tuple[list[Aberrations], F64]:
+        """See `faint_lens.likely_lenses`; that which was told alone where there is no time."""
+        in_time = _Clock(self._until, go_on)
+        possible = self.lens_found.possible if self.lens_found is not None else ()
+        try:
+            return likely_lenses(discs, told, possible, density, self._own.search, in_time)
+        except StoppedError:
+            self.hurried = True
+            return [told], np.ones(1)
 
     def _images_of(self, discs: Discs, go_on: Callable[[], bool]) -> Sequence[Result] | None:
         told, found = Aberrations.of_optics(self._settings.optics), self.lens_found
@@ -166,21 +180,27 @@ class HeldTo(BrightFieldEngine):
             lenses, name = [found.found.apparent or found.found.aberrations], "measured"
             disagrees = found.words() if found.disagrees or found.turned else ""
         elif found and self._density is not None and found.found.explains and not self.hurried:
-            lenses, likely = likely_lenses(
-                discs, told, found.possible, self._density, self._own.search, go_on
-            )
+            lenses, likely = self._likely(discs, told, self._density, go_on)
             name = "told" if lenses[0] == told else "likely"
         elif found is not None:
             lenses += found.possible
-        seen = [_through(discs, lens, go_on) for lens in lenses]
-        if any(each is None for each in seen):
+        compares = len(lenses) > 1 and likely is None
+
+        def seen_by(lens: Aberrations) -> tuple[Through | None, float]:
+            explains = evidence_for(discs, lens) if compares else 0.0
+            return through(discs, lens, go_on), explains
+
+        seen = side_by_side(seen_by, lenses, THREADS if self._hasty else 1, self._until + OTHERS_S)
+        self.hurried = self.hurried or len(seen) < len(lenses)
+        made = [each for each, _ in seen if each is not None]
+        if len(made) < len(seen):
             return None
-        made = [each for each in seen if each is not None]
         if not made[0].linear.at.index.size:
             return []  # so few positions say nothing of any wave
-        parts = np.ones(1) if likely is None else likely
-        if len(lenses) > 1 and likely is None:
-            parts = parts_of([evidence_for(discs, lens) for lens in lenses])
+        lenses = lenses[: len(made)]
+        parts = np.ones(1) if likely is None else likely[: len(made)] / likely[: len(made)].sum()
+        if compares:
+            parts = parts_of([explains for _, explains in seen])
         blurred = [
             any(_apart(lens, other, discs.beam) > OTHER_RADIAN for other in (told, Aberrations()))
             for lens in lenses
@@ -207,41 +227,6 @@ class HeldTo(BrightFieldEngine):
         return power_at(self._density, at, discs.step_angstrom * discs.beam.aperture)
 
 
-@dataclass(frozen=True, slots=True)
-class _Through:
-    """What the bright field says through one lens: `linear` and `misfit` as of `Evidence`, and the
-    part that stays unexplained.
-    """
-
-    linear: Linear
-    misfit: F64
-    rest: float
-
-
-def _through(discs: Discs, lens: Aberrations, go_on: Callable[[], bool]) -> _Through | None:
-    """With room about the scan, as `direct` has it; None once `go_on` says no.
-
-    Without the room the opposite edges of the scan are neighbours, which spoils both: the estimate
-    that AIRPI was held to was worse than that of `direct` by up to 0.035 in correlation with the
-    true phase.
-    """
-    wide = with_margin(discs, lens)
-    at = Frequencies(wide.done, discs.beam, discs.step_angstrom, level=discs.level)
-    sums = Absorbing(at, lens.coefficients(discs.beam))
-    power, cells = np.zeros(at.index.size), 0
-    for cell in cells_of(wide, at):
-        if not go_on():
-            return None
-        sums.add(cell)
-        power += cell.counts * np.abs(cell.spectrum) ** 2
-        cells += cell.counts > 0.0
-    explained = sums.explained()
-    return _Through(
-        sums.phase(), misfit_of(at, power, explained, cells),
-        _unexplained(at, power, explained, cells),
-    )  # fmt: skip
-
-
 def about_lenses(evidence: Sequence[Evidence]) -> Mapping[str, Any]:
     """For the description of an image that is held to them."""
     likeliest, *others = evidence
@@ -258,37 +243,3 @@ def _apart(one: Aberrations, other: Aberrations, beam: Beam) -> float:
     """Radian at the aperture's edge by which two lenses differ in defocus and astigmatism."""
     change = one.coefficients(beam) - other.coefficients(beam)
     return float(abs(change[0]) + np.hypot(change[1], change[2]))
-
-
-def misfit_of(at: Frequencies, power: F64, explained: F64, cells: int) -> F64:
-    """How many times more than Poisson noise the cells disagree on one specimen, (n,), by rings.
-
-    1 where that may be chance, which in rings of few waves is some per cent: of noise alone half of
-    the rings would be doubted, and the coarsest most.
-    `power`: sum over the cells of their mean counts times |spectrum|^2; `explained` of it by phase
-    and absorption.
-    """
-    if cells < LEAST_CELLS:
-        return np.ones(at.index.size)
-    left = np.bincount(at.ring, at.twice * (power - explained))
-    waves, squares = np.bincount(at.ring, at.twice), np.bincount(at.ring, at.twice**2)
-    times = left / np.maximum(waves * at.positions * (cells - FITTED), 1.0)
-    chance = BY_CHANCE * np.sqrt(squares / at.share / (cells - FITTED)) / np.maximum(waves, 1.0)
-    return np.asarray(np.where(times > 1.0 + chance, times, 1.0)[at.ring])
-
-
-def _unexplained(at: Frequencies, power: F64, explained: F64, cells: int) -> float:
-    """Part of what the cells see that phase and absorption of one thin specimen do not explain.
-
-    A lower bound: chi-square beyond what noise makes of it, less CLEAR of its standard errors, in
-    parts of all that is seen. So it does not depend on the dose, but for what is not clear. Of one
-    frequency |noise|^2 scatters by as much as its mean.
-    """
-    if cells < LEAST_CELLS or not at.index.size:  # a single position has no frequency
-        return 0.0
-    n = int(np.count_nonzero(at.done))
-    frequencies = float(at.twice.sum())
-    seen = float((at.twice * power).sum()) - n * cells * frequencies
-    left = float((at.twice * (power - explained)).sum()) - n * (cells - FITTED) * frequencies
-    error = n * float(np.sqrt(cells * (at.twice**2).sum() / at.share))
-    return float(np.clip((left - CLEAR * error) / max(seen, error), 0.0, 1.0))

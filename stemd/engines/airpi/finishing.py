@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemd.aberrations import Aberrations
-from stemd.engines.airpi.bright import Evidence
+from stemd.engines.airpi.bright import THREADS, Evidence
 from stemd.engines.airpi.claims import belief
 from stemd.engines.airpi.geometry import ObjectGeometry
 from stemd.engines.airpi.joined import Joined, joined, mixed, waves_of
 from stemd.engines.airpi.measured_slopes import correction
 from stemd.engines.airpi.patch_offsets import image_of, restored_spectrum, without_mean
+from stemd.engines.airpi.side_by_side import side_by_side
 from stemd.engines.airpi.slopes import Frame, Slopes, near_known
 from stemd.engines.airpi.strong import Strong, fitted, strong
 from stemd.engines.lens.estimate import REACH
@@ -198,7 +199,8 @@ class _Network:
 
     def joined(self, evidence: Sequence[Evidence]) -> _Joint:
         """Joined with the linear estimates; what they differ by is in the standard error."""
-        made = [self.through(each) for each in evidence]
+        threads = THREADS if evidence[0].hasty else 1
+        made = side_by_side(self.through, evidence, threads)
         image = np.zeros(self.image.shape, np.float32)
         variance = gain = believed = there = 0.0
         for (both, belief_in), each in zip(made, evidence, strict=True):

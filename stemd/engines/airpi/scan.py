@@ -25,6 +25,7 @@ from stemd.engines.airpi.setup import (
 from stemd.engines.airpi.warnings import Warnings
 from stemd.engines.base import PositionMaps
 from stemd.engines.beside.scan import BesideScan, Wake, phase_beam
+from stemd.engines.beside.worker import low_priority
 from stemd.engines.first_patterns import FirstPatterns, Found
 from stemd.pixels import Mask
 from stemd.settings import Settings
@@ -139,6 +140,10 @@ class AirpiScan(BesideScan):
             with self._object.lock:
                 self._object.lines.over = True
             after_line()
+            if self._is_beside:
+                # the network needs none of it: it makes its last lines meanwhile
+                low_priority()
+                self._evidence()
 
     def _make_ready(self) -> None:
         while self._make_next():
@@ -153,8 +158,6 @@ class AirpiScan(BesideScan):
             if self._making.coarser is not None:
                 self._warnings.coarser(*self._making.coarser, self._remedy)
             return True
-        if thing.lines.over and self._is_beside:
-            self._evidence()  # here, where nothing waits for it
         return False
 
     def _evidence(self) -> Sequence[Evidence]:

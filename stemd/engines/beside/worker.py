@@ -106,7 +106,7 @@ class Beside:
             self._wake()
 
     def _working(self, work: Callable[[], bool]) -> None:
-        _low_priority()
+        low_priority()
         try:
             while not self._given_up:
                 with self._changed:
@@ -121,7 +121,8 @@ class Beside:
             self._fail(error)
 
 
-def _low_priority() -> None:
+def low_priority() -> None:
+    """Whatever this thread does from now on can wait for others."""
     # Linux has a niceness for each thread
     with contextlib.suppress(OSError, AttributeError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
