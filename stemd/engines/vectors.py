@@ -24,6 +24,9 @@ DESCAN_MOST = 1 << 18
 DESCAN_TURNS = 8
 DESCAN_SHARED = 16.0
 """Positions that tell the same: the probe and the specimen's detail are wider than a step."""
+FIELD_SIDE = 1024
+"""Lines and columns of a field that is looked at as a whole: of 4096 x 4096 positions it would take
+some 130 MB for each step of a calculation, and says nothing that its middle does not."""
 STRETCH = 1 << 18
 """Positions whose vectors are in memory at once where an image needs them all."""
 
@@ -68,6 +71,23 @@ def shifts(
     """COM minus centre (y, x) in detector axes and pixels; 0 where nothing is known."""
     com_y, com_x = centre_of_mass(maps, first, stop)
     return np.nan_to_num(com_y - centre[0]), np.nan_to_num(com_x - centre[1])
+
+
+def middle_shifts(
+    maps: PositionMaps, centre: tuple[float, float], lines: int | None = None
+) -> tuple[F64, F64]:
+    """`shifts` as a field (ny, nx) of the first `lines` lines, None: of all; of more than
+    `FIELD_SIDE` lines or columns those in the middle.
+    """
+    rows, columns = (
+        slice((n - min(n, FIELD_SIDE)) // 2, (n + min(n, FIELD_SIDE)) // 2)
+        for n in (maps.shape[0] if lines is None else lines, maps.shape[1])
+    )
+    y, x = np.empty((2, rows.stop - rows.start, columns.stop - columns.start))
+    for at, row in enumerate(range(rows.start, rows.stop)):
+        first = row * maps.shape[1]
+        y[at], x[at] = shifts(maps, centre, first + columns.start, first + columns.stop)
+    return y, x
 
 
 def to_scan_axes(shift_y: F64, shift_x: F64, optics: Optics) -> tuple[F64, F64]:

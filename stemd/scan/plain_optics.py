@@ -14,7 +14,7 @@ from stemd.acquisition import Optics
 from stemd.blocks import Notice
 from stemd.engines.probe import OTHER_SIZE, SEEN_COUNTS, fit_disc
 from stemd.engines.rotation import MIN_SIDE, clear_turn
-from stemd.engines.vectors import resolve_centre, shifts
+from stemd.engines.vectors import middle_shifts, resolve_centre
 from stemd.errors import StemdError
 from stemd.scan.run import ScanRun
 
@@ -76,8 +76,7 @@ def plain_rotation(run: ScanRun) -> Json | None:
     if few or not run.ended.is_set() or not run.maps.done.all():
         return None
     centre = resolve_centre(run.maps, optics, run.acquisition.detector.shape)
-    y, x = (part.reshape(lines, columns) for part in shifts(run.maps, centre, 0, lines * columns))
-    turn = clear_turn(y, x, flip=optics.flip)
+    turn = clear_turn(*middle_shifts(run.maps, centre), flip=optics.flip)
     if turn is None:
         return None
     angle, sigma = turn

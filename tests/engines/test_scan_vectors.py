@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 
 from stemd.acquisition import Acquisition, Detector, Optics, Scan
+from stemd.engines import vectors
 from stemd.engines.base import PositionMaps
-from stemd.engines.vectors import Zero, shifts_from, to_scan_axes, vectors_of
+from stemd.engines.vectors import (
+    Zero,
+    middle_shifts,
+    shifts,
+    shifts_from,
+    to_scan_axes,
+    vectors_of,
+)
 
 LEVEL, SLOPING = np.zeros((2, 2)), np.array([[0.3, 0.2], [0.0, -3.1]])
 
@@ -32,3 +40,16 @@ def test_vectors_in_one_pass_are_those_of_the_arrays(
         arrays = to_scan_axes(*shifts_from(maps, zero, *part), optics)
         for mine, theirs in zip(vectors_of(maps, zero, optics, *part), arrays, strict=True):
             assert mine.tobytes() == theirs.astype(np.float32).tobytes()
+
+
+def test_of_a_large_scan_the_field_is_that_of_its_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    random, (ny, nx) = np.random.default_rng(5), (9, 12)
+    maps = PositionMaps(Acquisition(Scan(shape=(ny, nx)), Detector("x", (16, 16), "u2", 16)))
+    maps.done[:] = random.random(ny * nx) < 0.9
+    maps.total[:] = random.integers(0, 9, ny * nx)
+    maps.moment_y[:], maps.moment_x[:] = random.integers(0, 50, (2, ny * nx))
+    field = [part.reshape(ny, nx) for part in shifts(maps, (1.0, 2.0))]
+    np.testing.assert_array_equal(middle_shifts(maps, (1.0, 2.0)), field)
+    monkeypatch.setattr(vectors, "FIELD_SIDE", 4)
+    middle = [part[1:5, 4:8] for part in field]
+    np.testing.assert_array_equal(middle_shifts(maps, (1.0, 2.0), lines=7), middle)

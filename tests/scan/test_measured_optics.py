@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import threading
+import tracemalloc
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,6 +29,7 @@ from stemd.scan.measured_optics import (
     other_than_told,
     said_by_data,
 )
+from stemd.scan.plain_optics import plain_rotation
 from stemd.scan.run import ScanRun
 from stemd.virtual.diffraction import Camera
 from stemd.virtual.microscope import Microscope, Setup
@@ -257,6 +261,32 @@ def test_a_wrong_centre_and_rotation_are_told_without_an_engine_that_measures():
     assert said is not None
     assert "a camera that is turned by" in said.text
     assert "the disc at" in said.text
+
+
+def test_the_rotation_of_a_large_scan_is_that_of_its_middle_and_takes_little_memory(monkeypatch):
+    """Of 4096 x 4096 positions it took a gigabyte at the end of each scan."""
+    monkeypatch.setattr("stemd.engines.vectors.FIELD_SIDE", 64)
+    side = 512
+    maps = PositionMaps(an_acquisition((side, side)))
+    maps.done[:], maps.total[:] = True, 1000
+    y, x = np.indices((side, side)) / 5.0
+    # the slopes of atoms, seen by a camera that is turned by a quarter
+    maps.moment_y[:] = (1000.0 * np.sin(x)).ravel()
+    maps.moment_x[:] = (-1000.0 * np.sin(y)).ravel()
+    run = SimpleNamespace(
+        settings=SimpleNamespace(optics=Optics(center=(0.0, 0.0))), maps=maps,
+        ended=threading.Event(), acquisition=an_acquisition((side, side)),
+    )  # fmt: skip
+    run.ended.set()
+    tracemalloc.start()
+    try:
+        found = plain_rotation(run)
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found is not None
+    assert abs(found["value"]) == pytest.approx(90.0, abs=1.0)
+    assert taken < 8 * side**2
 
 
 def test_shifts_of_the_microscope_s_own_claim_no_rotation():
