@@ -19,7 +19,8 @@ There is no public way to any of it (aiomqtt 2.5, paho 2.2), and an unattended p
   aiomqtt watches its number all the same, which may be another one's by then;
 - an answer to a ping that is late behind a flood (`_ping_t`, `_last_bytes_received`): paho takes
   a broker that sends without pause for one that does not answer;
-- sending without copying what is still to be sent at every call (`_packet_queue`).
+- sending without copying the payload, nor what is still to be sent at every call (`_send_publish`,
+  `_packet_queue`, `uncopied`).
 
 pyproject.toml has an upper bound for both, and tests/sinks/test_private_parts.py fails when one of
 these parts changes.
@@ -32,7 +33,7 @@ import contextlib
 import math
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import paho.mqtt.client as paho
 from aiomqtt import Client, Message, MqttError
@@ -40,6 +41,8 @@ from aiomqtt.exceptions import MqttConnectError
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+
+from stemd.mqtt.uncopied import Uncopied
 
 _UNSPECIFIED_ERROR = 0x80
 PING_LOOK_SECONDS = 1.0
@@ -58,14 +61,10 @@ class OpenClient(Client):
         self.inbox: Callable[[Message], None] | None = None
         """Takes every message that comes, at once, and must not raise."""
         self._client.connect_timeout = connect_seconds
-        # paho slices off what is still to be sent at every call, which for a large image copies
-        # it hundreds of times; slices of a view cost nothing
-        queue = self._client._packet_queue
-        self._client._packet_queue = (  # type: ignore[method-assign]
-            lambda command, packet, *rest, **more: queue(
-                command, cast("bytes", memoryview(packet)), *rest, **more
-            )
-        )
+        client = self._client
+        uncopied = Uncopied(client._send_publish, client._packet_queue)
+        client._send_publish = uncopied.send_publish  # type: ignore[assignment, method-assign]
+        client._packet_queue = uncopied.packet_queue  # type: ignore[assignment, method-assign]
 
     async def connect(self) -> None:
         """Resolve, connect, shake hands in a thread of its own, and log in.

@@ -7,6 +7,7 @@ import inspect
 import re
 import socket
 import tomllib
+import tracemalloc
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -15,14 +16,17 @@ from typing import Any
 import aiomqtt
 import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from stemd.mqtt import private
 from stemd.mqtt.private import OpenClient
+from stemd.mqtt.uncopied import UNCOPIED_BYTES
 from tests.conftest import wait_until
 
 ROOT = Path(__file__).parents[2]
 NAMES = (
-    r"\._(client|client_connect|wait_for|connected|disconnected|sock_close|packet_queue|sock"
+    r"\._(client|client_connect|wait_for|connected|disconnected|sock_close|packet_queue|send_publish|sock"
     r"|servers|ping_t|last_bytes_received)\b"
 )
 
@@ -31,6 +35,10 @@ NAMES = (
     ("function", "parameters"),
     [
         (paho.Client._packet_queue, ["self", "command", "packet", "mid", "qos", "info"]),
+        (
+            paho.Client._send_publish,
+            ["self", "mid", "topic", "payload", "qos", "retain", "dup", "info", "properties"],
+        ),
         (paho.Client._sock_close, ["self"]),
         (aiomqtt.Client._client_connect, ["self"]),
         (aiomqtt.Client._wait_for, ["self", "fut", "timeout"]),
@@ -104,7 +112,48 @@ async def test_a_broker_that_sends_without_pause_is_there_though_its_answer_is_l
     assert looked[0] == 10.0, "nothing had come since"
 
 
+async def test_a_large_payload_goes_out_as_it_is_without_being_copied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Byte for byte what paho makes of it, in MQTT 3.1.1 and 5, whatever the socket takes."""
+    payload = bytes(range(256)) * 8192
+    assert len(payload) > UNCOPIED_BYTES
+    properties = Properties(PacketTypes.PUBLISH)
+    properties.ContentType = "image/tiff"
+    for protocol, qos in ((4, 0), (4, 1), (5, 1)):
+        sent = []
+        for client in (
+            paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=protocol),
+            OpenClient("", connect_seconds=1.0, protocol=aiomqtt.ProtocolVersion(protocol))._client,
+        ):
+            out = bytearray()
+            taken = iter([3, 7, 100_000] + [1 << 20] * 9)
+
+            def take(buffer: Any, out: bytearray = out, taken: Any = taken) -> int:
+                part = memoryview(buffer)[: next(taken)]
+                out += part
+                return len(part)
+
+            monkeypatch.setattr(client, "_sock", object())
+            monkeypatch.setattr(client, "_sock_send", take)
+            monkeypatch.setattr(client, "_call_socket_register_write", lambda: None)
+            tracemalloc.start()
+            client._send_publish(
+                7, b"a/b", payload, qos, True, False, paho.MQTTMessageInfo(7),
+                properties if protocol == 5 else None,
+            )  # fmt: skip
+            grown = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            client._packet_write()
+            sent.append((bytes(out), grown))
+            monkeypatch.undo()
+        assert sent[0][0] == sent[1][0]
+        assert sent[0][0].endswith(payload)
+        assert sent[1][1] < 100_000 < len(payload) <= sent[0][1]
+
+
 def test_the_source_still_calls_what_is_replaced() -> None:
+    assert inspect.getsource(paho.Client.publish).count("self._send_publish(") == 2
     assert "self._packet_queue(" in inspect.getsource(paho.Client._send_publish)
     assert "self._client_connect" in inspect.getsource(aiomqtt.Client.__aenter__)
     assert "self._wait_for(self._connected" in inspect.getsource(aiomqtt.Client.__aenter__)
