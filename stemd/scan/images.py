@@ -62,15 +62,15 @@ class ScanImages:
     def finals(self, settings: Settings, publish: Publish) -> Snapshot:
         """The finished images.
 
-        `publish` gets those that must not wait for the engines which take longer; `early` has
-        their names.
+        `publish` gets those that must not wait for the engines which take longer, nor for what is
+        measured of the scan when all are made; `early` has their names.
         """
         engines = self._engines
         first = self._prompt(settings, final=True)
-        if not engines.imaging and not engines.slow:
-            return first
         publish(first)
         self.early = _names(first.results)
+        if not engines.imaging and not engines.slow:
+            return first
         with_images = self._with_images(first)
         if engines.imaging and engines.slow:
             late = [r for r in with_images.results if r.name not in self.early]

@@ -21,6 +21,7 @@ from stemd.engines.bright_field.measuring import disc_found
 from stemd.engines.lens.found import DiscFound
 from stemd.engines.rotation import clear_turn
 from stemd.engines.vectors import descan_of
+from stemd.results import Snapshot
 from stemd.scan.drift import Seen, drift_between
 from stemd.scan.measured_optics import (
     NAMES,
@@ -287,6 +288,17 @@ def test_the_rotation_of_a_large_scan_is_that_of_its_middle_and_takes_little_mem
     assert found is not None
     assert abs(found["value"]) == pytest.approx(90.0, abs=1.0)
     assert taken < 8 * side**2
+
+
+def test_finished_images_are_published_before_anything_is_measured():
+    """They waited for it: the last image of a scan came up to 0.5 s late on a busy computer."""
+    run = run_of(SETUP, engines=("com",))
+    published: list[Snapshot] = []
+    final = run.serve(lambda snapshot: None, lambda: 1.0, published.append)
+    (first,) = published
+    assert first.final
+    assert [each.name for each in first.results] == [each.name for each in final.results]
+    assert run.images.early == {each.name for each in final.results}
 
 
 def test_shifts_of_the_microscope_s_own_claim_no_rotation():
