@@ -117,6 +117,8 @@ class Workers(ThreadPoolExecutor):
             with self._news:
                 if thread in self._at:
                     self._at[thread] = None
+            # else an idle thread keeps what its last job has made, as an image of 64 MiB
+            del job, future, do
 
 
 async def watch_workers(workers: Workers, told: dict[str, StemdError]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
@@ -149,3 +150,17 @@ async def test_workers_that_do_not_answer_where_a_new_thread_does_are_told() -> 
         await asyncio.sleep(0.0 if told else 0.01)
     assert "no worker thread has answered" in told["workers"].message
     watching.cancel()
+
+
+def test_an_idle_thread_keeps_nothing_of_what_its_last_job_has_made() -> None:
+    """Five threads kept an image of 64 MiB each, that MQTT had sent long since."""
+
+    class Made:
+        pass
+
+    workers = Workers()
+    try:
+        made = weakref.ref(workers.submit(Made).result(10.0))
+        wait_until(lambda: made() is None, "nobody keeps it", 10.0)
+    finally:
+        workers.shutdown()
