@@ -65,8 +65,9 @@ def kinds(recording: Any) -> set[str]:
         ([*range(1, 17)] * 4, "begin again 3 times, after 16 frames"),
         ([7] * 64, "all 64 frames have numbers that do not count up"),
         ([*range(1, 33), *range(1, 33)], "begin again once, after 32 frames"),
+        ([1 + n // 8 for n in range(64)], "the 64 frames share 8 numbers"),
     ],
-    ids=["begin again", "all equal", "two halves"],
+    ids=["begin again", "all equal", "two halves", "one a line"],
 )
 def test_frames_whose_numbers_say_nothing_are_placed_by_their_order(
     tmp_path: Path, numbers: list[int], told: str

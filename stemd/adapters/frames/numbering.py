@@ -73,16 +73,18 @@ def sort_out(
     if found.again:
         return Numbered(mended, notices=told)
     firsts = _beginnings(mended)
-    if len(firsts) == 1:
+    if len(firsts) == 1 and not _share_numbers(mended, frames):
         return Numbered(mended, notices=told)
     lengths = np.diff([*firsts, numbers.size])
-    if _are_scans(lengths, frames or declared):
+    if len(firsts) > 1 and _are_scans(lengths, frames or declared):
         text = (
             f"the numbers begin again {_times(firsts)}, after {_few(lengths[:-1])} frames: "
             f"{len(firsts)} scans are in the file"
         )
         return Numbered(mended, tuple(firsts), notices=[*told, Notice("joined", text, "info")])
-    if (lengths == 1).all():
+    if len(firsts) == 1:
+        begun = f"the {numbers.size} frames share {np.unique(mended).size} numbers"
+    elif (lengths == 1).all():
         begun = f"all {numbers.size} frames have numbers that do not count up"
     else:
         begun = f"the numbers begin again {_times(firsts)}, after {_few(lengths[:-1])} frames"
@@ -94,6 +96,17 @@ def sort_out(
         how, remedy = f"part by part, by their numbers, and {lost} are missing", ""
     notice = Notice("numbers_begin_again", f"{begun}: the frames are placed {how}", remedy=remedy)
     return Numbered(order, by_order=True, notices=[*told, notice])
+
+
+def _share_numbers(numbers: Numbers, frames: int | None) -> bool:
+    """Whether a number stands for more than two frames each, as where those of a line have one.
+
+    Not so where nearly each of the scan's `frames` has a number: it was written again and again.
+    """
+    known = numbers[numbers > 0]
+    alone = np.unique(known).size
+    enough = frames is not None and alone >= (1 - MOST_LIES) * frames
+    return 2 * alone < known.size and not enough
 
 
 def _part_by_part(

@@ -43,8 +43,11 @@ def told(file: Opened) -> Iterator[Notice]:
     lost = ends.span - ends.count
     if lost > 0 and not file.skipping:
         yield Notice("missing_frames", f"{lost} frame numbers are not in the file", count=lost)
-    elif lost > 0 and file.asked is None and hinted(file.announced, ends) is None:
-        yield _guessed(file.scan)
+    if file.asked is None and hinted(file.announced, ends) is None:
+        if lost > 0 and file.skipping:
+            yield _guessed(file.scan)
+        elif ends.count > 1:
+            yield _guessed_by_count(file.scan, ends.count)
     yield from _of_header(file)
     yield from _of_lines(file)
 
@@ -88,4 +91,16 @@ def _guessed(scan: Scan) -> Notice:
         f"after {after}",
         level="info",
         remedy="if these frames were lost, tell the scan's size",
+    )
+
+
+def _guessed_by_count(scan: Scan, count: int) -> Notice:
+    """Frames one after the other are taken for a square where they can be, else for one line."""
+    ny, nx = scan.shape
+    return Notice(
+        "size_guessed",
+        f"the file tells of {count:,} frames and not of the scan's size: they are taken for "
+        + (f"{ny:,} lines of {nx:,}" if ny > 1 else "a single line"),
+        level="info" if ny > 1 else "warning",
+        remedy="tell the scan's size with --scan YxX",
     )

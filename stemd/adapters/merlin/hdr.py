@@ -47,7 +47,7 @@ class Hdr(Mapping[str, str]):
     @property
     def both_counters(self) -> bool:
         """Whether two images are read of each position, one of each counter."""
-        return self.get("Active Counters", "").strip().lower() == "both"
+        return self._value("Active Counters").lower() == "both"
 
     @property
     def scan_shape(self) -> tuple[int, int] | None:
@@ -55,25 +55,30 @@ class Hdr(Mapping[str, str]):
         ny, nx = self._number("ScanY"), self._number("ScanX")
         return (ny, nx) if ny and nx else None
 
-    def _number(self, start: str) -> int | None:
+    def _value(self, start: str) -> str:
+        """The value of the key that begins so, "" where there is none."""
         for name, value in self.items_:
             # Software versions differ in what they add in brackets after a name.
             if name.split("(")[0].strip().lower() == start.lower():
-                digits = value.strip()
-                return int(digits[:18]) if digits.isascii() and digits.isdigit() else None
-        return None
+                return value.strip()
+        return ""
+
+    def _number(self, start: str) -> int | None:
+        digits = self._value(start)
+        return int(digits[:18]) if digits.isascii() and digits.isdigit() else None
 
 
 def parse_hdr(raw: bytes) -> Hdr:
     """Parse a HDR text: Latin-1 lines "key:TAB value", whatever their line ends and padding.
 
-    Never fails: what is not a key and a value is left out. The first of equal keys counts.
+    Spaces may stand for the TAB, as where an editor has saved the text. Never fails: what is not a
+    key and a value is left out. The first of equal keys counts.
     """
     found: dict[str, str] = {}
     for line in raw.rstrip(b"\0 ").decode("latin-1").splitlines():
-        if line.startswith(("HDR,", "End\t")) or "\t" not in line:
+        key, between, value = line.partition("\t" if "\t" in line else ":")
+        if not between or line.startswith(("HDR,", "End\t")):
             continue
-        key, value = line.split("\t", 1)
         found.setdefault(key.rstrip().removesuffix(":"), value)
     return Hdr(raw, tuple(found.items()))
 
