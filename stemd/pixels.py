@@ -36,7 +36,7 @@ def mask_of(entries: Iterable[Sequence[int]], shape: tuple[int, int]) -> Mask:
     return mask
 
 
-def full_scale(patterns: NDArray[np.unsignedinteger]) -> Mask:
+def full_scale(patterns: NDArray[np.integer]) -> Mask:
     """Pixels (y, x) at their type's largest value in every one of the patterns (n, y, x).
 
     Cameras and programs write it where there is no value.

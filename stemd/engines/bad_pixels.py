@@ -9,7 +9,7 @@ A whole row or column is judged by the two beside it: its pixels are neighbours 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,11 @@ class BadPixels:
         """All that are not to count."""
         return self.hot | self.dead | self.saturated
 
+    def but(self, known: Mask) -> BadPixels:
+        """Without the pixels that are known already."""
+        kinds = ("hot", "dead", "saturated", "doubtful", "beam", "dead_lines")
+        return replace(self, **{kind: getattr(self, kind) & ~known for kind in kinds})
+
     def in_words(self) -> str:
         """How many of each kind, and where; empty where there is none."""
         kinds = (("hot", self.hot), ("dead", self.dead), ("saturated", self.saturated))
@@ -98,7 +103,9 @@ def find_bad_pixels(
     dead = _dead(counts, hot | saturated | hot_lines)
     many = int(np.count_nonzero((hot | dead) & ~dead_lines))
     if many > max(MOST_PIXELS, MOST_PART * total.size):
-        return BadPixels(hot_lines, dead_lines, saturated, nothing, beam, dead_lines, many)
+        return BadPixels(
+            hot_lines, dead_lines, saturated, nothing, beam & ~hot_lines, dead_lines, many
+        )
     clustered, doubtful, of_beam = hot_clusters(counts, patterns, hot & ~lonely)
     hot |= clustered
     dead |= dead_clusters(counts, hot | saturated | hot_lines | dead_lines)
@@ -107,7 +114,7 @@ def find_bad_pixels(
         dead | dead_lines,
         saturated,
         lonely | doubtful,
-        (beam | of_beam) & ~clustered,
+        (beam | of_beam) & ~clustered & ~hot_lines,
         dead_lines,
     )
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from stemd.acquisition import Detector
 from stemd.blocks import Notice
 from stemd.engines.base import Gathered
-from stemd.pixels import alone_or_together
+from stemd.pixels import Mask, alone_or_together, listed
 
 LEAST_SHARE = 0.02
 """This part of all counts is worth a word. Pixels that stand alone have notices of their own."""
@@ -30,6 +30,7 @@ class ClippedCounts:
     def __init__(self, detector: Detector, shape: tuple[int, int]) -> None:
         size = 8 * np.dtype(detector.dtype).itemsize - (detector.dtype[0] == "i")
         self._largest = 2 ** min(detector.bit_depth or size, size) - 1
+        self._marks = self._largest == 2**size - 1 and size > 8
         self._real_numbers = detector.scale != 1.0
         # patterns, of which wholly at the maximum; pixels, the value at which they end
         self._numbers = np.zeros(4, np.float64)
@@ -79,9 +80,12 @@ class ClippedCounts:
             return []
         if self._largest == 1:
             return self._of_one_bit(int(seen))
-        _, together = alone_or_together(self._full > 0)
+        alone, together = alone_or_together(self._full > 0)
         full = int(self._full[together].sum())
         counts = seen * float(totals.mean()) if totals.size else 0.0
+        marked = alone & (self._full < seen)
+        if self._marks and top == self._largest and marked.any():
+            return [self._of_marks(marked, int(seen))]
         if not full or counts <= 0.0 or (full * top < LEAST_SHARE * counts and not whole):
             return []
         share = min(1.0, full * top / counts)
@@ -93,6 +97,17 @@ class ClippedCounts:
             text += f"; in {whole:,.0f} of them all pixels are"
         text += ". What came beyond was not counted"
         return [Notice("clipped_counts", text, remedy=REMEDY)]
+
+    def _of_marks(self, marked: Mask, seen: int) -> Notice:
+        """Pixels that have the largest value of their type now and then, each for itself."""
+        count = int(np.count_nonzero(marked))
+        text = (
+            f"{count} pixels have the largest value of their type, {self._largest:,}, in some of "
+            f"the {seen:,} patterns that were looked at, as cameras mark what has no value, and it "
+            f"is counted: {listed(marked)}"
+        )
+        remedy = "list them in optics.mask, or set what has no value to 0 in the file"
+        return Notice("full_values", text, count=count, remedy=remedy)
 
     def _of_one_bit(self, seen: int) -> list[Notice]:
         """Hits on pixels that had one already, by Poisson's law from how often each was hit."""

@@ -13,6 +13,7 @@ from stemd.blocks import Notice
 from stemd.engines.bad_pixels import find_bad_pixels, may_be_hot
 from stemd.engines.base import Gathered
 from stemd.pixels import Mask, listed
+from stemd.scan.dead_in_part import dead_in_part, sum_of
 
 MOST_BYTES = 8 * 1024 * 1024
 """Of patterns that are kept."""
@@ -77,14 +78,16 @@ class LatePixels:
             self._kept += zip(gathered["late_at"].tolist(), gathered["late"], strict=True)
 
     def notices(self) -> list[Notice]:
-        """What is to be said of the scan, in one notice."""
+        """What is to be said of the scan."""
         if len(self._kept) < LEAST:
             return []
         self._kept.sort(key=lambda each: each[0])
         patterns = [_counts(pattern) for _, pattern in self._kept]
+        positions = [position for position, _ in self._kept]
+        said = dead_in_part(patterns, positions, 2**self._depth - 1)
         late = self._late(patterns)
         if not late.any():
-            return []
+            return said
         there = np.array([pattern[late].sum(dtype=np.int64) for pattern in patterns])
         quarter = len(patterns) // 4
         first = int(np.argmax(there > 0.5 * float(there[-quarter:].mean())))
@@ -92,16 +95,17 @@ class LatePixels:
             f"{np.count_nonzero(late)} pixels became hot during the scan: {listed(late)}, from "
             f"about position {self._kept[first][0]:,} on"
         )
-        return [Notice("late_pixels", text, count=int(np.count_nonzero(late)), remedy=REMEDY)]
+        count = int(np.count_nonzero(late))
+        return [Notice("late_pixels", text, count=count, remedy=REMEDY), *said]
 
     def _late(self, patterns: Sequence[NDArray[np.unsignedinteger[Any]]]) -> Mask:
         """Pixels that are hot in the last half or quarter, and were not at the beginning."""
         half, quarter = len(patterns) // 2, len(patterns) // 4
-        before = _sum(patterns[:quarter]) / quarter
-        end = _sum(patterns[-quarter:])
+        before = sum_of(patterns[:quarter]) / quarter
+        end = sum_of(patterns[-quarter:])
         found = np.zeros(before.shape, np.bool_)
         largest = 2**self._depth - 1
-        for count, total in ((half, end + _sum(patterns[-half:-quarter])), (quarter, end)):
+        for count, total in ((half, end + sum_of(patterns[-half:-quarter])), (quarter, end)):
             risen = total / count > TIMES * before
             if not (risen & may_be_hot(total, count, largest)).any():
                 continue
@@ -115,12 +119,3 @@ def _counts(pattern: NDArray[np.integer[Any]]) -> NDArray[np.unsignedinteger[Any
     if pattern.dtype.kind == "i":
         pattern = np.maximum(pattern, 0)
     return pattern.view(f"u{pattern.dtype.itemsize}")
-
-
-def _sum(patterns: Sequence[NDArray[np.unsignedinteger[Any]]]) -> NDArray[np.int64]:
-    # 32 bits hold all that are kept of 16, and take half of the time
-    narrow = patterns[0].dtype.itemsize <= 2
-    total = np.zeros(patterns[0].shape, np.uint32 if narrow else np.int64)
-    for pattern in patterns:
-        np.add(total, pattern, out=total, casting="unsafe")
-    return total.astype(np.int64)

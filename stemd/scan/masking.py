@@ -89,6 +89,8 @@ class ScanMask:
             size = 8 * np.dtype(detector.dtype).itemsize
             largest = 2 ** min(detector.bit_depth or size, size) - 1
         found = find_bad_pixels(total, patterns, largest)
+        if self._given is not None:
+            found = found.but(self._given)
         masked = found.mask if self._given is None else found.mask | self._given
         if masked.any():
             self._missing = missing_share(total, masked)

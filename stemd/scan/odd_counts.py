@@ -127,16 +127,17 @@ class OddCounts:
             return []
         said = []
         rougher = rough > ROUGH * counts and rough * swapped > ROUGHER * rough_swapped * counts > 0
-        if rougher or (self._files and self._divisor % 256 == 0 and self._divisor):
+        whole = 0 if self._real_numbers else self._divisor  # else it tells of their steps alone
+        if rougher or (self._files and whole % 256 == 0 and whole):
             text = "the bytes of the pixels are in the other order, as it seems: " + (
-                f"all counts are multiples of {self._divisor:,}"
-                if self._divisor and self._divisor % 256 == 0
+                f"all counts are multiples of {whole:,}"
+                if whole and whole % 256 == 0
                 else "neighbouring pixels differ far more than they would in that one"
             )
             said.append(Notice("byte_order", text, remedy=OF_BYTES))
-        elif self._divisor > 1 and not self._real_numbers:
+        elif whole > 1:
             text = (
-                f"all counts are multiples of {self._divisor:,}: they are no single electrons, and "
+                f"all counts are multiples of {whole:,}: they are no single electrons, and "
                 "doses and standard errors are wrong by as much"
             )
             said.append(Notice("counts_in_steps", text, remedy=OF_STEPS))

@@ -127,7 +127,11 @@ def test_a_hdr_text_is_a_mapping_of_its_lines() -> None:
 @pytest.mark.parametrize("between", [":\t", ": ", " :   ", ":"])
 @pytest.mark.parametrize("end", ["\r\n", "\n"])
 def test_a_hdr_text_that_an_editor_has_saved_says_the_same(between: str, end: str) -> None:
-    lines = ["HDR,\t", f"frames in acquisition{between}42", f"Frames Per Trigger (number){between}7"]
+    lines = [
+        "HDR,\t",
+        f"frames in acquisition{between}42",
+        f"Frames Per Trigger (number){between}7",
+    ]
     lines += [f"Time and Date Stamp (day, mnth, yr, hr, min, s){between}1/3/2024 10:11:12", "End\t"]
     lines += [f"Active counters{between}Both"]
     hdr = parse_hdr(end.join(lines).encode())

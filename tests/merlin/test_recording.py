@@ -205,7 +205,10 @@ def test_the_shape_is_found_from_the_hdr_the_gaps_or_the_count(
     [
         ([1, 2, 3, 6, 7, 8], "2 are skipped after 3 frames, once"),
         ([1, 2, 4, 5, 7, 8], "1 are skipped after each line of 2"),
-        ([1, 2, 3, 4, 5, 6], "6 frames and not of the scan's size: they are taken for a single line"),
+        (
+            [1, 2, 3, 4, 5, 6],
+            "6 frames and not of the scan's size: they are taken for a single line",
+        ),
         ([*range(1, 10)], "9 frames and not of the scan's size: they are taken for 3 lines of 3"),
         ([1], ""),
     ],

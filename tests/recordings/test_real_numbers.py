@@ -154,6 +154,43 @@ def test_pixels_marked_with_a_negative_number_do_not_count(tmp_path: Path, dtype
     np.testing.assert_array_equal(np.asarray(counted["sum"]) - np.asarray(found["sum"]), left)
 
 
+@pytest.mark.parametrize("dtype", ["i1", "<i2", ">i4", "i8"])
+def test_single_values_marked_as_negative_count_as_nothing_and_are_told(
+    tmp_path: Path, dtype: str
+) -> None:
+    data = RNG.poisson(3.0, (5, 6, 24, 25)).astype(dtype)
+    data[:, :, 2, 3] = -2  # a gap, which the mask has
+    data[1:3, 2:4, 12, 12], data[4, 4, 7, 7] = -1, -3
+    path = saved(tmp_path, data)
+    assert kinds(path)["no_values"].count == 5
+    found = api.process(path, ["sum"])
+    np.testing.assert_array_equal(found["sum"], np.maximum(data, 0).sum((2, 3)))
+
+
+@pytest.mark.parametrize("dtype", ["i1", "<i2", ">i4", "f4", "f8"])
+def test_the_largest_value_of_any_integer_type_masks_a_pixel(tmp_path: Path, dtype: str) -> None:
+    """Real numbers have that of the type of which they were made."""
+    kind = np.dtype(dtype).kind
+    for largest in (np.iinfo(dtype).max,) if kind == "i" else (2**16 - 1, 2**31 - 1, 2**32 - 1):
+        data = RNG.poisson(3.0, (5, 6, 12, 9)).astype(dtype)
+        data[:, :, 4, 5] = largest
+        path = saved(tmp_path, data)
+        recording = open_recording(path)
+        assert np.argwhere(recording.acquisition.detector.mask).tolist() == [[4, 5]]
+        assert recording.acquisition.detector.scale == 1.0
+        recording.close()
+        data[:, :, 4, 5] = 0
+        np.testing.assert_array_equal(api.process(path, ["sum"])["sum"], data.sum((2, 3)))
+
+
+def test_a_pixel_that_makes_all_others_vanish_is_a_warning(tmp_path: Path) -> None:
+    data = RNG.poisson(3.0, (5, 6, 12, 9)).astype("f4")
+    data[:, :, 4, 5] = RNG.normal(7e9, 1e6, (5, 6))
+    (notice,) = kinds(saved(tmp_path, data)).values()
+    assert (notice.kind, notice.level) == ("fixed_point", "warning")
+    assert "most values are smaller, since the largest is 7e+09" in notice.text
+
+
 @pytest.mark.parametrize("taken_off", [1, 0.25])
 def test_a_background_that_was_taken_off_is_no_mark(tmp_path: Path, taken_off: float) -> None:
     data = RNG.poisson(0.5, (5, 6, 12, 9)) * (np.arange(9) > 3) - taken_off

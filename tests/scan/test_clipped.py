@@ -137,3 +137,19 @@ def test_parts_of_a_scan_tell_what_the_whole_tells(tmp_path: Any) -> None:
         loaded.add_to(merged)
     merged.end("complete")
     assert [n["text"] for n in merged.notices if n["kind"] == "clipped_counts"] == [whole]
+
+
+@pytest.mark.parametrize("dtype", ["<u2", ">u2", "<u4"])
+def test_values_that_mark_what_has_none_are_told_where_they_come_now_and_then(dtype: str) -> None:
+    patterns = discs(64, 40.0).astype(dtype)
+    patterns[::3, 20, 21] = patterns[5, 30, 30] = np.iinfo(dtype).max
+    found = []
+    for depth in (0, 12):
+        run = run_of(patterns, depth or 8 * patterns.itemsize)
+        for block in blocks_of(run.acquisition, patterns, (7,)):
+            run.reduce(block)
+        run.end("complete")
+        found.append([n for n in run.notices if n["kind"] == "full_values"])
+    (said,), none = found
+    assert (said["count"], said["level"], none) == (2, "warning", [])
+    assert "[20, 21], [30, 30]" in said["text"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 from typing import Any
@@ -394,6 +395,64 @@ def test_a_pixel_that_becomes_hot_after_the_first_patterns_is_told(
     assert said["count"] == np.zeros((SIZE, SIZE))[place].size
     assert "from about position 180 on" in said["text"]
     assert not [each for each in run.notices if each["kind"] == "masked_pixels"]
+
+
+@pytest.mark.parametrize("place", [np.s_[15:16, 15:16], np.s_[:, 14:15], np.s_[17:18, :]])
+@pytest.mark.parametrize("when", [np.s_[180:], np.s_[240:], np.s_[:130]])
+def test_a_pixel_that_is_dead_in_a_part_of_the_scan_is_told(
+    place: tuple[slice, slice], when: slice
+) -> None:
+    patterns = disc_patterns(300, counts=4000.0)
+    assert not scan_of(patterns, Optics()).notices
+    patterns[when, *place] = 0
+    (said,) = [n for n in scan_of(patterns, Optics()).notices if n["kind"] == "dead_in_part"]
+    y, x = max(place[0].start or 0, 15), max(place[1].start or 0, 15)
+    assert said["level"] == "warning"
+    assert said["count"] >= 1
+    if said["count"] == 1:
+        assert f"[{y}, {x}]" in said["text"]
+    turn = int(said["text"].split("about position ")[1].split()[0])
+    assert abs(turn - (when.start or when.stop)) <= 10
+    assert ("from about" in said["text"]) == (when.stop is None)
+
+
+def test_a_beam_that_comes_goes_or_wanders_kills_no_pixel() -> None:
+    for part in (np.s_[:150], np.s_[150:], np.s_[100:200]):
+        patterns = disc_patterns(300, counts=4000.0)
+        patterns[part] = 0
+        assert not [n for n in scan_of(patterns, Optics()).notices if n["kind"] == "dead_in_part"]
+    wandering = np.stack(
+        [np.roll(each, k // 20, (0, 1)) for k, each in enumerate(disc_patterns(300))]
+    )
+    assert not [n for n in scan_of(wandering, Optics()).notices if n["kind"] == "dead_in_part"]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_pixels_that_are_masked_already_are_not_told_as_broken(masked: bool) -> None:
+    patterns = disc_patterns(64, counts=8000.0)
+    patterns[:, 18:20] = 0
+    acquisition = acquisition_of(patterns, (1, len(patterns)))
+    mask = np.zeros((SIZE, SIZE), np.bool_)
+    mask[18:20] = masked
+    detector = dataclasses.replace(acquisition.detector, mask=mask)
+    acquisition = dataclasses.replace(acquisition, detector=detector)
+    broken = BrokenPixels(acquisition, Optics())
+    run = ScanRun(acquisition, settings_of([], Optics(mask="auto")), [])
+    said = []
+    for block in blocks_of(acquisition, patterns, (16,)):
+        said += broken.look(block)
+        run.reduce(block)
+    run.end("complete")
+    said += broken.hints()
+    found = [n["text"] for n in run.notices if "found in the first" in n["text"]]
+    assert len(found) == len(said) == (not masked)
+
+
+def test_a_saturated_column_that_is_masked_is_no_beam() -> None:
+    patterns = disc_patterns(64)
+    patterns[:, :, 3] = patterns[:, 29] = 4095
+    said = {n["kind"] for n in scan_of(patterns, Optics(mask="auto")).notices}
+    assert said == {"masked_pixels"}
 
 
 def test_a_beam_that_comes_or_grows_during_the_scan_is_no_hot_pixel() -> None:

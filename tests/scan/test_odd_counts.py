@@ -50,6 +50,15 @@ def test_hot_pixels_are_no_sign_of_another_byte_order(tmp_path: Path, mean: floa
     assert told(tmp_path, patterns) == []
 
 
+@pytest.mark.parametrize("unit", [0.25, 0.5, 3.0, 1000.0])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_real_numbers_in_steps_are_in_no_other_byte_order(
+    tmp_path: Path, unit: float, dtype: str
+) -> None:
+    assert "byte_order" not in told(tmp_path, (discs(40.0) * unit).astype(dtype))
+    assert "byte_order" not in told(tmp_path, (discs(40.0) * unit + 0.125).astype(dtype))
+
+
 @pytest.mark.parametrize("mean", [20.0, 900.0, 5000.0])
 def test_pixels_whose_bytes_are_in_the_other_order_are_told(tmp_path: Path, mean: float) -> None:
     assert told(tmp_path, discs(mean).astype("<u2").byteswap()) == ["byte_order"]

@@ -22,6 +22,8 @@ _ENOUGH = 4
 """So many patterns must have the largest value in a pixel before it counts as masked."""
 _RARE = 1e-3
 """Part of the values of all other pixels: more that are negative are a background taken off."""
+_FULL = [65_535.0, 2.0**31 - 1, 2.0**31, 2.0**32 - 1, 2.0**32]
+"""The largest values of integer types, as real numbers have them that were made of such."""
 _NUMBERS = 1e-30, 1e30
 """Between these the largest of real numbers must lie, so that images of 32 bits can hold sums."""
 
@@ -31,11 +33,13 @@ class Counts:
 
     Unsigned integers are passed on as stored. Signed integers and real numbers become int32; the
     latter in steps of `scale`, a power of two that `sample` decides. Values that are not finite
-    are 0 and are counted. `mask` (height, width) is True where a pixel has no value: what the
+    are 0 and are counted, and so are the few negative integers of a file that has hardly any: they
+    mark what has no value. `mask` (height, width) is True where a pixel has no value: what the
     file's own mask says, and where all patterns of the sample have the largest value of their
-    type, which cameras write there, have one negative number, or are not finite. A beam may
-    saturate 8 bits: of these only pixels count as masked that stand alone or in lines, unless the
-    writer is one that masks so (`marks`). Without a `sample` nothing is looked at.
+    type, or of an integer type of which real numbers were made, which cameras write there, have
+    one negative number, or are not finite. A beam may saturate 8 bits: of these only pixels count
+    as masked that stand alone or in lines, unless the writer is one that masks so (`marks`).
+    Without a `sample` nothing is looked at.
     Several threads may convert at a time. Raises FormatError for what are no numbers.
     """
 
@@ -52,7 +56,8 @@ class Counts:
             raise FormatError(f"{name}: patterns of type {stored} are not counts", "give numbers")
         self._name, self._lock = name, threading.Lock()
         self._tally: NDArray[np.int64] = np.zeros(3, np.int64)
-        self._empty = 0
+        self._empty = self._unknown = 0
+        self._few_negative = False
         self._notices: list[Notice] = []
         self._plain = stored.kind in "ub"
         self.scale = 1.0
@@ -63,18 +68,14 @@ class Counts:
             self._look(stored, sample(), marks=marks)
 
     def _look(self, stored: np.dtype[Any], sample: NDArray[Any], *, marks: bool) -> None:
+        enough = sample.shape[0] >= _ENOUGH
         if stored.kind == "f":
-            # numba takes long to import, and integers need none
-            from stemd.adapters.recordings.fixed_point import exponent_for
-
-            self._refuse_what_no_image_holds(sample)
-            exponent = exponent_for(sample)
-            self.scale = 2.0**exponent
             self._leave_out(~np.isfinite(sample).any(axis=0))
-            step = "1" if exponent == 0 else f"2^{exponent}"
-            text = f"patterns of type {stored} are counted in steps of {step} ({self.scale:.6g})"
-            self._notices.append(Notice("fixed_point", text, "info"))
-        elif stored.kind == "u" and sample.shape[0] >= _ENOUGH:
+            if enough:
+                same = (sample == sample[0]).all(axis=0)
+                self._leave_out(np.asarray(same & np.isin(sample[0].astype("f8"), _FULL)))
+            self._choose_steps(stored, self._used(sample))
+        elif enough:
             full = full_scale(sample)
             self._leave_out(full if marks or stored.itemsize > 1 else alone_or_together(full)[0])
         if stored.kind in "if" and (gaps := self._gaps(sample)).any():
@@ -85,6 +86,31 @@ class Counts:
                 "as gaps between modules and broken pixels are marked: they do not count"
             )
             self._notices.append(Notice("marked_pixels", text, "info", count=count))
+        if stored.kind == "i":
+            used = self._used(sample)
+            self._few_negative = bool(np.count_nonzero(used < 0) <= _RARE * used.size)
+
+    def _used(self, sample: NDArray[Any]) -> NDArray[Any]:
+        """The values of the pixels that count."""
+        return sample if self.mask is None else sample[:, ~self.mask]
+
+    def _choose_steps(self, stored: np.dtype[Any], used: NDArray[Any]) -> None:
+        """In which steps real numbers are counted."""
+        # numba takes long to import, and integers need none
+        from stemd.adapters.recordings.fixed_point import exponent_for
+
+        self._refuse_what_no_image_holds(used)
+        exponent = exponent_for(used)
+        self.scale = 2.0**exponent
+        step = "1" if exponent == 0 else f"2^{exponent}"
+        text = f"patterns of type {stored} are counted in steps of {step} ({self.scale:.6g})"
+        sizes = np.abs(used[np.isfinite(used) & (used != 0)])
+        if exponent > 0 and np.mean(sizes < self.scale / 2) > 0.5:
+            text += f": most values are smaller, since the largest is {sizes.max():.3g}"
+            remedy = "set pixels that have no value to NaN in the file"
+            self._notices.append(Notice("fixed_point", text, remedy=remedy))
+        else:
+            self._notices.append(Notice("fixed_point", text, "info"))
 
     def _gaps(self, sample: NDArray[Any]) -> Mask:
         """Pixels of one whole negative value in all patterns, where hardly any other is negative.
@@ -120,6 +146,7 @@ class Counts:
         """What was found on opening, and in the patterns so far."""
         with self._lock:
             strange, cut, rounded = (int(n) for n in self._tally)
+            unknown = self._unknown
             found = list(self._notices)
             if self._empty:
                 text = f"{self._empty:,} patterns have no value: they count as missing"
@@ -127,6 +154,11 @@ class Counts:
         remedy = "look at the values in the file"
         for kind, count, text in (
             ("not_finite", strange, "values are not finite: they count as 0"),
+            (
+                "no_values",
+                unknown,
+                "values are negative, as of pixels without one: they count as 0",
+            ),
             ("values_cut", cut, "values are far beyond those looked at first: they were cut"),
             ("values_rounded", rounded, "values have fractions: they were rounded"),
         ):
@@ -152,6 +184,13 @@ class Counts:
         counts: NDArray[Any] = patterns.astype(np.int32)
         if patterns.dtype.itemsize > 4 and not np.array_equal(counts, patterns):
             raise self._beyond(first)
+        if self._few_negative and counts.min(initial=0) < 0:
+            negative = counts < 0
+            if self.mask is not None:
+                negative[:, self.mask] = False
+            counts[negative] = 0
+            with self._lock:
+                self._unknown += int(np.count_nonzero(negative))
         return counts
 
     def _beyond(self, first: int) -> FormatError:
