@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Literal
 
 import h5py
 import numpy as np
@@ -67,6 +68,22 @@ def test_a_stack_needs_a_scan_a_square_or_is_one_line(tmp_path: Path, suffix: st
 def test_an_array_in_fortran_order_is_read_by_position(tmp_path: Path) -> None:
     found = images(open_recording(save(tmp_path / "a.npy", np.asfortranarray(DATA))))
     np.testing.assert_array_equal(found[7], DATA[1, 3])
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("shape", [(1, 3, 4, 6, 5), (3, 1, 4, 6, 5), (1, 1, 3, 4, 6, 5)])
+def test_axes_of_one_step_are_left_out(
+    tmp_path: Path, shape: tuple[int, ...], order: Literal["C", "F"]
+) -> None:
+    array = np.asarray(DATA.reshape(shape), order=order)
+    recording = open_recording(save(tmp_path / "a.npy", array))
+    assert recording.acquisition.scan.shape == (3, 4)
+    np.testing.assert_array_equal(images(recording)[7], DATA[1, 3])
+
+
+def test_an_array_without_patterns_is_called_empty(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"is empty, its shape is \(0, 4, 6, 5\)"):
+        open_recording(save(tmp_path / "a.npy", DATA[:0]))
 
 
 def test_integers_beyond_32_bits_are_refused(tmp_path: Path) -> None:

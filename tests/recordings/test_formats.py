@@ -184,6 +184,13 @@ def test_a_raw_file_of_an_empad_is_told_by_its_size(tmp_path: Path) -> None:
         open_recording(tmp_path / "scan_x1_y2.raw")
 
 
+@pytest.mark.parametrize("name", ["scan_x3_y2.raw", "gold_x3_y2.raw"])
+def test_a_raw_file_of_an_empad_may_lack_the_rows_of_metadata(tmp_path: Path, name: str) -> None:
+    data = counts((2, 3, 128, 128), "f4")
+    (tmp_path / name).write_bytes(data.astype("<f4").tobytes())
+    np.testing.assert_array_equal(patterns(tmp_path / name), data.reshape(-1, 128, 128))
+
+
 def test_an_empad_xml_leads_to_no_file_elsewhere(tmp_path: Path) -> None:
     path, _ = written(tmp_path, "scan.xml")
     sent = tmp_path / "sent"
@@ -214,6 +221,9 @@ def test_a_tvips_series_goes_on_in_the_next_file(tmp_path: Path) -> None:
     path.write_bytes(whole[:cut])
     path.with_name("scan_001.tvips").write_bytes(whole[cut:])
     np.testing.assert_array_equal(patterns(path), data.reshape(-1, 16, 16))
+    path.with_name("scan_001.tvips").rename(path.with_name("scan_003.tvips"))
+    (notice,) = (n for n in open_recording(path).notices if n.kind == "files_missing")  # type: ignore[union-attr]
+    assert notice.text.startswith("scan_003.tvips is not read")  # type: ignore[union-attr]
 
 
 def test_of_a_lazy_format_only_some_patterns_are_in_memory(

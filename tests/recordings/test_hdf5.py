@@ -145,8 +145,123 @@ def test_a_virtual_dataset_needs_its_sources(tmp_path: Path) -> None:
     layout[:4] = h5py.VirtualSource("source.h5", "a", data.shape)
     with h5py.File(tmp_path / "half.h5", "w") as file:
         file.create_virtual_dataset("v", layout)
-    with pytest.raises(FormatError, match=r"5,120 of the 10,240 values of /v have no source"):
+    found = api.process(tmp_path / "half.h5", ["sum"])
+    np.testing.assert_array_equal(np.asarray(found["sum"])[:4], data.sum((2, 3)))
+    assert [n.count for n in told(tmp_path / "half.h5") if n.kind == "unwritten_patterns"] == [20]
+    layout[4:, :, ::2] = h5py.VirtualSource("source.h5", "a", data.shape)[:, :, ::2]
+    with h5py.File(tmp_path / "half.h5", "w") as file:
+        file.create_virtual_dataset("v", layout)
+    with pytest.raises(FormatError, match=r"2,560 of the 10,240 values of /v have no source"):
         open_recording(tmp_path / "half.h5")
+    with h5py.File(tmp_path / "source.h5", "w") as file:
+        file["a"] = data[:3]
+    with pytest.raises(
+        FormatError, match=r"more values of a of source\.h5 than .* 3 x 5 x 16 x 16"
+    ):
+        open_recording(tmp_path / "whole.h5")
+
+
+@pytest.mark.parametrize("fill", [0, -1, 7])
+def test_between_the_modules_of_a_virtual_dataset_no_pixel_counts(
+    tmp_path: Path, fill: int
+) -> None:
+    """A module that lacks in some patterns costs these, a gap that all have is masked."""
+    data = counts((6, 5, 16, 16), "i4")
+    layout = h5py.VirtualLayout((6, 5, 19, 16), data.dtype)
+    source = h5py.VirtualSource("source.h5", "a", data.shape)
+    layout[:, :, :8] = source[:, :, :8]
+    layout[:4, :, 11:] = source[:4, :, 8:]
+    with h5py.File(tmp_path / "source.h5", "w") as file:
+        file["a"] = data
+    path = tmp_path / "scan.h5"
+    with h5py.File(path, "w") as file:
+        file.create_virtual_dataset("v", layout, fillvalue=fill)
+    recording = open_recording(path)
+    mask = recording.acquisition.detector.mask
+    assert mask is not None
+    assert np.flatnonzero(mask.all(axis=1)).tolist() == [8, 9, 10]
+    assert mask.sum() == 48
+    probes = np.concatenate([block.probe for block in recording.blocks(0, recording.frames)])
+    recording.close()
+    assert np.flatnonzero(probes >= 0).tolist() == list(range(20))
+    found = api.process(path, ["sum"])
+    np.testing.assert_array_equal(np.asarray(found["sum"])[:4], data[:4].sum((2, 3)))
+
+
+@pytest.mark.parametrize("kind", ["link", "virtual"])
+def test_a_file_that_was_moved_with_its_master_is_found_beside_it(
+    tmp_path: Path, kind: str
+) -> None:
+    data, gone = counts(), "/data/2023/gone/source.h5"
+    path = tmp_path / "scan.h5"
+    with h5py.File(path, "w") as file:
+        if kind == "link":
+            file["v"] = h5py.ExternalLink(gone, "/a")
+    if kind == "virtual":
+        _virtual(path, gone, data)
+    with pytest.raises(FormatError, match="in another file, /data/2023") as error:
+        open_recording(path)
+    assert f"copy source.h5 into {tmp_path}" in error.value.remedy
+    with h5py.File(tmp_path / "source.h5", "w") as file:
+        file["a"] = data
+    np.testing.assert_array_equal(patterns(path), data.reshape(-1, 16, 16))
+
+
+def test_a_file_that_is_cut_off_or_still_written_is_called_so(tmp_path: Path) -> None:
+    path, data = tmp_path / "scan.h5", counts()
+    with h5py.File(path, "w", libver="latest") as file:
+        file["a"] = data
+        file.flush()
+        half = path.read_bytes()
+        file.swmr_mode = True
+        file.flush()
+        crashed = path.read_bytes()
+    whole = path.read_bytes()
+    path.write_bytes(crashed)
+    np.testing.assert_array_equal(patterns(path), data.reshape(-1, 16, 16))
+    assert [(n.kind, n.level) for n in told(path)] == [("still_written", "warning")]
+    for content, text in (
+        (whole[:-1], f"is cut off: it has {len(whole) - 1:,} of its {len(whole):,} bytes"),
+        (half, "is marked as open for writing"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(9000), "cannot be opened as HDF5"),
+        (b"something else", "is not an HDF5 file"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(FormatError, match=text) as error:
+            open_recording(path)
+        assert error.value.remedy
+
+
+def test_an_empty_array_is_called_empty(tmp_path: Path) -> None:
+    path = tmp_path / "scan.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("entry/frames", (0, 16, 16), "u2", maxshape=(None, 16, 16))
+    with pytest.raises(FormatError, match=r"/entry/frames is empty, its shape is \(0, 16, 16\)"):
+        open_recording(path)
+
+
+@pytest.mark.parametrize("marked", ["group", "dataset", "default", "none", "both"])
+def test_of_several_arrays_the_one_that_nexus_calls_the_signal_is_taken(
+    tmp_path: Path, marked: str
+) -> None:
+    path, data = tmp_path / "scan.nxs", counts()
+    with h5py.File(path, "w") as file:
+        for name in ("data", "processed"):
+            group = file.create_group(f"entry/{name}")
+            group["frames"] = data if name == "data" else data + 1
+            if marked in ("default", "both") or (marked == "group" and name == "data"):
+                group.attrs["signal"] = "frames"
+        if marked == "dataset":
+            file["entry/data/frames"].attrs["signal"] = 1
+        if marked == "default":
+            file.attrs["default"], file["entry"].attrs["default"] = "entry", "data"
+    if marked in ("none", "both"):
+        with pytest.raises(FormatError, match="several arrays"):
+            open_recording(path)
+        return
+    np.testing.assert_array_equal(patterns(path), data.reshape(-1, 16, 16))
+    (notice,) = told(path)
+    assert (notice.level, "calls /entry/data/frames its signal" in notice.text) == ("info", True)
 
 
 def test_a_virtual_dataset_that_grows_with_its_source_is_read(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from stemd.acquisition import Scan
 from stemd.adapters.advapix import text
 from stemd.adapters.advapix.adapter import AdvapixAdapter, make_front
-from stemd.adapters.advapix.recording import open_recording
+from stemd.adapters.advapix.recording import open_recording, survey
 from stemd.adapters.advapix.records import (
     LOST_DATA_BEGINS,
     LOST_DATA_ENDS,
@@ -122,6 +122,28 @@ def test_records_of_twelve_bytes_are_read_too() -> None:
         short[name] = long[name]
     got = receive(short.tobytes(), decoder(chosen(record_bytes=12)))
     assert (got.hits() == expected(sent)).all()
+
+
+@pytest.mark.parametrize("count", [1, 7, 3000])
+def test_a_file_of_twelve_byte_records_is_known_by_its_content(tmp_path: Path, count: int) -> None:
+    sent = hits(count)
+    long = records(sent.time, sent.y, sent.x, 7, clock_bits=30)
+    short = np.zeros(long.size, SHORT_RECORD)
+    for name in SHORT_RECORD.names or ():
+        short[name] = long[name]
+    path = tmp_path / "a.t3p"
+    for content, size in ((long, 16), (short, 12)):
+        path.write_bytes(content.tobytes())
+        got = Received()
+        for message in open_recording(path, SCAN).messages():
+            got.take(message)
+        assert np.array_equal(got.hits(), expected(sent))
+        assert ("short_records" in got.notices()) == (size == 12)
+        assert survey(path)[0].startswith(f"{count:,} hits on chip 0")
+    got = Received()
+    for message in open_recording(path, SCAN, chosen(record_bytes=16)).messages():
+        got.take(message)
+    assert "short_records" not in got.notices()  # who tells the size knows it
 
 
 def test_chips_in_a_row_lie_side_by_side() -> None:

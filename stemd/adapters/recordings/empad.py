@@ -1,4 +1,5 @@
-"""EMPAD's .raw files without their .xml: float32 patterns of 128 x 128 and two rows of metadata."""
+"""EMPAD's .raw files without their .xml: float32 patterns of 128 x 128 and two rows of metadata,
+which some programs have taken away."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from stemd.adapters.recordings.array_facts import ArrayFacts
 from stemd.adapters.recordings.arrays import ArrayRecording
 from stemd.adapters.recordings.bands import Fetch, Patterns, mapped_fetch
 from stemd.adapters.recordings.calibration import Calibration
-from stemd.adapters.recordings.kinds import EMPAD_NAME
+from stemd.adapters.recordings.kinds import EMPAD_BARE_BYTES, EMPAD_NAME
 from stemd.blocks import Notice
 from stemd.errors import FormatError
 
@@ -31,21 +32,23 @@ def open_raw(
 
     Raises FormatError when it has no whole pattern, more than its scan, or does not fit `scan`.
     """
-    bytes_each = STORED_ROWS * SIDE * _DTYPE.itemsize
-    frames, rest = divmod(path.stat().st_size, bytes_each)
     named = EMPAD_NAME.match(path.stem)
     if lines is None and named is not None:
         lines = int(named["ny"]), int(named["nx"])
+    size, rows = path.stat().st_size, STORED_ROWS
+    if lines and size == lines[0] * lines[1] * EMPAD_BARE_BYTES:
+        rows = SIDE
+    bytes_each = rows * SIDE * _DTYPE.itemsize
+    frames, rest = divmod(size, bytes_each)
     if not frames or (lines and lines[0] * lines[1] < frames):
         said = f", but its scan is {lines[0]} x {lines[1]}" if lines else ""
         raise FormatError(
-            f"{path}: {path.stat().st_size:,} bytes are {frames} EMPAD patterns of "
-            f"{bytes_each:,} bytes{said}",
+            f"{path}: {size:,} bytes are {frames} EMPAD patterns of {bytes_each:,} bytes{said}",
             "the file is cut off, or is of another camera",
         )
     cut = f"the last pattern is cut off after {rest} bytes"
     # copy-on-write: kernels know writable arrays only, the file stays as it is
-    stored = np.memmap(path, _DTYPE, "c", 0, (frames, STORED_ROWS, SIDE))
+    stored = np.memmap(path, _DTYPE, "c", 0, (frames, rows, SIDE))
     fetch = _patterns(stored)
     facts = ArrayFacts(
         calibration or Calibration(),

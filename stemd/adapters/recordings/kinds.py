@@ -11,7 +11,8 @@ import numpy as np
 from stemd.adapters.recordings.address import RecordingPath
 
 EMPAD_NAME = re.compile(r"^.*x(?P<nx>\d{1,5})_y(?P<ny>\d{1,5})$", re.IGNORECASE)
-EMPAD_FRAME_BYTES = 130 * 128 * 4
+EMPAD_FRAME_BYTES, EMPAD_BARE_BYTES = 130 * 128 * 4, 128 * 128 * 4
+"""Of a pattern with its two rows of metadata, and without."""
 SMALLEST, LARGEST, MOST_VALUES = 1e-9, 1e9, 0.999
 """Between these are most values of an EMPAD, in electrons, counts or energies, but for zeros."""
 _LATER_TVIPS = re.compile(r"(?P<stem>.+)_(?!000)\d{3}")
@@ -87,7 +88,11 @@ def is_empad(path: Path) -> bool:
     shape = EMPAD_NAME.match(path.stem)
     if shape is not None:
         whole = int(shape["nx"]) * int(shape["ny"])
-        if path.stem.lower().startswith("scan_x") or (frames > 0 and (frames, rest) == (whole, 0)):
+        exact = whole > 0 and path.stat().st_size in (
+            whole * EMPAD_FRAME_BYTES,
+            whole * EMPAD_BARE_BYTES,
+        )
+        if path.stem.lower().startswith("scan_x") or exact:
             return True
     if rest or not frames:
         return False

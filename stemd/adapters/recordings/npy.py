@@ -42,8 +42,10 @@ def _open_npy(path: Path, scan: Scan | None) -> ArrayRecording:
         raise _shorter(path) or FormatError(
             f"{path} is not a .npy file: {error}", "save it with numpy.save"
         ) from error
-    _check_shape(path, array.shape)
     facts = ArrayFacts(notices=_behind(path.stat().st_size - array.offset - array.nbytes))
+    spare = _spare_axes(array.shape)
+    array = array[tuple(0 if axis in spare else slice(None) for axis in range(array.ndim))]
+    _check_shape(path, array.shape)
     return ArrayRecording(
         path, array.shape, array.dtype, mapped_fetch(array), scan, lambda: None, facts
     )
@@ -101,6 +103,8 @@ def _open_remote_npy(path: RemoteFile, scan: Scan | None) -> ArrayRecording:
             f"{path} is not a .npy file that can be read remotely: {error}",
             "save it with numpy.save from an array in C order",
         ) from error
+    spare = _spare_axes(shape)
+    shape = tuple(n for axis, n in enumerate(shape) if axis not in spare)
     _check_shape(path, shape)
     size = int(np.prod(shape[-2:])) * dtype.itemsize
 
@@ -115,9 +119,19 @@ def _open_remote_npy(path: RemoteFile, scan: Scan | None) -> ArrayRecording:
     return ArrayRecording(path, shape, dtype, fetch, scan, source.close, facts)
 
 
+def _spare_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Axes of one step that are left out where there are more than four, the last ones first."""
+    ones = [axis for axis, size in enumerate(shape[:-2]) if size == 1][::-1]
+    return tuple(ones[: max(0, len(shape) - 4)])
+
+
 def _check_shape(path: RecordingPath, shape: tuple[int, ...]) -> None:
     """Raise FormatError for what is no array of patterns."""
-    if len(shape) not in (3, 4) or 0 in shape:
+    if 0 in shape:
+        raise FormatError(
+            f"{path}: the array is empty, its shape is {shape}", "save one that holds patterns"
+        )
+    if len(shape) not in (3, 4):
         raise FormatError(
             f"{path}: the array has the shape {shape}",
             "patterns are (ny, nx, height, width) or (n, height, width)",

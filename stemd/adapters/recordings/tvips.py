@@ -74,6 +74,7 @@ def open_tvips(path: Path, scan: Scan | None = None) -> ArrayRecording:
     series = series_of(path)
     maps: list[NDArray[Any]] = []
     notices: list[Notice] = []
+    number = 0
     for number, each in enumerate(_files(path)):
         start = 0 if number else series.start
         frames, rest = divmod(max(0, each.stat().st_size - start), series.stride)
@@ -83,6 +84,9 @@ def open_tvips(path: Path, scan: Scan | None = None) -> ArrayRecording:
         if frames:
             # copy-on-write: kernels know writable arrays only, the file stays as it is
             maps.append(np.memmap(each, np.uint8, "c", start, (frames, series.stride)))
+    if later := _behind_a_gap(path, number):
+        text = f"{later} is not read: files of the series before it are not there"
+        notices.append(Notice("files_missing", text, remedy="copy them beside the others"))
     if not maps:
         raise FormatError(f"{path} holds no whole frame", "the file was cut off; copy it again")
     facts = ArrayFacts(_calibration(series, maps[0]), detector="tvips", notices=notices)
@@ -100,6 +104,21 @@ def _files(path: Path) -> Iterator[Path]:
         if stem == path.stem or not following.is_file():
             return
         yield following
+
+
+def _behind_a_gap(path: Path, last: int) -> str:
+    """The name of the first file of a series behind one that is not there, "" for none.
+
+    `last`: the number of the last file of those that follow each other.
+    """
+    stem = path.stem.removesuffix("_000")
+    if stem == path.stem:
+        return ""
+    for number in range(last + 2, MOST_FILES):
+        following = path.with_name(f"{stem}_{number:03d}{path.suffix}")
+        if following.is_file():
+            return following.name
+    return ""
 
 
 def _calibration(series: Series, frames: NDArray[Any]) -> Calibration:

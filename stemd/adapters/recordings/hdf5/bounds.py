@@ -11,13 +11,16 @@ import numpy as np
 from stemd.adapters.recordings.address import RecordingPath
 from stemd.adapters.recordings.hdf5.chunks import check_chunks
 from stemd.adapters.recordings.hdf5.filters import register_filters
+from stemd.adapters.recordings.hdf5.virtual import places_of, takes_more, without_source
 from stemd.errors import FormatError
 
 MAX_PIECE_BYTES = 1024**3
 """A pattern or a chunk is unpacked at once."""
+DEPTH = 2
+"""Virtual datasets of virtual datasets are followed so far."""
 
 
-def check_dataset(dataset: Any, path: RecordingPath, depth: int = 2) -> None:
+def check_dataset(dataset: Any, path: RecordingPath, depth: int = DEPTH) -> None:
     """Raise FormatError where a dataset lies elsewhere, is not all there, or unpacks hugely.
 
     Filters that it, or a source of its values, needs are known to HDF5 then.
@@ -41,15 +44,14 @@ def check_dataset(dataset: Any, path: RecordingPath, depth: int = 2) -> None:
     for source in sources:
         if source.file_name == ".":
             continue
-        beside = path.parent / source.file_name if isinstance(path, Path) else Path("/")
-        check_below(path, beside, dataset.name)
+        beside = beside_of(path, source.file_name)
+        check_below(path, beside, dataset.name, source.file_name)
         if depth == 0:
             raise FormatError(f"{path}: virtual datasets of virtual datasets", "copy the data")
-        _check_source(dataset, path, beside, source.dset_name, depth)
-    mapped = [_mapped(source) for source in sources]
-    whole = int(np.prod(dataset.shape, dtype=np.int64))
-    lacking = whole - sum(each for each in mapped if each is not None)
-    if None not in mapped and lacking > 0:
+        _check_source(dataset, path, beside, source, depth)
+    whole, lacking = int(np.prod(dataset.shape, dtype=np.int64)), without_source(dataset)
+    # which patterns and pixels they are is known of plain places, and told of what is read itself
+    if lacking and (depth < DEPTH or places_of(dataset) is None):
         raise FormatError(
             f"{path}: {lacking:,} of the {whole:,} values of {dataset.name} have no source, "
             "so they would be read as 0",
@@ -57,18 +59,11 @@ def check_dataset(dataset: Any, path: RecordingPath, depth: int = 2) -> None:
         )
 
 
-def _mapped(source: Any) -> int | None:
-    """Values that a source gives; None where it is one that grows, and all of it is meant."""
-    try:
-        return int(source.vspace.get_select_npoints())
-    except RuntimeError:  # h5py's word for a selection without an end
-        return None
-
-
-def _check_source(dataset: Any, path: RecordingPath, beside: Path, name: str, depth: int) -> None:
+def _check_source(dataset: Any, path: RecordingPath, beside: Path, source: Any, depth: int) -> None:
     """HDF5 gives zeros for a source that is not there: nobody could tell them from counts."""
     import h5py
 
+    name = source.dset_name
     if "%" in f"{beside}{name}":
         raise FormatError(
             f"{path}: the sources of {dataset.name} are numbered by a pattern, {beside.name}",
@@ -88,6 +83,12 @@ def _check_source(dataset: Any, path: RecordingPath, beside: Path, name: str, de
                     "has no such dataset",
                     f"copy the {beside.name} that belongs to it",
                 )
+            if takes_more(source, item.shape):
+                raise FormatError(
+                    f"{path}: {dataset.name} takes more values of {name} of {beside.name} than "
+                    f"there are in its {' x '.join(map(str, item.shape))}",
+                    f"copy the {beside.name} that belongs to it",
+                )
             check_dataset(item, beside, depth - 1)
     except OSError as error:
         raise FormatError(
@@ -96,11 +97,31 @@ def _check_source(dataset: Any, path: RecordingPath, beside: Path, name: str, de
         ) from error
 
 
-def check_below(path: RecordingPath, other: Path, name: str) -> None:
-    """A file from elsewhere must not make stemd read what its sender may not."""
+def beside_of(path: RecordingPath, name: str) -> Path:
+    """Where HDF5 finds a file that another one names: by its path, from that one's folder on.
+
+    A file that is no longer at its absolute path is looked for beside, as where both were moved.
+    """
+    if not isinstance(path, Path):
+        return Path("/")
+    there, moved = path.parent / name, path.parent / Path(name).name
+    gone = Path(name).is_absolute() and not _is_there(there)
+    return moved if gone and moved.is_file() else there
+
+
+def check_below(path: RecordingPath, other: Path, name: str, link: str = "") -> None:
+    """A file from elsewhere must not make stemd read what its sender may not. `link`: the path by
+    which it is named there, where a copy beside would be found, see `beside_of`."""
     if isinstance(path, Path) and other.resolve().is_relative_to(path.parent.resolve()):
         return
-    raise FormatError(
-        f"{path}: the values of {name} are in another file, {other}",
-        "only files in the folder of the recording, or below it, are read: copy the values",
-    )
+    remedy = "only files in the folder of the recording, or below it, are read: copy the values"
+    if isinstance(path, Path) and Path(link).is_absolute() and not _is_there(other):
+        remedy = f"it is not there: copy {other.name} into {path.parent}"
+    raise FormatError(f"{path}: the values of {name} are in another file, {other}", remedy)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # nobody may look there
+        return True

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from stemd.adapters.recordings.address import RecordingPath
+from stemd.adapters.recordings.hdf5.vendors import text_of, whole
 from stemd.errors import FormatError
 
 SERIES = re.compile(r"^(?P<group>.*/)?(?P<stem>data_)(?P<number>\d{6})$")
@@ -32,6 +33,7 @@ class Chosen:
     parts: tuple[Any, ...]
     index: tuple[int | None, ...]
     gaps: tuple[int, ...] = ()
+    among: int = 1
 
     @property
     def pieces(self) -> list[tuple[Any | None, int]]:
@@ -60,6 +62,12 @@ def choose(path: RecordingPath, datasets: Mapping[str, Any], asked: str | None) 
     if asked is not None:
         return _asked(path, groups, asked)
     if not groups:
+        for name, each in datasets.items():
+            if 3 <= each.ndim <= 6 and 0 in each.shape:
+                raise FormatError(
+                    f"{path}: {name} is empty, its shape is {each.shape}",
+                    "the acquisition was broken off, or the file was copied too early",
+                )
         raise FormatError(
             f"{path} holds no dataset of 3 to 6 dimensions",
             "patterns are (ny, nx, height, width); stemd.api.restore reads images",
@@ -74,11 +82,36 @@ def choose(path: RecordingPath, datasets: Mapping[str, Any], asked: str | None) 
         and _real_axes(groups[name]) >= min(4, _real_axes(groups[first]))
     ]
     if rivals:
+        signal = _signal([first, *rivals], groups)
+        if signal is not None:
+            return replace(_whole(path, signal, groups), among=1 + len(rivals))
         raise FormatError(
             f"{path} holds several arrays that may be the patterns",
             f"choose one with --dataset: {_list(groups)}",
         )
     return _whole(path, first, groups)
+
+
+def _signal(names: Sequence[str], groups: Mapping[str, tuple[Any, ...]]) -> str | None:
+    """The one array that a NeXus file calls the signal, in the group that it calls the default."""
+    marked = [name for name in names if _is_signal(name, groups[name][0])]
+    if len(marked) > 1:
+        marked = [name for name in marked if _is_default(name, groups[name][0])]
+    return marked[0] if len(marked) == 1 else None
+
+
+def _is_signal(name: str, dataset: Any) -> bool:
+    told = text_of(dataset.parent.attrs.get("signal"))
+    own = dataset.attrs.get("signal")
+    return told == name.rpartition("/")[2] or text_of(own) == "1" or whole(own) == 1
+
+
+def _is_default(name: str, dataset: Any) -> bool:
+    place = ""
+    group = dataset.file
+    while (told := text_of(group.attrs.get("default"))) and told in group:
+        place, group = f"{place}/{told}", group[told]
+    return bool(place) and name.startswith(f"{place}/")
 
 
 def _may_be(dataset: Any) -> bool:

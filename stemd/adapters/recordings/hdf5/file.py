@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,15 @@ from stemd.adapters.recordings.hdf5.filters import NEEDS
 from stemd.adapters.recordings.hdf5.gaps import lacking_files, with_gaps
 from stemd.adapters.recordings.hdf5.heaps import texts_are_sound
 from stemd.adapters.recordings.hdf5.joined import Joined
+from stemd.adapters.recordings.hdf5.unopened import not_opened, still_written
 from stemd.adapters.recordings.hdf5.unwritten import unwritten
+from stemd.adapters.recordings.hdf5.virtual import gaps_of
 from stemd.adapters.recordings.hdf5.walk import Found, datasets_of
 from stemd.adapters.recordings.remote import RemoteBytes
 from stemd.adapters.recordings.remote_stream import RemoteReader
 from stemd.blocks import Notice
 from stemd.errors import FormatError, StemdError
+from stemd.pixels import Mask
 
 _BUFFER_BYTES = 1024 * 1024
 _CHUNK_CACHE_BYTES, _CHUNK_CACHE_SLOTS = 64 * 1024 * 1024, 100_003
@@ -80,13 +83,16 @@ def _opened(path: RecordingPath, cache_bytes: int) -> tuple[Any, Callable[[], No
     try:
         file = h5py.File(opened, "r", rdcc_nbytes=cache_bytes, rdcc_nslots=_CHUNK_CACHE_SLOTS)
     except OSError as error:
-        raise FormatError(f"{path} is not an HDF5 file: {error}", "check the file") from error
+        file = still_written(opened, error)
+        if file is None:
+            raise not_opened(path, error) from error
     return file, file.close
 
 
 def _chosen(path: RecordingPath, file: Any, asked: str | None) -> tuple[Found, Chosen, bool]:
     """What the file holds, the patterns in it, and whether its texts may be read."""
     found = datasets_of(file, path)
+    found.still_written = bool(file.swmr_mode)
     sound = not isinstance(path, Path) or texts_are_sound(path, found.datasets.values())
     if asked is None and sound and vendors.is_velox(file):
         raise FormatError(
@@ -140,6 +146,7 @@ def _recording(
         unwritten=unwritten(chosen, order, path) if isinstance(path, Path) else None,
         calibration=calibration_of(known[:-2], known[-2:], microscope),
         notices=_notices(chosen, found, sound),
+        mask=_gaps(chosen, order),
     )
     if sound:
         facts = _with_master(file, array, facts, chosen)
@@ -147,6 +154,15 @@ def _recording(
         array, array.__getitem__, good_bytes=_GOOD_BYTES, most_bytes=_MOST_BYTES
     )
     return ArrayRecording(path, array.shape, array.dtype, fetch, scan, close, facts)
+
+
+def _gaps(chosen: Chosen, order: Sequence[int]) -> Mask | None:
+    """Pixels for which virtual datasets have no source, as between the modules of a detector."""
+    found = [gaps for part in chosen.parts if (gaps := gaps_of(part)) is not None]
+    if not found:
+        return None
+    gaps = np.logical_or.reduce(found)
+    return np.asarray(gaps if order[-2] < order[-1] else gaps.T)
 
 
 def _notices(chosen: Chosen, found: Found, sound: bool) -> list[Notice]:
@@ -157,6 +173,12 @@ def _notices(chosen: Chosen, found: Found, sound: bool) -> list[Notice]:
     if not sound:
         text = "the file is damaged: what it says beside the patterns is not read, nor is its mask"
         told.append(Notice("damaged_texts", text, remedy="copy the file again"))
+    if found.still_written:
+        text = "the file is still being written, or its writer has crashed: it may lack the last"
+        told.append(Notice("still_written", text, remedy="read it again when it is closed"))
+    if chosen.among > 1:
+        text = f"of {chosen.among} arrays that may be the patterns the file calls {chosen.name} "
+        told.append(Notice("signal", f"{text}its signal", "info"))
     if len(chosen.parts) > 1:
         text = f"{len(chosen.parts)} arrays follow each other, {chosen.name}"
         told.append(Notice("joined", text, "info"))
@@ -187,12 +209,15 @@ def _with_master(file: Any, array: Joined, facts: ArrayFacts, chosen: Chosen) ->
         )
         remedy = "it is not used: list the pixels that do not count in optics.mask"
         told.append(Notice("mask_not_read", text, remedy=remedy))
+    mask = master.mask
+    if facts.mask is not None:
+        mask = facts.mask if mask is None else mask | facts.mask
     whole = master.lines is not None and int(np.prod(master.lines)) == frames
     return replace(
         facts,
         notices=told,
         calibration=calibration,
-        mask=master.mask,
+        mask=mask,
         lines=master.lines if whole else None,
         expected=master.expected if chosen.name.startswith("/entry/data/") else None,
         detector=master.name or facts.detector,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stemd.adapters.recordings.hdf5.bounds import beside_of
 from stemd.adapters.recordings.hdf5.choice import Chosen
+from stemd.adapters.recordings.hdf5.virtual import box_of, covered
 from stemd.errors import FormatError
 
 
@@ -21,7 +22,8 @@ def unwritten(chosen: Chosen, order: Sequence[int], path: Path) -> NDArray[np.bo
 
     `order` says which axis of the datasets each axis of the patterns is. A file gets space for a
     chunk when it is written, so an acquisition that was broken off leaves chunks without any, also
-    in the sources of a virtual dataset. Raises FormatError where nothing was written.
+    in the sources of a virtual dataset, and these may give but a part of it. Raises FormatError
+    where nothing was written.
     """
     grids = [_written(part) for part in chosen.parts]
     series_of_one_index = len(grids) > 1 and chosen.index[0] is not None
@@ -90,11 +92,12 @@ def _of_sources(dataset: Any) -> _Grid:
 
     shape = dataset.shape
     grid = np.ones([*shape[:-2], 1, 1], np.bool_)
+    grid &= covered(dataset)[..., None, None]
     sides = (*([1] * (len(shape) - 2)), *shape[-2:])
     some = False
     for source in dataset.virtual_sources():
         near = source.file_name == "."
-        beside = Path(dataset.file.filename).parent / source.file_name
+        beside = beside_of(Path(dataset.file.filename), source.file_name)
         with nullcontext(dataset.file) if near else h5py.File(beside, "r") as file:
             item = file[source.dset_name]
             if item.ndim < 2:
@@ -103,7 +106,7 @@ def _of_sources(dataset: Any) -> _Grid:
         some |= bool(written.seen.any())
         if written.seen.all():
             continue
-        here, there = _box(source.vspace, shape), _box(source.src_space, size)
+        here, there = box_of(source.vspace, shape), box_of(source.src_space, size)
         if here is None or there is None:
             continue
         seen = _stretched(written, size, range(len(size) - 2))[there[:-2]].all((-2, -1))
@@ -112,21 +115,6 @@ def _of_sources(dataset: Any) -> _Grid:
             place &= seen.reshape(place.shape)
     grid &= some
     return _Grid(grid, sides)
-
-
-def _box(space: Any, shape: Sequence[int]) -> tuple[slice, ...] | None:
-    """The place of a selection, None where it is no box without gaps."""
-    import h5py
-
-    if space.get_select_type() == h5py.h5s.SEL_ALL:
-        return tuple(slice(0, n) for n in shape)
-    try:
-        first, last = space.get_select_bounds()
-        points = space.get_select_npoints()
-    except RuntimeError:  # h5py's word for a selection without an end
-        return None
-    box = tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))
-    return box if points == math.prod(each.stop - each.start for each in box) else None
 
 
 def _stretched(grid: _Grid, shape: Sequence[int], axes: Iterable[int]) -> NDArray[np.bool_]:

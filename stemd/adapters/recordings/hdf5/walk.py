@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stemd.adapters.recordings.address import RecordingPath
-from stemd.adapters.recordings.hdf5.bounds import check_below, check_dataset
+from stemd.adapters.recordings.hdf5.bounds import beside_of, check_below, check_dataset
 from stemd.adapters.recordings.hdf5.heaps import texts_are_sound
 from stemd.errors import FormatError
 
@@ -25,6 +25,7 @@ class Found:
 
     datasets: dict[str, Any] = field(default_factory=dict)
     problems: dict[str, FormatError] = field(default_factory=dict)
+    still_written: bool = False
 
 
 def datasets_of(file: Any, path: RecordingPath) -> Found:
@@ -69,8 +70,8 @@ def linked(group: Any, name: str, link: Any, path: RecordingPath, full: str) -> 
     import h5py
 
     if isinstance(link, h5py.ExternalLink):
-        beside = path.parent / link.filename if isinstance(path, Path) else Path("/")
-        check_below(path, beside, full)
+        beside = beside_of(path, link.filename)
+        check_below(path, beside, full, link.filename)
         if not beside.is_file():
             raise FormatError(
                 f"{path}: {full} is in {link.filename}, which is not there",
@@ -78,7 +79,10 @@ def linked(group: Any, name: str, link: Any, path: RecordingPath, full: str) -> 
             )
         check_links_of(beside)
     try:
-        return group[name]
+        item = group[name]
+        if isinstance(link, h5py.ExternalLink):
+            check_below(path, Path(item.file.filename), full)
+        return item
     except (KeyError, OSError, RuntimeError) as error:
         if isinstance(link, h5py.ExternalLink):
             raise FormatError(
