@@ -61,7 +61,8 @@ def sort_out(
     """
     if numbers.size and not (numbers > 0).any():
         return Numbered(numbers)
-    found = judge(numbers, same)
+    shared = _share_numbers(numbers, frames)
+    found = Judged(numbers) if shared else judge(numbers, same)
     if len(found.lies) > max(2, MOST_LIES * numbers.size):
         found = Judged(numbers)  # so many cannot be judged by each other
     told = found.told
@@ -73,7 +74,7 @@ def sort_out(
     if found.again:
         return Numbered(mended, notices=told)
     firsts = _beginnings(mended)
-    if len(firsts) == 1 and not _share_numbers(mended, frames):
+    if len(firsts) == 1 and not shared:
         return Numbered(mended, notices=told)
     lengths = np.diff([*firsts, numbers.size])
     if len(firsts) > 1 and _are_scans(lengths, frames or declared):
