@@ -83,22 +83,33 @@ class DarkParts:
         """What is to be said of the scan, in one notice."""
         if not self._total.any():
             return []  # nothing is lit, or there are no patterns, as of hits: nothing to look for
-        found = dark_parts(self._total.astype(np.int64), self._masked)
-        if not found:
-            return []
-        dark = np.zeros(self._total.shape, np.bool_)
-        for y, x, y_stop, x_stop in found:
-            dark[y:y_stop, x:x_stop] = True
-        where = "; ".join(
-            f"rows {self._rows * y} to {min(self._rows * y_stop, self._of) - 1}, "
-            f"columns {x} to {x_stop - 1}"
-            for y, x, y_stop, x_stop in found
-        )
-        text = (
-            f"a part of the detector counts nothing ({where}: {dark.mean():.0%} of it) in all "
-            f"{int(self._seen[0]):,} patterns that were looked at, though the pixels beside it do"
-        )
-        return [Notice("dark_part", text, remedy=REMEDY)]
+        seen = f"all {int(self._seen[0]):,} patterns that were looked at"
+        return told_of(self._total.astype(np.int64), self._masked, seen, self._rows, self._of)
+
+
+def told_of(
+    total: NDArray[np.int64], masked: Mask, seen: str, rows: int = 1, of: int | None = None
+) -> list[Notice]:
+    """What is to be said of a total (y, x), in one notice. `seen`: what it is of, in words.
+
+    `rows`: every how many rows of a detector of `of` rows it has.
+    """
+    found = dark_parts(total, masked)
+    if not found:
+        return []
+    last = total.shape[0] if of is None else of
+    dark = np.zeros(total.shape, np.bool_)
+    for y, x, y_stop, x_stop in found:
+        dark[y:y_stop, x:x_stop] = True
+    where = "; ".join(
+        f"rows {rows * y} to {min(rows * y_stop, last) - 1}, columns {x} to {x_stop - 1}"
+        for y, x, y_stop, x_stop in found
+    )
+    text = (
+        f"a part of the detector counts nothing ({where}: {dark.mean():.0%} of it) in {seen}, "
+        "though the pixels beside it do"
+    )
+    return [Notice("dark_part", text, remedy=REMEDY)]
 
 
 def dark_parts(total: NDArray[np.int64], masked: Mask) -> list[Rectangle]:

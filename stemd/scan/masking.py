@@ -15,6 +15,7 @@ from stemd.engines.first_patterns import FirstPatterns
 from stemd.engines.missing_light import missing_share
 from stemd.errors import ConfigError
 from stemd.pixels import Mask, listed, rectangles_of
+from stemd.scan.dark_parts import told_of
 from stemd.scan.given_mask import AUTO, given_mask
 
 MASK = "optics.mask"
@@ -43,6 +44,7 @@ class ScanMask:
             self._first = FirstPatterns(acquisition, optics.acceptance_time_ns or 0.0)
         self._followed: Mask | None = None
         self._missing = self._spoiled = 0.0
+        self._dark: list[Notice] = []
 
     @property
     def known(self) -> bool:
@@ -60,6 +62,11 @@ class ScanMask:
     def found_pixels(self) -> BadPixels | None:
         """What was found in the first patterns, None where nothing was looked for."""
         return self._found
+
+    @property
+    def dark(self) -> list[Notice]:
+        """What is to be said of parts of the detector on which none of the first hits fell."""
+        return self._dark
 
     @property
     def spoils(self) -> bool:
@@ -84,6 +91,10 @@ class ScanMask:
         total, patterns = first.seen()
         if self._given is not None:
             total = np.where(self._given, 0, total)
+        if not patterns:  # hits are looked at here alone
+            nothing = np.zeros(total.shape, np.bool_)
+            left_out = nothing if self._given is None else self._given
+            self._dark = told_of(total, left_out, f"the first {int(total.sum()):,} hits")
         detector, largest = self._acquisition.detector, None
         if patterns:
             size = 8 * np.dtype(detector.dtype).itemsize
@@ -122,7 +133,7 @@ class ScanMask:
 
     def found_notices(self) -> list[Notice]:
         """What is to be said of the first patterns, once the mask is known."""
-        found, said = self._found, []
+        found, said = self._found, [*self._dark]
         if self._followed is not None and self._followed.any():
             words = listed(self._followed)
             said.append(_found(words, int(np.count_nonzero(self._followed))))
@@ -211,7 +222,9 @@ class BrokenPixels:
         found = mask.found_pixels
         if found is None:
             return []
-        said = [_doubtful(found.doubtful, "info")] if found.doubtful.any() else []
+        said = [*mask.dark]
+        if found.doubtful.any():
+            said.append(_doubtful(found.doubtful, "info"))
         lines = found.dead_lines & ~_cross(found.dead_lines)
         if (found.hot | found.saturated | lines).any() or mask.spoils:
             text = f"pixels that look broken are not masked: {found.in_words()}"

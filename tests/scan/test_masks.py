@@ -240,6 +240,29 @@ def test_events_have_the_same_masks_as_frames() -> None:
     assert same_maps(maps[0], maps[2])
 
 
+@pytest.mark.parametrize("asked", [None, "auto"])
+def test_a_chip_of_an_event_camera_that_sends_nothing_is_told(asked: str | None) -> None:
+    good = disc_patterns(200)
+    for dark in (False, True):
+        patterns = good.copy()
+        if dark:
+            patterns[:, 16:, :16] = 0
+        acquisition = acquisition_of(patterns, (1, len(patterns)))
+        optics = Optics(mask=asked)
+        broken, run = (
+            BrokenPixels(acquisition, optics),
+            ScanRun(acquisition, settings_of([], optics), []),
+        )
+        said = []
+        for block in hits_of(patterns, acquisition, 5000):
+            said += [notice.kind for notice in broken.look(block)]
+            run.reduce(block)
+        run.end("complete")
+        said += [notice.kind for notice in broken.hints()]
+        said += [notice["kind"] for notice in run.notices]
+        assert said.count("dark_part") == dark
+
+
 @pytest.mark.parametrize("count", [1, 8, 9, 300])
 def test_hits_on_masked_pixels_have_no_position(count: int) -> None:
     y, x = RANDOM.integers(0, SIZE, (2, 5000))
