@@ -17,7 +17,7 @@ from stemd.beam import Beam
 from stemd.blocks import Notice
 from stemd.engines.airpi.bright import HeldTo
 from stemd.engines.airpi.object import ExitWaveObject
-from stemd.engines.airpi.side_by_side import side_by_side
+from stemd.engines.airpi.side_by_side import in_order, side_by_side
 from stemd.engines.airpi.slopes import Frame
 from stemd.engines.airpi.strong import Fitted, Strong
 from stemd.engines.bright_field.engine import BrightFieldEngine
@@ -176,6 +176,11 @@ def test_of_several_things_those_are_made_for_which_there_is_time() -> None:
     assert side_by_side(str, [], 2) == []
     with pytest.raises(ZeroDivisionError):
         side_by_side(lambda number: 1 // number, [1, 0], 2)
+    assert list(in_order(str, range(50))) == list(in_order(str, range(50), 2))
+    left = in_order(lambda number: 1 // number, [1, 0, 1], 2)
+    assert next(left) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(left)
 
 
 @pytest.fixture

@@ -188,7 +188,7 @@ class HeldTo(BrightFieldEngine):
 
         def seen_by(lens: Aberrations) -> tuple[Through | None, float]:
             explains = evidence_for(discs, lens) if compares else 0.0
-            return through(discs, lens, go_on), explains
+            return through(discs, lens, go_on, hasty=self._hasty), explains
 
         seen = side_by_side(seen_by, lenses, THREADS if self._hasty else 1, self._until + OTHERS_S)
         self.hurried = self.hurried or len(seen) < len(lenses)

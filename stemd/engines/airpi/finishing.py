@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -110,8 +111,7 @@ def finished(
     if not evidence:
         whole[box] = without_mean(network.held(1.0, None), known)
         return Images(whole, sure)
-    joint = network.joined(evidence)
-    found = network.strong(evidence[0])
+    joint, found = network.joined_and_strong(evidence)
     if found is None:
         whole[box] = without_mean(joint.phase, known)
         error = error_map(whole, sure, joint.sigma, joint.there, EVEN)
@@ -213,6 +213,14 @@ class _Network:
             variance += each.part * (both.sigma**2 + apart)
         return _Joint(image, math.sqrt(variance), gain, believed, there)
 
+    def joined_and_strong(self, evidence: Sequence[Evidence]) -> tuple[_Joint, Strong | None]:
+        """See `joined` and `strong`; side by side where the image is waited for."""
+        if not evidence[0].hasty:
+            return self.joined(evidence), self.strong(evidence[0])
+        with ThreadPoolExecutor(1, "side-by-side") as pool:
+            found = pool.submit(self.strong, evidence[0])
+            return self.joined(evidence), found.result()
+
     def strong(self, evidence: Evidence) -> Strong | None:
         """What counts say of a strong specimen, if it is one."""
         return strong(self.image, self._from_first(), evidence)
@@ -234,9 +242,9 @@ class _Network:
             image = self._within(joint.phase, best, better)
             # the greater one: with the less of the two fewer of the true phases lay within
             return image, max(made.sigma, joint.sigma), made.part
-        network = self._within(joint.phase, np.float32(found.scale) * self.image, 1.0)
         image = joint.phase
         if found.wrong > 0.0:
+            network = self._within(joint.phase, np.float32(found.scale) * self.image, 1.0)
             image = max(network, joint.phase, key=lambda image: found.alike(image, at))
         unlike = math.sqrt(max(0.0, 1.0 - found.alike(image, at) ** 2))
         return image, max(joint.sigma, unlike * float(image.std())), 0.0

@@ -19,7 +19,7 @@ from stemd.settings import Settings
 
 F64 = NDArray[np.float64]
 T = TypeVar("T")
-LENS_BY_S, LEAST_LENS_S = 2.5, 1.0
+LENS_BY_S, LEAST_LENS_S = 2.2, 1.0
 """Seconds after a scan beside a camera by which the search for its lens ends, so that the image
 comes; it has so many at least, however late the last patterns were taken in."""
 PREFIX = "held_"

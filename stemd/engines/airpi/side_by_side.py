@@ -1,16 +1,19 @@
-"""Work on one thing after another, two at a time where somebody waits for it."""
+"""One thing after another, two at a time where somebody waits for them."""
 
 from __future__ import annotations
 
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
 U = TypeVar("U")
+MOST = 8
+"""Things that are made ahead of who takes them, so that no thread waits for another one."""
 
 
 def side_by_side(
@@ -47,3 +50,23 @@ def side_by_side(
     else:
         work()
     return [made[number] for number in sorted(made)]
+
+
+def in_order(
+    call: Callable[[T], U], items: Iterable[T], threads: int = 1, most: int = MOST
+) -> Generator[U, None, None]:
+    """What `call` makes of the items, one after the other, at most `most` ahead of who takes them.
+
+    Raises what `call` raises, in its turn. When this is closed nothing runs any more.
+    """
+    if threads == 1:
+        yield from map(call, items)
+        return
+    with ThreadPoolExecutor(threads, "side-by-side") as pool:
+        waiting = deque[Future[U]]()
+        for item in items:
+            waiting.append(pool.submit(call, item))
+            if len(waiting) > most:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -27,8 +27,13 @@ LEAST_INSIDE = 0.1
 def cells_of(discs: Discs, at: Frequencies) -> Iterator[Cell]:
     """What each cell has seen of which a part lies in the disc."""
     for cell, points in points_inside(discs):
-        image = discs.images(slice(cell, cell + 1))[0].reshape(discs.done.shape)
-        yield Cell(*at.spectrum_of(image), points)
+        yield cell_of(discs, at, cell, points)
+
+
+def cell_of(discs: Discs, at: Frequencies, cell: int, points: F64) -> Cell:
+    """What one cell has seen, of which these points lie in the disc."""
+    image = discs.images(slice(cell, cell + 1))[0].reshape(discs.done.shape)
+    return Cell(*at.spectrum_of(image), points)
 
 
 def points_inside(discs: Discs) -> Iterator[tuple[int, F64]]:
