@@ -14,6 +14,7 @@ from stemd.engines.restoration.bright import beyond, keep_within
 from stemd.engines.restoration.cleaned import cleaned
 from stemd.engines.restoration.dim_parts import BETTER, LEAST, LEAST_SEEN, LOST, Squares
 from stemd.engines.restoration.drawn import drawn_levels, repeated
+from stemd.engines.restoration.enlarged import enlarged, keeps_all, reduced, times_enlarged
 from stemd.engines.restoration.evidence.faithful import faithful
 from stemd.engines.restoration.robust_scale import normalise
 from stemd.engines.restoration.slow_detector import undone
@@ -43,7 +44,7 @@ class Finished:
     0). `repeated`: as often each line and each column came: restored was each of them once.
     `dim`: part of the image that was restored by itself, too dim beside the rest.
     `lost_lines`, `alternating`: see `cleaned.Cleaned`. `too_small`: it is as it was, and its
-    uncertainty that of a pixel.
+    uncertainty that of a pixel. `enlarged`: as many times it was, and it was restored without that.
     """
 
     image: Image
@@ -60,6 +61,7 @@ class Finished:
     lost_lines: tuple[int, int] = (0, 0)
     alternating: tuple[tuple[str, float], ...] = ()
     too_small: bool = False
+    enlarged: int = 1
 
     def told(self) -> dict[str, Any]:
         """What an image's description says of it."""
@@ -80,6 +82,8 @@ class Finished:
             told["dim"] = round(self.dim, 6)
         if self.repeated != (1, 1):
             told["repeated"] = list(self.repeated)
+        if self.enlarged > 1:
+            told["enlarged"] = self.enlarged
         if self.too_small:
             told["too_small"] = True
         if self.lost_lines != (0, 0):
@@ -115,12 +119,39 @@ def finished(
         found = finished(often.once(image), model, network, cancelled)
         shown, error = (often.again(each) for each in (found.image, found.uncertainty))
         return replace(found, image=shown, uncertainty=error, repeated=often.times)
+    smaller = _at_own_size(image, model, network, cancelled)
+    if smaller is not None:
+        return smaller
     clean = cleaned(image)
     return replace(
         _beside_blank(clean.image, model, network, cancelled),
         spikes=clean.spikes,
         lost_lines=clean.lost_lines,
         alternating=clean.alternating,
+    )
+
+
+def _at_own_size(
+    image: Image, model: ModelFile, network: Network, cancelled: Callable[[], bool]
+) -> Finished | None:
+    """An image that was enlarged, restored as it was before; None of others."""
+    blank = blank_parts(image)
+    seen = mirrored_into(image, blank) if blank.any() else image
+    times = times_enlarged(seen)
+    if times == 1:
+        return None
+    found = finished(reduced(seen, times), model, network, cancelled)
+    shown = enlarged(found.image, times, image.shape)
+    if not keeps_all(seen, shown, times):
+        return None
+    ny, nx = image.shape
+    error = found.uncertainty.repeat(times, 0).repeat(times, 1)[:ny, :nx]
+    return replace(
+        found,
+        image=np.where(blank, image, shown),
+        uncertainty=np.where(blank, np.float32(0.0), error),
+        blank=float(blank.mean()),
+        enlarged=times * found.enlarged,
     )
 
 

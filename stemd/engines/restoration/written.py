@@ -25,11 +25,11 @@ CERTAIN = 40.0
 LEAST_PX = 5
 THICK_PX = 5
 """As wide as this at its widest it is no stroke: see `blank`."""
-SHARP = 0.7
+SHARP = 0.75
 """How far from a stroke's value those beside it are, over how far the image's middle is."""
 SCATTERED = 0.05
 """Part of the pixels beside a stroke that may have its value, too."""
-RARE = 5e-4
+RARE = 1e-4
 """Part of the pixels far from all strokes that may have their value."""
 FAR_PX = 16
 FILLED = 0.7
@@ -95,7 +95,7 @@ def _mark(image: F32, same: Mask, box: I64, middle: float, out: Mask) -> None:
     part = within(3)
     here = same[part]
     near = grown(here, 1)
-    beside = grown(near, 2) & ~near
+    beside = grown(near, 1) & ~near
     value = float(image[part][here][0])
     if not beside.any():
         return

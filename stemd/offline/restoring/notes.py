@@ -51,6 +51,13 @@ def _of_what_was_given(document: Document) -> Iterator[str]:
             f"each line is there {lines} times, each column {columns} times: each was restored "
             "once, and is as often in the restored image"
         )
+    if "enlarged" in document:
+        times = document["enlarged"]
+        yield (
+            "the image was enlarged (interpolated) or smoothed, and has nothing finer than "
+            f"{times} pixels: it was restored at 1/{times} of its size, and enlarged again. "
+            "Restore what was recorded where you have it"
+        )
     if "at_lowest" in document:
         yield (
             f"{_percent(document['at_lowest'])} of the pixels have the lowest value of all: the "
