@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from stemd.wording import one_of
+
 
 class StemdError(Exception):
     """What went wrong and the remedy.
@@ -13,9 +15,10 @@ class StemdError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, remedy: str = "") -> None:
+        message = one_of(message)
         super().__init__(message)
         self.message = message
-        self.remedy = remedy
+        self.remedy = one_of(remedy)
 
     def __str__(self) -> str:
         return f"{self.message}\n  remedy: {self.remedy}" if self.remedy else self.message

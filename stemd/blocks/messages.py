@@ -7,6 +7,7 @@ from typing import Literal
 
 from stemd.acquisition import Acquisition
 from stemd.blocks.data import EventBlock, FrameBlock, ImageBlock
+from stemd.wording import one_of
 
 
 @dataclass(slots=True)
@@ -48,6 +49,9 @@ class Notice:
     count: int = 1
     remedy: str = ""
     mended: bool = False
+
+    def __post_init__(self) -> None:
+        self.text, self.remedy = one_of(self.text), one_of(self.remedy)
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from typing import Any
 from stemd.acquisition import Scan
 from stemd.adapters.base import AdapterSettings, Recording
 from stemd.errors import FormatError, StemdError
+from stemd.wording import one_of
 
 MOST_SCANS = 100
 """Of one file that are looked at."""
@@ -190,7 +191,7 @@ def report(findings: Findings, *, as_json: bool) -> int:
         lines.append(f"  warning: more than {MOST_SCANS} scans: the others were not looked at")
     if findings.well:
         lines.append("  nothing looks wrong")
-    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.write("\n".join(map(one_of, lines)) + "\n")
     return 0 if findings.well else 1
 
 

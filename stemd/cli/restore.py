@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from stemd.cli.interrupted import Undone
 from stemd.errors import StemdError, UsageError
+from stemd.wording import one_of
 
 if TYPE_CHECKING:
     from stemd.offline.restoring.sources import Series
@@ -116,7 +117,7 @@ def _together(
         raise UsageError(
             "--frames align: there is only one image of each kind", "name a stack, or more files"
         )
-    failed = _each(args, series, folders, choice, f"{len(files)} files")
+    failed = _each(args, series, folders, choice, one_of(f"{len(files)} files"))
     if not failed:
         for path in files:
             undone.done(path)

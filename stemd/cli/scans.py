@@ -21,6 +21,7 @@ from stemd.documents import to_json
 from stemd.errors import ConfigError, FormatError, UsageError
 from stemd.storage.catalogue.catalogue import Catalogue
 from stemd.storage.verify import verify
+from stemd.wording import one_of
 
 HELP = "list the scans of a data folder, or show one"
 EXAMPLE = "stemd scans --data-dir /var/lib/stemd --since 2d --status complete"
@@ -207,7 +208,7 @@ def _verify(scans: Sequence[dict[str, Any]], data_dir: Path, *, as_json: bool) -
     if as_json:
         sys.stdout.write(to_json(reports, indent=1) + "\n")
     else:
-        sys.stdout.write(f"{len(reports)} scans, {bad} damaged\n")
+        sys.stdout.write(one_of(f"{len(reports)} scans, {bad} damaged\n"))
     return 1 if bad else 0
 
 

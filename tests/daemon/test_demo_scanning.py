@@ -154,4 +154,4 @@ def test_images_that_this_daemon_never_completes_do_not_keep_the_demo(
         return watcher
 
     assert asyncio.run(run()).incomplete == {"a"}
-    assert "1 scans are not completed: files of stemd were changed" in capsys.readouterr().out
+    assert "1 scan is not completed: files of stemd were changed" in capsys.readouterr().out

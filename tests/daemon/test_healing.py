@@ -131,7 +131,7 @@ async def test_a_record_that_was_refused_is_red_until_the_disk_takes_files_witho
     told = bench.said[-1]
     assert told["level"] == "warning"
     assert f"taken files again since {bench.watch.well_since}" in told["message"]
-    assert "not recorded before: 1 scans, the last of them scan-1" in told["message"]
+    assert "not recorded before: 1 scan, the last of them scan-1" in told["message"]
     bench.look()
     assert not bench.watch.to_be_tried
 

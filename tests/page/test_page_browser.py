@@ -354,6 +354,19 @@ def test_the_page_fits_a_phone(chromium: Any, served: Served) -> None:
         eventually(lambda tab=tab: same_gray(tab, image, *limits(image), TOP))
 
 
+@pytest.mark.parametrize("width", [320, 390])
+def test_the_state_is_read_whole_on_a_small_phone(
+    chromium: Any, served: Served, width: int
+) -> None:
+    served.grow(64)
+    served.do(lambda: served.scope.tell_state("finishing"))
+    for tab in open_tab(chromium, served, viewport={"width": width, "height": 700}):
+        eventually(lambda tab=tab: tab.text_content("#state-words") == "Finishing the images")
+        cut = "() => { const w = document.querySelector('#state-words');"
+        assert not tab.evaluate(f"{cut} return w.scrollWidth > w.clientWidth; }}")
+        assert tab.locator(".pill").bounding_box()["height"] < 40
+
+
 def test_a_full_disk_is_told_while_the_scan_runs_and_an_old_camera_error_is_not(
     served: Served, tab: Any
 ) -> None:

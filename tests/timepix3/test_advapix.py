@@ -280,7 +280,7 @@ def test_hits_at_a_position_that_was_cut_off_are_told_apart(
     assert main(["check", str(tmp_path / "a.t3pa"), *scan]) == 1
     told = capsys.readouterr().out
     assert "hits       32, 0.0 a position, 32 of them at a position that was cut off" in told
-    assert "none of the 1 patterns before the one that was cut off has a single count" in told
+    assert "none of the 1 pattern before the one that was cut off has a single count" in told
     made = records(np.arange(100, 16 * 6_400 + 3_200, 100), 5, 9)
     (tmp_path / "b.t3pa").write_text("\n".join(as_text(made)))
     main(["check", str(tmp_path / "b.t3pa"), *scan])

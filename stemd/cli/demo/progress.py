@@ -11,6 +11,7 @@ from stemd import compilation
 from stemd.events import Json, Sink
 from stemd.results import Snapshot
 from stemd.storage.completions import DONE, OUTSTANDING
+from stemd.wording import one_of
 
 FIRST_PART = 0.1
 """Which part of its first scan an image has when the page's address is told."""
@@ -124,5 +125,5 @@ def end_status_line() -> None:
 
 def say(text: str) -> None:
     """A line for the user."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(one_of(text) + "\n")
     sys.stdout.flush()

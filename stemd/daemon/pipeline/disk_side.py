@@ -7,6 +7,7 @@ from collections.abc import Callable
 from stemd.daemon.pipeline.troubles import Troubles
 from stemd.daemon.sessions.sessions import Sessions
 from stemd.errors import StemdError
+from stemd.wording import one_of
 
 LISTED = "stemd scans --status 'not recorded' lists what is not recorded; scan it again"
 
@@ -61,5 +62,5 @@ class DiskSide:
         text = f"the data folder has taken files again since {since}"
         if lost:
             text += f"; not recorded before: {len(lost)} scans, the last of them {lost[-1]}"
-        self._troubles.tell("warning", text, LISTED if lost else "", "disk")
+        self._troubles.tell("warning", one_of(text), LISTED if lost else "", "disk")
         self._changed()

@@ -10,6 +10,7 @@ from stemd.config.session_plan import SessionPlan
 from stemd.daemon.decisions import KnownSession
 from stemd.daemon.sessions.outages import Needed, Outages
 from stemd.events import Json
+from stemd.wording import one_of
 
 SHOWN = 20
 """Scans, events and outages in the message and the catalogue, the newest; the file has all."""
@@ -195,7 +196,7 @@ class SessionBook:
         """(status, reason) when the session is to end now, None while it goes on."""
         plan, scans = self.plan, self.document["scans"]
         if plan.scans is not None and self.counted >= plan.scans:
-            return "complete", f"{self.counted} scans"
+            return "complete", one_of(f"{self.counted} scans")
         if plan.until_ns is not None and now_ns >= plan.until_ns:
             return "complete", f"it is {self.document['plan']['until']}"
         limit = plan.end.min_free_gb
@@ -205,7 +206,11 @@ class SessionBook:
         if bad is not None and len(scans) >= bad:
             last = {scan["status"] for scan in scans[-bad:]}
             if "complete" not in last:
-                return "ended", f"the last {bad} scans are not complete (failed_scans = {bad})"
+                text = f"the last {bad} scans are not complete (failed_scans = {bad})"
+                return (
+                    "ended",
+                    text if bad > 1 else "the last scan is not complete (failed_scans = 1)",
+                )
         return self._dose_lost()
 
     def _dose_lost(self) -> tuple[str, str] | None:

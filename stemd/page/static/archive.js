@@ -122,7 +122,7 @@ export class Archive {
       element("p", "mono", scan.id),
     );
     const files = element("details");
-    files.append(element("summary", "", `${scan.files.length} files`));
+    files.append(element("summary", "", scan.files.length === 1 ? "1 file" : `${scan.files.length} files`));
     for (const file of scan.files) {
       const link = element("a", "", file.name);
       link.href = `api/scans/${scan.id}/${encodeURIComponent(file.name)}`;

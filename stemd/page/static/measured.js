@@ -53,7 +53,7 @@ export function advice(optics, measures) {
   if (optics.rotation_deg?.agrees === false || optics.flip?.agrees === false) {
     parts.push(`the camera is turned by ${number(optics.rotation_deg.value, 3)}°${optics.flip?.value ? ", with flip" : ""}`);
   }
-  const soFar = optics.preliminary ? `From the first ${optics.lines} lines: ` : "";
+  const soFar = optics.preliminary ? optics.lines === 1 ? "From the first line: " : `From the first ${optics.lines} lines: ` : "";
   if (!parts.length) return optics.agrees ? `${soFar}Focus, stigmators and rotation agree with the data.` : "";
   const text = parts.join("; ");
   if (soFar) return `${soFar}${text}. The scan goes on.`;
