@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+_PR_SET_PDEATHSIG = 1
 CONFIG = """
 [daemon]
 instrument = "trial"
@@ -44,6 +46,12 @@ raw = true
 """
 
 
+def ends_with_parent() -> None:
+    """In a child that begins: be ended with the trial, however that is killed (Linux)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on."""
     with socket.socket() as probe:
@@ -71,7 +79,10 @@ class Broker:
         """Start it, again on the same port."""
         command = ["mosquitto", "-c", str(self._config)]
         self.process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=ends_with_parent,
         )
 
     def send(self, number: signal.Signals) -> None:
@@ -112,6 +123,7 @@ class Daemon:
             env={**os.environ, "NOTIFY_SOCKET": str(self._notify), **(environment or {})},
             stdout=self._log,
             stderr=self._log,
+            preexec_fn=ends_with_parent,
         )
 
     def wait_ready(self, seconds: float = 600.0) -> None:

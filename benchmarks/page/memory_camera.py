@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stemd.adapters import connection
 from stemd.adapters.frames import adapter
 from stemd.adapters.merlin.encoder import Batch, Camera, encode_hdr, message
 from stemd.config.file import load
@@ -111,8 +112,8 @@ def run(config_file: Path) -> None:
     assert scan is not None
     side = int(os.environ["STEMD_BENCH_SIDE"])
     pair = socket.socketpair()
-    adapter.connect = lambda *_: pair[0]  # type: ignore[assignment]
-    adapter.Receiver = lambda _: MemoryCamera(scan.frames, side)  # type: ignore[misc,assignment]
+    connection.connect = lambda *_: pair[0]  # type: ignore[attr-defined]
+    adapter.Receiver = lambda _: MemoryCamera(scan.frames, side)  # type: ignore[attr-defined,misc,assignment]
     scan_run.ScanRun.serve = elsewhere(scan_run.ScanRun.serve)  # type: ignore[assignment,method-assign]
     os.sched_setaffinity(0, OTHERS)
 
