@@ -27,6 +27,7 @@ import numpy as np
 from stemd.adapters import connection
 from stemd.adapters.frames import adapter
 from stemd.adapters.merlin.encoder import Batch, Camera, encode_hdr, message
+from stemd.adapters.sockets import Receiver
 from stemd.config.file import load
 from stemd.daemon.supervisor import Daemon
 from stemd.logs import set_up_logs
@@ -38,12 +39,12 @@ LAP_FRAMES = 64
 """Different patterns: 8 MiB of them do not stay in the second-level cache."""
 
 
-class MemoryCamera:
-    """Endless acquisitions of `frames` frames; takes the place of `link.Receiver`."""
+class MemoryCamera(Receiver):
+    """Endless acquisitions of `frames` frames; nothing comes by the socket that is connected."""
 
-    patient = True
-
-    def __init__(self, frames: int, side: int) -> None:
+    def __init__(self, connected: socket.socket, frames: int, side: int) -> None:
+        super().__init__(connected)
+        self.patient = True
         self._frames = frames
         self._camera = Camera((side, side))
         batch = self._batch = Batch(self._camera, LAP_FRAMES)
@@ -89,9 +90,6 @@ class MemoryCamera:
         self._at += count
         return count
 
-    def close(self) -> None:
-        """Nothing to close."""
-
 
 def elsewhere(work: Callable[..., object]) -> Callable[..., object]:
     """`work` on the processor of the others, though the reader's thread has started it."""
@@ -113,7 +111,9 @@ def run(config_file: Path) -> None:
     side = int(os.environ["STEMD_BENCH_SIDE"])
     pair = socket.socketpair()
     connection.connect = lambda *_: pair[0]  # type: ignore[attr-defined]
-    adapter.Receiver = lambda _: MemoryCamera(scan.frames, side)  # type: ignore[attr-defined,misc,assignment]
+    adapter.StreamAdapter.receiver = lambda _, connected, __: MemoryCamera(  # type: ignore[assignment,method-assign]
+        connected, scan.frames, side
+    )
     scan_run.ScanRun.serve = elsewhere(scan_run.ScanRun.serve)  # type: ignore[assignment,method-assign]
     os.sched_setaffinity(0, OTHERS)
 
