@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from benchmarks.restoration.defects import (
     Scene,
@@ -27,12 +28,12 @@ from stemd.engines.restoration.evidence.columns import (
     Columns,
     maxima,
     profile_of,
-    spread,
     usual_width,
 )
 from stemd.engines.restoration.evidence.everywhere import height_map
 from stemd.engines.restoration.evidence.faithful import AROUND, faithful
-from stemd.engines.restoration.evidence.lattice import drawn_to_lattice
+from stemd.engines.restoration.evidence.ground import over_ground
+from stemd.engines.restoration.evidence.lattice import chance_root, drawn_to_lattice
 from stemd.engines.restoration.evidence.noise import pixel_variance, without_tail
 from stemd.engines.restoration.evidence.places import put_back
 from stemd.engines.restoration.evidence.texture import texture
@@ -85,7 +86,7 @@ def test_columns_that_were_made_alike_have_their_own_heights_again() -> None:
     # each column as high as its kind is on average
     alike = scene.perfect * electrons
     places = scene.columns[:, :2]
-    columns = Columns(np.round(places).astype(np.int64), profile_of(2.8))
+    columns = Columns(np.round(places).astype(np.int64), profile_of(2.8), 16.0)
     true = heights(truth, places)
     kind = true > np.median(true)
     usual = np.where(kind, true[kind].mean(), true[~kind].mean())
@@ -103,7 +104,7 @@ def test_ghosts_beyond_an_edge_are_gone(dose: float, amorphous: bool) -> None:
     for seed in map(fresh_seed, (4, 44, 45, 46, 47)):
         scene = surface(np.random.default_rng(seed), amorphous=amorphous)
         data, truth, electrons = recorded(scene, dose, seed)
-        ghosts = Columns(np.round(scene.beyond).astype(np.int64), profile_of(2.8))
+        ghosts = Columns(np.round(scene.beyond).astype(np.int64), profile_of(2.8), 16.0)
         height = 0.1 * electrons
         shown_ = truth + ghosts.drawn(np.full(len(scene.beyond), 0.1 * height), truth.shape)
         # what noise makes of an image without ghosts is none of them
@@ -211,24 +212,55 @@ def test_the_noise_of_counting_is_found_under_columns_that_are_shown_wrongly() -
 def test_heights_are_those_of_least_squares_all_at_once() -> None:
     rng = np.random.default_rng(0)
     places = np.array([[12, 12], [12, 18], [20, 15], [30, 30], [1, 38]])
-    columns = Columns(places, profile_of(2.5))
+    columns = Columns(places, profile_of(2.5), 12.0)
     image = rng.standard_normal((40, 40)).astype(np.float32)
-    drawn = []
-    for unit in np.eye(len(places)):
-        one = np.zeros(image.shape, np.float32)
-        spread(unit, places, columns.centred, one)
-        drawn.append(one.ravel())
-    design = np.stack(drawn, 1).astype(np.float64)
+    drawn = [columns.drawn(unit, image.shape) for unit in np.eye(len(places))]
+    design, over = (
+        np.stack([each.ravel() for each in images], 1).astype(np.float64)
+        for images in (drawn, [over_ground(each, 12.0) for each in drawn])
+    )
     expected = np.linalg.solve(
-        design.T @ design + RIDGE * np.square(columns.centred).sum() * np.eye(len(places)),
-        design.T @ image.ravel(),
+        design.T @ over + RIDGE * np.square(columns.profile).sum() * np.eye(len(places)),
+        over.T @ image.ravel(),
     )
     np.testing.assert_allclose(columns.heights(image), expected, atol=1e-3)
 
 
+@pytest.mark.parametrize(("shape", "width"), [((64, 80), 16.0), ((50, 41), 12.0), ((20, 17), 3.0)])
+def test_the_ground_is_a_mean_over_many_pixels(shape: tuple[int, int], width: float) -> None:
+    one, other = np.random.default_rng(1).standard_normal((2, *shape)).astype(np.float32)
+    step = max(1, int(width / 4.0))
+    rows, lines = (np.arange(0, n, step) for n in shape)
+    sums, there = (
+        np.add.reduceat(np.add.reduceat(each, rows, axis=0), lines, axis=1) / step**2
+        for each in (one, np.ones(shape))
+    )
+    sigma = width / step
+    reach = max(1, int(2.5 * sigma))
+    share = ndimage.gaussian_filter(there, sigma, radius=reach) ** -0.5
+    means = share * ndimage.gaussian_filter(share * sums, sigma, radius=reach)
+    ground = means.repeat(step, axis=0).repeat(step, axis=1)[: shape[0], : shape[1]]
+    np.testing.assert_allclose(over_ground(one, width), one - ground, atol=1e-5)
+    assert np.vdot(one, over_ground(other, width)) == pytest.approx(
+        np.vdot(over_ground(one, width), other), abs=1e-2
+    )
+    even = np.ones(shape, np.float32)
+    np.testing.assert_allclose(over_ground(even, width), 0.0, atol=0.05)
+
+
+def test_columns_on_a_ground_that_is_shown_too_low_have_the_heights_that_they_miss() -> None:
+    axis = np.arange(12, 250, 12)
+    places = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
+    columns = Columns(places, profile_of(2.8), 16.0)
+    missing = columns.drawn(np.full(len(places), 0.4), (262, 262))
+    kept_mean = missing - missing.mean()
+    inner = np.all((places > 40) & (places < 222), axis=1)
+    np.testing.assert_allclose(columns.heights(kept_mean)[inner], 0.4, rtol=0.05)
+
+
 def test_widths_and_heights_of_columns_are_found() -> None:
     places = np.stack(np.meshgrid(np.arange(12, 150, 16), np.arange(12, 150, 16)), -1)
-    columns = Columns(places.reshape(-1, 2), profile_of(2.6))
+    columns = Columns(places.reshape(-1, 2), profile_of(2.6), 16.0)
     image = columns.drawn(np.full(len(columns.places), 4.0), (160, 160)) + np.float32(1.0)
     place, height, width = maxima(image)
     assert len(place) == len(columns.places)
@@ -295,19 +327,49 @@ def test_a_lattice_without_defects_has_next_to_none_of_its_noise_and_vacancies_s
     apart = electrons.copy()
     apart[missing] -= 6.0
     beyond = 0.5 * apart  # the restored image has a half of all that
-    added, agree = drawn_to_lattice(apart - beyond, beyond, lattice, deviation, 0.0, places, 60.0)
-    assert np.mean(agree) > 0.9
-    kept = beyond + added
+    found = drawn_to_lattice(apart - beyond, beyond, lattice, deviation, 0.0, places, 60.0)
+    assert np.mean(found.agree) > 0.9
+    kept = beyond + found.drawn
     others = np.delete(np.arange(n), missing)
-    assert np.mean(kept[others] ** 2) < 0.5
-    assert np.abs(kept - apart).max() < 0.9  # none is far from what was recorded
+    assert np.mean(kept[others] ** 2) < 0.3
+    assert np.abs(kept - apart).max() < 1.2  # none is far from what was recorded
     assert np.mean(kept[missing]) == pytest.approx(np.mean(apart[missing]), abs=0.15)
-    # noise of counting: where nothing is left of a column there is little, and it is believed more
-    few, counted = apart.copy(), 0.15
-    few[missing] = -2.0
-    told = drawn_to_lattice(few - beyond, beyond, lattice, deviation, counted, places, 60.0)[0]
-    even = drawn_to_lattice(few - beyond, beyond, lattice, deviation, 0.0, places, 60.0)[0]
-    assert np.mean((beyond + told)[missing]) < np.mean((beyond + even)[missing]) - 0.05
+    assert found.outlier[missing].min() == 1.0
+    assert np.mean(found.outlier[others]) < 0.03
+
+
+def test_a_vacancy_of_few_electrons_keeps_more_than_normal_noise_would() -> None:
+    rng = np.random.default_rng(fresh_seed(31))
+    places = square_lattice()
+    n = len(places)
+    expected = 6.0  # electrons a column: none of them is rarer than twelve
+    counts = rng.poisson(expected, n).astype(np.float64)
+    missing = rng.permutation(n)[:6]
+    counts[missing] = 0.0
+    apart, deviation = counts - expected, np.full(n, np.sqrt(expected))
+    lattice, nothing = np.full(n, expected), np.zeros(n)
+    counted, even = (
+        drawn_to_lattice(apart, nothing, lattice, deviation, own, places, 60.0)
+        for own in (1.0, 0.0)
+    )
+    assert counted.outlier[missing].min() == 1.0
+    assert np.mean(even.outlier[missing]) < 0.97
+    assert np.mean(counted.outlier) < 0.1
+    # what is taken away of the others' noise moves none of them to either side
+    others = np.delete(np.arange(n), missing)
+    assert abs(np.mean(counted.drawn[others] - apart[others])) < 0.3
+
+
+def test_what_is_rare_among_counts_is_as_far_as_what_is_as_rare_in_normal_noise() -> None:
+    deviation = np.full(4, np.sqrt(6.0))
+    found = chance_root(np.array([-6.0, 6.0, 0.0, -1e-6]), deviation, 1.0)
+    np.testing.assert_allclose(found, [-3.464, 2.153, 0.0, -1e-6 / np.sqrt(6.0)], atol=1e-3)
+    for own in (0.0, 1e-9):
+        np.testing.assert_allclose(chance_root(deviation, deviation, own), 1.0, rtol=1e-6)
+    # inverted contrast: electrons are missing where it is high
+    np.testing.assert_allclose(
+        chance_root(-deviation, deviation, -1.0), -chance_root(deviation, deviation, 1.0)
+    )
 
 
 def test_columns_that_really_differ_are_not_drawn_to_a_lattice() -> None:
@@ -315,11 +377,13 @@ def test_columns_that_really_differ_are_not_drawn_to_a_lattice() -> None:
     places = square_lattice()
     n = len(places)
     apart = rng.normal(0.0, 2.0, n)
-    agree = drawn_to_lattice(apart, np.zeros(n), np.full(n, 6.0), np.ones(n), 0.0, places, 60.0)[1]
+    agree = drawn_to_lattice(
+        apart, np.zeros(n), np.full(n, 6.0), np.ones(n), 0.0, places, 60.0
+    ).agree
     assert agree.max() == 0.0
     few = drawn_to_lattice(
         np.zeros(4), np.zeros(4), np.full(4, 6.0), np.ones(4), 0.0, places[:4], 60.0
-    )[1]
+    ).agree
     assert few.max() == 0.0, "too few to say anything"
 
 

@@ -66,7 +66,7 @@ def test_counted_electrons_narrow_columns_and_displaced_edges_are_evidence() -> 
     cut = normalise(few)
     np.testing.assert_array_equal(without_outliers(few, flat), cut.undone(cut.values))
     ground = np.full((96, 96), 4.0, np.float32)
-    column = Columns(np.array([[40, 40]]), profile_of(0.8)).drawn(np.array([18.0]), (96, 96))
+    column = Columns(np.array([[40, 40]]), profile_of(0.8), 5.0).drawn(np.array([18.0]), (96, 96))
     data = rng.poisson(ground + column).astype(np.float32)
     np.testing.assert_allclose(without_outliers(data, ground)[40, 40], data[40, 40], rtol=0.1)
     edge = np.where(np.arange(96) < 48, 1000.0, 2000.0) * np.ones((96, 1))
@@ -85,16 +85,16 @@ def test_a_dead_pixel_is_no_evidence() -> None:
 
 def test_the_error_of_crowded_heights_is_that_of_least_squares() -> None:
     places = np.array([[20, 20], [20, 26], [25, 22], [40, 40], [40, 43], [60, 20]])
-    columns = Columns(places, profile_of(2.6))
+    columns = Columns(places, profile_of(2.6), 16.0)
     drawn = []
     reach = len(columns.profile) // 2
     for y, x in places + 30:
         one = np.zeros((128, 128))
-        one[y - reach : y + reach + 1, x - reach : x + reach + 1] = columns.centred
+        one[y - reach : y + reach + 1, x - reach : x + reach + 1] = columns.profile
         drawn.append(one.ravel())
     gram = np.stack(drawn) @ np.stack(drawn).T
     exact = np.sqrt(np.diag(np.linalg.inv(gram)) * np.diag(gram))
-    found = crowded(places, columns.centred)
+    found = crowded(places, columns.profile)
     np.testing.assert_allclose(found, exact, rtol=0.02)
     assert found.max() > 1.2, "else the test says nothing"
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from stemd.compilation import njit
 from stemd.engines.restoration.evidence.everywhere import add_line
+from stemd.engines.restoration.evidence.ground import over_ground
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -27,26 +28,22 @@ RIDGE = 2e-3
 class Columns:
     """Places (n, 2), whole pixels (y, x), of columns of one `profile` (2 r + 1, 2 r + 1).
 
-    Heights are those over the ground around a column: where too much of it is shown, the ground
-    beside it is shown too low, as local means are kept.
+    Heights are those over the ground, a mean over `ground_px` (deviation of a gaussian) around a
+    column: where too much of all columns is shown, the ground is shown too low, as means are kept.
     """
 
     places: I64
     profile: F64
-
-    @property
-    def centred(self) -> F64:
-        """The profile without its mean."""
-        centred: F64 = self.profile - self.profile.mean()
-        return centred
+    ground_px: float
 
     def heights(self, residual: F32) -> F64:
         """Heights (n,) of the columns that fit a residual (ny, nx) best, all at once.
 
-        Least squares: sum over m of <g n, g m> a[m] = <g n, residual>, by conjugate gradients.
+        Least squares: sum over m of <g n, g m> a[m] = <g n, residual>, of each image what it has
+        over its ground, by conjugate gradients.
         """
-        profile = self.centred
-        b = gathered(residual, self.places, profile)
+        profile = self.profile
+        b = gathered(over_ground(residual, self.ground_px), self.places, profile)
         a = np.zeros(len(b))
         rest, step = b.copy(), b.copy()
         before = float(rest @ rest)
@@ -58,7 +55,8 @@ class Columns:
                 break
             image[:] = 0.0
             spread(step, self.places, profile, image)
-            seen = gathered(image, self.places, profile) + ridge * step
+            seen = gathered(over_ground(image, self.ground_px), self.places, profile)
+            seen += ridge * step
             share = before / max(float(step @ seen), 1e-300)
             a += share * step
             rest -= share * seen
@@ -75,9 +73,14 @@ class Columns:
 
     def deviations(self, variance: F32) -> F64:
         """Standard deviation (n,) of each column by itself for the noise's `variance` (ny, nx)."""
-        square = np.square(self.centred)
+        square = np.square(self.profile)
         total: F64 = np.sqrt(gathered(variance, self.places, square)) / float(square.sum())
         return total
+
+    def own_noise(self, electron: float) -> float:
+        """Variance that a column's own electrons bring to its height, for each unit of height."""
+        square = np.square(self.profile)
+        return electron * float((self.profile * square).sum()) / float(square.sum()) ** 2
 
 
 def profile_of(width_px: float) -> F64:

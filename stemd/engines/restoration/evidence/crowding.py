@@ -19,7 +19,7 @@ NEXT, LEAST_OWN = 12, 0.05
 def crowded(places: I64, profile: F64) -> F64:
     """Factor (n,), 1 or more, on the deviation of heights at `places` (n, 2) found all at once.
 
-    What is known of a column beside others is what its `profile` (2 r + 1, 2 r + 1), of mean 0, has
+    What is known of a column beside others is what its `profile` (2 r + 1, 2 r + 1) has
     that theirs have not: the root of 1 / (1 - r' R^-1 r), for the products r of its profile with
     those of the `NEXT` nearest ones and R of these with each other, over the profile's square.
     """

@@ -30,7 +30,6 @@ from stemd.engines.restoration.evidence.everywhere import (
     electron_of,
     gaussian_line,
     height_map,
-    own_noise,
     peaks,
     seen,
     separable,
@@ -60,6 +59,8 @@ AROUND = 24.0
 FAINT_APART = 2.0
 """Widths of a column within which a place where next to nothing is shown is none if a higher one is
 there: both would take from each other, and little be known of either."""
+GROUND = 6.0
+"""Widths of a column over which the ground is averaged that its height is measured from."""
 APART = 1.5
 """Widths of a column from which on something beside it is none of it."""
 STRAY, PLACES = 4.0, 12_000.0
@@ -146,7 +147,7 @@ def _in_tile(recorded: F32, restored: F32) -> _Tile:
     place, height, width = maxima(restored)
     usual = usual_width(height, width)
     profile = profile_of(usual)
-    deviation = Columns(place, profile).deviations(variance)
+    deviation = Columns(place, profile, GROUND * usual).deviations(variance)
     at = place[:, 0], place[:, 1]
     there = judged(data, restored, seen(data, restored, variance, place, profile), variance)
     image = (
@@ -172,22 +173,24 @@ def _in_tile(recorded: F32, restored: F32) -> _Tile:
     even = STRAY**2 + 2.0 * np.log(max(1.0, z2.size / (PLACES * usual**2)))
     strays = peaks(z2, 0.6 * even, place, APART * usual)
     # all at once: what is missed beside a column is not to be found in the column
-    columns = Columns(np.concatenate([place, strays]), profile)
+    columns = Columns(np.concatenate([place, strays]), profile, GROUND * usual)
     residual = columns.heights(data - image)
     count = len(place)
-    deviation = deviation * crowded(columns.places, columns.centred)[:count]
+    deviation = deviation * crowded(columns.places, profile)[:count]
     given = np.empty_like(residual)
     doubt = height_map(restored - there.waves, profile)[place[:, 0], place[:, 1]].astype(np.float64)
     near = AROUND * usual
     given[:count] = believed(residual[:count], deviation, height, doubt, place, near)
-    more_than_waves = image - there.waves
     # around 0, or columns at the image's edges, of which a part is seen, would have it for height
-    more_than_waves -= np.float32(more_than_waves.mean(dtype=np.float64))
-    beyond = columns.heights(more_than_waves)[:count]
-    lattice = height_map(there.waves, profile)[place[:, 0], place[:, 1]].astype(np.float64)
-    own = own_noise(electron, profile)
-    drawn, agree = drawn_to_lattice(residual[:count], beyond, lattice, deviation, own, place, near)
-    given[:count] += agree * (drawn - given[:count])
+    beyond, lattice = (
+        columns.heights(each - np.float32(each.mean(dtype=np.float64)))[:count]
+        for each in (image - there.waves, there.waves)
+    )
+    own = columns.own_noise(electron)
+    held = drawn_to_lattice(residual[:count], beyond, lattice, deviation, own, place, near)
+    outlier = held.outlier * there.periodic[place[:, 0], place[:, 1]]
+    given[:count] += outlier * (residual[:count] - given[:count])
+    given[:count] += held.agree * (held.drawn - given[:count])
     # a place in a texture that looks like a shape by chance is none of a column
     given[:count] *= np.minimum(1.25 * there.shaped[place[:, 0], place[:, 1]], 1.0)
     z2 = squares(residual[count:], error[strays[:, 0], strays[:, 1]], electron, profile)
