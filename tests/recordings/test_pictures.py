@@ -202,3 +202,30 @@ def test_the_adapter_makes_a_scan_of_every_image(tmp_path: Path) -> None:
                 stop.set()
     assert sorted(shapes) == [(8, 9), (12, 17), (12, 17), (12, 17)]
     assert sorted(sources) == ["a.tif: image[0]", "a.tif: image[1]", "b.emd: BF", "b.emd: HAADF"]
+
+
+def test_white_that_is_zero_is_shown_bright(tmp_path: Path) -> None:
+    grey = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    tifffile.imwrite(tmp_path / "a.tif", 255 - grey, photometric="miniswhite")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif").pixels, grey)
+
+
+def test_a_stack_whose_images_are_behind_y_and_x_is_refused(tmp_path: Path) -> None:
+    stack = np.zeros((96, 80, 6), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack")
+    with pytest.raises(FormatError, match="its axes seem to be y, x, image"):
+        list(read_images(tmp_path / "a.tif"))
+    tifffile.imwrite(tmp_path / "b.tif", stack.transpose(2, 0, 1), photometric="minisblack")
+    assert len(list(read_images(tmp_path / "b.tif"))) == 6
+
+
+def test_compression_that_needs_another_package_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    Image.fromarray(np.zeros((40, 40), np.uint8)).save(tmp_path / "a.tif", compression="tiff_lzw")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(FormatError, match="needs the package imagecodecs") as error:
+        list(read_images(tmp_path / "a.tif"))
+    assert error.value.remedy == "save it uncompressed, or with deflate"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import importlib.util
 import io
 import logging
 import threading
@@ -29,6 +30,9 @@ MAX_PIXELS = 8192 * 8192
 MAX_STACK_PIXELS = 4 * MAX_PIXELS
 _LISTED = 20
 MAX_FILE_BYTES = 1024**3
+_LZW, _MINISWHITE = 5, 0
+_FEW, _MANY = 16, 64
+"""Lines or columns of a stack's images, and images, that are more likely its images, and lines."""
 _PLAIN, _DEFLATE, _BOUNDED = (1,), (8, 32946), (5, 32773)  # TIFF compressions; LZW, PackBits
 
 
@@ -196,9 +200,28 @@ def read_tiff(data: bytes) -> list[Stack]:
         _refuse_large((len(pages), *first.shape[-2:]))
         for page in pages:
             _refuse_bomb(page, data)
-        images = np.stack([page.asarray() for page in pages])
+        images = np.stack([_grey(page) for page in pages])
+        _refuse_order(images.shape)
         times = of_stemd(about.get("stemd"), (images.shape[-2], images.shape[-1]))
         return [Stack("image", images.reshape(-1, *images.shape[-2:]), size, times)]
+
+
+def _grey(page: Any) -> NDArray[Any]:
+    """A page's values, bright where it is shown bright."""
+    image: NDArray[Any] = page.asarray()
+    if int(page.photometric) == _MINISWHITE and image.dtype.kind in "ub":
+        return ~image
+    return image
+
+
+def _refuse_order(shape: tuple[int, ...]) -> None:
+    """Raises FormatError for a stack whose images, by its shape, are behind y and x."""
+    if len(shape) == 3 and shape[0] >= _MANY and shape[2] < _FEW and shape[1] >= _MANY:
+        raise FormatError(
+            f"holds {shape[0]} images of {shape[1]} x {shape[2]} pixels: its axes seem to be y, x, "
+            "image",
+            "save it with the image's axis first",
+        )
 
 
 class _Complaints(logging.Handler):
@@ -241,10 +264,15 @@ def _refuse_bomb(page: Any, data: bytes) -> None:
     kind = int(page.compression)
     if kind in _PLAIN:
         return
+    if kind == _LZW and not importlib.util.find_spec("imagecodecs"):
+        raise FormatError(
+            "is compressed by LZW, which needs the package imagecodecs",
+            "save it uncompressed, or with deflate",
+        )
     if kind not in (*_DEFLATE, *_BOUNDED):
         raise FormatError(
             f"is compressed by method {kind}, whose size cannot be known beforehand",
-            "save it uncompressed, or with deflate or LZW",
+            "save it uncompressed, or with deflate",
         )
     height = page.tilelength if page.is_tiled else page.rowsperstrip
     width = page.tilewidth if page.is_tiled else page.imagewidth
