@@ -222,7 +222,7 @@ def main() -> None:
     args = parser.parse_args()
     part_bytes = None if args.part_mib is None else args.part_mib * 2**20
     path = big_file(
-        Context(file_bytes=args.file_mib * 2**20), 2 * SIDE * SIDE, merlin_header("U16", SIDE)
+        Context(file_bytes=args.file_mib * 2**20), SIDE * SIDE, 2, merlin_header("U16", SIDE)
     )
     scratch = Path(tempfile.mkdtemp(prefix="stemd-cluster-"))
     out = scratch / "out"

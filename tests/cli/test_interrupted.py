@@ -205,7 +205,7 @@ def test_a_bench_for_whose_file_there_is_no_room_names_the_folder_to_change(
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(os, "fsync", lambda fd: _full(fd, b""))
     with pytest.raises(StemdError, match="cannot be written: No space left") as error:
-        big_file(Context(), 1000, b"MQ1,000001," + bytes(373))  # type: ignore[arg-type]
+        big_file(Context(), 500, 2, b"MQ1,000001," + bytes(373))  # type: ignore[arg-type]
     assert "TMPDIR" in error.value.remedy
     assert not list(tmp_path.iterdir()), "nothing is left behind"
 

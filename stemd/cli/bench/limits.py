@@ -22,6 +22,8 @@ BUFFER_BYTES = 512 * 1024**2
 """Larger than any cache."""
 PARTS = 32
 _AHEAD_WORDS = 1024
+_PATTERNS = 61
+"""That differ in a file. A prime: of patterns that are looked at some way apart none is another."""
 
 
 @njit(nogil=True, cache=True, fastmath=True)
@@ -94,21 +96,27 @@ def merlin_header(dtype: str, size: int) -> bytes:
     return encode_frame_header(Camera(shape=(size, size), depth=depth).header())
 
 
-def big_file(context: Context, frame_bytes: int, header: bytes) -> Path:
-    """A .mib of about `context.file_bytes` in the page cache, made once a run."""
+def big_file(context: Context, pixels: int, item: int, header: bytes) -> Path:
+    """A .mib of about `context.file_bytes` in the page cache, made once a run.
+
+    `item`: bytes of a pixel. Counts are those of electrons, and patterns differ: what is looked
+    for in patterns takes longer where they are none that a camera sends.
+    """
+    frame_bytes = pixels * item
 
     def make() -> Path:
         frames = max(64, context.file_bytes // (len(header) + frame_bytes))
         handle, name = tempfile.mkstemp(prefix="stemd-bench-", suffix=".mib")
         rng = np.random.default_rng(0)
-        pattern = rng.poisson(20.0, frame_bytes // 2).astype(">u2").tobytes()
+        counts = rng.poisson(20.0, (_PATTERNS, pixels)).astype(f">u{item}")
+        patterns = [each.tobytes() for each in counts]
         text = header.decode("latin-1")
         try:
             with os.fdopen(handle, "wb", buffering=1 << 20) as file:
                 for index in range(frames):
                     numbered = f"{text[:4]}{index + 1:06d}{text[10:]}"
                     file.write(numbered.encode("latin-1"))
-                    file.write(pattern)
+                    file.write(patterns[index % _PATTERNS])
                 file.flush()
                 os.fsync(file.fileno())  # or it is written back while something is measured
         except OSError as error:
@@ -119,7 +127,7 @@ def big_file(context: Context, frame_bytes: int, header: bytes) -> Path:
             ) from error
         return Path(name)
 
-    path: Path = context.once(f"file-{frame_bytes}", make)
+    path: Path = context.once(f"file-{pixels}-{item}", make)
     return path
 
 
@@ -140,9 +148,8 @@ def cases() -> dict[str, Case]:
         yield Row.timed("memory/read", MemoryReader.part_bytes / 1e9, "GB/s", timing, cpu=False)
 
     def mapped(context: Context) -> Iterator[Row]:
-        frame_bytes = 256 * 256 * 2
-        path = big_file(context, frame_bytes, merlin_header("U16", 256))
-        frames = path.stat().st_size // (384 + frame_bytes)
+        path = big_file(context, 256 * 256, 2, merlin_header("U16", 256))
+        frames = path.stat().st_size // (384 + 256 * 256 * 2)
         timing = repeat(lambda part: mmap_sum(path), context.seconds)
         yield Row.timed("mmap/sum-u16/256", frames, "frames/s", timing)
 

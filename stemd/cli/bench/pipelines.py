@@ -55,7 +55,7 @@ def process(
     """`stemd process` of a file in page cache: all of it but writing the images."""
     dtype, item = SIZES[kind]
     frame_bytes = size * size * item
-    path = big_file(context, frame_bytes, merlin_header(dtype, size))
+    path = big_file(context, size * size, item, merlin_header(dtype, size))
     engines = engines_of(kernel, annuli)
     frames = path.stat().st_size // (384 + frame_bytes)
     scan = Scan(shape=(frames // 256, 256)) if frames >= 256 else Scan(shape=(1, frames))
