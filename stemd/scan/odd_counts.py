@@ -40,6 +40,9 @@ LEAST_ALIKE = 16
 CONTRAST, TIMES = 0.7, 3.0
 """Axes are doubted where the sums of the positions vary by so much of their mean, and so many times
 more than the pixels of the mean pattern."""
+OUTLIER, LOOKED_AT_OF_TOTALS = 8.0, 1 << 16
+"""Of a position's sum only so many times the median counts, of at most so many positions: a damaged
+frame is no sign of other axes."""
 RARE = 1e-3
 """Part of the values: fewer that are negative are marks of broken pixels."""
 
@@ -169,7 +172,9 @@ class OddCounts:
     def _are_swapped(self, totals: NDArray[np.signedinteger[Any]]) -> bool:
         if min(self._sum.shape) < 4 or np.count_nonzero(totals > 0) < 64:
             return False
-        positions, pixels = _contrast(totals, lit=True), _contrast(self._sum)
+        some = totals[:: totals.size // LOOKED_AT_OF_TOTALS | 1]
+        most = OUTLIER * float(np.median(some[some > 0])) if some.any() else np.inf
+        positions, pixels = _contrast(totals, lit=True, most=most), _contrast(self._sum)
         return positions > CONTRAST and positions > TIMES * pixels
 
 
@@ -193,14 +198,15 @@ def _size_of(totals: NDArray[np.signedinteger[Any]]) -> float:
     return sum(float(np.abs(part).sum(dtype=np.float64)) for part in parts)
 
 
-def _contrast(values: NDArray[Any], *, lit: bool = False) -> float:
-    """The standard deviation over the mean; `lit`: of values above 0. In parts: it may be many."""
+def _contrast(values: NDArray[Any], *, lit: bool = False, most: float = np.inf) -> float:
+    """The standard deviation over the mean; `lit`: of values above 0, `most`: of larger ones only
+    so much. In parts: it may be many."""
     flat = values.reshape(-1)
 
     def parts() -> Iterator[NDArray[np.float64]]:
         for first, stop in stretches(0, flat.size):
             part = flat[first:stop]
-            yield (part[part > 0] if lit else part).astype(np.float64)
+            yield np.minimum((part[part > 0] if lit else part).astype(np.float64), most)
 
     count = sum(part.size for part in parts())
     mean = sum(float(part.sum()) for part in parts()) / max(1, count)

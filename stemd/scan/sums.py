@@ -12,9 +12,11 @@ from stemd.engines.growing import LARGE
 from stemd.engines.reduction import Reducer
 from stemd.scan.blank import blank_notices, negative_notices
 from stemd.scan.intake import Intake
+from stemd.scan.line_order import line_order
 from stemd.scan.links import LinkReducers
 from stemd.scan.masking import MASK, usable_mask
 from stemd.scan.mixed import MixedDetectors
+from stemd.scan.odd_positions import odd_positions
 from stemd.scan.sampled import SampledPatterns
 from stemd.settings import Settings
 
@@ -146,6 +148,8 @@ class ScanSums:
             *blank_notices(self.maps),
             *negative_notices(self.maps, self._acquisition.detector.shape),
             *self.sampled.notices(self.maps.totals_done),
+            *odd_positions(self.maps),
+            *line_order(self.maps),
         ]
 
 

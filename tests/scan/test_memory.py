@@ -16,7 +16,7 @@ from stemd.engines.kernels import ricom as kernels
 from stemd.image_frames import ReducedImage
 from stemd.plugins import NoSettings
 from stemd.results import Result, Snapshot
-from stemd.scan import sums
+from stemd.scan import line_order, odd_positions, sums
 from stemd.scan.run import ScanRun
 from stemd.storage.tiff import TiffWriter
 from tests.engines.scenes import engine, settings_of
@@ -139,6 +139,9 @@ def fine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "LINES", 16)
     monkeypatch.setattr(icom, "LINES", 1)
     monkeypatch.setattr(vectors, "DESCAN_MOST", 1 << 12)
+    monkeypatch.setattr(line_order, "LOOKED_AT", 1 << 13)
+    monkeypatch.setattr(odd_positions, "SAMPLED", 1 << 12)
+    monkeypatch.setattr(odd_positions, "AT_A_TIME", 1)
 
 
 @pytest.mark.usefixtures("fine")

@@ -43,6 +43,12 @@ def test_good_counts_are_no_news(tmp_path: Path, mean: float, dtype: str) -> Non
     assert told(tmp_path, discs(mean).astype(dtype)) == []
 
 
+def test_a_damaged_pattern_is_no_sign_of_other_axes(tmp_path: Path) -> None:
+    patterns = discs(3.0).astype("<u2")
+    patterns[5, 5] = 60000
+    assert told(tmp_path, patterns) == []
+
+
 @pytest.mark.parametrize("mean", [0.5, 3.0])
 def test_hot_pixels_are_no_sign_of_another_byte_order(tmp_path: Path, mean: float) -> None:
     patterns = discs(mean).astype("<u2")
