@@ -92,14 +92,16 @@ def common_score(picture: Picture, scan: Scan4D) -> float:
 
 def on_common(picture: Picture, scan: Scan4D) -> tuple[F64, F64]:
     """Image and truth in the scored area on the common grid."""
-    low, high = _area(scan)
-    y, x = (np.arange(low[n], high[n] + 1e-9, COMMON_PIXEL) for n in (0, 1))
-    seen = _read(
-        picture.values.astype(np.float64),
-        (y - picture.origin[0]) / picture.pixel,
-        (x - picture.origin[1]) / picture.pixel,
-    )
+    y, x = _common(scan)
+    seen = _read(picture.values.astype(np.float64), *_pixels(picture, y, x))
     return seen, truth_at(scan, y, x, COMMON_PIXEL)
+
+
+def read_on_common(picture: Picture, scan: Scan4D) -> F64:
+    """A map that is nowhere below 0, such as an uncertainty, likewise: linear between pixels."""
+    at = np.meshgrid(*_pixels(picture, *_common(scan)), indexing="ij")
+    return np.asarray(ndimage.map_coordinates(
+        picture.values.astype(np.float64), at, order=1, mode="nearest"))  # fmt: skip
 
 
 def ring_correlations(picture: Picture, scan: Scan4D) -> list[float]:
@@ -170,6 +172,16 @@ def atom_ranks(picture: Picture, scan: Scan4D) -> float:
                 around = float(np.median(image[(r > 1.2) & (r < 1.9)]))
                 bright.append(float(image[r < ATOM_RADIUS].mean()) - around)
     return float(stats.spearmanr(bright[:16], bright[16:]).statistic)
+
+
+def _common(scan: Scan4D) -> tuple[F64, F64]:
+    low, high = _area(scan)
+    y, x = (np.arange(low[n], high[n] + 1e-9, COMMON_PIXEL) for n in (0, 1))
+    return y, x
+
+
+def _pixels(picture: Picture, y: F64, x: F64) -> tuple[F64, F64]:
+    return (y - picture.origin[0]) / picture.pixel, (x - picture.origin[1]) / picture.pixel
 
 
 def _area(scan: Scan4D) -> tuple[F64, F64]:

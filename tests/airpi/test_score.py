@@ -11,8 +11,9 @@ import pytest
 
 pytest.importorskip("torch", reason="training needs the extra 'training'")
 
-from benchmarks.airpi import measures, methods, simulate, specimens
+from benchmarks.airpi import fresh, measures, methods, simulate, specimens
 from benchmarks.airpi.scan4d import SCALE, Picture, Scan4D
+from stemd.results import Result
 from training.airpi.multislice import displacements
 from training.airpi.potential import Grid
 
@@ -92,3 +93,23 @@ def test_the_best_low_pass_is_never_worse_and_finds_the_noise() -> None:
     noisy = replace(picture, values=picture.values + 6.0 * noise)
     before = measures.score(noisy, scan)
     assert measures.score(measures.best_low_pass(noisy, scan), scan) > before + 0.2
+
+
+def test_an_uncertainty_is_read_off_at_each_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error was compared with the largest value of the map: too many pixels were within it."""
+    scan = phase_scan()
+    count = (round(scan.step * (scan.shape[0] - 1) / 0.2) + 1,) * 2
+    like = sampled(scan, 0.2, count, 0.0)
+    error = np.random.default_rng(1).normal(0.0, 0.01, like.values.shape)
+    large = np.where(np.arange(count[1]) > count[1] // 2, 10.0, 1e-4) + 0.0 * error
+    extra = {"origin": (0, 0)}
+    made = {
+        f"airpi_{name}": Result(
+            f"airpi_{name}", values.astype(np.float32), "rad", "scan", 0.2, extra
+        )
+        for name, values in (("phase", like.values + error), ("uncertainty", large))
+    }
+    monkeypatch.setattr(fresh, "results", lambda *of, **table: made)
+    row = fresh.scored(fresh.Case("in focus", scan, {}), math.inf, "airpi")
+    assert 0.3 < row["within"] < 0.8
+    assert row["sigma"] == pytest.approx(10.0 * math.sqrt(row["within"]), rel=0.1)
