@@ -69,3 +69,22 @@ def in_stretches(values: Values, positions: int) -> NDArray[np.float32]:
     for first, stop in stretches(0, positions):
         image[first:stop] = values(first, stop)
     return image
+
+
+def where_done(
+    image: NDArray[np.float32], maps: PositionMaps, first: int = 0
+) -> NDArray[np.float32]:
+    """A copy of an image, or of its lines from position `first` on, 0 where nothing was scanned.
+
+    For images that a position adds to its neighbourhood of: beyond what was scanned there is no
+    specimen that anybody has seen.
+    """
+    done = maps.done[first : first + image.size].reshape(image.shape)
+    return np.where(done, image, np.float32(0.0))
+
+
+def clear_not_done(image: NDArray[np.float32], maps: PositionMaps) -> None:
+    """Make an image (ny, nx) 0 where nothing was scanned."""
+    flat = image.reshape(-1)
+    for first, stop in stretches(0, flat.size):
+        flat[first:stop][~maps.done[first:stop]] = 0.0

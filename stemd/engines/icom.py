@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from stemd.acquisition import Acquisition
 from stemd.blocks import Block
 from stemd.engines.base import PositionMaps, Positions
+from stemd.engines.growing import clear_not_done
 from stemd.engines.kernels.ricom import Lines
 from stemd.engines.vectors import resolve_zero, scan_lines
 from stemd.plugins import Plugin
@@ -97,6 +98,7 @@ class IcomEngine:
         acquisition, optics = self._acquisition, self._settings.optics
         zero = resolve_zero(self._maps, optics, acquisition.detector.shape)
         image = integrate_gradient(scan_lines(self._maps, zero, optics), self._maps.shape)
+        clear_not_done(image, self._maps)
         extra = {**zero.about(), "rotation_deg": optics.rotation_deg, "flip": optics.flip}
         step = acquisition.scan.step_size_angstrom
         return [Result(self.name, image, "px*px", "scan", step, extra)]

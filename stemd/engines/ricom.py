@@ -16,7 +16,7 @@ from stemd.acquisition import Acquisition, Detector, Optics, Scan
 from stemd.blocks import Block
 from stemd.drawing import Drawing, LineChanges
 from stemd.engines.base import PositionMaps, Positions
-from stemd.engines.growing import LARGE
+from stemd.engines.growing import LARGE, clear_not_done, where_done
 from stemd.engines.kernels.ricom import add_positions, integrate, padded, ricom_kernel
 from stemd.engines.vectors import (
     Zero,
@@ -117,12 +117,19 @@ class RicomEngine:
         step = self._acquisition.scan.step_size_angstrom
         if not final and self._maps.total.size >= LARGE:
             # stays where it is: what is added is seen by all who look at it
-            image, changes = self._image, self._changes
-            drawing = Drawing(self._maps.shape, lambda first, stop: image[first:stop], changes)
+            image, maps, nx = self._image, self._maps, self._maps.shape[1]
+
+            def draw(first: int, stop: int) -> NDArray[np.float32]:
+                return where_done(image[first:stop], maps, first * nx)
+
+            drawing = Drawing(maps.shape, draw, self._changes)
             return [DrawnResult(self.name, drawing, "px*px", "scan", step, extra)]
-        image = self._image if final else self._image.copy()
         if final:
+            clear_not_done(self._image, self._maps)
+            image = self._image
             self._release()
+        else:  # the one that grows keeps what the kernel has added beyond
+            image = where_done(self._image, self._maps)
         return [Result(self.name, image, "px*px", "scan", step, extra)]
 
     def _release(self) -> None:

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stemd.acquisition import Optics
+from stemd.engines import growing
+from stemd.engines import ricom as engine_of_ricom
 from stemd.engines.kernels import ricom as kernels_of_ricom
 from stemd.engines.kernels.ricom import add_positions, integrate, lines_of, padded, ricom_kernel
 from stemd.results import Snapshot
@@ -212,21 +214,34 @@ def test_a_position_without_counts_has_no_shift_and_no_nan() -> None:
     assert (results["com_x"].image.ravel()[::7] == 0).all()
 
 
-def test_missing_positions_contribute_nothing() -> None:
-    shifts = np.random.default_rng(6).normal(size=(100, 2))
-    probes = np.arange(100)
-    probes[30:45] = -1
-    image = run_scan(
-        shifted_discs(shifts),
-        (10, 10),
-        [engine("ricom", kernel_size=7)],
-        Optics(center=(15.5, 15.5)),
-        probes=probes,
-    )["ricom"].image
-    com = shifts.copy()
-    com[30:45] = 0
+@pytest.mark.parametrize("gap", [slice(30, 45), slice(55, 100), slice(0, 100, 7)])
+@pytest.mark.parametrize("large", [1 << 21, 1])
+def test_missing_positions_contribute_nothing_and_are_0_live_and_at_the_end(
+    gap: slice, large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel reaches into what nobody has scanned: no specimen is painted there."""
+    for module in (growing, engine_of_ricom):
+        monkeypatch.setattr(module, "LARGE", large)
+    com = np.random.default_rng(6).normal(size=(100, 2))
+    patterns, probes = shifted_discs(com), np.arange(100)
+    probes[gap] = -1
+    acquisition = acquisition_of(patterns, (10, 10))
+    choices = [engine("ricom", kernel_size=7), engine("icom"), engine("com")]
+    run = ScanRun(acquisition, settings_of(choices, Optics(center=(15.5, 15.5))), choices)
+    for block in blocks_of(acquisition, patterns, (17,), probes):
+        run.reduce(block)
+    run.end("aborted")
+    run.feed()
+    live = {each.name: np.array(each.image) for each in run.snapshot(final=False).results}
+    final = {each.name: np.array(each.image) for each in run.snapshot(final=True).results}
+    com[gap] = 0
     expected = equation_3_4(com[:, 0].reshape(10, 10), com[:, 1].reshape(10, 10), 7)
-    np.testing.assert_allclose(image, expected, atol=2e-2)
+    expected[(probes < 0).reshape(10, 10)] = 0
+    for images in (live, final):
+        np.testing.assert_allclose(images["ricom"], expected, atol=2e-2)
+        for name, image in images.items():
+            assert (image.reshape(-1)[probes < 0] == 0).all(), name
+    assert (final["icom"].reshape(-1)[probes >= 0] != 0).all()
 
 
 def test_the_kernel_transfers_frequencies_as_equation_3_7_says() -> None:
