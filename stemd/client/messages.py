@@ -90,7 +90,8 @@ class Optics:
     `preliminary`: measured in the first `lines` lines of a scan that goes on; the whole follows.
     `agrees`: whether the data have what was told; None where they do not show the lens.
     `quality` (0 to 1) tells how clearly the lens stands out; `usable` are keys of the settings'
-    section `optics` with what was measured and is not as told.
+    section `optics` with what was measured and is not as told. `not_measured`: why there is no
+    defocus, None where there is one.
     """
 
     scan: str
@@ -113,6 +114,7 @@ class Optics:
     masked_pixels: Measured | None
     preliminary: bool = False
     lines: int | None = None
+    not_measured: str | None = None
     document: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -193,6 +195,7 @@ def optics_of(document: Json) -> Optics:
         usable=dict(document["usable"]),
         preliminary=bool(document.get("preliminary", False)),
         lines=document.get("lines"),
+        not_measured=document.get("not_measured"),
         document=document,
         **{name: _measured(document.get(name)) for name in QUANTITIES},
     )

@@ -16,6 +16,7 @@ from stemd.engines.base import MeasuringEngine
 from stemd.engines.lens.found import DISAGREES, LEAST_TURN_DEG, PHYSICS_ANGSTROM, OpticsFound
 from stemd.engines.vectors import descan_of
 from stemd.scan.drift import Seen, drift_between
+from stemd.scan.not_measured import why_not_measured
 from stemd.scan.plain_optics import plain_center, plain_rotation, wandering
 from stemd.scan.run import ScanRun
 
@@ -41,6 +42,7 @@ def measured_optics(run: ScanRun, before: Seen | None = None) -> Json | None:
     against which drift is measured. `quality`: how clearly
     the lens stands out in the data, 0 to 1, None where no engine has looked for it. `usable`: keys
     of the optics as they were measured, of which the data are sure and which are not as told.
+    `not_measured`: why there is no defocus, None where there is one.
     `lines`: the first so many were measured; `preliminary`: those are not all. Of a scan that is
     not over yet what there is; by any thread.
     """
@@ -49,9 +51,7 @@ def measured_optics(run: ScanRun, before: Seen | None = None) -> Json | None:
         return None
     found, engine = _found(run)
     lens = found.lens if found is not None else None
-    began = run.acquisition.started_ns
-    document: Json = dict.fromkeys(NAMES) | {"scan": run.acquisition.id, "engine": engine}
-    document |= {"started": iso_utc(began), "started_ns": began}
+    document = _of_scan(run, engine)
     lines = found.lines if found is not None else None
     document |= {"lines": lines, "preliminary": not run.ended.is_set() or _partly(run, lines)}
     document["quality"] = round(lens.found.quality, 3) if lens is not None else None
@@ -74,7 +74,23 @@ def measured_optics(run: ScanRun, before: Seen | None = None) -> Json | None:
     document["usable"] = usable
     elsewhere = lens is not None and lens.one_of_two
     document["agrees"] = False if elsewhere else _agrees(document)
+    document["not_measured"] = why_not_measured(run, document)
     return document
+
+
+def nothing_measured(run: ScanRun) -> Json:
+    """The document of a scan that is over and of which nothing was measured: it says why.
+
+    Whoever waits for that of the newest scan must not take an older one's for it.
+    """
+    why: Json = {"preliminary": False, "lines": None, "quality": None, "usable": {}, "agrees": None}
+    return _of_scan(run, None) | why | {"not_measured": why_not_measured(run, None)}
+
+
+def _of_scan(run: ScanRun, engine: str | None) -> Json:
+    began = run.acquisition.started_ns
+    document: Json = dict.fromkeys(NAMES) | {"scan": run.acquisition.id, "engine": engine}
+    return document | {"started": iso_utc(began), "started_ns": began}
 
 
 def _agrees(document: Json) -> bool | None:

@@ -93,6 +93,7 @@ class Archive:
             **{key: document.get(key) for key in ("positions_total", "positions_done", "missing")},
             "seconds": _seconds(document),
             "completion": _completion(document),
+            "warnings": _warnings(document),
             "about": document.get("about"),
             "images": [Path(name).stem for name, _ in files if name.endswith(".tif")],
             "record": next(iter(records(name for name, _ in files)), None),
@@ -153,6 +154,14 @@ class Archive:
             return None
         document = _document(path.parent)
         return _frame(scan_id, image, pixels, about, document, max_side)
+
+
+def _warnings(document: Json) -> int:
+    """How many things were noticed about a scan that are more than a remark."""
+    notices = document.get("notices")
+    if not isinstance(notices, list):
+        return 0
+    return sum(isinstance(each, dict) and each.get("level") != "info" for each in notices)
 
 
 def _completion(document: Json) -> str | None:

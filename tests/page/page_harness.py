@@ -199,7 +199,7 @@ class Microscope:
             self.hub.snapshot(self.pipeline, self.snapshot(self.done))
         return {"id": request.get("id"), "ok": True, "revision": self.revision}
 
-    def keep(self, data_dir: Path, status: str = "complete") -> None:
+    def keep(self, data_dir: Path, status: str = "complete", **more: Any) -> None:
         """Write the scan as a finished one into the data folder."""
         scan_id = self.acquisition.id
         day = f"{scan_id[:4]}-{scan_id[4:6]}-{scan_id[6:8]}"
@@ -217,7 +217,7 @@ class Microscope:
             "settings": self.settings,
             "about": {"sample": "Gold", "operator": "Zoë", "comment": "", "tags": ["night"]},
         }
-        (folder / "scan.json").write_text(json.dumps(document))
+        (folder / "scan.json").write_text(json.dumps(document | more))
         (folder / "raw.mib").write_bytes(b"MQ1," + bytes(2000))
         snapshot = self.snapshot(total, final=True)
         for result in snapshot.results:

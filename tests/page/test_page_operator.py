@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from browser import Served, eventually, open_tab, thumb
 
+from stemd.scan.measured_optics import NAMES
+
 pytestmark = pytest.mark.browser
 
 
@@ -337,3 +339,63 @@ def test_settings_that_the_config_does_not_have_are_told_kept_or_taken_back(
     scope.settings["changed"] = []
     served.do(scope.tell_settings)
     eventually(lambda: tab.is_hidden("#differs"))
+
+
+def noted(kind: str, text: str, remedy: str = "", level: str = "warning") -> dict[str, Any]:
+    return {"kind": kind, "level": level, "text": text, "remedy": remedy, "count": 1}
+
+
+NOTED = [
+    noted("info", "a remark", level="info"),
+    noted("lens_disagrees", "the data have a defocus of 5 nm"),
+    noted("beyond", "256 frames are beyond", "set the shape of the scan"),
+]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_what_was_noticed_about_a_scan_stands_beside_its_image_live_and_later(
+    served: Served, tab: Any, width: int
+) -> None:
+    scope = served.scope
+    tab.set_viewport_size({"width": width, "height": 844})
+    served.grow(4096)
+    served.do(lambda: scope.tell_state("waiting", notices=NOTED))
+    eventually(lambda: tab.is_visible("#notices"))
+    words = "256 frames are beyond. set the shape of the scan. and 1 more"
+    assert tab.inner_text("#notices summary") == words
+    assert tab.locator("#notices").bounding_box()["y"] < 400
+    served.do(lambda: scope.keep(served.data_dir, notices=NOTED))
+    scope.new_scan()
+    served.grow(64)
+    eventually(lambda: tab.is_hidden("#notices"))
+    tab.keyboard.press("a")
+    eventually(lambda: tab.locator(".status.noted").count() == 1)
+    assert tab.text_content(".status.noted") == "complete, 2 warnings"
+    tab.locator(".cover").first.click()
+    eventually(lambda: tab.is_visible("#notices"))
+    assert tab.inner_text("#notices summary") == words
+    tab.click("#notices summary")
+    assert "a defocus of 5 nm" in tab.inner_text("#notices li")
+
+
+def test_the_focus_of_an_older_scan_is_not_taken_for_that_of_the_scan_on_the_screen(
+    served: Served, tab: Any
+) -> None:
+    scope = served.scope
+    off = {"value": 12.1, "sigma": 0.2, "told": 0.0, "agrees": False}
+    nothing = dict.fromkeys(NAMES) | {"usable": {}, "agrees": None, "engine": None}
+    own = nothing | {"scan": scope.acquisition.id, "agrees": False, "usable": {"defocus_nm": 12.1}}
+    served.grow(4096)
+    served.do(lambda: scope.hub.optics("merlin", own | {"defocus_nm": off}))
+    eventually(lambda: tab.is_visible("#measured button"))
+    scope.new_scan()
+    served.grow(64)
+    eventually(lambda: "not measured yet" in tab.text_content("#measured p"))
+    assert "Below: the scan of" in tab.text_content("#measured p")
+    assert tab.is_hidden("#measured button")
+    assert tab.locator("#measured.warn").count() == 0
+    why = {"scan": scope.acquisition.id, "not_measured": 'optics.measured is "off"'}
+    served.do(lambda: scope.hub.optics("merlin", nothing | why))
+    eventually(lambda: 'measured is "off"' in tab.text_content("#measured p"))
+    assert "12.1" not in tab.text_content("#measured")
+    assert tab.is_hidden("#measured button")

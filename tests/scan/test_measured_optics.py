@@ -27,6 +27,7 @@ from stemd.scan.measured_optics import (
     NAMES,
     lines_measured,
     measured_optics,
+    nothing_measured,
     other_than_told,
     said_by_data,
 )
@@ -314,8 +315,12 @@ def test_shifts_of_the_microscope_s_own_claim_no_rotation():
 
 def test_nothing_is_measured_where_that_is_switched_off_or_nothing_has_come():
     assert measured_optics(run_of(SETUP, engines=("ricom",), measured="off")) is None
-    optics = Optics()
-    assert measured_optics(ScanRun(an_acquisition(), settings_of([], optics), [])) is None
+    empty = ScanRun(an_acquisition(), settings_of([], Optics()), [])
+    assert measured_optics(empty) is None
+    document = nothing_measured(empty)
+    assert document["scan"] == empty.acquisition.id
+    assert all(document[name] is None for name in NAMES)
+    assert document["not_measured"] == "no position of the scan has counts"
 
 
 @pytest.mark.parametrize("pixel_size_mrad", [1.25, 3.25])
@@ -331,6 +336,8 @@ def test_where_the_disc_has_another_size_than_told_no_lens_is_claimed(pixel_size
     assert said is not None
     assert "semi-angle of" in said.text
     assert "pixel size" in said.remedy
+    assert "pixel size" in found["not_measured"]
+    assert "dose" not in found["not_measured"]
 
 
 def test_a_scan_whose_lens_there_was_no_time_to_measure_says_so(monkeypatch):
@@ -343,6 +350,7 @@ def test_a_scan_whose_lens_there_was_no_time_to_measure_says_so(monkeypatch):
     (said,) = [n for n in run.notices if n["kind"] == "measured_optics_not_measured"]
     assert said["level"] == "info"
     assert "follow each other" in said["text"]
+    assert "follow each other" in found["not_measured"]
 
 
 def test_vacuum_claims_no_lens():

@@ -15,6 +15,7 @@ from stemd.daemon.sessions.sessions import Sessions
 from stemd.errors import StemdError
 from stemd.events import Hub, Json
 from stemd.logs import get_logger
+from stemd.scan.measured_optics import nothing_measured
 from stemd.scan.run import ScanRun
 from stemd.storage.scan_files import ScanFiles
 
@@ -168,11 +169,10 @@ class Events:
 
     def _tell_measured(self, run: ScanRun) -> None:
         """What the data say of the optics, and use it where that is wanted."""
-        measured = run.measured
-        if measured is None:
-            return
-        before = self._hub.view(self._pipeline).optics
-        if measured["engine"] is not None or before.get("engine") is None:
+        measured = run.measured or nothing_measured(run)
+        newest = self._hub.view(self._pipeline).optics.get("started_ns", 0)
+        # of each scan, so that nobody takes an older one's for it; what a later scan has, stays
+        if measured["engine"] is not None or newest <= measured["started_ns"]:
             self._hub.optics(self._pipeline, measured)
         if measured["usable"] and run.settings.optics.measured == "use":
             self._use_measured(run.acquisition.id, measured["usable"])

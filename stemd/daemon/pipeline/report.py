@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 
 import numpy as np
@@ -20,6 +20,9 @@ from stemd.daemon.pipeline.status import Status
 from stemd.daemon.pipeline.troubles import Troubles
 from stemd.events import Json
 from stemd.scan.run import ScanRun
+
+MOST_TOLD = 20
+"""Notices of a scan that its state document has."""
 
 
 class Report:
@@ -73,7 +76,13 @@ class Report:
         """What the state document says of the running or last scan."""
         run = self._scans.newest
         if run is None:
-            return {"scan": None, "positions_done": 0, "positions_total": 0, "missing": 0}
+            return {
+                "scan": None,
+                "positions_done": 0,
+                "positions_total": 0,
+                "missing": 0,
+                "notices": [],
+            }
         running = run is self._scans.current
         total = run.acquisition.scan.positions
         done = run.positions_done
@@ -86,6 +95,7 @@ class Report:
             "frames": run.frames,
             "bytes": run.intake.bytes,
             "counters": run.counters,
+            "notices": told(run.notices),
         }
 
     def ages_s(self) -> dict[str, float]:
@@ -144,6 +154,15 @@ class Report:
             if isinstance(entry, dict) and isinstance(entry.get("value"), int | float)
         }
         return {"numbers": numbers, "agrees": measured["agrees"], "quality": measured["quality"]}
+
+
+def told(notices: Iterable[Json]) -> list[Json]:
+    """The warnings among a scan's notices, errors first: so many as a state document has room for.
+
+    All of them stand in the scan's documents and in scan.json.
+    """
+    warnings = [notice for notice in notices if notice["level"] != "info"]
+    return sorted(warnings, key=lambda notice: notice["level"] != "error")[:MOST_TOLD]
 
 
 def passed_over(marks: NDArray[np.bool_], at_least: int) -> int:

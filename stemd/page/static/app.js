@@ -15,6 +15,7 @@ import { Lenses } from "./lenses.js";
 import { Link } from "./link.js";
 import { MeasuredOptics } from "./measured.js";
 import { Model, REPLAY } from "./model.js";
+import { Notices } from "./notices.js";
 import { Operator } from "./operator.js";
 import { Past } from "./past.js";
 import { saveGrid, saveImage } from "./picture.js";
@@ -78,6 +79,7 @@ const past = new Past(model, {
   opened: () => stage.scanPort.fit(),
   failed: (text) => logLine(id("log"), "", { text }, "error"),
 });
+const notices = new Notices(id("notices"));
 const archive = new Archive(id("past"), (scan) => past.open(scan));
 
 const commands = new Commands(model, stage, (name) => operator.command(name));
@@ -155,10 +157,16 @@ function settings() {
   if (!now) return;
   controls.imageSize = Math.max(...(stage.main.frame?.meta.scan_shape ?? [256]));
   controls.update(now, tunable());
-  measured.update(model.past ? null : model.live.optics, now, tunable());
+  optics();
   id("revision").textContent = now.revision === undefined ? "" : `revision ${now.revision}`;
   stage.main.dirty = true;
   redraw();
+}
+
+/** What was measured in the scan on the screen; of another one only until there is something. */
+function optics() {
+  const { live, past: open } = model;
+  if (model.settings) measured.update(open ? null : live.optics, model.settings, tunable(), live.state);
 }
 
 function lockedWords() {
@@ -185,6 +193,7 @@ function emptyWords() {
 function everything() {
   status.update(model, connection);
   about.update();
+  notices.update(model);
   session.update();
   emptyWords();
   commands.stale(tunable());
@@ -228,6 +237,8 @@ const receive = {
     if (pipeline !== model.pipeline) return;
     status.update(model, connection);
     about.update();
+    notices.update(model);
+    optics();
     emptyWords();
     commands.stale(tunable());
     stage.describe();
@@ -334,9 +345,10 @@ function nextMap() {
 async function lastImages() {
   const { pipeline, live } = model;
   if (live.images.length) return;
-  const frames = await past.newest(pipeline);
+  const { frames, notices: noticed } = await past.newest(pipeline);
   if (live.images.length || !frames.length) return;
   live.images = frames.map(({ meta }) => ({ name: meta.name }));
+  live.keptNotices = noticed;
   for (const frame of frames) live.frames.set(frame.meta.name, frame);
   everything();
 }

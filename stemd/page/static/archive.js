@@ -28,6 +28,12 @@ export async function fetchDocument(id) {
   return reply.ok ? reply.json() : {};
 }
 
+/** How a scan ended, and whether there is something to be read about it. */
+function statusWords({ status, warnings }) {
+  if (!warnings) return status;
+  return `${status}, ${warnings} ${warnings === 1 ? "warning" : "warnings"}`;
+}
+
 function draw(canvas, frame) {
   const show = defaults(frame.meta, defaultMap(frame.meta));
   canvas.width = frame.w;
@@ -116,7 +122,7 @@ export class Archive {
     const lost = scan.missing > 0 ? ` · ${count(scan.missing)} missing` : "";
     about.append(
       element("strong", "", scanTime(scan.id)),
-      element("span", `status ${scan.status}`, scan.status),
+      element("span", `status ${scan.status}${scan.warnings ? " noted" : ""}`, statusWords(scan)),
       element("p", "", `${shape}${lost}${COMPLETION[scan.completion] ?? ""}`),
       ...(aboutLine(scan.about) ? [element("p", "", aboutLine(scan.about))] : []),
       element("p", "mono", scan.id),

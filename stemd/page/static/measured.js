@@ -1,7 +1,7 @@
 // What the data say of the optics, beside what was told, and what to do about it.
 
 import { describe } from "./controls.js";
-import { number } from "./format.js";
+import { number, scanTime } from "./format.js";
 
 // name in the document, what people call it, unit
 const ROWS = [
@@ -18,8 +18,6 @@ const ROWS = [
   ["drift_nm_per_s", "Drift", "nm/s"],
   ["dose_e_per_square_angstrom", "Dose", "e/Å²"],
 ];
-/** Those that measure the lens, by their usual names. */
-const ENGINES = ["direct", "ssb", "measured_optics"];
 const ALWAYS = new Set(["defocus_nm", "astigmatism_nm", "rotation_deg"]);
 
 /** A value as people read it: a vector by its parts, a matrix by its largest. */
@@ -32,14 +30,11 @@ function words(value, digits = 3) {
 }
 
 /** The most telling sentence: what is wrong and what to do. */
-export function advice(optics, measures) {
+export function advice(optics) {
   if (!optics) return "";
   const { defocus_nm: focus, astigmatism_nm: round } = optics;
   if (!focus) {
-    if (optics.engine) return "The data do not show the lens clearly: more dose, or a specimen with more detail, would.";
-    return measures
-      ? "Focus and astigmatism of this scan were not measured: there was no time before the next ones."
-      : "The engine direct measures focus and astigmatism; it is not in the config.";
+    return optics.not_measured ? `Focus and astigmatism of this scan: not measured, ${optics.not_measured}.` : "";
   }
   const parts = [];
   if (focus.agrees === false) {
@@ -75,11 +70,17 @@ export class MeasuredOptics {
     });
   }
 
-  /** `settings` are those in force. */
-  update(optics, settings, allowed) {
+  /** `settings` are those in force; `state` tells of which scan the images on the screen are. */
+  update(optics, settings, allowed, state = {}) {
     const told = settings.optics;
     this.root.hidden = !optics;
     if (!optics) return;
+    const older = Boolean(state.scan) && optics.scan !== state.scan;
+    this.root.classList.toggle("older", older);
+    if (older) {
+      this.showOlder(optics, state);
+      return;
+    }
     this.table.replaceChildren(...ROWS.filter(([key]) => optics[key] || ALWAYS.has(key)).map((row) => line(row, optics)));
     // what is already in force needs no button
     const open = Object.entries(optics.usable ?? {}).filter(([key, value]) => told?.[key] !== value);
@@ -90,7 +91,19 @@ export class MeasuredOptics {
     if (!open.length) this.reply.textContent = "";
     const taken = !open.length && Object.keys(optics.usable ?? {}).length > 0;
     this.root.classList.toggle("warn", optics.agrees === false && !taken);
-    this.advice.textContent = taken ? "The measured optics are in force: images are made with them." : advice(optics, ENGINES.some((name) => settings[name]));
+    this.advice.textContent = taken ? "The measured optics are in force: images are made with them." : advice(optics);
+  }
+
+  /** What another scan had: it is no advice for the scan on the screen, and no button uses it. */
+  showOlder(optics, { state }) {
+    const follows = ["acquiring", "finishing"].includes(state);
+    const now = follows ? "This scan is not measured yet." : "This scan was not measured.";
+    this.advice.textContent = `${now} Below: the scan of ${scanTime(optics.scan)}.`;
+    this.table.replaceChildren(...ROWS.filter(([key]) => optics[key]).map((row) => line(row, optics)));
+    this.usable = {};
+    this.button.hidden = true;
+    this.reply.textContent = "";
+    this.root.classList.remove("warn");
   }
 }
 

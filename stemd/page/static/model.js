@@ -32,6 +32,7 @@ class Source {
     this.state = {};
     this.settings = null;
     this.optics = null;
+    this.keptNotices = []; // of a scan of before the daemon's start that is shown
     this.session = null;
     this.images = [];
     this.frames = new Map();

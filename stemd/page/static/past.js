@@ -41,6 +41,7 @@ export class Past {
     const failed = (error) => this.hooks.failed(error.message);
     fetchDocument(scan.id).then((document_) => {
       past.optics = document_.measured_optics;
+      past.notices = document_.notices;
       if (document_.settings) past.settings = recorded(document_.settings);
       if (!past.tunable) source.settings = past.settings;
       shown(this.hooks.changed);
@@ -53,18 +54,20 @@ export class Past {
     }
   }
 
-  /** The images of the newest scan of a pipeline that is kept, [] where there is none. */
+  /** The images of the newest scan of a pipeline that is kept, and what was noticed about it. */
   async newest(pipeline) {
     try {
       const reply = await fetch("api/scans?limit=20");
       const { scans } = await reply.json();
       const scan = scans.find((each) => each.pipeline === pipeline && each.images.length);
       const frames = (scan?.images ?? []).map((name) => fetchImage(scan.id, name, SIDE));
+      const { notices } = scan ? await fetchDocument(scan.id) : {};
       const read = await Promise.allSettled(frames);
-      return read.flatMap(({ value }) => (value ? [{ ...value, meta: { ...value.meta, kept: true } }] : []));
+      const kept = read.flatMap(({ value }) => (value ? [{ ...value, meta: { ...value.meta, kept: true } }] : []));
+      return { frames: kept, notices };
     } catch (error) {
       this.hooks.failed(`The last scan cannot be shown: ${error.message}`);
-      return [];
+      return { frames: [] };
     }
   }
 
