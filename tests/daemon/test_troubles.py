@@ -16,10 +16,12 @@ from stemd.daemon.pipeline import status as status_module
 from stemd.daemon.pipeline import troubles as troubles_module
 from stemd.daemon.pipeline.disk_side import DiskSide
 from stemd.daemon.pipeline.events import FAULT_AFTER, Events
+from stemd.daemon.pipeline.report import told
 from stemd.daemon.pipeline.status import Activity, Status, watch
 from stemd.daemon.pipeline.troubles import Troubles
 from stemd.errors import StemdError
 from stemd.events import Hub, Json, Sink
+from stemd.scan.measured_optics import nothing_measured
 from stemd.scan.run import ScanRun
 from stemd.settings import Settings
 from tests.conftest import an_acquisition
@@ -77,9 +79,10 @@ class Bench:
         self.disk = DiskSide(
             self.troubles, cast(Any, Sessions()), lambda: False, self.status.update
         )
+        self.hub = Hub()
         self.events = Events(
             "cam",
-            Hub(),
+            self.hub,
             cast(Any, SimpleNamespace(live=Live())),
             self.troubles,
             self.status,
@@ -305,3 +308,26 @@ async def test_an_error_that_is_not_open_is_told_even_if_it_was_told_a_moment_ag
     assert troubles.notice("error", "no header", "", "header")
     assert len(lines.messages) == 2
     assert troubles.last_error is not None
+
+
+async def test_a_scan_of_which_nothing_was_measured_leaves_no_older_ones_optics_standing(
+    bench: Bench,
+) -> None:
+    first, second = bench.begin_scan(), bench.begin_scan()
+    first.measured = nothing_measured(first) | {"engine": "direct", "defocus_nm": {"value": 5.0}}
+    bench.finish_scan(first)
+    view = bench.hub.view("cam")
+    assert view.optics["defocus_nm"] == {"value": 5.0}
+    bench.finish_scan(second)
+    assert (view.optics["scan"], view.optics["defocus_nm"]) == (second.acquisition.id, None)
+    assert "counts" in view.optics["not_measured"]
+    first.measured = None
+    bench.finish_scan(first)
+    assert view.optics["scan"] == second.acquisition.id, "an older scan that is over late"
+
+
+def test_the_state_tells_a_scans_warnings_errors_first() -> None:
+    levels = ["info", "warning", "error", "warning"]
+    notices = [{"kind": str(at), "level": level} for at, level in enumerate(levels)]
+    assert [notice["kind"] for notice in told(notices)] == ["2", "1", "3"]
+    assert len(told(notices * 50)) == 20
