@@ -20,6 +20,7 @@ from stemd.scan.clipped import ClippedCounts
 from stemd.scan.dark_parts import DarkParts
 from stemd.scan.late_pixels import LatePixels
 from stemd.scan.odd_counts import OddCounts
+from stemd.scan.offset_counts import OffsetCounts
 
 SAMPLED = "patterns.sampled"
 """Name of these numbers among what a part of a scan has gathered."""
@@ -44,6 +45,7 @@ class SampledPatterns:
         shape = (-(-detector.shape[0] // self._rows), detector.shape[1])
         self._clipped = ClippedCounts(detector, shape)
         self._odd = OddCounts(detector, shape, files=files)
+        self._offset = OffsetCounts(detector, shape)
         self._dark = DarkParts(detector.shape, self._rows, detector.dtype)
         self._late = LatePixels(detector, shape, self._step, LOOKED_AT)
         self._shape = shape
@@ -76,6 +78,7 @@ class SampledPatterns:
             pattern[left_out] = 0
             pixels -= int(np.count_nonzero(left_out))
         self._clipped.add(pattern, pixels)
+        self._offset.add(pattern)
         self._odd.add(pattern, thorough=position // self._step % THOROUGHLY == 0)
         self._dark.add(pattern, left_out)
         if kept is not None:
@@ -86,6 +89,7 @@ class SampledPatterns:
         return {
             **self._clipped.gathered(),
             **self._odd.gathered(),
+            **self._offset.gathered(),
             **self._dark.gathered(),
             **self._late.gathered(),
         }
@@ -95,6 +99,7 @@ class SampledPatterns:
         if gathered:
             self._clipped.merge(gathered)
             self._odd.merge(gathered)
+            self._offset.merge(gathered)
             self._dark.merge(gathered)
             self._late.merge(gathered)
 
@@ -111,6 +116,7 @@ class SampledPatterns:
         return [
             *self._clipped.notices(totals),
             *self._odd.notices(totals),
+            *self._offset.notices(),
             *self._dark.notices(),
             *self._late.notices(),
         ]
