@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 from stemd.config.doubts import doubts
@@ -14,6 +14,7 @@ from stemd.daemon import systemd
 from stemd.daemon.beside import beside
 from stemd.daemon.completer import Completer
 from stemd.daemon.config_requests import ConfigRequests
+from stemd.daemon.earlier import take_up, until_done
 from stemd.daemon.health import (
     Health,
     feed_watchdog,
@@ -33,14 +34,11 @@ from stemd.events import Hub, Json
 from stemd.inference.worker import shared
 from stemd.logs import get_logger
 from stemd.storage.disk_watch import DiskWatch
-from stemd.storage.recovery import enter_missing, finish_intentions, recover
 from stemd.storage.store import Store
-from stemd.storage.unended import end_unended
 from stemd.tasks import Tasks
 
 CLOSE_S = 6.0
 """With what completions (10 s) and scans (18 s) get, less than the unit's TimeoutStopSec."""
-RECOVER_AGAIN_S = 5.0
 BATCH_S = 3.0
 """A network that takes longer for a batch keeps nobody from ending."""
 
@@ -160,7 +158,11 @@ class Daemon:
         self._state.publish()
         keep = self._tasks.keep
         keep(lambda: watch_disk(disk, running, self.health.red), "disk")
-        keep(lambda: self._recover(store, completer), "recover", endless=False)
+        keep(
+            lambda: take_up(store, completer, self.hub, self._state.started_ns),
+            "recover",
+            endless=False,
+        )
         await beside(preload)
         keep(lambda: watch_installation(self.health.red), "installation")
         await self.pipelines.ready()
@@ -211,20 +213,6 @@ class Daemon:
         log.info("stopped", uptime_s=round(self.health.uptime_s, 1))
         return left
 
-    async def _recover(self, store: Store, completer: Completer) -> None:
-        """Take up what earlier daemons left; while the catalogue is held, try again."""
-        steps: tuple[Callable[[], Awaitable[object]], ...] = (
-            lambda: beside(recover, store),
-            lambda: beside(end_unended, store),
-            lambda: beside(finish_intentions, store),
-            lambda: beside(
-                enter_missing, store.catalogue, store.instrument, self._state.started_ns
-            ),
-            completer.resume,
-        )
-        for step in steps:
-            await _until_done(step)
-
     # Config reload
 
     def _on_hangup(self) -> None:
@@ -258,7 +246,7 @@ class Daemon:
             self._tasks.start(_tell_doubts(config), "doubts")
             if self._completer is not None:
                 # beside: what the new config says holds, whether the disk answers or not
-                self._tasks.start(_until_done(self._completer.resume), "resume completions")
+                self._tasks.start(until_done(self._completer.resume), "resume completions")
             self._state.publish()
             self.health.red.told.pop("config", None)
             log.info("config read again", pipelines=list(self.pipelines.running))
@@ -278,17 +266,6 @@ async def _tell_doubts(config: Config) -> None:
     """What `stemd check` would say of a config that is in force, for those who did not ask."""
     for doubt in await beside(doubts, config):
         log.warning("a value in the config may be a mistake", doubt=doubt)
-
-
-async def _until_done(step: Callable[[], Awaitable[object]]) -> None:
-    """Have something done that needs the disk; while it does not answer, try again."""
-    while True:
-        try:
-            await step()
-            return
-        except StemdError as error:
-            log.warning("files of earlier scans cannot be put in order yet", error=str(error))
-            await asyncio.sleep(RECOVER_AGAIN_S)
 
 
 async def _close(store: Store) -> list[str]:

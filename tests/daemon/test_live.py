@@ -322,6 +322,12 @@ def test_a_killed_daemon_leaves_what_arrived_and_the_next_start_says_so(
     again = RunningDaemon(tmp_path, text)
     try:
         wait_until(lambda: daemon.scans()[0]["status"] == "aborted", "recovery", 30.0)
+        # who waits for the end of the scan is told, though another process began it
+        told = wait_for_event(client, "aborted")[0]
+        assert {key: told[key] for key in ("id", "status", "positions_done", "files")} == {
+            key: again.scans()[0][key] for key in ("id", "status", "positions_done", "files")
+        }
+        check(*next((m.topic, m.payload) for m in client.on("stemd/test/cam/scan")[-1:]))
     finally:
         again.stop()
         again.close()

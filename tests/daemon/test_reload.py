@@ -11,7 +11,7 @@ import pytest
 
 from stemd.config.file import parse
 from stemd.config.resolved import Config
-from stemd.daemon import supervisor
+from stemd.daemon import earlier
 from stemd.daemon.supervisor import Daemon
 from stemd.errors import SinkError
 from stemd.tasks import Tasks
@@ -38,7 +38,7 @@ async def test_a_catalogue_that_is_locked_refuses_no_config_and_is_asked_again(
     fake: Any = SimpleNamespace(resume=resume, tasks=Tasks(), counts={})
     daemon._completer = fake
     monkeypatch.setattr(daemon.pipelines, "apply", apply)
-    monkeypatch.setattr(supervisor, "RECOVER_AGAIN_S", 0.01)
+    monkeypatch.setattr(earlier, "RECOVER_AGAIN_S", 0.01)
     await daemon.reload()
     assert daemon.config is new
     assert "config" not in daemon.health.red.told
