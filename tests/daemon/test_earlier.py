@@ -34,7 +34,11 @@ async def test_the_end_is_told_with_what_is_known(tmp_path: Path, told: str) -> 
         text = to_json({**ROW, "status": "complete", "detector": {"name": "x"}, "files": []})
     if text is not None:
         (folder / "scan.json").write_text(text)
-    rows = {ROW["id"]: ROW, "b": {**ROW, "instrument": "other"}, "c": {**ROW, "pipeline": "gone"}}
+    rows = {
+        ROW["id"]: ROW,
+        "b": {**ROW, "instrument": "other"},
+        "c": {**ROW, "pipeline": "gone", "folder": "c"},
+    }
     store: Any = SimpleNamespace(
         instrument="scope", data_dir=tmp_path, catalogue=SimpleNamespace(get=rows.get)
     )
