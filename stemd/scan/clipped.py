@@ -84,10 +84,11 @@ class ClippedCounts:
         full = int(self._full[together].sum())
         counts = seen * float(totals.mean()) if totals.size else 0.0
         marked = alone & (self._full < seen)
+        said = []
         if self._marks and top == self._largest and marked.any():
-            return [self._of_marks(marked, int(seen))]
+            said.append(self._of_marks(marked, int(seen)))
         if not full or counts <= 0.0 or (full * top < LEAST_SHARE * counts and not whole):
-            return []
+            return said
         share = min(1.0, full * top / counts)
         text = (
             f"pixels are at the counter's maximum of {top:,.0f}: {full / pixels:.1%} of those in "
@@ -96,7 +97,7 @@ class ClippedCounts:
         if whole:
             text += f"; in {whole:,.0f} of them all pixels are"
         text += ". What came beyond was not counted"
-        return [Notice("clipped_counts", text, remedy=REMEDY)]
+        return [*said, Notice("clipped_counts", text, remedy=REMEDY)]
 
     def _of_marks(self, marked: Mask, seen: int) -> Notice:
         """Pixels that have the largest value of their type now and then, each for itself."""

@@ -264,6 +264,24 @@ def test_of_several_arrays_the_one_that_nexus_calls_the_signal_is_taken(
     assert (notice.level, "calls /entry/data/frames its signal" in notice.text) == ("info", True)
 
 
+@pytest.mark.parametrize("default", ["/entry/data", ".", "/entry"])
+def test_a_default_that_is_a_path_or_leads_back_to_itself_ends(
+    tmp_path: Path, default: str
+) -> None:
+    path, data = tmp_path / "scan.nxs", counts()
+    with h5py.File(path, "w") as file:
+        for name in ("data", "processed"):
+            group = file.create_group(f"entry/{name}")
+            group["frames"] = data if name == "data" else data + 1
+            group.attrs["signal"] = "frames"
+        file.attrs["default"], file["entry"].attrs["default"] = "entry", default
+    if default == "/entry/data":
+        np.testing.assert_array_equal(patterns(path), data.reshape(-1, 16, 16))
+        return
+    with pytest.raises(FormatError, match="several arrays"):
+        open_recording(path)
+
+
 def test_a_virtual_dataset_that_grows_with_its_source_is_read(tmp_path: Path) -> None:
     """As programs write them whose detector is still counting."""
     data, grows = counts(), (None, *counts().shape[1:])

@@ -153,3 +153,10 @@ def test_values_that_mark_what_has_none_are_told_where_they_come_now_and_then(dt
     (said,), none = found
     assert (said["count"], said["level"], none) == (2, "warning", [])
     assert "[20, 21], [30, 30]" in said["text"]
+
+
+def test_a_disc_at_the_maximum_is_told_beside_single_pixels_that_have_no_value() -> None:
+    patterns = np.minimum(discs(64, 80_000.0), 65_535).astype("<u2")
+    assert said_of(patterns, 16)
+    patterns[::3, 1, 2] = 65_535
+    assert said_of(patterns, 16)

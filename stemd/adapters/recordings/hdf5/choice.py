@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from posixpath import join, normpath
 from typing import Any
 
 import numpy as np
@@ -107,11 +108,12 @@ def _is_signal(name: str, dataset: Any) -> bool:
 
 
 def _is_default(name: str, dataset: Any) -> bool:
-    place = ""
-    group = dataset.file
-    while (told := text_of(group.attrs.get("default"))) and told in group:
-        place, group = f"{place}/{told}", group[told]
-    return bool(place) and name.startswith(f"{place}/")
+    """Whether it is in the group to which the file's chain of `default` leads."""
+    place, group, passed = "/", dataset.file, set[str]()
+    while (told := text_of(group.attrs.get("default"))) and told in group and place not in passed:
+        passed.add(place)  # one that leads back to itself ends here
+        place, group = normpath(join(place, told)), group[told]
+    return bool(passed) and name.startswith(f"{place.rstrip('/')}/")
 
 
 def _may_be(dataset: Any) -> bool:
