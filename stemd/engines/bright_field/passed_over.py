@@ -48,7 +48,7 @@ class Wandering:
         where a place is NaN.
         """
         y, x = _grid(LOOKED_AT, LOOKED_AT)
-        inside = self._light(self.places, y, x, 0.0)
+        (inside,) = self._light(self.places, y, x, 0.0)
         flat = np.linalg.qr(np.stack([np.ones_like(y), y, x], axis=1))[0]
         bowl = ((inside - inside @ flat @ flat.T) ** 2).mean(axis=1)
         seen = np.maximum(inside.mean(axis=1), 1e-9)
@@ -65,31 +65,33 @@ class Wandering:
         there = done.reshape(-1)
         y, x = _grid(*done.shape)
         flat = np.linalg.qr(np.stack([np.ones_like(y), y, x], axis=1) * there[:, None])[0]
+        whole = bool(there.all())
 
         def without(cells: slice) -> F32:
             counts = images(cells)
             for number in np.flatnonzero(passed[cells]):
                 place = self.places[cells][number][None]
-                course = np.stack(
-                    [self._light(place, y, x, by)[0] for by in (-SOFT, 0.0, SOFT)], axis=1
-                )
-                course *= there[:, None]
-                course -= flat @ (flat.T @ course)
-                found = np.linalg.lstsq(course.T @ course, course.T @ counts[number], rcond=1e-6)[0]
-                counts[number] -= (course @ found).astype(np.float32)
+                course = self._light(place, y, x, -SOFT, 0.0, SOFT)[:, 0]
+                if not whole:
+                    course *= there
+                course -= (course @ flat) @ flat.T
+                found = np.linalg.lstsq(course @ course.T, course @ counts[number], rcond=1e-6)[0]
+                counts[number] -= (found @ course).astype(np.float32)
             return counts
 
         return without
 
-    def _light(self, places: F64, y: F64, x: F64, softer: float) -> F64:
-        """The part of cells that is in a disc larger by `softer`, at positions: (cells, n)."""
-        disc = np.stack([y, x], axis=1) @ self.across.T
-        apart = places[:, None, :] - disc
-        distance = np.hypot(apart[..., 0], apart[..., 1])
+    def _light(self, places: F64, y: F64, x: F64, *softer: float) -> F64:
+        """The part of cells that is in discs larger by `softer`, at positions: (softer, cells, n)."""
+        apart_y = places[:, :1] - (self.across[0, 0] * y + self.across[0, 1] * x)
+        apart_x = places[:, 1:] - (self.across[1, 0] * y + self.across[1, 1] * x)
+        distance = np.hypot(apart_y, apart_x)
         # the edge is straight for a cell, which it crosses at the angle of its place
-        width = self.cell * np.abs(apart).sum(axis=-1) / np.maximum(distance, 1e-9)
-        within = 1.0 + softer - distance
-        return np.asarray(np.clip(0.5 + within / np.maximum(width, 1e-9), 0.0, 1.0))
+        width = self.cell * (np.abs(apart_y) + np.abs(apart_x)) / np.maximum(distance, 1e-9)
+        per_width = 1.0 / np.maximum(width, 1e-9)
+        middle = 0.5 + (1.0 - distance) * per_width
+        light = np.stack([middle + by * per_width for by in softer])
+        return np.asarray(np.clip(light, 0.0, 1.0, out=light))
 
 
 def _grid(ny: int, nx: int) -> tuple[F64, F64]:
