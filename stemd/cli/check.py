@@ -59,12 +59,14 @@ def _config(args: argparse.Namespace) -> int | None:
 
     import json
 
-    from stemd.config.doubts import doubts
+    from stemd.config.doubts import doubts, refused
     from stemd.config.file import load
     from stemd.config.problems import ConfigProblemsError
 
     try:
         config = load(args.file)
+        if problems := refused(config):
+            raise ConfigProblemsError(str(args.file), problems)
     except ConfigProblemsError as error:
         if args.json:
             document = {"ok": False, "problems": [p.as_json() for p in error.problems]}

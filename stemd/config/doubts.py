@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
+from stemd.adapters.recordings.mask_file import read_mask
 from stemd.config import amounts, physics, places
+from stemd.config.problems import Problem
 from stemd.config.resolved import Config
+from stemd.errors import ConfigError
+from stemd.scan.given_mask import path_of
+
+
+def refused(config: Config) -> list[Problem]:
+    """What cannot work and only the disk tells: the mask files that hold no mask; they are read."""
+    problems = []
+    for index, pipeline in enumerate(config.pipelines):
+        if (path := path_of(pipeline.optics)) is None:
+            continue
+        try:
+            read_mask(path)
+        except ConfigError as error:
+            text = error.message.removeprefix("optics.mask: ")
+            key = ("pipeline", index, "optics", "mask")
+            problems.append(Problem(key, text, "", error.remedy))
+    return problems
 
 
 def doubts(config: Config) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from stemd.acquisition import Optics, Scan
 from stemd.config.resolved import PipelineConfig
-from stemd.scan.doubts import beam_of, doubts_of, mask_file_doubts
+from stemd.scan.doubts import beam_of, doubts_of
 from stemd.settings import SlowEngineSettings
 
 
@@ -17,7 +17,6 @@ def doubts(pipeline: PipelineConfig) -> list[str]:
     optics, scan = pipeline.optics, pipeline.adapter.scan
     return [
         *doubts_of(pipeline.settings(), pipeline.adapter.detector_shape()),
-        *mask_file_doubts(pipeline.settings().optics),
         *_overlap(pipeline, optics, scan),
         *_lens(optics, scan),
         *_lacking(pipeline, optics, scan),

@@ -64,7 +64,7 @@ class Pipelines:
             del self.running[name]
         self._hub.expect(self._wanted)  # before one that has come back tells anything
         for each in steps.start:
-            self._start(each, config)
+            await self._start(each, config)
         for name, pipeline in self.running.items():
             if name not in {each.name for each in steps.start}:
                 pipeline.sessions.apply(config.sessions_of(name))
@@ -96,7 +96,7 @@ class Pipelines:
         states = [f"{name}: {pipeline.state}" for name, pipeline in self.running.items()]
         return ", ".join([*(states or ["no pipelines"]), *activity.current()])
 
-    def _start(self, pipeline: PipelineConfig, config: Config) -> None:
+    async def _start(self, pipeline: PipelineConfig, config: Config) -> None:
         made = self._make(
             pipeline,
             self._hub,
@@ -105,5 +105,6 @@ class Pipelines:
             self._config_file,
             self._warming.left_out(pipeline.name),
         )
+        await made.read_mask()
         self.running[pipeline.name] = made
         made.start(config.sessions_of(pipeline.name))

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 
 from stemd.acquisition import Optics, Scan
-from stemd.adapters.recordings.mask_file import read_mask
 from stemd.beam import Beam
 from stemd.errors import ConfigError
 from stemd.pixels import mask_of
-from stemd.scan.given_mask import AUTO, NONE
 from stemd.settings import Settings, masks_of
 
 Shape = tuple[int, int]
@@ -64,15 +61,6 @@ def mask_doubts(optics: Optics, shape: Shape | None) -> Iterator[str]:
             mask_of(optics.mask, shape)
         except ValueError as error:
             yield f"scans would be made without optics.mask: {error}"
-
-
-def mask_file_doubts(optics: Optics) -> Iterator[str]:
-    """A file of a mask that cannot be read now; the disk is looked at."""
-    if isinstance(optics.mask, str) and optics.mask not in (AUTO, NONE):
-        try:
-            read_mask(Path(optics.mask))
-        except ConfigError as error:
-            yield f"scans would be made without a mask: {error.message}"
 
 
 def beam_doubts(optics: Optics) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +17,28 @@ AUTO, NONE = "auto", "none"
 """Of `optics.mask`: found in the first patterns; no pixel, not even what the camera masks."""
 
 
-def given_mask(optics: Optics, acquisition: Acquisition) -> Mask | None:
+ReadMask = Callable[[Path], Mask]
+"""Gives the mask (y, x) in a file. Raises ConfigError."""
+
+
+def path_of(optics: Optics) -> Path | None:
+    """The mask file that the optics ask for; None where they ask for none."""
+    mask = optics.mask
+    return Path(mask) if isinstance(mask, str) and mask not in (AUTO, NONE) else None
+
+
+def given_mask(optics: Optics, acquisition: Acquisition, read: ReadMask = read_mask) -> Mask | None:
     """What the camera masks and what `optics.mask` lists, (y, x); None where all pixels count.
 
-    Raises ConfigError for a file that cannot be read, and for pixels that the detector has not.
+    `read` gives what is in a file. Raises ConfigError for a file that cannot be read, and for
+    pixels that the detector has not.
     """
     if optics.mask == NONE:
         return None
     detector = acquisition.detector
     masks = [] if detector.mask is None else [np.asarray(detector.mask, np.bool_)]
-    if isinstance(optics.mask, str) and optics.mask != AUTO:
-        masks.append(read_mask(Path(optics.mask)))
+    if (path := path_of(optics)) is not None:
+        masks.append(read(path))
         if masks[-1].shape != detector.shape:
             raise ConfigError(
                 f"optics.mask: {optics.mask} has {_size(masks[-1].shape)} pixels, the patterns "
@@ -44,9 +56,9 @@ def given_mask(optics: Optics, acquisition: Acquisition) -> Mask | None:
 
 def mask_identity(optics: Optics) -> str | None:
     """A checksum of a mask that is a file, whose content may change; None for any other."""
-    if not isinstance(optics.mask, str) or optics.mask in (AUTO, NONE):
+    if (path := path_of(optics)) is None:
         return None
-    return hashlib.sha256(np.packbits(read_mask(Path(optics.mask))).tobytes()).hexdigest()
+    return hashlib.sha256(np.packbits(read_mask(path)).tobytes()).hexdigest()
 
 
 def _size(shape: tuple[int, ...]) -> str:

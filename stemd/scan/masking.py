@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from stemd.acquisition import Acquisition, Optics
+from stemd.adapters.recordings.mask_file import read_mask
 from stemd.blocks import Block, Level, Notice
 from stemd.engines.bad_pixels import BadPixels, find_bad_pixels
 from stemd.engines.base import Gathered
@@ -16,7 +17,7 @@ from stemd.engines.missing_light import missing_share
 from stemd.errors import ConfigError
 from stemd.pixels import Mask, listed, rectangles_of
 from stemd.scan.dark_parts import told_of
-from stemd.scan.given_mask import AUTO, given_mask
+from stemd.scan.given_mask import AUTO, ReadMask, given_mask
 
 MASK = "optics.mask"
 """Name of the mask among what the first patterns of a scan have told."""
@@ -34,10 +35,12 @@ class ScanMask:
     same for every pattern, live or from a file, however the scan is cut.
     """
 
-    def __init__(self, acquisition: Acquisition, optics: Optics) -> None:
+    def __init__(
+        self, acquisition: Acquisition, optics: Optics, read: ReadMask = read_mask
+    ) -> None:
         self.asked = optics.mask
         self._acquisition = acquisition
-        self._given = given_mask(optics, acquisition)
+        self._given = given_mask(optics, acquisition, read)
         self._found: BadPixels | None = None
         self._first: FirstPatterns | None = None
         if optics.mask == AUTO:
@@ -183,14 +186,19 @@ class ScanMask:
 
 
 def usable_mask(
-    acquisition: Acquisition, optics: Optics, tell: Callable[[Notice], None], *, live: bool
+    acquisition: Acquisition,
+    optics: Optics,
+    tell: Callable[[Notice], None],
+    *,
+    live: bool,
+    read: ReadMask = read_mask,
 ) -> ScanMask:
     """The mask of a scan. With `live` a mask that cannot be used is left out, and `tell` is told.
 
     A camera does not wait until somebody has mended the config. Raises ConfigError otherwise.
     """
     try:
-        return ScanMask(acquisition, optics)
+        return ScanMask(acquisition, optics, read)
     except ConfigError as error:
         if not live:
             raise

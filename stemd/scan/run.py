@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from stemd.acquisition import Acquisition
+from stemd.adapters.recordings.mask_file import read_mask
 from stemd.blocks import Block, EndReason, FrameBlock, ImageBlock, Message, Notice
 from stemd.engines.base import Gathered
 from stemd.results import Result, Snapshot
 from stemd.scan.counters import Said
 from stemd.scan.doubts import grave_doubts_of
 from stemd.scan.engines import EngineChoice, Report, ScanEngines
+from stemd.scan.given_mask import ReadMask
 from stemd.scan.images import Publish, ScanImages
 from stemd.scan.intake import Intake
 from stemd.scan.masking import MASK
@@ -36,7 +38,7 @@ class ScanRun:
     Between the two stands the `intake`. A failing engine is reported once and left out, the others
     go on. With `live` a camera waits: slow engines work beside the scan, and their finished images
     come after all others; `notice` is told what they have to say, by any thread; `recorded` says
-    whether there is a record from which images are completed.
+    whether there is a record from which images are completed; `read` gives the mask in a file.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class ScanRun:
         live: bool = False,
         notice: Callable[[Notice], None] = lambda notice: None,
         recorded: Callable[[], bool] = lambda: False,
+        read: ReadMask = read_mask,
     ) -> None:
         self.acquisition = acquisition
         settings = settings.with_known(acquisition.optics)
@@ -57,7 +60,9 @@ class ScanRun:
         self._said = Said(notice, recorded)
         tell = self._said.tell
         self.intake = Intake(acquisition.started_ns)
-        self.sums = ScanSums(acquisition, settings, self.intake, tell, centre=centre, live=live)
+        self.sums = ScanSums(
+            acquisition, settings, self.intake, tell, centre=centre, live=live, read=read
+        )
         self.maps = self.sums.of_place
         """What the images are made of."""
         self.repeats = self.sums.repeats

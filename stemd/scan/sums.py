@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from stemd.acquisition import Acquisition
+from stemd.adapters.recordings.mask_file import read_mask
 from stemd.blocks import Block, FrameBlock, Notice
 from stemd.engines.base import Gathered, PositionMaps
 from stemd.engines.growing import LARGE
 from stemd.engines.reduction import Reducer
 from stemd.scan.blank import blank_notices, negative_notices
+from stemd.scan.given_mask import ReadMask
 from stemd.scan.intake import Intake
 from stemd.scan.line_order import line_order
 from stemd.scan.links import LinkReducers
@@ -44,6 +46,7 @@ class ScanSums:
         *,
         centre: tuple[float, float] | None,
         live: bool,
+        read: ReadMask = read_mask,
     ) -> None:
         scan, detectors = acquisition.scan, settings.masks()
         narrow = scan.positions >= LARGE and scan.repeats == 1
@@ -53,7 +56,7 @@ class ScanSums:
         """The frames of a place that is scanned several times; None where it is scanned once."""
         self.of_place = self.maps if self.repeats is None else self.repeats.maps
         """The maps of the place, which the images are made of."""
-        self.mask = usable_mask(acquisition, settings.optics, tell, live=live)
+        self.mask = usable_mask(acquisition, settings.optics, tell, live=live, read=read)
         self.of_place.masked = self.maps.masked = self.mask.mask
         self.reducer = Reducer(acquisition, settings.optics, self.maps, detectors, centre)
         self.links = LinkReducers(intake)

@@ -79,10 +79,6 @@ def test_the_example_configs_are_not_doubted(name: str) -> None:
         ({"step": 0.9}, ["probe's radius of 0.6 Å", "ssb"]),
         ({"step": 0.004}, ["150 times finer", "0.6 Å", "in nm?"]),
         ({"defocus": 1e5}, ["defocus_nm = 100000", "4e+03 nm wide", "2.56 nm"]),
-        (
-            {"center": '"auto"\nmask = "none.npy"'},
-            ["made without a mask", "none.npy: No such file"],
-        ),
         ({"center": '"auto"\nmask = [[600, 2]]'}, ["made without optics.mask", "[600, 2]"]),
         ({"pixel": 8.0}, ["pixel_size_mrad = 8", "2,048 mrad", "right angle"]),
     ],

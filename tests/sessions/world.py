@@ -235,6 +235,12 @@ class Bench:
         if not self._life.dead:
             call(*what)
 
+    async def read_mask(self) -> None:
+        """Nobody has a mask file here."""
+
+    async def prepare(self, request: Mapping[str, Any]) -> None:
+        """Nor does a change of settings."""
+
     def change(self, request: Mapping[str, Any]) -> LiveSettings:
         self.live = self.live.changed(request)
         return self.live

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -18,13 +20,23 @@ MOST_BYTES = 1 << 28
 def read_mask(path: Path) -> Mask:
     """The mask (y, x) in a .npy or TIFF file: not 0 where a pixel does not count.
 
-    Raises ConfigError, which names the file, where there is none.
+    Raises ConfigError, which names the file, where there is none. A disk that hangs is waited for;
+    a pipe or a device is not, and is no file with a mask.
     """
     try:
         state = path.stat()
     except OSError as error:
         raise ConfigError(f"optics.mask: {path}: {error.strerror or error}", REMEDY) from error
     return _read(path, state.st_mtime_ns, state.st_size)
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The regular file at a path; nobody needs to write into it for it to be opened."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise ValueError("it is no regular file")
+    return file
 
 
 @lru_cache(maxsize=8)
@@ -47,9 +59,11 @@ def _read(path: Path, changed_ns: int, size: int) -> Mask:
 
 def _image(path: Path) -> Any:
     if path.suffix.lower() == ".npy":
-        return np.load(path, allow_pickle=False)
+        with _opened(path) as file:
+            return np.load(file, allow_pickle=False)
     if path.suffix.lower() in (".tif", ".tiff"):
         import tifffile
 
-        return tifffile.imread(path)
+        with _opened(path) as file:
+            return tifffile.imread(file)
     raise ValueError(f"{path.suffix or 'no suffix'} is no kind of mask file")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -102,6 +103,7 @@ class Commands:
         if "scan" in args:
             change["scan"] = _table(args, "scan")
         if change:
+            await self._settings.prepare(change)
             self._settings.change(change)
         return await self._camera("start", {"scans": scans})
 
@@ -153,6 +155,7 @@ class Commands:
         write = _flag(args, "write", default=False)
         last = self._last()
         change = _table(args, "settings")
+        await self._settings.prepare(change)
         live: LiveSettings = self._settings.live.changed(change) if change else self._settings.live
         live.for_maps_of(last.run.settings)  # refused before anything is changed
         if change:
@@ -237,6 +240,8 @@ class Commands:
 
     async def _reset(self, args: Args) -> Args:
         """The config's settings, no error, and another try for what is out of order."""
+        with contextlib.suppress(RefusedError):  # that is told as long as it is so
+            await self._settings.prepare_reset()
         self._reset_all()
         return {}
 

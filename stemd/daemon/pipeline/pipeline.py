@@ -23,6 +23,7 @@ from stemd.daemon.pipeline.finishing import Finishing
 from stemd.daemon.pipeline.fruitless import watch_stream
 from stemd.daemon.pipeline.images import PublishedImages
 from stemd.daemon.pipeline.kept_settings import KeptSettings
+from stemd.daemon.pipeline.mask_watch import read_mask, watch_mask
 from stemd.daemon.pipeline.posting import posting
 from stemd.daemon.pipeline.reader import Reader
 from stemd.daemon.pipeline.reader_side import ReaderSide
@@ -138,6 +139,10 @@ class Pipeline:
         )
         self.tasks = Tasks()
 
+    async def read_mask(self) -> None:
+        """Read the mask file of the settings in force, before the first scan."""
+        await read_mask(self.settings, self.troubles)
+
     def start(self, plans: Sequence[SessionPlan] = ()) -> None:
         """Begin to read the camera, and go on with sessions."""
         self.status.start()
@@ -158,6 +163,10 @@ class Pipeline:
         )
         self.tasks.keep(
             lambda: watch_stream(self.reader, self.status, self.troubles), f"stream-{self.name}"
+        )
+        self.tasks.keep(
+            lambda: watch_mask(self.settings, self.troubles, self.state_changed),
+            f"mask-{self.name}",
         )
         kind = self.config.adapter_plugin.name
         self.tasks.keep(
@@ -194,8 +203,13 @@ class Pipeline:
         """Change live settings as a whole. Raises RefusedError."""
         return self.settings.change(request)
 
+    async def prepare(self, request: Mapping[str, Any]) -> None:
+        """Read what a change of settings names on the disk. Raises RefusedError."""
+        await self.settings.prepare(request)
+
     async def changed(self, request: Mapping[str, Any]) -> LiveSettings:
         """Change them, and return when the camera's adapter knows. Raises RefusedError."""
+        await self.prepare(request)
         live = self.change(request)
         await self.reader.adapter.asking.told()
         return live

@@ -139,6 +139,7 @@ class Scans:
             live=True,
             notice=partial(post, listener.noticed),
             recorded=lambda: files.recording,
+            read=self._settings.masks.kept,
         )
         for engine, error in left_out.items():
             run.engines.leave_out(engine, error)

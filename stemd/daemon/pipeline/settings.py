@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from stemd.acquisition import Scan, iso_utc
-from stemd.config.live import LiveSettings
+from stemd.adapters.recordings.mask_file import REMEDY
+from stemd.config.live import LiveSettings, RefusedError
+from stemd.config.problems import Problem
 from stemd.config.resolved import PipelineConfig
 from stemd.daemon.pipeline.kept_settings import KeptSettings
+from stemd.daemon.pipeline.mask_files import MaskFiles
 from stemd.events import Hub, Json
 from stemd.logs import get_logger
 from stemd.scan.doubts import doubts_of
@@ -38,15 +41,47 @@ class SettingsInForce:
     ) -> None:
         before, self._refused = LiveSettings.of(config).as_far_as_allowed(kept.read())
         self.live = before.renumbered(1)
+        self.masks = MaskFiles()
         self._config, self._hub, self._kept = config, hub, kept
         self._set_scan, self._note = set_scan, note
         self._doubted, self._detector_shape = doubted, detector_shape
 
+    async def prepare(self, request: Mapping[str, Any]) -> None:
+        """Read the mask file that a change asks for. Raises RefusedError where there is none."""
+        await self.masks.read_for(request, self.live.engines.optics)
+
+    async def prepare_reset(self) -> None:
+        """The same for the config's settings."""
+        optics = LiveSettings.of(self._config).engines.optics
+        if not self.masks.knows(optics):
+            await self.masks.read(optics, self.live.engines.optics)
+
+    async def read_mask(self) -> RefusedError | None:
+        """Read the mask file of the settings in force, unless it is kept; why that is refused."""
+        optics = self.live.engines.optics
+        if not self.masks.knows(optics):
+            try:
+                await self.masks.read(optics)
+            except RefusedError as error:
+                return error
+        return None
+
     def change(self, request: Mapping[str, Any]) -> LiveSettings:
-        """Change settings as a whole. Raises RefusedError; nothing is changed then."""
+        """Change settings as a whole. Raises RefusedError; nothing is changed then.
+
+        A mask file must have been read before, see `prepare`.
+        """
         live = self.live.changed(request)
+        self._refuse_unread(live)
         self._put_in_force(live, {key: value for key, value in request.items() if key != "id"})
         return live
+
+    def _refuse_unread(self, live: LiveSettings) -> None:
+        new = live.engines.optics
+        if new.mask != self.live.engines.optics.mask and not self.masks.knows(new):
+            raise RefusedError(
+                Problem(("optics", "mask"), "the file has not been read", "", REMEDY)
+            )
 
     def new_doubts(self, before: LiveSettings, after: LiveSettings) -> list[str]:
         """What is to be doubted of `after`, and was not of `before`."""

@@ -54,6 +54,7 @@ class Course:
         """Do what is due; (status, reason) when the session is over. Raises RefusedError."""
         document, plan = self.book.document, self.book.plan
         if plan.settings and not document.get("settings_made"):
+            await self._host.prepare(plan.settings)
             self._host.change(plan.settings)
             document["settings_made"] = True
             self.book.changes += 1
@@ -68,6 +69,7 @@ class Course:
         if self._set_for != len(document["scans"]):
             self._set_for = len(document["scans"])
             if change := plan.change_for(self.book.counted):
+                await self._host.prepare(change)
                 self._host.change(change)
         if plan.start and self._host.linked:
             await self._start()

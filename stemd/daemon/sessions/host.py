@@ -22,6 +22,10 @@ class SessionHost(Protocol):
         """The settings in force."""
         ...
 
+    async def prepare(self, request: Mapping[str, Any]) -> None:
+        """Read what a change of settings names on the disk. Raises RefusedError."""
+        ...
+
     def change(self, request: Mapping[str, Any]) -> LiveSettings:
         """Change live settings as a whole. Raises RefusedError."""
         ...
