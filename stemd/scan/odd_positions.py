@@ -87,8 +87,8 @@ def _too_bright(maps: PositionMaps) -> Iterator[Notice]:
     yield Notice(
         "bright_patterns",
         f"patterns with more than {TIMES:.0f} times the counts of the others: {bright:,} of "
-        f"{done:,}, most at position {_place(maps, at)} (y, x), {int(maps.total[at]):,} where the "
-        f"median is {median:,.0f}",
+        f"{done:,}, the brightest at position {_place(maps, at)} (y, x), with "
+        f"{int(maps.total[at]):,} where the median is {median:,.0f}",
         count=bright,
         remedy="damaged frames, or a discharge? Dose, centre and lens were measured with them",
     )

@@ -85,3 +85,10 @@ def test_lines_that_are_alike_here_and_there_are_not_repeated() -> None:
     few = np.zeros((128, 128), np.float32)
     few[::16] = 1.0
     assert repeated(few) is None
+
+
+def test_notes_say_one_of_a_thing_in_the_singular() -> None:
+    assert [
+        "each line is there 2 times, each column 1 time: each was restored once, and is as "
+        "often in the restored image"
+    ] == list(notes({"repeated": [2, 1], "departing": 0.0}))

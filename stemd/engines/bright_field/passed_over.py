@@ -82,7 +82,10 @@ class Wandering:
         return without
 
     def _light(self, places: F64, y: F64, x: F64, *softer: float) -> F64:
-        """The part of cells that is in discs larger by `softer`, at positions: (softer, cells, n)."""
+        """The part of cells that is in discs larger by `softer`, at positions.
+
+        (softer, cells, n).
+        """
         apart_y = places[:, :1] - (self.across[0, 0] * y + self.across[0, 1] * x)
         apart_x = places[:, 1:] - (self.across[1, 0] * y + self.across[1, 1] * x)
         distance = np.hypot(apart_y, apart_x)

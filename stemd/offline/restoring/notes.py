@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from stemd.wording import one_of
+
 Document = Mapping[str, Any]
 
 LISTED = 20
@@ -16,7 +18,7 @@ SAID = 1e-3
 def notes(document: Document) -> Iterator[str]:
     """What a person should know of the result, in sentences."""
     for of in (_of_what_was_given, _of_what_was_left_out, _of_the_scan, _of_frames):
-        yield from of(document)
+        yield from map(one_of, of(document))
     if document["departing"] > SAID:
         yield (
             f"{_percent(document['departing'])} of the restored image contradicts the recorded "
@@ -101,7 +103,7 @@ def _of_what_was_left_out(document: Document) -> Iterator[str]:
         )
     if "pixels_without_value" in document:
         yield (
-            f"{document['pixels_without_value']:,} pixels were no finite numbers: "
+            f"pixels that are no finite numbers: {document['pixels_without_value']:,}; "
             + ("they stay so" if document["frames"] == 1 else "their frame's mean stands for them")
         )
 
