@@ -256,7 +256,7 @@ def test_pixels_without_a_value_stay_without_one_and_are_counted(
     path = tmp_path / "holed.tif"
     tifffile.imwrite(path, holed)
     assert main(["restore", str(path), "--model", model, "--out", str(tmp_path)]) == 0
-    assert "161 pixels were no finite numbers: they stay so" in capsys.readouterr().err
+    assert "pixels that are no finite numbers: 161; they stay so" in capsys.readouterr().err
     for name in ("restored", "uncertainty"):
         found = tifffile.imread(tmp_path / "holed" / f"image_{name}.tif")
         np.testing.assert_array_equal(np.isnan(found), ~np.isfinite(holed))

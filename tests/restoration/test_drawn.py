@@ -88,7 +88,7 @@ def test_lines_that_are_alike_here_and_there_are_not_repeated() -> None:
 
 
 def test_notes_say_one_of_a_thing_in_the_singular() -> None:
-    assert [
+    assert list(notes({"repeated": [2, 1], "departing": 0.0})) == [
         "each line is there 2 times, each column 1 time: each was restored once, and is as "
         "often in the restored image"
-    ] == list(notes({"repeated": [2, 1], "departing": 0.0}))
+    ]
