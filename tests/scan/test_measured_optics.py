@@ -157,6 +157,19 @@ def test_a_camera_that_stands_in_one_of_two_ways_and_in_neither_as_told_is_said_
     assert not [each for each in right.notices if "turned" in each["text"]]
 
 
+@pytest.mark.parametrize("specimen", ["srtio3", "mos2"])
+def test_a_mirrored_camera_is_not_taken_for_one_that_is_turned(specimen):
+    """A crystal's mirror image may be the crystal turned by another angle, less well explained."""
+    mirrored = replace(UPRIGHT, specimen=specimen, dose=900.0)
+    mirrored = replace(mirrored, camera=Camera((32, 32), 2.5, 67.0, True))
+    run = run_of(mirrored, rotation_deg=0.0, flip=False)
+    found = measured_optics(run)
+    assert found is not None
+    assert near(found["rotation_deg"], 67.0, 1.0)
+    assert found["flip"]["value"] is True
+    assert found["flip"]["agrees"] is False
+
+
 def test_a_scan_that_goes_on_is_measured_and_says_that_it_is_not_the_whole():
     microscope = Microscope(SETUP)
     counts = np.concatenate(list(microscope.counts(0, 0, SIDE * SIDE, np.uint16)))

@@ -46,7 +46,7 @@ REFINED_SIDE, REFINED_POINTS = 48, 150
 LEAST_SIDE = 16
 """Positions across below which no lens is looked for."""
 CONVINCING = 0.95
-"""Quality of a peak from which on no other rotation of the camera is tried."""
+"""Quality of a peak from which on no other rotation of the camera is tried, if it is that told."""
 SAME_STAND_DEG = 10.0
 """Two rotations that are no further apart are one."""
 CLEAR = 6.0
@@ -77,7 +77,11 @@ def lens_found(
     if best is None:
         return None
     stands, possible = optics, best.possible
-    for rotation, flip in () if best.sure and best.quality > CONVINCING else turns:
+    # one that is found turned may be mirrored instead, and a mirrored crystal may look as one
+    # that is not: then the other hand explains the cells better
+    as_told = _aside(best.turn_deg, 0.0) < SAME_STAND_DEG
+    as_told &= not turns or any(flip == optics.flip for _, flip in turns)
+    for rotation, flip in () if as_told and best.sure and best.quality > CONVINCING else turns:
         other = optics.model_copy(update={"rotation_deg": rotation, "flip": flip})
         second = _measured(replace(discs, vectors=vectors(other)), told, search, go_on)
         if second is None:
