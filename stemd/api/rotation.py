@@ -15,12 +15,13 @@ from stemd.api.progress import ProgressLike, showing
 class Rotation(NamedTuple):
     """What makes the centre-of-mass field free of curl, as keys of the optics have it.
 
-    `confidence` from 0 (chance) to 1.
+    `confidence` from 0 (chance) to 1. Not `determined`: it is chance, and the others are as told.
     """
 
     rotation_deg: float
     flip: bool
     confidence: float
+    determined: bool
 
 
 def estimate_rotation(
@@ -47,4 +48,4 @@ def estimate_rotation(
         with showing(progress, recording.acquisition.source) as update:
             run, _ = process_recording(recording, settings, [], threads, update)
     found = rotation_of(run)
-    return Rotation(found.rotation_deg, found.flip, found.confidence)
+    return Rotation(found.rotation_deg, found.flip, found.confidence, found.determined)

@@ -41,6 +41,8 @@ class RotationEstimate:
     rotation_deg: float
     flip: bool
     confidence: float
+    determined: bool = True
+    """False where it is chance, and rotation and flip are those that were told."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,8 +168,9 @@ def test_the_rotation_is_estimated_from_the_maps_of_the_last_scan(rig: Rig) -> N
     reply = rig.order("estimate_rotation")
     fields = (rig.last_image(name)[0].astype(float) for name in ("com_y", "com_x"))
     expected = estimate_rotation(*fields)
-    assert reply["rotation_deg"] == pytest.approx(expected.rotation_deg, abs=0.06)
-    assert (reply["flip"], reply["scan"]) == (expected.flip, rig.events("finished")[0]["id"])
+    # discs that wander by chance tell no rotation
+    assert (reply["rotation_deg"], reply["flip"], reply["determined"]) == (0.0, False, False)
+    assert reply["scan"] == rig.events("finished")[0]["id"]
     assert reply["confidence"] == pytest.approx(expected.confidence, abs=0.006)
     assert rig.documents("settings") == []  # it only tells
     rig.check_messages()

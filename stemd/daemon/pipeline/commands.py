@@ -212,6 +212,7 @@ class Commands:
             "rotation_deg": round(found.rotation_deg, 1),
             "flip": found.flip,
             "confidence": round(found.confidence, 2),
+            "determined": found.determined,
         }
 
     async def _describe(self, args: Args) -> Args:

@@ -84,4 +84,5 @@ class Listener:
             "rotation_deg": round(found.rotation_deg, 1),
             "flip": found.flip,
             "confidence": round(found.confidence, 2),
+            "determined": found.determined,
         }

@@ -1,7 +1,7 @@
 // The button beside the rotation: asks for an estimate, fills it in, and applies it when confirmed.
 
 const sureness = (confidence) =>
-  confidence >= 0.5 ? "clear" : confidence >= 0.15 ? "weak" : "not clear";
+  confidence >= 0.5 ? "clear" : "weak";
 
 export class RotationEstimate {
   /**
@@ -44,6 +44,10 @@ export class RotationEstimate {
     this.button.disabled = false;
     if (!reply.ok) {
       this.forget(reply.error?.message ?? "refused");
+      return;
+    }
+    if (!reply.determined) {
+      this.forget("not clear in these data: the setting stays");
       return;
     }
     this.found = { rotation_deg: reply.rotation_deg, flip: reply.flip };
