@@ -5,7 +5,8 @@ What `placing.place_live` placed, a file of its frames places: see `doubt`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -49,21 +50,49 @@ def judge(numbers: Numbers, same: Same) -> Judged:
     if not good.any():
         return found
     start = int(np.argmax(good))
-    _Taking(found, numbers, with_header[start:].tolist(), same).all()
+    _Taking(found, numbers, _compact(with_header[start:]), same).all()
     return found
+
+
+def _compact(values: Numbers) -> Sequence[int]:
+    """Integers that are read one by one, in an eighth of a list's memory."""
+    return array("q", np.asarray(values, np.int64).tobytes())
+
+
+class _FirstFrames:
+    """The first frame that had a number; of each frame of a file one, in 8 bytes."""
+
+    def __init__(self, frames: int) -> None:
+        self._near = array("q", [-1]) * (2 * frames)
+        self._far: dict[int, int] = {}
+
+    def add(self, number: int, frame: int) -> None:
+        """A frame has this number, from 0 on."""
+        if number >= len(self._near):
+            self._far.setdefault(number, frame)
+        elif self._near[number] < 0:
+            self._near[number] = frame
+
+    def get(self, number: int) -> int | None:
+        """The first frame of a number, None where none had it."""
+        if not 0 <= number < len(self._near):
+            return self._far.get(number)
+        found = self._near[number]
+        return None if found < 0 else found
 
 
 class _Taking:
     """The pass through the frames `order`, of which the first is believed."""
 
-    def __init__(self, found: Judged, numbers: Numbers, order: list[int], same: Same) -> None:
+    def __init__(self, found: Judged, numbers: Numbers, order: Sequence[int], same: Same) -> None:
         self._found, self._order, self._same = found, order, same
-        self._raw: list[int] = numbers.tolist()
+        self._raw = _compact(numbers)
         first = self._raw[order[0]]
         self._last, self._step, self._offset = first, 1, 0
         self._before = 0
         self._returned = False
-        self._had = {first: order[0]}
+        self._had = _FirstFrames(numbers.size)
+        self._had.add(first, order[0])
         self._lowest = first
 
     def all(self) -> None:
@@ -82,7 +111,7 @@ class _Taking:
                     self._found.again = False
                     return
             out[at] = number
-            had.setdefault(number, at)
+            had.add(number, at)
             if number > self._last or self._returned:
                 if number > self._last + self._step:
                     self._before = self._last
