@@ -44,7 +44,8 @@ def line_order(maps: PositionMaps) -> list[Notice]:
     """What is to be said of the lines of a finished scan."""
     ny, nx = maps.shape
     lines = min(ny, LOOKED_AT // nx)
-    if min(lines, nx) < LEAST_SIDE or not maps.done[: lines * nx].all():
+    some = slice(0, lines * nx)
+    if min(lines, nx) < LEAST_SIDE or not maps.done[some].all() or not maps.total[some].any():
         return []
     series = [_flattened(part) for part in centre_of_mass(maps, 0, lines * nx)]
     return list(_said(series, lines, nx, ny * nx))

@@ -85,3 +85,10 @@ def test_a_scan_that_was_cut_off_or_is_small_is_left_alone() -> None:
     maps.done[-1:] = False
     assert kinds(maps) == []
     assert kinds(maps_of(centres("amorphous", 1), (8, 384))) == []
+
+
+def test_of_a_scan_without_a_single_count_nothing_is_said() -> None:
+    maps = maps_of(centres("crystal", 1))
+    for sums in (maps.total, maps.moment_y, maps.moment_x):
+        sums[:] = 0
+    assert kinds(maps) == []
