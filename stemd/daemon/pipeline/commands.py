@@ -20,6 +20,7 @@ from stemd.config.tables import AboutTable
 from stemd.daemon.pipeline.finished import FinishedScan
 from stemd.daemon.pipeline.finishing import Finishing
 from stemd.daemon.pipeline.images import PublishedImages
+from stemd.daemon.pipeline.saving import Saving
 from stemd.daemon.pipeline.scans import Scans
 from stemd.daemon.pipeline.settings import SettingsInForce
 from stemd.daemon.sessions.sessions import Sessions
@@ -81,6 +82,7 @@ class Commands:
         self._save_to_config = save_settings
         self._reconnect_camera, self._complete = reconnect, complete
         self._describe_past = describe
+        self._saving = Saving(settings, scans, images, self._last)
 
     async def carry_out(self, name: str, args: Args) -> Mapping[str, Any]:
         """What the reply says beyond the id. Raises StemdError; nothing is done then."""
@@ -125,17 +127,7 @@ class Commands:
 
     async def _save(self, args: Args) -> Args:
         """Images as they are now; of a running scan under names that say how far it was."""
-        scan_files, snapshot = self._scans.files, self._images.newest
-        if scan_files is not None and snapshot is not None and not snapshot.final:
-            ending = f"_at_{snapshot.positions_done}"
-        else:
-            last = self._last()
-            scan_files, snapshot, ending = last.files, last.final, ""
-        settings = self._settings.live.as_json()
-        names = await asyncio.to_thread(scan_files.write_images, snapshot, settings, ending)
-        if not ending:
-            await asyncio.to_thread(scan_files.amend)
-        return {"scan": snapshot.acquisition.id, "files": names}
+        return await self._saving.save()
 
     async def _save_settings(self, args: Args) -> Args:
         """The settings in force into the config file."""
