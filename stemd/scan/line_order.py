@@ -7,7 +7,7 @@ other way: the image is scrambled, and a lens measured in it is wrong without lo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,14 +52,11 @@ def line_order(maps: PositionMaps) -> list[Notice]:
 
 
 def _said(series: list[F64], lines: int, nx: int, positions: int) -> Iterator[Notice]:
-    spectrum = sum(np.abs(np.fft.rfft(part, 2 * part.size)) ** 2 for part in series)
-    match = np.fft.irfft(spectrum)[: lines * nx]
     size = lines * nx
-    match *= size / np.maximum(size - np.arange(size), 1)
-    chance = float(match[0]) / np.sqrt(2.0 * size)
-    beside = float(match[1])
-    fine = match[2] > FINE * beside
-    if beside < SURE * chance or match[nx] > NONE * beside or not fine:
+    itself, beside, two_apart, below = (_match_at(series, apart) for apart in (0, 1, 2, nx))
+    chance = itself / np.sqrt(2.0 * size)
+    # nearly every scan is done with here, without a Fourier transform
+    if beside < SURE * chance or below > NONE * beside or two_apart <= FINE * beside:
         return
     back = sum(_line_by_line(part.reshape(lines, nx)) for part in series) * lines / (lines - 1)
     if back > max(AS_GOOD * beside, SURE * chance):
@@ -71,6 +68,7 @@ def _said(series: list[F64], lines: int, nx: int, positions: int) -> Iterator[No
             "stemd process --serpentine makes the images of the record again",
         )
         return
+    match = _matches(series)
     low, high = max(LEAST_SIDE, nx // 4), min(4 * nx, size // LEAST_SIDE)
     lengths = np.arange(low, high + 1)
     lengths = lengths[(positions % lengths == 0) | (np.abs(lengths - nx) <= FLYBACK)]
@@ -98,6 +96,22 @@ def _flattened(series: F64) -> F64:
     series = series - (sums[high] - sums[low]) / (high - low)
     most = 5.0 * float(np.median(np.abs(series))) + 1e-12
     return np.asarray(np.clip(series, -most, most))
+
+
+def _match_at(series: Sequence[F64], apart: int) -> float:
+    """How well positions match those so far behind them, in all of the series."""
+    size = series[0].size
+    return (
+        sum(float(each[apart:] @ each[: size - apart]) for each in series) * size / (size - apart)
+    )
+
+
+def _matches(series: Sequence[F64]) -> F64:
+    """The same at every distance, (n,)."""
+    size = series[0].size
+    spectrum = sum(np.abs(np.fft.rfft(each, 2 * size)) ** 2 for each in series)
+    match = np.fft.irfft(spectrum)[:size]
+    return np.asarray(match * (size / (size - np.arange(size))))
 
 
 def _line_by_line(image: F64) -> float:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from stemd.acquisition import Acquisition, Detector, Scan
 from stemd.engines.base import PositionMaps
-from stemd.scan.line_order import line_order
+from stemd.scan.line_order import _match_at, _matches, line_order
 
 SHAPE = (48, 64)
 FIELDS = ("crystal", "amorphous", "fringes", "nothing")
@@ -92,3 +92,9 @@ def test_of_a_scan_without_a_single_count_nothing_is_said() -> None:
     for sums in (maps.total, maps.moment_y, maps.moment_x):
         sums[:] = 0
     assert kinds(maps) == []
+
+
+def test_the_match_at_one_distance_is_that_of_all_distances() -> None:
+    series = list(np.random.default_rng(2).normal(size=(2, 300)))
+    found = [_match_at(series, apart) for apart in range(300)]
+    np.testing.assert_allclose(_matches(series), found, atol=1e-9)
