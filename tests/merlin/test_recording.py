@@ -327,6 +327,8 @@ def test_reading_changes_nothing_in_the_file_and_closing_leaves_kept_blocks_usab
 )
 @example(faults=[(5, "missing", 300), (9, "too many", 300)], cut=False)
 @example(faults=[(9, "too many", 7), (11, "too many", 5)], cut=True)
+@example(faults=[(10, "missing", 455)], cut=False)
+@example(faults=[(10, "missing", 500), (4, "missing", 300)], cut=False)
 @example(faults=[(3, "too many", 400), (6, "missing", 300), (7, "missing", 100)], cut=False)
 def test_bytes_missing_or_too_many_cost_no_frame_behind_them(
     tmp_path_factory: pytest.TempPathFactory, faults: list[tuple[int, str, int]], cut: bool

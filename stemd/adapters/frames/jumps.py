@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from stemd.adapters.frames import doubt
+from stemd.adapters.frames import doubt, placing
 from stemd.adapters.frames.told import jumped_back
 from stemd.blocks import Notice
 
@@ -49,7 +49,7 @@ def judge(numbers: Numbers, same: Same) -> Judged:
     good = (rises > 0) & (rises <= LATE)
     if not good.any():
         return found
-    start = int(np.argmax(good))
+    start = _start(numbers[with_header], good)
     _Taking(found, numbers, _compact(with_header[start:]), same).all()
     return found
 
@@ -81,6 +81,18 @@ class _FirstFrames:
         return None if found < 0 else found
 
 
+def _start(numbers: Numbers, good: NDArray[np.bool_]) -> int:
+    """The first of the numbers that the one behind, and more than not of the next, count on from.
+
+    `good`: the number behind is a little higher.
+    """
+    for k in np.flatnonzero(good):
+        behind = numbers[k + 1 : k + 1 + doubt.MOST]
+        if doubt.counts_on(int(numbers[k]), 0, behind) > 0:
+            return int(k)
+    return int(np.argmax(good))
+
+
 class _Taking:
     """The pass through the frames `order`, of which the first is believed."""
 
@@ -89,7 +101,7 @@ class _Taking:
         self._raw = _compact(numbers)
         first = self._raw[order[0]]
         self._last, self._step, self._offset = first, 1, 0
-        self._before = 0
+        self._before, self._since = 0, placing.BEAR_OUT
         self._returned = False
         self._had = _FirstFrames(numbers.size)
         self._had.add(first, order[0])
@@ -103,7 +115,7 @@ class _Taking:
             number = raw[at] + self._offset
             if number != self._last + 1:
                 low = raw[at] <= 1 + LATE and raw[at] < self._last - LATE
-                if low and self._follower(k) != self._last + 2:
+                if low and not self._returns(k, number):
                     self._found.again = False
                     return
                 number = self._taken(k, self._plain(raw[at]))
@@ -113,8 +125,9 @@ class _Taking:
             out[at] = number
             had.add(number, at)
             if number > self._last or self._returned:
-                if number > self._last + self._step:
-                    self._before = self._last
+                self._since += 1
+                if number > self._last + self._step and self._since > placing.BEAR_OUT:
+                    self._before, self._since = self._last, 0
                 self._before += 1
                 self._step = max(1, min(number - self._last, LATE))
                 self._last, self._returned = number, False
@@ -130,13 +143,19 @@ class _Taking:
             self._offset = 0
         return raw + self._offset
 
-    def _follower(self, k: int) -> int | None:
-        """The number of the frame behind frame `order[k]`."""
-        if k + 1 == len(self._order):
-            return None
-        raw, due = self._raw[self._order[k + 1]], self._last + 2
-        number = raw + self._offset
-        return raw if abs(raw - due) <= LATE and abs(raw - due) < abs(number - due) else number
+    def _behind(self, k: int) -> Numbers:
+        """The numbers of the next frames behind frame `order[k]`."""
+        found: list[int] = []
+        for at in self._order[k + 1 : k + 1 + doubt.MOST]:
+            raw, due = self._raw[at], self._last + 2 + len(found)
+            number = raw + self._offset
+            plain = abs(raw - due) <= LATE and abs(raw - due) < abs(number - due)
+            found.append(raw if plain else number)
+        return np.array(found, np.int64)
+
+    def _returns(self, k: int, number: int) -> bool:
+        """Whether the frames behind frame `order[k]`, of a low number, count on from before it."""
+        return bool(doubt.counts_on(number, self._last, self._behind(k)) < 0)
 
     def _taken(self, k: int, number: int) -> int:
         """The number that counts, of frame `order[k]`."""
@@ -150,20 +169,21 @@ class _Taking:
             doubtful = number < last - LATE if one is None else not again
         if not doubtful:
             return number
-        follower = self._follower(k)
-        if follower is None:
+        asked = self._behind(k)
+        asked = asked[: doubt.needed(number, last, self._step, len(self._order), 0, LATE, asked)]
+        if not asked.size:
             verdict = doubt.BELIEVED
             if number < last - LATE and one is not None:
                 verdict = doubt.LOST_COUNT
         else:
-            behind = self._order[k + 1]
+            follower, behind = int(asked[0]), self._order[k + 1]
+            on = doubt.counts_on(number, last, asked)
             other = had.get(follower)
             repeats = (follower == number and self._same(at, behind)) or (
                 other is not None and self._same(other, behind)
             )
-            verdict = doubt.judged(
-                number, one is None, last, self._step, self._before, follower, repeats, LATE
-            )
+            free, step, before = one is None, self._step, self._before
+            verdict = doubt.judged(number, free, last, step, before, follower, on, repeats, LATE)
         if verdict == doubt.LOST_COUNT:
             kind, text, count, remedy = jumped_back(last - 1, number - 1)
             self._found.told.append(Notice(kind, text, count=count, remedy=remedy))

@@ -21,9 +21,9 @@ def mended(
 ) -> tuple[JoinedPieces, Notice] | None:
     """The whole frames of a local file, and what to tell of it; None where it needs no mending.
 
-    Frames stand one behind the other. Where the last header is not at its place, or another of
-    `LOOKED_AT` all over the file (what is missing here may be too much there), each one that is not
-    is looked for, and the frames go on there.
+    Frames stand one behind the other. Where the last header is not at its place, or lies within
+    another frame, or another of `LOOKED_AT` all over the file is not at its place (what is missing
+    here may be too much there), each one that is not is looked for, and the frames go on there.
     """
     size = start.layout.frame_bytes
     if not isinstance(file, MappedFile) or _in_place(file, camera, start):
@@ -35,8 +35,9 @@ def mended(
     while 0 <= at <= file.size - size:
         here, ended = _whole(file.piece(at, file.size), camera, start)
         after, behind = at + here * size, -1
-        if not ended:
+        if here or not ended:
             behind = _next_header(file, camera, start, after - size + 1 if here else at + 1)
+        if behind >= 0 or not ended:
             if here and 0 <= behind < after:
                 here, torn = here - 1, torn + 1
             places.append(sum(counts) + here)
@@ -69,7 +70,11 @@ def _in_place(file: MappedFile, camera: FrameFormat, start: FrameStart) -> bool:
     if not _headed(file, camera, start, count - 1, count):
         return False
     places = np.unique(np.linspace(0, count - 1, min(count, LOOKED_AT)).astype(np.int64))
-    return bool((_numbers(file, camera, start, places) >= 0).all())
+    if (_numbers(file, camera, start, places) < 0).any():
+        return False
+    # where nearly a whole frame is missing from the last but one, the last one lies within it
+    within = (count - 1) * start.layout.frame_bytes + 1
+    return _next_header(file, camera, start, within) < 0
 
 
 def _headers(file: MappedFile, camera: FrameFormat, start: FrameStart) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterator
 from typing import Protocol
 
@@ -18,6 +19,8 @@ from stemd.blocks import Buffer, EndReason, FrameBlock, Message, Notice
 
 Bytes = NDArray[np.uint8]
 _NO_PREFIX: Bytes = np.zeros(0, np.uint8)
+_NO_NUMBERS: NDArray[np.int64] = np.zeros(0, np.int64)
+_NO_MARKS: NDArray[np.uint16] = np.zeros(0, np.uint16)
 
 
 class FramesAtHand(Protocol):
@@ -56,7 +59,7 @@ class Placer:
         self._reference: NDArray[np.uint8] = np.zeros(0, np.uint8)
         self._prefix: NDArray[np.uint8] = np.zeros(0, np.uint8)
         self.opening: NDArray[np.uint8] = np.zeros(0, np.uint8)
-        self._held: HeldFrame | None = None
+        self._held: deque[HeldFrame] = deque()
 
     def expect(self, start: FrameStart, prefix_bytes: int) -> None:
         """Frames are like this one from now on."""
@@ -66,18 +69,20 @@ class Placer:
 
     def close(self, reason: EndReason, why: Notice | None = None) -> Iterator[Message]:
         """End the open scan, if there is one, see `ScanTracker.close`; nothing is held any more."""
-        if self._held is not None:
-            yield from self._settle(-1, np.uint16(0))
+        state = self._tracker.state
+        state[placing.NO_MORE] = 1
+        yield from self._settle(_NO_NUMBERS, _NO_MARKS)
+        state[placing.NO_MORE] = 0
         yield from self._tracker.close(reason, why)
 
     def forget(self) -> None:
         """What is held is of no scan any more."""
-        self._held = None
+        self._held.clear()
 
     def whole_block(self, slots: FramesAtHand, now_ns: int) -> FrameBlock | tuple[int, int]:
         """The usual case, a full block within one scan; else what `place` goes on from."""
         start, acquisition = slots.done, self._tracker.acquisition
-        if self._held is not None:
+        if self._held:
             return placing.ALL, start
         why = self._check(slots, slots.capacity)
         if why != placing.ALL or acquisition is None or self._tracker.has_lies:
@@ -89,9 +94,9 @@ class Placer:
     def _check(self, slots: FramesAtHand, stop: int) -> int:
         """Check and place whole frames up to slot `stop`; returns why it stopped at `done`."""
         slots.read_numbers(stop, self._reference)
-        return self._placed(slots, stop, self._prefix)
+        return self._placed(slots, stop, stop, self._prefix)
 
-    def _placed(self, slots: FramesAtHand, stop: int, prefix: NDArray[np.uint8]) -> int:
+    def _placed(self, slots: FramesAtHand, stop: int, ahead: int, prefix: Bytes) -> int:
         tracker, buffer = self._tracker, slots.buffer
         assert buffer is not None
         why: int
@@ -101,6 +106,7 @@ class Placer:
             slots.numbers,
             slots.done,
             stop,
+            ahead,
             tracker.state,
             buffer.sequence,
             buffer.probe,
@@ -118,8 +124,11 @@ class Placer:
         `stopped`: a check to go on from. Returns False at a slot that holds no expected frame.
         """
         while stopped is not None or slots.done < stop:
-            if self._held is not None and slots.done < stop:
-                yield from self._settle_by(slots, stop)
+            if self._held and slots.done < stop:
+                stopped = None  # nothing was checked before it
+                yield from self._settle_by(slots, stop, now_ns)
+                if slots.done >= stop:
+                    break
             if stopped is None:
                 start = slots.done
                 why = self._check(slots, stop)
@@ -159,34 +168,46 @@ class Placer:
             yield from tracker.jumped_back()
 
     def _hold(self, slots: FramesAtHand, now_ns: int) -> None:
-        """Keep frame `done` of the slots back until the next one is here."""
+        """Keep frame `done` of the slots back until the next ones are here."""
         at, tracker = slots.done, self._tracker
         acquisition = tracker.acquisition or tracker.new_scan(slots.layout, now_ns)
         block = slots.block(at, at + 1, acquisition, now_ns)
-        self._held = HeldFrame(block, slots.layout, int(slots.numbers[at]), slots.marks[at])
+        held = HeldFrame(block, slots.layout, int(slots.numbers[at]), slots.marks[at])
+        self._held.append(held)
         block.release()
         slots.done += 1
 
-    def _settle_by(self, slots: FramesAtHand, stop: int) -> Iterator[Message]:
-        """Place what is held as the next frame tells, unless this is none."""
+    def _settle_by(self, slots: FramesAtHand, stop: int, now_ns: int) -> Iterator[Message]:
+        """Place what is held as the next frames tell; they are held, too, where they cannot yet."""
         slots.read_numbers(stop, self._reference)
-        at = slots.done
-        if slots.numbers[at] >= 0 and np.array_equal(slots.prefixes[at], self._prefix):
-            yield from self._settle(int(slots.numbers[at]), slots.marks[at])
-
-    def _settle(self, behind: int, mark: np.uint16) -> Iterator[Message]:
-        """Place what is held, `behind` being the number of the next frame, -1: there is none."""
-        held, state = self._held, self._tracker.state
-        assert held is not None
-        self._held = None
-        state[placing.TAKEN] = placing.verdict(
-            int(held.numbers[0]), held.marks[0], behind, mark, state, self._tracker.known
+        good, most = slots.done, min(stop, slots.done + doubt.MOST)
+        while (
+            good < most
+            and slots.numbers[good] >= 0
+            and np.array_equal(slots.prefixes[good], self._prefix)
+        ):
+            good += 1
+        yield from self._settle(
+            slots.numbers[slots.done : good].copy(), slots.marks[slots.done : good].copy()
         )
-        while held.done < held.capacity:
-            start = held.done
-            why = self._placed(held, held.capacity, _NO_PREFIX)
-            yield from self._given(held, start, 0)
-            if why == placing.BACK:
-                state[placing.TAKEN] = doubt.BELIEVED
+        if self._held:
+            for _ in range(slots.done, good):
+                self._hold(slots, now_ns)
+
+    def _settle(self, behind: NDArray[np.int64], marks: NDArray[np.uint16]) -> Iterator[Message]:
+        """Place what is held, as far as it and the frames `behind` it tell."""
+        waiting = self._held
+        while waiting:
+            held = waiting[0]
+            held.numbers = np.concatenate([*(one.numbers[:1] for one in waiting), behind])
+            held.marks = np.concatenate([*(one.marks[:1] for one in waiting), marks])
+            held.prefixes = np.zeros((held.numbers.size, 0), np.uint8)
+            why = self._placed(held, held.capacity, held.numbers.size, _NO_PREFIX)
+            if why == placing.DOUBTFUL:
+                return
+            if held.done == held.capacity and waiting[0] is held:
+                waiting.popleft()
+            yield from self._given(held, 0, 0)
             yield from self._answer(why, held, 0)
-        state[placing.TAKEN] = doubt.OPEN
+            if held.done == held.capacity and waiting and waiting[0] is held:
+                waiting.popleft()

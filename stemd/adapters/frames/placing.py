@@ -21,10 +21,10 @@ LAST, NUMBER = 9, 10
 FIRST, TURN = 11, 12
 ZERO, RISES = 13, 14
 OFFSET, KNOWN = 15, 16
-STEP, BEFORE, TAKEN, SAID, PUT = 17, 18, 19, 20, 21
-N_FRAMES, N_FLYBACK, N_LEADING, N_REPEATED, N_PLACED = 22, 23, 24, 25, 26
-N_LIES, N_NO_ROOM = 27, 28
-STATE_SIZE = 29
+STEP, BEFORE, SINCE, NO_MORE, SAID, PUT = 17, 18, 19, 20, 21, 22
+N_FRAMES, N_FLYBACK, N_LEADING, N_REPEATED, N_PLACED = 23, 24, 25, 26, 27
+N_LIES, N_NO_ROOM = 28, 29
+STATE_SIZE = 30
 """TOTAL: frames of a scan. END: frames after which the scan at hand is complete. OPEN: a scan is
 under way. LAST: highest frame number seen, -1 before the first. NUMBER: out, the frame number
 that stopped the kernel. FIRST, TURN: the camera's first number, and what its numbers wrap at (0:
@@ -32,15 +32,18 @@ never). ZERO: the number that is sent as 0, or left out, see `may_leave_out_0`; 
 1 where frames come by several links: one link need not bring the first number, so any that is far
 behind the others begins again. OFFSET: to be added to the numbers of a camera that has lost its
 count. KNOWN: BASE of the newest scan. STEP: by how much the number of the newest frame is above
-the one before it. BEFORE: what LAST would be without the newest jump up. TAKEN: how the number of
-the next frame is taken, see `doubt`; 0: as it seems. SAID, PUT: out, the newest number that lied,
-and that of its place or of the frame before it. N_...: counters, the last of all."""
+the one before it. BEFORE: what LAST would be without the newest jump up that was borne out before
+by SINCE frames. NO_MORE: 1 where no frames are waited for that would tell of a doubtful one. SAID,
+PUT: out, the newest number that lied, and that of its place or of the frame before it. N_...:
+counters, the last of all."""
 
 ALL, COMPLETE, OTHER_SCAN, RESTART, BAD, BACK, DOUBTFUL = 0, 1, 2, 3, 4, 5, 6
 """Why `place_live` stopped: nothing left; scan complete with the frame before; the frame belongs
 to no open scan; numbers begin again; the bytes are not the expected frame; numbers jump back; only
-the frame behind can tell whether this one's number lies."""
+frames behind that have not come can tell whether this one's number lies."""
 
+BEAR_OUT = 3
+"""Frames behind a jump up that make it part of what is believed."""
 _REORDER = 8  # number 1 behind no more frames than this is a repeat, behind more a new beginning
 _LINKS_REACH = 64  # what one of several links leaves out is with the others
 
@@ -58,7 +61,7 @@ def new_state(first_number: int, turn: int) -> NDArray[np.int64]:
     """The state of a camera whose numbers begin at `first_number` and wrap at `turn`."""
     state = np.zeros(STATE_SIZE, np.int64)
     state[LAST] = state[BEFORE] = -1
-    state[STEP] = 1
+    state[STEP], state[SINCE] = 1, BEAR_OUT
     state[FIRST], state[TURN] = first_number, turn
     state[ZERO] = turn if may_leave_out_0(first_number, turn) else 0
     return state
@@ -115,32 +118,44 @@ def _is_doubtful(
 
 
 @njit(cache=True, nogil=True)
-def verdict(
-    raw: int,
-    mark: int,
-    behind: int,
-    mark_behind: int,
+def _verdict(
+    i: int,
+    stop: int,
+    waits: bool,
+    numbers: NDArray[np.int64],
+    marks: NDArray[np.uint16],
     state: NDArray[np.int64],
     known: NDArray[np.uint16],
 ) -> int:
-    """How the doubtful number `raw` is taken, see `doubt`, if `behind` is that of the next frame.
+    """How the doubtful number of frame i is taken, see `doubt`, if those up to `stop` follow.
 
-    The marks are those of both frames. `behind` -1: nothing more comes.
+    OPEN: more of them are needed, and `waits`.
     """
     last = state[LAST] + 1
-    value = _number(raw, last + 1, state)
+    value = _number(numbers[i], last + 1, state)
+    n = min(stop - i - 1, doubt.MOST)
+    behind = np.empty(n, np.int64)
+    for k in range(n):
+        behind[k] = _number(numbers[i + 1 + k], last + 2 + k, state)
+    step = state[STEP]
+    frames = state[END] if state[OPEN] != 0 else state[TOTAL]
+    end = state[BASE] + frames
+    used = doubt.needed(value, last, step, end - last - 1, end if frames else 0, _REORDER, behind)
+    if waits and used > n:
+        return int(doubt.OPEN)
+    behind = behind[:used]
     k = value - 1 - state[KNOWN]
     free = 0 <= k < known.size and known[k] == 0
-    if behind < 0:
-        return doubt.LOST_COUNT if value < last - _REORDER and not free else doubt.BELIEVED
-    follower = _number(behind, last + 2, state)
+    if behind.size == 0:
+        return int(doubt.LOST_COUNT if value < last - _REORDER and not free else doubt.BELIEVED)
+    follower = behind[0]
     k = follower - 1 - state[KNOWN]
-    again = 0 <= k < known.size and known[k] == mark_behind
-    same = mark == mark_behind
+    again = 0 <= k < known.size and known[k] == marks[i + 1]
+    same = marks[i] == marks[i + 1]
     same |= again
     before = state[BEFORE] + 1
-    step = state[STEP]
-    return int(doubt.judged(value, free, last, step, before, follower, same, _REORDER))
+    on = doubt.counts_on(value, last, behind)
+    return int(doubt.judged(value, free, last, step, before, follower, on, same, _REORDER))
 
 
 @njit(inline="always")
@@ -174,6 +189,7 @@ def place_live(
     numbers: NDArray[np.int64],
     start: int,
     stop: int,
+    ahead: int,
     state: NDArray[np.int64],
     sequence: NDArray[np.int64],
     probe: NDArray[np.int64],
@@ -183,6 +199,7 @@ def place_live(
 ) -> tuple[int, int]:
     """Check and place the received frames start..stop-1; returns (why it stopped, at which frame).
 
+    Those up to `ahead` - 1 are known, too, and tell whether the numbers of those before them lie.
     `prefixes` (n, size) are the message prefixes, every one must be `prefix`. `numbers` are as
     sent, -1 for a header that is not the expected one.
     `sequence` and `probe` take the frame number within the scan and the probe position, -1 for
@@ -210,23 +227,22 @@ def place_live(
             return RESTART, i
         if state[RISES] != 0 and value < expected - 1 - _REORDER:
             return RESTART, i
-        taken = state[TAKEN]
-        if (
-            taken == doubt.OPEN
-            and value != expected
-            and _is_doubtful(value, marks[i], state, known)
-        ):
-            behind, mark_behind = -1, marks[i]
+        taken = doubt.OPEN
+        if value != expected and _is_doubtful(value, marks[i], state, known):
             if state[OPEN] != 0:  # the last frame of a scan is not waited for
                 last_one = value - state[BASE] == state[END] and state[N_FRAMES] > 0
                 asks = back > _REORDER or not last_one
             else:
                 asks = value > expected
+            good = i + 1
             if asks:
-                if i + 1 == stop or numbers[i + 1] < 0 or not _is_like(prefixes, prefix, i + 1):
-                    return DOUBTFUL, i
-                behind, mark_behind = numbers[i + 1], marks[i + 1]
-            taken = verdict(raw, marks[i], behind, mark_behind, state, known)
+                most = min(ahead, good + doubt.MOST)
+                while good < most and numbers[good] >= 0 and _is_like(prefixes, prefix, good):
+                    good += 1
+            waits = asks and state[NO_MORE] == 0
+            taken = _verdict(i, good, waits, numbers, marks, state, known)
+            if taken == doubt.OPEN:
+                return DOUBTFUL, i
         if taken == doubt.LOST_COUNT:
             state[NUMBER] = value - 1
             return BACK, i
@@ -241,8 +257,10 @@ def place_live(
             state[NUMBER] = n
             return OTHER_SCAN, i
         if n > state[LAST] or taken == doubt.RETURNED:
-            if n > state[LAST] + state[STEP]:
+            state[SINCE] += 1
+            if n > state[LAST] + state[STEP] and state[SINCE] > BEAR_OUT:
                 state[BEFORE] = state[LAST]
+                state[SINCE] = 0
             state[BEFORE] += 1
             state[STEP] = max(1, min(n - state[LAST], _REORDER))
             state[LAST] = n

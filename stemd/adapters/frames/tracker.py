@@ -77,6 +77,7 @@ class ScanTracker:
         self.state[placing.LAST] = -1
         self.state[placing.BASE] = self.state[placing.OFFSET] = 0
         self.state[placing.STEP], self.state[placing.BEFORE] = 1, -1
+        self.state[placing.SINCE] = placing.BEAR_OUT
         self.known = NO_MARKS
 
     def say_of_next(self, notice: Notice) -> None:
