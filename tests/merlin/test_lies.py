@@ -188,6 +188,14 @@ def test_lies_side_by_side_beside_lost_frames_move_no_other(
         np.testing.assert_array_equal(seen.patterns[n - 1 - n // 10], pattern(SMALL, n))
 
 
+@pytest.mark.parametrize("back", [8, 9, 10])
+def test_a_low_number_that_was_lost_has_one_place_live_and_from_the_record(
+    back: int, tmp_path: Path
+) -> None:
+    shown = [(n, 38 - back if n == 38 else n) for n in range(1, 81) if n != 38 - back]
+    both_agree(tmp_path, decode(sent(shown), SCAN))
+
+
 @pytest.mark.parametrize("block_bytes", [ONE_A_BLOCK, 2048])
 def test_a_foreign_frame_takes_no_place(block_bytes: int) -> None:
     shown = [*((n, n) for n in range(1, 41)), (999, 60), *((n, n) for n in range(41, 81))]

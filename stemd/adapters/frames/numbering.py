@@ -154,7 +154,8 @@ def _without_lies(numbers: Numbers) -> tuple[Numbers, Numbers]:
         low = int(rising[index - 1]) if index else None
         high = int(rising[index]) if index < rising.size else None
         expected = _between(numbers, at, low, high)
-        if abs(int(numbers[at]) - expected) > LATE:
+        ahead = int(numbers[at]) - expected
+        if ahead > LATE or ahead < -1 - LATE:  # late is what is so far behind the last one
             mended[at] = expected
             changed.append(at)
     changed += _odd_ends(mended)
