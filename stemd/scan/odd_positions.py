@@ -42,10 +42,12 @@ def odd_positions(maps: PositionMaps) -> list[Notice]:
 
 
 def _came_twice(maps: PositionMaps) -> Iterator[Notice]:
-    count, longest, where, run = 0, 0, 0, 0
+    count, pairs, longest, where, run = 0, 0, 0, 0, 0
     for first, stop in stretches(1, maps.total.size):
         now, before = slice(first, stop), slice(first - 1, stop - 1)
-        same = (maps.total[now] >= ENOUGH) & maps.done[now] & maps.done[before]
+        same = maps.done[now] & maps.done[before]
+        pairs += int(np.count_nonzero(same))
+        same &= maps.total[now] >= ENOUGH
         for sums in (maps.total, maps.moment_y, maps.moment_x):
             same &= sums[now] == sums[before]
         count += int(np.count_nonzero(same))
@@ -58,7 +60,8 @@ def _came_twice(maps: PositionMaps) -> Iterator[Notice]:
             longest, where = int(lengths[at]), first + int(edges[at])
         run = int(lengths[-1])
     done = int(np.count_nonzero(maps.done))
-    if count >= done - 1 or (longest < RUN and count < SOME + SHARE * done):
+    # of patterns that are all the same is said so elsewhere
+    if count == pairs or (longest < RUN and count < SOME + SHARE * done):
         return
     text = f"{count:,} of {done:,} patterns are the same to the count as the one before them"
     if longest >= RUN:

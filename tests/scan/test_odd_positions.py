@@ -83,3 +83,10 @@ def test_a_pattern_that_jumps_is_said_and_descan_and_particles_are_no_jumps() ->
     even[0] += np.linspace(0.0, 6.0, SHAPE[0])[:, None]
     even[1, 10:30, 20:40] += 2.0
     assert kinds(maps_of(even)) == []
+
+
+def test_patterns_that_are_all_the_same_are_told_elsewhere_also_with_holes() -> None:
+    maps = maps_of(centres("nothing", 1))
+    again(maps, 1, maps.total.size)
+    maps.done[100:130] = False
+    assert kinds(maps) == []
