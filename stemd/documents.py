@@ -31,6 +31,16 @@ _MAX_DIGITS = 308
 _MAX_BITS = 1024  # a double, the number of most readers, ends there
 
 
+_JSON_WORDS = {
+    type(None): "null",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    list: "an array",
+}
+
+
 def plain_text(text: str) -> str:
     """The text with lone surrogates written out, as in `\\udcfc`: any encoder takes it.
 
@@ -126,12 +136,15 @@ def compact_json(value: Any) -> str:
     return json.dumps(plain, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
 
-def from_json(data: bytes | str, most: int = MAX_DOCUMENT_BYTES) -> Any:
+def from_json(
+    data: bytes | str, most: int = MAX_DOCUMENT_BYTES, *, whole_text: bool = False
+) -> Any:
     """A JSON value from outside, as text that can be encoded and numbers that fit a double.
 
     Raises FormatError, and nothing else, for more than `most` bytes, for what is no UTF-8 or no
-    JSON, and for objects nested deeper than MAX_DEPTH. Its message is the end of a sentence that
-    begins with the name of what was read.
+    JSON, and for objects nested deeper than MAX_DEPTH; with `whole_text` also for half of a
+    surrogate pair, which is no text and is written out otherwise. Its message is the end of a
+    sentence that begins with the name of what was read.
     """
     if len(data) > most:
         raise FormatError(f"has {len(data)} bytes", f"at most {most} bytes")
@@ -144,14 +157,21 @@ def from_json(data: bytes | str, most: int = MAX_DOCUMENT_BYTES) -> Any:
         raise FormatError(f"is not valid JSON: {plain_text(str(error))}") from error
     if text.count("[") + text.count("{") > MAX_DEPTH and _is_deeper(parsed, MAX_DEPTH):
         raise FormatError(f"is nested deeper than {MAX_DEPTH}")
-    return parsed if "\\u" not in text and text.isascii() else _encodable(parsed)
+    if "\\u" not in text and text.isascii():
+        return parsed
+    made = _encodable(parsed)
+    if whole_text and made != parsed:
+        raise FormatError("holds half of a surrogate pair, which is no text")
+    return made
 
 
-def object_from_json(data: bytes | str, most: int = MAX_DOCUMENT_BYTES) -> Json:
+def object_from_json(
+    data: bytes | str, most: int = MAX_DOCUMENT_BYTES, *, whole_text: bool = False
+) -> Json:
     """A JSON object from outside. Raises FormatError, and nothing else."""
-    parsed = from_json(data, most)
+    parsed = from_json(data, most, whole_text=whole_text)
     if not isinstance(parsed, dict):
-        raise FormatError(f"is a JSON {type(parsed).__name__}, not an object")
+        raise FormatError(f"is {_JSON_WORDS[type(parsed)]} in JSON, not an object")
     return parsed
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from stemd.blocks import Notice
@@ -32,3 +34,10 @@ def test_one_of_a_thing_is_in_the_singular(text: str, said: str) -> None:
     assert Notice("kind", text).text == said
     error = StemdError(text, text)
     assert (error.message, error.remedy, str(error)) == (said, said, f"{said}\n  remedy: {said}")
+
+
+def test_no_engine_names_itself_in_an_error() -> None:
+    """Who tells it says which engine: "engine direct: engine direct: the disc ..." was told."""
+    engines = Path(__file__).parents[1] / "stemd" / "engines"
+    named = [path.name for path in engines.rglob("*.py") if '"engine {' in path.read_text()]
+    assert named == []

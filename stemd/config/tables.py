@@ -86,7 +86,7 @@ class DaemonTable(_Table):
 class PublishTable(_Table):
     """`[pipeline.publish]`: snapshots a second at most, which images (default: all), pictures."""
 
-    rate_hz: Annotated[float, Field(gt=0.0, le=100.0)] = 10.0
+    rate_hz: Annotated[float, Field(ge=0.001, le=100.0)] = 10.0
     images: tuple[ImageName, ...] | None = None
     preview: bool = False
 

@@ -177,9 +177,9 @@ async def _in_time(looking: asyncio.Future[list[News]], disk: DiskWatch, red: Re
 def _tell(news: News, disk: DiskWatch, pipelines: Mapping[str, Pipeline]) -> None:
     for pipeline in pipelines.values():
         if news == "failed" and disk.error is not None:
-            pipeline.disk.failed(disk.error)
+            pipeline.disk.found_ill(disk.error)
         elif news == "well" and disk.well_since is not None:
-            pipeline.disk.well(disk.well_since)
+            pipeline.disk.found_well(disk.well_since)
         elif news == "low":
             pipeline.troubles.tell("warning", *disk.warning, "disk_low")
         elif news == "retention" and (error := disk.retention_error) is not None:

@@ -110,7 +110,7 @@ class Gate:
 def parse_object(payload: bytes, most: int = MAX_REQUEST_BYTES) -> Json:
     """A JSON object from outside, of bounded size. Raises with the reply's error inside."""
     try:
-        return object_from_json(payload, most)
+        return object_from_json(payload, most, whole_text=True)
     except FormatError as error:
         allowed = error.remedy or "a JSON object in UTF-8"
         _refuse("", f"the request {error.message}", allowed)

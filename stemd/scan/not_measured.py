@@ -48,7 +48,8 @@ def _by_engines(run: ScanRun) -> str:
         return "no engine of the config measures the lens, as direct, ssb or measured_optics do"
     for name in measuring:
         if name in run.failed:
-            return f"engine {name}: {run.failed[name]}"
+            why = " ".join(run.failed[name].split())
+            return f"engine {name}: {why}"
     for notice in run.notices:
         if notice["kind"].endswith(TOLD):
             return str(notice["text"])

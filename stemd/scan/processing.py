@@ -192,7 +192,7 @@ def with_correction(run: ScanRun, final: Snapshot, image: str | None = None) -> 
         raise UsageError(
             f"--correct: there is no restored image{f' of {image}' if image else ''}",
             "add --engine restoration:input=NAME with the name of an image"
-            + "".join(f"; {run.failed[name]}" for name in run.failed),
+            + "".join(f"; engine {name}: {run.failed[name]}" for name in run.failed),
         )
     source = named[found.extra["input"]]
     if source.shape != run.maps.shape:

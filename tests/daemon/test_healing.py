@@ -15,7 +15,7 @@ import pytest
 from stemd.config.tables import RetentionTable
 from stemd.daemon import health as health_module
 from stemd.daemon.healing import TRIALS, Healing
-from stemd.daemon.health import watch_disk
+from stemd.daemon.health import _tell, watch_disk
 from stemd.daemon.pipeline.disk_side import DiskSide
 from stemd.daemon.pipeline.troubles import Troubles
 from stemd.errors import SinkError
@@ -209,6 +209,19 @@ async def test_a_disk_that_is_full_is_not_called_well_while_a_scan_suffers_from_
     store.reserve_bytes = 2 * shutil.disk_usage(store.data_dir).total
     bench.look(2)
     assert bench.watch.well_since is None
+
+
+async def test_a_scan_that_ends_on_a_disk_that_is_too_full_is_no_all_clear(bench: Bench) -> None:
+    pipelines: Any = {name: SimpleNamespace(disk=side) for name, side in bench.sides.items()}
+    bench.watch._error = REFUSED
+    _tell("failed", bench.watch, pipelines)
+    bench.sides["one"].well("2026-01-01T00:00:00.000000Z")  # its last images found room
+    assert bench.red()
+    assert not any("has taken files again" in entry["message"] for entry in bench.said)
+    bench.watch._error, bench.watch.well_since = None, "2026-01-01T00:00:09.000000Z"
+    _tell("well", bench.watch, pipelines)
+    assert not bench.red()
+    assert "has taken files again" in bench.said[-1]["message"]
 
 
 async def test_the_trouble_of_one_pipeline_is_not_that_of_another(bench: Bench) -> None:

@@ -112,14 +112,24 @@ def test_deep_nesting_is_refused_without_a_recursion_error(depth: int) -> None:
     [
         (b'{"a": NaN}', "NaN is not a JSON number"),
         (b"\xff", "is not valid JSON"),
-        (b"[1]", "is a JSON list, not an object"),
-        (b"5", "is a JSON int, not an object"),
+        (b"[1]", "is an array in JSON, not an object"),
+        (b"5", "is a number in JSON, not an object"),
+        (b"null", "is null in JSON, not an object"),
         (b'{"a": "' + b"x" * 100 + b'"}', "has 109 bytes"),
     ],
 )
 def test_what_is_no_object_is_said(data: bytes, message: str) -> None:
     with pytest.raises(FormatError, match=message):
         object_from_json(data, most=108)
+
+
+def test_half_of_a_surrogate_pair_is_no_text_in_a_request() -> None:
+    half = rb'{"about": {"sample": "\ud800"}}'
+    assert object_from_json(half) == {"about": {"sample": "\\ud800"}}
+    with pytest.raises(FormatError, match="half of a surrogate pair"):
+        object_from_json(half, whole_text=True)
+    pair = rb'{"a": "\ud83d\ude00"}'
+    assert object_from_json(pair, whole_text=True) == {"a": "\U0001f600"}
 
 
 def test_numbers_that_no_double_holds_do_not_come_in_as_integers() -> None:

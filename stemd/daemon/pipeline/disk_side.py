@@ -31,6 +31,8 @@ class DiskSide:
         self.scans_not_recorded = 0
         self._troubles, self._sessions = troubles, sessions
         self._suffers, self._changed = suffers, changed
+        self._watched_ill = False
+        """Whether whoever looks at the disk has found it ill, and not well since."""
         self._lost: list[str] = []
         """Scans that are not recorded, since the disk was well last."""
 
@@ -46,14 +48,28 @@ class DiskSide:
         self._sessions.there("disk", there=False)
         self._changed()
 
+    def found_ill(self, error: StemdError) -> None:
+        """Whoever looks at the disk says so: until it says otherwise no scan that ends does."""
+        self._watched_ill = True
+        self.failed(error)
+
+    def found_well(self, since: str) -> None:
+        """Whoever looks at the disk says so."""
+        self._watched_ill = False
+        self.well(since)
+
     def not_recorded(self, scan_id: str) -> None:
         """The disk has not everything of this scan."""
         self.scans_not_recorded += 1
         self._lost.append(scan_id)
 
     def well(self, since: str) -> None:
-        """The disk takes files again, since then; no news while a running scan is not kept."""
-        if self._suffers():
+        """The disk takes files again, since then; no news while a running scan is not kept.
+
+        Nor while the disk is known to be ill: the last images of a scan still find room on a disk
+        that is too full for the next record.
+        """
+        if self._suffers() or self._watched_ill:
             return
         self._sessions.there("disk", there=True)
         if not self._troubles.over("disk"):

@@ -22,6 +22,7 @@ from stemd.engines.bright_field.settings import measures
 from stemd.engines.bright_field.so_far import MeasuringSoFar
 from stemd.engines.bright_field.view import Discs, Looking, Vectors, discs_seen
 from stemd.engines.lens.found import LensFound, OpticsFound
+from stemd.errors import StemdError
 from stemd.results import Result
 from stemd.settings import Settings
 
@@ -126,6 +127,12 @@ class BrightFieldEngine(KeepsDiscs):
             discs, vectors = self._discs(optics, lines, whole=False)
             self._optics.measure_so_far(discs, vectors, optics, self._own.search, self._goes_on)
 
+    def _not_measured(self, error: Exception) -> None:
+        if not isinstance(error, StemdError):
+            error = StemdError(f"{type(error).__name__}: {error}")
+        text = f"the optics were not measured: {error.message}"
+        self._say("not_measured", text, remedy=error.remedy)
+
     def _goes_on(self) -> bool:
         return not (self._ending or self._given_up)
 
@@ -136,7 +143,7 @@ class BrightFieldEngine(KeepsDiscs):
             self._so_far.look(
                 lambda: self._seen.complete_lines(self._maps.done, self._maps.shape),
                 self._measure_so_far,
-                lambda error: self._say("not_measured", f"the optics were not measured: {error}"),
+                self._not_measured,
             )
         wake()
 
@@ -184,7 +191,7 @@ class BrightFieldEngine(KeepsDiscs):
         nx = self._maps.shape[1]
         done = (self._maps.done & ~self._seen.left_out)[: lines * nx].reshape(lines, nx)
         by = Looking(beam, pixel, step, self._optics.center(optics, whole=whole))
-        return discs_seen(self.name, self._kept, self._maps, done, by, optics, level=whole)
+        return discs_seen(self._kept, self._maps, done, by, optics, level=whole)
 
     def _whole(self, result: Result, discs: Discs, optics: Optics) -> Result:
         """With all lines of the scan, and with what all such images have to say."""

@@ -62,7 +62,6 @@ class Looking:
 
 
 def discs_seen(
-    engine: str,
     kept: BrightField,
     maps: PositionMaps,
     done: NDArray[np.bool_],
@@ -83,7 +82,7 @@ def discs_seen(
         places = (kept.places() - center) / radius
         if not kept.covers(center, radius):
             raise StemdError(
-                f"engine {engine}: the disc at {center[0]:.1f}, {center[1]:.1f} with a "
+                f"the disc at {center[0]:.1f}, {center[1]:.1f} with a "
                 f"radius of {radius:.1f} pixels lies outside the kept part of the patterns",
                 "set optics.center and convergence_semi_angle_mrad before the scan",
             )

@@ -109,7 +109,7 @@ class RestorationEngine:
             if found is None:
                 names = ", ".join(result.name for result in results) or "none"
                 raise ModelError(
-                    f"engine {self.name}: there is no image {own.input!r} to restore",
+                    f"there is no image {own.input!r} to restore",
                     f"set its input to one of the scan's images: {names}",
                 )
             self._abandoned = True  # a job for an unfinished image that still runs

@@ -24,6 +24,8 @@ from stemd.storage.files import disk_error
 from stemd.storage.locks import STOPPED, lock_path, take_lock, waiting_lock
 
 CATALOGUE_FILE = "catalogue.sqlite"
+LONGEST = 504
+"""Bytes of a path that SQLite opens: 512 with what it appends for its journal."""
 _BUSY_SECONDS = 5.0
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _REMEDIES = {
@@ -239,6 +241,9 @@ class Database:
         if isinstance(error, (*kinds, sqlite3.DataError)):
             return RowError(f"{self.path}: {text}", "see the scan's own scan.json")
         remedy = next((tip for key, tip in _REMEDIES.items() if key in text), "check the disk")
+        long = len(os.fsencode(self.path.absolute()))
+        if "unable to open" in text and long > LONGEST:
+            remedy = f"its path has {long} bytes, SQLite takes {LONGEST}: choose a shorter data_dir"
         return SinkError(f"{self.path}: {text}", remedy)
 
 
