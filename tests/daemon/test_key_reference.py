@@ -64,6 +64,6 @@ def test_units_ranges_and_defaults_come_from_the_settings_themselves() -> None:
     assert optics["measured"].allowed == '"off", "report", "use"'
     assert optics["defocus_nm"].default == "0.0"
     rate, *_ = keys_of(PublishTable)
-    assert (rate.unit, rate.allowed) == ("Hz", "a number > 0 and <= 100")
+    assert (rate.unit, rate.allowed) == ("Hz", "a number >= 0.001 and <= 100")
     airpi = {key.name: key for key in keys_of(AirpiSettings)}
     assert airpi["every"].allowed == '"auto", or a whole number >= 1 and <= 64'
