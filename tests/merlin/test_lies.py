@@ -196,6 +196,20 @@ def test_a_low_number_that_was_lost_has_one_place_live_and_from_the_record(
     both_agree(tmp_path, decode(sent(shown), SCAN))
 
 
+@pytest.mark.parametrize(
+    ("lies", "lost"), [({53: 58, 54: 53, 55: 52}, set()), ({21: 23, 23: 25, 24: 52}, {22, 75})]
+)
+def test_a_short_jump_that_is_not_borne_out_is_no_lost_count(
+    lies: dict[int, int], lost: set[int]
+) -> None:
+    shown = [(n, lies.get(n, n)) for n in range(1, 81) if n not in lost]
+    patterns = decode(sent(shown), SCAN).scans[0].patterns
+    taken = {*lies.values(), *(said + 1 for said in lies.values())}  # a lie stands there
+    for n, said in shown:
+        if n == said and n % 10 and n not in taken:
+            np.testing.assert_array_equal(patterns[n - 1 - n // 10], pattern(SMALL, n))
+
+
 @pytest.mark.parametrize("block_bytes", [ONE_A_BLOCK, 2048])
 def test_a_foreign_frame_takes_no_place(block_bytes: int) -> None:
     shown = [*((n, n) for n in range(1, 41)), (999, 60), *((n, n) for n in range(41, 81))]

@@ -96,6 +96,7 @@ def judged(
     last: int,
     step: int,
     before: int,
+    unsure: bool,
     follower: int,
     on: int,
     repeats: bool,
@@ -104,7 +105,8 @@ def judged(
     """How the doubtful number `value` is taken, if the frame behind has the number `follower`.
 
     Numbers count from 1. `last` is the highest so far, `step` above the one before it; `before` is
-    what it would be without the newest jump up. `free`: no frame of the scan has had `value` yet.
+    what it would be without the newest jump up, `unsure`: no frames have borne that out yet.
+    `free`: no frame of the scan has had `value` yet.
     `on`: what `counts_on` says of the frames behind.
     `repeats`: the frame behind has the bytes of this one, or of the one that had its number. Frames
     that are up to `late` numbers too early or too late may have changed places.
@@ -129,6 +131,8 @@ def judged(
         return int(due)
     if free and value > before:
         return RETURNED
+    if unsure and before < follower <= min(last, before + late):
+        return BELIEVED  # no count was lost: the jump up was none
     if value < last - late or value < follower <= value + late:
         return LOST_COUNT
     return BELIEVED

@@ -183,7 +183,10 @@ class _Taking:
                 other is not None and self._same(other, behind)
             )
             free, step, before = one is None, self._step, self._before
-            verdict = doubt.judged(number, free, last, step, before, follower, on, repeats, LATE)
+            unsure = self._since <= placing.BEAR_OUT
+            verdict = doubt.judged(
+                number, free, last, step, before, unsure, follower, on, repeats, LATE
+            )
         if verdict == doubt.LOST_COUNT:
             kind, text, count, remedy = jumped_back(last - 1, number - 1)
             self._found.told.append(Notice(kind, text, count=count, remedy=remedy))

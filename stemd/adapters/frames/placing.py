@@ -155,7 +155,8 @@ def _verdict(
     same |= again
     before = state[BEFORE] + 1
     on = doubt.counts_on(value, last, behind)
-    return int(doubt.judged(value, free, last, step, before, follower, on, same, _REORDER))
+    unsure = state[SINCE] <= BEAR_OUT
+    return int(doubt.judged(value, free, last, step, before, unsure, follower, on, same, _REORDER))
 
 
 @njit(inline="always")
