@@ -169,7 +169,7 @@ def test_images_of_engines_and_pipelines_that_are_gone_do_not_stay_on_the_broker
         first.call(first.hub.settings, "merlin", pictures)
         first.call(first.hub.snapshot, pipeline, last)
     everything = {f"merlin/image/{n}/{w}" for n in ("ricom", "adf") for w in ("last", "preview")}
-    everything.add("old/image/ricom/last")
+    everything |= {"old/image/ricom/last", "old/image/adf/last"}
     wait_until(lambda: kept() == everything, "all images are retained")
     first.close()
 
