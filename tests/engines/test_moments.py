@@ -19,7 +19,7 @@ from stemd.engines.base import PositionMaps
 from stemd.engines.kernels import tiles
 from stemd.engines.kernels.nearness import multiplies_bytes
 from stemd.engines.kernels.tiles import PatternPlan, plan_of
-from stemd.engines.kernels.vectors import BAND, CELL, ROW_BY_ROW, STRIP, STRIP_BY_STRIP, TILE
+from stemd.engines.kernels.vectors import BAND, CELL, ROW_BY_ROW, STRIP, TILE
 from stemd.engines.reduction import Reducer, position_runs
 from stemd.pixels import Mask, mask_of
 from tests.engines.scenes import blocks_of
@@ -266,45 +266,6 @@ def test_masked_rows_are_not_read_and_masked_columns_are_no_runs() -> None:
     assert rows_of(plan) == [(0, 8, 15), (120, 7, 1), (129, 8, 15), (249, 7, 1)]
     assert plan.runs.size == 0
     assert rows_of(plan_of((256, 256), "u2", None, [])) == [(0, 8, 32)]
-
-
-@pytest.mark.parametrize(
-    ("dtype", "shape", "in_cache", "from_memory", "with_discs"),
-    [
-        ("u1", (256, 256), [4], [4], [STRIP_BY_STRIP]),
-        ("u2", (256, 256), [8], [8], [STRIP_BY_STRIP]),
-        ("u2", (256, 64), [2], [2], [STRIP_BY_STRIP]),
-        ("u2", (250, 256), [8, STRIP_BY_STRIP], [8, STRIP_BY_STRIP], [STRIP_BY_STRIP] * 2),
-        ("u2", (512, 512), [8] * 2, [ROW_BY_ROW] * 2, [STRIP_BY_STRIP] * 2),
-        ("u2", (256, 1024), [STRIP_BY_STRIP], [ROW_BY_ROW], [ROW_BY_ROW]),
-        ("u2", (192, 192), [STRIP_BY_STRIP], [STRIP_BY_STRIP], [STRIP_BY_STRIP]),
-        ("u1", (256, 64), [STRIP_BY_STRIP], [STRIP_BY_STRIP], [STRIP_BY_STRIP]),
-        ("u4", (256, 256), [STRIP_BY_STRIP], [STRIP_BY_STRIP], [STRIP_BY_STRIP]),
-        ("i4", (256, 256), [STRIP_BY_STRIP], [STRIP_BY_STRIP], [STRIP_BY_STRIP]),
-        ("u2", (32, 16), [STRIP_BY_STRIP], [STRIP_BY_STRIP], [STRIP_BY_STRIP]),
-    ],
-)
-def test_patterns_are_read_in_order_where_that_was_measured_to_be_faster(
-    in_order: str,
-    dtype: str,
-    shape: tuple[int, int],
-    in_cache: list[int],
-    from_memory: list[int],
-    with_discs: list[int],
-) -> None:
-    if in_order == FORCED:
-        pytest.skip("not as chosen")
-    discs = [np.hypot(*np.ogrid[: shape[0], : shape[1]]) < radius for radius in (9, 12, 15, 18, 21)]
-    for masks, once, orders in (
-        ([], False, in_cache), (discs, False, in_cache), ([], True, from_memory),
-        (discs, True, with_discs),
-    ):  # fmt: skip
-        plan = plan_of(shape, dtype, None, masks, in_order=True, once=once)
-        assert plan.tiles[:, TILE.index("order")].tolist() == orders
-    few = plan_of(shape, dtype, None, discs[:2], in_order=True, once=True)
-    wide = from_memory[0] in (8, ROW_BY_ROW)
-    assert few.tiles[0, TILE.index("order")] == (from_memory[0] if wide else STRIP_BY_STRIP)
-    assert not plan_of(shape, dtype, None, []).tiles[:, TILE.index("order")].any()
 
 
 def test_narrow_patterns_are_read_as_wider_ones_of_fewer_rows() -> None:

@@ -165,7 +165,7 @@ def test_damaged_images_are_holes_and_told(rig: DectrisRig, row: Rows) -> None:
     rig.camera.finish()
     document = rig.finished()[0]
     assert document["missing_runs"] == [[5, 6], [21, 22], [37, 38]]
-    told(rig, line, "are damaged or of an unknown kind")
+    told(rig, line, "damaged or of an unknown kind")
     healed(line, rig)
 
 

@@ -54,7 +54,7 @@ class SeriesImages(ScanFollower):
         """Tell of images that cannot be read."""
         yield from self._tallies.add(
             "bad_frame",
-            "{count} images are damaged or of an unknown kind, and leave holes",
+            "{count} images are damaged or of an unknown kind: there are holes",
             count,
             "known are 8, 16 and 32 bits, little-endian, compression bslz4, lz4 or none",
         )

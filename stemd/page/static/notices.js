@@ -20,10 +20,25 @@ export class Notices {
     this.root = root;
     this.list = root.querySelector("ul");
     this.known = "";
+    this.held = false;
+    this.waiting = null;
+    // a line that appears moves the image: not under a hand that drags a ring on it
+    addEventListener("pointerdown", () => (this.held = true), true);
+    for (const end of ["pointerup", "pointercancel", "blur"]) {
+      addEventListener(end, () => this.release(), true);
+    }
+  }
+
+  release() {
+    this.held = false;
+    if (this.waiting) this.update(this.waiting);
   }
 
   /** Show those of the scan on the screen: a past one's stand in its scan.json. */
-  update({ past, live }) {
+  update(model) {
+    this.waiting = this.held ? model : null;
+    if (this.held) return;
+    const { past, live } = model;
     const own = live.state.scan ? live.state.notices : live.keptNotices;
     const shown = ranked(past ? past.notices : own);
     const known = JSON.stringify([past?.scan.id ?? live.state.scan, shown]);
