@@ -24,8 +24,8 @@ export class Notices {
     this.waiting = null;
     // a line that appears moves the image: not under a hand that drags a ring on it
     addEventListener("pointerdown", () => (this.held = true), true);
-    for (const end of ["pointerup", "pointercancel", "blur"]) {
-      addEventListener(end, () => this.release(), true);
+    for (const end of ["pointerup", "pointercancel"]) {
+      addEventListener(end, () => setTimeout(() => this.release()), true); // after who dragged
     }
   }
 
