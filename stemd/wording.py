@@ -30,5 +30,8 @@ def one_of(text: str) -> str:
 
 def _singular(found: re.Match[str]) -> str:
     before, things, verb = found[1], found[2], (found[3] or "").strip()
-    said = f" {_VERBS[verb]}" if verb else ""
+    if found.string.endswith("of ", 0, found.start()):  # the images of 1 scan are
+        said = found[3] or ""
+    else:
+        said = f" {_VERBS[verb]}" if verb else ""
     return f"1 {before}{things[:-1]}{said}"

@@ -21,6 +21,7 @@ from stemd.wording import one_of
         ("1 such frames were left out", "1 such frame was left out"),
         ("Ends after 1 scans.", "Ends after 1 scan."),
         ("only the first of 1 frames", "only the first of 1 frame"),
+        ("the images of 1 scans are made", "the images of 1 scan are made"),
         ("21 frames are", "21 frames are"),
         ("1,001 frames, 0.1 pixels", "1,001 frames, 0.1 pixels"),
         ("a scan of 3 x 1 pixels", "a scan of 3 x 1 pixels"),
