@@ -61,6 +61,8 @@ class MaskFiles:
         reading = self._reading.get(path)
         if reading is None or reading.done():
             reading = asyncio.create_task(beside(read_mask, path, name="mask"), name="mask")
+            # where it ends after READ_S whoever waited has been told, and nobody else asks it
+            reading.add_done_callback(lambda task: task.cancelled() or task.exception())
             self._reading[path] = reading
         done, _ = await asyncio.wait({reading}, timeout=READ_S)
         if not done:  # no other thread is begun for it before this one has ended

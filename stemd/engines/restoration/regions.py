@@ -10,6 +10,9 @@ from stemd.compilation import njit
 I64 = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
+LEAST_RING = 4
+"""Pixels of a region, which hang together side by side, that can have one between them."""
+
 
 def grown(mask: Mask, reach: int) -> Mask:
     """A mask (ny, nx) and all within `reach` pixels of it along either axis."""
@@ -24,6 +27,30 @@ def grown(mask: Mask, reach: int) -> Mask:
 
 
 @njit(nogil=True, cache=True)
+def _walk(mask: Mask, seen: Mask, at: I64, start: int) -> int:
+    """Put the flat places of the region that has `start` into `at`; their number.
+
+    0 where the mask has nothing there, or it was `seen` before.
+    """
+    ny, nx = mask.shape
+    if seen[start // nx, start % nx] or not mask[start // nx, start % nx]:
+        return 0
+    seen[start // nx, start % nx] = True
+    at[0] = start
+    count, done = 1, 0
+    while done < count:
+        y, x = at[done] // nx, at[done] % nx
+        done += 1
+        for dy, dx in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+            j, i = y + dy, x + dx
+            if 0 <= j < ny and 0 <= i < nx and mask[j, i] and not seen[j, i]:
+                seen[j, i] = True
+                at[count] = j * nx + i
+                count += 1
+    return count
+
+
+@njit(nogil=True, cache=True)
 def regions_of(mask: Mask, least: float, most: float, islands: bool) -> Mask:
     """Those connected regions of a mask (ny, nx) that have from `least` to `most` pixels.
 
@@ -34,23 +61,12 @@ def regions_of(mask: Mask, least: float, most: float, islands: bool) -> Mask:
     out = np.zeros((ny, nx), np.bool_)
     at = np.empty(mask.size, np.int64)
     for start in range(mask.size):
-        if seen[start // nx, start % nx] or not mask[start // nx, start % nx]:
-            continue
-        seen[start // nx, start % nx] = True
-        at[0] = start
-        count, done = 1, 0
+        count = _walk(mask, seen, at, start)
         edge = False
-        while done < count:
-            y, x = at[done] // nx, at[done] % nx
-            done += 1
+        for k in range(count):
+            y, x = at[k] // nx, at[k] % nx
             edge |= y == 0 or x == 0 or y == ny - 1 or x == nx - 1
-            for dy, dx in ((-1, 0), (1, 0), (0, -1), (0, 1)):
-                j, i = y + dy, x + dx
-                if 0 <= j < ny and 0 <= i < nx and mask[j, i] and not seen[j, i]:
-                    seen[j, i] = True
-                    at[count] = j * nx + i
-                    count += 1
-        if least <= count <= most and not (islands and edge):
+        if count > 0 and least <= count <= most and not (islands and edge):
             for k in range(count):
                 out[at[k] // nx, at[k] % nx] = True
     return out
@@ -104,29 +120,20 @@ def with_enclosed(mask: Mask, filled: float, most: float) -> Mask:
     out = mask.copy()
     at = np.empty(mask.size, np.int64)
     for start in range(mask.size):
-        if seen[start // nx, start % nx] or not mask[start // nx, start % nx]:
+        count = _walk(mask, seen, at, start)
+        if count < LEAST_RING:
             continue
-        seen[start // nx, start % nx] = True
-        at[0] = start
-        count, done = 1, 0
         left, right = np.full(ny, nx), np.full(ny, -1)
         top, bottom = np.full(nx, ny), np.full(nx, -1)
-        while done < count:
-            y, x = at[done] // nx, at[done] % nx
-            done += 1
+        for k in range(count):
+            y, x = at[k] // nx, at[k] % nx
             left[y], right[y] = min(left[y], x), max(right[y], x)
             top[x], bottom[x] = min(top[x], y), max(bottom[x], y)
-            for dy, dx in ((-1, 0), (1, 0), (0, -1), (0, 1)):
-                j, i = y + dy, x + dx
-                if 0 <= j < ny and 0 <= i < nx and mask[j, i] and not seen[j, i]:
-                    seen[j, i] = True
-                    at[count] = j * nx + i
-                    count += 1
         between = 0
         for y in range(ny):
             for x in range(left[y], right[y] + 1):
                 between += top[x] <= y <= bottom[x]
-        if count >= filled * between and between <= most:
+        if count < between <= most and count >= filled * between:
             _enclose(mask, left, right, top, bottom, out)
     return out
 
